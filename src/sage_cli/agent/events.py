@@ -1,0 +1,197 @@
+"""Everything that happens in a run, as typed events. What a user sees is a rendering of this stream and of nothing else.
+
+Every event knows the seconds since the run started (``elapsed``); spans of video are in seconds of the original video.
+:func:`as_record` gives the JSON object of the ``--jsonl`` stream, documented in ``docs/events.md``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from sage_cli.model.base import ModelInfo, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of the original video, in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A stretch of video that the answer rests on, and what was done with it."""
+
+    span: Span
+    what: Literal["frames sampled", "speech transcribed", "event grounded", "frames extracted", "frames analyzed", "clip analyzed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits a run works under, as they are in effect, not as they were asked for."""
+
+    frames: int
+    frame_width: int
+    frame_height: int
+    context_size: int
+    max_steps: int
+    timeout_s: float | None
+    tools: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    type: ClassVar[str] = "run_started"
+    elapsed: float
+    question: str
+    video: str
+    duration: float
+    span: Span
+    model: ModelInfo
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class FramesSampled:
+    """The frames of the first look, by presentation time."""
+
+    type: ClassVar[str] = "frames_sampled"
+    elapsed: float
+    times: tuple[float, ...]
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Progress inside a step, for a progress bar; not part of the ``--jsonl`` stream."""
+
+    type: ClassVar[str] = "working"
+    elapsed: float
+    step: int
+    stage: Literal["load", "frames", "encode", "prefill", "speech"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """The model is asked. Step 0 is the first look (context VLM), later ones are text-only reasoning."""
+
+    type: ClassVar[str] = "step_started"
+    elapsed: float
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of one text field of the model's reply, e.g. ``video_context`` or ``answerable.reasoning``."""
+
+    type: ClassVar[str] = "text_delta"
+    elapsed: float
+    step: int
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """The model's reply is complete; ``usage`` is that call's alone."""
+
+    type: ClassVar[str] = "step_finished"
+    elapsed: float
+    step: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A tool starts. ``tool`` is the paper's name; ``span`` is the stretch of video it will look at, if any."""
+
+    type: ClassVar[str] = "tool_called"
+    elapsed: float
+    step: int
+    tool: str
+    arguments: dict[str, Any]
+    rationale: str
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFinished:
+    """A tool is done.
+
+    Attributes:
+        ok: False when the tool failed; its error text then stands in ``result["error"]`` and went to the model.
+        repeated: the call was identical to an earlier one, whose result was given again instead of running it.
+        summary: one line for people.
+        usage: of the model calls the tool made.
+    """
+
+    type: ClassVar[str] = "tool_finished"
+    elapsed: float
+    step: int
+    tool: str
+    ok: bool
+    repeated: bool
+    result: dict[str, Any]
+    summary: str
+    span: Span | None
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something the user should know: a limit that bound, a guess that was made. One line."""
+
+    type: ClassVar[str] = "notice"
+    elapsed: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The run ended with an answer. ``usage`` is the whole run's."""
+
+    type: ClassVar[str] = "answer"
+    elapsed: float
+    question: str
+    answer: str
+    steps: int
+    evidence: tuple[Evidence, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """The run ended within its budget without an answer."""
+
+    type: ClassVar[str] = "no_answer"
+    elapsed: float
+    question: str
+    reason: str
+    steps: int
+    evidence: tuple[Evidence, ...]
+    usage: Usage
+
+
+Event: TypeAlias = (
+    RunStarted | FramesSampled | Working | StepStarted | TextDelta | StepFinished | ToolCalled | ToolFinished | Notice | Answer | NoAnswer
+)
+
+
+def as_record(event: Event) -> dict[str, Any]:
+    """The event as a JSON-ready object, ``type`` first, seconds rounded to milliseconds."""
+    return {"type": event.type, **_rounded(asdict(event))}
+
+
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return round(value, 3)
+        case dict():
+            return {key: _rounded(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_rounded(item) for item in value]
+    return value

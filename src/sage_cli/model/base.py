@@ -1,0 +1,180 @@
+"""What the rest of the program may ask of a vision-language model: the prompt it takes and the stream it gives back.
+
+A prompt is a list of chat messages, a message a list of parts: text, and frames with their times. How a family of models writes
+them down (chat template, timestamp text, positions) is the implementation's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, TypeAlias
+
+from sage_cli.video.frame import Frame
+
+# ---- the prompt ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Literal text. Control tokens spelled out in it (``<|im_start|>``) stay text: a prompt cannot be forged from inside."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Frames of one video in time order, all of one size.
+
+    Attributes:
+        frames: what the model sees.
+        pairs: merge two consecutive frames into one temporal slice, as for video input: half the tokens. ``False`` gives
+            every frame a slice of its own, for the few frames that are to be looked at closely.
+    """
+
+    frames: tuple[Frame, ...]
+    pairs: bool = True
+
+
+Part: TypeAlias = Text | Frames
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[Part, ...]
+
+
+Prompt: TypeAlias = Sequence[Message]
+
+# ---- the reply -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a reply cost. Adds up over calls.
+
+    Attributes:
+        prompt_tokens: KV cells of the prompt, image tokens included.
+        prompt_reused: of those, cells that were in the KV cache already.
+        images: vision slices in the prompt (a merged frame pair is one).
+        images_reused: of those, slices that were not encoded for this call.
+        output_tokens: tokens of the reply.
+        output_forced: of those, tokens the schema left no choice about: not sampled, fed in batches.
+        load_s, encode_s, prefill_s, decode_s: wall seconds of loading the model (counted once, in the first call after
+            it), vision encoding, prompt processing, and generation.
+    """
+
+    prompt_tokens: int = 0
+    prompt_reused: int = 0
+    images: int = 0
+    images_reused: int = 0
+    output_tokens: int = 0
+    output_forced: int = 0
+    load_s: float = 0.0
+    encode_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Usage)})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Work done before the first token: ``done`` of ``total`` vision slices encoded, or prompt tokens prefilled."""
+
+    stage: Literal["encode", "prefill"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of the reply's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The whole reply; the last item of every stream.
+
+    Attributes:
+        text: the concatenated deltas.
+        finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did. A reply under a
+            schema is complete, valid JSON either way: at the limit it is closed by the shortest way out.
+        usage: what it cost.
+    """
+
+    text: str
+    finish: Literal["stop", "length"]
+    usage: Usage
+
+
+StreamItem: TypeAlias = Progress | Delta | Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded and where it runs; for the event stream and for people.
+
+    Attributes:
+        name: short name for people.
+        family: ``"qwen3-vl"``, ``"qwen2.5-vl"``, or what a remote server said.
+        context_size: KV cells (tokens) that a prompt and its reply share.
+        device: where the language model runs, e.g. ``"CPU"`` or ``"CUDA0 (28 of 36 layers)"``.
+        vision_device: where the vision encoder runs.
+    """
+
+    name: str
+    family: str
+    context_size: int
+    device: str
+    vision_device: str
+
+
+class ChatModel(Protocol):
+    """A vision-language model that streams its reply."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+        """``(width, height)`` in pixels that a frame of the given display size should be resized to.
+
+        Args:
+            max_tokens: most vision tokens a slice may take; ``None`` for the model's default.
+        """
+        ...
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """KV cells the prompt takes, image tokens included. Nothing is encoded or decoded."""
+        ...
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        wrap: tuple[str, str] = ("", ""),
+        max_tokens: int = 2048,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[StreamItem]:
+        """Generate a reply.
+
+        Args:
+            schema: JSON schema that the reply has to satisfy; ``None`` for free text.
+            wrap: literal text before and after the JSON (``("<json>\\n", "\\n</json>")``); part of the reply's text.
+            max_tokens: most tokens to generate.
+            temperature: 0 is greedy.
+            seed: of the sampler; the same seed and prompt give the same reply.
+
+        Yields:
+            Any number of :class:`Progress`, then of :class:`Delta`, and one :class:`Reply` at the end.
+
+        Raises:
+            ModelError: the prompt and reply do not fit the context, or the model failed.
+        """
+        ...

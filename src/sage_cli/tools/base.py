@@ -1,0 +1,112 @@
+"""What a tool is: a name, a description, an argument model and a ``run``.
+
+The schema shown to the model, the constrained grammar, the validation and the documentation all come from that one definition.
+A tool runs in a :class:`Workspace`: one video, the media made from it so far, and the models it may use. It can be used from Python
+without the agent: ``outcome = complete(Analyze().run(arguments, workspace))``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from sage_cli.model.base import Usage
+
+if TYPE_CHECKING:
+    from sage_cli.tools.workspace import Workspace
+
+
+class Arguments(BaseModel):
+    """Base of the argument models; field names are the wire keys, field descriptions are what the model reads."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ToolError(Exception):
+    """The call cannot be served. The text goes back to the model, which may recover."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolProgress:
+    """Work done inside a tool."""
+
+    stage: Literal["frames", "encode", "prefill", "speech"]
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolNotice:
+    """Something the user should know, e.g. a timestamp that was repaired."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A stretch of the original video, in seconds, that a tool examined, and how (see ``Evidence.what``)."""
+
+    start: float
+    end: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a tool gives back.
+
+    Attributes:
+        result: JSON-ready object in the wire shape; the model reads it.
+        summary: one line for people.
+        looked: the stretches of video it examined.
+        usage: of the model calls it made.
+    """
+
+    result: dict[str, Any]
+    summary: str
+    looked: tuple[Looked, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+
+
+ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice, None, Outcome]
+A = TypeVar("A", bound=Arguments)
+
+
+class Tool(ABC, Generic[A]):
+    """One of the agent's tools.
+
+    Attributes:
+        name: the paper's name (``ground-event``); the wire name lives in :mod:`sage_cli.agent.protocol`.
+        description: what the model is told about it.
+        arguments: the argument model; its fields are the wire keys.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    arguments: type[A]
+
+    @abstractmethod
+    def schema(self, workspace: Workspace) -> dict[str, Any]:
+        """JSON schema of the arguments as they can be *now*: this video's path, media that exist, times inside the video."""
+
+    @abstractmethod
+    def span(self, arguments: A, workspace: Workspace) -> tuple[float, float] | None:
+        """The stretch of video, in seconds, that a call with these arguments will look at."""
+
+    @abstractmethod
+    def run(self, arguments: A, workspace: Workspace) -> ToolRun:
+        """Do it. Raises :class:`ToolError` when it cannot be done."""
+
+
+def complete(run: ToolRun) -> Outcome:
+    """Run a tool to its end and return its outcome, dropping progress."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
