@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 CONTROL_TOKENS = (
     "<|endoftext|>",
@@ -23,7 +24,9 @@ CONTROL_TOKENS = (
 MERGES = 512 - 256 - len(CONTROL_TOKENS)
 
 # Qwen2's pre-tokenizer for ASCII text, which is all the training page holds.
-_PIECES = re.compile(r"[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?![^\s])|\s+")
+_PIECES = re.compile(
+    r"[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?![^\s])|\s+"
+)
 
 _PAGE = """\
 system
@@ -61,9 +64,15 @@ class Vocabulary:
 
 def byte_alphabet() -> list[str]:
     """GPT-2's printable character for each byte: the byte's own where that is visible, else the next unused one from U+0100."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    visible = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
     hidden = [byte for byte in range(256) if byte not in visible]
-    characters = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
+    characters = {byte: chr(byte) for byte in visible} | {
+        byte: chr(256 + i) for i, byte in enumerate(hidden)
+    }
     return [characters[byte] for byte in range(256)]
 
 
@@ -71,12 +80,15 @@ def byte_alphabet() -> list[str]:
 def vocabulary() -> Vocabulary:
     """Train the merges: again and again the most frequent pair (the alphabetically first of equals) becomes a token."""
     alphabet = byte_alphabet()
-    words = Counter(tuple(alphabet[byte] for byte in piece.encode()) for piece in _PIECES.findall(_PAGE))
+    words = Counter(
+        tuple(alphabet[byte] for byte in piece.encode())
+        for piece in _PIECES.findall(_PAGE)
+    )
     merges: list[tuple[str, str]] = []
     while len(merges) < MERGES:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
