@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sage_cli.model.base import ModelInfo, Usage
+from sage_cli.tools.base import What
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Evidence:
     """A stretch of video that the answer rests on, and what was done with it."""
 
     span: Span
-    what: Literal["frames sampled", "speech transcribed", "event grounded", "frames extracted", "frames analyzed", "clip analyzed"]
+    what: What
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Working:
     type: ClassVar[str] = "working"
     elapsed: float
     step: int
-    stage: Literal["load", "frames", "encode", "prefill", "speech"]
+    stage: Literal["load", "frames", "encode", "prefill", "decode", "speech"]
     done: int
     total: int
 

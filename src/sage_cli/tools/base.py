@@ -32,9 +32,9 @@ class ToolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ToolProgress:
-    """Work done inside a tool."""
+    """Work done inside a tool: frames decoded, vision slices encoded, prompt tokens prefilled, pieces of text written, or seconds heard."""
 
-    stage: Literal["frames", "encode", "prefill", "speech"]
+    stage: Literal["frames", "encode", "prefill", "decode", "speech"]
     done: int
     total: int
 
@@ -46,13 +46,16 @@ class ToolNotice:
     text: str
 
 
+What: TypeAlias = Literal["frames sampled", "speech transcribed", "event grounded", "frames extracted", "frames analyzed", "clip analyzed"]
+
+
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A stretch of the original video, in seconds, that a tool examined, and how (see ``Evidence.what``)."""
+    """A stretch of the original video, in seconds, that a tool examined, and how."""
 
     start: float
     end: float
-    what: str
+    what: What
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,9 @@ class Tool(ABC, Generic[A]):
     @abstractmethod
     def run(self, arguments: A, workspace: Workspace) -> ToolRun:
         """Do it. Raises :class:`ToolError` when it cannot be done."""
+
+
+AnyTool: TypeAlias = Tool[Any]
 
 
 def complete(run: ToolRun) -> Outcome:

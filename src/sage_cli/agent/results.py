@@ -1,0 +1,95 @@
+"""The tool calls of a run and what came of them, as the reasoner reads them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sage_cli.tools.base import Outcome
+
+# The newest results are shown, no more than this many.
+KEPT: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One call.
+
+    Attributes:
+        key: ``{wire name}_#{n}``, where n counts the calls of that tool.
+        arguments: as the model gave them.
+        output: what the model reads about it.
+    """
+
+    key: str
+    arguments: Mapping[str, Any]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that can be recognized when it is made again.
+
+    Attributes:
+        name: wire name of the tool.
+        arguments: as the model gave them.
+        span: the stretch of video they mean, in seconds: ``00:45`` and ``00:00:45`` are the same.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    span: tuple[float, float] | None
+
+    @property
+    def identity(self) -> str:
+        rest = {name: value for name, value in self.arguments.items() if self.span is None or not name.startswith("timestamp_")}
+        return json.dumps([self.name, self.span, rest], sort_keys=True)
+
+
+class Results:
+    """Every result of a run, in order."""
+
+    def __init__(self) -> None:
+        self._results: list[Result] = []
+        self._numbers: Counter[str] = Counter()
+        self._earlier: dict[str, tuple[str, Outcome | str]] = {}
+
+    def kept(self) -> Sequence[Result]:
+        """The newest results, oldest first: those that are shown to the model."""
+        return self._results[-KEPT:]
+
+    def earlier(self, call: Call) -> Outcome | str | None:
+        """What came of the same call before, if it was made."""
+        return self._earlier[call.identity][1] if call.identity in self._earlier else None
+
+    def add(self, call: Call, outcome: Outcome | str) -> None:
+        """Keep the outcome of a call, or its error text."""
+        key = self._key(call.name)
+        self._results.append(Result(key, call.arguments, _output(key, outcome)))
+        self._earlier[call.identity] = key, outcome
+
+    def add_again(self, call: Call) -> None:
+        """Keep a call that was made before: with its earlier result, or only a pointer to it if the model still has it before its eyes."""
+        key, (first, outcome) = self._key(call.name), self._earlier[call.identity]
+        # One of the results kept now gives way to this one.
+        if any(result.key == first for result in self._results[-KEPT + 1 :]):
+            output = f"This is the same call as {first}, whose result stands above; it was not run again. Make another call, or answer."
+        else:
+            output = f"{_output(key, outcome)} (This is the same call as {first}; it was not run again.)"
+        self._results.append(Result(key, call.arguments, output))
+
+    def add_nothing(self) -> None:
+        """Keep the fact that a reply had neither a usable call nor an answer."""
+        self._results.append(Result(self._key("None"), {}, "No tool call was found and no answer was returned."))
+
+    def _key(self, name: str) -> str:
+        self._numbers[name] += 1
+        return f"{name}_#{self._numbers[name]}"
+
+
+def _output(key: str, outcome: Outcome | str) -> str:
+    # Results are shown in Python's notation, not as JSON: so they were in training.
+    return str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}"

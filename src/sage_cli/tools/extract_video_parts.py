@@ -1,0 +1,61 @@
+"""extract-video-parts: frames or a clip from a stretch of the video, to be analyzed closely."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from sage_cli.timecode import format_clock
+from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolRun
+from sage_cli.tools.schema import Schema, clock, constant, one_of, record
+from sage_cli.tools.workspace import Workspace
+
+LONGEST_S: Final = 300.0
+FRAMES: Final = 10
+
+
+class ExtractVideoPartsArguments(Arguments):
+    video_path: str = Field(description="Path of the video.")
+    timestamp_start: str = Field(description="Where to begin (HH:MM:SS).")
+    timestamp_end: str = Field(description="Where to end (HH:MM:SS).")
+    extract_type: Literal["frames", "subclips"] = Field("frames", description='"frames" for 10 still frames, "subclips" for one clip.')
+
+
+class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
+    name = "extract-video-parts"
+    description = (
+        "Cut frames or a clip out of a stretch of the video, so that they can be analyzed. "
+        "The end must be less than 5 minutes after the start. Gives the paths of the media; does not look at them."
+    )
+    arguments = ExtractVideoPartsArguments
+
+    def schema(self, workspace: Workspace) -> Schema:
+        when = clock(workspace.start, workspace.end)
+        return record(
+            video_path=constant(workspace.video_path),
+            timestamp_start=when,
+            timestamp_end=when,
+            extract_type=one_of(["frames", "subclips"]),
+        )
+
+    def span(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> tuple[float, float]:
+        return workspace.window(arguments, LONGEST_S)[:2]
+
+    def run(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> ToolRun:
+        start, end, notes = workspace.window(arguments, LONGEST_S)
+        for note in notes:
+            yield ToolNotice(note)
+        where = f"{format_clock(start)}-{format_clock(end)}"
+        looked: tuple[Looked, ...] = ()
+        if arguments.extract_type == "subclips":
+            names = [workspace.add_clip(start, end)]
+            summary = f"clip of {where}"
+        else:
+            frames = yield from workspace.frames([float(time) for time in np.linspace(start, end, FRAMES)])
+            names = workspace.add_frames(frames)
+            looked = (Looked(start, end, "frames extracted"),)
+            summary = f"{len(names)} frames of {where}"
+        result: dict[str, Any] = {"media_paths": names} | ({"note": "; ".join(notes)} if notes else {})
+        return Outcome(result, summary, looked)

@@ -1,0 +1,92 @@
+"""ground-event: when something happens in a stretch of the video, by showing a model the frames of that stretch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import Field
+
+from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.timecode import format_clock, repair
+from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolError, ToolNotice, ToolRun
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import NULL, Schema, clock, constant, either, record, text
+from sage_cli.tools.workspace import Workspace
+from sage_cli.video import Frame, uniform_times
+
+LONGEST_S: Final = 600.0
+_EVENT_LENGTH: Final = 300
+_REPLY_TOKENS: Final = 256
+
+
+class GroundEventArguments(Arguments):
+    video_path: str = Field(description="Path of the video.")
+    event: str = Field(description="The event to find: what is seen when it happens.")
+    timestamp_start: str = Field(description="Where to begin looking (HH:MM:SS), a guess.")
+    timestamp_end: str = Field(description="Where to stop looking (HH:MM:SS), a guess.")
+
+
+class GroundEvent(Tool[GroundEventArguments]):
+    name = "ground-event"
+    description = (
+        "Find when an event happens by looking closely at a stretch of the video. "
+        "The end must be less than 10 minutes after the start, and a long video cannot be searched as a whole: "
+        "guess the stretch, with the help of other tools if need be."
+    )
+    arguments = GroundEventArguments
+
+    def schema(self, workspace: Workspace) -> Schema:
+        when = clock(workspace.start, workspace.end)
+        return record(video_path=constant(workspace.video_path), event=text(_EVENT_LENGTH), timestamp_start=when, timestamp_end=when)
+
+    def span(self, arguments: GroundEventArguments, workspace: Workspace) -> tuple[float, float]:
+        return workspace.window(arguments, LONGEST_S)[:2]
+
+    def run(self, arguments: GroundEventArguments, workspace: Workspace) -> ToolRun:
+        start, end, notes = workspace.window(arguments, LONGEST_S)
+        for note in notes:
+            yield ToolNotice(note)
+        begin_text, end_text = format_clock(start), format_clock(end)
+        question = workspace.prompts.render("visual_temporal_grounding", event=arguments.event, begin=begin_text, end=end_text)
+
+        def build(frames: Sequence[Frame]) -> Prompt:
+            return [Message("user", (Frames(tuple(frames)), Text(question)))]
+
+        times = uniform_times(workspace.video.duration, workspace.frame_budget, start=start, end=end)
+        frames = yield from workspace.frames(times)
+        prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
+        when = clock(start, end)
+        found = either(record(start=when, end=when), record(start=NULL, end=NULL))
+        schema = record(name=constant(arguments.event), timestamps=found)
+        reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema, wrap=("<json>\n", "\n</json>"))
+        span = _span(reply.text, start, end)
+        result: dict[str, Any] = {"name": arguments.event, "timestamps": {"start": None, "end": None}}
+        if notes:
+            result["note"] = "; ".join(notes)
+        if span is None:
+            return Outcome(result, f"not found in {begin_text}-{end_text}", usage=reply.usage)
+        first, last = map(format_clock, span)
+        result["timestamps"] = {"start": first, "end": last}
+        return Outcome(result, f"found at {first}-{last}", (Looked(*span, "event grounded"),), reply.usage)
+
+
+def _span(reply: str, start: float, end: float) -> tuple[float, float] | None:
+    """Where the reply puts the event, in seconds of the video; ``None`` if it was not found.
+
+    Raises:
+        ToolError: the reply makes no sense.
+    """
+    try:
+        timestamps = json_object(reply).get("timestamps") or {}
+        first, last = timestamps.get("start"), timestamps.get("end")
+        if first is None or last is None:
+            return None
+        found = [repair(first, end), repair(last, end)]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ToolError("the model gave no times that can be read") from error
+    # A time before the stretch was counted from its beginning. (Clock times are whole seconds, rounded down.)
+    if found[0] < int(start):
+        found = [start + time for time in found]
+    first, last = sorted(min(max(time, start), end) for time in found)
+    return first, last

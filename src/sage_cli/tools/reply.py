@@ -1,0 +1,28 @@
+"""Reads the JSON object out of a model's reply, also a reply that no schema held."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+import json_repair
+
+_BODY: Final = re.compile(r"<json>(.*?)(?:</json>|$)|```(?:json)?(.*?)(?:```|$)", re.DOTALL)
+
+
+def json_object(reply: str) -> dict[str, Any]:
+    """The JSON object between ``<json>`` tags, in a code fence, or standing alone; broken JSON is repaired.
+
+    Raises:
+        ValueError: there is none.
+    """
+    match = _BODY.search(reply)
+    body = (match[1] if match[1] is not None else match[2]) if match else reply
+    try:
+        value = json.loads(body)
+    except ValueError:
+        value = json_repair.loads(body)
+    if not isinstance(value, dict) or not value:
+        raise ValueError("no JSON object in the reply")
+    return value

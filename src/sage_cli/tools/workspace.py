@@ -1,0 +1,252 @@
+"""One run's workspace: a video, the media made from it so far, and the models that tools may use."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Protocol, TypeVar, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli import timecode
+from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply
+from sage_cli.prompts import Prompts
+from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
+from sage_cli.tools.schema import Schema
+from sage_cli.video.frame import Frame
+
+if TYPE_CHECKING:
+    from sage_cli.speech import Segment
+    from sage_cli.video import Video
+
+T = TypeVar("T")
+
+
+class SpeechModel(Protocol):
+    """What a tool needs of speech recognition: see :class:`sage_cli.speech.Transcriber`."""
+
+    def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]: ...
+
+
+class Window(Protocol):
+    """The arguments of a tool that looks at a stretch of the video."""
+
+    video_path: str
+    timestamp_start: str
+    timestamp_end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Something made from the video in this run.
+
+    Attributes:
+        name: what the model calls it: ``f1/0045.jpg``, ``c1.mp4``.
+        path: where it lies until the run ends.
+        start, end: the stretch of video it shows, in seconds; the same for a frame.
+        frame: the frame; ``None`` for a clip, whose frames come from the video itself.
+    """
+
+    name: str
+    path: Path
+    start: float
+    end: float
+    frame: Frame | None
+
+
+@final
+class Workspace:
+    """Where the tools of one run work. A context manager: what was made in it is gone when it closes.
+
+    Args:
+        model: serves the tools that ask a model themselves.
+        video: the one video that can be looked at.
+        span: the part of it that may be looked at, in seconds; all of it by default.
+        prompts: the texts models are told.
+        transcriber: loads the speech model; called when one is first needed. Raises a :class:`~sage_cli.errors.SageError` when there is none.
+        frames: most frames a tool shows a model at once.
+        frame_tokens: most vision tokens a frame (pair) may take; ``None`` for the model's default.
+    """
+
+    def __init__(
+        self,
+        model: ChatModel,
+        video: Video,
+        *,
+        span: tuple[float, float] | None = None,
+        prompts: Prompts | None = None,
+        transcriber: Callable[[], SpeechModel] | None = None,
+        frames: int = 128,
+        frame_tokens: int | None = None,
+    ) -> None:
+        self.model = model
+        self.video = video
+        self.start, self.end = span or (0.0, video.duration)
+        self.prompts = prompts or Prompts()
+        self.frame_budget = frames
+        self.frame_size = model.frame_size(video.width, video.height, frame_tokens)
+        self.media: dict[str, Media] = {}
+        self._load_speech = transcriber
+        self._folder: TemporaryDirectory[str] | None = None
+        self._made = {"f": 0, "c": 0}
+
+    def __enter__(self) -> Workspace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+        self.media.clear()
+
+    @property
+    def video_path(self) -> str:
+        """The video's name as the model knows it: short, for it is copied out token by token, and without the user's directories."""
+        return self.video.path.name
+
+    @cached_property
+    def transcriber(self) -> SpeechModel:
+        """The speech model, loaded at first use.
+
+        Raises:
+            ToolError: this run has none.
+            SageError: it could not be loaded.
+        """
+        if self._load_speech is None:
+            raise ToolError("speech recognition is not available in this run")
+        return self._load_speech()
+
+    # ---- times -----------------------------------------------------------------------------------------------------
+
+    def window(self, arguments: Window, longest: float) -> tuple[float, float, list[str]]:
+        """The stretch of video that a call means: start and end in seconds, and what had to be repaired to get there, one line each.
+
+        Raises:
+            ToolError: it is of another video or outside the part that may be looked at, or a time cannot be read at all.
+        """
+        if Path(arguments.video_path).name != self.video_path:
+            raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
+        try:
+            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, self.video.duration, longest)
+        except ValueError as error:
+            raise ToolError(str(error)) from error
+        inside = max(start, self.start), min(end, self.end)
+        part = f"{timecode.format_clock(self.start)}-{timecode.format_clock(self.end)}"
+        if inside[0] >= inside[1]:
+            raise ToolError(f"only the part {part} of the video is asked about; choose times inside it")
+        # The times that the schema offers are whole seconds, so they may lie a little outside a part that begins or ends between two.
+        if abs(inside[0] - start) > 1 or abs(inside[1] - end) > 1:
+            notes.append(f"only the part {part} of the video is asked about; the window was cut to it")
+        return *inside, notes
+
+    # ---- frames ----------------------------------------------------------------------------------------------------
+
+    def frames(self, times: Sequence[float]) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
+        """Decode the frames at these times. Two times may share a frame: there can be fewer frames than times."""
+        frames: dict[str, Frame] = {}
+        for done, frame in enumerate(self.video.frames(times, self.frame_size), start=1):
+            frames.setdefault(frame.key, frame)
+            yield ToolProgress("frames", done, len(times))
+        return tuple(frames.values())
+
+    # ---- media -----------------------------------------------------------------------------------------------------
+
+    def add_frames(self, frames: Sequence[Frame]) -> list[str]:
+        """Write frames as one group of JPEG files. Returns their names, which tell their times: ``f1/0045.jpg`` is at 00:45."""
+        folder = self._next("f")
+        names = [f"{folder}/{stem}.jpg" for stem in _stems([frame.time for frame in frames])]
+        for name, frame in zip(names, frames, strict=True):
+            path = self.folder / name
+            path.parent.mkdir(exist_ok=True)
+            # Not imwrite: on Windows it cannot open a path outside the code page.
+            path.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))[1].tobytes())
+            self.media[name] = Media(name, path, frame.time, frame.time, frame)
+        return names
+
+    def add_clip(self, start: float, end: float) -> str:
+        """Cut a clip. Returns its name: ``c1.mp4``."""
+        name = f"{self._next('c')}.mp4"
+        self.media[name] = Media(name, self.video.clip(start, end, self.folder / name), start, end, None)
+        return name
+
+    def _next(self, kind: str) -> str:
+        self._made[kind] += 1
+        return f"{kind}{self._made[kind]}"
+
+    @property
+    def folder(self) -> Path:
+        """The run's temporary folder."""
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="sage-")
+        return Path(self._folder.name)
+
+    # ---- the model -------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, prompt: Prompt, *, max_tokens: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
+    ) -> Generator[ToolProgress, None, Reply]:
+        """Ask the model, greedily, as the reference's tools do."""
+        pieces = 0
+        for item in self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens):
+            match item:
+                case Progress(stage, done, total):
+                    yield ToolProgress(stage, done, total)
+                case Delta():
+                    pieces += 1
+                    yield ToolProgress("decode", pieces, max_tokens)
+                case Reply():
+                    reply = item
+        return reply
+
+    def fit(
+        self, frames: Sequence[Frame], build: Callable[[Sequence[Frame]], Prompt], max_tokens: int
+    ) -> Generator[ToolNotice, None, Prompt]:
+        """The prompt with as many of the frames as the model's context holds beside a reply of ``max_tokens``.
+
+        Raises:
+            ToolError: it does not hold the prompt even with one frame.
+        """
+        room = self.model.info.context_size - max_tokens
+        count = most(len(frames), lambda n: self.model.count_tokens(build(thin(frames, n))) <= room)
+        if count == 0 and (frames or self.model.count_tokens(build(())) > room):
+            raise ToolError(f"the question does not fit the model's context of {self.model.info.context_size} tokens")
+        if count < len(frames):
+            yield ToolNotice(
+                f"{count} of {len(frames)} frames shown to the model: more do not fit its context of {self.model.info.context_size} tokens"
+            )
+        return build(thin(frames, count))
+
+
+def most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from 0 to ``limit`` that fits, if all that is smaller than a fitting one fits too. 0 is not asked about."""
+    if limit == 0 or fits(limit):
+        return limit
+    return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
+
+
+def thin(items: Sequence[T], count: int) -> tuple[T, ...]:
+    """``count`` of the items, spread evenly, in order; all of them if there are no more."""
+    if count >= len(items):
+        return tuple(items)
+    return tuple(items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int))
+
+
+def _stems(times: Sequence[float]) -> list[str]:
+    """File stems for frames at these times: ``0045``, with hours ``010045``, with as many decimals as it takes to tell them apart."""
+    for digits in range(7):
+        whole = [divmod(round(time * 10**digits), 10**digits) for time in times]
+        stems = [_stem(seconds) + (f".{rest:0{digits}}" if digits else "") for seconds, rest in whole]
+        if len(set(stems)) == len(stems):
+            break
+    return stems
+
+
+def _stem(seconds: int) -> str:
+    hours = f"{seconds // 3600:02}" if seconds >= 3600 else ""
+    return f"{hours}{seconds // 60 % 60:02}{seconds % 60:02}"
