@@ -1,0 +1,115 @@
+"""The one truth for time: seconds as ``float`` inside, clock times at the edges, read, written and repaired here.
+
+People are read strictly (:func:`parse`: what cannot be a time is an error), models leniently (:func:`repair`: what a model wrote
+becomes the most likely time inside the video).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from sage_cli.errors import UsageError
+
+# A time this far past the end, in parts of the duration, is taken as "the end" and not as a misread unit.
+_OVERSHOOT = 1.1
+
+_NUMBER = r"(\d+(?:\.\d*)?)"
+_CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
+_UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORECASE)
+
+
+def parse(text: str) -> float:
+    """Seconds of a time as people write it: ``1:02:03.5``, ``02:03``, ``90``, ``90.5s``, ``1h2m3s``, ``5m``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    text = text.strip()
+    if match := re.fullmatch(_NUMBER, text):
+        return float(match[1])
+    if match := _CLOCK.fullmatch(text):
+        hours, minutes, seconds = int(match[1] or 0), int(match[2]), float(match[3])
+        if seconds < 60 and (match[1] is None or minutes < 60):
+            return 3600 * hours + 60 * minutes + seconds
+    elif text and (match := _UNITS.fullmatch(text)):
+        return 3600 * float(match[1] or 0) + 60 * float(match[2] or 0) + float(match[3] or 0)
+    raise UsageError(f"{text!r} is not a time; write HH:MM:SS, MM:SS, seconds, or something like 1h2m3s")
+
+
+def format_clock(seconds: float) -> str:
+    """``HH:MM:SS``, rounded down: a clock shows a second only once it has begun."""
+    # Half a millisecond forgives 44.9999999, which is 45 after arithmetic on floats.
+    whole = int(max(0.0, seconds) + 0.0005)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def format_clock_ms(seconds: float) -> str:
+    """``HH:MM:SS.mmm``, rounded to the millisecond."""
+    millis = round(max(0.0, seconds) * 1000)
+    return f"{format_clock(millis // 1000)}.{millis % 1000:03d}"
+
+
+def repair(time: str | float, duration: float) -> float:
+    """The time inside ``[0, duration]`` that a model most likely meant.
+
+    ``MM:SS`` and ``HH:MM:SS`` are taken at their word when they lie within 110% of the duration (then clamped to it). Past that, an
+    ``HH:MM:SS`` may have its first two fields swapped, or be an ``MM:SS`` with two zeros too many (``01:10:00`` in a video of five minutes
+    is 70 s); the largest reading that fits is taken. What never fits is the end of the video. (An ``MM:SS`` has only larger readings
+    left, so it goes to the end.) This is the rule the models were trained under.
+
+    Raises:
+        ValueError: there is no number in it to read a time from.
+    """
+    fields = _fields(time)
+    if len(fields) == 3:
+        first, second, third = fields
+        readings = [3600 * first + 60 * second + third, 3600 * second + 60 * first + third, 60 * first + second]
+    else:
+        readings = [sum(field * 60**power for power, field in enumerate(reversed(fields)))]
+    if readings[0] <= duration * _OVERSHOOT:
+        return min(max(0.0, readings[0]), duration)
+    return max((reading for reading in readings if reading <= duration), default=duration)
+
+
+def repair_window(start: str | float, end: str | float, duration: float, longest: float) -> tuple[float, float, list[str]]:
+    """The stretch of video ``(start, end, notes)`` that a model most likely meant, in seconds.
+
+    Both ends are repaired, put in order, and the end brought forward so that the window is at most ``longest`` seconds. A window
+    without any length becomes the second that begins there (or the last one of the video). Notes say in words, one line each,
+    what had to be changed, for the user and the model.
+
+    Raises:
+        ValueError: an end is not a time at all.
+    """
+    notes = []
+    first, last = repair(start, duration), repair(end, duration)
+    for given, meant in ((start, first), (end, last)):
+        if not math.isclose(_face_value(given), meant, abs_tol=0.5):
+            notes.append(f"{given} is outside the video ({format_clock(duration)}); taken as {format_clock(meant)}")
+    if last < first:
+        first, last = last, first
+        notes.append("the start was after the end; swapped")
+    if last - first > longest:
+        last = first + longest
+        notes.append(f"the window was longer than {format_clock(longest)}; cut to end at {format_clock(last)}")
+    if first == last:
+        last = min(first + 1.0, duration)
+        first = max(0.0, last - 1.0)
+        notes.append(f"start and end were the same; widened to {format_clock(first)}-{format_clock(last)}")
+    return first, last, notes
+
+
+def _fields(time: str | float) -> list[float]:
+    """One to three clock fields, most significant first. Fields may overflow (``90:00``), stray words and brackets are ignored."""
+    if isinstance(time, (int, float)):
+        if not math.isfinite(time):
+            raise ValueError(f"{time} is not a time")
+        return [float(time)]
+    if match := re.search(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?){0,2}", time):
+        return [float(field) for field in match[0].split(":")]
+    raise ValueError(f"{time!r} is not a time; write HH:MM:SS")
+
+
+def _face_value(time: str | float) -> float:
+    return sum(field * 60**power for power, field in enumerate(reversed(_fields(time))))

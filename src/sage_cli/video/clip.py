@@ -1,0 +1,95 @@
+"""A stretch of a video as a file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from sage_cli.errors import VideoError
+from sage_cli.video.probe import AudioTrack, Media, VideoTrack
+from sage_cli.video.reader import Keyframe, Screen, frame_time, picture
+from sage_cli.video.sound import blocks, sound
+
+# The first encoder that this build of FFmpeg has.
+_ENCODERS = ("libx264", "mpeg4")
+_CLOCK = Fraction(1, 90000)
+_AUDIO_FRAME = 1024
+
+
+def cut(media: Media, keyframes: list[Keyframe], start: float, end: float, target: Path) -> Path:
+    """Write ``[start, end)`` to ``target``; see :meth:`sage_cli.video.Video.clip`."""
+    part = target.with_name(f"{target.stem}.part{target.suffix}")
+    try:
+        with av.open(str(part), "w") as output:
+            tracks = [_video_packets(output, media, media.video, keyframes, start, end)] if media.video is not None else []
+            tracks += [_audio_packets(output, media, media.audio, start, end)] if media.audio is not None else []
+            _interleave(output, tracks)
+        part.replace(target)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, VideoError):
+            raise
+        raise VideoError(f"cannot write the clip {target}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def _interleave(output: OutputContainer, tracks: list[Iterator[Packet]]) -> None:
+    """Mux the streams in step: the one that is behind goes next."""
+    heads = [(packet, track) for track in tracks if (packet := next(track, None)) is not None]
+    while heads:
+        heads.sort(key=lambda head: (head[0].dts or 0) * head[0].time_base)
+        packet, track = heads.pop(0)
+        output.mux(packet)
+        if (following := next(track, None)) is not None:
+            heads.append((following, track))
+
+
+def _video_packets(
+    output: OutputContainer, media: Media, track: VideoTrack, keyframes: list[Keyframe], start: float, end: float
+) -> Iterator[Packet]:
+    size = (track.width // 2 * 2 or 2, track.height // 2 * 2 or 2)  # 4:2:0 wants even sides
+    codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
+    rate = Fraction(track.fps or 25).limit_denominator(1001)
+    stream = cast(VideoStream, output.add_stream(codec, rate=rate))
+    stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+    stream.codec_context.time_base = _CLOCK if codec == "libx264" else 1 / rate
+
+    def encoded() -> Iterator[Packet]:
+        first, last = media.origin + Fraction(start), media.origin + Fraction(end)
+        stamp = -1
+        with Screen(media, track, keyframes) as screen:
+            decoded = screen.at(first)
+            while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
+                frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
+                stamp = max(stamp + 1, round((frame_time(decoded) - first) / stream.codec_context.time_base))
+                frame.pts, frame.time_base = stamp, stream.codec_context.time_base
+                yield from stream.encode(frame)
+                decoded = screen.after()
+        yield from stream.encode(None)
+
+    return encoded()
+
+
+def _audio_packets(output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float) -> Iterator[Packet]:
+    rate, layout = min(track.rate, 48000), "mono" if track.channels == 1 else "stereo"
+    stream = cast(AudioStream, output.add_stream("aac", rate=rate, layout=layout))
+
+    def encoded() -> Iterator[Packet]:
+        at = 0
+        for block in blocks(sound(media, track, start, end, rate=rate, layout=layout), _AUDIO_FRAME):
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), at
+            at += block.shape[1]
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
+
+    return encoded()

@@ -1,0 +1,263 @@
+"""What is in a media file: found by reading it, because headers lie. Also the one way in which this room opens and reads files.
+
+**The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at (MPEG-TS begins
+anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's own zero, which no
+player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, cast
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from sage_cli.errors import VideoError
+
+log = logging.getLogger(__name__)
+
+# Consecutive read errors after which the rest of a file is given up.
+_MAX_READ_ERRORS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How stored pixels are turned before display: transposed first, then flipped."""
+
+    transpose: bool = False
+    flip_x: bool = False
+    flip_y: bool = False
+
+    @property
+    def rotation(self) -> Literal[0, 90, 180, 270]:
+        """Degrees clockwise; a mirrored picture counts as its rotation alone."""
+        if self.transpose:
+            return 90 if self.flip_x else 270
+        return 180 if self.flip_y else 0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTrack:
+    """The video stream; sizes are for display: upright, square pixels."""
+
+    index: int
+    codec: str
+    width: int
+    height: int
+    orientation: Orientation
+    fps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    index: int
+    codec: str
+    rate: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A probed file. ``origin`` is the container's time at which the clock reads zero, ``duration`` the last moment on it, in seconds."""
+
+    path: Path
+    id: str
+    origin: Fraction
+    duration: float
+    video: VideoTrack | None
+    audio: AudioTrack | None
+
+
+def probe(path: Path) -> Media:
+    """Look into a media file: decodes its first frame and reads its last packets.
+
+    Raises:
+        VideoError: there is no such file, or nothing in it can be shown or heard.
+    """
+    _check_file(path)
+    with open_media(path) as container:
+        video_stream, audio_stream = _choose_streams(container)
+        video, first_frame = _video_track(container, video_stream, path) if video_stream is not None else (None, None)
+        audio_index = None if audio_stream is None else audio_stream.index
+    with open_media(path) as container:
+        audio, first_sound = _audio_track(container, audio_index) if audio_index is not None else (None, None)
+        begins = [time for time in (first_frame, first_sound) if time is not None]
+        if not begins:
+            raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
+        indices = [track.index for track in (video, audio) if track is not None]
+        end = _end(container, indices, 1 / Fraction(video.fps if video and video.fps else 25))
+    return Media(path, _content_id(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
+
+
+def open_media(path: Path) -> InputContainer:
+    """Open a local file for reading. Playlists inside it cannot lead to the network: only the file protocol is allowed.
+
+    Raises:
+        VideoError: it cannot be opened, or is no media file.
+    """
+    try:
+        return av.open(str(path), "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise VideoError(f"cannot open {path}: {error.strerror}") from error
+        raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
+
+
+def packets(container: InputContainer, *indices: int) -> Iterator[Packet]:
+    """Packets of the given streams from the current position on, past read errors; at the end the empty ones that flush decoders."""
+    errors = 0
+    while errors < _MAX_READ_ERRORS:
+        try:
+            for packet in container.demux([container.streams[index] for index in indices]):
+                yield packet
+                errors = 0
+            return
+        except av.FFmpegError as error:
+            errors += 1
+            log.debug("%s: read error: %s", container.name, error)
+
+
+def packet_time(packet: Packet) -> Fraction | None:
+    """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else stamp * _base(packet.time_base)
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+
+def _choose_streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
+    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art is no video
+    best = container.streams.best("video")
+    video = best if best in pictures else next(iter(pictures), None)
+    return cast("VideoStream | None", video), cast("AudioStream | None", container.streams.best("audio"))
+
+
+def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> tuple[VideoTrack | None, Fraction | None]:
+    """The track and the time of its first frame; None for both when the stream is empty."""
+    frame = _first_frame(container, stream, path)
+    if frame is None:
+        return None, None
+    orientation = _orientation(frame)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    # Widen or heighten, never flatten: no line of the picture is lost.
+    width, height = (round(frame.width * aspect), frame.height) if aspect >= 1 else (frame.width, round(frame.height / aspect))
+    if orientation.transpose:
+        width, height = height, width
+    rate = stream.average_rate or stream.guessed_rate
+    track = VideoTrack(stream.index, _codec_name(stream), width, height, orientation, float(rate) if rate else None)
+    return track, cast(int, frame.pts) * frame.time_base
+
+
+def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame | None:
+    seen = False
+    for packet in packets(container, stream.index):
+        seen = seen or packet.size > 0
+        try:
+            frames = cast("list[VideoFrame]", packet.decode())
+        except av.FFmpegError:
+            continue
+        if frames:
+            frame = frames[0]
+            frame.pts = frame.pts if frame.pts is not None else frame.dts or 0
+            return frame
+    if seen:
+        raise VideoError(f"no frame of {path} can be decoded ({stream.codec_context.name}); try it in a player or convert it to H.264")
+    return None
+
+
+def _audio_track(container: InputContainer, index: int) -> tuple[AudioTrack | None, Fraction | None]:
+    """The track and the time of its first sound; None for both when the stream is empty."""
+    stream = cast(AudioStream, container.streams[index])
+    for packet in packets(container, index):
+        if packet.size and (start := packet_time(packet)) is not None:
+            # Up to a second below zero is the encoder's priming, which the decoder drops or no player plays.
+            start = Fraction(0) if -1 < start < 0 else start
+            return AudioTrack(index, _codec_name(stream), stream.rate, stream.codec_context.channels), start
+    return None, None
+
+
+def _codec_name(stream: VideoStream | AudioStream) -> str:
+    """The format's name (``mp3``), not the decoder's (``mp3float``)."""
+    return str(stream.codec_context.codec.canonical_name)
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    """From the display matrix ((a, b), (c, d)), which maps a stored (x, y) to (a x + c y, b x + d y) on screen."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
+            if abs(a) + abs(d) >= abs(b) + abs(c):
+                return Orientation(False, flip_x=a < 0, flip_y=d < 0)
+            return Orientation(True, flip_x=c < 0, flip_y=b < 0)
+    return Orientation()
+
+
+# ---- times ---------------------------------------------------------------------------------------------------------
+
+
+def _end(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction:
+    """Where the last packet ends, in the container's time.
+
+    Reads from the last keyframe before the end that the header claims. Is there nothing (the header claims too much) or no claim, everything is read.
+    """
+    claimed = container.duration
+    if claimed:
+        try:
+            container.seek(max(0, (container.start_time or 0) + claimed))
+            if (end := _last(container, indices, frame_length)) is not None:
+                return end
+        except av.FFmpegError:
+            pass
+    with open_media(Path(container.name)) as whole:
+        return _last(whole, indices, frame_length) or Fraction(0)
+
+
+def _last(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction | None:
+    end: Fraction | None = None
+    for packet in packets(container, *indices):
+        if packet.size and not packet.is_discard and (time := packet_time(packet)) is not None:
+            length = packet.duration * _base(packet.time_base) if packet.duration else frame_length
+            if end is None or time + length > end:
+                end = time + length
+    return end
+
+
+def _base(time_base: Fraction | None) -> Fraction:
+    return time_base or Fraction(1, 1_000_000)
+
+
+# ---- the file ------------------------------------------------------------------------------------------------------
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a directory; give a video file")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path} is empty (0 bytes); download or export it again")
+    except OSError as error:
+        raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
+
+
+def _content_id(path: Path) -> str:
+    """Identity of a file's content from its size, both ends and samples between: the same under another name, another after an edit."""
+    size, piece = path.stat().st_size, 1 << 16
+    digest = hashlib.blake2b(str(size).encode(), digest_size=12)
+    with path.open("rb") as file:
+        for at in np.linspace(0, max(0, size - piece), 8, dtype=np.int64).tolist():
+            file.seek(at)
+            digest.update(file.read(piece))
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""Which moments of a video a model looks at, and how large it sees them: as the models were trained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def uniform_times(duration: float, budget: int, *, fps: float = 2.0, start: float = 0.0, end: float | None = None) -> list[float]:
+    """Times in seconds, ascending, at which to sample a video or a stretch of it.
+
+    ``fps`` frames a second, capped to ``budget`` of them, spread evenly over ``[start, end]`` with both ends included: the reference takes
+    the first frame, the last frame and even steps between (``linspace`` over frame numbers), and the frame on screen at the end of
+    a video is its last one. The count is even where the budget allows, since frames are merged in pairs, and at least one pair.
+
+    Args:
+        duration: of the whole video, in seconds.
+        budget: most frames to take.
+        start, end: the stretch to sample; clamped to the video, ``end=None`` for its end.
+
+    Raises:
+        ValueError: the budget is below one frame.
+    """
+    if budget < 1:
+        raise ValueError(f"cannot sample {budget} frames")
+    start = min(max(0.0, start), duration)
+    end = duration if end is None else min(max(start, end), duration)
+    if budget == 1:
+        return [(start + end) / 2]
+    count = min(round((end - start) * fps), budget)
+    return [float(time) for time in np.linspace(start, end, max(2, count - count % 2))]
+
+
+def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+    """``(width, height)`` for a frame: sides multiples of ``multiple``, area within the bounds, aspect kept as closely as that allows.
+
+    The rounding is Qwen-VL's ``smart_resize``: to the nearest multiple when the area is in bounds already, otherwise scaled to the
+    bound and rounded inwards. That rule breaks its own bound on long strips, whose short side cannot get below one multiple, and
+    where the bounds are narrow; the long side then gives way, so that ``max_pixels`` holds down to a single ``multiple`` squared.
+    """
+    wide, high = (max(multiple, round(side / multiple) * multiple) for side in (width, height))
+    if wide * high > max_pixels:
+        scale = math.sqrt(width * height / max_pixels)
+        wide, high = (max(multiple, math.floor(side / scale / multiple) * multiple) for side in (width, height))
+    elif wide * high < min_pixels:
+        scale = math.sqrt(min_pixels / (width * height))
+        wide, high = (math.ceil(side * scale / multiple) * multiple for side in (width, height))
+    while wide * high > max_pixels and max(wide, high) > multiple:
+        wide, high = (wide - multiple, high) if wide >= high else (wide, high - multiple)
+    return wide, high

@@ -1,0 +1,134 @@
+"""The sound of a video, resampled, every sample in its place on the video's clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import cast
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from sage_cli.video.probe import AudioTrack, Media, open_media, packets
+
+log = logging.getLogger(__name__)
+
+# Decoding begins this early: overlapping transforms and bit reservoirs need a run-up before they sound right.
+_RUN_UP = Fraction(1)
+
+# Sound is taken as continuous while timestamps agree with the count of samples to this many seconds: more than a container's rounding,
+# less than the shortest packet (Opus, 20 ms) whose loss would be a gap.
+_TOLERANCE = Fraction(1, 100)
+
+_MAX_SILENCE = 1 << 16  # samples in one piece
+
+
+def sound(media: Media, track: AudioTrack, start: float, end: float, *, rate: int, layout: str) -> Iterator[NDArray[np.float32]]:
+    """Consecutive pieces ``(channels, n)`` that together are exactly ``[start, end)``: silence where the stream has nothing to say."""
+    cursor, last = round(start * rate), round(end * rate)
+    channels = 1 if layout == "mono" else 2
+    for at, piece in _placed(media, track, Fraction(start), rate, layout):
+        yield from _silence(channels, min(at, last) - cursor)
+        cursor = max(cursor, min(at, last))
+        piece = piece[:, cursor - at : last - at] if at <= cursor else piece[:, :0]
+        if piece.shape[1]:
+            yield piece
+            cursor += piece.shape[1]
+        if cursor >= last:
+            return
+    yield from _silence(channels, last - cursor)
+
+
+def blocks(pieces: Iterator[NDArray[np.float32]], length: int) -> Iterator[NDArray[np.float32]]:
+    """The same samples in pieces of ``length``, only the last one shorter."""
+    held: list[NDArray[np.float32]] = []
+    missing = length
+    for piece in pieces:
+        while piece.shape[-1] >= missing:
+            yield np.concatenate([*held, piece[..., :missing]], axis=-1)
+            held, piece, missing = [], piece[..., missing:], length
+        if piece.shape[-1]:
+            held.append(piece)
+            missing -= piece.shape[-1]
+    if held:
+        yield np.concatenate(held, axis=-1)
+
+
+def _silence(channels: int, samples: int) -> Iterator[NDArray[np.float32]]:
+    while samples > 0:
+        yield np.zeros((channels, min(samples, _MAX_SILENCE)), np.float32)
+        samples -= _MAX_SILENCE
+
+
+def _placed(media: Media, track: AudioTrack, start: Fraction, rate: int, layout: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Resampled pieces with the number of their first sample on the video's clock; from a little before ``start`` to the end of the file.
+
+    A run is what sounds without a break. Its place comes from the timestamp that it begins with, all else from counting samples.
+    """
+    resampler: av.AudioResampler | None = None
+    shape: tuple[int, str, str] | None = None
+    run, consumed, place = Fraction(0), 0, 0
+
+    def resampled(frame: AudioFrame | None) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        nonlocal place
+        for output in resampler.resample(frame) if resampler is not None else ():
+            yield place, cast("NDArray[np.float32]", output.to_ndarray())
+            place += output.samples
+
+    for time, frame in _decoded(media, track, start):
+        expected = run + Fraction(consumed, frame.sample_rate)
+        now = (frame.sample_rate, frame.format.name, frame.layout.name)
+        if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
+            yield from resampled(None)
+            run, consumed, shape = time if time is not None else expected, 0, now
+            place = round(run * rate)
+            resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        consumed += frame.samples
+        frame.pts = None  # the resampler is to count, not to second-guess
+        yield from resampled(frame)
+    yield from resampled(None)
+
+
+def _decoded(media: Media, track: AudioTrack, start: Fraction) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+    """Decoded frames with their times on the video's clock, past damaged packets."""
+    begin = start - _RUN_UP
+    with open_media(media.path) as container:
+        if begin > 0 and _land(container, media, track, begin):
+            yield from _frames(container, media, track)
+            return
+    with open_media(media.path) as container:
+        yield from _frames(container, media, track)
+
+
+def _land(container: InputContainer, media: Media, track: AudioTrack, begin: Fraction) -> bool:
+    """Seek to just before ``begin``; False when the demuxer cannot, or lands past it."""
+    stream = container.streams[track.index]
+    stamp = int((begin + media.origin) / cast(Fraction, stream.time_base))
+    try:
+        container.seek(stamp, stream=stream)
+        time = next((time for time, _ in _frames(container, media, track)), None)
+        if time is None or time > begin + _RUN_UP / 2:
+            return False
+        container.seek(stamp, stream=stream)
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _frames(container: InputContainer, media: Media, track: AudioTrack) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+    damaged = 0
+    for packet in packets(container, track.index):
+        try:
+            frames = cast("list[AudioFrame]", packet.decode())
+        except av.FFmpegError as error:
+            damaged += 1
+            log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
+            continue
+        for frame in frames:
+            yield None if frame.pts is None else frame.pts * frame.time_base - media.origin, frame
+    if damaged:
+        log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)

@@ -1,0 +1,134 @@
+"""A video file: what it is, and its frames, sound and clips by time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli.errors import VideoError
+from sage_cli.video.clip import cut
+from sage_cli.video.probe import VideoTrack, probe
+from sage_cli.video.reader import FrameReader, Keyframe, find_keyframes
+from sage_cli.video.sound import blocks, sound
+
+SAMPLE_RATE = 16_000  # what speech models listen at
+
+
+class NoAudioError(VideoError):
+    """Sound was asked of a file that has none."""
+
+
+class Video:
+    """A video file (or an audio file: then there are no frames).
+
+    Opening it decodes the first frame and reads the last packets, so what is said here is true whatever the header claims. No file
+    is held open between calls: there is nothing to close, and threads may share one.
+
+    All times are seconds on one clock, whose zero is the earlier of the first frame and the first sound; see :mod:`sage_cli.video.probe`.
+
+    Attributes:
+        path: the file.
+        id: identity of its content: the same under another name, another after an edit.
+        duration: seconds until the last frame or sound is over, whichever ends later.
+        width, height: display size in pixels: upright, pixels square. 0 without video.
+        rotation: degrees clockwise (0, 90, 180, 270) by which stored frames are turned for display.
+        fps: average frames a second; None when unknown.
+        video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open a file.
+
+        Raises:
+            VideoError: there is no such file, or nothing in it can be shown or heard.
+        """
+        self.path = Path(path)
+        self._media = probe(self.path)
+        video, audio = self._media.video, self._media.audio
+        self.id = self._media.id
+        self.duration = self._media.duration
+        self.has_video, self.has_audio = video is not None, audio is not None
+        self.width, self.height = (video.width, video.height) if video else (0, 0)
+        self.rotation = video.orientation.rotation if video else 0
+        self.fps = video.fps if video else None
+        self.video_codec = video.codec if video else None
+        self.audio_codec = audio.codec if audio else None
+
+    def __repr__(self) -> str:
+        return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
+
+    def frames(
+        self, times: Sequence[float], size: tuple[int, int] | None = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> FrameReader:
+        """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
+
+        Before the first frame that is the first, past the end the last. Decoding is lazy, frame by frame, in the decoder's own
+        threads; one decoded frame is held at a time. Ascending times are fastest; any order and repetitions are allowed.
+        Damaged packets are skipped, with a warning in the log.
+
+        Args:
+            times: seconds.
+            size: ``(width, height)`` to resize to; None for the display size.
+            progress: called with ``(done, total)`` after each frame.
+
+        Returns:
+            An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
+            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through.
+
+        Raises:
+            VideoError: the file has no video (here), or nothing of it can be decoded (while iterating).
+        """
+        track = self._video_track()
+        return FrameReader(self._media, track, self._keyframes, times, size or (self.width, self.height), progress)
+
+    def audio(self, start: float = 0.0, end: float | None = None) -> NDArray[np.float32]:
+        """The sound of ``[start, end)``, to the sample: 16 kHz mono, shape ``(samples,)``, between -1 and 1.
+
+        Silence fills what the file has no sound for: before a late start, in gaps, past the end.
+
+        Args:
+            end: None for the end of the video.
+
+        Raises:
+            NoAudioError: there is no sound in the file; ``has_audio`` tells beforehand.
+        """
+        return np.concatenate([np.zeros(0, np.float32), *self.audio_blocks(start, end, 60.0)])
+
+    def audio_blocks(self, start: float = 0.0, end: float | None = None, seconds: float = 30.0) -> Iterator[NDArray[np.float32]]:
+        """The same as :meth:`audio` in blocks of ``seconds``, the last one shorter: memory does not grow with the video."""
+        track = self._media.audio
+        if track is None:
+            raise NoAudioError(f"{self.path} has no sound; give a file with an audio track")
+        pieces = sound(self._media, track, max(0.0, start), self.duration if end is None else end, rate=SAMPLE_RATE, layout="mono")
+        return blocks((piece[0] for piece in pieces), max(1, round(seconds * SAMPLE_RATE)))
+
+    def clip(self, start: float, end: float, target: str | os.PathLike[str]) -> Path:
+        """Cut ``[start, end)`` to a new file, frame-accurate, and return its path.
+
+        Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels. It begins with the frame on screen
+        at ``start``. Nothing is left at ``target`` when it fails.
+
+        Args:
+            target: the file to write; its suffix chooses the container (``.mp4``).
+
+        Raises:
+            VideoError: the window is empty or outside the video, or the file cannot be read or written.
+        """
+        start, end = max(0.0, start), min(end, self.duration)
+        if end <= start:
+            raise VideoError(f"cannot cut an empty clip ({start:.3f}-{end:.3f} s of {self.duration:.3f} s); give a start before the end")
+        return cut(self._media, self._keyframes if self.has_video else [], start, end, Path(target))
+
+    def _video_track(self) -> VideoTrack:
+        if self._media.video is None:
+            raise VideoError(f"{self.path} has sound but no picture; give a video file")
+        return self._media.video
+
+    @cached_property
+    def _keyframes(self) -> list[Keyframe]:
+        return find_keyframes(self._media, self._video_track())
