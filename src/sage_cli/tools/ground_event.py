@@ -60,7 +60,7 @@ class GroundEvent(Tool[GroundEventArguments]):
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema, wrap=("<json>\n", "\n</json>"))
-        span = _span(reply.text, start, end)
+        span = _span(reply.text, start, end, workspace.video.duration)
         result: dict[str, Any] = {"name": arguments.event, "timestamps": {"start": None, "end": None}}
         if notes:
             result["note"] = "; ".join(notes)
@@ -71,8 +71,8 @@ class GroundEvent(Tool[GroundEventArguments]):
         return Outcome(result, f"found at {first}-{last}", (Looked(*span, "event grounded"),), reply.usage)
 
 
-def _span(reply: str, start: float, end: float) -> tuple[float, float] | None:
-    """Where the reply puts the event, in seconds of the video; ``None`` if it was not found.
+def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:
+    """Where the reply puts the event, in seconds of the video; ``None`` if it was not found, or only where nobody looked.
 
     Raises:
         ToolError: the reply makes no sense.
@@ -82,11 +82,12 @@ def _span(reply: str, start: float, end: float) -> tuple[float, float] | None:
         first, last = timestamps.get("start"), timestamps.get("end")
         if first is None or last is None:
             return None
-        found = [repair(first, end), repair(last, end)]
+        found = sorted((repair(first, duration), repair(last, duration)))
     except (ValueError, TypeError, AttributeError) as error:
         raise ToolError("the model gave no times that can be read") from error
     # A time before the stretch was counted from its beginning. (Clock times are whole seconds, rounded down.)
     if found[0] < int(start):
         found = [start + time for time in found]
-    first, last = sorted(min(max(time, start), end) for time in found)
-    return first, last
+    if found[0] > end:
+        return None
+    return max(found[0], start), max(min(found[1], end), start)

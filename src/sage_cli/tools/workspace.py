@@ -22,7 +22,7 @@ from sage_cli.tools.schema import Schema
 from sage_cli.video.frame import Frame
 
 if TYPE_CHECKING:
-    from sage_cli.speech import Segment
+    from sage_cli.speech.segment import Segment
     from sage_cli.video import Video
 
 T = TypeVar("T")

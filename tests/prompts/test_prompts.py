@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sage_cli.errors import UsageError
+from sage_cli.prompts import PLACEHOLDERS, Prompts
+
+
+@pytest.mark.parametrize("name", PLACEHOLDERS)
+def test_built_in_prompts_use_all_of_their_placeholders(name: str) -> None:
+    values = {placeholder: f"value of {placeholder}" for placeholder in PLACEHOLDERS[name]}
+    text = Prompts().render(name, **values)
+    assert all(value in text for value in values.values())
+    assert "<<<" not in text
+
+
+def test_what_is_filled_in_is_not_filled_in_again() -> None:
+    text = Prompts().render("visual_temporal_grounding", event="<<<begin>>>", begin="00:00:00", end="00:00:10")
+    assert "<<<begin>>>" in text
+
+
+@pytest.mark.parametrize("place", ["", "sage", "prompts", "prompts/sage", "sage/prompts", "sage/prompts/sage"])
+def test_replacements_are_found_at_any_depth_of_a_checkout(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "context_vlm.txt").write_text("Mine: <<<tools>>>", encoding="utf-8")
+    prompts = Prompts(tmp_path)
+    assert prompts.render("context_vlm", tools="none") == "Mine: none"
+    assert prompts.render("analyze") == Prompts().render("analyze")
+
+
+def test_the_layout_of_the_reference(tmp_path: Path) -> None:
+    folder = tmp_path / "sage" / "prompts"
+    (folder / "sage").mkdir(parents=True)
+    for name in PLACEHOLDERS.keys() - {"analyze", "visual_temporal_grounding"}:
+        (folder / "sage" / f"{name}.txt").write_text(f"theirs {name}", encoding="utf-8")
+    (folder / "visual_temporal_grounding.txt").write_text("theirs visual_temporal_grounding", encoding="utf-8")
+    for directory in (tmp_path, tmp_path / "sage", folder):
+        prompts = Prompts(directory)
+        for name in PLACEHOLDERS.keys() - {"analyze"}:
+            assert prompts.render(name) == f"theirs {name}"
+
+
+def test_a_directory_without_prompts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no prompt file"):
+        Prompts(tmp_path)
+
+
+def test_an_unknown_placeholder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "context_vlm.txt").write_text("<<<tools>>> <<<query>>>", encoding="utf-8")
+    with pytest.raises(UsageError, match="unknown placeholder <<<query>>>"):
+        Prompts(tmp_path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "analyze.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"analyze\.txt"):
+        Prompts(tmp_path)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sage_cli.model.base import Reply, StreamItem
+from sage_cli.tools import Analyze, ToolError, Workspace, complete
+from sage_cli.tools.analyze import AnalyzeArguments
+from sage_cli.tools.base import Looked, ToolNotice
+from sage_cli.video import Video
+from tests.agent.scripted import ScriptedModel, accepts
+
+
+def test_frames_are_looked_at_one_by_one_in_time_order(video: Video) -> None:
+    model = ScriptedModel(" It is red.\n")
+    with Workspace(model, video) as workspace:
+        frames = list(video.frames([5.0, 6.0, 7.0], workspace.frame_size))
+        names = workspace.add_frames(frames)
+        outcome = complete(Analyze().run(AnalyzeArguments(query="Which colour?", media_paths=[*reversed(names), names[0]]), workspace))
+    assert outcome.result == {"answer": "It is red."}
+    assert outcome.looked == (Looked(5.0, 7.0, "frames analyzed"),)
+    [asked] = model.asked
+    [shown] = asked.frames
+    assert not shown.pairs
+    assert list(shown.frames) == frames
+    assert asked.texts[-1] == "Which colour?"
+    assert asked.temperature == 0.0
+
+
+def test_a_clip_is_shown_as_the_videos_own_frames(video: Video) -> None:
+    model = ScriptedModel("Yes.")
+    with Workspace(model, video) as workspace:
+        name = workspace.add_clip(10.0, 14.0)
+        outcome = complete(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=[name]), workspace))
+        again = {frame.key for frame in video.frames([10.0, 14.0], workspace.frame_size)}
+    [shown] = model.asked[0].frames
+    assert shown.pairs
+    assert len(shown.frames) == 8
+    assert again <= {frame.key for frame in shown.frames}
+    assert outcome.looked == (Looked(10.0, 14.0, "clip analyzed"),)
+
+
+def test_a_clip_among_frames_is_looked_at_alone(video: Video) -> None:
+    model = ScriptedModel("Yes.")
+    with Workspace(model, video) as workspace:
+        names = [*workspace.add_frames(list(video.frames([1.0], workspace.frame_size))), workspace.add_clip(10.0, 14.0)]
+        items = list(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=names), workspace))
+    assert any(isinstance(item, ToolNotice) and "c1.mp4" in item.text for item in items)
+    assert len(model.asked[0].frames) == 1
+
+
+def test_groups_of_frames_are_told_apart(video: Video) -> None:
+    with Workspace(ScriptedModel("Yes."), video) as workspace:
+        names = [name for times in ([1.0, 2.0], [20.0, 22.0]) for name in workspace.add_frames(list(video.frames(times, (64, 32))))]
+        outcome = complete(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=names), workspace))
+    assert outcome.looked == (Looked(1.0, 2.0, "frames analyzed"), Looked(20.0, 22.0, "frames analyzed"))
+
+
+def test_a_question_without_media(video: Video) -> None:
+    model = ScriptedModel("42.")
+    with Workspace(model, video) as workspace:
+        outcome = complete(Analyze().run(AnalyzeArguments(query="6 times 7?", media_paths=[]), workspace))
+        assert Analyze().span(AnalyzeArguments(query="6 times 7?", media_paths=[]), workspace) is None
+    assert outcome.result == {"answer": "42."}
+    assert not model.asked[0].frames
+    assert outcome.looked == ()
+
+
+@pytest.mark.parametrize("path", ["f1/0001.jpg", "/etc/passwd", "../holiday.mp4", "holiday.mp4"])
+def test_only_media_of_the_run_can_be_looked_at(video: Video, path: str) -> None:
+    with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="there is no"):
+        complete(Analyze().run(AnalyzeArguments(query="What?", media_paths=[path]), workspace))
+
+
+def test_a_long_answer_is_cut_and_said_to_be(video: Video) -> None:
+    class Rambling(ScriptedModel):
+        def stream(self, *prompt: object, **settings: object) -> "list[StreamItem]":  # type: ignore[override]
+            items = list(super().stream(*prompt, **settings))  # type: ignore[arg-type]
+            reply = items[-1]
+            assert isinstance(reply, Reply)
+            return [*items[:-1], Reply(reply.text, "length", reply.usage)]
+
+    with Workspace(Rambling("And then"), video) as workspace:
+        items = list(Analyze().run(AnalyzeArguments(query="What?", media_paths=[]), workspace))
+    assert isinstance(items[-1], ToolNotice)
+    assert "cut off" in items[-1].text
+
+
+def test_the_schema_offers_the_media_that_exist(video: Video) -> None:
+    def allows(*paths: str) -> bool:
+        return accepts(Analyze().schema(workspace), json.dumps({"query": "What?", "media_paths": paths}))
+
+    with Workspace(ScriptedModel(), video) as workspace:
+        assert allows()
+        assert not allows("f1/0001.jpg")
+        names = workspace.add_frames(list(video.frames([1.0, 2.0], (64, 32))))
+        assert allows()
+        assert allows(*names)
+        assert allows("f1/0001.jpg")
+        assert not allows("f1/0003.jpg")
+        assert not allows("c1.mp4")
+        clip = workspace.add_clip(1.0, 2.0)
+        assert allows(clip)
+        assert not allows(clip, clip)
+        assert not allows(*names, clip)

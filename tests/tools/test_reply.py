@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from sage_cli.tools.reply import json_object
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '<json>\n{"a": "b", "c": [1, 2]}\n</json>',
+        '{"a": "b", "c": [1, 2]}',
+        'Here it is:\n```json\n{"a": "b", "c": [1, 2]}\n```\nDone.',
+        '<json>{"a": "b", "c": [1, 2]',
+        '<json>{"a": "b", "c": [1, 2,],}</json>',
+        'I think so. {"a": "b" // yes\n "c": [1, 2]}',
+    ],
+)
+def test_reads_whole_wrapped_and_broken_objects(reply: str) -> None:
+    assert json_object(reply) == {"a": "b", "c": [1, 2]}
+
+
+@pytest.mark.parametrize("reply", ["", "no", "[1]", "<json></json>", "{}", "12"])
+def test_says_when_there_is_no_object(reply: str) -> None:
+    with pytest.raises(ValueError, match="no JSON object"):
+        json_object(reply)

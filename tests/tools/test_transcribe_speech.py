@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sage_cli.errors import ModelError
+from sage_cli.speech.segment import Segment
+from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
+from sage_cli.tools.base import Looked, ToolNotice
+from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
+from sage_cli.video import Video
+from tests.agent.scripted import ScriptedModel, accepts
+
+
+class Listener:
+    """Hears the given words, and keeps what it was given to hear."""
+
+    def __init__(self, *segments: tuple[float, float, str]) -> None:
+        self.segments = [Segment(start, end, text, 1.0) for start, end, text in segments]
+        self.heard: list[tuple[float, int]] = []
+
+    def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]:
+        self.heard.append((start, len(audio)))
+        yield from self.segments
+
+
+def arguments(start: str = "00:05", end: str = "00:15", path: str = "holiday.mp4") -> TranscribeSpeechArguments:
+    return TranscribeSpeechArguments(video_path=path, timestamp_start=start, timestamp_end=end)
+
+
+def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
+    listener = Listener((5.2, 7.9, "It's here."), (3661.0, 3662.5, 'He said "go".'))
+    with Workspace(ScriptedModel(), video, transcriber=lambda: listener) as workspace:
+        outcome = complete(TranscribeSpeech().run(arguments(), workspace))
+    assert list(outcome.result) == ["transcript"]
+    assert ast.literal_eval(outcome.result["transcript"]) == {
+        0: {"text": "It's here.", "start": "00:05", "end": "00:07"},
+        1: {"text": 'He said "go".', "start": "01:01:01", "end": "01:01:02"},
+    }
+    assert outcome.looked == (Looked(5.0, 15.0, "speech transcribed"),)
+    assert outcome.summary == "5 words in 2 segments"
+    assert listener.heard == [(5.0, 160_000)]
+
+
+def test_silence_is_a_result(video: Video) -> None:
+    with Workspace(ScriptedModel(), video, transcriber=Listener) as workspace:
+        outcome = complete(TranscribeSpeech().run(arguments(), workspace))
+    assert "Nobody speaks" in outcome.result["transcript"]
+
+
+def test_a_video_without_sound_is_a_result_and_needs_no_speech_model(silent: Video) -> None:
+    with Workspace(ScriptedModel(), silent) as workspace:
+        outcome = complete(TranscribeSpeech().run(arguments("00:01", "00:05", "silent.mp4"), workspace))
+    assert "no sound" in outcome.result["transcript"]
+    assert outcome.looked == ()
+
+
+def test_a_missing_speech_model_is_an_error(video: Video) -> None:
+    def missing() -> Listener:
+        raise ModelError("no speech model is installed; run `sage models pull whisper`")
+
+    with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="not available"):
+        complete(TranscribeSpeech().run(arguments(), workspace))
+    with Workspace(ScriptedModel(), video, transcriber=missing) as workspace, pytest.raises(ModelError, match="sage models pull"):
+        complete(TranscribeSpeech().run(arguments(), workspace))
+
+
+def test_the_speech_model_is_loaded_once(video: Video) -> None:
+    loaded: list[Listener] = []
+
+    def load() -> Listener:
+        loaded.append(Listener())
+        return loaded[-1]
+
+    with Workspace(ScriptedModel(), video, transcriber=load) as workspace:
+        complete(TranscribeSpeech().run(arguments(), workspace))
+        complete(TranscribeSpeech().run(arguments("00:20", "00:25"), workspace))
+    assert len(loaded) == 1
+
+
+def test_a_repaired_time_is_said_to_the_user_and_to_the_model(video: Video) -> None:
+    with Workspace(ScriptedModel(), video, transcriber=lambda: Listener((1.0, 2.0, "Hi."))) as workspace:
+        run = TranscribeSpeech().run(arguments("00:15", "00:05"), workspace)
+        first = next(run)
+        outcome = complete(run)
+    assert isinstance(first, ToolNotice)
+    assert outcome.result["note"] == first.text
+
+
+def test_the_schema_keeps_to_this_video_and_its_length(video: Video) -> None:
+    with Workspace(ScriptedModel(), video, span=(10.0, 20.0)) as workspace:
+        schema = TranscribeSpeech().schema(workspace)
+    text = '{{"video_path": "{}", "timestamp_start": "{}", "timestamp_end": "{}"}}'
+    assert accepts(schema, text.format("holiday.mp4", "00:10", "00:00:20"))
+    assert not accepts(schema, text.format("other.mp4", "00:10", "00:00:20"))
+    assert not accepts(schema, text.format("holiday.mp4", "00:09", "00:00:20"))
+    assert not accepts(schema, text.format("holiday.mp4", "00:10", "00:21"))
