@@ -1,0 +1,100 @@
+"""The ``sage`` command. The only room that prints, colours or exits.
+
+Start-up is part of the product: this module and the command modules it imports may import nothing beyond typer and the standard library.
+A command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn, cast
+
+import typer
+from typer.core import TyperGroup
+
+from sage_cli.cli import console
+from sage_cli.cli.ask import ask
+from sage_cli.errors import EXIT_INTERRUPTED, SageError
+from sage_cli.version import __version__
+
+app = typer.Typer(
+    name="sage",
+    help="Ask questions about videos, answered on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.write(f"sage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")] = False,
+) -> None:
+    pass
+
+
+app.command()(ask)
+
+
+def main() -> NoReturn:
+    """Run ``sage`` and exit. The one place where a failure becomes a line on stderr and an exit code."""
+    console.prepare()
+    status = _run()
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        status = console.output_closed()
+    sys.exit(status)
+
+
+def _run() -> int:
+    group = cast(TyperGroup, typer.main.get_command(app))
+    if "_SAGE_COMPLETE" in os.environ:  # asked by the shell to complete a half-typed command
+        return int(group.main(prog_name="sage", standalone_mode=False) or 0)
+    words = sys.argv[1:]
+    # Straight to the command: on the way through the group typer imports pydantic, which takes as long as all the rest of its --help.
+    known = bool(words) and words[0] in group.commands
+    command, name = (group.commands[words[0]], f"sage {words[0]}") if known else (group, "sage")
+    try:
+        with command.make_context(name, words[known:]) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.TyperException as error:
+        return _usage_error(error)
+    except SageError as error:
+        return _failure(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _failure("interrupted", EXIT_INTERRUPTED, kind="")
+    except BrokenPipeError:
+        return console.output_closed()
+    except OSError as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
+        where = f"{error.filename}: " if error.filename else ""
+        return _failure(f"{where}{error.strerror or error}", 1)
+    except Exception as error:
+        return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1)
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    context = getattr(error, "ctx", None)
+    if not error.format_message():  # no arguments at all: the help was shown
+        return error.exit_code
+    command = context.command_path if context else "sage"
+    return _failure(f"{error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code)
+
+
+def _failure(message: str, status: int, kind: str = "error: ") -> int:
+    if console.debugging and kind:
+        import traceback
+
+        traceback.print_exc()
+    console.say(f"{kind}{message}")
+    return status

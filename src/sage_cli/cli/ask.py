@@ -1,0 +1,171 @@
+"""``sage ask VIDEO QUESTION``: the whole path from a file to an answer."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.errors import EXIT_NO_ANSWER, UsageError, VideoError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sage_cli.agent import Agent, Event
+    from sage_cli.cli.renderers import Renderer
+    from sage_cli.tools.workspace import SpeechModel
+    from sage_cli.video import Video
+
+STDIN = "-"
+
+
+def _option(*names: str, panel: str, help: str, variable: str | None = None, **more: Any) -> Any:
+    """An option that the environment can set too: ``--ctx-size`` is ``SAGE_CTX_SIZE``."""
+    envvar = variable or "SAGE_" + names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
+    return typer.Option(*names, help=help, rich_help_panel=panel, envvar=envvar, show_envvar=False, show_default=False, **more)
+
+
+def ask(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video file.", show_default=False)],
+    questions: Annotated[
+        list[str], typer.Argument(metavar="QUESTION...", help="What to ask about it; [bold]-[/] reads questions from stdin, one a line.", show_default=False)
+    ],
+    model: Annotated[
+        str | None,
+        _option("--model", "-m", panel="Model", metavar="PATH|NAME", help="Model GGUF, a folder with it and its mmproj, or a name in the models folder."),
+    ] = None,
+    mmproj: Annotated[Path | None, _option("--mmproj", panel="Model", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")] = None,
+    speech_model: Annotated[
+        Path | None,
+        _option("--speech-model", panel="Model", metavar="PATH", help="Whisper model (ggml-*.bin). Default: the largest in the models folder."),
+    ] = None,
+    ctx_size: Annotated[int | None, _option("--ctx-size", panel="Model", min=256, metavar="N", help="Context size in tokens. Default: what fits.")] = None,
+    gpu_layers: Annotated[int | None, _option("--gpu-layers", panel="Model", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")] = None,
+    threads: Annotated[int | None, _option("--threads", panel="Model", min=1, metavar="N", help="CPU threads. Default: the number of cores.")] = None,
+    kv_type: Annotated[Literal["f16", "q8_0"], _option("--kv-type", panel="Model", help="KV cache precision; q8_0 halves its memory. Default: f16.")] = "f16",
+    seed: Annotated[int, _option("--seed", panel="Model", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
+    temperature: Annotated[float, _option("--temperature", panel="Model", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")] = 0.0,
+    frames: Annotated[int, _option("--frames", panel="Looking", min=1, metavar="N", help="Most frames of the first look. Default: 128.")] = 128,
+    frame_tokens: Annotated[int | None, _option("--frame-tokens", panel="Looking", min=1, metavar="N", help="Most tokens a frame pair may take.")] = None,
+    start: Annotated[str | None, _option("--start", panel="Looking", metavar="TIME", help="Ask about the part from here: SS, MM:SS or HH:MM:SS.")] = None,
+    end: Annotated[str | None, _option("--end", panel="Looking", metavar="TIME", help="... to here.")] = None,
+    tools: Annotated[bool, _option("--tools/--no-tools", panel="Looking", help="Let the model look again with tools, or answer at once. Default: tools.")] = True,
+    max_steps: Annotated[int, _option("--max-steps", panel="Looking", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
+    timeout: Annotated[float, _option("--timeout", panel="Looking", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")] = 300.0,
+    prompts_dir: Annotated[Path | None, _option("--prompts-dir", panel="Looking", metavar="DIR", help="Folder with prompt files that replace ours.")] = None,
+    json: Annotated[bool, _option("--json", panel="Output", help="One JSON object a question.")] = False,
+    jsonl: Annotated[bool, _option("--jsonl", panel="Output", help="Every event as a line of JSON, as it happens.")] = False,
+    quiet: Annotated[bool, _option("--quiet", "-q", panel="Output", help="Nothing but answers and errors.")] = False,
+    verbose: Annotated[bool, _option("--verbose", "-v", panel="Output", help="Token counts, timings and library logs too.")] = False,
+    debug: Annotated[bool, _option("--debug", panel="Output", help="Tracebacks and all logs.")] = False,
+) -> int:
+    """Ask questions about a video.
+
+    The model looks at frames from the whole video first; if that is not enough it uses tools: it transcribes speech, finds events, looks
+    closely at parts. Every option can be set by an environment variable: SAGE_MODEL, SAGE_CTX_SIZE, ...
+    """
+    console.log(verbose=verbose, debug=debug)
+    if json and jsonl:
+        raise UsageError("--json and --jsonl exclude each other: choose one")
+    asked = _questions(questions)
+
+    # Cheapest first: nobody should wait for a model only to learn of a mistyped path.
+    from sage_cli.store import check_scratch, find_model, find_speech_model
+
+    files = find_model(model, mmproj)
+    speech = find_speech_model(speech_model)
+    if tools:
+        check_scratch()
+
+    from sage_cli.agent import Agent, Settings
+    from sage_cli.agent.events import Working
+    from sage_cli.cli.renderers import renderer
+    from sage_cli.prompts import Prompts
+    from sage_cli.tools import TOOLS
+
+    opened = _open(video)
+    span = _span(start, end, opened.duration)
+    Prompts(prompts_dir)
+    hears = speech is not None and opened.has_audio
+    with ExitStack() as stack:
+        view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
+        view.show(Working(0.0, 0, "load", 0, 0))
+
+        from sage_cli.model.llama import LlamaModel
+
+        loaded = stack.enter_context(
+            LlamaModel(files.text, files.mmproj, context_size=ctx_size, gpu_layers=gpu_layers, threads=threads, kv_type=kv_type)
+        )
+        agent = Agent(
+            loaded,
+            opened,
+            tools=[tool for tool in TOOLS if hears or tool.name != "transcribe-speech"] if tools else [],
+            settings=Settings(
+                frames=frames,
+                frame_tokens=frame_tokens,
+                max_steps=max_steps,
+                timeout_s=timeout or None,
+                temperature=temperature,
+                seed=seed,
+                prompts_dir=prompts_dir,
+            ),
+            span=span,
+            transcriber=partial(_transcriber, speech, threads) if speech else None,
+        )
+        answered = [_run(agent, question, view) for question in asked]
+    return 0 if all(answered) else EXIT_NO_ANSWER
+
+
+def _run(agent: Agent, question: str, view: Renderer) -> bool:
+    """Ask one question; whether it was answered."""
+    event: Event | None = None
+    # Closed on Ctrl-C too: a run removes what it left on disk.
+    with closing(cast("Generator[Event]", agent.run(question))) as events:
+        for event in events:
+            view.show(event)
+    return event is not None and event.type == "answer"
+
+
+def _transcriber(path: Path, threads: int | None) -> SpeechModel:
+    from sage_cli.speech import Transcriber
+
+    return Transcriber(path, threads=threads)
+
+
+def _open(path: Path) -> Video:
+    from sage_cli.video import Video
+
+    video = Video(path)
+    if not video.has_video:
+        raise VideoError(f"{path} has sound but no picture: give a video file")
+    return video
+
+
+def _span(start: str | None, end: str | None, duration: float) -> tuple[float, float]:
+    """The part asked about, in seconds; an end past the video's is the video's."""
+    from sage_cli.timecode import format_clock, parse
+
+    first, last = parse(start) if start else 0.0, min(parse(end), duration) if end else duration
+    if first >= last:
+        raise UsageError(f"nothing lies between --start and --end: the video goes from 00:00:00 to {format_clock(duration)}")
+    return first, last
+
+
+def _questions(arguments: list[str]) -> list[str]:
+    """The questions in order, ``-`` replaced by the lines of stdin."""
+    questions: list[str] = []
+    for argument in arguments:
+        if argument == STDIN:
+            questions += [line.strip() for line in sys.stdin if line.strip()]
+        elif argument.strip():
+            questions.append(argument.strip())
+        else:
+            raise UsageError("the question is empty: write what you want to know about the video")
+    if not questions:
+        raise UsageError("no question on stdin: write one a line")
+    return questions

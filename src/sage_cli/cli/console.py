@@ -1,0 +1,85 @@
+"""stdout, stderr and logging, as every command uses them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program ended by SIGPIPE
+EXIT_TERMINATED = 143
+
+debugging = False
+
+# What could move the cursor, recolour or retitle a terminal, reverse text or break a line, and code points that cannot be encoded.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def neutral(text: str) -> str:
+    """Text from a model or a file, made harmless for a terminal: control characters become visible stand-ins."""
+    return _UNSAFE.sub(lambda match: chr(0x2400 + ord(match[0])) if match[0] < " " else "\ufffd", text.replace("\r\n", "\n"))
+
+
+def neutral_json(text: str) -> str:
+    """The same for JSON, losslessly: such characters become ``\\u`` escapes (the ASCII ones already are)."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def write(text: str) -> None:
+    """A line of results on stdout, at once."""
+    print(text, flush=True)
+
+
+def say(text: str) -> None:
+    """A line for the user on stderr."""
+    print(f"sage: {' '.join(neutral(text).split())}", file=sys.stderr, flush=True)
+
+
+def prepare() -> None:
+    """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, SIGTERM cleans up."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    logging.getLogger().addHandler(logging.NullHandler())
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    signal.signal(signal.SIGTERM, _terminated)
+
+
+def log(*, verbose: bool, debug: bool) -> None:
+    """Show the logs of our own rooms, the native libraries' included, on stderr."""
+    global debugging
+    debugging = debug
+    if not (verbose or debug):
+        return
+    handler = _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("sage_cli").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def output_closed() -> int:
+    """The reader of stdout has gone (``| head -1``). Python would complain again while it shuts down, unless stdout leads nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_OUTPUT_CLOSED
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever ``sys.stderr`` is at the time: a live view takes its place and prints log lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(neutral(self.format(record)), file=sys.stderr)
+
+
+def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def dumps(record: dict[str, Any]) -> str:
+    """One line of JSON that is safe to show on a terminal."""
+    import json
+
+    return neutral_json(json.dumps(record, ensure_ascii=False))

@@ -1,0 +1,80 @@
+"""The first few metadata keys of a GGUF file, read in microseconds.
+
+They tell a language model from a vision encoder, and whether the two belong together, before gigabytes are loaded. The ``gguf`` package
+parses the whole file, vocabulary included (seconds for a real model), and llama.cpp reports a bad file only as a null pointer; so the
+plain part of the header is read here. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from sage_cli.errors import ModelError
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_LONGEST_STRING = 1 << 20  # a chat template is some 10 kB; a length past this is a broken file, not a string
+
+Value = str | int | float | bool
+
+
+def read_metadata(path: Path) -> dict[str, Value]:
+    """Scalar and string metadata of a GGUF file, up to the first ``tokenizer.`` key; arrays are skipped.
+
+    Raises:
+        ModelError: the file cannot be read, is not GGUF, or its header is broken.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != MAGIC:
+                raise ModelError(f"{path} is not a GGUF file: give the path of a model in GGUF format")
+            version = _scalar(file, "<I")
+            if version not in VERSIONS:
+                raise ModelError(f"{path} is GGUF version {version}, which is not supported: download a current conversion of the model")
+            _scalar(file, "<Q")  # number of tensors
+            found: dict[str, Value] = {}
+            for _ in range(int(_scalar(file, "<Q"))):
+                key = _string(file)
+                if key.startswith("tokenizer."):
+                    break
+                value = _value(file, int(_scalar(file, "<I")))
+                if value is not None:
+                    found[key] = value
+            return found
+    except (struct.error, UnicodeDecodeError, KeyError, ValueError) as error:
+        raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _scalar(file: BinaryIO, code: str) -> int | float | bool:
+    (value,) = struct.unpack(code, file.read(struct.calcsize(code)))
+    return value  # type: ignore[no-any-return]
+
+
+def _string(file: BinaryIO) -> str:
+    length = int(_scalar(file, "<Q"))
+    data = file.read(min(length, _LONGEST_STRING))
+    if len(data) != length:
+        raise ValueError("string runs past the end")
+    return data.decode()
+
+
+def _value(file: BinaryIO, kind: int) -> Value | None:
+    """The value that stands next in the file; ``None`` for an array, which is only passed over."""
+    if kind == _STRING:
+        return _string(file)
+    if kind != _ARRAY:
+        return _scalar(file, _SCALARS[kind])
+    item, count = int(_scalar(file, "<I")), int(_scalar(file, "<Q"))
+    if item in _SCALARS:
+        file.seek(count * struct.calcsize(_SCALARS[item]), 1)
+    else:
+        for _ in range(count):
+            _value(file, item)
+    return None

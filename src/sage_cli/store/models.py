@@ -1,0 +1,155 @@
+"""From what the user wrote after ``--model`` to files on disk. Everything here is cheap: only headers are read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sage_cli.errors import ModelError
+from sage_cli.store.gguf import read_metadata
+from sage_cli.store.paths import models_dir
+
+SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-bit number
+
+# Vision encoders are small and suffer from quantization: 16 bits first, then what costs least.
+_PRECISIONS = ("f16", "bf16", "q8_0", "f32")
+_SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A vision-language model on disk: the language model, and the vision encoder that llama.cpp calls mmproj."""
+
+    text: Path
+    mmproj: Path
+
+
+def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
+    """Find the two files of a model and check that they are a pair.
+
+    Args:
+        model: path of the language model's GGUF, path of a folder that holds both files, or a name in the models folder (a
+            folder or a file, with or without ``.gguf``). ``None`` takes the only model there is in the models folder.
+        mmproj: path of the vision encoder; ``None`` takes the best match beside the language model.
+
+    Raises:
+        ModelError: something is missing, broken, ambiguous, or does not belong together.
+    """
+    text = _find_text(model)
+    metadata = read_metadata(text)
+    architecture = metadata.get("general.architecture")
+    if architecture == "clip":
+        raise ModelError(f"{text} is a vision encoder (mmproj), not a language model: give the language model to --model and this to --mmproj")
+    if mmproj is None:
+        mmproj = _mmproj_beside(text)
+        if mmproj is None:
+            raise ModelError(
+                f"{text} is the language model alone, no mmproj*.gguf lies beside it: download the vision encoder of the same model "
+                "and put it there, or give its path to --mmproj"
+            )
+    elif not mmproj.is_file():
+        raise ModelError(f"no such file: {mmproj} (--mmproj takes the path of the model's vision encoder)")
+    vision = read_metadata(mmproj)
+    if vision.get("general.architecture") != "clip":
+        raise ModelError(f"{mmproj} is not a vision encoder (mmproj): give --mmproj the model's mmproj GGUF")
+    wanted, given = metadata.get(f"{architecture}.embedding_length"), vision.get("clip.vision.projection_dim")
+    if None not in (wanted, given) and wanted != given:
+        raise ModelError(
+            f"{mmproj.name} does not belong to {text.name}: it makes embeddings of {given} numbers, the model takes {wanted}; "
+            "give the mmproj of the same model and size"
+        )
+    return ModelFiles(text, mmproj)
+
+
+def find_speech_model(model: Path | None) -> Path | None:
+    """Find a Whisper model in whisper.cpp's format.
+
+    Args:
+        model: its path; ``None`` takes the largest ``ggml-*.bin`` in the models folder.
+
+    Returns:
+        Its path, ``None`` when none was asked for and none is there: then speech cannot be transcribed.
+
+    Raises:
+        ModelError: the path given is not such a model.
+    """
+    if model is None:
+        found = [path for path in models_dir().glob("**/ggml-*.bin") if path.is_file() and "silero" not in path.name]
+        return max(found, key=lambda path: path.stat().st_size, default=None)
+    if not model.is_file():
+        raise ModelError(f"no such file: {model} (--speech-model takes the path of a ggml-*.bin Whisper model)")
+    try:
+        with model.open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise ModelError(f"cannot read {model}: {error.strerror or error}") from error
+    if magic != SPEECH_MAGIC:
+        raise ModelError(f"{model} is not a Whisper model in whisper.cpp's format: give --speech-model a ggml-*.bin file")
+    return model
+
+
+# ---- the language model --------------------------------------------------------------------------------------------
+
+
+def _find_text(model: str | None) -> Path:
+    folder = models_dir()
+    if model is None:
+        found = _text_models(folder, "**/*.gguf")
+        if not found:
+            raise ModelError(
+                "no model: give --model the path of a Qwen3-VL or Qwen2.5-VL GGUF with its mmproj beside it, "
+                f"set SAGE_MODEL, or put the pair into {folder}"
+            )
+        return _only(found, f"several models in {folder}", "choose one with --model")
+    for path in (Path(model).expanduser(), folder / model, folder / f"{model}.gguf"):
+        if path.is_dir():
+            return _in_folder(path)
+        if path.exists():
+            return path
+    raise ModelError(f"no such model: {model} is neither a file or folder nor a name in {folder}")
+
+
+def _in_folder(folder: Path) -> Path:
+    found = _text_models(folder, "*.gguf")
+    if not found:
+        raise ModelError(f"no language model in {folder}: a model is a GGUF file and its mmproj GGUF")
+    return _only(found, f"several language models in {folder}", "give --model the path of one")
+
+
+def _text_models(folder: Path, pattern: str) -> list[Path]:
+    """Language models in a folder; of one split into shards, the first shard (llama.cpp finds the others)."""
+    paths = sorted(path for path in folder.glob(pattern) if path.is_file() and not _named_mmproj(path))
+    return [path for path in paths if (shard := _SHARD.search(path.stem)) is None or int(shard[1]) == 1]
+
+
+def _only(found: list[Path], problem: str, remedy: str) -> Path:
+    if len(found) > 1:
+        raise ModelError(f"{problem} ({', '.join(path.name for path in found)}): {remedy}")
+    return found[0]
+
+
+# ---- the vision encoder --------------------------------------------------------------------------------------------
+
+
+def _named_mmproj(path: Path) -> bool:
+    return "mmproj" in path.name.lower()
+
+
+def _mmproj_beside(text: Path) -> Path | None:
+    """The vision encoder in the model's folder that shares most of its name; among equals, the best precision."""
+    words = _words(text)
+
+    def rank(path: Path) -> tuple[int, int, str]:
+        others = _words(path)
+        precision = next((place for place, name in enumerate(_PRECISIONS) if name in others), len(_PRECISIONS))
+        return -len(words & others), precision, path.name
+
+    found = [path for path in text.parent.glob("*.gguf") if _named_mmproj(path)]
+    return min(found, key=rank, default=None)
+
+
+def _words(path: Path) -> set[str]:
+    """``Qwen3-VL-4B-Instruct-Q8_0.gguf`` as words, the precision left out of the language model's: it is no sign of kinship."""
+    words = set(re.split(r"[-.\s]+", path.stem.lower())) - {"mmproj"}
+    return words if _named_mmproj(path) else words - set(_PRECISIONS)
