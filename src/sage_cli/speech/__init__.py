@@ -1,0 +1,6 @@
+"""Speech to text on this machine: whisper.cpp in windows of constant memory, cut at silence."""
+
+from sage_cli.speech.segment import Segment, Word
+from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
+
+__all__ = ["Checkpoint", "Part", "Segment", "Transcriber", "Word"]

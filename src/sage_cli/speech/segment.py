@@ -1,0 +1,43 @@
+"""What was said, and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of a segment.
+
+    Attributes:
+        start, end: seconds on the clock of the original media.
+        text: the word with its punctuation, without spaces around it.
+        confidence: geometric mean of the probabilities of its tokens, 0 to 1.
+    """
+
+    start: float
+    end: float
+    text: str
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of speech and its text. Segments of a transcript are in time order and do not overlap.
+
+    Attributes:
+        start, end: seconds on the clock of the original media.
+        text: what was said, without spaces around it.
+        confidence: geometric mean of the probabilities of its tokens, 0 to 1.
+        words: its words; empty unless word times were asked for.
+        speaker_turn: the model marked a change of speaker after this segment (tinydiarize models only).
+        language: Whisper's code for the language that is spoken, e.g. ``"en"``.
+    """
+
+    start: float
+    end: float
+    text: str
+    confidence: float
+    words: tuple[Word, ...] = ()
+    speaker_turn: bool = False
+    language: str = "en"

@@ -1,0 +1,208 @@
+"""From endless audio to windows that a recognizer can take: speech only, cut where it is quiet.
+
+Two generators in a row, each in constant memory. :func:`find_speech` marks the speech in chunks that lie on a fixed grid of the stream;
+:func:`pack` fills windows of up to 30 seconds with it, leaving long pauses out and remembering where everything was. What lies
+after a window's end is decided without a look at what lies before it, so work can begin again at the end of any window.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sage_cli.speech.vad import FRAME, Detector, Flags, levels
+from sage_cli.speech.whisper import LONGEST as ENCODER_LENGTH
+from sage_cli.speech.whisper import RATE, Samples
+
+CHUNK = 1000 * FRAME  # 32 s: the grid
+LONGEST = ENCODER_LENGTH // FRAME * FRAME
+CUT_WITHIN = 10 * RATE // FRAME * FRAME  # a window is cut in the last 10 s that fit into it
+LONG_SILENCE = 30 * RATE  # after this much of it a window is closed, full or not
+
+_BEFORE, _AFTER = 32 * FRAME, 16 * FRAME  # what the detector sees around a chunk
+_PAD = 8  # frames kept on both sides of speech, 0.26 s
+_BLIP = 2  # fewer than this many frames in a row are a click
+_SMOOTH = 9  # frames, 0.3 s: the pause between two words
+_QUIET = -60.0  # dBFS; below this one pause is as good as another
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Speech with a little air on both sides.
+
+    Attributes:
+        start: in samples from the start of the stream, a multiple of ``FRAME``.
+        samples: the sound.
+        active: the detector's flag for each frame of it.
+    """
+
+    start: int
+    samples: Samples
+    active: Flags
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+    def split(self, at: int) -> tuple[Span, Span]:
+        frame = at // FRAME
+        return (Span(self.start, self.samples[:at], self.active[:frame]), Span(self.start + at, self.samples[at:], self.active[frame:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Spans put side by side.
+
+    Attributes:
+        spans: in time order; none where a chunk held no speech.
+        resume: where in the stream to go on after this window, in samples.
+    """
+
+    spans: tuple[Span, ...]
+    resume: int
+    _offsets: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_offsets", [0, *np.cumsum([len(span.samples) for span in self.spans]).tolist()])
+
+    @property
+    def samples(self) -> Samples:
+        return np.concatenate([span.samples for span in self.spans])
+
+    @property
+    def seconds(self) -> float:
+        return self._offsets[-1] / RATE
+
+    def tighten(self, start: float, end: float) -> tuple[float, float] | None:
+        """The part of a stretch of the window, in seconds, from its first to its last speech; ``None`` if it has none."""
+        active = np.concatenate([span.active for span in self.spans])
+        first, last = (round(start * RATE) // FRAME, max(round(start * RATE) // FRAME + 1, -(-round(end * RATE) // FRAME)))
+        heard = np.flatnonzero(active[first:last])
+        if not len(heard):
+            return None
+        step = FRAME / RATE
+        # Only what is surely not speech is taken away: a frame on each side stays.
+        return max(start, (first + heard[0] - 1) * step), min(end, (first + heard[-1] + 2) * step)
+
+    def on_clock(self, start: float, end: float) -> tuple[float, float]:
+        """A stretch of the window, in seconds, as a stretch of the stream."""
+        return self._place(start, bisect_right(self._offsets, start * RATE)), self._place(end, bisect_left(self._offsets, end * RATE))
+
+    def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
+        """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
+        step = FRAME / RATE
+        active = np.concatenate([span.active for span in self.spans])
+        edges = np.arange(len(active) + 1) * step
+        inside = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0.0, None) * np.where(active, 1.0, 0.02)
+        passed = np.concatenate([[0.0], np.cumsum(inside)])
+        return [float(t) for t in np.interp(np.array(fractions) * passed[-1], passed, np.clip(edges, start, end))]
+
+    def _place(self, seconds: float, after: int) -> float:
+        index = min(max(after - 1, 0), len(self.spans) - 1)
+        return (self.spans[index].start + min(seconds * RATE, self._offsets[-1]) - self._offsets[index]) / RATE
+
+
+def find_speech(blocks: Iterable[Samples], detect: Detector, resume: int = 0) -> Iterator[tuple[int, list[Span]]]:
+    """Mark the speech in a stream.
+
+    Args:
+        blocks: 16 kHz mono from the very start of the stream, in pieces of any length.
+        resume: samples from the start that need no looking at.
+
+    Yields:
+        For each chunk of the grid, where it ends in samples and its spans. A span does not cross a chunk's end: the next goes on there.
+    """
+    for start, before, chunk, after in _chunks(blocks):
+        end = start + len(chunk)
+        if end <= resume:
+            continue
+        flags = detect(np.concatenate([before, chunk, after]))
+        flags = _without_blips(flags)
+        kept = np.convolve(flags, np.ones(2 * _PAD + 1), "same") > 0.5
+        first = len(before) // FRAME
+        last = first - (-len(chunk) // FRAME)
+        yield end, _spans(start, chunk, flags[first:last], kept[first:last], resume)
+
+
+def pack(speech: Iterable[tuple[int, list[Span]]]) -> Iterator[Window]:
+    """Fill windows with speech.
+
+    Args:
+        speech: as :func:`find_speech` yields it.
+    """
+    waiting: list[Span] = []
+    for end, spans in speech:
+        for span in spans:
+            waiting.append(span)
+            while sum(len(span.samples) for span in waiting) > LONGEST:
+                head, waiting = _divide(waiting, _quietest(waiting))
+                yield Window(tuple(head), waiting[0].start)
+        if not waiting:
+            yield Window((), end)
+        elif end - waiting[-1].end >= LONG_SILENCE:
+            yield Window(tuple(waiting), end)
+            waiting = []
+    if waiting:
+        yield Window(tuple(waiting), waiting[-1].end)
+
+
+def _chunks(blocks: Iterable[Samples]) -> Iterator[tuple[int, Samples, Samples, Samples]]:
+    """The grid: where a chunk starts, what is before it, the chunk, what is after it."""
+    held: list[Samples] = []
+    length, start = 0, 0
+    before = np.zeros(0, np.float32)
+    for block in blocks:
+        held.append(block)
+        length += len(block)
+        while length >= CHUNK + _AFTER:
+            sound = np.concatenate(held)
+            yield start, before, sound[:CHUNK], sound[CHUNK : CHUNK + _AFTER]
+            before, held = sound[CHUNK - _BEFORE : CHUNK], [sound[CHUNK:].copy()]
+            length, start = length - CHUNK, start + CHUNK
+    sound = np.concatenate([*held, np.zeros(0, np.float32)])
+    for at in range(0, length, CHUNK):
+        yield (start + at, before, sound[at : at + CHUNK], sound[at + CHUNK : at + CHUNK + _AFTER])
+        before = sound[at + CHUNK - _BEFORE : at + CHUNK]
+
+
+def _without_blips(flags: Flags) -> Flags:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
+    flags = flags.copy()
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        if last - first < _BLIP and 0 < first and last < len(flags):
+            flags[first:last] = False
+    return flags
+
+
+def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -> list[Span]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
+    spans = []
+    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        first = max(first, (resume - start) // FRAME)
+        if first < last:
+            spans.append(Span(start + first * FRAME, chunk[first * FRAME : last * FRAME].copy(), flags[first:last].copy()))
+    return spans
+
+
+def _quietest(spans: list[Span]) -> int:
+    """Where to cut, in samples from the start of the first span: the quietest moment near the end of what fits, the later the better."""
+    sound = np.concatenate([span.samples for span in spans])[:LONGEST]
+    level = np.convolve(np.maximum(levels(sound), _QUIET), np.ones(_SMOOTH) / _SMOOTH, "same")
+    first = (LONGEST - CUT_WITHIN) // FRAME
+    candidates = level[first : len(level) - _SMOOTH // 2]  # the last few are smoothed with the zeros beyond the end
+    haste = np.arange(len(candidates), 0, -1) * FRAME / RATE  # 1 dB a second
+    return int(first + np.argmin(candidates + haste)) * FRAME
+
+
+def _divide(spans: list[Span], at: int) -> tuple[list[Span], list[Span]]:
+    head: list[Span] = []
+    for index, span in enumerate(spans):
+        if at < len(span.samples):
+            left, right = span.split(at)
+            return [*head, *([left] if at else [])], [right, *spans[index + 1 :]]
+        head.append(span)
+        at -= len(span.samples)
+    raise ValueError("the cut lies past the end")
