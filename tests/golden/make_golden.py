@@ -40,6 +40,7 @@ import numpy as np
 import torch
 import transformers
 from gguf import GGUFReader
+
 from tests.golden.cases import CASES, SEED, Case, Clip, frames_of, golden_file
 from tests.models import TinyModel, write_qwen2_5_vl, write_qwen3_vl
 from tests.models.bpe import vocabulary
@@ -324,7 +325,9 @@ def main() -> None:
     header = {"transformers": transformers.__version__, "weights": weights}
     lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in header.items()]
     rows = [
-        f"   {json.dumps(case)}: {{\n" + ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items()) + "\n   }"
+        f"   {json.dumps(case)}: {{\n"
+        + ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
+        + "\n   }"
         for case, result in cases.items()
     ]
     golden_file(family).write_text("{\n" + "\n".join(lines) + '\n  "cases": {\n' + ",\n".join(rows) + "\n  }\n}\n", encoding="utf-8")

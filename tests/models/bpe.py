@@ -24,9 +24,7 @@ CONTROL_TOKENS = (
 MERGES = 512 - 256 - len(CONTROL_TOKENS)
 
 # Qwen2's pre-tokenizer for ASCII text, which is all the training page holds.
-_PIECES = re.compile(
-    r"[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?![^\s])|\s+"
-)
+_PIECES = re.compile(r"[^\r\nA-Za-z0-9]?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]+[\r\n]*|\s*[\r\n]+|\s+(?![^\s])|\s+")
 
 _PAGE = """\
 system
@@ -70,9 +68,7 @@ def byte_alphabet() -> list[str]:
         *range(ord("®"), ord("ÿ") + 1),
     ]
     hidden = [byte for byte in range(256) if byte not in visible]
-    characters = {byte: chr(byte) for byte in visible} | {
-        byte: chr(256 + i) for i, byte in enumerate(hidden)
-    }
+    characters = {byte: chr(byte) for byte in visible} | {byte: chr(256 + i) for i, byte in enumerate(hidden)}
     return [characters[byte] for byte in range(256)]
 
 
@@ -80,10 +76,7 @@ def byte_alphabet() -> list[str]:
 def vocabulary() -> Vocabulary:
     """Train the merges: again and again the most frequent pair (the alphabetically first of equals) becomes a token."""
     alphabet = byte_alphabet()
-    words = Counter(
-        tuple(alphabet[byte] for byte in piece.encode())
-        for piece in _PIECES.findall(_PAGE)
-    )
+    words = Counter(tuple(alphabet[byte] for byte in piece.encode()) for piece in _PIECES.findall(_PAGE))
     merges: list[tuple[str, str]] = []
     while len(merges) < MERGES:
         pairs: Counter[tuple[str, str]] = Counter()

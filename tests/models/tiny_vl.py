@@ -68,9 +68,7 @@ def write_qwen3_vl(folder: Path, seed: int = 0, width: int = 64) -> TinyModel:
             model of another.
     """
     heads = width // HEAD_DIM
-    model = TinyModel(
-        folder / "tiny-qwen3-vl.gguf", folder / "mmproj-tiny-qwen3-vl.gguf"
-    )
+    model = TinyModel(folder / "tiny-qwen3-vl.gguf", folder / "mmproj-tiny-qwen3-vl.gguf")
 
     text = _text_writer(
         model.text,
@@ -107,9 +105,7 @@ def write_qwen2_5_vl(folder: Path, seed: int = 0, width: int = 64) -> TinyModel:
     Its first vision layer attends within windows of 112 px, its second everywhere. The arguments are those of :func:`write_qwen3_vl`.
     """
     heads = width // HEAD_DIM
-    model = TinyModel(
-        folder / "tiny-qwen2.5-vl.gguf", folder / "mmproj-tiny-qwen2.5-vl.gguf"
-    )
+    model = TinyModel(folder / "tiny-qwen2.5-vl.gguf", folder / "mmproj-tiny-qwen2.5-vl.gguf")
 
     text = _text_writer(
         model.text,
@@ -180,9 +176,7 @@ def _text_writer(
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(vocab.tokens)
     plain = len(vocab.tokens) - len(CONTROL_TOKENS)
-    writer.add_token_types(
-        [TokenType.NORMAL] * plain + [TokenType.CONTROL] * len(CONTROL_TOKENS)
-    )
+    writer.add_token_types([TokenType.NORMAL] * plain + [TokenType.CONTROL] * len(CONTROL_TOKENS))
     writer.add_token_merges(vocab.merges)
     writer.add_eos_token_id(vocab.id("<|im_end|>"))
     writer.add_pad_token_id(vocab.id("<|endoftext|>"))
@@ -191,9 +185,7 @@ def _text_writer(
     return writer
 
 
-def _vision_writer(
-    path: Path, name: str, projector: str, width: int, *, patch: int, image: int
-) -> GGUFWriter:
+def _vision_writer(path: Path, name: str, projector: str, width: int, *, patch: int, image: int) -> GGUFWriter:
     writer = GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name(name)
@@ -229,13 +221,9 @@ class _Weights:
     def __init__(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
-    def uniform(
-        self, shape: tuple[int, ...], scale: float, center: float = 0.0
-    ) -> NDArray[np.float32]:
+    def uniform(self, shape: tuple[int, ...], scale: float, center: float = 0.0) -> NDArray[np.float32]:
         """Values with the given mean and standard deviation."""
-        return (
-            center + scale * math.sqrt(12) * (self._rng.random(shape) - 0.5)
-        ).astype(np.float32)
+        return (center + scale * math.sqrt(12) * (self._rng.random(shape) - 0.5)).astype(np.float32)
 
     def linear(
         self,
@@ -246,18 +234,12 @@ class _Weights:
         bias: bool = False,
     ) -> Tensors:
         """A layer that turns inputs of unit variance into outputs with a standard deviation of ``gain``."""
-        tensors = {
-            f"{prefix}.weight": self.uniform(
-                (outputs, *inputs), gain / math.sqrt(math.prod(inputs))
-            )
-        }
+        tensors = {f"{prefix}.weight": self.uniform((outputs, *inputs), gain / math.sqrt(math.prod(inputs)))}
         if bias:
             tensors[f"{prefix}.bias"] = self.uniform((outputs,), 0.2)
         return tensors
 
-    def norm(
-        self, prefix: str, size: int, gain: float = 1.0, bias: bool = False
-    ) -> Tensors:
+    def norm(self, prefix: str, size: int, gain: float = 1.0, bias: bool = False) -> Tensors:
         tensors = {f"{prefix}.weight": self.uniform((size,), 0.2 * gain, center=gain)}
         if bias:
             tensors[f"{prefix}.bias"] = self.uniform((size,), 0.2)
@@ -281,12 +263,8 @@ def _qwen2_text(weights: _Weights, width: int, heads: int, kv_heads: int) -> Ten
     tensors = _embeddings(weights, width)
     for layer in range(LAYERS):
         block = f"blk.{layer}"
-        tensors |= weights.linear(
-            f"{block}.attn_q", heads * HEAD_DIM, width, gain=2.5, bias=True
-        )
-        tensors |= weights.linear(
-            f"{block}.attn_k", kv_heads * HEAD_DIM, width, bias=True
-        )
+        tensors |= weights.linear(f"{block}.attn_q", heads * HEAD_DIM, width, gain=2.5, bias=True)
+        tensors |= weights.linear(f"{block}.attn_k", kv_heads * HEAD_DIM, width, bias=True)
         tensors |= _text_rest(weights, block, width, heads, kv_heads, bias=True)
     return tensors
 
@@ -300,9 +278,7 @@ def _embeddings(weights: _Weights, width: int) -> Tensors:
     }
 
 
-def _text_rest(
-    weights: _Weights, block: str, width: int, heads: int, kv_heads: int, bias: bool
-) -> Tensors:
+def _text_rest(weights: _Weights, block: str, width: int, heads: int, kv_heads: int, bias: bool) -> Tensors:
     return {
         **weights.linear(f"{block}.attn_v", kv_heads * HEAD_DIM, width, bias=bias),
         **weights.linear(f"{block}.attn_output", width, heads * HEAD_DIM, gain=2.0),
@@ -317,35 +293,19 @@ def _text_rest(
 def _qwen3_vision(weights: _Weights, width: int) -> Tensors:
     tensors = _patch_embedding(weights, 16)
     tensors["v.patch_embd.bias"] = weights.uniform((VISION_WIDTH,), 0.2)
-    tensors["v.position_embd.weight"] = weights.uniform(
-        (POSITION_GRID**2, VISION_WIDTH), 0.5
-    )
+    tensors["v.position_embd.weight"] = weights.uniform((POSITION_GRID**2, VISION_WIDTH), 0.5)
     for layer in range(LAYERS):
         block = f"v.blk.{layer}"
         tensors |= weights.norm(f"{block}.ln1", VISION_WIDTH, bias=True)
-        tensors |= weights.linear(
-            f"{block}.attn_qkv", 3 * VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True
-        )
-        tensors |= weights.linear(
-            f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True
-        )
+        tensors |= weights.linear(f"{block}.attn_qkv", 3 * VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True)
+        tensors |= weights.linear(f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True)
         tensors |= weights.norm(f"{block}.ln2", VISION_WIDTH, bias=True)
-        tensors |= weights.linear(
-            f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True
-        )
-        tensors |= weights.linear(
-            f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True
-        )
+        tensors |= weights.linear(f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True)
+        tensors |= weights.linear(f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True)
         if DEEPSTACK_LAYERS[layer]:
-            tensors |= weights.norm(
-                f"v.deepstack.{layer}.norm", MERGED_WIDTH, bias=True
-            )
-            tensors |= weights.linear(
-                f"v.deepstack.{layer}.fc1", MERGED_WIDTH, MERGED_WIDTH, bias=True
-            )
-            tensors |= weights.linear(
-                f"v.deepstack.{layer}.fc2", width, MERGED_WIDTH, bias=True
-            )
+            tensors |= weights.norm(f"v.deepstack.{layer}.norm", MERGED_WIDTH, bias=True)
+            tensors |= weights.linear(f"v.deepstack.{layer}.fc1", MERGED_WIDTH, MERGED_WIDTH, bias=True)
+            tensors |= weights.linear(f"v.deepstack.{layer}.fc2", width, MERGED_WIDTH, bias=True)
     tensors |= weights.norm("v.post_ln", VISION_WIDTH, bias=True)
     return tensors | _projector(weights, width)
 
@@ -356,22 +316,12 @@ def _qwen2_5_vision(weights: _Weights, width: int) -> Tensors:
         block = f"v.blk.{layer}"
         tensors |= weights.norm(f"{block}.ln1", VISION_WIDTH)
         for part in ("attn_q", "attn_k", "attn_v"):
-            tensors |= weights.linear(
-                f"{block}.{part}", VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True
-            )
-        tensors |= weights.linear(
-            f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True
-        )
+            tensors |= weights.linear(f"{block}.{part}", VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True)
+        tensors |= weights.linear(f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True)
         tensors |= weights.norm(f"{block}.ln2", VISION_WIDTH)
-        tensors |= weights.linear(
-            f"{block}.ffn_gate", VISION_FFN, VISION_WIDTH, bias=True
-        )
-        tensors |= weights.linear(
-            f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True
-        )
-        tensors |= weights.linear(
-            f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True
-        )
+        tensors |= weights.linear(f"{block}.ffn_gate", VISION_FFN, VISION_WIDTH, bias=True)
+        tensors |= weights.linear(f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True)
+        tensors |= weights.linear(f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True)
     tensors |= weights.norm("v.post_ln", VISION_WIDTH)
     return tensors | _projector(weights, width)
 
@@ -380,10 +330,7 @@ def _patch_embedding(weights: _Weights, patch: int) -> Tensors:
     """One convolution kernel for each frame of a pair; a still image goes through both."""
     shape = (VISION_WIDTH, 3, patch, patch)
     scale = 1 / math.sqrt(math.prod(shape[1:]))
-    return {
-        f"v.patch_embd.weight{frame}": weights.uniform(shape, scale)
-        for frame in ("", ".1")
-    }
+    return {f"v.patch_embd.weight{frame}": weights.uniform(shape, scale) for frame in ("", ".1")}
 
 
 def _projector(weights: _Weights, width: int) -> Tensors:
