@@ -1,0 +1,72 @@
+"""Constrained decoding: a JSON schema as token masks and forced tokens, by llguidance."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+# json.dumps' default separators: what the models saw in training.
+_FORMAT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+class Constraint:
+    """Walks one reply through a schema.
+
+    Args:
+        tokenizer: of the model.
+        schema: JSON schema of the reply's body.
+        wrap: literal text before and after the body.
+
+    Raises:
+        ValueError: the schema uses something llguidance does not support.
+    """
+
+    def __init__(self, tokenizer: LLTokenizer, schema: Mapping[str, Any], wrap: tuple[str, str] = ("", "")) -> None:
+        body = json.dumps({**schema, "x-guidance": _FORMAT})
+        before, after = (f"{json.dumps(text)} " if text else "" for text in wrap)
+        self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(f"start: {before}body {after}\nbody: %json {body}\n"))
+        self._check()
+        self._closers = [ids[0] for text in _CLOSERS if len(ids := tokenizer.tokenize_str(text)) == 1]
+
+    @property
+    def finished(self) -> bool:
+        """The reply is complete; nothing may follow."""
+        return bool(self._matcher.is_stopped())
+
+    def forced(self) -> list[int]:
+        """Tokens that the schema leaves no choice about from here; already accepted when returned."""
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        if tokens:
+            self.accept(tokens)
+        return tokens
+
+    def accept(self, tokens: list[int]) -> None:
+        """Move past tokens that were chosen under :meth:`allowed`."""
+        self._matcher.consume_tokens(tokens)
+        self._check()
+
+    def allowed(self, n_vocab: int) -> NDArray[np.bool_]:
+        """Which tokens may come next, shape ``(n_vocab,)``."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()
+        return np.unpackbits(bits, count=n_vocab, bitorder="little").astype(bool)
+
+    def closer(self, allowed: NDArray[np.bool_]) -> int | None:
+        """The allowed token that leads soonest to the end of the reply, or ``None`` if no known one is allowed."""
+        return next((token for token in self._closers if allowed[token]), None)
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise ValueError(f"reply schema: {self._matcher.get_error()}")
+
+
+# In order: leave an array or object, end a string, take the shortest value. Every string a schema bounds ends this way.
+_CLOSERS: Final = ("]", "}", '"', "null", "false", "0")

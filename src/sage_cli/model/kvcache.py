@@ -1,0 +1,105 @@
+"""The KV cache of one llama.cpp context as a few sequences, each remembering what it holds.
+
+A prompt continues the sequence that shares the longest prefix with it, and only what differs is decoded. Prompts of different kinds
+(the first look with its frames, text-only reasoning, a tool's own question) find their own sequences by that rule alone, so a tool never
+pushes out the video's frames while there is room for both. All sequences draw on one pool of cells (``kv_unified``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from llama_cpp import llama_cpp as llama
+
+from sage_cli.model.qwen import Item, VisionBlock, item_cells, item_positions
+
+MAX_SEQUENCES: Final = 4
+
+
+@dataclass(eq=False)
+class CachedSequence:
+    """What one sequence of the context holds.
+
+    Attributes:
+        items: in order.
+        seams: counts of leading items after which a decode ended that any prompt with the same items would end there too.
+            Reuse stops at a seam, so that what follows is decoded in the same batches as without a cache: kernels round
+            differently for different batch sizes, and a cache must not change an answer.
+        cells: KV cells they take.
+        end: position of the next item.
+        last_used: tick of the last claim.
+    """
+
+    id: int
+    items: list[Item] = field(default_factory=list)
+    seams: list[int] = field(default_factory=list)
+    cells: int = 0
+    end: int = 0
+    last_used: int = 0
+
+    def push(self, item: Item) -> None:
+        """Note an item that was decoded at :attr:`end`."""
+        self.items.append(item)
+        self.cells += item_cells(item)
+        self.end += item_positions(item)
+
+
+class KVCache:
+    """Which cells of a llama.cpp context hold what.
+
+    Args:
+        context: ``llama_context *`` made with ``n_seq_max >= MAX_SEQUENCES`` and ``kv_unified``.
+        size: cells in all.
+        reuse: ``False`` decodes every prompt from its start, in the very cells it would have had.
+    """
+
+    def __init__(self, context: Any, size: int, *, reuse: bool = True) -> None:
+        self._reuse = reuse
+        self._memory = llama.llama_get_memory(context)
+        self.size = size
+        self._sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
+        self._tick = 0
+
+    def claim(self, items: Sequence[Item], reserve: int) -> CachedSequence:
+        """A sequence holding as long a prefix of ``items`` as is cached, with room for the rest and ``reserve`` cells more.
+
+        At least the last item is left to decode: its logits are what generation starts from. The caller has checked that items
+        and reserve fit into ``size``.
+        """
+        self._tick += 1
+        best = max(self._sequences, key=lambda sequence: _shared(sequence, items))
+        keep = _shared(best, items)
+        frames_lost = sum(item_cells(item) for item in best.items[keep:] if isinstance(item, VisionBlock))
+        if frames_lost > sum(map(item_cells, best.items[:keep])):
+            best, keep = min(self._sequences, key=self._worth), 0
+        self.truncate(best, keep if self._reuse else 0)
+        best.last_used = self._tick
+        needed = sum(map(item_cells, items)) - best.cells + reserve
+        while self._used() + needed > self.size:
+            self.truncate(min((s for s in self._sequences if s is not best and s.items), key=self._worth), 0)
+        return best
+
+    def truncate(self, sequence: CachedSequence, keep: int) -> None:
+        """Drop all but the first ``keep`` items. Also drops cells of a decode that did not finish."""
+        for item in sequence.items[keep:]:
+            sequence.cells -= item_cells(item)
+            sequence.end -= item_positions(item)
+        del sequence.items[keep:]
+        sequence.seams = [seam for seam in sequence.seams if seam <= keep]
+        llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
+
+    def _used(self) -> int:
+        return sum(sequence.cells for sequence in self._sequences)
+
+    def _worth(self, sequence: CachedSequence) -> float:
+        """What losing a sequence would cost, the less likely it is needed again the less: cells over calls since its last use."""
+        return sequence.cells / (self._tick - sequence.last_used + 1)
+
+
+def _shared(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
+    """How many leading items of ``wanted`` the sequence holds, up to a seam, and never all of them."""
+    pairs = enumerate(zip(sequence.items, wanted, strict=False))
+    same = next((index for index, (held, item) in pairs if held != item), min(len(sequence.items), len(wanted) - 1))
+    return max((seam for seam in sequence.seams if seam <= same), default=0)

@@ -1,0 +1,453 @@
+"""SAGE-MM and its kin (Qwen3-VL, Qwen2.5-VL) as GGUF, through llama.cpp on Metal, CUDA, Vulkan or CPU.
+
+Stands on llama-cpp-python's low-level API: its stock chat handlers clear the KV cache and encode every image again on every call.
+"""
+
+from __future__ import annotations
+
+import codecs
+import ctypes
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from llama_cpp import llama_cpp as llama
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
+from numpy.typing import NDArray
+
+from sage_cli.errors import ModelError
+from sage_cli.model.base import Delta, ModelInfo, Progress, Prompt, Reply, StreamItem, Usage
+from sage_cli.model.constrain import Constraint
+from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence, KVCache
+from sage_cli.model.native import Interruptible, c_array, default_threads, log_lines, route_logs
+from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells
+from sage_cli.model.vision import VisionEncoder
+from sage_cli.video.sampling import fit_size
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONTEXT: Final = 16384
+BATCH: Final = 512  # most tokens of one llama_decode
+CHUNK: Final = 64  # text of a prompt is decoded in chunks of this many tokens; a cached prefix is reused up to the end of a whole one
+MIN_REPLY: Final = 256  # cells that a prompt has to leave for its reply
+WIND_DOWN: Final = 256  # tokens before the limit at which a constrained reply starts to close
+
+# The reference's bounds for a frame, in pixels (qwen-vl-utils, as SAGE configures it).
+REFERENCE_MIN_PIXELS: Final = 128 * 28 * 28
+REFERENCE_MAX_PIXELS: Final = 105_369
+
+_FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
+_MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
+_KV_TYPES: Final = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
+
+
+class LlamaModel:
+    """A local vision-language model; implements :class:`sage_cli.model.base.ChatModel`.
+
+    Owns the weights, the KV cache and the frame embeddings. Not thread-safe. Use as a context manager, or :meth:`close` it.
+
+    Args:
+        text: GGUF of the language model (of the first shard, for a split model).
+        mmproj: GGUF of its vision encoder.
+        context_size: KV cells; ``None`` for the smaller of the model's own limit and 16384.
+        gpu_layers: layers to offload; ``None`` for all, 0 for CPU only.
+        threads: CPU threads; ``None`` to fit the machine.
+        kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``.
+        reuse: keep KV cells and frame embeddings between calls. Off only to show that replies stay the same, token for token.
+
+    Raises:
+        ModelError: a file is missing, damaged, of an unknown family, or does not fit the other one or the memory.
+    """
+
+    def __init__(
+        self,
+        text: Path,
+        mmproj: Path,
+        *,
+        context_size: int | None = None,
+        gpu_layers: int | None = None,
+        threads: int | None = None,
+        kv_type: Literal["f16", "q8_0"] = "f16",
+        reuse: bool = True,
+    ) -> None:
+        started = time.perf_counter()
+        self._context: Any = None
+        self._vision: VisionEncoder | None = None
+        self._reuse = reuse
+        self._interruptible = Interruptible()
+        route_logs()
+        llama.llama_backend_init()
+        self._model, device = _load_weights(text, gpu_layers)
+        try:
+            architecture = _metadata(self._model, "general.architecture")
+            if architecture not in _FAMILIES:
+                known = "Qwen3-VL and Qwen2.5-VL"
+                raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
+            self._family = _FAMILIES[architecture]
+            self._vocab = llama.llama_model_get_vocab(self._model)
+            self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+            generate, batch = (threads, threads) if threads else default_threads()
+            limit = int(llama.llama_model_n_ctx_train(self._model))
+            self._context = _make_context(
+                self._model,
+                n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
+                n_threads=generate,
+                n_threads_batch=batch,
+                kv_type=kv_type,
+                offload=gpu_layers != 0,
+            )
+            self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
+            self._vision = VisionEncoder(mmproj, self._model, use_gpu=gpu_layers != 0, threads=batch)
+            self._template = QwenTemplate(
+                self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
+            )
+        except BaseException:
+            self.close()
+            raise
+        self._info = ModelInfo(text.stem, self._family, self._cache.size, device, self._vision.device)
+        self._load_s = time.perf_counter() - started
+
+    def __enter__(self) -> LlamaModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the weights and all memory. Safe to call again."""
+        if self._vision:
+            self._vision.close()
+            self._vision = None
+        if self._context:
+            llama.llama_free(self._context)
+            self._context = None
+        if self._model:
+            self.__dict__.pop("_grammar_tokenizer", None)  # holds a pointer into the model
+            llama.llama_model_free(self._model)
+            self._model = None
+
+    # ---- what a model is asked -------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._info
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+        unit = _MERGE_PIXELS[self._family]
+        most = REFERENCE_MAX_PIXELS if max_tokens is None else max_tokens * unit * unit
+        return fit_size(width, height, min_pixels=min(REFERENCE_MIN_PIXELS, most), max_pixels=most, multiple=unit)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return sum(map(item_cells, self._template.render(prompt)))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of plain text; control tokens spelled out in it are ordinary text (llama_tokenize)."""
+        data = text.encode()
+        room = len(data) + 8
+        buffer = (llama.llama_token * room)()
+        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        return list(buffer[:count])
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        wrap: tuple[str, str] = ("", ""),
+        max_tokens: int = 2048,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[StreamItem]:
+        items = self._template.render(prompt)
+        cells = sum(map(item_cells, items))
+        if cells + min(MIN_REPLY, max_tokens) > self._cache.size:
+            raise ModelError(
+                f"the prompt takes {cells} tokens, the context holds {self._cache.size} with the reply; "
+                "use fewer --frames, smaller --frame-tokens, or a larger --ctx-size"
+            )
+        constraint = Constraint(self._grammar_tokenizer, schema, wrap) if schema is not None else None
+        assert self._vision is not None
+        if not self._reuse:
+            self._vision.clear()
+        room = min(max_tokens, self._cache.size - cells)
+        usage = Usage(prompt_tokens=cells, load_s=self._load_s)
+        self._load_s = 0.0
+        sequence = self._cache.claim(items, room)
+        usage.prompt_reused = sequence.cells
+        try:
+            yield from self._prefill(sequence, items, usage)
+            yield from self._generate(sequence, constraint, room, temperature, np.random.default_rng(seed), usage)
+        finally:
+            self._cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind
+
+    # ---- prefill ---------------------------------------------------------------------------------------------------
+
+    def _prefill(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
+        """Encode and decode what the sequence does not hold yet; a stream of progress."""
+        assert self._vision is not None
+        todo = items[len(sequence.items) :]
+        total = sum(map(item_cells, todo))
+        done = 0
+        blocks = [item for item in todo if isinstance(item, VisionBlock)]
+        slices = sum(len(block.slices) for block in blocks)
+        usage.images = sum(len(item.slices) for item in items if isinstance(item, VisionBlock))
+        usage.images_reused = usage.images - slices
+        encoded = 0
+        for group in _batches(todo):
+            if isinstance(group, VisionBlock):
+                for index, part in enumerate(group.slices):
+                    fresh = not self._vision.has(part)
+                    with _timing(usage, "encode_s"), self._interruptible.guard():
+                        embedding = self._vision.encode(part, group.rows * group.columns)
+                    encoded += 1
+                    usage.images_reused += not fresh
+                    yield Progress("encode", encoded, slices)
+                    with _timing(usage, "prefill_s"):
+                        self._decode_slice(sequence, group, index, embedding)
+                sequence.push(group)
+                done += group.cells
+            else:
+                with _timing(usage, "prefill_s"):
+                    self._decode_tokens(sequence, group)
+                done += len(group)
+            # A block, a whole chunk of text and the text before a block end at the same place in every prompt that begins like this one.
+            following = items[len(sequence.items) :]
+            if isinstance(group, VisionBlock) or len(group) == CHUNK or (following and isinstance(following[0], VisionBlock)):
+                sequence.seams.append(len(sequence.items))
+            yield Progress("prefill", done, total)
+
+    def _decode_tokens(self, sequence: CachedSequence, tokens: Sequence[int]) -> None:
+        """Decode text tokens into a sequence; logits of the last one become current."""
+        count = len(tokens)
+        positions = np.arange(sequence.end, sequence.end + count, dtype=np.int32)
+        self._decode(sequence, count, positions, token=np.asarray(tokens, dtype=np.int32))
+        for token in tokens:
+            sequence.push(token)
+
+    def _decode_slice(self, sequence: CachedSequence, block: VisionBlock, index: int, embedding: NDArray[np.float32]) -> None:
+        """Decode the embeddings of one slice at the block's M-RoPE positions. The caller pushes the block when all of it is in."""
+        positions = block.slice_positions(index, sequence.end)
+        for first in range(0, len(embedding), BATCH):
+            part = slice(first, first + BATCH)
+            self._decode(sequence, len(embedding[part]), np.ascontiguousarray(positions[:, part]), embedding=embedding[part])
+
+    def _decode(
+        self,
+        sequence: CachedSequence,
+        count: int,
+        positions: NDArray[np.int32],
+        *,
+        token: NDArray[np.int32] | None = None,
+        embedding: NDArray[np.float32] | None = None,
+    ) -> None:
+        """One ``llama_decode`` of ``count`` tokens or embeddings. On failure or Ctrl-C the sequence is left as it was before."""
+        sequence_ids = (llama.llama_seq_id * 1)(sequence.id)
+        id_pointers = (ctypes.POINTER(llama.llama_seq_id) * count)(*([sequence_ids] * count))
+        ids_per_token = np.ones(count, dtype=np.int32)
+        outputs = np.zeros(count, dtype=np.int8)
+        outputs[-1] = embedding is None
+        batch = llama.llama_batch(
+            n_tokens=count,
+            token=None if token is None else c_array(token, llama.llama_token),
+            embd=None if embedding is None else c_array(embedding, ctypes.c_float),
+            pos=c_array(positions, llama.llama_pos),
+            n_seq_id=c_array(ids_per_token, ctypes.c_int32),
+            seq_id=id_pointers,
+            logits=c_array(outputs, ctypes.c_int8),
+        )
+        # The abort callback runs Python at every graph node: worth it in long batches, not for single tokens.
+        slow = count > 32
+        if slow:
+            llama.llama_set_abort_callback(self._context, self._interruptible.abort_callback, None)
+        status = None
+        try:
+            with self._interruptible.guard():
+                status = llama.llama_decode(self._context, batch)
+        finally:
+            if slow:
+                llama.llama_set_abort_callback(self._context, _NO_ABORT, None)
+            if status != 0:
+                self._cache.truncate(sequence, len(sequence.items))
+        if status == 1:
+            raise ModelError(f"the context of {self._cache.size} tokens is full; use a larger --ctx-size or fewer --frames")
+        if status != 0:
+            raise ModelError(f"llama.cpp failed on a batch of {count} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size")
+
+    # ---- generation ------------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        sequence: CachedSequence,
+        constraint: Constraint | None,
+        max_tokens: int,
+        temperature: float,
+        rng: np.random.Generator,
+        usage: Usage,
+    ) -> Iterator[Delta | Reply]:
+        """Sample until the schema, the model or the limit ends the reply."""
+        utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        text: list[str] = []
+        finish: Literal["stop", "length"] = "stop"
+        wind_down = max(max_tokens - WIND_DOWN, max_tokens // 2)
+        pending: list[int] = []  # accepted, streamed, not decoded yet
+
+        def take(tokens: Sequence[int]) -> Iterator[Delta]:
+            pending.extend(tokens)
+            usage.output_tokens += len(tokens)
+            piece = utf8.decode(b"".join(map(self._piece, tokens)))
+            if piece:
+                text.append(piece)
+                yield Delta(piece)
+
+        started = time.perf_counter()  # of generation: the time a consumer takes over a delta counts too
+        while True:
+            if constraint:
+                forced = constraint.forced()
+                usage.output_forced += len(forced)
+                yield from take(forced)
+                if constraint.finished:
+                    break
+            elif usage.output_tokens >= max_tokens:
+                finish = "length"
+                break
+            for first in range(0, len(pending), BATCH):
+                self._decode_tokens(sequence, pending[first : first + BATCH])
+            pending.clear()
+            logits = self._logits()
+            token: int | None = None
+            if constraint:
+                allowed = constraint.allowed(self._n_vocab)
+                if usage.output_tokens >= wind_down:
+                    finish = "length"
+                    token = constraint.closer(allowed)
+                logits = np.where(allowed, logits, -np.inf)
+            if token is None:
+                token = _sample(logits, temperature, rng)
+            if llama.llama_vocab_is_eog(self._vocab, token):
+                break
+            if constraint:
+                constraint.accept([token])
+            yield from take([token])
+        if tail := utf8.decode(b"", final=True):
+            text.append(tail)
+            yield Delta(tail)
+        usage.decode_s += time.perf_counter() - started
+        yield Reply("".join(text), finish, usage)
+
+    def _logits(self) -> NDArray[np.float32]:
+        """Of the last decoded token, shape ``(n_vocab,)``; valid until the next decode."""
+        return np.ctypeslib.as_array(llama.llama_get_logits_ith(self._context, -1), shape=(self._n_vocab,))
+
+    # ---- vocabulary ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _grammar_tokenizer(self) -> LLTokenizer:
+        """llguidance's view of the vocabulary; takes about a second for 150k tokens, so made when first needed."""
+        return lltokenizer_from_vocab(self._vocab)
+
+    def _control_token(self, text: str) -> int:
+        buffer = (llama.llama_token * 8)()
+        data = text.encode()
+        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, 8, False, True)
+        if count != 1:
+            raise ModelError(f"the model's vocabulary has no {text} token: this is not a Qwen-VL chat model")
+        return int(buffer[0])
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(256)
+        size = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(size, 0)]
+
+
+_NO_ABORT: Final = llama.ggml_abort_callback()
+
+
+@contextmanager
+def _timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator[None]:
+    """Add the wall seconds of the block to one of the counters."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(usage, counter, getattr(usage, counter) + time.perf_counter() - started)
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[int] | VisionBlock]:
+    """Runs of text tokens, at most a chunk each, and vision blocks."""
+    run: list[int] = []
+    for item in items:
+        if isinstance(item, VisionBlock) or len(run) == CHUNK:
+            if run:
+                yield run
+            run = []
+        if isinstance(item, VisionBlock):
+            yield item
+        else:
+            run.append(item)
+    if run:
+        yield run
+
+
+def _sample(logits: NDArray[np.float32], temperature: float, rng: np.random.Generator) -> int:
+    """Greedy at temperature 0, else from the softmax; ``-inf`` marks what may not come."""
+    if temperature <= 0:
+        return int(np.argmax(logits))
+    scaled = (logits - logits.max()).astype(np.float64) / temperature
+    weights = np.exp(scaled)
+    return int(rng.choice(len(weights), p=weights / weights.sum()))
+
+
+# ---- loading -------------------------------------------------------------------------------------------------------
+
+
+def _load_weights(path: Path, gpu_layers: int | None) -> tuple[Any, str]:
+    """``llama_model *`` and where it runs."""
+    params = llama.llama_model_default_params()
+    params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
+    with log_lines() as lines:
+        model = llama.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = next((line.partition("error loading model: ")[2] for line in lines if "error loading model: " in line), "")
+        raise ModelError(f"{path}: cannot be loaded{f' ({reason})' if reason else ''}; the file may be damaged: download it again")
+    return model, _device(lines)
+
+
+def _device(lines: Sequence[str]) -> str:
+    """Where llama.cpp put the layers, out of what it logged (llama_model::load_tensors)."""
+    names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line))]
+    offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line))), None)
+    if not names or offloaded is None or offloaded[1] == "0":
+        return "CPU"
+    share = "" if offloaded[1] == offloaded[2] else f" ({offloaded[1]} of {offloaded[2]} layers)"
+    return "+".join(names) + share
+
+
+def _make_context(model: Any, *, n_ctx: int, n_threads: int, n_threads_batch: int, kv_type: str, offload: bool) -> Any:
+    params = llama.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = BATCH
+    params.n_seq_max = MAX_SEQUENCES
+    params.kv_unified = True
+    params.n_threads = n_threads
+    params.n_threads_batch = n_threads_batch
+    params.type_k = params.type_v = _KV_TYPES[kv_type]
+    params.offload_kqv = params.op_offload = offload
+    params.no_perf = True
+    context = llama.llama_init_from_model(model, params)
+    if not context:
+        raise ModelError(f"no memory for a context of {n_ctx} tokens ({kv_type} KV cache); use a smaller --ctx-size or --kv-type q8_0")
+    return context
+
+
+def _metadata(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    size = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode() if size >= 0 else ""

@@ -1,0 +1,170 @@
+"""How Qwen-VL models write a prompt down: the ChatML template, timestamps, and M-RoPE positions.
+
+A prompt becomes a flat list of items, each a text token or a vision block. Items are what the KV cache is compared by. An item takes *cells*
+of the KV cache (its tokens) and *positions* (how far the next item's position moves on); for a vision block the two differ.
+
+Sources: Qwen3-VL and Qwen2.5-VL processors and their ``get_rope_index``; the golden files in ``tests/golden`` hold this module to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli.model.base import Frames, Prompt, Text
+from sage_cli.video.frame import Frame
+
+Family: TypeAlias = Literal["qwen3-vl", "qwen2.5-vl"]
+
+TEMPORAL_PATCH: Final = 2  # frames the vision encoder merges into one slice
+TOKENS_PER_SECOND: Final = 2  # Qwen2.5-VL's vision_config.tokens_per_second in every released size; absent from its GGUF
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One input of the vision encoder: a merged frame pair, or a frame alone (then both frames are the same one)."""
+
+    frames: tuple[Frame, ...]
+
+    @property
+    def key(self) -> str:
+        return "+".join(frame.key for frame in self.frames)
+
+
+@dataclass(frozen=True, eq=False)
+class VisionBlock:
+    """What stands between ``<|vision_start|>`` and ``<|vision_end|>``.
+
+    Attributes:
+        slices: in time order; Qwen3-VL puts one in a block, Qwen2.5-VL all of a video.
+        rows, columns: of the token grid of each slice.
+        steps: temporal position of each slice, counted from the block's start.
+    """
+
+    slices: tuple[Slice, ...]
+    rows: int
+    columns: int
+    steps: tuple[int, ...]
+
+    @property
+    def cells(self) -> int:
+        return len(self.slices) * self.rows * self.columns
+
+    @property
+    def positions(self) -> int:
+        return max(self.rows, self.columns, self.steps[-1] + 1)
+
+    @cached_property
+    def identity(self) -> tuple[object, ...]:
+        return (tuple(part.key for part in self.slices), self.rows, self.columns, self.steps)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VisionBlock) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
+
+    def slice_positions(self, index: int, start: int) -> NDArray[np.int32]:
+        """M-RoPE positions of one slice's tokens, shape ``(4, rows * columns)``: time, height, width, unused."""
+        rows, columns = np.divmod(np.arange(self.rows * self.columns, dtype=np.int32), self.columns)
+        time = np.full_like(rows, self.steps[index])
+        return np.stack([time + start, rows + start, columns + start, np.zeros_like(rows)]).astype(np.int32)
+
+
+Item: TypeAlias = int | VisionBlock
+
+
+def item_cells(item: Item) -> int:
+    return 1 if isinstance(item, int) else item.cells
+
+
+def item_positions(item: Item) -> int:
+    return 1 if isinstance(item, int) else item.positions
+
+
+# ---- rendering -----------------------------------------------------------------------------------------------------
+
+
+class QwenTemplate:
+    """Renders prompts for one model.
+
+    Args:
+        family: decides how video is laid out.
+        tokenize: plain text to token ids; must not interpret control tokens.
+        control: token id of a control token by its text, e.g. ``control("<|im_start|>")``.
+        merge_pixels: side in pixels of the square that becomes one vision token (patch size times spatial merge): 32 or 28.
+    """
+
+    def __init__(
+        self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int], merge_pixels: int
+    ) -> None:
+        self._family = family
+        self._tokenize = tokenize
+        self._merge_pixels = merge_pixels
+        self._im_start = control("<|im_start|>")
+        self._im_end = control("<|im_end|>")
+        self._vision_start = control("<|vision_start|>")
+        self._vision_end = control("<|vision_end|>")
+
+    def render(self, prompt: Prompt) -> list[Item]:
+        """The prompt, opened for the assistant's reply, as items in order."""
+        items: list[Item] = []
+        run: list[str] = []  # text tokenized in one go, as the reference does: tokens may span two pieces
+
+        def flush() -> None:
+            if run:
+                items.extend(self._tokenize("".join(run)))
+                run.clear()
+
+        for piece in self._pieces(prompt):
+            if isinstance(piece, str):
+                run.append(piece)
+            else:
+                flush()
+                items.append(piece)
+        flush()
+        return items
+
+    def _pieces(self, prompt: Prompt) -> Iterator[str | Item]:
+        for message in prompt:
+            yield self._im_start
+            yield f"{message.role}\n"
+            for part in message.parts:
+                if isinstance(part, Text):
+                    yield part.text
+                else:
+                    yield from self._frames(part)
+            yield self._im_end
+            yield "\n"
+        yield self._im_start
+        yield "assistant\n"
+
+    def _frames(self, part: Frames) -> Iterator[str | Item]:
+        if not part.frames:
+            return
+        step = TEMPORAL_PATCH if part.pairs else 1
+        slices = tuple(Slice(part.frames[i : i + step]) for i in range(0, len(part.frames), step))
+        rows = part.frames[0].height // self._merge_pixels
+        columns = part.frames[0].width // self._merge_pixels
+        if self._family == "qwen2.5-vl" and part.pairs:
+            spacing = slice_time(slices[-1]) - slice_time(slices[0])
+            seconds_per_slice = spacing / (len(slices) - 1) if len(slices) > 1 else 1.0
+            steps = tuple(int(i * seconds_per_slice * TOKENS_PER_SECOND) for i in range(len(slices)))
+            yield from (self._vision_start, VisionBlock(slices, rows, columns, steps), self._vision_end)
+            return
+        for part_slice in slices:
+            yield f"<{slice_time(part_slice):.1f} seconds>"
+            yield from (self._vision_start, VisionBlock((part_slice,), rows, columns, (0,)), self._vision_end)
+
+
+def slice_time(part: Slice) -> float:
+    """Mean presentation time of the slice's frames, in seconds: what Qwen3-VL writes before it."""
+    return sum(frame.time for frame in part.frames) / len(part.frames)
+
+
+# ---- sizes ---------------------------------------------------------------------------------------------------------
