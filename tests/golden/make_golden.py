@@ -7,12 +7,12 @@ Run it from the repository root when the cases, the tiny models or the reference
     uv run --no-project --python 3.11 --with torch --with pillow --with gguf --with 'transformers==4.49.0' \
         python -m tests.golden.make_golden qwen2.5-vl
 
-The versions matter. Each family is recorded with the first series that had it, the one its weights were released and fine-tuned with.
-Later ones differ: 4.57 cuts Qwen2.5-VL's seconds per slice to whole ones; 5.3 and later let the text after a Qwen2.5-VL video start before the
-video's last temporal position (llama.cpp cannot even express that); 5.12 and later, perhaps earlier ones too, keep a second pair of vision
-start and end tokens around a whole Qwen3-VL video.
+The versions matter. Each family is recorded with the first series that had it, the one its weights were released with and the reference of
+everybody who fine-tuned them. Later ones differ: 4.57 cuts Qwen2.5-VL's seconds per slice to whole ones; 5.3 and later let the text after a
+Qwen2.5-VL video start before the video's last temporal position (which llama.cpp cannot express); 5.12 and later (an earlier one may have begun)
+keep a second pair of vision start and end tokens around a whole Qwen3-VL video.
 
-The models are the tiny GGUFs of ``tests.models``, their tensors loaded into the ``transformers`` classes under those classes' names, in float32.
+The models are the tiny GGUFs of ``tests.models``, their tensors loaded in float32 into the ``transformers`` classes under those classes' names.
 Prompts go through the real processors: chat template, placeholder expansion, Qwen2's tokenizer with the tiny vocabulary, patches.
 Positions are ``get_rope_index``'s. Frames are not resized.
 
@@ -323,14 +323,16 @@ def main() -> None:
             cases[case.name] = record(model, text, inputs(text, case))
             print(f"{case.name}: {len(cases[case.name]['tokens'])} tokens, then {tokenizer.decode(cases[case.name]['greedy'])!r}")
     header = {"transformers": transformers.__version__, "weights": weights}
-    lines = [f"  {json.dumps(key)}: {json.dumps(value)}," for key, value in header.items()]
-    rows = [
-        f"   {json.dumps(case)}: {{\n"
-        + ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in result.items())
-        + "\n   }"
-        for case, result in cases.items()
-    ]
-    golden_file(family).write_text("{\n" + "\n".join(lines) + '\n  "cases": {\n' + ",\n".join(rows) + "\n  }\n}\n", encoding="utf-8")
+    golden_file(family).write_text(_layout({**header, "cases": cases}), encoding="utf-8")
+
+
+def _layout(value: Any, depth: int = 0) -> str:
+    """JSON with objects spread over lines and every list on one."""
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    indent = "\n" + " " * (depth + 1)
+    entries = ("".join((indent, json.dumps(key), ": ", _layout(item, depth + 1))) for key, item in value.items())
+    return "{" + ",".join(entries) + "\n" + " " * depth + "}"
 
 
 if __name__ == "__main__":
