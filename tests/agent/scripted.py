@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -50,6 +50,8 @@ class TestModel:
         self.asked: list[Asked] = []
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+        assert width > 0
+        assert height > 0
         return (2 * PATCH, PATCH) if max_tokens is None else (PATCH, PATCH)
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -75,7 +77,7 @@ class TestModel:
         text = self.reply(asked)
         for at in range(0, len(text), 7):
             yield Delta(text[at : at + 7])
-        yield Reply(text, "stop", Usage(prompt_tokens=tokens, output_tokens=len(text)))
+        yield Reply(text, "length" if len(text) > max_tokens else "stop", Usage(prompt_tokens=tokens, output_tokens=len(text)))
 
     def reply(self, asked: Asked) -> str:
         raise NotImplementedError
@@ -136,7 +138,7 @@ def walk(schema: Mapping[str, Any], rng: random.Random, wrap: tuple[str, str] = 
         allowed = constraint.allowed(BYTES.vocab_size).nonzero()[0].tolist()
         # Every string would run to its limit if its end were but one byte of 256.
         quote = ord('"')
-        token = quote if quote in allowed and rng.random() < 0.05 else rng.choice(allowed)
+        token = quote if quote in allowed and rng.random() < 0.1 else rng.choice(allowed)
         constraint.accept([token])
         written.append(token)
     return bytes(token for token in written if token < 256).decode()
@@ -149,7 +151,7 @@ def call(name: str, rationale: str = "to find out", **arguments: Any) -> dict[st
     return {"needed": True, "why_no_tool": None, "tool_calls": [{"rationale": rationale, "name": name, "arguments": arguments}]}
 
 
-NO_CALL = {"needed": False, "why_no_tool": None, "tool_calls": []}
+NO_CALL: dict[str, Any] = {"needed": False, "why_no_tool": None, "tool_calls": []}
 
 
 def context(answer: str | None = None, recommended: Mapping[str, Any] = NO_CALL, seen: str = "A red car.") -> dict[str, Any]:
@@ -162,5 +164,3 @@ def reasoner(answer: str | None = None, recommended: Mapping[str, Any] = NO_CALL
         "final_answer": answer,
         "recommended_tools": recommended,
     }
-
-

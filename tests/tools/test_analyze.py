@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from sage_cli.model.base import Reply, StreamItem
 from sage_cli.tools import Analyze, ToolError, Workspace, complete
 from sage_cli.tools.analyze import AnalyzeArguments
 from sage_cli.tools.base import Looked, ToolNotice
@@ -74,14 +73,7 @@ def test_only_media_of_the_run_can_be_looked_at(video: Video, path: str) -> None
 
 
 def test_a_long_answer_is_cut_and_said_to_be(video: Video) -> None:
-    class Rambling(ScriptedModel):
-        def stream(self, *prompt: object, **settings: object) -> "list[StreamItem]":  # type: ignore[override]
-            items = list(super().stream(*prompt, **settings))  # type: ignore[arg-type]
-            reply = items[-1]
-            assert isinstance(reply, Reply)
-            return [*items[:-1], Reply(reply.text, "length", reply.usage)]
-
-    with Workspace(Rambling("And then"), video) as workspace:
+    with Workspace(ScriptedModel("And then. " * 60), video) as workspace:
         items = list(Analyze().run(AnalyzeArguments(query="What?", media_paths=[]), workspace))
     assert isinstance(items[-1], ToolNotice)
     assert "cut off" in items[-1].text

@@ -141,7 +141,7 @@ class Agent:
         return _Run(self, question).events()
 
 
-class _OutOfTime(Exception):
+class _OutOfTimeError(Exception):
     pass
 
 
@@ -167,7 +167,7 @@ class _Run:
     def check_time(self) -> None:
         limit = self.agent.settings.timeout_s
         if limit is not None and self.elapsed > limit:
-            raise _OutOfTime
+            raise _OutOfTimeError
 
     # ---- the loop --------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class _Run:
         ) as self.workspace:
             try:
                 yield from self.first_look()
-            except _OutOfTime:
+            except _OutOfTimeError:
                 yield self.no_answer(f"the time limit of {settings.timeout_s:g} s was reached")
 
     def first_look(self) -> Iterator[Event]:
@@ -228,22 +228,19 @@ class _Run:
     # ---- the first look --------------------------------------------------------------------------------------------
 
     def sample(self) -> Steps[tuple[Frame, ...]]:
-        """Say what will be done, then do it: choose as many frames as the budget and the context allow, and decode them, once for all questions."""
+        """Choose as many frames as the budget and the context allow, say so, and decode them: once for all questions."""
         agent = self.agent
         settings, span, context = agent.settings, agent.span, agent.model.info.context_size
         width, height = self.workspace.frame_size
-        times = uniform_times(agent.video.duration, settings.frames, fps=settings.fps, start=span.start, end=span.end)
+        if agent.frames is None:
+            times = uniform_times(agent.video.duration, settings.frames, fps=settings.fps, start=span.start, end=span.end)
+        else:
+            times = [frame.time for frame in agent.frames]
         # Whether they fit is known before any is decoded: only their size counts.
-        blank = np.broadcast_to(np.uint8(0), (height, width, 3))
+        pixels = np.broadcast_to(np.uint8(0), (height, width, 3))
+        blanks = [Frame(at, pixels, f"blank:{width}x{height}") for at in times]
         room = context - agent.reply_tokens
-
-        def fits(count: int) -> bool:
-            return (
-                agent.model.count_tokens(self.context_prompt([Frame(at, blank, f"blank:{width}x{height}") for at in thin(times, count)]))
-                <= room
-            )
-
-        count = most(len(times), fits)
+        count = most(len(times), lambda number: agent.model.count_tokens(self.context_prompt(thin(blanks, number))) <= room)
         tools = tuple(tool.name for tool in agent.tools)
         budget = Budget(count, width, height, context, settings.max_steps if tools else 0, settings.timeout_s, tools)
         yield RunStarted(self.elapsed, self.question, str(agent.video.path), agent.video.duration, span, agent.model.info, budget)

@@ -26,7 +26,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     }
 )
 
-# Where a prompt may lie below the directory given, which may be any of a checkout's from its root down to `sage/prompts/sage`. The last wins.
+# Where a prompt may lie below the directory given, which may be a checkout's root or `sage/prompts/sage` or between. The last wins.
 _PLACES: Final = ("sage/prompts/sage", "sage/prompts", "prompts/sage", "prompts", "sage", "")
 _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
 

@@ -26,7 +26,10 @@ class AnalyzeArguments(Arguments):
 
 class Analyze(Tool[AnalyzeArguments]):
     name = "analyze"
-    description = "Answer a question by looking closely at extracted frames or at one extracted clip. Without media it is a question to a language model."
+    description = (
+        "Answer a question by looking closely at extracted frames or at one extracted clip. "
+        "Without media it is a question to a language model."
+    )
     arguments = AnalyzeArguments
 
     def schema(self, workspace: Workspace) -> Schema:

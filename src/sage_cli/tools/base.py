@@ -110,9 +110,9 @@ AnyTool: TypeAlias = Tool[Any]
 
 def complete(run: ToolRun) -> Outcome:
     """Run a tool to its end and return its outcome, dropping progress."""
-    while True:
-        try:
+    try:
+        while True:
             next(run)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
+    except StopIteration as stop:
+        outcome: Outcome = stop.value
+        return outcome

@@ -69,7 +69,7 @@ class Workspace:
         video: the one video that can be looked at.
         span: the part of it that may be looked at, in seconds; all of it by default.
         prompts: the texts models are told.
-        transcriber: loads the speech model; called when one is first needed. Raises a :class:`~sage_cli.errors.SageError` when there is none.
+        transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
         frames: most frames a tool shows a model at once.
         frame_tokens: most vision tokens a frame (pair) may take; ``None`` for the model's default.
     """

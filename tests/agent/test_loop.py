@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from sage_cli.agent import Agent, Event, Settings, as_record
+from sage_cli.agent.events import (
+    Answer,
+    Evidence,
+    FramesSampled,
+    NoAnswer,
+    Notice,
+    RunStarted,
+    Span,
+    StepFinished,
+    StepStarted,
+    TextDelta,
+    ToolCalled,
+    ToolFinished,
+    Working,
+)
+from sage_cli.errors import ModelError, VideoError
+from sage_cli.model.base import Usage
+from sage_cli.speech.segment import Segment
+from sage_cli.video import Video
+from tests.agent.scripted import ScriptedModel, call, context, reasoner
+from tests.media import make_audio, tone
+
+E = TypeVar("E")
+
+TRANSCRIBE = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00", timestamp_end="00:10")
+GROUND = call("identify_timestamps_visually", video_path="holiday.mp4", event="a jump", timestamp_start="00:10", timestamp_end="00:20")
+EXTRACT = call(
+    "extract_parts_from_timestamp", video_path="holiday.mp4", timestamp_start="00:02", timestamp_end="00:20", extract_type="frames"
+)
+
+
+class Listener:
+    def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]:
+        assert len(audio)
+        yield Segment(start + 1, start + 2, "Look at that.", 1.0)
+
+
+class Clock:
+    """A clock that goes on by a second each time it is read."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def only(kind: type[E], events: Sequence[Event]) -> list[E]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def analyze(paths: Sequence[str], query: str = "Which colour?") -> dict[str, Any]:
+    return call("perform_reasoning", query=query, media_paths=list(paths))
+
+
+def run(model: ScriptedModel, video: Video, question: str = "Why?", **settings: Any) -> list[Event]:
+    return list(Agent(model, video, transcriber=Listener, settings=Settings(**settings)).run(question))
+
+
+# ---- single turn ---------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_at_first_sight(video: Video) -> None:
+    model = ScriptedModel(context("Red."))
+    events = run(model, video, "Which colour is the car?", frames=16)
+    started, sampled, answer = events[0], only(FramesSampled, events)[0], events[-1]
+    assert isinstance(started, RunStarted)
+    assert started.budget.frames == 16
+    assert (started.budget.frame_width, started.budget.frame_height) == (64, 32)
+    assert started.budget.tools == ("transcribe-speech", "ground-event", "extract-video-parts", "analyze")
+    assert len(sampled.times) == 16
+    assert isinstance(answer, Answer)
+    assert (answer.answer, answer.steps) == ("Red.", 0)
+    assert answer.evidence == (Evidence(Span(sampled.times[0], sampled.times[-1]), "frames sampled"),)
+    assert [type(event) for event in events if not isinstance(event, Working | TextDelta)] == [
+        RunStarted,
+        FramesSampled,
+        StepStarted,
+        StepFinished,
+        Answer,
+    ]
+
+
+def test_the_first_prompt_is_frames_then_question_then_video(video: Video) -> None:
+    model = ScriptedModel(context("Red."))
+    run(model, video, "Which colour?", frames=16)
+    [asked] = model.asked
+    assert [message.role for message in asked.prompt] == ["system", "user"]
+    assert "<tools>\n{" in asked.texts[0]
+    assert "verbal_transcript" in asked.texts[0]
+    assert asked.prompt[1].parts[0] is asked.frames[0]
+    assert asked.texts[1] == "Which colour?\nVideo Path: holiday.mp4 of duration 00:00:30."
+    assert asked.frames[0].pairs
+    assert asked.wrap == ("<json>\n", "\n</json>")
+
+
+def test_text_is_told_as_it_is_written(video: Video) -> None:
+    events = run(ScriptedModel(context("It is red.", seen="A car stands there.")), video)
+    said: dict[str, str] = {}
+    for event in only(TextDelta, events):
+        said[event.field] = said.get(event.field, "") + event.text
+    assert said == {"video_context": "A car stands there.", "query_intent": "To know.", "final_answer": "It is red."}
+    assert len(only(TextDelta, events)) > 5
+
+
+def test_without_tools_the_first_look_must_answer(video: Video) -> None:
+    for options in ({"tools": ()}, {"settings": Settings(max_steps=0)}):
+        model = ScriptedModel(context("Red."))
+        events = list(Agent(model, video, **options).run("Which?"))
+        assert isinstance(events[-1], Answer)
+        assert only(RunStarted, events)[0].budget.tools == ()
+        assert "<tools>\n</tools>" in model.asked[0].texts[0]
+        with pytest.raises(AssertionError, match="schema forbids"):
+            list(Agent(ScriptedModel(context(None, TRANSCRIBE)), video, **options).run("Which?"))
+
+
+def test_a_first_look_without_answer_or_call_is_no_answer(video: Video) -> None:
+    events = run(ScriptedModel(context(None), strict=False), video)
+    assert isinstance(events[-1], NoAnswer)
+
+
+# ---- many turns ----------------------------------------------------------------------------------------------------
+
+
+def test_every_tool_on_the_way_to_an_answer(video: Video) -> None:
+    names = [f"f1/{second:04}.jpg" for second in range(2, 21, 2)]
+    model = ScriptedModel(
+        context(None, TRANSCRIBE, "A man talks."),
+        reasoner(None, GROUND),
+        {"name": "a jump", "timestamps": {"start": "00:00:12", "end": "00:14"}},
+        reasoner(None, EXTRACT),
+        reasoner(None, analyze(names)),
+        "The car is red.",
+        reasoner("Red."),
+    )
+    events = run(model, video, "Which colour?")
+    assert not model.script
+    answer = events[-1]
+    assert isinstance(answer, Answer)
+    assert (answer.answer, answer.steps) == ("Red.", 4)
+    assert [event.tool for event in only(ToolCalled, events)] == ["transcribe-speech", "ground-event", "extract-video-parts", "analyze"]
+    assert [event.step for event in only(ToolCalled, events)] == [0, 1, 2, 3]
+    assert [event.span for event in only(ToolCalled, events)] == [Span(0, 10), Span(10, 20), Span(2, 20), Span(2, 20)]
+    finished = only(ToolFinished, events)
+    assert all(event.ok and not event.repeated for event in finished)
+    assert finished[0].result == {"transcript": "{0: {'text': 'Look at that.', 'start': '00:01', 'end': '00:02'}}"}
+    assert finished[1].result == {"name": "a jump", "timestamps": {"start": "00:00:12", "end": "00:00:14"}}
+    assert finished[2].result == {"media_paths": names}
+    assert finished[3].result == {"answer": "The car is red."}
+    assert answer.evidence == (
+        Evidence(Span(0, 10), "speech transcribed"),
+        Evidence(Span(2, 20), "frames analyzed"),
+        Evidence(Span(12, 14), "event grounded"),
+    )
+    parts = [event.usage for event in events if isinstance(event, StepFinished | ToolFinished)]
+    assert answer.usage == sum(parts, Usage())
+    assert answer.usage.output_tokens > 0
+
+
+def test_the_reasoner_reads_context_question_and_every_result(video: Video) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE, "A man talks."), reasoner(None, EXTRACT), reasoner("Red."))
+    run(model, video, "Which colour?")
+    asked = model.asked[-1]
+    assert not asked.frames
+    assert [message.role for message in asked.prompt] == ["system", "user"]
+    text = asked.texts[1]
+    order = [
+        "extract_parts_from_timestamp_#1 with arguments {'video_path': 'holiday.mp4',",
+        "A man talks.",
+        "Which colour?\nVideo Path: holiday.mp4 of duration 00:00:30.",
+        "verbal_transcript_#1 output: {'transcript': \"{0: {'text': 'Look at that.'",
+        "extract_parts_from_timestamp_#1 output: {'media_paths': ['f1/0002.jpg',",
+    ]
+    assert [text.find(piece) for piece in order] == sorted(text.find(piece) for piece in order)
+    assert text.find(order[0]) > 0
+    assert "last step" not in text
+
+
+def test_a_part_of_the_video(video: Video) -> None:
+    model = ScriptedModel(
+        context(None, call("verbal_transcript", **{**TRANSCRIBE["tool_calls"][0]["arguments"], "timestamp_start": "00:08"}))
+    )
+    events = Agent(model, video, span=(8.0, 20.0), transcriber=Listener).run("Why?")
+    seen: list[Event] = []
+    with pytest.raises(IndexError):  # the script is over
+        seen.extend(events)
+    assert only(RunStarted, seen)[0].span == Span(8.0, 20.0)
+    times = only(FramesSampled, seen)[0].times
+    assert (times[0], times[-1]) == (8.0, 20.0)
+    assert model.asked[0].texts[1].endswith("Only the part from 00:00:08 to 00:00:20 is asked about.")
+    with pytest.raises(AssertionError, match="schema forbids"):
+        list(Agent(ScriptedModel(context(None, TRANSCRIBE)), video, span=(8.0, 20.0)).run("Why?"))
+
+
+def test_only_the_newest_ten_results_are_shown(video: Video) -> None:
+    calls = [analyze([], f"Question {number}?") for number in range(12)]
+    model = ScriptedModel(
+        context(None, calls[0]),
+        *(line for recommended in calls[1:] for line in ("Yes.", reasoner(None, recommended))),
+        "Yes.",
+        reasoner("Red."),
+    )
+    events = run(model, video, max_steps=20)
+    assert isinstance(events[-1], Answer)
+    text = model.asked[-1].texts[1]
+    shown = [number for number in range(1, 14) if f"perform_reasoning_#{number} output" in text]
+    assert shown == list(range(3, 13))
+
+
+def test_a_repeated_call_is_not_run_again(video: Video) -> None:
+    again = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:10")
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner(None, again), reasoner("Red."))
+    loaded: list[Listener] = []
+
+    class Once(Listener):
+        def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]:
+            loaded.append(self)
+            return super().stream(audio, start=start)
+
+    events = list(Agent(model, video, transcriber=Once).run("Why?"))
+    first, second = only(ToolFinished, events)
+    assert (first.repeated, second.repeated) == (False, True)
+    assert first.result == second.result
+    assert len(loaded) == 1
+    assert "same call as verbal_transcript_#1" in model.asked[-1].texts[1]
+
+
+def test_another_question_sees_the_same_frames_and_starts_anew(video: Video) -> None:
+    model = ScriptedModel(context(None, EXTRACT), reasoner("One."), context(None, EXTRACT), reasoner("Two."))
+    agent = Agent(model, video)
+    first, second = list(agent.run("First?")), list(agent.run("Second?"))
+    assert [event.answer for event in only(Answer, [*first, *second])] == ["One.", "Two."]
+    assert only(FramesSampled, first)[0].times == only(FramesSampled, second)[0].times
+    assert only(FramesSampled, second)[0].method == "kept"
+    assert all(one is two for one, two in zip(model.asked[0].frames[0].frames, model.asked[2].frames[0].frames, strict=True))
+    assert model.asked[0].prompt[0] == model.asked[2].prompt[0]
+    assert only(ToolFinished, second)[0].repeated is False
+    assert "First?" not in "".join(model.asked[3].texts)
+
+
+# ---- what goes wrong -----------------------------------------------------------------------------------------------
+
+
+def test_a_failing_tool_is_a_result_and_the_run_goes_on(video: Video) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner("Red."))
+    events = list(Agent(model, video).run("Why?"))
+    [finished] = only(ToolFinished, events)
+    assert not finished.ok
+    assert finished.result == {"error": "speech recognition is not available in this run"}
+    assert isinstance(events[-1], Answer)
+    assert "verbal_transcript_#1 output: Error executing verbal_transcript_#1: speech" in model.asked[-1].texts[1]
+
+
+def test_a_speech_model_that_cannot_be_loaded_is_a_result(video: Video) -> None:
+    def missing() -> Listener:
+        raise ModelError("no speech model is installed")
+
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner("Red."))
+    events = list(Agent(model, video, transcriber=missing).run("Why?"))
+    assert only(ToolFinished, events)[0].result == {"error": "no speech model is installed"}
+    assert isinstance(events[-1], Answer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "video_path"),
+        ({"video_path": "holiday.mp4", "timestamp_start": "00:00", "timestamp_end": None}, "timestamp_end"),
+        ({"video_path": "/etc/passwd", "timestamp_start": "00:00", "timestamp_end": "00:10"}, "no video"),
+        ({"video_path": "holiday.mp4", "timestamp_start": "soon", "timestamp_end": "00:10"}, "not a time"),
+    ],
+)
+def test_invalid_arguments_are_a_result(video: Video, arguments: dict[str, Any], message: str) -> None:
+    model = ScriptedModel(context(None, call("verbal_transcript", **arguments)), reasoner("Red."), strict=False)
+    events = run(model, video)
+    [finished] = only(ToolFinished, events)
+    assert not finished.ok
+    assert message in finished.result["error"]
+    assert isinstance(events[-1], Answer)
+
+
+def test_arguments_that_a_tool_does_not_have_are_ignored(video: Video) -> None:
+    recommended = call("perform_reasoning", query="6 times 7?", media_paths=[], language="en")
+    model = ScriptedModel(context(None, recommended), "42.", reasoner("42."), strict=False)
+    assert only(ToolFinished, run(model, video))[0].ok
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        reasoner(None),
+        {**reasoner("x"), "final_answer": None},
+        reasoner(None, call("fly", height=3)),
+        {"answerable": {"verdict": False}, "recommended_tools": None},
+    ],
+)
+def test_a_reply_without_call_and_answer_is_said_to_the_model(video: Video, reply: dict[str, Any]) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE), reply, reasoner("Red."), strict=False)
+    events = run(model, video)
+    assert isinstance(events[-1], Answer)
+    assert "None_#1 output: No tool call was found" in model.asked[-1].texts[1]
+
+
+def test_an_unknown_tool_at_first_goes_on_with_the_reasoner(video: Video) -> None:
+    model = ScriptedModel(context("Red?", call("unified_web_search", query="x")), reasoner("Red."), strict=False)
+    events = run(model, video)
+    assert "unified_web_search" in only(Notice, events)[0].text
+    assert not only(ToolCalled, events)
+    assert isinstance(events[-1], Answer)
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_once_more_less_greedily(video: Video) -> None:
+    model = ScriptedModel("Well, red.", context("Red."), strict=False)
+    events = run(model, video)
+    assert isinstance(events[-1], Answer)
+    assert [(asked.temperature, asked.seed) for asked in model.asked] == [(0.0, 0), (0.7, 1)]
+    assert len(only(Notice, events)) == 1
+    model = ScriptedModel("Well, red.", "Red, I said.", strict=False)
+    events = run(model, video)
+    assert isinstance(events[-1], NoAnswer)
+    assert "could not be read" in events[-1].reason
+
+
+def test_an_answer_that_is_a_list_is_text(video: Video) -> None:
+    model = ScriptedModel({**context("x"), "final_answer": ["a red car", "a dog"]}, strict=False)
+    answer = run(model, video)[-1]
+    assert isinstance(answer, Answer)
+    assert answer.answer == "a red car, a dog"
+
+
+def test_a_file_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no pictures"):
+        Agent(ScriptedModel(), Video(make_audio(tmp_path / "a.wav", tone(1.0))))
+
+
+# ---- limits --------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_step_can_only_answer_or_give_up(video: Video) -> None:
+    script: list[Any] = [context(None, analyze([], "a?")), "Yes.", reasoner(None, analyze([], "b?")), "Yes."]
+    model = ScriptedModel(*script, reasoner("Red."))
+    assert isinstance(run(model, video, max_steps=2)[-1], Answer)
+    assert "This is the last step" in model.asked[-1].texts[1]
+    assert "This is the last step" not in model.asked[-3].texts[1]
+    with pytest.raises(AssertionError, match="schema forbids"):
+        run(ScriptedModel(*script, reasoner(None, analyze([], "c?"))), video, max_steps=2)
+    events = run(ScriptedModel(*script, reasoner(None)), video, max_steps=2)
+    assert isinstance(events[-1], NoAnswer)
+    assert (events[-1].steps, events[-1].reason) == (2, "none was found in 2 steps")
+
+
+def test_a_model_that_never_answers_stops_at_the_step_limit(video: Video) -> None:
+    endless = [reasoner(None, analyze([], f"{number}?")) for number in range(30)]
+    model = ScriptedModel(context(None, analyze([], "?")), *(line for reply in endless for line in ("Yes.", reply)), strict=False)
+    events = run(model, video)
+    assert isinstance(events[-1], NoAnswer)
+    assert len(only(StepStarted, events)) == 11
+    assert len(only(ToolCalled, events)) == 10
+
+
+@pytest.mark.parametrize("limit", [3, 10, 20, 30, 40])
+def test_the_time_limit_ends_the_run_wherever_it_is(video: Video, limit: int) -> None:
+    model = ScriptedModel(context(None, EXTRACT), reasoner(None, TRANSCRIBE), reasoner("Red."))
+    clock = Clock()
+    agent = Agent(model, video, settings=Settings(timeout_s=limit, frames=4), transcriber=Listener, clock=clock)
+    events = list(agent.run("Why?"))
+    assert isinstance(events[-1], NoAnswer)
+    assert f"time limit of {limit} s" in events[-1].reason
+    assert limit < events[-1].elapsed <= limit + 4
+
+
+def test_the_time_limit_is_noticed_inside_a_tool_and_its_folder_is_removed(video: Video) -> None:
+    model = ScriptedModel(context(None, EXTRACT))
+    now = [0.0]
+    agent = Agent(model, video, settings=Settings(timeout_s=5, frames=4), clock=lambda: now[0])
+    seen: list[Event] = []
+    for event in agent.run("Why?"):
+        seen.append(event)
+        if isinstance(event, Working) and only(ToolCalled, seen):
+            now[0] = 6.0
+    assert isinstance(seen[-1], NoAnswer)
+    assert not only(ToolFinished, seen)
+
+
+def test_elapsed_times_come_from_the_clock_and_never_go_back(video: Video) -> None:
+    model = ScriptedModel(context(None, EXTRACT), reasoner("Red."))
+    events = list(Agent(model, video, clock=Clock()).run("Why?"))
+    times = [event.elapsed for event in events]
+    assert times == sorted(times)
+    assert len(set(times)) == len(times)
+
+
+def room(video: Video, frames: int) -> int:
+    """The context size that holds the first prompt with so many frames, and a reply."""
+    model = ScriptedModel(context("x"))
+    run(model, video, frames=frames, reply_tokens=100)
+    return model.count_tokens(model.asked[0].prompt) + 100
+
+
+def test_fewer_frames_are_sampled_where_the_context_is_small(video: Video) -> None:
+    model = ScriptedModel(context("Red."), context("Blue."), context_size=room(video, 20))
+    agent = Agent(model, video, settings=Settings(frames=60, reply_tokens=100))
+    events = list(agent.run("Why?"))
+    assert only(RunStarted, events)[0].budget.frames == 20
+    assert len(only(FramesSampled, events)[0].times) == 20
+    assert "20 of 60 frames" in only(Notice, events)[0].text
+    events = list(agent.run("Why is it so?"))
+    assert len(only(FramesSampled, events)[0].times) == only(RunStarted, events)[0].budget.frames == 10
+    assert "10 of 20 frames" in only(Notice, events)[0].text
+    assert isinstance(events[-1], Answer)
+
+
+def test_a_context_too_small_for_one_frame_is_said_before_any_is_decoded(video: Video) -> None:
+    seen: list[Event] = []
+    with pytest.raises(ModelError, match="--ctx-size"):
+        seen.extend(Agent(ScriptedModel(context_size=room(video, 2) - 10), video, settings=Settings(reply_tokens=100)).run("Why?"))
+    assert [type(event) for event in seen] == [RunStarted]
+
+
+def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:
+    long = "Yes. " * 300
+    script: list[Any] = [context(None, analyze([], "a?"))]
+    script += [long, reasoner(None, analyze([], "b?")), long, reasoner(None, analyze([], "c?")), long, reasoner("Red.")]
+    model = ScriptedModel(*script, context_size=8000)
+    events = run(model, video, frames=4, reply_tokens=100)
+    assert isinstance(events[-1], Answer)
+    assert "newest 2 of 3 tool results" in only(Notice, events)[0].text
+    assert "perform_reasoning_#1" not in model.asked[-1].texts[1]
+
+
+def test_a_result_longer_than_the_context_is_cut(video: Video) -> None:
+    model = ScriptedModel(context(None, analyze([], "a?")), "Yes. " * 3000, reasoner("Red."), context_size=8000)
+    events = run(model, video, frames=4, reply_tokens=100)
+    assert isinstance(events[-1], Answer)
+    assert "perform_reasoning_#1 was cut" in only(Notice, events)[0].text
+
+
+# ---- the event stream ----------------------------------------------------------------------------------------------
+
+
+def test_every_event_is_json(video: Video) -> None:
+    model = ScriptedModel(context(None, EXTRACT), reasoner("Red."))
+    for event in run(model, video):
+        record = as_record(event)
+        assert json.loads(json.dumps(record)) == record
+        assert next(iter(record)) == "type"
+
+
+def test_stopping_early_leaves_nothing_behind(video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    model = ScriptedModel(context(None, EXTRACT), reasoner("Red."))
+    events = Agent(model, video).run("Why?")
+    for event in events:
+        if isinstance(event, ToolFinished):
+            assert list(tmp_path.iterdir())
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert not list(tmp_path.iterdir())

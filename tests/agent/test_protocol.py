@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher
+
+from sage_cli.agent.protocol import (
+    WIRE_NAMES,
+    WRAP,
+    ContextReply,
+    FieldStream,
+    ReasonerReply,
+    context_schema,
+    read,
+    reasoner_schema,
+    tool_lines,
+)
+from sage_cli.tools import TOOLS, Workspace
+from sage_cli.tools.schema import Schema
+from sage_cli.video import Video
+from tests.agent.scripted import BYTES, NO_CALL, ScriptedModel, accepts, call, context, reasoner
+
+WHERE = {"video_path": "holiday.mp4", "timestamp_start": "00:05", "timestamp_end": "00:00:15"}
+TRANSCRIBE = call("verbal_transcript", **WHERE)
+
+
+def allows(schema: Schema, reply: Any) -> bool:
+    return accepts(schema, WRAP[0] + json.dumps(reply) + WRAP[1], WRAP)
+
+
+# ---- tool descriptions ---------------------------------------------------------------------------------------------
+
+
+def test_tools_are_described_one_a_line_in_the_wire_format() -> None:
+    first, *lines, last = tool_lines(TOOLS).split("\n")
+    assert (first, last) == ("<tools>", "</tools>")
+    described = [json.loads(line) for line in lines]
+    assert [tool["function"]["name"] for tool in described] == [
+        "verbal_transcript",
+        "identify_timestamps_visually",
+        "extract_parts_from_timestamp",
+        "perform_reasoning",
+    ]
+    extract = described[2]
+    assert list(extract) == ["type", "function"]
+    assert extract["type"] == "function"
+    assert list(extract["function"]) == ["name", "description", "parameters"]
+    parameters = extract["function"]["parameters"]
+    assert list(parameters) == ["type", "properties", "required"]
+    assert parameters["required"] == ["video_path", "timestamp_start", "timestamp_end"]
+    assert list(parameters["properties"]) == ["video_path", "timestamp_start", "timestamp_end", "extract_type"]
+    assert list(parameters["properties"]["extract_type"]) == ["type", "description", "default"]
+    assert list(parameters["properties"]["video_path"]) == ["type", "description"]
+    assert described[3]["function"]["parameters"]["properties"]["media_paths"]["type"] == "array"
+
+
+def test_every_tool_has_a_wire_name_of_its_own() -> None:
+    assert {tool.name for tool in TOOLS} <= WIRE_NAMES.keys()
+    assert len(set(WIRE_NAMES.values())) == len(WIRE_NAMES) == 6
+
+
+# ---- schemas -------------------------------------------------------------------------------------------------------
+
+
+def test_schemas_are_ones_that_llguidance_supports(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        for _ in range(12):
+            workspace.add_frames(list(video.frames([1.0, 2.0], (64, 32))))
+        workspace.add_clip(1.0, 2.0)
+        for schema in (
+            context_schema(TOOLS, workspace),
+            context_schema((), workspace),
+            reasoner_schema(TOOLS, workspace, last=False),
+            reasoner_schema(TOOLS, workspace, last=True),
+        ):
+            grammar = LLMatcher.grammar_from_json_schema(json.dumps(schema))
+            assert LLMatcher.validate_grammar_with_warnings(grammar, BYTES) == (False, [])
+
+
+def test_what_trained_models_write_is_allowed(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        names = workspace.add_frames(list(video.frames([1.0, 2.0], (64, 32))))
+        first = context_schema(TOOLS, workspace)
+        later = reasoner_schema(TOOLS, workspace, last=False)
+        last = reasoner_schema(TOOLS, workspace, last=True)
+    calls = [
+        TRANSCRIBE,
+        call("identify_timestamps_visually", video_path="holiday.mp4", event="a dog", timestamp_start="00:05", timestamp_end="00:15"),
+        call("extract_parts_from_timestamp", **WHERE, extract_type="frames"),
+        call("perform_reasoning", query="Which colour?", media_paths=names),
+    ]
+    for recommended in calls:
+        assert allows(first, context(None, recommended))
+        assert allows(later, reasoner(None, recommended))
+        assert not allows(last, reasoner(None, recommended))
+    for schema, reply in ((first, context("Red.")), (later, reasoner("Red.")), (last, reasoner("Red.")), (last, reasoner(None))):
+        assert allows(schema, reply)
+        reply["recommended_tools"] = {**NO_CALL, "why_no_tool": "It can be seen."}
+        assert allows(schema, reply)
+
+
+def changed(reply: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    reply = copy.deepcopy(reply)
+    *keys, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    target: Any = reply
+    for key in keys:
+        target = target[key]
+    target[last] = value
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("final_answer", "Red."),
+        ("final_answer", ["Red."]),
+        ("recommended_tools", None),
+        ("recommended_tools.needed", False),
+        ("recommended_tools.why_no_tool", "It is not."),
+        ("recommended_tools.tool_calls", []),
+        ("recommended_tools.tool_calls", TRANSCRIBE["tool_calls"] * 2),
+        ("recommended_tools.tool_calls.0.name", "unified_web_search"),
+        ("recommended_tools.tool_calls.0.rationale", ""),
+        ("recommended_tools.tool_calls.0.arguments.video_path", "/etc/passwd"),
+        ("recommended_tools.tool_calls.0.arguments.timestamp_end", "00:31"),
+        ("recommended_tools.tool_calls.0.arguments.timestamp_end", 12),
+        ("recommended_tools.tool_calls.0.arguments.extra", 1),
+        ("video_context", "x" * 2001),
+    ],
+)
+def test_what_cannot_be_is_forbidden(video: Video, path: str, value: Any) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        schema = context_schema(TOOLS, workspace)
+    reply = context(None, TRANSCRIBE)
+    assert allows(schema, reply)
+    assert not allows(schema, changed(reply, path, value))
+
+
+def test_keys_come_in_the_order_of_the_protocol(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        schema = context_schema(TOOLS, workspace)
+    reply = context("Red.")
+    assert not allows(schema, dict(reversed(reply.items())))
+    assert not accepts(schema, WRAP[0] + json.dumps(reply, indent=1) + WRAP[1], WRAP)
+
+
+def test_without_tools_there_is_only_an_answer(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        schema = context_schema((), workspace)
+    assert allows(schema, context("Red."))
+    assert not allows(schema, context(None))
+    assert not allows(schema, context(None, TRANSCRIBE))
+
+
+# ---- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_reply_is_read_as_it_is() -> None:
+    reply = context(None, TRANSCRIBE)
+    assert read(ContextReply, json.dumps(reply)).model_dump() == reply
+    assert read(ReasonerReply, WRAP[0] + json.dumps(reasoner("Red.")) + WRAP[1]).final_answer == "Red."
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (["a red car", "a dog"], "a red car, a dog"),
+        (42, "42"),
+        (0, "0"),
+        (None, None),
+        ("", None),
+        ("null", None),
+        ([], None),
+        ({"a": 1}, '{"a": 1}'),
+    ],
+)
+def test_an_answer_becomes_a_string(answer: Any, expected: str | None) -> None:
+    assert read(ReasonerReply, json.dumps({**reasoner("x"), "extra": 1, "final_answer": answer})).final_answer == expected
+
+
+@pytest.mark.parametrize(
+    "recommended", [None, {}, [], "none", {"needed": "true"}, {"needed": True, "tool_calls": None}, {"needed": True, "tool_calls": ["x"]}]
+)
+def test_a_missing_tool_call_is_none(recommended: Any) -> None:
+    assert read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call is None
+
+
+def test_a_reply_without_most_keys_is_read() -> None:
+    reply = read(ReasonerReply, '{"final_answer": "Red."}')
+    assert not reply.answerable.verdict
+    assert reply.final_answer == "Red."
+    assert read(ReasonerReply, '{"answerable": {"verdict": "True"}}').answerable.verdict
+    assert not read(ReasonerReply, '{"answerable": {"verdict": "false"}}').answerable.verdict
+    assert not read(ReasonerReply, '{"answerable": true}').answerable.verdict
+
+
+def test_broken_json_is_repaired() -> None:
+    broken = (
+        '<json>\n{"video_context": "one\ntwo", "query_intent": "x", "final_answer": null, // none\n'
+        '"recommended_tools": {"needed": true, "tool_calls": [{"name": "verbal_transcript", "arguments": {"video_path": "a.mp4",}'
+    )
+    reply = read(ContextReply, broken)
+    assert reply.video_context == "one\ntwo"
+    assert reply.recommended_tools.call is not None
+    assert reply.recommended_tools.call.arguments == {"video_path": "a.mp4"}
+
+
+def test_prose_is_not_a_reply() -> None:
+    with pytest.raises(ValueError, match="no JSON object"):
+        read(ContextReply, "The car is red.")
+
+
+# ---- streaming -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 10_000])
+def test_streamed_fields_add_up_to_the_reply(size: int) -> None:
+    said = 'A "quoted" \\ line\nwith \u00e9\u4e16\U0001f600 and </json> {in} it'
+    for reply in (context(said, {**NO_CALL, "why_no_tool": said}, said), reasoner(None, call("x", rationale=said, query=said), said)):
+        for ascii_only in (True, False):
+            text = WRAP[0] + json.dumps(reply, ensure_ascii=ascii_only) + WRAP[1]
+            stream = FieldStream()
+            fields: dict[str, str] = {}
+            for at in range(0, len(text), size):
+                for field, piece in stream.feed(text[at : at + size]):
+                    fields[field] = fields.get(field, "") + piece
+            if "answerable" in reply:
+                assert fields == {"answerable.reasoning": said, "rationale": said}
+            else:
+                assert fields == {"video_context": said, "query_intent": "To know.", "final_answer": said, "why_no_tool": said}
+
+
+def test_streamed_prose_gives_no_fields() -> None:
+    stream = FieldStream()
+    assert [stream.feed(piece) for piece in ("The {car", "} is red")] == [[], []]
