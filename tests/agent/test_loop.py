@@ -437,7 +437,7 @@ def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:
     model = ScriptedModel(*script, context_size=8000)
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
-    assert "newest 2 of 3 tool results" in only(Notice, events)[0].text
+    assert "newest 2 of 3 tool results" in only(Notice, events)[-1].text
     assert "perform_reasoning_#1" not in model.asked[-1].texts[1]
 
 
@@ -445,7 +445,7 @@ def test_a_result_longer_than_the_context_is_cut(video: Video) -> None:
     model = ScriptedModel(context(None, analyze([], "a?")), "Yes. " * 3000, reasoner("Red."), context_size=8000)
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
-    assert "perform_reasoning_#1 was cut" in only(Notice, events)[0].text
+    assert "perform_reasoning_#1 was cut" in only(Notice, events)[-1].text
 
 
 # ---- the event stream ----------------------------------------------------------------------------------------------
