@@ -1,4 +1,4 @@
-"""Record what Hugging Face's Qwen-VL implementations make of the golden prompts. For developers; the tests only read the results.
+r"""Record what Hugging Face's Qwen-VL implementations make of the golden prompts. For developers; the tests only read the results.
 
 Run it from the repository root when the cases, the tiny models or the reference change, once for each family::
 
@@ -7,18 +7,18 @@ Run it from the repository root when the cases, the tiny models or the reference
     uv run --no-project --python 3.11 --with torch --with pillow --with gguf --with 'transformers==4.49.0' \
         python -m tests.golden.make_golden qwen2.5-vl
 
-The versions matter. Each family is recorded with the first series that had it, the one its weights were released with and the reference of
-everybody who fine-tuned them. Later ones differ: 4.57 cuts Qwen2.5-VL's seconds per slice to whole ones; 5.3 and later let the text after a
-Qwen2.5-VL video start before the video's last temporal position (which llama.cpp cannot express); 5.12 and later (an earlier one may have begun)
-keep a second pair of vision start and end tokens around a whole Qwen3-VL video.
+The versions matter. Each family is recorded with the first series that had it: its weights were released with that one.
+Later ones differ. 4.57 cuts Qwen2.5-VL's seconds per slice to whole ones. 5.3 and later let the text after a Qwen2.5-VL video start
+before the video's last temporal position, which llama.cpp cannot express. 5.12 and later (an earlier one may have begun) keep a second
+pair of vision start and end tokens around a whole Qwen3-VL video.
 
-The models are the tiny GGUFs of ``tests.models``, their tensors loaded in float32 into the ``transformers`` classes under those classes' names.
+The models are the tiny GGUFs of ``tests.models``, their tensors loaded in float32 into the classes of ``transformers`` under its names.
 Prompts go through the real processors: chat template, placeholder expansion, Qwen2's tokenizer with the tiny vocabulary, patches.
 Positions are ``get_rope_index``'s. Frames are not resized.
 
 Results are one JSON file a family::
 
-    {"transformers": version, "weights": SHA-256 of the text GGUF and the mmproj together,
+    {"transformers": version,
      "cases": {name: {"text": the prompt as the processor was given it,
                       "tokens": [id, ...], "positions": [[time, ...], [height, ...], [width, ...]],
                       "logits": [value for each vocabulary entry], "greedy": [id, ...]}}}
@@ -29,7 +29,6 @@ Results are one JSON file a family::
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -316,14 +315,12 @@ def main() -> None:
         else:
             files = write_qwen2_5_vl(folder, SEED, WIDTH)
             model, inputs = qwen2_5_vl(files), qwen2_5_vl_inputs(tokenizer)
-        weights = hashlib.sha256(files.text.read_bytes() + files.mmproj.read_bytes()).hexdigest()
         cases = {}
         for case in CASES[family]:
             text = tokenizer.apply_chat_template(_messages(case), chat_template=CHAT_TEMPLATE, tokenize=False, add_generation_prompt=True)
             cases[case.name] = record(model, text, inputs(text, case))
             print(f"{case.name}: {len(cases[case.name]['tokens'])} tokens, then {tokenizer.decode(cases[case.name]['greedy'])!r}")
-    header = {"transformers": transformers.__version__, "weights": weights}
-    golden_file(family).write_text(_layout({**header, "cases": cases}), encoding="utf-8")
+    golden_file(family).write_text(_layout({"transformers": transformers.__version__, "cases": cases}), encoding="utf-8")
 
 
 def _layout(value: Any, depth: int = 0) -> str:
