@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from math import exp
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech.segment import Segment, Word
-from sage_cli.speech.vad import FRAME, Detector, EnergyGate, Silero
+from sage_cli.speech.vad import FRAME, Detector, EnergyGate, Silero, everything
 from sage_cli.speech.whisper import MOST_BEAMS, RATE, Samples, Token, Whisper, languages
 from sage_cli.speech.windows import Window, find_speech, pack
 
@@ -23,6 +24,8 @@ SURE_OF_LANGUAGE = 0.5  # probability from which a detected language holds for t
 _CONTEXT = 240  # characters of text carried into the next window: names and style, not so much that an error feeds itself
 _BLOCK = 30 * RATE
 _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
+
+_VERSION = 1  # counts up when the same audio, model and options come to give another text
 
 # The reference's signs of a failed decode: text that compresses this well is a loop, tokens this unlikely are guesses.
 _LOOP = 2.4
@@ -73,10 +76,14 @@ class Transcriber:
         temperature: of sampling; at 0, the likeliest token is taken. A poor window is tried again at higher ones.
         words: time every word, too.
         vad_model: a Silero model (``ggml-silero-*.bin``) to tell speech from the rest; ``None`` goes by loudness.
+        vad: leave out what is not speech; ``False`` decodes everything.
 
     Raises:
         ModelError: a model file is missing or broken, or does not know the language.
         UsageError: an option that cannot work.
+
+    Attributes:
+        identity: of everything that the text depends on besides the audio: the same for the same model file and options.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class Transcriber:
         temperature: float = 0.0,
         words: bool = False,
         vad_model: str | os.PathLike[str] | None = None,
+        vad: bool = True,
     ) -> None:
         if language != "auto" and language not in languages():
             raise UsageError(f"no language {language!r}: give one of Whisper's codes (en, de, zh ...) or auto")
@@ -102,10 +110,13 @@ class Transcriber:
         if not self._whisper.multilingual and (translate or language not in ("auto", "en")):
             name = Path(model_path).name
             raise ModelError(f"{name} knows English only: use a multilingual model (without .en in its name) for other languages")
-        self._detect: Detector = EnergyGate() if vad_model is None else Silero(vad_model)
+        self._detect: Detector = everything if not vad else EnergyGate() if vad_model is None else Silero(vad_model)
         self._language = language if self._whisper.multilingual else "en"
         self._translate, self._prompt, self._words = translate, prompt.strip(), words
         self._beam_size, self._temperature = beam_size, temperature
+        ear = "all" if not vad else "loudness" if vad_model is None else fingerprint(Path(vad_model))
+        options = (_VERSION, language, translate, self._prompt, beam_size, temperature, words, ear, "tdrz" in Path(model_path).name)
+        self.identity = blake2b(f"{fingerprint(self._whisper.path)} {options}".encode(), digest_size=8).hexdigest()
 
     def stream(
         self, audio: Samples | Iterable[Samples], *, start: float = 0.0, progress: Callable[[float], None] | None = None
@@ -146,7 +157,7 @@ class Transcriber:
             yield Part(tuple(_shifted(segment, start) for segment in segments), state)
 
     def close(self) -> None:
-        """Free the model now."""
+        """Free the model's memory."""
         self._whisper.close()
 
     # ---- one window ------------------------------------------------------------------------------------------------
@@ -177,8 +188,6 @@ class Transcriber:
         """
 
         def hear(prompt: str, temperature: float, climb: bool = False) -> list[Token]:
-            if temperature > 0:
-                self._whisper.renew()
             return self._whisper.hear(
                 samples,
                 language=language,
@@ -235,7 +244,7 @@ class Transcriber:
         edges = window.share(*place, (lengths / lengths[-1]).tolist())
         words = []
         for group, first, last in zip(groups, edges[:-1], edges[1:], strict=True):
-            start, end = window.on_clock(first, last)
+            start, end = window.word_on_clock(first, last)
             start = max(start, clock)
             clock = max(start, end)
             words.append(Word(start, clock, _text(group), _confidence(group)))
@@ -272,6 +281,17 @@ def _plausible(tokens: list[Token]) -> bool:
     text = b"".join(token.text for token in tokens)
     likely = sum(token.logprob for token in tokens) / len(tokens) >= _GUESS
     return likely and (not text or len(text) / len(zlib.compress(text)) <= _LOOP)
+
+
+def fingerprint(path: Path) -> str:
+    """Identity of a large file's content, from its size and samples of it: milliseconds for gigabytes."""
+    size, piece = path.stat().st_size, 1 << 14
+    digest = blake2b(str(size).encode(), digest_size=8)
+    with path.open("rb") as file:
+        for at in np.linspace(0, max(0, size - piece), 16, dtype=np.int64).tolist():
+            file.seek(at)
+            digest.update(file.read(piece))
+    return digest.hexdigest()
 
 
 def _text(tokens: Iterable[Token]) -> str:

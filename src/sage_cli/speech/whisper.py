@@ -1,11 +1,11 @@
 """whisper.cpp, one window of at most 30 seconds at a time.
 
-What a window is heard as depends on its samples and on the arguments of :meth:`Whisper.hear`, and on nothing else: parameters are made anew for
-every call, no context is kept inside, and the random numbers of sampling start over. That is what makes a transcript reproducible, and an
-interrupted one resumable.
+What a window is heard as depends on its samples and on the arguments of :meth:`Whisper.hear`, and on nothing else: parameters are made
+anew for every call, no context is kept inside, and the random numbers of sampling start over. That is what makes a transcript
+reproducible, and an interrupted one resumable.
 
-It talks to pywhispercpp's binding of the C API rather than to its ``Model``, which keeps parameters between calls, drops the tokens, and hands
-back a null context for a file that cannot be loaded.
+It talks to pywhispercpp's binding of the C API rather than to its ``Model``, which keeps parameters between calls, drops the tokens, and
+hands back a null context for a file that cannot be loaded.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class Token:
 
 
 class Whisper:
-    """A loaded model.
+    """A model. It is looked at at once, and loaded when it is first needed.
 
     Args:
         path: a model in whisper.cpp's format.
         threads: CPU threads; ``None`` for all cores this process may use, 8 at most.
 
     Raises:
-        ModelError: the file is missing, broken, or cannot be loaded.
+        ModelError: the file is missing or broken; from the methods, that whisper.cpp cannot load it.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -72,18 +72,12 @@ class Whisper:
         self.multilingual = check_whisper(self.path).multilingual
         self._binding = binding()
         self._context: Any = None
-        self._load()
-
-    def renew(self) -> None:
-        """Load the model again: the only way to make the first sampler start from its seed."""
-        self._binding.whisper_free(self._context)
-        self._context = None
-        self._load()
 
     def language(self, samples: Samples) -> tuple[str, float]:
         """The language that is spoken, as Whisper's code, and its probability."""
         if not self.multilingual:
             return "en", 1.0
+        self._load()
         samples = _padded(samples)
         probabilities = np.zeros(self._binding.whisper_lang_max_id() + 1, np.float32)
         self._binding.whisper_pcm_to_mel(self._context, samples, len(samples), self.threads)
@@ -118,6 +112,9 @@ class Whisper:
         Raises:
             ModelError: whisper.cpp failed.
         """
+        if temperature > 0:
+            self.close()  # only a fresh context samples from its seed
+        self._load()
         binding = self._binding
         strategy = binding.whisper_sampling_strategy
         beams = beam_size or 1
@@ -141,6 +138,7 @@ class Whisper:
         return self._tokens()
 
     def close(self) -> None:
+        """Free the model's memory. It is loaded again when it is needed again."""
         if self._context is not None:
             self._binding.whisper_free(self._context)
             self._context = None
@@ -150,6 +148,8 @@ class Whisper:
             self.close()
 
     def _load(self) -> None:
+        if self._context is not None:
+            return
         _complaints.clear()
         context = self._binding.whisper_init_from_file_with_params(str(self.path), self._binding.whisper_context_default_params())
         if _complaints:  # the binding wraps a null pointer as if it were a context

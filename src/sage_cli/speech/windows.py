@@ -91,6 +91,17 @@ class Window:
         """A stretch of the window, in seconds, as a stretch of the stream."""
         return self._place(start, bisect_right(self._offsets, start * RATE)), self._place(end, bisect_left(self._offsets, end * RATE))
 
+    def word_on_clock(self, start: float, end: float) -> tuple[float, float]:
+        """As :meth:`on_clock` for what cannot go on through a pause: of two spans, it lies in the one that holds more of it."""
+        first, last = bisect_right(self._offsets, start * RATE), bisect_left(self._offsets, end * RATE)
+        pauses = [n for n in range(first, last) if self.spans[n].start > self.spans[n - 1].end]
+        for border in (self._offsets[n] / RATE for n in pauses):
+            if border - start >= end - border:
+                end = border
+                break
+            start = border
+        return self.on_clock(start, end)
+
     def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
         """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
         step = FRAME / RATE
@@ -172,7 +183,7 @@ def _without_blips(flags: Flags) -> Flags:
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     flags = flags.copy()
     for first, last in zip(edges[::2], edges[1::2], strict=True):
-        if last - first < _BLIP and 0 < first and last < len(flags):
+        if last - first < _BLIP and first > 0 and last < len(flags):
             flags[first:last] = False
     return flags
 

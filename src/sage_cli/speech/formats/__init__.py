@@ -1,0 +1,16 @@
+"""Transcripts as text, one module a format."""
+
+from sage_cli.speech.formats.base import About, Format, Layout
+from sage_cli.speech.formats.csv import Csv
+from sage_cli.speech.formats.json import Json
+from sage_cli.speech.formats.jsonl import Jsonl
+from sage_cli.speech.formats.lrc import Lrc
+from sage_cli.speech.formats.md import Md
+from sage_cli.speech.formats.srt import Srt
+from sage_cli.speech.formats.tsv import Tsv
+from sage_cli.speech.formats.txt import Txt
+from sage_cli.speech.formats.vtt import Vtt
+
+FORMATS: dict[str, type[Format]] = {kind.suffix: kind for kind in (Txt, Srt, Vtt, Json, Jsonl, Csv, Tsv, Lrc, Md)}
+
+__all__ = ["FORMATS", "About", "Format", "Layout"]

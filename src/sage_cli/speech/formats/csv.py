@@ -1,0 +1,22 @@
+"""Comma-separated values with a header line (RFC 4180 but for the line ends); times in seconds."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from sage_cli.speech.formats.base import About, Format, one_line
+from sage_cli.speech.segment import Segment
+
+
+class Csv(Format):
+    suffix = "csv"
+
+    def head(self, about: About) -> str:
+        return "start,end,confidence,text\n"
+
+    def segment(self, segment: Segment) -> str:
+        line = io.StringIO()
+        row = (f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.confidence:.3f}", one_line(segment))
+        csv.writer(line, lineterminator="\n").writerow(row)
+        return line.getvalue()

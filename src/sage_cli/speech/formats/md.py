@@ -1,0 +1,37 @@
+"""Markdown to read: paragraphs, each with the time at which it begins."""
+
+from __future__ import annotations
+
+import re
+
+from sage_cli.speech.formats.base import UNBROKEN, About, Format, Layout, one_line
+from sage_cli.speech.segment import Segment
+from sage_cli.timecode import format_clock
+
+_PAUSE = 2.0  # seconds without speech that begin a paragraph
+_LONGEST = 60.0  # seconds a paragraph may go on
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+class Md(Format):
+    suffix = "md"
+
+    def __init__(self, layout: Layout = UNBROKEN) -> None:
+        super().__init__(layout)
+        self._began: float | None = None
+        self._last = 0.0
+
+    def head(self, about: About) -> str:
+        return f"# {_escape(about.media)}\n"
+
+    def segment(self, segment: Segment) -> str:
+        fresh = self._began is None or segment.start - self._last > _PAUSE or segment.end - self._began > _LONGEST
+        self._last = segment.end
+        if not fresh:
+            return f"{_escape(one_line(segment))}\n"
+        self._began = segment.start
+        return f"\n**{format_clock(segment.start)}** {_escape(one_line(segment))}\n"
+
+
+def _escape(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text)
