@@ -1,9 +1,11 @@
-"""Write a small Whisper in whisper.cpp's file format that says known words: nothing downloaded, nothing trained, numpy only.
+"""Write a small Whisper, and a Silero, in whisper.cpp's file format: nothing downloaded, nothing trained, numpy only.
 
-The weights are random except for one thing: the last decoder layer's MLP is an associative memory from a token to what may follow it. So
-the model "hears" a fixed grammar of segments (``<|0.00|> slot slot slot <|5.60|>``, ...), each slot one of a few words, ends by itself as
-a trained model does, and is sure of what it says. Which of the words stands in a slot depends on the audio, through random cross-attention: another
-window gives another text, the same window the same text.
+The Silero is random noise. The Whisper says known words.
+
+Its weights are random except for one thing: the last decoder layer's MLP is an associative memory from a token to what may follow it. So
+the model "hears" a fixed grammar of segments (``<|0.00|> slot slot slot <|5.60|>``, ...), each slot one of a few words, ends by itself
+as a trained model does, and is sure of what it says. Which of the words stands in a slot depends on the audio, through random
+cross-attention: another window gives another text, the same window the same text.
 
 With the dimensions of a released model (``BASE``) it costs exactly what that model costs, which makes timings honest without a download.
 """
@@ -38,6 +40,8 @@ class Shape:
             model and drops all timestamps.
         segments, slots, words: a window holds so many segments of so many slots, each filled by one of so many words.
         stride: seconds from the start of one segment to the start of the next.
+        text_context: a decode ends after half as many tokens, less four.
+        loops: it never leaves the first slot, as a model that got stuck.
     """
 
     width: int = 64
@@ -49,6 +53,8 @@ class Shape:
     slots: int = 4
     words: int = 3
     stride: float = 5.6
+    text_context: int = 448
+    loops: bool = False
 
     @property
     def slot_words(self) -> list[list[str]]:
@@ -75,8 +81,9 @@ def write_whisper(path: Path, shape: Shape = TINY, *, multilingual: bool = False
     words = [f" {word}".encode() for slot in shape.slot_words for word in slot]
     vocabulary = [bytes([n]) for n in range(LETTERS)] + words
     with path.open("wb") as file:
-        header = (VOCABULARY + shift, 1500, shape.width, shape.heads, shape.audio_layers, 448, shape.width, shape.heads, shape.text_layers)
-        file.write(struct.pack("<12i", MAGIC, *header, shape.mels, 1))
+        audio = (1500, shape.width, shape.heads, shape.audio_layers)
+        text = (shape.text_context, shape.width, shape.heads, shape.text_layers)
+        file.write(struct.pack("<12i", MAGIC, VOCABULARY + shift, *audio, *text, shape.mels, 1))
         filters = mel_filters(shape.mels)
         file.write(struct.pack("<2i", *filters.shape) + filters.tobytes())
         file.write(struct.pack("<i", len(vocabulary)))
@@ -85,6 +92,31 @@ def write_whisper(path: Path, shape: Shape = TINY, *, multilingual: bool = False
         for name, tensor in _tensors(shape, VOCABULARY + shift, grammar, np.random.default_rng(seed)):
             _write_tensor(file, name, tensor)
     return path
+
+
+def write_silero(path: Path, *, seed: int = 0) -> Path:
+    """Write a voice activity detector with random weights; what it finds means nothing, but it finds some of everything."""
+    random = np.random.default_rng(seed)
+    convolutions = [(129, 128, 3), (128, 64, 3), (64, 64, 3), (64, 128, 3)]
+    with path.open("wb") as file:
+        file.write(struct.pack("<2i", MAGIC, 10) + b"silero-16k" + struct.pack("<3i", 6, 2, 0))
+        file.write(struct.pack("<3i", 512, 64, 4) + b"".join(struct.pack("<3i", *shape) for shape in convolutions))
+        file.write(struct.pack("<4i", 128, 128, 128, 1))
+        for layer, (inputs, outputs, taps) in enumerate(convolutions):
+            name = f"_model.encoder.{layer}.reparam_conv"
+            _write_tensor(file, f"{name}.weight", _random(random, outputs, inputs, taps, scale=0.3))
+            _write_tensor(file, f"{name}.bias", _random(random, outputs))
+        for name in ("ih", "hh"):
+            _write_tensor(file, f"_model.decoder.rnn.weight_{name}", _random(random, 512, 128, scale=3.0), half=False)
+            _write_tensor(file, f"_model.decoder.rnn.bias_{name}", _random(random, 512))
+        _write_tensor(file, "_model.decoder.decoder.2.weight", _random(random, 128, scale=30.0), half=True)
+        _write_tensor(file, "_model.decoder.decoder.2.bias", np.array(-2.0, np.float32))
+        _write_tensor(file, "_model.stft.forward_basis_buffer", _random(random, 258, 1, 256), half=True)
+    return path
+
+
+def _random(random: np.random.Generator, *size: int, scale: float = 1.0) -> Array:
+    return np.asarray(random.standard_normal(size) * scale / np.sqrt(size[-1]), np.float32)
 
 
 LANGUAGES = {"en": 0, "zh": 1, "de": 2}  # whisper.cpp's order
@@ -139,6 +171,8 @@ class _Grammar:
                 grammar.rules[token] = [closing]
             previous = [closing]
         grammar.rules[previous[0]] = [END + shift]
+        if shape.loops:
+            grammar.rules |= {token: [token] for token in range(LETTERS, LETTERS + shape.words)}
         grammar.tokens = sorted({*grammar.rules, *(token for choice in grammar.rules.values() for token in choice)})
         return grammar
 
@@ -150,7 +184,7 @@ def _tensors(shape: Shape, rows: int, grammar: _Grammar, random: np.random.Gener
         raise ValueError(f"{len(grammar.rules)} rules need more than {hidden} hidden units")
 
     def noise(*size: int, scale: float = 1.0) -> Array:
-        return np.asarray(random.standard_normal(size) * scale / np.sqrt(size[-1]), np.float32)
+        return _random(random, *size, scale=scale)
 
     def zeros(*size: int) -> Array:
         return np.zeros(size, np.float32)
@@ -191,7 +225,7 @@ def _tensors(shape: Shape, rows: int, grammar: _Grammar, random: np.random.Gener
     embedding = zeros(rows, width)
     for token, direction in directions.items():
         embedding[token] = EMBEDDING * direction
-    yield "decoder.positional_embedding", zeros(448, width)
+    yield "decoder.positional_embedding", zeros(shape.text_context, width)
     yield "decoder.token_embedding.weight", embedding
     word_directions = np.stack([directions[token] for token in grammar.words], axis=1)
     for layer in range(shape.text_layers):
@@ -209,8 +243,8 @@ def _tensors(shape: Shape, rows: int, grammar: _Grammar, random: np.random.Gener
     yield from norm("decoder.ln")
 
 
-# Sizes that make the memory work: a token's own unit stands THRESHOLD over its bias and no other token's does; the next token then outweighs
-# both the present one and the 51864 unused rows, whose logits are all zero.
+# Sizes that make the memory work: a token's own unit stands THRESHOLD over its bias and no other token's does; the next token then
+# outweighs both the present one and the 51864 unused rows, whose logits are all zero.
 EMBEDDING, NEXT, THRESHOLD, TASTE = 5.0, 8.0, 3.5, 0.2
 
 
@@ -220,9 +254,10 @@ def _unit(random: np.random.Generator, width: int) -> Array:
     return np.asarray(random.permutation(signs) / np.sqrt(width), np.float32)
 
 
-def _write_tensor(file: BinaryIO, name: str, tensor: Array) -> None:
-    """Matrices and kernels in half precision, the rest in single, as whisper.cpp's converter does."""
-    half = tensor.ndim > 1 and "positional" not in name and not name.endswith("bias")
+def _write_tensor(file: BinaryIO, name: str, tensor: Array, *, half: bool | None = None) -> None:
+    """Matrices and kernels in half precision, the rest in single, as whisper.cpp's converters do."""
+    if half is None:
+        half = tensor.ndim > 1 and "positional" not in name and not name.endswith("bias")
     encoded = name.encode()
     file.write(struct.pack("<3i", tensor.ndim, len(encoded), int(half)))
     file.write(struct.pack(f"<{tensor.ndim}i", *reversed(tensor.shape)) + encoded)

@@ -171,7 +171,7 @@ class Transcriber:
         tokens, good = self._hear(samples, language, state.context)
         segments: list[Segment] = []
         clock = state.clock
-        for stretch in _stretches(tokens, window.seconds):
+        for stretch in (part for whole in _stretches(tokens, window.seconds) for part in _apart(whole, window, language)):
             segment = self._segment(stretch, window, language, clock, loops=not good)
             if segment is not None:
                 segments.append(segment)
@@ -232,14 +232,7 @@ class Transcriber:
     @staticmethod
     def _timed(tokens: list[Token], window: Window, place: tuple[float, float], language: str, clock: float) -> tuple[Word, ...]:
         """The words of a stretch. Whisper times segments only: the speech in it is shared out by the length of the words."""
-        groups: list[list[Token]] = []
-        complete = True
-        for token in tokens:
-            if token.text:
-                if not groups or (complete and (token.text.startswith(b" ") or language in _UNSPACED)):
-                    groups.append([])
-                groups[-1].append(token)
-                complete = _decodes(b"".join(token.text for token in groups[-1]))
+        groups = _words(tokens, language)
         lengths = np.cumsum([0, *(len(_text(group)) + 1 for group in groups)])
         edges = window.share(*place, (lengths / lengths[-1]).tolist())
         words = []
@@ -273,6 +266,32 @@ def _stretches(tokens: list[Token], seconds: float) -> Iterator[_Stretch]:
         if any(token.text for token in held) and start < seconds:
             yield _Stretch(start, min(max(token.time, start), seconds), held)
         start, held = token.time, []
+
+
+def _apart(stretch: _Stretch, window: Window, language: str) -> Iterator[_Stretch]:
+    """Divide a stretch where it spans a long pause that was left out of the window: between the words that the pause's place suggests."""
+    for pause in window.pauses(stretch.start, stretch.end):
+        groups = _words(stretch.tokens, language)
+        lengths = np.cumsum([0, *(sum(len(token.text) for token in group) for group in groups)])
+        before = window.fraction(stretch.start, stretch.end, pause)
+        cut = int(np.argmin(np.abs(lengths / max(1, lengths[-1]) - before)))
+        if cut:
+            yield _Stretch(stretch.start, pause, [token for group in groups[:cut] for token in group])
+        stretch = _Stretch(pause, stretch.end, [token for group in groups[cut:] for token in group])
+    if any(token.text for token in stretch.tokens):
+        yield stretch
+
+
+def _words(tokens: list[Token], language: str) -> list[list[Token]]:
+    """The tokens word by word."""
+    groups: list[list[Token]] = []
+    complete = True
+    for token in tokens:
+        if not groups or (complete and token.text and (token.text.startswith(b" ") or language in _UNSPACED)):
+            groups.append([])
+        groups[-1].append(token)
+        complete = _decodes(b"".join(token.text for token in groups[-1]))
+    return groups
 
 
 def _plausible(tokens: list[Token]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sage_cli.speech.vad import FRAME, Detector, Flags, levels
 from sage_cli.speech.whisper import LONGEST as ENCODER_LENGTH
@@ -20,6 +21,7 @@ from sage_cli.speech.whisper import RATE, Samples
 CHUNK = 1000 * FRAME  # 32 s: the grid
 LONGEST = ENCODER_LENGTH // FRAME * FRAME
 CUT_WITHIN = 10 * RATE // FRAME * FRAME  # a window is cut in the last 10 s that fit into it
+LONG_PAUSE = 2 * RATE  # a pause that parts what is said into segments, wherever the model parts it
 LONG_SILENCE = 30 * RATE  # after this much of it a window is closed, full or not
 
 _BEFORE, _AFTER = 32 * FRAME, 16 * FRAME  # what the detector sees around a chunk
@@ -85,7 +87,7 @@ class Window:
             return None
         step = FRAME / RATE
         # Only what is surely not speech is taken away: a frame on each side stays.
-        return max(start, (first + heard[0] - 1) * step), min(end, (first + heard[-1] + 2) * step)
+        return max(start, (first + int(heard[0]) - 1) * step), min(end, (first + int(heard[-1]) + 2) * step)
 
     def on_clock(self, start: float, end: float) -> tuple[float, float]:
         """A stretch of the window, in seconds, as a stretch of the stream."""
@@ -102,14 +104,27 @@ class Window:
             start = border
         return self.on_clock(start, end)
 
+    def pauses(self, start: float, end: float) -> list[float]:
+        """Where inside a stretch of the window, in seconds, a pause was left out that nothing said goes on through."""
+        first, last = bisect_right(self._offsets, start * RATE), bisect_left(self._offsets, end * RATE)
+        gaps = [n for n in range(first, last) if self.spans[n].start - self.spans[n - 1].end >= LONG_PAUSE]
+        return [self._offsets[n] / RATE for n in gaps]
+
     def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
         """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
-        step = FRAME / RATE
+        edges, passed = self._speech(start, end)
+        return [float(t) for t in np.interp(np.array(fractions), passed, edges)]
+
+    def fraction(self, start: float, end: float, at: float) -> float:
+        """The other way round: the fraction of a stretch's speech that lies before a point."""
+        return float(np.interp(at, *self._speech(start, end)))
+
+    def _speech(self, start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The frames' edges in a stretch, in seconds, and the fraction of its speech before each. A little of it is in every frame."""
         active = np.concatenate([span.active for span in self.spans])
-        edges = np.arange(len(active) + 1) * step
-        inside = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0.0, None) * np.where(active, 1.0, 0.02)
-        passed = np.concatenate([[0.0], np.cumsum(inside)])
-        return [float(t) for t in np.interp(np.array(fractions) * passed[-1], passed, np.clip(edges, start, end))]
+        edges = np.clip(np.arange(len(active) + 1) * FRAME / RATE, start, end)
+        passed = np.concatenate([[0.0], np.cumsum(np.diff(edges) * np.where(active, 1.0, 0.02))])
+        return edges, passed / max(passed[-1], 1e-9)
 
     def _place(self, seconds: float, after: int) -> float:
         index = min(max(after - 1, 0), len(self.spans) - 1)
@@ -145,6 +160,7 @@ def pack(speech: Iterable[tuple[int, list[Span]]]) -> Iterator[Window]:
         speech: as :func:`find_speech` yields it.
     """
     waiting: list[Span] = []
+    end = 0
     for end, spans in speech:
         for span in spans:
             waiting.append(span)
@@ -157,7 +173,7 @@ def pack(speech: Iterable[tuple[int, list[Span]]]) -> Iterator[Window]:
             yield Window(tuple(waiting), end)
             waiting = []
     if waiting:
-        yield Window(tuple(waiting), waiting[-1].end)
+        yield Window(tuple(waiting), end)
 
 
 def _chunks(blocks: Iterable[Samples]) -> Iterator[tuple[int, Samples, Samples, Samples]]:

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.speech import Segment, Transcriber
+from sage_cli.speech.transcriber import _LOOP, _plausible, _stretches
+from sage_cli.speech.whisper import Token
+from tests.models.tiny_whisper import TINY, Shape, write_silero, write_whisper
+from tests.speech.conftest import RATE, Sound, babble, hush
+
+WORDS = {word for slot in TINY.slot_words for word in slot}
+
+
+@pytest.fixture(scope="module")
+def talk() -> Sound:
+    lengths = [(7, 2), (12, 5), (50, 40), (5, 1)]
+    return np.concatenate([part for n, (said, pause) in enumerate(lengths) for part in (babble(said, n), hush(pause))])
+
+
+@pytest.fixture(scope="module")
+def heard(transcriber: Transcriber, talk: Sound) -> list[Segment]:
+    return list(transcriber.stream(talk))
+
+
+def test_segments_are_in_order_and_do_not_overlap(heard: list[Segment], talk: Sound) -> None:
+    assert len(heard) > 10
+    assert all(segment.start < segment.end for segment in heard)
+    assert all(a.end <= b.start for a, b in pairwise(heard))
+    assert heard[-1].end <= len(talk) / RATE
+    assert all(set(segment.text.split()) <= WORDS for segment in heard)
+    assert all(0 < segment.confidence <= 1 and segment.language == "en" for segment in heard)
+
+
+def test_nothing_is_heard_in_the_pauses(heard: list[Segment]) -> None:
+    assert not [segment for segment in heard if segment.start > 77 and segment.end < 115]
+    assert max(segment.end for segment in heard if segment.start < 100) == pytest.approx(76, abs=0.5)
+    assert max(segment.end - segment.start for segment in heard) < 10
+    assert min(segment.start for segment in heard if segment.start > 100) == pytest.approx(116, abs=0.5)
+
+
+def test_times_are_on_the_original_clock(transcriber: Transcriber, talk: Sound, heard: list[Segment]) -> None:
+    shifted = list(transcriber.stream(talk[: 30 * RATE], start=100.0))
+    assert shifted[0].start == pytest.approx(heard[0].start + 100)
+
+
+def test_blocks_of_any_length_give_the_same(transcriber: Transcriber, talk: Sound, heard: list[Segment]) -> None:
+    assert list(transcriber.stream(talk[at : at + 12345] for at in range(0, len(talk), 12345))) == heard
+
+
+def test_going_on_after_any_part_gives_the_rest(transcriber: Transcriber, talk: Sound) -> None:
+    parts = list(transcriber.parts(talk))
+    assert len({part.after.context for part in parts if part.segments}) > 1
+    for done, part in enumerate(parts, 1):
+        assert list(transcriber.parts(talk, after=part.after)) == parts[done:]
+
+
+def test_progress_reaches_the_end(transcriber: Transcriber, talk: Sound) -> None:
+    told: list[float] = []
+    list(transcriber.stream(talk, start=10.0, progress=told.append))
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(10 + len(talk) / RATE, abs=1.5)
+
+
+@pytest.mark.parametrize("sound", [hush(0), hush(0.01), hush(40)])
+def test_silence_is_an_empty_transcript(transcriber: Transcriber, sound: Sound) -> None:
+    assert list(transcriber.stream(sound)) == []
+
+
+def test_silence_is_decoded_on_demand(model: Path) -> None:
+    """This model always says something: without a detector it does so about silence, too."""
+    assert list(Transcriber(model, threads=1, vad=False).stream(hush(5)))
+
+
+def test_words(model: Path, talk: Sound) -> None:
+    segments = list(Transcriber(model, threads=1, words=True).stream(talk[: 40 * RATE]))
+    for segment in segments:
+        assert [word.text for word in segment.words] == segment.text.split()
+        assert all(a.end <= b.start for a, b in pairwise(segment.words))
+        assert segment.words[0].start >= segment.start - 1e-6
+        assert segment.words[-1].end <= segment.end + 1e-6
+        assert all(0 < word.confidence <= 1 for word in segment.words)
+
+
+def test_a_silero_model_decides_what_is_speech(model: Path, tmp_path: Path, talk: Sound) -> None:
+    transcriber = Transcriber(model, threads=1, vad_model=write_silero(tmp_path / "silero.bin", seed=2))
+    assert list(transcriber.stream(talk[: 30 * RATE]))
+
+
+def test_language_is_found_and_kept(tmp_path: Path) -> None:
+    transcriber = Transcriber(write_whisper(tmp_path / "m.bin", multilingual=True), threads=1)
+    parts = list(transcriber.parts(babble(40)))
+    assert {segment.language for part in parts for segment in part.segments} == {"de"}
+    assert parts[-1].after.language == "de"
+
+
+def test_a_model_that_is_stuck_is_cut_short(tmp_path: Path) -> None:
+    """Whatever is tried, it says one word over and over: it is kept once, and the next window does not hear of it."""
+    stuck = write_whisper(tmp_path / "m.bin", Shape(loops=True, text_context=32))
+    parts = list(Transcriber(stuck, threads=1).parts(babble(10)))
+    (segment,) = [segment for part in parts for segment in part.segments]
+    assert len(segment.text.split()) <= 4
+    assert parts[-1].after.context == ""
+
+
+def test_implausible_tokens() -> None:
+    def say(text: str, logprob: float = -0.1) -> list[Token]:
+        return [Token(word.encode(), logprob) for word in text.split(" ")]
+
+    assert _plausible([])
+    assert _plausible(say("a perfectly ordinary sentence that repeats no single word of its own"))
+    assert not _plausible(say("thank you " * 40))
+    assert not _plausible(say("never sure of anything at all", logprob=-1.5))
+    assert _LOOP > 2
+
+
+def test_stretches() -> None:
+    tokens = [
+        *(Token(b"", 0.0, time=0.0), Token(b" one", -0.1), Token(b"", 0.0, time=2.0)),
+        *(Token(b"", 0.0, time=2.5), Token(b" two", -0.1), Token(b"", 0.0, turn=True), Token(b"", 0.0, time=4.0)),
+        *(Token(b"", 0.0, time=4.0), Token(b" rest", -0.1)),
+    ]
+    found = [(s.start, s.end, [t.text for t in s.tokens if t.text]) for s in _stretches(tokens, 6.0)]
+    assert found == [(0.0, 2.0, [b" one"]), (2.5, 4.0, [b" two"]), (4.0, 6.0, [b" rest"])]
+    assert [(s.start, s.end) for s in _stretches(tokens, 3.0)] == [(0.0, 2.0), (2.5, 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"language": "klingon"}, UsageError),
+        ({"beam_size": 9}, UsageError),
+        ({"temperature": 1.5}, UsageError),
+        ({"language": "de"}, ModelError),
+        ({"translate": True}, ModelError),
+        ({"vad_model": "nowhere.bin"}, ModelError),
+    ],
+)
+def test_what_cannot_work_is_refused_at_once(model: Path, options: dict[str, object], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Transcriber(model, **options)  # type: ignore[arg-type]
+
+
+def test_identity_tells_models_and_options_apart(model: Path, tmp_path: Path) -> None:
+    other = write_whisper(tmp_path / "other.bin", seed=1)
+    options: list[dict[str, object]] = [{}, {"prompt": "x"}, {"beam_size": 2}, {"temperature": 0.2}, {"words": True}, {"vad": False}]
+    found = {Transcriber(path, **options_).identity for path in (model, other) for options_ in options}  # type: ignore[arg-type]
+    assert len(found) == 12
+    assert Transcriber(model, threads=2).identity == Transcriber(model, threads=1).identity

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sage_cli.errors import ModelError
+from sage_cli.speech.whisper import LONGEST, Whisper, languages
+from tests.models.tiny_whisper import TINY, write_whisper
+from tests.speech.conftest import babble, hush
+
+
+@pytest.fixture(scope="module")
+def whisper(model: Path) -> Whisper:
+    return Whisper(model, threads=1)
+
+
+def test_hears_the_grammar(whisper: Whisper) -> None:
+    tokens = whisper.hear(babble(30)[:LONGEST], language="en")
+    said = [token.text.decode().strip() for token in tokens if token.text]
+    assert len(said) == TINY.segments * TINY.slots
+    assert all(word in slot for word, slot in zip(said, TINY.slot_words, strict=True))
+    stamps = [token.time for token in tokens if token.time is not None]
+    assert stamps == pytest.approx(sorted([0.0, *(5.6 * n for n in (1, 2, 3, 4, 5)), *(5.6 * n + 0.02 for n in (1, 2, 3, 4))]))
+    assert all(-2 < token.logprob <= 0 for token in tokens)
+
+
+def test_a_window_depends_on_its_own_arguments_only(whisper: Whisper) -> None:
+    first, second = babble(8, 1), babble(8, 2)
+    alone = whisper.hear(first, language="en")
+    whisper.hear(second, language="en", prompt="baba", beam_size=3)
+    assert whisper.hear(first, language="en") == alone
+
+
+def test_sampling_starts_from_its_seed_each_time(whisper: Whisper) -> None:
+    sound = babble(20, 3)
+    hot = whisper.hear(sound, language="en", temperature=0.9)
+    whisper.hear(babble(20, 4), language="en", temperature=0.9)
+    assert whisper.hear(sound, language="en", temperature=0.9) == hot
+    assert [token.text for token in hot] != [token.text for token in whisper.hear(sound, language="en")]
+
+
+def test_a_sound_too_short_for_whisper_cpp_is_padded(whisper: Whisper) -> None:
+    assert any(token.text for token in whisper.hear(babble(0.05), language="en"))
+
+
+def test_a_window_too_long_is_a_mistake(whisper: Whisper) -> None:
+    with pytest.raises(ValueError, match="at most"):
+        whisper.hear(hush(30.1), language="en")
+
+
+def test_language(tmp_path: Path, whisper: Whisper) -> None:
+    assert whisper.language(babble(2)) == ("en", 1.0)
+    german = Whisper(write_whisper(tmp_path / "m.bin", multilingual=True), threads=1)
+    code, probability = german.language(babble(2))
+    assert code == "de"
+    assert probability > 0.5
+    assert any(token.text for token in german.hear(babble(4), language="de"))
+    assert {"en", "de", "zh", "yue"} <= set(languages())
+
+
+def test_a_model_that_whisper_cpp_refuses(model: Path, tmp_path: Path) -> None:
+    """The layout is right, a name is not."""
+    path = tmp_path / "odd.bin"
+    path.write_bytes(model.read_bytes().replace(b"decoder.ln.bias", b"decoder.ln.bibs"))
+    with pytest.raises(ModelError, match=r"cannot load .*odd\.bin.*decoder\.ln\.bibs"):
+        Whisper(path, threads=1).hear(babble(2), language="en")
+
+
+def test_it_can_be_closed_and_goes_on_when_needed(model: Path) -> None:
+    whisper = Whisper(model, threads=1)
+    heard = whisper.hear(babble(3), language="en")
+    whisper.close()
+    whisper.close()
+    assert whisper.hear(babble(3), language="en") == heard
+
+
+def test_the_terminal_stays_clean_and_the_process_ends_well(model: Path) -> None:
+    program = (
+        "import sys, numpy, logging\n"
+        "from sage_cli.speech import Transcriber\n"
+        "list(Transcriber(sys.argv[1], threads=1, temperature=0.4).stream(numpy.sin(numpy.arange(32000) ** 1.1).astype('f')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(model)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_log_goes_to_logging(model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "sage_cli.speech.whisper"):
+        Whisper(model, threads=1).hear(hush(1), language="en")
+    assert any("n_audio_state" in message for message in caplog.messages)
+
+
+def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception in the waiting thread ends whisper.cpp's work, and the model is fit for the next window."""
+    import signal
+    import threading
+    import time
+
+    whisper = Whisper(model, threads=1)
+    sound = babble(29)
+    whole = whisper.hear(sound, language="en", beam_size=8)
+    old = signal.signal(signal.SIGUSR1, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)).start()
+        with pytest.raises(KeyboardInterrupt):
+            for _ in range(100):
+                whisper.hear(sound, language="en", beam_size=8)
+            time.sleep(1)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert whisper.hear(sound, language="en", beam_size=8) == whole
+    assert np.isfinite(sum(token.logprob for token in whole))
