@@ -251,6 +251,22 @@ def test_another_question_sees_the_same_frames_and_starts_anew(video: Video) -> 
     assert "First?" not in "".join(model.asked[3].texts)
 
 
+def test_the_speech_model_is_loaded_once_for_all_questions(video: Video) -> None:
+    loaded: list[Listener] = []
+
+    def load() -> Listener:
+        loaded.append(Listener())
+        return loaded[-1]
+
+    model = ScriptedModel(context("One."), context(None, TRANSCRIBE), reasoner("Two."), context(None, TRANSCRIBE), reasoner("Three."))
+    agent = Agent(model, video, transcriber=load)
+    assert isinstance(list(agent.run("First?"))[-1], Answer)
+    assert not loaded
+    for question in ("Second?", "Third?"):
+        assert only(ToolFinished, list(agent.run(question)))[0].ok
+    assert len(loaded) == 1
+
+
 # ---- what goes wrong -----------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
@@ -96,7 +97,7 @@ class Agent:
         tools: what it may call; none at all makes every answer come from the first look.
         settings: limits.
         span: the part of the video asked about, in seconds; all of it by default.
-        transcriber: loads the speech model; called when speech is first needed. ``None``: there is none.
+        transcriber: loads the speech model; called once, when speech is first needed. ``None``: there is none.
         clock: seconds from any fixed point; only differences count.
 
     Raises:
@@ -123,7 +124,7 @@ class Agent:
         self.tools = tuple(tools) if self.settings.max_steps > 0 else ()
         self.span = Span(*(span or (0.0, video.duration)))
         self.prompts = Prompts(self.settings.prompts_dir)
-        self.transcriber = transcriber
+        self.transcriber = cache(transcriber) if transcriber else None
         self.clock = clock
         self.frames: tuple[Frame, ...] | None = None
 
