@@ -43,13 +43,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=30)
     runs = parser.parse_args().runs
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for name, arguments in PROGRAMS.items():
+    for arguments in PROGRAMS.values():
         seconds(arguments)  # writes bytecode, warms the file cache
     for _ in range(runs):
         for name, arguments in PROGRAMS.items():
             times[name].append(seconds(arguments))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    print(f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, typer {version('typer')}, {runs} runs")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    print(f"{machine}, Python {platform.python_version()}, typer {version('typer')}, {runs} runs")
     for name, median in medians.items():
         print(f"{name:<30} {1000 * median:7.1f} ms  {median / medians[BASE]:5.2f}x")
 

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from sage_cli.cli import console
 from sage_cli.cli.ask import ask
+from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
 
@@ -41,6 +42,7 @@ def _options(
 
 
 app.command()(ask)
+app.command()(transcribe)
 
 
 def main() -> NoReturn:
@@ -79,7 +81,7 @@ def _run() -> int:
     except OSError as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
         where = f"{error.filename}: " if error.filename else ""
         return _failure(f"{where}{error.strerror or error}", 1)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1)
 
 

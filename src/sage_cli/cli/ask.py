@@ -24,45 +24,76 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-def _option(*names: str, panel: str, help: str, variable: str | None = None, **more: Any) -> Any:
+def _option(panel: str, *names: str, **more: Any) -> Any:
     """An option that the environment can set too: ``--ctx-size`` is ``SAGE_CTX_SIZE``."""
-    envvar = variable or "SAGE_" + names[0].split("/")[0].lstrip("-").replace("-", "_").upper()
-    return typer.Option(*names, help=help, rich_help_panel=panel, envvar=envvar, show_envvar=False, show_default=False, **more)
+    variable = names[0].split("/")[0].strip("-").replace("-", "_").upper()
+    return typer.Option(*names, rich_help_panel=panel, envvar=f"SAGE_{variable}", show_envvar=False, show_default=False, **more)
 
 
 def ask(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video file.", show_default=False)],
     questions: Annotated[
-        list[str], typer.Argument(metavar="QUESTION...", help="What to ask about it; [bold]-[/] reads questions from stdin, one a line.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="QUESTION...", help="What to ask about it; [bold]-[/] reads questions from stdin, one a line.", show_default=False
+        ),
     ],
     model: Annotated[
         str | None,
-        _option("--model", "-m", panel="Model", metavar="PATH|NAME", help="Model GGUF, a folder with it and its mmproj, or a name in the models folder."),
+        _option(
+            "Model",
+            "--model",
+            "-m",
+            metavar="PATH|NAME",
+            help="Model GGUF, a folder with it and its mmproj, or a name in the models folder.",
+        ),
     ] = None,
-    mmproj: Annotated[Path | None, _option("--mmproj", panel="Model", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")] = None,
+    mmproj: Annotated[
+        Path | None, _option("Model", "--mmproj", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")
+    ] = None,
     speech_model: Annotated[
         Path | None,
-        _option("--speech-model", panel="Model", metavar="PATH", help="Whisper model (ggml-*.bin). Default: the largest in the models folder."),
+        _option("Model", "--speech-model", metavar="PATH", help="Whisper model (ggml-*.bin). Default: the largest in the models folder."),
     ] = None,
-    ctx_size: Annotated[int | None, _option("--ctx-size", panel="Model", min=256, metavar="N", help="Context size in tokens. Default: what fits.")] = None,
-    gpu_layers: Annotated[int | None, _option("--gpu-layers", panel="Model", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")] = None,
-    threads: Annotated[int | None, _option("--threads", panel="Model", min=1, metavar="N", help="CPU threads. Default: the number of cores.")] = None,
-    kv_type: Annotated[Literal["f16", "q8_0"], _option("--kv-type", panel="Model", help="KV cache precision; q8_0 halves its memory. Default: f16.")] = "f16",
-    seed: Annotated[int, _option("--seed", panel="Model", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
-    temperature: Annotated[float, _option("--temperature", panel="Model", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")] = 0.0,
-    frames: Annotated[int, _option("--frames", panel="Looking", min=1, metavar="N", help="Most frames of the first look. Default: 128.")] = 128,
-    frame_tokens: Annotated[int | None, _option("--frame-tokens", panel="Looking", min=1, metavar="N", help="Most tokens a frame pair may take.")] = None,
-    start: Annotated[str | None, _option("--start", panel="Looking", metavar="TIME", help="Ask about the part from here: SS, MM:SS or HH:MM:SS.")] = None,
-    end: Annotated[str | None, _option("--end", panel="Looking", metavar="TIME", help="... to here.")] = None,
-    tools: Annotated[bool, _option("--tools/--no-tools", panel="Looking", help="Let the model look again with tools, or answer at once. Default: tools.")] = True,
-    max_steps: Annotated[int, _option("--max-steps", panel="Looking", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
-    timeout: Annotated[float, _option("--timeout", panel="Looking", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")] = 300.0,
-    prompts_dir: Annotated[Path | None, _option("--prompts-dir", panel="Looking", metavar="DIR", help="Folder with prompt files that replace ours.")] = None,
-    json: Annotated[bool, _option("--json", panel="Output", help="One JSON object a question.")] = False,
-    jsonl: Annotated[bool, _option("--jsonl", panel="Output", help="Every event as a line of JSON, as it happens.")] = False,
-    quiet: Annotated[bool, _option("--quiet", "-q", panel="Output", help="Nothing but answers and errors.")] = False,
-    verbose: Annotated[bool, _option("--verbose", "-v", panel="Output", help="Token counts, timings and library logs too.")] = False,
-    debug: Annotated[bool, _option("--debug", panel="Output", help="Tracebacks and all logs.")] = False,
+    ctx_size: Annotated[
+        int | None, _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: what fits.")
+    ] = None,
+    gpu_layers: Annotated[
+        int | None, _option("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")
+    ] = None,
+    threads: Annotated[
+        int | None, _option("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: the number of cores.")
+    ] = None,
+    kv_type: Annotated[
+        Literal["f16", "q8_0"], _option("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16.")
+    ] = "f16",
+    seed: Annotated[int, _option("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
+    temperature: Annotated[
+        float, _option("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
+    ] = 0.0,
+    frames: Annotated[int, _option("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: 128.")] = 128,
+    frame_tokens: Annotated[
+        int | None, _option("Looking", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
+    ] = None,
+    start: Annotated[
+        str | None, _option("Looking", "--start", metavar="TIME", help="Ask about the part from here: SS, MM:SS or HH:MM:SS.")
+    ] = None,
+    end: Annotated[str | None, _option("Looking", "--end", metavar="TIME", help="... to here.")] = None,
+    tools: Annotated[
+        bool, _option("Looking", "--tools/--no-tools", help="Let the model look again with tools, or answer at once. Default: tools.")
+    ] = True,
+    max_steps: Annotated[int, _option("Looking", "--max-steps", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
+    timeout: Annotated[
+        float, _option("Looking", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
+    ] = 300.0,
+    prompts_dir: Annotated[
+        Path | None, _option("Looking", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
+    ] = None,
+    json: Annotated[bool, _option("Output", "--json", help="One JSON object a question.")] = False,
+    jsonl: Annotated[bool, _option("Output", "--jsonl", help="Every event as a line of JSON, as it happens.")] = False,
+    quiet: Annotated[bool, _option("Output", "--quiet", "-q", help="Nothing but answers and errors.")] = False,
+    verbose: Annotated[bool, _option("Output", "--verbose", "-v", help="Token counts, timings and library logs too.")] = False,
+    debug: Annotated[bool, _option("Output", "--debug", help="Tracebacks and all logs.")] = False,
 ) -> int:
     """Ask questions about a video.
 

@@ -40,7 +40,9 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     metadata = read_metadata(text)
     architecture = metadata.get("general.architecture")
     if architecture == "clip":
-        raise ModelError(f"{text} is a vision encoder (mmproj), not a language model: give the language model to --model and this to --mmproj")
+        raise ModelError(
+            f"{text} is a vision encoder (mmproj), not a language model: give the language model to --model and this to --mmproj"
+        )
     if mmproj is None:
         mmproj = _mmproj_beside(text)
         if mmproj is None:

@@ -1,7 +1,7 @@
 """A run as the user sees it. Every renderer consumes the event stream and knows nothing else.
 
-Results go to stdout by one of :class:`.plain.Plain`, :class:`.json_lines.Json` and :class:`.json_lines.Jsonl`; what a person wants to follow goes
-to stderr by :class:`.terminal.Terminal` or, when stderr is not a terminal, as the few lines of :class:`.plain.Notes`.
+Results go to stdout by :class:`.plain.Plain`, :class:`.json_lines.Json` or :class:`.json_lines.Jsonl`. What a person wants to follow
+goes to stderr by :class:`.terminal.Terminal` or, when stderr is not a terminal, as the few lines of :class:`.plain.Notes`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def renderer(output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: 
     from sage_cli.cli.renderers.json_lines import Json, Jsonl
     from sage_cli.cli.renderers.plain import Notes, Plain
 
-    results: Renderer = {"text": Plain, "json": Json, "jsonl": Jsonl}[output]()
+    results: Renderer = Json() if output == "json" else Jsonl() if output == "jsonl" else Plain()
     # Events that stream to the same terminal would tear a live view.
     crowded = output == "jsonl" and sys.stdout.isatty()
     if quiet or crowded or not sys.stderr.isatty():

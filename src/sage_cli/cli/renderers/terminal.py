@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len, chop_cells
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -119,14 +119,18 @@ class Terminal:
             return
         if self._field != (event.step, event.field):
             self._field = event.step, event.field
-            self._line.start_text(event.elapsed, f"{FIELDS[event.field]}  ")
-        for line in self._line.add_text(neutral(event.text), self._width()):
-            self._put(line)
+            self._line.paragraph = _Paragraph(event.elapsed, f"{FIELDS[event.field]}  ")
+        if self._line.paragraph:
+            for line in self._line.paragraph.add(neutral(event.text), self._width()):
+                self._put(line)
 
     def _end_text(self) -> None:
         self._field = None
-        if line := self._line.end_text():
-            self._put(line)
+        if paragraph := self._line.paragraph:
+            self._line.paragraph = None
+            self._line.work(THINKING)
+            for line in paragraph.end():
+                self._put(line)
 
     def _tool_called(self, event: ToolCalled) -> None:
         line = Text.assemble((event.tool, "bold cyan"))
@@ -188,56 +192,62 @@ class Terminal:
 
 
 class _LiveLine:
-    """The one line that changes. Drawn from Rich's refresh thread: it only ever reads single attributes."""
+    """The one line that changes. Drawn from Rich's refresh thread too: what is drawn is always one whole, immutable value."""
 
     def __init__(self) -> None:
+        self.paragraph: _Paragraph | None = None
         self._clock = (0.0, time.monotonic())
-        self._label, self._done, self._total = THINKING, 0, 0
-        self._head: str | None = None  # clock of the text's first line; "" below it, None when no text is growing
-        self._text = ""
+        self._work = (THINKING, 0, 0)
 
     def set_clock(self, elapsed: float) -> None:
         self._clock = elapsed, time.monotonic()
 
     def work(self, label: str, done: int = 0, total: int = 0) -> None:
-        self._label, self._done, self._total = label, done, total
-
-    def start_text(self, elapsed: float, label: str) -> None:
-        self._head, self._text = format_elapsed(elapsed), label
-
-    def add_text(self, text: str, width: int) -> list[Text]:
-        """Take up more text; returns the lines that are complete."""
-        *paragraphs, rest = (self._text + text).split("\n")
-        complete = []
-        for paragraph in paragraphs:
-            *lines, last = _fold(paragraph, width)
-            complete += [*lines, last]
-        *lines, self._text = _fold(rest, width)
-        return [self._take(line) for line in (*complete, *lines)]
-
-    def end_text(self) -> Text | None:
-        line = self._take(self._text) if self._head is not None and self._text.strip() else None
-        self._head, self._text = None, ""
-        self.work(THINKING)
-        return line
-
-    def _take(self, line: str) -> Text:
-        clock, self._head = self._head or "", ""
-        return _row(clock, Text(line, "dim"))
+        self._work = label, done, total
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if (head := self._head) is not None:
-            yield _row(head, Text(self._text, "dim"))
+        if paragraph := self.paragraph:
+            yield paragraph.row
             return
         elapsed, since = self._clock
+        label, done, total = self._work
+        cells: list[RenderableType] = [Text(format_elapsed(elapsed + time.monotonic() - since), "dim"), Text(label, no_wrap=True)]
+        if total:
+            count = f"{done}/{total}"
+            width = min(40, options.max_width - MARGIN - len(label) - len(count) - 6)
+            if width >= 8:
+                cells.append(ProgressBar(total, done, width, style="dim", complete_style="cyan", finished_style="cyan"))
+            cells.append(Text(count, "dim", no_wrap=True))
         row = Table.grid(padding=(0, 2, 0, 0))
-        cells: list[Any] = [Text(format_elapsed(elapsed + time.monotonic() - since), "dim"), Text(self._label)]
-        if self._total:
-            width = min(40, max(options.max_width - MARGIN - 36, 8))
-            bar = ProgressBar(self._total, self._done, width, style="dim", complete_style="cyan", finished_style="cyan")
-            cells += [bar, Text(f"{self._done}/{self._total}", "dim")]
         row.add_row(*cells)
         yield row
+
+
+class _Paragraph:
+    """Text that is still growing: lines that are full are given back to be printed, ``row`` is the last one."""
+
+    def __init__(self, elapsed: float, label: str) -> None:
+        self._clock, self._label, self._line = format_elapsed(elapsed), label, ""
+        self.row = self._render("")
+
+    def add(self, text: str, width: int) -> list[Text]:
+        *paragraphs, rest = (self._line + text).split("\n")
+        full = [line for paragraph in paragraphs for line in _fold(paragraph, width - len(self._label)) if line.strip()]
+        *lines, self._line = _fold(rest.lstrip(), width - len(self._label))
+        rows = [self._take(line) for line in (*full, *lines)]
+        self.row = self._render(self._line)
+        return rows
+
+    def end(self) -> list[Text]:
+        return [self._take(self._line)] if self._line.strip() else []
+
+    def _take(self, line: str) -> Text:
+        row = self._render(line)
+        self._clock, self._label = "", " " * len(self._label)
+        return row
+
+    def _render(self, line: str) -> Text:
+        return _row(self._clock, Text.assemble(self._label, (line, "dim")))
 
 
 # ---- words -------------------------------------------------------------------------------------------------------------
@@ -281,15 +291,17 @@ def _frames_line(event: FramesSampled) -> Text:
     if not event.times:
         return Text("no frames")
     count = len(event.times)
-    return Text.assemble(f"{count} frame{'' if count == 1 else 's'}  ", _span(Span(event.times[0], event.times[-1])), (f"  {event.method}", "dim"))
+    return Text.assemble(
+        f"{count} frame{'' if count == 1 else 's'}  ", _span(Span(event.times[0], event.times[-1])), (f"  {event.method}", "dim")
+    )
 
 
 def _setting(model: ModelInfo, budget: Budget) -> str:
     limits = [
-        f"up to {budget.frames} frames of {budget.frame_width}x{budget.frame_height}",
+        f"{budget.frames} frames of {budget.frame_width}x{budget.frame_height}",
         f"context {budget.context_size}",
         f"{budget.max_steps} steps" if budget.tools else "no tools",
-        *([f"{budget.timeout_s:g} s"] if budget.timeout_s is not None else []),
+        *([f"{budget.timeout_s:g}s"] if budget.timeout_s is not None else []),
     ]
     return f"{neutral(model.name)} on {model.device}, vision on {model.vision_device}\n{', '.join(limits)}" + (
         f"\ntools: {', '.join(budget.tools)}" if budget.tools else ""
@@ -301,7 +313,13 @@ def _arguments(arguments: dict[str, Any]) -> Text:
     for name, value in arguments.items():
         if name in HIDDEN_ARGUMENTS or value in (None, [], ""):
             continue
-        words.append(f"{len(value)} {name.replace('_', ' ')}" if isinstance(value, list) else f'"{value}"' if isinstance(value, str) else f"{name} {value}")
+        words.append(
+            f"{len(value)} {name.replace('_', ' ')}"
+            if isinstance(value, list)
+            else f'"{value}"'
+            if isinstance(value, str)
+            else f"{name} {value}"
+        )
     return Text(neutral("  ".join(words)))
 
 

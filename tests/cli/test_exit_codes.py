@@ -1,0 +1,264 @@
+"""Every row of the README's table of exit codes, and what stands on stderr, through a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.cli.conftest import SMALL, Popen
+from tests.media import make_audio, make_video, tone
+from tests.models import TinyModel, write_qwen3_vl, write_truncated
+
+Sage = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Popen]
+Refusal = Callable[..., tuple[int, str]]
+README = Path(__file__).parents[2] / "README.md"
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ""
+    assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", done.stderr), done.stderr
+
+
+def test_the_readme_names_them_all() -> None:
+    from sage_cli.cli import console
+    from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, ModelError, SageError, UsageError, VideoError
+
+    codes = {error.exit_code for error in (SageError, UsageError, ModelError, VideoError)}
+    codes |= {0, EXIT_NO_ANSWER, EXIT_INTERRUPTED, console.EXIT_OUTPUT_CLOSED, console.EXIT_TERMINATED}
+    section = README.read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == codes
+
+
+# ---- 0: answered ---------------------------------------------------------------------------------------------------
+
+
+def test_answered(sage: Sage, model: TinyModel, clip: Path) -> None:
+    done = sage("ask", clip, "what?", "-m", model.text, *SMALL)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr == ""
+
+
+def test_questions_from_stdin_share_a_run(sage: Sage, model: TinyModel, clip: Path) -> None:
+    done = sage("ask", clip, "first?", "-", "-m", model.text, *SMALL, "--json", input="second?\n\n third? \n")
+    assert done.returncode == 0
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["question"] for record in records] == ["first?", "second?", "third?"]
+    assert all(record["answer"] and record["reason"] is None for record in records)
+    assert records[0]["usage"]["images_reused"] == 0 < records[1]["usage"]["images_reused"]
+
+
+def test_version(sage: Sage) -> None:
+    done = sage("--version")
+    assert done.returncode == 0
+    assert re.fullmatch(r"sage \d+\.\d+\S*\n", done.stdout)
+
+
+# ---- 1: failure ----------------------------------------------------------------------------------------------------
+
+
+def test_no_temporary_folder(start: Start, model: TinyModel, clip: Path) -> None:
+    def no_file_may_grow() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with start("ask", clip, "what?", "-m", model.text, preexec_fn=no_file_may_grow) as process:
+        stdout, stderr = process.communicate()
+    refused(subprocess.CompletedProcess([], process.returncode, stdout, stderr), 1, "temporary files.*TMPDIR")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
+def test_full_disk(start: Start, model: TinyModel, clip: Path) -> None:
+    with Path("/dev/full").open("w") as full, start("ask", clip, "what?", "-m", model.text, *SMALL, stdout=full) as process:
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr == "sage: error: No space left on device\n"
+
+
+# ---- 2: usage ------------------------------------------------------------------------------------------------------
+
+
+def test_empty_question(sage: Sage, clip: Path) -> None:
+    refused(sage("ask", clip, " \n"), 2, "question is empty")
+
+
+def test_no_question_on_stdin(sage: Sage, clip: Path) -> None:
+    refused(sage("ask", clip, "-", input="\n"), 2, "no question on stdin")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["aks"], "Did you mean 'ask'"),
+        (["ask", "v.mp4"], "Missing argument 'QUESTION...'"),
+        (["ask", "v.mp4", "what?", "--frames", "0"], "--frames"),
+        (["ask", "v.mp4", "what?", "--frame"], r"No such option.*\(see 'sage ask --help'\)"),
+        (["ask", "v.mp4", "what?", "--json", "--jsonl"], "exclude each other"),
+        (["ask", "v.mp4", "what?", "--kv-type", "q3"], "--kv-type"),
+    ],
+)
+def test_wrong_words(refusal: Refusal, words: list[str], said: str) -> None:
+    status, line = refusal(*words)
+    assert status == 2
+    assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", line)
+
+
+@pytest.mark.parametrize("words", [["--start", "1:00"], ["--start", "1", "--end", "1"], ["--start", "soon"]])
+def test_empty_part(refusal: Refusal, model: TinyModel, clip: Path, words: list[str]) -> None:
+    status, line = refusal("ask", clip, "what?", "-m", model.text, *words)
+    assert status == 2
+    assert re.fullmatch(r"sage: error: (nothing lies between --start and --end|'soon' is not a time).*\n", line)
+
+
+def test_nothing_asked(sage: Sage) -> None:
+    done = sage()
+    assert done.returncode == 2
+    assert "Usage: sage" in done.stdout + done.stderr
+
+
+# ---- 3: the model --------------------------------------------------------------------------------------------------
+
+
+def test_missing_model(sage: Sage, clip: Path) -> None:
+    refused(sage("ask", clip, "what?", "-m", "nonesuch.gguf"), 3, "no such model: nonesuch.gguf")
+
+
+def test_no_model_given(sage: Sage, clip: Path) -> None:
+    refused(sage("ask", clip, "what?"), 3, "no model: .*--model")
+
+
+def test_language_model_without_mmproj(sage: Sage, model: TinyModel, clip: Path, tmp_path: Path) -> None:
+    alone = shutil.copy(model.text, tmp_path / "alone.gguf")
+    refused(sage("ask", clip, "what?", "-m", alone), 3, "language model alone.*--mmproj")
+
+
+def test_mmproj_of_another_size(sage: Sage, model: TinyModel, clip: Path, tmp_path: Path) -> None:
+    wider = write_qwen3_vl(tmp_path, width=128)
+    refused(sage("ask", clip, "what?", "-m", model.text, "--mmproj", wider.mmproj), 3, "does not belong to")
+
+
+def test_mmproj_of_another_family(sage: Sage, model: TinyModel, other_model: TinyModel, clip: Path) -> None:
+    refused(sage("ask", clip, "what?", "-m", model.text, "--mmproj", other_model.mmproj), 3, "mmproj")
+
+
+@pytest.mark.parametrize("broken", ["text", "mmproj"])
+def test_corrupt_gguf(sage: Sage, model: TinyModel, clip: Path, tmp_path: Path, broken: str) -> None:
+    cut = write_truncated(getattr(model, broken), tmp_path / "cut.gguf")
+    text, mmproj = (cut, model.mmproj) if broken == "text" else (model.text, cut)
+    refused(sage("ask", clip, "what?", "-m", text, "--mmproj", mmproj), 3, "cut.gguf")
+
+
+def test_not_a_gguf(sage: Sage, clip: Path) -> None:
+    refused(sage("ask", clip, "what?", "-m", clip), 3, "not a GGUF file")
+
+
+def test_context_too_small(sage: Sage, model: TinyModel, clip: Path) -> None:
+    refused(sage("ask", clip, "what?", "-m", model.text, "--ctx-size", "256"), 3, "context of 256 tokens.*--ctx-size")
+
+
+def test_speech_model_that_is_none(sage: Sage, model: TinyModel, clip: Path) -> None:
+    refused(sage("ask", clip, "what?", "-m", model.text, "--speech-model", clip), 3, "not a Whisper model")
+
+
+# ---- 4: the video --------------------------------------------------------------------------------------------------
+
+
+def missing(path: Path) -> Path:
+    return path
+
+
+def text_file(path: Path) -> Path:
+    path.write_text("I am not a video.\n" * 100)
+    return path
+
+
+def truncated(path: Path) -> Path:
+    make_video(path, seconds=2)
+    path.write_bytes(path.read_bytes()[:2000])
+    return path
+
+
+def audio_only(path: Path) -> Path:
+    return make_audio(path, tone(1), codec="aac")
+
+
+def empty_file(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def without_frames(path: Path) -> Path:
+    with av.open(str(path), "w") as output:
+        output.add_stream("libx264", rate=25)
+        output.start_encoding()
+    return path
+
+
+@pytest.mark.parametrize("make", [missing, text_file, truncated, audio_only, empty_file, without_frames])
+def test_unreadable_video(sage: Sage, model: TinyModel, tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    refused(sage("ask", make(tmp_path / "video.mp4"), "what?", "-m", model.text), 4, "video.mp4")
+
+
+# ---- 5: no answer --------------------------------------------------------------------------------------------------
+
+
+def test_no_answer_in_time(sage: Sage, model: TinyModel, clip: Path) -> None:
+    done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--timeout", "0.001")
+    assert done.returncode == 5
+    assert done.stdout == ""
+    assert done.stderr == "sage: no answer: the time limit of 0.001 s was reached\n"
+
+
+# ---- signals and pipes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "status", "said"), [(signal.SIGINT, 130, "sage: interrupted\n"), (signal.SIGTERM, 143, "")])
+def test_stopped_in_a_run(
+    start: Start, model: TinyModel, clip: Path, environment: dict[str, str], number: signal.Signals, status: int, said: str
+) -> None:
+    with start("ask", clip, "what?", "-m", model.text, "--jsonl", "--threads", "1") as process:
+        assert process.stdout
+        for line in process.stdout:
+            if json.loads(line)["type"] == "text_delta":
+                break
+        process.send_signal(number)
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (status, said)
+    assert os.listdir(environment["TMPDIR"]) == []
+
+
+def test_stdout_closed_early(start: Start, model: TinyModel, clip: Path) -> None:
+    with start("ask", clip, "what?", "-m", model.text, *SMALL, "--jsonl") as process:
+        assert process.stdout and process.stderr
+        assert json.loads(process.stdout.readline())["type"] == "run_started"
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (141, "")
+
+
+# ---- what goes wrong without a code of its own ---------------------------------------------------------------------
+
+
+def test_debug_shows_the_traceback(sage: Sage, clip: Path) -> None:
+    done = sage("ask", clip, "what?", "-m", "nonesuch", "--debug")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("sage: error: no such model")
+
+
+def test_a_bug_is_one_line(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "site" / "av").mkdir(parents=True)
+    (tmp_path / "site" / "av" / "__init__.py").write_text("raise RuntimeError('two\\nlines')")
+    environment["PYTHONPATH"] = str(tmp_path / "site")
+    refused(sage("ask", clip, "what?", "-m", model.text), 1, r"unexpected RuntimeError: two lines .*--debug")

@@ -1,0 +1,97 @@
+"""What programs get: plain answers, JSON, JSON lines, and that their documentation tells the truth."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from pathlib import Path
+
+import pytest
+
+from sage_cli.agent import events
+from sage_cli.agent.events import Budget, Event, Evidence, Span
+from sage_cli.cli.console import neutral
+from sage_cli.cli.renderers.json_lines import Json, Jsonl
+from sage_cli.cli.renderers.plain import Notes, Plain
+from sage_cli.model.base import ModelInfo, Usage
+from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, RUN
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
+
+
+def test_plain_is_the_answer_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with Notes(Plain(), quiet=False) as renderer:
+        for event in RUN:
+            renderer.show(event)
+    captured = capsys.readouterr()
+    assert captured.out == f"{ANSWER.answer}\n"
+    assert captured.err == "sage: analyze: start and end were the same\n"
+
+
+def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    with Notes(Plain(), quiet=True) as renderer:
+        for event in (*RUN[:-1], NO_ANSWER):
+            renderer.show(event)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "sage: no answer: none was found in 3 steps\n"
+
+
+def test_jsonl_is_every_event_but_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer = Jsonl()
+    for event in RUN:
+        renderer.show(event)
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records == [json.loads(json.dumps(events.as_record(event))) for event in RUN if event.type != "working"]
+
+
+def test_json_gathers_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer = Json()
+    for event in (*RUN, *RUN[:-1], NO_ANSWER):
+        renderer.show(event)
+    answered, unanswered = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert answered["answer"] == ANSWER.answer and answered["reason"] is None
+    assert unanswered["answer"] is None and unanswered["reason"] == NO_ANSWER.reason
+    assert [call["tool"] for call in unanswered["tool_calls"]] == ["ground-event", "analyze"]
+    assert answered["tool_calls"][0]["summary"] == "found at 00:00:45-00:01:05"
+    assert answered["evidence"] == [{"span": {"start": 45.0, "end": 65.0}, "what": "frames analyzed"}]
+    assert answered["notices"] == ["analyze: start and end were the same"]
+    assert answered["frames"] == [0.0, 0.5, 60.0]
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## `--json`")[2]
+    assert set(re.findall(r"`(\w+)`", section)) - {"tool_called", "tool_finished"} == set(answered)
+
+
+@pytest.mark.parametrize("renderer", [Plain(), Json(), Jsonl()])
+def test_hostile_text_is_disarmed(renderer: Plain | Json | Jsonl, capsys: pytest.CaptureFixture[str]) -> None:
+    for event in (RUN[0], dataclasses.replace(ANSWER, answer=HOSTILE)):
+        renderer.show(event)
+    out = capsys.readouterr().out
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", out)
+    out.encode()
+    if not isinstance(renderer, Plain):
+        assert json.loads(out.splitlines()[-1])["answer"] == HOSTILE
+
+
+def test_text_that_is_harmless_stays_as_it_is() -> None:
+    for text in ("line\nline\ttab", "naïve café", "日本語", "שלום", "👩‍👩‍👧", "a\u00a0b"):
+        assert neutral(text) == text
+    assert neutral("a\r\nb\x1b[31m") == "a\nb␛[31m"
+
+
+# ---- docs/events.md ------------------------------------------------------------------------------------------------
+
+
+def documented() -> dict[str, list[str]]:
+    """The fields in each table of the document."""
+    sections = re.split(r"^###? ", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    tables = {section.partition("\n")[0]: re.findall(r"^\| (\w+) \|", section, re.MULTILINE)[1:] for section in sections}
+    return {name: fields for name, fields in tables.items() if fields}
+
+
+def test_the_document_names_every_field() -> None:
+    kinds = [kind for kind in typing.get_args(Event) if kind is not events.Working]
+    objects = {"span": Span, "evidence": Evidence, "model": ModelInfo, "budget": Budget, "usage": Usage}
+    wanted = {kind.type: kind for kind in kinds} | objects
+    assert documented() == {name: [field.name for field in dataclasses.fields(kind)] for name, kind in wanted.items()}

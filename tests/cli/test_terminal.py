@@ -1,0 +1,203 @@
+"""The live view as a terminal shows it: pyte plays the terminal."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyte
+import pytest
+from rich.console import Console
+
+from sage_cli.agent.events import Event, TextDelta
+from sage_cli.cli.renderers.plain import Plain
+from sage_cli.cli.renderers.terminal import Terminal, format_elapsed
+from tests.cli.conftest import SMALL
+from tests.cli.script import ANSWER, CONTEXT, HOSTILE, NO_ANSWER, QUESTION, RUN
+from tests.models import TinyModel
+
+LINES = 100
+
+
+class Screen:
+    """Shows a run; what is on the screen can be looked at after every event."""
+
+    def __init__(self, width: int, monkeypatch: pytest.MonkeyPatch, *, verbose: bool = False, **environment: str) -> None:
+        for name in "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES":
+            monkeypatch.delenv(name, raising=False)
+        for name, value in {"TERM": "xterm-256color", **environment}.items():
+            monkeypatch.setenv(name, value)
+        self.written = io.StringIO()
+        self.screen = pyte.Screen(width, LINES)
+        self.screen.set_mode(pyte.modes.LNM)
+        self._stream = pyte.Stream(self.screen)
+        self._fed = 0
+        # One terminal for both, as it is for a person.
+        monkeypatch.setattr("sage_cli.cli.console.write", lambda text: print(text, file=self.written))
+        console = Console(file=self.written, force_terminal=True, width=width, height=LINES, highlight=False)
+        self.terminal = Terminal(Plain(), verbose=verbose, console=console)
+
+    def show(self, event: Event) -> None:
+        self.terminal.show(event)
+        if live := self.terminal._live:
+            live.refresh()  # the refresh thread's job, without waiting for it
+
+    def lines(self) -> list[str]:
+        text = self.written.getvalue()
+        self._stream.feed(text[self._fed :])
+        self._fed = len(text)
+        return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
+
+
+@pytest.fixture(params=[40, 80, 140])
+def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Screen:
+    return Screen(request.param, monkeypatch)
+
+
+def test_one_line_changes_at_a_time(screen: Screen) -> None:
+    """Whatever happens, only the last line may change; all lines above it stay for good."""
+    settled: list[str] = []
+    with screen.terminal:
+        for event in RUN:
+            screen.show(event)
+            lines = screen.lines()
+            assert lines[: len(settled)] == settled
+            assert "" not in lines
+            settled = lines[:-1]
+
+
+def test_what_is_left_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(80, monkeypatch)
+    with screen.terminal:
+        for event in RUN:
+            screen.show(event)
+    assert "\n".join(screen.lines()) == Path(__file__).with_name("terminal-80.txt").read_text(encoding="utf-8").rstrip("\n")
+
+
+def test_nothing_is_lost_to_the_width(screen: Screen) -> None:
+    with screen.terminal:
+        for event in RUN:
+            screen.show(event)
+    text = " ".join(" ".join(screen.lines()).split())
+    for wanted in (QUESTION, " ".join(CONTEXT.split()), ANSWER.answer, '"What does the board say?"', "10 media paths"):
+        assert wanted in text
+    assert screen.lines()[-1] == "  00:00:45-00:01:05  frames analyzed"
+
+
+def test_progress_is_on_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(80, monkeypatch)
+    with screen.terminal:
+        for event in RUN[:5]:
+            screen.show(event)
+        assert re.fullmatch(r" +\d\.\ds  encoding frames  [━╸╺]+ +40/64", screen.lines()[-1])
+        screen.show(RUN[5])
+        assert re.fullmatch(r" +\d\.\ds  reading the prompt  [━╸╺]+ +2048/7600", screen.lines()[-1])
+    assert "reading the prompt" not in screen.lines()[-1]
+
+
+def test_words_appear_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(80, monkeypatch)
+    with screen.terminal:
+        for event in (RUN[0], TextDelta(1.0, 0, "video_context", "A wom"), TextDelta(1.1, 0, "video_context", "an in")):
+            screen.show(event)
+        assert screen.lines()[-1] == "    1.0s  video  A woman in"
+
+
+def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(80, monkeypatch)
+    with screen.terminal:
+        for event in (*RUN[:-1], NO_ANSWER):
+            screen.show(event)
+    assert screen.lines()[-1] == "    1:16  no answer  none was found in 3 steps  after 3 steps"
+
+
+def test_verbose_tells_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(140, monkeypatch, verbose=True)
+    with screen.terminal:
+        for event in RUN:
+            screen.show(event)
+    assert any(line.startswith("    9.0s  step 0: prompt 7600 tokens, 0 reused; 64 images, 0 reused; ") for line in screen.lines())
+
+
+def test_a_second_question_does_not_repeat_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(140, monkeypatch)
+    with screen.terminal:
+        for event in (*RUN, *RUN):
+            screen.show(event)
+    text = "\n".join(screen.lines())
+    assert (text.count(QUESTION), text.count("Qwen3-VL-4B")) == (2, 1)
+
+
+def test_hostile_text_is_disarmed(screen: Screen) -> None:
+    with screen.terminal:
+        for event in RUN:
+            for name in "question", "text", "summary", "answer":
+                if hasattr(event, name):
+                    event = dataclasses.replace(event, **{name: HOSTILE})
+            screen.show(event)
+    assert "title" in " ".join(screen.lines())
+    assert screen.screen.title == ""
+    assert not re.search("\x1b\\[2J|\x1b\\]|\x07|\x9b|\u202e|\x00|\x7f", screen.written.getvalue())
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_without_colour(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    screen = Screen(80, monkeypatch, **environment)
+    with screen.terminal:
+        for event in RUN:
+            screen.show(event)
+    written = screen.written.getvalue()
+    assert not re.search("\x1b\\[[0-9;]*3[0-7]", written)
+    assert ("\x1b" in written) == (environment.get("TERM") != "dumb")
+    assert ANSWER.answer in written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "    0.0s"), (59.94, "   59.9s"), (59.96, "    1:00"), (125.4, "    2:05"), (3599.7, " 1:00:00"), (36000, "10:00:00")],
+)
+def test_elapsed(seconds: float, text: str) -> None:
+    assert format_elapsed(seconds) == text
+
+
+# ---- a real terminal -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("width", [80, 140])
+def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
+    words = [sys.executable, "-m", "sage_cli", "ask", str(clip), "what is it?", "-m", str(model.text), *SMALL]
+    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"})
+    os.close(theirs)
+    screen = pyte.Screen(width, LINES)
+    stream = pyte.ByteStream(screen)
+    try:
+        while data := os.read(ours, 65536):
+            stream.feed(data)
+    except OSError:  # how Linux says that the other end was closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    lines = [line.rstrip() for line in screen.display if line.strip()]
+    assert lines[0] == "    0.0s  what is it?"
+    assert "tiny-qwen3-vl on CPU, vision on CPU" in lines[2]
+    assert lines[3].strip() == "2 frames of 128x96, context 4096, no tools, 300s"
+    answer = next(number for number, line in enumerate(lines) if re.fullmatch(r" +[\d.:]+s?  answer  at first look", line))
+    assert len(lines) > answer + 2
+    assert lines[-1] == "  00:00:00-00:00:01  frames sampled"
+    # Times at the left never run backwards, and nothing of the live line is left.
+    times = [float(found[1]) for line in lines[:answer] if (found := re.match(r" +([\d.]+)s  ", line))]
+    assert times == sorted(times)
+    assert not any("thinking" in line or "━" in line or "loading" in line for line in lines)

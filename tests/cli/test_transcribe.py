@@ -1,0 +1,376 @@
+"""``sage transcribe`` as a user meets it: a real process, a tiny whisper, media of all kinds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from tests.cli.conftest import Popen
+from tests.media import make_audio, make_video
+from tests.models.tiny_whisper import write_silero, write_whisper
+from tests.speech.conftest import RATE, babble, hush
+
+Sage = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Popen]
+
+
+@pytest.fixture(scope="session")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_whisper(tmp_path_factory.mktemp("whisper") / "ggml-tiny.bin")
+
+
+@pytest.fixture(scope="session")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine seconds of which seven are spoken."""
+    sound = np.concatenate([hush(1), babble(7), hush(1)])
+    return make_audio(tmp_path_factory.mktemp("talk") / "talk.wav", sound, rate=RATE)
+
+
+@pytest.fixture
+def transcribe(sage: Sage, whisper: Path) -> Sage:
+    return lambda *words, **options: sage("transcribe", *words, "-m", whisper, "--threads", "1", "--quiet", **options)
+
+
+def refused(done: subprocess.CompletedProcess[str], status: int, said: str) -> None:
+    assert done.returncode == status, done.stderr
+    assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", done.stderr), done.stderr
+
+
+# ---- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_segments_on_stdout_notices_on_stderr(sage: Sage, whisper: Path, talk: Path) -> None:
+    done = sage("transcribe", talk, "-m", whisper, "--threads", "1")
+    assert done.returncode == 0
+    assert re.fullmatch(r"(\[00:00:0\d\.\d{3} --> 00:00:0\d\.\d{3}\]  [a-z ]+\n){2}", done.stdout)
+    assert re.fullmatch(r"sage: no Silero model [^\n]*\n", done.stderr)
+
+
+def test_a_model_and_a_detector_from_the_models_folder(sage: Sage, whisper: Path, talk: Path, environment: dict[str, str]) -> None:
+    folder = Path(environment["SAGE_MODELS_DIR"])
+    folder.mkdir()
+    shutil.copy(whisper, folder / "ggml-tiny.en.bin")
+    write_silero(folder / "ggml-silero-v6.bin", seed=2)
+    by_name = sage("transcribe", talk, "-m", "tiny.en", "--threads", "1")
+    assert (by_name.returncode, by_name.stderr) == (0, "")
+    assert sage("transcribe", talk, "--threads", "1").stdout == by_name.stdout
+    assert sage("transcribe", talk, "--threads", "1", "--no-vad", "--quiet").stdout != by_name.stdout
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt", "json", "md"])
+def test_the_file_s_name_chooses_the_format(transcribe: Sage, talk: Path, tmp_path: Path, name: str) -> None:
+    target = tmp_path / f"talk.{name}"
+    done = transcribe(talk, "-o", target)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert target.read_text() == transcribe(talk, "-f", name).stdout
+    assert [path.name for path in tmp_path.glob("talk*")] == [target.name]
+
+
+def test_words(transcribe: Sage, talk: Path) -> None:
+    segments = json.loads(transcribe(talk, "-f", "json", "--words").stdout)["segments"]
+    assert all([word["text"] for word in segment["words"]] == segment["text"].split() for segment in segments)
+
+
+def test_a_part_is_on_the_media_s_clock(transcribe: Sage, talk: Path) -> None:
+    done = transcribe(talk, "-f", "jsonl", "--start", "3", "--end", "00:06")
+    segments = [json.loads(line) for line in done.stdout.splitlines()]
+    assert segments[0]["start"] == pytest.approx(3.0, abs=0.3)
+    assert segments[-1]["end"] == pytest.approx(6.0, abs=0.3)
+
+
+def test_a_pipe(start: Start, whisper: Path, talk: Path, transcribe: Sage) -> None:
+    with start("transcribe", "-", "-m", whisper, "--threads", "1", "-q", stdin=subprocess.PIPE, text=False) as process:
+        stdout, stderr = process.communicate(talk.read_bytes())  # type: ignore[arg-type]
+    assert (process.returncode, stderr) == (0, b"")
+    assert stdout == transcribe(talk).stdout.encode()
+
+
+def test_the_second_run_is_recalled(transcribe: Sage, talk: Path, environment: dict[str, str]) -> None:
+    first = transcribe(talk)
+    (kept,) = (Path(environment["SAGE_CACHE_DIR"]) / "transcripts").iterdir()
+    lines = kept.read_bytes()
+    assert transcribe(talk).stdout == first.stdout
+    assert kept.read_bytes() == lines
+
+
+# ---- media of all kinds --------------------------------------------------------------------------------------------
+
+
+def layout(path: Path, rate: int, channels: str, codec: str = "pcm_s16le") -> Path:
+    """Eight seconds of talk at a sample rate and in a channel layout, the same in every channel."""
+    sound = babble(8)
+    with av.open(str(path), "w") as output:
+        track = output.add_stream(codec, rate=rate, layout=channels)
+        resampler = av.AudioResampler("s16", channels, rate)
+        frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
+        frame.sample_rate = RATE
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            output.mux(track.encode(piece))
+        output.mux(track.encode(None))
+    return path
+
+
+def changing_rate(path: Path) -> Path:
+    """MPEG-TS with the sample rate changing in the middle, as broadcasts do."""
+    parts = [layout(path.with_name(f"{rate}.ts"), rate, "stereo", "mp2") for rate in (44100, 32000)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+KINDS: dict[str, Callable[[Path], Path]] = {
+    "8 kHz mono": lambda folder: layout(folder / "m.wav", 8000, "mono"),
+    "5.1 surround": lambda folder: layout(folder / "m.wav", 48000, "5.1"),
+    "96 kHz": lambda folder: layout(folder / "m.flac", 96000, "stereo", "flac"),
+    "variable sample rate": lambda folder: changing_rate(folder / "m.ts"),
+    "video": lambda folder: make_video(folder / "m.mp4", seconds=8, audio=np.repeat(babble(8), 3), audio_rate=48000),
+    "opus": lambda folder: make_video(folder / "m.webm", seconds=8, codec="libvpx-vp9", audio=np.repeat(babble(8), 3), audio_rate=48000),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_media(transcribe: Sage, tmp_path: Path, kind: str) -> None:
+    done = transcribe(KINDS[kind](tmp_path), "-f", "jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    segments = [json.loads(line) for line in done.stdout.splitlines()]
+    assert segments
+    assert segments[-1]["end"] <= 16.5
+
+
+def test_a_truncated_mp3(transcribe: Sage, tmp_path: Path) -> None:
+    whole = make_audio(tmp_path / "whole.mp3", np.repeat(babble(30), 3))
+    cut = tmp_path / "cut.mp3"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2 + 101])
+    done = transcribe(cut, "-f", "jsonl")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["end"] == pytest.approx(15, abs=1)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("video without audio", "has no sound"), ("silence", "has no speech")])
+def test_nothing_said_is_a_result(sage: Sage, whisper: Path, tmp_path: Path, kind: str, said: str) -> None:
+    path = make_video(tmp_path / "m.mp4", audio=None) if kind != "silence" else make_audio(tmp_path / "m.wav", hush(9), rate=RATE)
+    done = sage("transcribe", path, "-m", whisper, "-f", "vtt")
+    assert (done.returncode, done.stdout) == (0, "WEBVTT\n\n")
+    assert re.search(rf"^sage: {path.name} {said}: its transcript is empty$", done.stderr, re.MULTILINE)
+
+
+# ---- what cannot be done -------------------------------------------------------------------------------------------
+
+
+def test_unreadable_media(transcribe: Sage, tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("this is no video\n" * 100)
+    for name, said in (("empty.mp4", "is empty"), ("text.mp4", "cannot be read"), ("none.mp4", "does not exist")):
+        done = transcribe(tmp_path / name)
+        refused(done, 4, said)
+        assert done.stdout == ""
+
+
+def test_nothing_on_stdin(transcribe: Sage) -> None:
+    refused(transcribe("-", input=""), 4, "stdin is empty")
+
+
+def test_no_such_model(sage: Sage, talk: Path) -> None:
+    refused(sage("transcribe", talk), 3, "no speech model")
+    refused(sage("transcribe", talk, "-m", "huge.en"), 3, "no such model: huge.en")
+
+
+def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "ggml-cut.bin"
+    cut.write_bytes(whisper.read_bytes()[:-100])
+    refused(sage("transcribe", talk, "-m", cut), 3, "cut short")
+
+
+def test_vad_without_a_detector(transcribe: Sage, talk: Path) -> None:
+    refused(transcribe(talk, "--vad"), 3, "--vad needs a Silero model")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--language", "klingon"], "no language 'klingon'"),
+        (["--beam-size", "99"], "beams"),
+        (["--start", "8", "--end", "2"], "nothing lies between"),
+        (["--start", "soon"], "not a time"),
+        (["-f", "docx"], "docx"),
+        (["--skip-existing"], "--skip-existing"),
+    ],
+)
+def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str], said: str) -> None:
+    refused(transcribe(talk, *words), 2, said)
+
+
+def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    refused(transcribe(talk, talk), 2, "--output DIR")
+    refused(transcribe(talk, talk, "-o", tmp_path), 2, "two files are called talk")
+    refused(transcribe("-", "-", "-o", tmp_path), 2, "stdin can be read once")
+    refused(transcribe(talk, "-o", talk / "below.txt"), 1, "Not a directory|File exists")
+    refused(transcribe(talk, "-o", tmp_path / "no" / "such" / "folder.txt"), 1, "No such file")
+
+
+def test_a_full_disk(start: Start, whisper: Path, talk: Path, tmp_path: Path) -> None:
+    """Writing stops at 60 bytes; a limit on file size fails as a full disk does, and needs no right to mount one."""
+
+    def no_file_may_grow() -> None:
+        import signal
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
+
+    target = tmp_path / "talk.txt"
+    with start("transcribe", talk, "-m", whisper, "-q", "-o", target, "--threads", "1", preexec_fn=no_file_may_grow) as process:
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert re.fullmatch(r"sage: error: [^\n]*File too large\n", stderr)
+    assert not list(tmp_path.glob("talk*"))
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
+def test_a_really_full_disk(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
+        pytest.skip("this machine does not let tests mount")
+    try:
+        (disk / "filler").write_bytes(b"x" * 4096)
+        refused(transcribe(talk, "-o", disk / "talk.txt"), 1, "No space left on device")
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_stdout_closed_early(start: Start, whisper: Path, talk: Path) -> None:
+    with start("transcribe", talk, "-m", whisper, "-q", "--threads", "1") as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.wait() == 141
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_that_stalls(start: Start, whisper: Path, talk: Path, tmp_path: Path, transcribe: Sage) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    content = talk.read_bytes()
+    with start("transcribe", fifo, "-m", whisper, "-q", "--threads", "1") as process:
+        with fifo.open("wb") as pipe:
+            pipe.write(content[:5000])
+            pipe.flush()
+            time.sleep(1)
+            assert process.poll() is None  # it waits
+            pipe.write(content[5000:])
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stderr) == (0, "")
+    assert stdout == transcribe(talk).stdout
+
+
+# ---- several -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def several(talk: Path, tmp_path: Path) -> list[Path]:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    good = [shutil.copy(talk, folder / name) for name in ("a.wav", "c.wav")]
+    bad = folder / "b.wav"
+    bad.write_text("nothing to hear")
+    return [Path(good[0]), bad, Path(good[1])]
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: list[Path], tmp_path: Path, jobs: str) -> None:
+    out = tmp_path / "out"
+    done = transcribe(*several, "-o", out, "-f", "srt", "--jobs", jobs, "--prompt", "names: a b")
+    assert done.returncode == 4
+    first, second = done.stderr.splitlines()
+    assert first == "sage: 1 of 3 files failed:"
+    assert "b.wav" in second
+    assert sorted(path.name for path in out.iterdir()) == ["a.srt", "c.srt"]
+    assert (out / "a.srt").read_text() == (out / "c.srt").read_text() != ""
+
+
+def test_skip_existing(transcribe: Sage, several: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.srt").write_text("mine")
+    done = transcribe(several[0], several[2], "-o", out, "-f", "srt", "--skip-existing")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (out / "a.srt").read_text() == "mine"
+    assert "00:00:0" in (out / "c.srt").read_text()
+
+
+def test_names_that_differ_in_the_suffix_only(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    other = make_audio(tmp_path / "talk.mp3", np.repeat(babble(5), 3))
+    assert transcribe(talk, other, "-o", tmp_path / "out").returncode == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["talk.mp3.txt", "talk.wav.txt"]
+
+
+# ---- killed --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sound = np.concatenate([part for n in range(6) for part in (babble(22, n), hush(2))])
+    return make_audio(tmp_path_factory.mktemp("lecture") / "lecture.wav", sound, rate=RATE)
+
+
+def windows(folder: Path) -> Iterator[int]:
+    """Where the windows that a cache holds begin, in the order they were written."""
+    for path in (folder / "transcripts").glob("*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            if line.endswith(b"}") and b'"segments"' in line:
+                yield json.loads(line)["at"]
+
+
+@pytest.mark.parametrize("finished", [1, 3])
+def test_killed_and_run_again(
+    start: Start, transcribe: Sage, whisper: Path, lecture: Path, tmp_path: Path, environment: dict[str, str], finished: int
+) -> None:
+    target, cache = tmp_path / "lecture.srt", Path(environment["SAGE_CACHE_DIR"])
+    with start("transcribe", lecture, "-m", whisper, "-q", "--threads", "1", "-o", target) as process:
+        while process.poll() is None and len(list(windows(cache))) < finished:
+            time.sleep(0.005)
+        process.kill()
+    assert not target.exists()
+    assert transcribe(lecture, "-o", target).returncode == 0
+    begun = list(windows(cache))
+    assert len(begun) >= 5
+    assert begun == sorted(set(begun))  # none was decoded twice
+    assert not list(tmp_path.glob("*.part"))
+    shutil.rmtree(cache)
+    assert target.read_text() == transcribe(lecture, "-f", "srt").stdout
+
+
+def test_interrupted(start: Start, whisper: Path, lecture: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    import signal
+
+    target = tmp_path / "lecture.srt"
+    with start("transcribe", lecture, "-m", whisper, "--threads", "1", "-o", target) as process:
+        while process.poll() is None and not list(windows(Path(environment["SAGE_CACHE_DIR"]))):
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert "goes on from here" in stderr
+    assert not list(tmp_path.glob("lecture*"))
+
+
+def test_help_imports_nothing_heavy(environment: dict[str, str]) -> None:
+    program = (
+        "import sys\nfrom sage_cli.cli import main\nsys.argv = ['sage', 'transcribe', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert not {'numpy', 'av', 'pydantic', 'sage_cli.speech'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
