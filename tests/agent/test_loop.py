@@ -29,7 +29,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
-from tests.agent.scripted import ScriptedModel, call, context, reasoner
+from tests.agent.scripted import Asked, ScriptedModel, call, context, reasoner
 from tests.media import make_audio, tone
 
 E = TypeVar("E")
@@ -409,6 +409,20 @@ def test_the_time_limit_is_noticed_inside_a_tool_and_its_folder_is_removed(video
             now[0] = 6.0
     assert isinstance(seen[-1], NoAnswer)
     assert not only(ToolFinished, seen)
+
+
+def test_the_time_limit_is_noticed_while_a_tool_has_its_model_write(video: Video) -> None:
+    now = [0.0]
+
+    def ramble(asked: Asked) -> str:
+        now[0] = 6.0
+        return "Yes. " * (asked.max_tokens // 10)
+
+    model = ScriptedModel(context(None, analyze([], "a?")), ramble)
+    events = list(Agent(model, video, settings=Settings(timeout_s=5, frames=4), clock=lambda: now[0]).run("Why?"))
+    assert isinstance(events[-1], NoAnswer)
+    assert only(ToolCalled, events)
+    assert not only(ToolFinished, events)
 
 
 def test_elapsed_times_come_from_the_clock_and_never_go_back(video: Video) -> None:

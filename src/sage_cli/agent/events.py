@@ -71,7 +71,7 @@ class Working:
     type: ClassVar[str] = "working"
     elapsed: float
     step: int
-    stage: Literal["load", "frames", "encode", "prefill", "decode", "speech"]
+    stage: Literal["load", "frames", "encode", "prefill", "speech"]
     done: int
     total: int
 

@@ -142,7 +142,7 @@ class Agent:
         return _Run(self, question).events()
 
 
-class _OutOfTimeError(Exception):
+class _OutOfTime(Exception):
     pass
 
 
@@ -168,7 +168,7 @@ class _Run:
     def check_time(self) -> None:
         limit = self.agent.settings.timeout_s
         if limit is not None and self.elapsed > limit:
-            raise _OutOfTimeError
+            raise _OutOfTime
 
     # ---- the loop --------------------------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class _Run:
         ) as self.workspace:
             try:
                 yield from self.first_look()
-            except _OutOfTimeError:
+            except _OutOfTime:
                 yield self.no_answer(f"the time limit of {settings.timeout_s:g} s was reached")
 
     def first_look(self) -> Iterator[Event]:
@@ -399,6 +399,8 @@ class _Run:
         try:
             while True:
                 match next(run):
+                    case ToolProgress("decode"):
+                        pass  # when a model will stop writing is not known: no progress, only an occasion to look at the clock
                     case ToolProgress(stage, done, total):
                         yield Working(self.elapsed, self.step, stage, done, total)
                     case ToolNotice(text):
