@@ -66,7 +66,7 @@ def repair(time: str | float, duration: float) -> float:
         first, second, third = fields
         readings = [3600 * first + 60 * second + third, 3600 * second + 60 * first + third, 60 * first + second]
     else:
-        readings = [sum(field * 60**power for power, field in enumerate(reversed(fields)))]
+        readings = [_clock(fields)]
     if readings[0] <= duration * _OVERSHOOT:
         return min(max(0.0, readings[0]), duration)
     return max((reading for reading in readings if reading <= duration), default=duration)
@@ -85,7 +85,7 @@ def repair_window(start: str | float, end: str | float, duration: float, longest
     notes = []
     first, last = repair(start, duration), repair(end, duration)
     for given, meant in ((start, first), (end, last)):
-        if not math.isclose(_face_value(given), meant, abs_tol=0.5):
+        if not math.isclose(_clock(_fields(given)), meant, abs_tol=0.5):
             notes.append(f"{given} is outside the video ({format_clock(duration)}); taken as {format_clock(meant)}")
     if last < first:
         first, last = last, first
@@ -111,5 +111,8 @@ def _fields(time: str | float) -> list[float]:
     raise ValueError(f"{time!r} is not a time; write HH:MM:SS")
 
 
-def _face_value(time: str | float) -> float:
-    return sum(field * 60**power for power, field in enumerate(reversed(_fields(time))))
+def _clock(fields: list[float]) -> float:
+    seconds = 0.0
+    for field in fields:
+        seconds = 60 * seconds + field
+    return seconds

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import av
-from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media, VideoTrack
-from sage_cli.video.reader import Keyframe, Screen, frame_time, picture
+from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time
+from sage_cli.video.reader import Keyframe, Screen, picture
 from sage_cli.video.sound import blocks, sound
 
 # The first encoder that this build of FFmpeg has.
@@ -42,7 +43,7 @@ def cut(media: Media, keyframes: list[Keyframe], start: float, end: float, targe
     return target
 
 
-def _interleave(output: OutputContainer, tracks: list[Iterator[Packet]]) -> None:
+def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) -> None:
     """Mux the streams in step: the one that is behind goes next."""
     heads = [(packet, track) for track in tracks if (packet := next(track, None)) is not None]
     while heads:
@@ -55,7 +56,7 @@ def _interleave(output: OutputContainer, tracks: list[Iterator[Packet]]) -> None
 
 def _video_packets(
     output: OutputContainer, media: Media, track: VideoTrack, keyframes: list[Keyframe], start: float, end: float
-) -> Iterator[Packet]:
+) -> Iterator[Packet[Any]]:
     size = (track.width // 2 * 2 or 2, track.height // 2 * 2 or 2)  # 4:2:0 wants even sides
     codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
     rate = Fraction(track.fps or 25).limit_denominator(1001)
@@ -63,11 +64,11 @@ def _video_packets(
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
     stream.codec_context.time_base = _CLOCK if codec == "libx264" else 1 / rate
 
-    def encoded() -> Iterator[Packet]:
+    def encoded() -> Iterator[Packet[Any]]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end)
         stamp = -1
-        with Screen(media, track, keyframes) as screen:
-            decoded = screen.at(first)
+        with closing(Screen(media, track, keyframes)) as screen:
+            decoded: VideoFrame | None = screen.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
                 stamp = max(stamp + 1, round((frame_time(decoded) - first) / stream.codec_context.time_base))
@@ -79,11 +80,11 @@ def _video_packets(
     return encoded()
 
 
-def _audio_packets(output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float) -> Iterator[Packet]:
+def _audio_packets(output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float) -> Iterator[Packet[Any]]:
     rate, layout = min(track.rate, 48000), "mono" if track.channels == 1 else "stereo"
-    stream = cast(AudioStream, output.add_stream("aac", rate=rate, layout=layout))
+    stream = output.add_stream("aac", rate=rate, layout=layout)
 
-    def encoded() -> Iterator[Packet]:
+    def encoded() -> Iterator[Packet[Any]]:
         at = 0
         for block in blocks(sound(media, track, start, end, rate=rate, layout=layout), _AUDIO_FRAME):
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)

@@ -1,25 +1,27 @@
 """What is in a media file: found by reading it, because headers lie. Also the one way in which this room opens and reads files.
 
-**The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at (MPEG-TS begins
-anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's own zero, which no
-player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist.
+**The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at
+(MPEG-TS begins anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's
+own zero, which no player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import SideData
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # Consecutive read errors after which the rest of a file is given up.
 _MAX_READ_ERRORS = 32
+
+# Sound this little before a container's zero, in seconds, is the encoder's priming.
+_MAX_PRIMING = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def probe(path: Path) -> Media:
         video, first_frame = _video_track(container, video_stream, path) if video_stream is not None else (None, None)
         audio_index = None if audio_stream is None else audio_stream.index
     with open_media(path) as container:
-        audio, first_sound = _audio_track(container, audio_index) if audio_index is not None else (None, None)
+        audio, first_sound = _audio_track(container, audio_index, path) if audio_index is not None else (None, None)
         begins = [time for time in (first_frame, first_sound) if time is not None]
         if not begins:
             raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
@@ -110,12 +115,12 @@ def open_media(path: Path) -> InputContainer:
     try:
         return av.open(str(path), "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError):  # PyAV's errors are both
             raise VideoError(f"cannot open {path}: {error.strerror}") from error
         raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
 
 
-def packets(container: InputContainer, *indices: int) -> Iterator[Packet]:
+def packets(container: InputContainer, *indices: int) -> Iterator[Packet[Any]]:
     """Packets of the given streams from the current position on, past read errors; at the end the empty ones that flush decoders."""
     errors = 0
     while errors < _MAX_READ_ERRORS:
@@ -129,10 +134,19 @@ def packets(container: InputContainer, *indices: int) -> Iterator[Packet]:
             log.debug("%s: read error: %s", container.name, error)
 
 
-def packet_time(packet: Packet) -> Fraction | None:
+def undecodable(path: Path, codec: str) -> VideoError:
+    return VideoError(f"no frame of {path} can be decoded ({codec}): damaged, or unknown to this FFmpeg; convert it to H.264")
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
     """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     return None if stamp is None else stamp * _base(packet.time_base)
+
+
+def frame_time(frame: VideoFrame | AudioFrame) -> Fraction:
+    """Presentation time in the container's own seconds; only for frames that have a ``pts``."""
+    return cast(int, frame.pts) * _base(frame.time_base)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------
@@ -142,13 +156,19 @@ def _choose_streams(container: InputContainer) -> tuple[VideoStream | None, Audi
     pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art is no video
     best = container.streams.best("video")
     video = best if best in pictures else next(iter(pictures), None)
-    return cast("VideoStream | None", video), cast("AudioStream | None", container.streams.best("audio"))
+    return video, cast("AudioStream | None", container.streams.best("audio"))
 
 
 def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> tuple[VideoTrack | None, Fraction | None]:
-    """The track and the time of its first frame; None for both when the stream is empty."""
-    frame = _first_frame(container, stream, path)
+    """The track and the time of its first frame; None for both when the stream is empty.
+
+    Raises:
+        VideoError: there is something, but no frame of it can be decoded.
+    """
+    frame = cast("VideoFrame | None", _first_decoded(container, stream.index))
     if frame is None:
+        if stream.frames:
+            raise undecodable(path, _codec_name(stream))
         return None, None
     orientation = _orientation(frame)
     aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -158,35 +178,32 @@ def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> 
         width, height = height, width
     rate = stream.average_rate or stream.guessed_rate
     track = VideoTrack(stream.index, _codec_name(stream), width, height, orientation, float(rate) if rate else None)
-    return track, cast(int, frame.pts) * frame.time_base
+    return track, frame_time(frame)
 
 
-def _first_frame(container: InputContainer, stream: VideoStream, path: Path) -> VideoFrame | None:
-    seen = False
-    for packet in packets(container, stream.index):
-        seen = seen or packet.size > 0
+def _audio_track(container: InputContainer, index: int, path: Path) -> tuple[AudioTrack | None, Fraction | None]:
+    """The track and the time of its first sound; None for both when the stream is empty or cannot be decoded."""
+    stream = cast(AudioStream, container.streams[index])
+    frame = _first_decoded(container, index)
+    if frame is None:
+        log.warning("%s: the sound cannot be decoded (%s); going on without", path.name, stream.codec_context.name)
+        return None, None
+    start = frame_time(frame)
+    track = AudioTrack(index, _codec_name(stream), stream.rate, stream.codec_context.channels)
+    return track, Fraction(0) if -_MAX_PRIMING < start < 0 else start
+
+
+def _first_decoded(container: InputContainer, index: int) -> VideoFrame | AudioFrame | None:
+    for packet in packets(container, index):
         try:
-            frames = cast("list[VideoFrame]", packet.decode())
+            frames = cast("list[VideoFrame | AudioFrame]", packet.decode())
         except av.FFmpegError:
             continue
         if frames:
             frame = frames[0]
             frame.pts = frame.pts if frame.pts is not None else frame.dts or 0
             return frame
-    if seen:
-        raise VideoError(f"no frame of {path} can be decoded ({stream.codec_context.name}); try it in a player or convert it to H.264")
     return None
-
-
-def _audio_track(container: InputContainer, index: int) -> tuple[AudioTrack | None, Fraction | None]:
-    """The track and the time of its first sound; None for both when the stream is empty."""
-    stream = cast(AudioStream, container.streams[index])
-    for packet in packets(container, index):
-        if packet.size and (start := packet_time(packet)) is not None:
-            # Up to a second below zero is the encoder's priming, which the decoder drops or no player plays.
-            start = Fraction(0) if -1 < start < 0 else start
-            return AudioTrack(index, _codec_name(stream), stream.rate, stream.codec_context.channels), start
-    return None, None
 
 
 def _codec_name(stream: VideoStream | AudioStream) -> str:
@@ -196,7 +213,7 @@ def _codec_name(stream: VideoStream | AudioStream) -> str:
 
 def _orientation(frame: VideoFrame) -> Orientation:
     """From the display matrix ((a, b), (c, d)), which maps a stored (x, y) to (a x + c y, b x + d y) on screen."""
-    for data in frame.side_data:
+    for data in cast("Iterable[SideData]", frame.side_data):
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
             if abs(a) + abs(d) >= abs(b) + abs(c):
@@ -211,7 +228,8 @@ def _orientation(frame: VideoFrame) -> Orientation:
 def _end(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction:
     """Where the last packet ends, in the container's time.
 
-    Reads from the last keyframe before the end that the header claims. Is there nothing (the header claims too much) or no claim, everything is read.
+    Reads from the last keyframe before the end that the header claims. If nothing is there (the header claims too much), or there is
+    no claim, everything is read.
     """
     claimed = container.duration
     if claimed:
@@ -226,13 +244,15 @@ def _end(container: InputContainer, indices: list[int], frame_length: Fraction) 
 
 
 def _last(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction | None:
-    end: Fraction | None = None
+    end, untimed = Fraction(0), 0
     for packet in packets(container, *indices):
-        if packet.size and not packet.is_discard and (time := packet_time(packet)) is not None:
+        if packet.size and not packet.is_discard:
             length = packet.duration * _base(packet.time_base) if packet.duration else frame_length
-            if end is None or time + length > end:
-                end = time + length
-    return end
+            if (time := packet_time(packet)) is None:
+                untimed += 1
+            else:
+                end = max(end, time + length)
+    return end or untimed * frame_length or None  # bare streams (.h264) have no clock: count
 
 
 def _base(time_base: Fraction | None) -> Fraction:
@@ -248,6 +268,8 @@ def _check_file(path: Path) -> None:
             raise VideoError(f"{path} is a directory; give a video file")
         if path.stat().st_size == 0:
             raise VideoError(f"{path} is empty (0 bytes); download or export it again")
+    except FileNotFoundError:
+        raise VideoError(f"{path} does not exist; check the path") from None
     except OSError as error:
         raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
 

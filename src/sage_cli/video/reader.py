@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from fractions import Fraction
-from itertools import pairwise
-from typing import Literal, NamedTuple, cast
+from itertools import chain, pairwise
+from typing import Any, Literal, NamedTuple, cast
 
 import av
 import cv2
@@ -17,9 +18,8 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from sage_cli.errors import VideoError
 from sage_cli.video.frame import Frame
-from sage_cli.video.probe import Media, Orientation, VideoTrack, open_media, packet_time, packets
+from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, undecodable
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,23 @@ _TOLERANCE = Fraction(1, 2000)
 _SEEK_COST = 8
 
 
+# Keyframes to try for one target before seeking is given up for good.
+_SEEK_ATTEMPTS = 5
+
+
 class Keyframe(NamedTuple):
-    """Where decoding can begin: presentation time (container seconds), and the timestamp to seek to (stream time base)."""
+    """Where decoding can begin: presentation time (container seconds; exact or estimated), and the stream's timestamp to seek to."""
 
     time: Fraction
     stamp: int
+    exact: bool
+
+    def landed(self, time: Fraction, target: Fraction) -> bool:
+        """Whether a seek here that found a packet of this time serves the target.
+
+        Demuxers that have to guess timestamps guess others after a seek (MPEG-PS), so a time that is known must come out again.
+        """
+        return time == self.time if self.exact else time <= target
 
 
 class FrameReader(Iterator[Frame]):
@@ -70,8 +82,8 @@ class FrameReader(Iterator[Frame]):
 
     def _read(
         self, media: Media, track: VideoTrack, targets: list[Fraction], size: tuple[int, int], progress: Callable[[int, int], None] | None
-    ) -> Iterator[Frame]:
-        with self._screen as screen:
+    ) -> Generator[Frame, None, None]:
+        with closing(self._screen) as screen:
             for done, target in enumerate(targets, 1):
                 frame = screen.at(target)
                 time = float(frame_time(frame) - media.origin)
@@ -89,16 +101,13 @@ class Screen:
         self._frames: Iterator[VideoFrame] = iter(())
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
-        self._damaged = 0
+        self._damaged: set[int | None] = set()
 
-    def __enter__(self) -> Screen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._container is not None:
             self._container.close()
         if self._damaged:
-            log.warning("%s: skipped %d damaged packets", self._media.path.name, self._damaged)
+            log.warning("%s: skipped %d damaged packets", self._media.path.name, len(self._damaged))
 
     def jump(self, position: Fraction, target: Fraction) -> int | None:
         """Number of the keyframe to go to for ``target`` when decoding has got to ``position``; None to decode on."""
@@ -121,7 +130,7 @@ class Screen:
             self._shown, self._next = self._next, next(self._frames, None)
         frame = self._shown or self._next
         if frame is None:
-            raise VideoError(f"no frame of {self._media.path} can be decoded; try it in a player or convert it to H.264")
+            raise undecodable(self._media.path, self._track.codec)
         return frame
 
     def after(self) -> VideoFrame | None:
@@ -141,43 +150,43 @@ class Screen:
         self._next = next(frames, None)
 
     def _seek(self, number: int, target: Fraction) -> None:
-        """Go to a keyframe, or an earlier one where demuxers land too late, or to the very beginning."""
+        """Go to a keyframe; to an earlier one where the demuxer lands too late or nothing decodes; to the very beginning."""
         assert self._container is not None
-        back = 1
-        while number > 0:
+        for attempt in range(_SEEK_ATTEMPTS):
+            if number <= 0:
+                break
             try:
                 self._container.seek(self._keyframes[number].stamp, stream=self._container.streams[self._track.index])
             except av.FFmpegError:
-                break
+                continue
             stream = packets(self._container, self._track.index)
             first = next((packet for packet in stream if packet.is_keyframe and packet.size), None)
-            if first is not None and (time := packet_time(first)) is not None and time <= target:
-                self._begin(frame for frame in self._decode(_chain(first, stream)) if frame_time(frame) >= time)
-                return
-            number, back = number - back, back * 2
+            if first is not None and (time := packet_time(first)) is not None and self._keyframes[number].landed(time, target):
+                # Frames that a keyframe's successors show before it want the frames that were jumped over.
+                self._begin(frame for frame in self._decode(chain([first], stream)) if frame_time(frame) >= time)
+                if self._next is not None and frame_time(self._next) <= target:
+                    return
+            number -= 1 << attempt
+        else:
+            log.debug("%s: cannot be seeked in; decoding straight through", self._media.path.name)
+            self._keyframes = self._keyframes[:1]
         self._restart()
 
-    def _decode(self, stream: Iterator[Packet]) -> Iterator[VideoFrame]:
+    def _decode(self, stream: Iterator[Packet[Any]]) -> Iterator[VideoFrame]:
         """Frames in presentation order, past damaged packets; every one has a presentation time."""
-        last: Fraction | None = None
+        following = Fraction(0)
         for packet in stream:
             try:
-                frames = cast("list[VideoFrame]", packet.decode())
+                frames = packet.decode()
             except av.FFmpegError as error:
-                self._damaged += 1
+                self._damaged.add(packet.dts)
                 log.debug("%s: damaged packet at %s: %s", self._media.path.name, packet.pts, error)
                 continue
             for frame in frames:
-                if frame.pts is None:
-                    step = 1 / (Fraction(self._track.fps or 25) * frame.time_base)
-                    frame.pts = frame.dts if frame.dts is not None else round((last or 0) / frame.time_base + step)
-                last = frame_time(frame)
+                if frame.pts is None:  # bare streams (.h264) have no clock: count
+                    frame.pts = round(following / (frame.time_base or 1))
+                following = frame_time(frame) + 1 / Fraction(self._track.fps or 25)
                 yield frame
-
-
-def frame_time(frame: VideoFrame) -> Fraction:
-    """Presentation time in the container's seconds."""
-    return cast(int, frame.pts) * frame.time_base
 
 
 def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -194,9 +203,11 @@ def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) 
 
 
 def find_keyframes(media: Media, track: VideoTrack) -> list[Keyframe]:
-    """The points at which decoding can begin, at least one, in time order: from the file's own index, or by reading all packets where it has none.
+    """The points at which decoding can begin, at least one, in time order.
 
-    MP4's index holds decoding times; its presentation times are off by the delay that reordering costs, which is the first packet's.
+    They come from the file's own index, or from reading all packets where it has none.
+    MP4's index holds decoding times, but is sought in by presentation time: later by the delay of reordering, for which the first packet's
+    has to stand.
     """
     with open_media(media.path) as container:
         stream = container.streams[track.index]
@@ -205,17 +216,14 @@ def find_keyframes(media: Media, track: VideoTrack) -> list[Keyframe]:
         matroska = "matroska" in container.format.name
         if matroska:
             # Its index stands at the end of the file and is read only when a seek asks for it.
-            container.seek(int((media.origin + Fraction(media.duration)) / base), stream=stream)
+            with suppress(av.FFmpegError):
+                container.seek(int((media.origin + Fraction(media.duration)) / base), stream=stream)
         # PyAV before 17 does not show indexes; fragmented MP4 and others without a frame count have none worth the name.
         if (matroska or stream.frames) and (index := [e.timestamp for e in getattr(stream, "index_entries", ()) if e.is_keyframe]):
             delay = 0 if matroska or first is None else cast(int, first.pts) - cast(int, first.dts)
-            return [Keyframe((stamp + delay) * base, stamp) for stamp in index]
+            return [Keyframe((stamp + delay) * base, stamp + delay, exact=matroska) for stamp in index]
     with open_media(media.path) as container:
         keys = (packet for packet in packets(container, track.index) if packet.is_keyframe and packet.size)
-        found = sorted(Keyframe(t, p.dts if p.dts is not None else round(t / base)) for p in keys if (t := packet_time(p)) is not None)
-        return found or [Keyframe(media.origin, round(media.origin / base))]
-
-
-def _chain(first: Packet, rest: Iterator[Packet]) -> Iterator[Packet]:
-    yield first
-    yield from rest
+        timed = ((time, packet) for packet in keys if (time := packet_time(packet)) is not None)
+        found = sorted(Keyframe(time, packet.dts if packet.dts is not None else round(time / base), exact=True) for time, packet in timed)
+        return found or [Keyframe(media.origin, round(media.origin / base), exact=False)]

@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from sage_cli.video.probe import AudioTrack, Media, open_media, packets
+from sage_cli.video.probe import AudioTrack, Media, frame_time, open_media, packets
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +129,6 @@ def _frames(container: InputContainer, media: Media, track: AudioTrack) -> Itera
             log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
             continue
         for frame in frames:
-            yield None if frame.pts is None else frame.pts * frame.time_base - media.origin, frame
+            yield None if frame.pts is None else frame_time(frame) - media.origin, frame
     if damaged:
         log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)

@@ -110,8 +110,8 @@ class Video:
     def clip(self, start: float, end: float, target: str | os.PathLike[str]) -> Path:
         """Cut ``[start, end)`` to a new file, frame-accurate, and return its path.
 
-        Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels. It begins with the frame on screen
-        at ``start``. Nothing is left at ``target`` when it fails.
+        Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels. It begins with the frame
+        on screen at ``start``. Nothing is left at ``target`` when it fails.
 
         Args:
             target: the file to write; its suffix chooses the container (``.mp4``).
