@@ -50,7 +50,7 @@ from sage_cli.model.base import ChatModel, Delta, Frames, Message, Progress, Pro
 from sage_cli.prompts import Prompts
 from sage_cli.timecode import format_clock
 from sage_cli.tools import TOOLS
-from sage_cli.tools.base import AnyTool, Arguments, Looked, Outcome, ToolError, ToolNotice, ToolProgress
+from sage_cli.tools.base import AnyTool, Arguments, Looked, Outcome, ToolError, ToolNotice
 from sage_cli.tools.schema import Schema
 from sage_cli.tools.workspace import SpeechModel, Workspace, most, thin
 from sage_cli.video import Frame, Video, uniform_times
@@ -398,13 +398,12 @@ class _Run:
         run = tool.run(arguments, self.workspace)
         try:
             while True:
-                match next(run):
-                    case ToolProgress("decode"):
-                        pass  # when a model will stop writing is not known: no progress, only an occasion to look at the clock
-                    case ToolProgress(stage, done, total):
-                        yield Working(self.elapsed, self.step, stage, done, total)
-                    case ToolNotice(text):
-                        yield self.notice(f"{tool.name}: {text}")
+                item = next(run)
+                if isinstance(item, ToolNotice):
+                    yield self.notice(f"{tool.name}: {item.text}")
+                # When a model will stop writing is not known: that is no progress, only an occasion to look at the clock.
+                elif item.stage != "decode":
+                    yield Working(self.elapsed, self.step, item.stage, item.done, item.total)
                 self.check_time()
         except StopIteration as stop:
             outcome: Outcome = stop.value
