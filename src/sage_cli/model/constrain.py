@@ -68,5 +68,5 @@ class Constraint:
             raise ValueError(f"reply schema: {self._matcher.get_error()}")
 
 
-# In order: leave an array or object, end a string, take the shortest value. Every string a schema bounds ends this way.
-_CLOSERS: Final = ("]", "}", '"', "null", "false", "0")
+# In order: end the string (while one is open, all the others are allowed as its text), then the array or object; else the shortest value.
+_CLOSERS: Final = ('"', "]", "}", "null", "false", "0")

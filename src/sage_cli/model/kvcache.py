@@ -1,8 +1,11 @@
 """The KV cache of one llama.cpp context as a few sequences, each remembering what it holds.
 
-A prompt continues the sequence that shares the longest prefix with it, and only what differs is decoded. Prompts of different kinds
-(the first look with its frames, text-only reasoning, a tool's own question) find their own sequences by that rule alone, so a tool never
-pushes out the video's frames while there is room for both. All sequences draw on one pool of cells (``kv_unified``).
+A prompt continues the sequence where that gains most and loses least, and only what differs is decoded. Prompts of different kinds
+(the first look with its frames, text-only reasoning, a tool's own question) find their own sequences by that rule alone, so a tool does not
+push out the video's frames while there is room for both. All sequences draw on one pool of cells (``kv_unified``).
+
+Reuse changes no result beyond rounding: the same items are decoded in the same batches as without it. Where in the pool a sequence lies
+(that is, what else is held) still moves a logit a little: kernels add up in the order of cells, and flash attention rounds coarsely.
 """
 
 from __future__ import annotations
@@ -62,24 +65,24 @@ class KVCache:
         self._sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
         self._tick = 0
 
-    def claim(self, items: Sequence[Item], reserve: int) -> CachedSequence:
-        """A sequence holding as long a prefix of ``items`` as is cached, with room for the rest and ``reserve`` cells more.
+    def claim(self, items: Sequence[Item]) -> CachedSequence:
+        """The sequence to decode ``items`` in, cut back to the prefix of them that it holds.
 
-        At least the last item is left to decode: its logits are what generation starts from. The caller has checked that items
-        and reserve fit into ``size``.
+        At least the last item is left to decode: its logits are what generation starts from.
         """
         self._tick += 1
-        best = max(self._sequences, key=lambda sequence: _shared(sequence, items))
-        keep = _shared(best, items)
-        frames_lost = sum(item_cells(item) for item in best.items[keep:] if isinstance(item, VisionBlock))
-        if frames_lost > sum(map(item_cells, best.items[:keep])):
-            best, keep = min(self._sequences, key=self._worth), 0
-        self.truncate(best, keep if self._reuse else 0)
+        best = min(self._sequences, key=lambda sequence: (_loss(sequence, items), sequence.last_used))
+        self.truncate(best, _shared(best, items) if self._reuse else 0)
         best.last_used = self._tick
-        needed = sum(map(item_cells, items)) - best.cells + reserve
-        while self._used() + needed > self.size:
-            self.truncate(min((s for s in self._sequences if s is not best and s.items), key=self._worth), 0)
         return best
+
+    def make_room(self, sequence: CachedSequence) -> bool:
+        """Drop the sequence other than this one that is worth least; whether there was one."""
+        others = [other for other in self._sequences if other is not sequence and other.items]
+        if not others:
+            return False
+        self.truncate(min(others, key=self._worth), 0)
+        return True
 
     def truncate(self, sequence: CachedSequence, keep: int) -> None:
         """Drop all but the first ``keep`` items. Also drops cells of a decode that did not finish."""
@@ -90,12 +93,22 @@ class KVCache:
         sequence.seams = [seam for seam in sequence.seams if seam <= keep]
         llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
 
-    def _used(self) -> int:
-        return sum(sequence.cells for sequence in self._sequences)
-
     def _worth(self, sequence: CachedSequence) -> float:
         """What losing a sequence would cost, the less likely it is needed again the less: cells over calls since its last use."""
         return sequence.cells / (self._tick - sequence.last_used + 1)
+
+
+def _loss(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
+    """Cells to compute again if the sequence is used for ``wanted``, less the cells saved.
+
+    The text behind a shared prefix counts nothing: an older question, an older state of the tool log. Frames count: they may be asked
+    about again.
+    """
+    keep = _shared(sequence, wanted)
+    if not keep:
+        return sequence.cells
+    frames = sum(item_cells(item) for item in sequence.items[keep:] if isinstance(item, VisionBlock))
+    return frames - sum(map(item_cells, sequence.items[:keep]))
 
 
 def _shared(sequence: CachedSequence, wanted: Sequence[Item]) -> int:

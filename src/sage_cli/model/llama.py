@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -34,6 +34,8 @@ from sage_cli.video.sampling import fit_size
 
 logger = logging.getLogger(__name__)
 
+KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
+
 DEFAULT_CONTEXT: Final = 16384
 BATCH: Final = 512  # most tokens of one llama_decode
 CHUNK: Final = 64  # text of a prompt is decoded in chunks of this many tokens; a cached prefix is reused up to the end of a whole one
@@ -46,7 +48,8 @@ REFERENCE_MAX_PIXELS: Final = 105_369
 
 _FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
 _MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
-_KV_TYPES: Final = {"f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
+_PROJECTORS: Final[dict[Family, str]] = {"qwen3-vl": "qwen3vl_merger", "qwen2.5-vl": "qwen2.5vl_merger"}
+_KV_TYPES: Final = {"f32": llama.GGML_TYPE_F32, "f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
 
 
 class LlamaModel:
@@ -60,7 +63,8 @@ class LlamaModel:
         context_size: KV cells; ``None`` for the smaller of the model's own limit and 16384.
         gpu_layers: layers to offload; ``None`` for all, 0 for CPU only.
         threads: CPU threads; ``None`` to fit the machine.
-        kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``.
+        kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``, ``"f32"`` twice as much.
+        flash_attention: use it where the device can; a q8_0 cache needs it.
         reuse: keep KV cells and frame embeddings between calls. Off only to show that replies stay the same, token for token.
 
     Raises:
@@ -75,7 +79,8 @@ class LlamaModel:
         context_size: int | None = None,
         gpu_layers: int | None = None,
         threads: int | None = None,
-        kv_type: Literal["f16", "q8_0"] = "f16",
+        kv_type: KVType = "f16",
+        flash_attention: bool = True,
         reuse: bool = True,
     ) -> None:
         started = time.perf_counter()
@@ -102,10 +107,12 @@ class LlamaModel:
                 n_threads=generate,
                 n_threads_batch=batch,
                 kv_type=kv_type,
+                flash_attention=flash_attention,
                 offload=gpu_layers != 0,
             )
             self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
-            self._vision = VisionEncoder(mmproj, self._model, use_gpu=gpu_layers != 0, threads=batch)
+            projector = _PROJECTORS[self._family]
+            self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch)
             self._template = QwenTemplate(
                 self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
             )
@@ -180,7 +187,7 @@ class LlamaModel:
         room = min(max_tokens, self._cache.size - cells)
         usage = Usage(prompt_tokens=cells, load_s=self._load_s)
         self._load_s = 0.0
-        sequence = self._cache.claim(items, room)
+        sequence = self._cache.claim(items)
         usage.prompt_reused = sequence.cells
         try:
             yield from self._prefill(sequence, items, usage)
@@ -250,7 +257,7 @@ class LlamaModel:
     ) -> None:
         """One ``llama_decode`` of ``count`` tokens or embeddings. On failure or Ctrl-C the sequence is left as it was before."""
         sequence_ids = (llama.llama_seq_id * 1)(sequence.id)
-        id_pointers = (ctypes.POINTER(llama.llama_seq_id) * count)(*([sequence_ids] * count))
+        id_pointers = (ctypes.POINTER(llama.llama_seq_id) * count)(*[ctypes.cast(sequence_ids, ctypes.POINTER(llama.llama_seq_id))] * count)
         ids_per_token = np.ones(count, dtype=np.int32)
         outputs = np.zeros(count, dtype=np.int8)
         outputs[-1] = embedding is None
@@ -263,11 +270,21 @@ class LlamaModel:
             seq_id=id_pointers,
             logits=c_array(outputs, ctypes.c_int8),
         )
+        status = self._llama_decode(batch, sequence)
+        while status == _NO_ROOM and self._cache.make_room(sequence):
+            status = self._llama_decode(batch, sequence)
+        if status == _NO_ROOM:
+            raise ModelError(f"the context of {self._cache.size} tokens is full; use a larger --ctx-size or fewer --frames")
+        if status != 0:
+            raise ModelError(f"llama.cpp failed on {count} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size")
+
+    def _llama_decode(self, batch: Any, sequence: CachedSequence) -> int:
+        """``llama_decode``, stopping on Ctrl-C; whatever goes wrong, the sequence is left as it was."""
         # The abort callback runs Python at every graph node: worth it in long batches, not for single tokens.
-        slow = count > 32
+        slow = batch.n_tokens > CHUNK // 2
         if slow:
             llama.llama_set_abort_callback(self._context, self._interruptible.abort_callback, None)
-        status = None
+        status = -1
         try:
             with self._interruptible.guard():
                 status = llama.llama_decode(self._context, batch)
@@ -276,10 +293,7 @@ class LlamaModel:
                 llama.llama_set_abort_callback(self._context, _NO_ABORT, None)
             if status != 0:
                 self._cache.truncate(sequence, len(sequence.items))
-        if status == 1:
-            raise ModelError(f"the context of {self._cache.size} tokens is full; use a larger --ctx-size or fewer --frames")
-        if status != 0:
-            raise ModelError(f"llama.cpp failed on a batch of {count} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size")
+        return int(status)
 
     # ---- generation ------------------------------------------------------------------------------------------------
 
@@ -368,6 +382,7 @@ class LlamaModel:
 
 
 _NO_ABORT: Final = llama.ggml_abort_callback()
+_NO_ROOM: Final = 1  # of llama_decode: too few free cells; nothing was changed
 
 
 @contextmanager
@@ -430,7 +445,9 @@ def _device(lines: Sequence[str]) -> str:
     return "+".join(names) + share
 
 
-def _make_context(model: Any, *, n_ctx: int, n_threads: int, n_threads_batch: int, kv_type: str, offload: bool) -> Any:
+def _make_context(
+    model: Any, *, n_ctx: int, n_threads: int, n_threads_batch: int, kv_type: KVType, flash_attention: bool, offload: bool
+) -> Any:
     params = llama.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = params.n_ubatch = BATCH
@@ -439,6 +456,7 @@ def _make_context(model: Any, *, n_ctx: int, n_threads: int, n_threads_batch: in
     params.n_threads = n_threads
     params.n_threads_batch = n_threads_batch
     params.type_k = params.type_v = _KV_TYPES[kv_type]
+    params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.offload_kqv = params.op_offload = offload
     params.no_perf = True
     context = llama.llama_init_from_model(model, params)

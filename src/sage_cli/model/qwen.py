@@ -1,7 +1,7 @@
 """How Qwen-VL models write a prompt down: the ChatML template, timestamps, and M-RoPE positions.
 
-A prompt becomes a flat list of items, each a text token or a vision block. Items are what the KV cache is compared by. An item takes *cells*
-of the KV cache (its tokens) and *positions* (how far the next item's position moves on); for a vision block the two differ.
+A prompt becomes a flat list of items, each a text token or a vision block. Items are what the KV cache is compared by. An item takes
+*cells* of the KV cache (its tokens) and *positions* (how far the next item's position moves on); for a vision block the two differ.
 
 Sources: Qwen3-VL and Qwen2.5-VL processors and their ``get_rope_index``; the golden files in ``tests/golden`` hold this module to them.
 """
@@ -100,9 +100,7 @@ class QwenTemplate:
         merge_pixels: side in pixels of the square that becomes one vision token (patch size times spatial merge): 32 or 28.
     """
 
-    def __init__(
-        self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int], merge_pixels: int
-    ) -> None:
+    def __init__(self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int], merge_pixels: int) -> None:
         self._family = family
         self._tokenize = tokenize
         self._merge_pixels = merge_pixels
@@ -152,9 +150,10 @@ class QwenTemplate:
         rows = part.frames[0].height // self._merge_pixels
         columns = part.frames[0].width // self._merge_pixels
         if self._family == "qwen2.5-vl" and part.pairs:
-            spacing = slice_time(slices[-1]) - slice_time(slices[0])
+            spacing = slices[-1].frames[0].time - slices[0].frames[0].time  # of first frames: the last slice may lack its second
             seconds_per_slice = spacing / (len(slices) - 1) if len(slices) > 1 else 1.0
-            steps = tuple(int(i * seconds_per_slice * TOKENS_PER_SECOND) for i in range(len(slices)))
+            # Above 4 frames a second whole positions run out; llama.cpp masks slices that share one by row and column, so they may not.
+            steps = tuple(int(i * max(1.0, seconds_per_slice * TOKENS_PER_SECOND)) for i in range(len(slices)))
             yield from (self._vision_start, VisionBlock(slices, rows, columns, steps), self._vision_end)
             return
         for part_slice in slices:
@@ -165,6 +164,3 @@ class QwenTemplate:
 def slice_time(part: Slice) -> float:
     """Mean presentation time of the slice's frames, in seconds: what Qwen3-VL writes before it."""
     return sum(frame.time for frame in part.frames) / len(part.frames)
-
-
-# ---- sizes ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class VisionEncoder:
     Args:
         path: the mmproj GGUF.
         model: the loaded text model (``llama_model *``).
+        projector: the kind of projector the model's family has (``clip.projector_type``); mtmd itself compares only widths.
         use_gpu: offload when the build can.
         threads: of the CPU parts.
 
@@ -36,7 +37,7 @@ class VisionEncoder:
         ModelError: not an mmproj, or not this model's.
     """
 
-    def __init__(self, path: Path, model: Any, *, use_gpu: bool, threads: int) -> None:
+    def __init__(self, path: Path, model: Any, *, projector: str, use_gpu: bool, threads: int) -> None:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = use_gpu
         params.print_timings = False
@@ -48,9 +49,9 @@ class VisionEncoder:
             self._context = mtmd.mtmd_init_from_file(os.fsencode(path), model, params)
         if not self._context:
             raise ModelError(_why_unusable(path, lines))
-        if not mtmd.mtmd_support_vision(self._context):
+        if not any(re.search(rf"projector:\s+{re.escape(projector)}$", line) for line in lines):
             self.close()
-            raise ModelError(f"{path}: this mmproj has no vision encoder; use the vision mmproj published with the model")
+            raise ModelError(f"{path}: this mmproj belongs to another family of models; use the mmproj published with the text GGUF")
         self._width = int(llama.llama_model_n_embd_inp(model))
         self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
         self._memory: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
@@ -104,11 +105,14 @@ class VisionEncoder:
             media = [chunk for chunk in every if mtmd.mtmd_input_chunk_get_type(chunk) == mtmd.MTMD_INPUT_CHUNK_TYPE_IMAGE]
             if len(media) != 1 or mtmd.mtmd_input_chunk_get_n_tokens(media[0]) != cells:
                 got = [mtmd.mtmd_input_chunk_get_n_tokens(chunk) for chunk in media]
-                raise ModelError(f"the vision encoder laid a frame out as {got} tokens where {cells} were expected; is this the model's own mmproj?")
+                raise ModelError(
+                    f"the vision encoder made {got} tokens of a frame where {cells} were expected: is this the model's own mmproj?"
+                )
             if status := mtmd.mtmd_encode_chunk(self._context, media[0]):
                 raise ModelError(f"the vision encoder failed on a frame (mtmd_encode_chunk: {status})")
             output = ctypes.cast(mtmd.mtmd_get_output_embd(self._context), ctypes.POINTER(ctypes.c_float))
-            return np.ctypeslib.as_array(output, shape=(cells, self._width)).copy()
+            embedding: NDArray[np.float32] = np.ctypeslib.as_array(output, shape=(cells, self._width)).copy()
+            return embedding
         finally:
             mtmd.mtmd_input_chunks_free(chunks)
             for bitmap in bitmaps:
