@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import av
 import numpy as np
 import pytest
 
+from sage_cli.cli import main
 from tests.cli.conftest import Popen
 from tests.media import make_audio, make_video
 from tests.models.tiny_whisper import write_silero, write_whisper
@@ -39,8 +41,28 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def transcribe(sage: Sage, whisper: Path) -> Sage:
-    return lambda *words, **options: sage("transcribe", *words, "-m", whisper, "--threads", "1", "--quiet", **options)
+def transcribe(
+    whisper: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Sage]:
+    """Run ``sage transcribe`` with the tiny model in this process, which spares a second of start-up a time."""
+    for name in os.environ.keys() | environment:
+        if name.startswith("SAGE_"):
+            monkeypatch.delenv(name, raising=False)
+            if name in environment:
+                monkeypatch.setenv(name, environment[name])
+    terminated = signal.getsignal(signal.SIGTERM)
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        arguments = ["sage", "transcribe", *map(str, words), "-m", str(whisper), "--threads", "1", "--quiet"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        stdout, stderr = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, int(stop.value.code or 0), stdout, stderr)
+
+    yield run
+    signal.signal(signal.SIGTERM, terminated)
 
 
 def refused(done: subprocess.CompletedProcess[str], status: int, said: str) -> None:
@@ -177,8 +199,8 @@ def test_unreadable_media(transcribe: Sage, tmp_path: Path) -> None:
         assert done.stdout == ""
 
 
-def test_nothing_on_stdin(transcribe: Sage) -> None:
-    refused(transcribe("-", input=""), 4, "stdin is empty")
+def test_nothing_on_stdin(sage: Sage, whisper: Path) -> None:
+    refused(sage("transcribe", "-", "-m", whisper, "-q", input=""), 4, "stdin is empty")
 
 
 def test_no_such_model(sage: Sage, talk: Path) -> None:
@@ -215,7 +237,7 @@ def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) 
     refused(transcribe(talk, talk), 2, "--output DIR")
     refused(transcribe(talk, talk, "-o", tmp_path), 2, "two files are called talk")
     refused(transcribe("-", "-", "-o", tmp_path), 2, "stdin can be read once")
-    refused(transcribe(talk, "-o", talk / "below.txt"), 1, "Not a directory|File exists")
+    refused(transcribe(talk, "-o", talk / "below.txt"), 1, "(Not a directory|File exists)")
     refused(transcribe(talk, "-o", tmp_path / "no" / "such" / "folder.txt"), 1, "No such file")
 
 
@@ -223,8 +245,6 @@ def test_a_full_disk(start: Start, whisper: Path, talk: Path, tmp_path: Path) ->
     """Writing stops at 60 bytes; a limit on file size fails as a full disk does, and needs no right to mount one."""
 
     def no_file_may_grow() -> None:
-        import signal
-
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
 
@@ -353,8 +373,6 @@ def test_killed_and_run_again(
 
 
 def test_interrupted(start: Start, whisper: Path, lecture: Path, tmp_path: Path, environment: dict[str, str]) -> None:
-    import signal
-
     target = tmp_path / "lecture.srt"
     with start("transcribe", lecture, "-m", whisper, "--threads", "1", "-o", target) as process:
         while process.poll() is None and not list(windows(Path(environment["SAGE_CACHE_DIR"]))):
