@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import resource
 import shutil
@@ -49,6 +48,12 @@ def test_answered(sage: Sage, model: TinyModel, clip: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.strip()
     assert done.stderr == ""
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:
+    environment["SAGE_CACHE_DIR"] = str(clip)
+    done = sage("ask", clip, "what?", "-m", model.text, *SMALL)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_questions_from_stdin_share_a_run(sage: Sage, model: TinyModel, clip: Path) -> None:
@@ -235,7 +240,7 @@ def test_stopped_in_a_run(
         process.send_signal(number)
         _, stderr = process.communicate()
     assert (process.returncode, stderr) == (status, said)
-    assert os.listdir(environment["TMPDIR"]) == []
+    assert not any(Path(environment["TMPDIR"]).iterdir())
 
 
 def test_stdout_closed_early(start: Start, model: TinyModel, clip: Path) -> None:

@@ -22,7 +22,7 @@ from sage_cli.cli import main
 from tests.cli.conftest import Popen
 from tests.media import make_audio, make_video
 from tests.models.tiny_whisper import write_silero, write_whisper
-from tests.speech.conftest import RATE, babble, hush
+from tests.speech.sounds import RATE, babble, hush
 
 Sage = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Popen]

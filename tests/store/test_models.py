@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.errors import ModelError
-from sage_cli.store import ModelFiles, find_model, find_speech_model
+from sage_cli.store import ModelFiles, find_model, find_speech_detector, find_speech_model
 from sage_cli.store.gguf import read_metadata
 from tests.models import TinyModel, write_qwen3_vl
 
@@ -119,7 +119,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 
 
 def test_a_language_model_alone(tiny: TinyModel, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="language model alone.*--mmproj"):
+    with pytest.raises(ModelError, match=r"language model alone.*--mmproj"):
         find_model(str(put(tiny, tmp_path, mmproj=None).text))
 
 
@@ -134,7 +134,7 @@ def test_a_model_as_the_mmproj(tiny: TinyModel) -> None:
 
 
 def test_a_missing_mmproj(tiny: TinyModel, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no such file.*--mmproj"):
+    with pytest.raises(ModelError, match=r"no such file.*--mmproj"):
         find_model(str(tiny.text), tmp_path / "mmproj.gguf")
 
 
@@ -182,12 +182,25 @@ def test_the_largest_speech_model_is_found(models: Path) -> None:
     assert find_speech_model(None) == models / "ggml-base.bin"
 
 
-def test_a_speech_model_is_checked(tmp_path: Path) -> None:
-    path = tmp_path / "ggml-base.bin"
-    with pytest.raises(ModelError, match="no such file"):
-        find_speech_model(path)
+def test_a_speech_model_has_a_name(models: Path) -> None:
+    path = models / "ggml-base.en.bin"
+    path.write_bytes(b"lmgg")
+    for name in "base.en", "ggml-base.en", "ggml-base.en.bin", str(path):
+        assert find_speech_model(name) == path
+
+
+def test_a_speech_model_is_checked(models: Path) -> None:
+    path = models / "ggml-base.bin"
+    with pytest.raises(ModelError, match="no such model: base"):
+        find_speech_model("base")
     path.write_bytes(b"RIFF")
     with pytest.raises(ModelError, match="not a Whisper model"):
-        find_speech_model(path)
-    path.write_bytes(b"lmgg")
-    assert find_speech_model(path) == path
+        find_speech_model("base")
+
+
+def test_the_speech_detector_lies_beside(models: Path, tmp_path: Path) -> None:
+    model = tmp_path / "ggml-base.bin"
+    assert find_speech_detector(model) is None
+    for name in "ggml-silero-v5.bin", "ggml-silero-v6.bin":
+        (models / name).touch()
+    assert find_speech_detector(model) == models / "ggml-silero-v6.bin"

@@ -52,11 +52,14 @@ def ask(
         Path | None, _option("Model", "--mmproj", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")
     ] = None,
     speech_model: Annotated[
-        Path | None,
-        _option("Model", "--speech-model", metavar="PATH", help="Whisper model (ggml-*.bin). Default: the largest in the models folder."),
+        str | None,
+        _option(
+            "Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin. Default: the largest in the models folder."
+        ),
     ] = None,
     ctx_size: Annotated[
-        int | None, _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: what fits.")
+        int | None,
+        _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: the model's own, 16384 at most."),
     ] = None,
     gpu_layers: Annotated[
         int | None, _option("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")
@@ -146,7 +149,7 @@ def ask(
                 prompts_dir=prompts_dir,
             ),
             span=span,
-            transcriber=partial(_transcriber, speech, threads) if speech else None,
+            transcriber=partial(_transcriber, speech, opened, threads) if speech else None,
         )
         answered = [_run(agent, question, view) for question in asked]
     return 0 if all(answered) else EXIT_NO_ANSWER
@@ -162,10 +165,12 @@ def _run(agent: Agent, question: str, view: Renderer) -> bool:
     return event is not None and event.type == "answer"
 
 
-def _transcriber(path: Path, threads: int | None) -> SpeechModel:
-    from sage_cli.speech import Transcriber
+def _transcriber(model: Path, video: Video, threads: int | None) -> SpeechModel:
+    from sage_cli.speech import Remembering, Transcriber, TranscriptCache
+    from sage_cli.store import cache_dir, find_speech_detector
 
-    return Transcriber(path, threads=threads)
+    transcriber = Transcriber(model, threads=threads, vad_model=find_speech_detector(model))
+    return Remembering(transcriber, video.id, TranscriptCache(cache_dir() / "transcripts"))
 
 
 def _open(path: Path) -> Video:

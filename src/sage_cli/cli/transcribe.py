@@ -210,26 +210,18 @@ def _without_existing(tasks: list[_Task], quiet: bool) -> list[_Task]:
 def _find_model(name: str | None) -> Path:
     from sage_cli.store import find_speech_model, models_dir
 
-    if name is None:
-        found = find_speech_model(None)
-        if found is None:
-            raise ModelError(f"no speech model: give --model the path of a Whisper model (ggml-*.bin), or put one into {models_dir()}")
+    if found := find_speech_model(name):
         return found
-    places = [Path(name).expanduser(), *(models_dir() / form for form in (name, f"{name}.bin", f"ggml-{name}.bin"))]
-    for path in places:
-        if path.is_file():
-            return path
-    raise ModelError(f"no such model: {name} is neither a file nor the name of a Whisper model (ggml-*.bin) in {models_dir()}")
+    raise ModelError(f"no speech model: give --model the path of a Whisper model (ggml-*.bin), or put one into {models_dir()}")
 
 
 def _find_detector(model: Path, *, required: bool) -> Path | None:
-    """The newest Silero model in the models folder or beside the model."""
-    from sage_cli.store import models_dir
+    from sage_cli.store import find_speech_detector, models_dir
 
-    found = [path for folder in (models_dir(), model.parent) for path in sorted(folder.glob("**/ggml-silero*.bin"))]
+    found = find_speech_detector(model)
     if required and not found:
         raise ModelError(f"--vad needs a Silero model: put a ggml-silero-*.bin into {models_dir()}")
-    return found[-1] if found else None
+    return found
 
 
 # ---- one transcript ------------------------------------------------------------------------------------------------

@@ -64,31 +64,44 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     return ModelFiles(text, mmproj)
 
 
-def find_speech_model(model: Path | None) -> Path | None:
+def find_speech_model(model: str | None) -> Path | None:
     """Find a Whisper model in whisper.cpp's format.
 
     Args:
-        model: its path; ``None`` takes the largest ``ggml-*.bin`` in the models folder.
+        model: its path, or a name in the models folder (``ggml-base.en.bin`` or ``base.en``); ``None`` takes the largest
+            ``ggml-*.bin`` there.
 
     Returns:
         Its path, ``None`` when none was asked for and none is there: then speech cannot be transcribed.
 
     Raises:
-        ModelError: the path given is not such a model.
+        ModelError: there is none of this name, or it is something else.
     """
+    folder = models_dir()
     if model is None:
-        found = [path for path in models_dir().glob("**/ggml-*.bin") if path.is_file() and "silero" not in path.name]
+        found = [path for path in folder.glob("**/ggml-*.bin") if path.is_file() and "silero" not in path.name]
         return max(found, key=lambda path: path.stat().st_size, default=None)
-    if not model.is_file():
-        raise ModelError(f"no such file: {model} (--speech-model takes the path of a ggml-*.bin Whisper model)")
+    for path in (Path(model).expanduser(), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin"):
+        if path.is_file():
+            return _checked_speech_model(path)
+    raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
+
+
+def find_speech_detector(model: Path) -> Path | None:
+    """The newest Silero model (``ggml-silero*.bin``, tells speech from other sounds) in the models folder or beside a speech model."""
+    found = [path for folder in (models_dir(), model.parent) for path in sorted(folder.glob("**/ggml-silero*.bin"))]
+    return found[-1] if found else None
+
+
+def _checked_speech_model(path: Path) -> Path:
     try:
-        with model.open("rb") as file:
+        with path.open("rb") as file:
             magic = file.read(4)
     except OSError as error:
-        raise ModelError(f"cannot read {model}: {error.strerror or error}") from error
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     if magic != SPEECH_MAGIC:
-        raise ModelError(f"{model} is not a Whisper model in whisper.cpp's format: give --speech-model a ggml-*.bin file")
-    return model
+        raise ModelError(f"{path} is not a Whisper model in whisper.cpp's format: give a ggml-*.bin file")
+    return path
 
 
 # ---- the language model --------------------------------------------------------------------------------------------

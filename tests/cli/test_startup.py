@@ -1,0 +1,35 @@
+"""``--help`` in a blink: what it imports. ``python -m benchmarks.startup`` measures the time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"av", "cv2", "huggingface_hub", "llama_cpp", "llguidance", "numpy", "platformdirs", "pydantic", "pywhispercpp", "rich.live"}
+PROGRAM = """
+import json, sys
+from sage_cli.cli import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [[], ["ask"], ["transcribe"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words, "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: sage" in done.stdout
+    imported = set(json.loads(done.stderr))
+    assert not HEAVY & imported
+    # Of our own rooms, errors alone.
+    assert not [name for name in imported if name.startswith("sage_cli.") and name.split(".")[1] not in ("cli", "errors", "version")]
+    assert "sage_cli.cli.renderers" not in imported
+
+
+def test_benchmarks_are_listed() -> None:
+    done = subprocess.run([sys.executable, "-m", "benchmarks"], capture_output=True, text=True, check=True)
+    assert "python -m benchmarks.startup " in done.stdout
