@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
 from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time
-from sage_cli.video.reader import Keyframe, Screen, picture
+from sage_cli.video.reader import TOLERANCE, Keyframe, Screen, picture
 from sage_cli.video.sound import blocks, sound
 
 # The first encoder that this build of FFmpeg has.
@@ -64,8 +64,8 @@ def _video_packets(
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
     stream.codec_context.time_base = _CLOCK if codec == "libx264" else 1 / rate
 
-    def encoded() -> Iterator[Packet[Any]]:
-        first, last = media.origin + Fraction(start), media.origin + Fraction(end)
+    def frames() -> Iterator[VideoFrame | None]:
+        first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
         stamp = -1
         with closing(Screen(media, track, keyframes)) as screen:
             decoded: VideoFrame | None = screen.at(first)
@@ -73,9 +73,15 @@ def _video_packets(
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
                 stamp = max(stamp + 1, round((frame_time(decoded) - first) / stream.codec_context.time_base))
                 frame.pts, frame.time_base = stamp, stream.codec_context.time_base
-                yield from stream.encode(frame)
+                yield frame
                 decoded = screen.after()
-        yield from stream.encode(None)
+        yield None
+
+    def encoded() -> Iterator[Packet[Any]]:
+        for packet in (packet for frame in frames() for packet in stream.encode(frame)):
+            # Without it the last frame of an MP4 has no length at all.
+            packet.duration = packet.duration or round(1 / rate / packet.time_base)
+            yield packet
 
     return encoded()
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Method = Literal["seek", "scan"]
 
 # A frame counts as begun this many seconds early: times are floats, and Matroska rounds its own to whole milliseconds.
-_TOLERANCE = Fraction(1, 2000)
+TOLERANCE = Fraction(1, 2000)
 
 # Frames that must be saved to make a seek worthwhile: refilling the decoder's threads and reorder buffer costs about as much.
 _SEEK_COST = 8
@@ -68,7 +68,7 @@ class FrameReader(Iterator[Frame]):
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._screen = Screen(media, track, keyframes)
-        targets = [media.origin + Fraction(time) + _TOLERANCE for time in times]
+        targets = [media.origin + Fraction(time) for time in times]
         visits = pairwise([keyframes[0].time, *targets])
         self.method: Method = "seek" if any(self._screen.jump(*visit) is not None for visit in visits) else "scan"
         self._frames = self._read(media, track, targets, size, progress)
@@ -116,11 +116,12 @@ class Screen:
         return number if saved > _SEEK_COST or (target < position and saved < 0) else None
 
     def at(self, target: Fraction) -> VideoFrame:
-        """The last frame presented at or before ``target`` (container seconds), or the first of all.
+        """The last frame presented at or before ``target`` (container seconds, within ``TOLERANCE``), or the first of all.
 
         Raises:
             VideoError: nothing can be decoded.
         """
+        target += TOLERANCE
         if self._container is None:
             self._restart()
         position = self._shown or self._next

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+
+from sage_cli.errors import UsageError
+from sage_cli.timecode import format_clock, format_clock_ms, parse, repair, repair_window
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("90", 90),
+        ("90.5", 90.5),
+        ("90s", 90),
+        (" 1.25s ", 1.25),
+        ("00:45", 45),
+        ("2:03", 123),
+        ("90:00", 5400),
+        ("1:02:03", 3723),
+        ("01:02:03.5", 3723.5),
+        ("1h2m3s", 3723),
+        ("1H", 3600),
+        ("5m", 300),
+        ("1.5m", 90),
+        ("1h30s", 3630),
+    ],
+)
+def test_people_write_times_in_many_ways(text: str, seconds: float) -> None:
+    assert parse(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "soon", "-5", "1:60", "1:60:00", "1:2:3:4", ":30", "1h30", "3s2m", "nan", "inf", "1e3", "1:2.5:3"]
+)
+def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a time; write HH:MM:SS") as caught:
+        parse(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock", "precise"),
+    [
+        (0, "00:00:00", "00:00:00.000"),
+        (59.9, "00:00:59", "00:00:59.900"),
+        (44.9999999, "00:00:45", "00:00:45.000"),
+        (59.9996, "00:01:00", "00:01:00.000"),
+        (3723.4567, "01:02:03", "01:02:03.457"),
+        (360000, "100:00:00", "100:00:00.000"),
+        (-1, "00:00:00", "00:00:00.000"),
+    ],
+)
+def test_clocks(seconds: float, clock: str, precise: str) -> None:
+    assert format_clock(seconds) == clock
+    assert format_clock_ms(seconds) == precise
+    assert parse(precise) == pytest.approx(max(0, seconds), abs=0.0006)
+
+
+@pytest.mark.parametrize(
+    ("written", "duration", "meant"),
+    [
+        # At its word.
+        ("00:45", 300, 45),
+        ("00:00:45", 300, 45),
+        ("45", 300, 45),
+        (45, 300, 45),
+        ("02:30:00", 9000, 9000),
+        ("00:04:10.5", 300, 250.5),
+        # Within 110%: the end.
+        ("05:20", 300, 300),
+        ("00:05:30", 300, 300),
+        (329.0, 300, 300),
+        # Past that, HH:MM:SS is read otherwise: the largest reading that fits.
+        ("01:10:00", 300, 70),
+        ("01:10:00", 4000, 4000),
+        ("02:01:30", 3800, 3600 + 2 * 60 + 30),  # MM:HH:SS
+        ("05:00:00", 300, 300),
+        # MM:SS has no smaller reading; neither have seconds.
+        ("10:30", 300, 300),
+        ("1000", 300, 300),
+        ("10:10:10", 60, 60),
+        # Noise.
+        ("[00:45]", 300, 45),
+        ("about 00:45 or so", 300, 45),
+        (-3.0, 300, 0),
+    ],
+)
+def test_models_times_are_repaired(written: str | float, duration: float, meant: float) -> None:
+    assert repair(written, duration) == pytest.approx(meant)
+
+
+@pytest.mark.parametrize("written", ["", "null", "start", float("nan"), float("inf")])
+def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
+    with pytest.raises(ValueError, match="is not a time"):
+        repair(written, 300)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "longest", "window", "notes"),
+    [
+        ("00:10", "00:20", 600, (10, 20), []),
+        ("00:20", "00:10", 600, (10, 20), ["swapped"]),
+        ("00:00:00", "00:05:00", 120, (0, 120), ["longer than 00:02:00"]),
+        ("00:10", "99:00", 600, (10, 300), ["99:00 is outside the video"]),
+        ("00:04:50", "00:05:10", 600, (290, 300), ["00:05:10 is outside the video"]),
+        ("01:10:00", "01:20:00", 600, (70, 80), ["taken as 00:01:10", "taken as 00:01:20"]),
+        ("00:30", "00:30", 600, (30, 31), ["widened to 00:00:30-00:00:31"]),
+        ("05:00", "05:00", 600, (299, 300), ["widened"]),
+        (280, 10, 60, (10, 70), ["swapped", "longer than"]),
+    ],
+)
+def test_windows(start: str | float, end: str | float, longest: float, window: tuple[float, float], notes: list[str]) -> None:
+    first, last, said = repair_window(start, end, 300, longest)
+    assert (first, last) == window
+    assert len(said) == len(notes)
+    assert all(expected in note for expected, note in zip(notes, said, strict=True))
+
+
+def test_a_window_of_a_very_short_video_stays_inside_it() -> None:
+    assert repair_window("0", "0", 0.4, 600)[:2] == (0.0, 0.4)

@@ -1,0 +1,242 @@
+"""Frames by time against a straight decode of the whole file: every frame carries its number, so an answer is right or wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sage_cli.errors import VideoError
+from sage_cli.video import Video, uniform_times
+from sage_cli.video.reader import Screen
+from tests.media import corners, display_matrix, make_audio, make_video, numbered, read_number, tone
+
+SIZE = (64, 48)
+VARIABLE = [0.0]
+for _step in random.Random(0).choices([0.02, 0.04, 0.1, 0.5], k=90):
+    VARIABLE.append(round(VARIABLE[-1] + _step, 3))
+
+FILES: dict[str, Callable[[Path], Path]] = {
+    "h264.mp4": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, bframes=3, audio="tone"),
+    "open-gop.mp4": lambda path: make_video(
+        path, seconds=4, size=SIZE, gop=25, bframes=3, codec_options={"x264-params": "open-gop=1:scenecut=0"}
+    ),
+    "vp9.webm": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, codec="libvpx-vp9", audio="tone"),
+    "hevc.mkv": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, codec="libx265"),
+    "mpeg4.avi": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, codec="mpeg4", bframes=2, audio="tone"),
+    "variable.mp4": lambda path: make_video(path, times=VARIABLE, size=SIZE, gop=25, bframes=3),
+    "variable.mkv": lambda path: make_video(path, times=VARIABLE, size=SIZE, gop=25, bframes=3),
+    "ntsc.mkv": lambda path: make_video(path, seconds=5, fps=Fraction(30000, 1001), size=SIZE, gop=30),
+    "late.mp4": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, bframes=2, audio="tone", start=1.5),
+    "late.webm": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, codec="libvpx-vp9", start=3.0),
+    "edit-list.mp4": lambda path: make_video(
+        path, seconds=4, size=SIZE, gop=25, bframes=2, start=-0.9, container_options={"avoid_negative_ts": "disabled"}
+    ),
+    "fragmented.mp4": lambda path: make_video(
+        path, seconds=4, size=SIZE, gop=25, bframes=2, container_options={"movflags": "frag_keyframe+empty_moov"}
+    ),
+    "live.webm": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, codec="libvpx-vp9", container_options={"live": "1"}),
+    "stream.ts": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, bframes=2, audio="tone"),
+    "disc.mpg": lambda path: make_video(path, seconds=4, size=SIZE, gop=15, bframes=2, codec="mpeg2video"),
+    "stills.mov": lambda path: make_video(path, seconds=2, size=SIZE, codec="mjpeg"),
+}
+
+
+@pytest.fixture(scope="module", params=FILES)
+def any_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return FILES[request.param](tmp_path_factory.mktemp("files") / request.param)
+
+
+def straight(path: Path) -> list[tuple[Fraction, int]]:
+    """Presentation time and number of every frame, by plain PyAV."""
+    with av.open(str(path)) as container:
+        return [(frame.pts * frame.time_base, read_number(frame.to_ndarray(format="rgb24"))) for frame in container.decode(video=0)]
+
+
+def test_the_frame_on_screen_is_found_in_every_format(any_file: Path) -> None:
+    video, truth = Video(any_file), straight(any_file)
+    # All of these files have their first picture or their first sound where their own clock says zero, but for those that begin elsewhere.
+    origin = truth[0][0] - Fraction(next(iter(video.frames([0.0]))).time).limit_denominator(90000)
+    shuffled = random.Random(1)
+    cases = [
+        [float(time - origin) for time, _ in truth],  # exactly at each frame
+        [0.0, video.duration / 2, video.duration],  # both ends
+        sorted(shuffled.uniform(-0.5, video.duration + 0.5) for _ in range(30)),
+        [shuffled.uniform(0, video.duration) for _ in range(8)],  # any order
+        [1.0, 1.0, 1.0],
+        *([float(time - origin)] for time, _ in truth[::47]),
+    ]
+    for times in cases:
+        frames = list(video.frames(times, SIZE))
+        assert len(frames) == len(times)
+        for asked, frame in zip(times, frames, strict=True):
+            shown = [entry for entry in truth if entry[0] - origin <= Fraction(asked) + Fraction(1, 2000)] or truth[:1]
+            assert read_number(frame.image) == shown[-1][1], f"at {asked}"
+            assert frame.time == pytest.approx(float(shown[-1][0] - origin), abs=1e-4)
+
+
+def test_a_frames_own_time_finds_it_again(any_file: Path) -> None:
+    video = Video(any_file)
+    first = list(video.frames(uniform_times(video.duration, 8), SIZE))
+    again = list(video.frames([frame.time for frame in first], SIZE))
+    assert [frame.key for frame in again] == [frame.key for frame in first]
+
+
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one with each frame that is decoded from now on."""
+    count: list[int] = []
+    original = Screen._decode
+
+    def counting(self: Screen, stream: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        for frame in original(self, stream):
+            count.append(1)
+            yield frame
+
+    monkeypatch.setattr(Screen, "_decode", counting)
+    return count
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "vp9.webm", "hevc.mkv", "mpeg4.avi", "stream.ts", "fragmented.mp4"])
+def test_sparse_samples_seek_and_dense_ones_scan(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = {"vp9.webm": "libvpx-vp9", "hevc.mkv": "libx265", "mpeg4.avi": "mpeg4"}.get(name, "libx264")
+    options = {"movflags": "frag_keyframe+empty_moov"} if name.startswith("frag") else None
+    video = Video(make_video(tmp_path / name, seconds=12, size=SIZE, gop=25, container_options=options, codec=codec))
+    count = decoded(monkeypatch)
+
+    sparse = video.frames([0.1, 5.3, 11.2], SIZE)
+    assert sparse.method == "seek"
+    assert [read_number(frame.image) for frame in sparse] == [2, 132, 280]
+    assert len(count) < 3 * (25 + 20)  # three groups of pictures and what the decoder holds, of 300 frames
+
+    count.clear()
+    dense = video.frames([time / 10 for time in range(120)], SIZE)
+    assert dense.method == "scan"
+    assert len({frame.key for frame in dense}) == 120
+    assert len(count) <= 300
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = Video(clip_path)
+    count = decoded(monkeypatch)
+    reader = video.frames([0.0, 1.0, 2.0, 3.0])
+    assert not count
+    next(reader)
+    assert len(count) < 50
+    reader.close()
+    assert list(reader) == []
+
+
+def test_progress_is_told_after_each_frame(clip_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    for _ in Video(clip_path).frames([0, 1, 2], progress=lambda done, total: told.append((done, total))):
+        pass
+    assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(av.VideoFrame, "rotation"), reason="this PyAV knows no rotation")
+@pytest.mark.parametrize(
+    ("matrix", "rotation"),
+    [
+        ((1, 0, 0, 1), 0),
+        ((0, 1, -1, 0), 90),
+        ((-1, 0, 0, -1), 180),
+        ((0, -1, 1, 0), 270),
+        ((-1, 0, 0, 1), 0),  # mirrored
+        ((1, 0, 0, -1), 180),
+        ((0, 1, 1, 0), 270),
+        ((0, -1, -1, 0), 90),
+    ],
+)
+def test_frames_stand_upright(matrix: tuple[int, int, int, int], rotation: int, tmp_path: Path) -> None:
+    stored = corners((64, 48))
+    path = make_video(
+        tmp_path / "turned.mp4", seconds=0.2, size=(64, 48), matrix=display_matrix(*matrix), painter=lambda _time, _index: stored
+    )
+    # Where each stored pixel belongs, by the matrix's definition.
+    a, b, c, d = matrix
+    y, x = np.mgrid[0:48, 0:64]
+    right, down = a * x + c * y, b * x + d * y
+    right, down = right - right.min(), down - down.min()
+    expected = np.zeros((down.max() + 1, right.max() + 1, 3), np.uint8)
+    expected[down, right] = stored
+
+    video = Video(path)
+    frame = next(video.frames([0.0]))
+    assert video.rotation == rotation
+    assert (video.width, video.height) == (frame.width, frame.height) == (expected.shape[1], expected.shape[0])
+    assert np.abs(frame.image.astype(int) - expected).mean() < 8
+    assert frame.image.flags.c_contiguous
+    small = next(video.frames([0.0], (expected.shape[1] // 2, expected.shape[0] // 2)))
+    assert np.abs(small.image.astype(int) - expected[::2, ::2]).mean() < 8
+
+
+@pytest.mark.parametrize(("sar", "size"), [(Fraction(4, 3), (128, 72)), (Fraction(3, 4), (96, 96))])
+def test_pixels_become_square(sar: Fraction, size: tuple[int, int], tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / "wide.mp4", seconds=1, size=(96, 72), sar=sar))
+    frame = next(video.frames([0.48]))
+    assert (video.width, video.height) == (frame.width, frame.height) == size
+    assert read_number(frame.image) == 12
+
+
+def test_fine_detail_turns_grey_and_not_into_patterns(tmp_path: Path) -> None:
+    checks = (np.indices((96, 128)).sum(axis=0) % 2 * 255).astype(np.uint8)[:, :, None].repeat(3, axis=2)
+    path = make_video(tmp_path / "checks.mkv", seconds=0.2, size=(128, 96), painter=lambda _time, _index: checks, codec_options={"qp": "0"})
+    image = next(Video(path).frames([0.0], (48, 36))).image
+    assert abs(int(image.mean()) - 127) < 6
+    assert image.std() < 40
+
+
+def test_a_key_names_the_pixels(clip_path: Path, tmp_path: Path) -> None:
+    video = Video(clip_path)
+    first, same, later = video.frames([0.5, 0.51, 1.0], SIZE)
+    assert first.key == same.key != later.key
+    assert np.array_equal(first.image, same.image)
+    assert next(video.frames([0.5], (32, 24))).key != first.key
+    copy = tmp_path / "renamed.mp4"
+    copy.write_bytes(clip_path.read_bytes())
+    assert next(Video(copy).frames([0.5], SIZE)).key == first.key
+
+
+# ---- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_damaged_packets_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = make_video(tmp_path / "good.mp4", seconds=8, size=(160, 120), gop=25, bframes=2)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pos is not None]
+    # From the middle of the third group of pictures to its end: the fourth must not suffer.
+    third = next(number for number, packet in enumerate(packets) if packet.is_keyframe and number >= 50)
+    fourth = next(number for number, packet in enumerate(packets) if packet.is_keyframe and number > third + 1)
+    victims = packets[third + 1 : fourth]
+    data = bytearray(path.read_bytes())
+    for packet in victims:
+        data[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    begin, end = float(packets[third].pts * packets[third].time_base), float(packets[fourth].pts * packets[fourth].time_base)
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(data)
+    frames = list(Video(bad).frames([time / 5 for time in range(40)], SIZE))
+    assert len(frames) == 40
+    sound = [frame for frame in frames if frame.time <= begin - 0.2 or frame.time >= end]
+    assert len(sound) > 30
+    assert all(read_number(frame.image) == round(frame.time * 25) for frame in sound)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "bad.mp4: skipped" in caplog.text
+
+
+def test_frames_of_a_sound_file_are_refused(tmp_path: Path) -> None:
+    video = Video(make_audio(tmp_path / "speech.wav", tone(1.0)))
+    with pytest.raises(VideoError, match="has sound but no picture"):
+        video.frames([0.0])
+
+
+def test_numbers_survive_the_builders(tmp_path: Path) -> None:
+    for number in (0, 1, 2**15, 2**16 - 1, 0b1010_0101_1100_0011):
+        assert read_number(numbered(number, (33, 47))) == number

@@ -1,0 +1,328 @@
+"""What a file is, its sound and its clips."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sage_cli.errors import VideoError
+from sage_cli.video import SAMPLE_RATE, NoAudioError, Video
+from tests.media import Sound, corners, display_matrix, make_audio, make_video, read_number, tone
+
+SIZE = (64, 48)
+
+
+def noise(seconds: float) -> Sound:
+    """Smooth noise at 48 kHz: like nothing else but itself, so that a shift by one sample shows."""
+    window = np.hanning(96)
+    raw = np.random.default_rng(7).standard_normal(round(seconds * 48000))
+    return np.convolve(raw, window / window.sum() * 1.5, "same").astype(np.float32)
+
+
+def shift(heard: Sound, expected: Sound, most: int = 600) -> int:
+    """Samples by which ``heard`` lags behind ``expected``; they have to agree there."""
+    middle = expected[most:-most]
+    lag = max(range(-most, most + 1), key=lambda lag: float(heard[most + lag : len(heard) - most + lag] @ middle))
+    assert np.corrcoef(heard[most + lag : len(heard) - most + lag], middle)[0, 1] > 0.97
+    return lag
+
+
+# ---- what it is ----------------------------------------------------------------------------------------------------
+
+
+def test_a_video_tells_what_it_is(clip_path: Path, silent_path: Path) -> None:
+    video = Video(str(clip_path))
+    assert video.path == clip_path
+    assert (video.width, video.height, video.rotation, video.fps) == (160, 120, 0, 25.0)
+    assert (video.video_codec, video.audio_codec) == ("h264", "aac")
+    assert video.has_video
+    assert video.has_audio
+    assert video.duration == pytest.approx(4.0, abs=0.001)
+    silent = Video(silent_path)
+    assert (silent.has_audio, silent.audio_codec, silent.duration) == (False, None, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "names"),
+    [
+        ("a.webm", "libvpx-vp9", ("vp9", "opus")),
+        ("a.mkv", "libx265", ("hevc", "aac")),
+        ("a.avi", "mpeg4", ("mpeg4", "mp3")),
+        ("a.ts", "libx264", ("h264", "aac")),
+        ("a.flv", "libx264", ("h264", "aac")),
+    ],
+)
+def test_containers(name: str, codec: str, names: tuple[str, str], tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / name, seconds=3, size=SIZE, codec=codec, audio="tone"))
+    assert (video.video_codec, video.audio_codec) == names
+    assert video.duration == pytest.approx(3.0, abs=0.06)
+    assert video.fps == 25
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "first", "duration"),
+    [
+        ("plain.mp4", {"audio": "tone"}, 0.0, 2.0),
+        ("late picture.mp4", {"audio": "tone", "start": 1.5}, 1.5, 3.5),
+        ("late sound.mp4", {"audio": "tone", "audio_start": 1.5}, 0.0, 3.5),
+        ("all late.mkv", {"start": 1.5}, 0.0, 2.0),
+        ("both late.mkv", {"audio": "tone", "start": 5.0, "audio_start": 4.0}, 1.0, 3.0),
+        ("priming.mkv", {"audio": "tone"}, 0.0, 2.0),
+        ("cut.mp4", {"start": -0.4, "container_options": {"avoid_negative_ts": "disabled"}}, 0.0, 1.6),
+    ],
+)
+def test_the_clock_starts_with_the_first_frame_or_sound(
+    name: str, options: dict[str, object], first: float, duration: float, tmp_path: Path
+) -> None:
+    video = Video(make_video(tmp_path / name, seconds=2, size=SIZE, **options))  # type: ignore[arg-type]
+    assert next(video.frames([0.0])).time == pytest.approx(first, abs=0.025)  # AAC in Matroska may start a packet early
+    assert video.duration == pytest.approx(duration, abs=0.06)
+
+
+def test_identity_is_of_the_content(clip_path: Path, tmp_path: Path) -> None:
+    renamed, edited = tmp_path / "other.mp4", tmp_path / "clip.mp4"
+    data = bytearray(clip_path.read_bytes())
+    renamed.write_bytes(data)
+    data[-10] ^= 1
+    edited.write_bytes(data)
+    assert Video(renamed).id == Video(clip_path).id != Video(edited).id
+
+
+def patched(path: Path, mark: bytes, offset: int, value: bytes) -> Path:
+    """A copy with bytes overwritten, ``offset`` after the first occurrence of ``mark``."""
+    data = bytearray(path.read_bytes())
+    at = data.index(mark) + offset
+    data[at : at + len(value)] = value
+    copy = path.with_name("patched" + path.suffix)
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize("claim", [0.5, 3600.0])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_header_that_lies_about_the_duration_is_not_believed(claim: float, suffix: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / f"true{suffix}", seconds=4, size=SIZE, audio="tone")
+    if suffix == ".mp4":
+        liar = patched(path, b"mvhd", 20, struct.pack(">I", round(claim * 1000)))
+    else:
+        liar = patched(path, b"\x44\x89\x88", 3, struct.pack(">d", claim * 1000))
+    video = Video(liar)
+    assert video.duration == pytest.approx(4.0, abs=0.03)
+    assert read_number(next(video.frames([3.9])).image) == 97
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("live.webm", {"codec": "libvpx-vp9", "container_options": {"live": "1"}}),
+        ("bare.h264", {"bframes": 2}),
+        ("fast.mp4", {"container_options": {"movflags": "faststart"}}),
+        ("part.mkv", {}),
+        ("part.ts", {}),
+    ],
+)
+def test_a_missing_duration_is_measured(name: str, options: dict[str, object], tmp_path: Path) -> None:
+    path = make_video(tmp_path / name, seconds=8, size=SIZE, **options)  # type: ignore[arg-type]
+    expected = 8.0
+    if name.startswith(("part", "fast")):  # a download that broke off
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) * 3 // 4])
+        expected = 5.0
+    video = Video(path)
+    assert video.duration == pytest.approx(expected, abs=0.01 if expected == 8 else 2)
+    last = next(video.frames([video.duration]))
+    assert last.time == pytest.approx(video.duration, abs=0.2)
+    assert read_number(last.image) == round(last.time * 25)
+
+
+# ---- what it is not ------------------------------------------------------------------------------------------------
+
+
+def empty_mkv(path: Path) -> None:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"  # type: ignore[attr-defined]
+        output.start_encoding()
+
+
+def cut_off(path: Path) -> None:
+    make_video(path, seconds=1, size=SIZE)
+    path.write_bytes(path.read_bytes()[:-1500])
+
+
+def undecodable(path: Path) -> None:
+    make_video(path, seconds=1, size=SIZE, bframes=0)
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.pos is not None]
+    data = bytearray(path.read_bytes())
+    for position, size in places:
+        data[position : position + size] = b"\xff" * size
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: None, "does not exist; check the path"),
+        (lambda path: path.mkdir(), "is a directory; give a video file"),
+        (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
+        (lambda path: path.write_text("It was a dark night.\n" * 50), "cannot be read as video"),
+        (lambda path: path.write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n"), "not a single frame or sound"),
+        (lambda path: path.write_bytes(np.random.default_rng(0).bytes(100_000)), "cannot be read as video"),
+        (lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"), "cannot be read as video"),
+        (cut_off, "cannot be read as video"),
+        (empty_mkv, "not a single frame or sound"),
+        (undecodable, r"no frame of .* can be decoded \(h264\)"),
+    ],
+)
+def test_what_cannot_be_read_is_said_in_one_line(make: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.mp4"
+    make(path)
+    with pytest.raises(VideoError, match=said) as caught:
+        Video(path)
+    assert "broken.mp4" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_file_opens_without_a_picture(tmp_path: Path) -> None:
+    video = Video(make_audio(tmp_path / "speech.wav", tone(2.0)))
+    assert (video.has_video, video.has_audio, video.audio_codec, video.duration) == (False, True, "pcm_s16le", 2.0)
+    assert (video.width, video.height, video.fps, video.video_codec) == (0, 0, None, None)
+    assert len(video.audio()) == 2 * SAMPLE_RATE
+
+
+# ---- sound ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.mp4", {}),
+        ("a.webm", {"codec": "libvpx-vp9"}),
+        ("a.mkv", {}),
+        ("b.mkv", {"audio_codec": "flac"}),
+        ("late.mp4", {"audio_start": 1.5}),
+        ("late picture.mp4", {"start": 1.5}),
+        ("44k.mp4", {"audio_rate": 44100}),
+    ],
+)
+def test_every_sample_is_in_its_place(name: str, options: dict[str, object], tmp_path: Path) -> None:
+    original = noise(8)
+    video = Video(make_video(tmp_path / name, seconds=8, size=(32, 32), fps=5, audio=original, **options))  # type: ignore[arg-type]
+    start, rate = float(options.get("audio_start", 0.0)), int(options.get("audio_rate", 48000))  # type: ignore[call-overload,arg-type]
+    whole = video.audio()
+    assert whole.dtype == np.float32
+    assert len(whole) == round(video.duration * SAMPLE_RATE)
+    assert not start or np.abs(whole[: round((start - 0.03) * SAMPLE_RATE)]).max() < 1e-6
+    seconds = np.arange(2 * SAMPLE_RATE, 7 * SAMPLE_RATE) / SAMPLE_RATE
+    expected = np.interp(seconds * rate, np.arange(len(original)), original).astype(np.float32)
+    # MP4 writes late starts in whole milliseconds, half of which is 8 samples.
+    at = round(start * SAMPLE_RATE) + 2 * SAMPLE_RATE
+    assert abs(shift(whole[at : at + len(expected)], expected)) <= (16 if start else 1)
+
+    window = video.audio(start + 3.3, start + 5.8)
+    assert len(window) == 2.5 * SAMPLE_RATE
+    # Sought in, Matroska's timestamps are whole milliseconds too.
+    assert abs(shift(window, whole[round((start + 3.3) * SAMPLE_RATE) :][: len(window)])) <= (8 if name.endswith(("webm", "mkv")) else 1)
+
+
+def test_blocks_are_the_whole_in_pieces(clip_path: Path) -> None:
+    video = Video(clip_path)
+    blocks = list(video.audio_blocks(0.5, 3.75, seconds=1.0))
+    assert [len(block) for block in blocks] == [16000, 16000, 16000, 4000]
+    assert np.array_equal(np.concatenate(blocks), video.audio(0.5, 3.75))
+
+
+def test_silence_stands_where_there_is_no_sound(clip_path: Path) -> None:
+    video = Video(clip_path)
+    past = video.audio(3.0, 7.0)
+    assert len(past) == 4 * SAMPLE_RATE
+    assert np.abs(past[: SAMPLE_RATE // 2]).max() > 0.4
+    assert not past[SAMPLE_RATE + 800 :].any()
+    assert len(video.audio(2.0, 2.0)) == len(video.audio(3.0, 2.0)) == 0
+
+
+def test_gaps_are_filled(tmp_path: Path) -> None:
+    path = tmp_path / "gap.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for begin in (0, 3):  # a second of sound at 0 s and at 3 s
+            for part in range(10):
+                frame = av.AudioFrame.from_ndarray(np.full((1, 1600), 8192, np.int16), format="s16", layout="mono")
+                frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), 16000 * begin + 1600 * part
+                output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    heard = Video(path).audio() > 0.1
+    assert len(heard) == 4 * SAMPLE_RATE
+    edges = np.flatnonzero(np.diff(heard.astype(int))) + 1
+    assert np.abs(edges - [16000, 48000]).max() <= 2
+
+
+def test_a_video_without_sound_says_so(silent_path: Path) -> None:
+    video = Video(silent_path)
+    with pytest.raises(NoAudioError, match="has no sound"):
+        video.audio()
+    with pytest.raises(NoAudioError):
+        video.audio_blocks(0, 1, 1)
+
+
+# ---- clips ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("mpeg4", "mpeg4")])
+def test_a_clip_is_cut_to_the_frame_and_to_the_sample(encoder: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_cli.video.clip._ENCODERS", (encoder,))
+    original = noise(6)
+    video = Video(make_video(tmp_path / "whole.mp4", seconds=6, size=(96, 72), bframes=2, gop=50, audio=original))
+    target = video.clip(2.28, 4.0, tmp_path / "part.mp4")
+    clip = Video(target)
+    assert clip.duration == pytest.approx(1.72, abs=0.03)
+    numbers = [read_number(frame.image) for frame in clip.frames([index / 25 for index in range(43)])]
+    assert numbers == list(range(57, 100))
+    assert next(clip.frames([99.0])).time == pytest.approx(42 / 25, abs=1e-3)
+    assert (clip.video_codec, clip.audio_codec, clip.fps) == (codec, "aac", 25)
+    assert abs(shift(clip.audio(0.2, 1.5), video.audio(2.48, 3.78))) <= 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part.mp4", "whole.mp4"]
+
+
+def test_a_clip_between_two_frames_begins_with_the_one_on_screen(silent_path: Path, tmp_path: Path) -> None:
+    clip = Video(Video(silent_path).clip(0.99, 1.15, tmp_path / "short.mp4"))
+    assert [read_number(frame.image) for frame in clip.frames([0.0, 0.02, 0.06, 0.1, 0.14])] == [24, 25, 26, 27, 28]
+    assert not clip.has_audio
+
+
+def test_a_clip_keeps_a_variable_rate_and_stands_upright(tmp_path: Path) -> None:
+    times = [0.0, 0.1, 0.15, 0.9, 1.0, 1.7, 1.75, 2.4]
+    path = make_video(tmp_path / "a.mp4", times=times, size=(65 // 2 * 2, 48), matrix=display_matrix(0, 1, -1, 0))
+    clip = Video(Video(path).clip(0.9, 2.0, tmp_path / "b.mp4"))
+    assert (clip.width, clip.height, clip.rotation) == (48, 64, 0)
+    assert [round(frame.time, 3) for frame in clip.frames([0.0, 0.1, 0.8, 0.85])] == [0.0, 0.1, 0.8, 0.85]
+    picture = make_video(tmp_path / "c.mp4", seconds=1, size=SIZE, matrix=display_matrix(0, 1, -1, 0), painter=lambda _t, _i: corners(SIZE))
+    before, after = Video(picture), Video(Video(picture).clip(0, 1, tmp_path / "d.mp4"))
+    shown = [next(video.frames([0.5])).image.astype(int) for video in (before, after)]
+    assert np.abs(shown[0] - shown[1]).mean() < 4
+
+
+def test_a_clip_of_sound_alone(tmp_path: Path) -> None:
+    clip = Video(Video(make_audio(tmp_path / "a.wav", tone(3.0))).clip(1, 2, tmp_path / "b.m4a"))
+    assert not clip.has_video
+    assert clip.duration == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize(("start", "end"), [(2.0, 1.0), (1.0, 1.0), (50.0, 60.0)])
+def test_an_empty_clip_is_refused(start: float, end: float, silent_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="cannot cut an empty clip"):
+        Video(silent_path).clip(start, end, tmp_path / "no.mp4")
+
+
+@pytest.mark.parametrize("target", ["no/such/folder.mp4", "clip.unknown"])
+def test_a_clip_that_cannot_be_written_leaves_nothing(target: str, silent_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="cannot write the clip"):
+        Video(silent_path).clip(0, 1, tmp_path / target)
+    assert list(tmp_path.iterdir()) == []
