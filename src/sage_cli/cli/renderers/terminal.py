@@ -53,7 +53,7 @@ STAGES = {
 }
 THINKING = "thinking"
 # The reply's text fields that are for people, and what to call them.
-FIELDS = {"video_context": "video", "query_intent": "question", "answerable.reasoning": "reasoning", "rationale": "why"}
+FIELDS = {"video_context": "video", "query_intent": "intent", "answerable.reasoning": "reasoning", "rationale": "why"}
 # Arguments that the span and the tool's name tell already.
 HIDDEN_ARGUMENTS = {"video_path", "timestamp_start", "timestamp_end"}
 
