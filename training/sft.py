@@ -1,0 +1,221 @@
+"""Supervised fine-tuning on trajectories: every call of the model on the way to an answer, loss on the replies alone.
+
+The vision encoder stays as the warm-up left it, so the embeddings of many slices are made once and videos are put together from them
+(:class:`SliceBank`). Several questions about one video are trained as one sample (:class:`training.model.Packed`). Together this is what
+makes the training fit a CPU.
+
+The learning rate stays constant until the last ``--cooldown`` steps, so that a run can be continued at any time: leave the cooldown for the
+end.
+
+    python -m training.sft --vision /tmp/nano/vision.pt --steps 8000 --cooldown 2000 --out /tmp/nano/sft.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Qwen3VLForConditionalGeneration
+
+from sage_cli.video.sampling import uniform_times
+from training.model import IMAGE_PAD, Packed, encode_slices, forward, new_model, patches, save
+from training.muon import Muon
+from training.questions import Kind, about_scenes, some_question
+from training.tokens import VOCABULARY, Encoder, train_tokenizer
+from training.trajectories import FRAMES, Trajectory, Turn, ground_turn, some_name, visible
+from training.vision import some_slices
+from training.world import COLOURS, SHAPES, Thing, World
+
+MATRIX_RATE: Final = 5e-3
+OTHER_RATE: Final = 2e-3
+MIX: Final[dict[Kind, float]] = {"visual": 0.28, "speech": 0.14, "moment": 0.14, "cue": 0.16, "ground": 0.14, "none": 0.14}
+Tags = list[str]
+
+
+class SliceBank:
+    """Embeddings of many slices, by what their two frames show.
+
+    Args:
+        alike: slices of each thing that show it twice.
+        mixed: slices that show two things.
+    """
+
+    def __init__(self, model: Qwen3VLForConditionalGeneration, seed: int, alike: int = 40, mixed: int = 4) -> None:
+        rng, noise = random.Random(seed), np.random.default_rng(seed)
+        self._slices: dict[tuple[Thing, Thing], list[Tensor]] = defaultdict(list)
+        every = [Thing(shape, colour) for shape in SHAPES for colour in COLOURS]
+        pairs = [(thing, thing) for thing in every for _ in range(alike)]
+        pairs += [(a, b) for a in every for b in every if a.shape != b.shape and a.colour != b.colour for _ in range(mixed)]
+        with torch.no_grad():
+            for at in range(0, len(pairs), 128):
+                frames, _ = some_slices(rng, noise, pairs[at : at + 128])
+                for pair, embedding in zip(
+                    pairs[at : at + 128], encode_slices(model, patches(frames), deepstack_too=False)[0], strict=True
+                ):
+                    self._slices[pair].append(embedding)
+
+    def show(self, rng: random.Random, world: World, times: Sequence[float]) -> Tensor | None:
+        """Embeddings for frames of a world at these times, ``(slices, 9, hidden)``; ``None`` for no frames."""
+        if not times:
+            return None
+        things = [world.shown(time).thing for time in times]
+        pairs = zip(things[::2], [*things[1::2], things[-1]], strict=False)
+        return torch.stack([rng.choice(self._slices[pair]) for pair in pairs])
+
+
+class Samples:
+    """An endless stream of packed turns and the tags they are counted under."""
+
+    def __init__(self, encoder: Encoder, bank: SliceBank, seed: int) -> None:
+        self.encoder, self.bank = encoder, bank
+        self.rng = random.Random(seed)
+
+    def _shorten(self) -> bool:
+        return self.rng.random() < 0.85
+
+    def _pack(self, world: World, turns: Sequence[Turn]) -> Packed:
+        return self.encoder.pack(turns, self.bank.show(self.rng, world, turns[0].times), self._shorten)
+
+    def look(self) -> tuple[Packed, Tags]:
+        """First looks at one video with several questions: two or three that its scenes answer, and some that take tools."""
+        world, question = some_question(self.rng, self.rng.choice(("visual", "visual", "speech", "moment", "cue", "ground", "none")))
+        asked = [question, about_scenes(self.rng, world), about_scenes(self.rng, world)]
+        for kind in self.rng.sample(("speech", "moment", "none", "ground"), 1):
+            # What another world of the same duration is asked takes the same first call here; only what frames answer differs.
+            asked.append(some_question(self.rng, kind, max(world.duration, 12.0))[1])
+        asked = [question for question in asked if _fits(question.window, world.duration)]
+        seen = {thing.shape for thing in visible(world, uniform_times(world.duration, FRAMES))}
+        asked = [
+            question
+            for question in asked
+            if question.kind != "none" or question.form != "colour" or question.subject.split()[-1] not in seen
+        ]
+        name = some_name(self.rng)
+        turns = [next(Trajectory(world, question, name).turns()) for question in asked]
+        return self._pack(world, turns), [f"look/{question.kind}" for question in asked]
+
+    def later(self) -> Iterator[tuple[Packed, Tags]]:
+        """The calls after the first look, for one question."""
+        kind = self.rng.choices(list(MIX), list(MIX.values()))[0]
+        world, question = some_question(self.rng, kind)
+        for turn in list(Trajectory(world, question, some_name(self.rng)).turns())[1:]:
+            turns = [turn]
+            if turn.role == "ground":  # the same frames, asked about another thing that they may show
+                start, end = question.window or (0, int(world.duration))
+                seen = {str(world.shown(time).thing) for time in turn.times} - {question.subject}
+                turns += [ground_turn(world, event, float(start), float(end)) for event in sorted(seen)[:1]]
+            yield self._pack(world, turns), [f"{turn.role}/{kind}"] * len(turns)
+
+    def batches(self, trees: int, others: int) -> Iterator[tuple[list[Packed], list[Packed]]]:
+        """First looks, and later calls of like lengths."""
+        while True:
+            pool: list[Packed] = []
+            while len(pool) < 12 * others:
+                pool += [sample for sample, _ in self.later()]
+            pool.sort(key=lambda sample: len(sample.ids))
+            parts = [pool[i : i + others] for i in range(0, len(pool) - others + 1, others)]
+            self.rng.shuffle(parts)
+            for part in parts:
+                yield [self.look()[0] for _ in range(trees)], part
+
+
+def _fits(window: tuple[int, int] | None, duration: float) -> bool:
+    return window is None or window[1] <= duration
+
+
+def examine(model: Qwen3VLForConditionalGeneration, samples: Samples, count: int, image_pad: int) -> str:
+    """Share of replies whose content is predicted without a mistake (teacher-forced), by role and kind."""
+    entries = [samples.look() for _ in range(count)]
+    for _ in range(count):
+        entries += list(samples.later())
+    right: dict[str, list[bool]] = defaultdict(list)
+    model.eval()
+    with torch.no_grad():
+        for packed, tags in entries:
+            out = forward(model, [packed], image_pad)
+            wrong = (out.logits.argmax(-1) != out.targets) & (out.weights == 1)
+            for number, tag in enumerate(tags, start=1):
+                right[tag].append(not wrong[out.replies == number].any().item())
+    model.train()
+    return "  ".join(f"{name} {sum(oks)}/{len(oks)}" for name, oks in sorted(right.items()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--vision", type=Path, required=True, help="weights of the warm-up")
+    parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
+    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--cooldown", type=int, default=2000)
+    parser.add_argument("--warmup", type=int, default=60)
+    parser.add_argument("--trees", type=int, default=4)
+    parser.add_argument("--others", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+
+    vocabulary = args.out.parent / "tokenizer.json"
+    if not vocabulary.exists():
+        vocabulary.parent.mkdir(parents=True, exist_ok=True)
+        train_tokenizer(0).save(str(vocabulary))
+    encoder = Encoder(vocabulary)
+    image_pad = encoder.control[IMAGE_PAD]
+    model = new_model(VOCABULARY, encoder.control)
+    warm = torch.load(args.vision)
+    model.model.visual.load_state_dict({name.removeprefix("visual."): value for name, value in warm.items() if name.startswith("visual.")})
+    model.model.visual.requires_grad_(False)
+    parameters = list(model.model.language_model.parameters())
+    matrices = [p for name, p in model.model.language_model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.model.language_model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [Muon(matrices, MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.0, betas=(0.9, 0.98))]
+    peaks = [MATRIX_RATE, OTHER_RATE]
+    if args.resume:
+        model.load_state_dict(torch.load(args.resume))
+        for optimizer, state in zip(optimizers, torch.load(args.resume.with_suffix(".optimizer")), strict=True):
+            optimizer.load_state_dict(state)
+    print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {sum(p.numel() for p in parameters) / 1e6:.2f} M trained",
+        flush=True,
+    )
+    bank = SliceBank(model, args.seed)
+    held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
+
+    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others)
+    started = time.monotonic()
+    content = 0.0
+    for step in range(1, args.steps + 1):
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * min(1.0, step / args.warmup, (args.steps - step) / max(1, args.cooldown) + 0.01)
+        model.zero_grad()
+        now = 0.0
+        for part in next(batches):
+            out = forward(model, part, image_pad)
+            losses = functional.cross_entropy(out.logits, out.targets, reduction="none")
+            (0.5 * (losses * out.weights).sum() / out.weights.sum()).backward()
+            now += 0.5 * losses.detach()[out.weights == 1].mean().item()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        content = now if step == 1 else 0.98 * content + 0.02 * now
+        if step % 25 == 0:
+            print(f"step {step}  {time.monotonic() - started:.0f} s  content {content:.4f}", flush=True)
+        if step % 250 == 0 or step == args.steps:
+            save(model, args.out)
+            torch.save([optimizer.state_dict() for optimizer in optimizers], args.out.with_suffix(".optimizer"))
+            held_out.rng.seed(777)
+            print(f"held out: {examine(model, held_out, 60, image_pad)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
