@@ -40,6 +40,7 @@ class Shape:
             model and drops all timestamps.
         segments, slots, words: a window holds so many segments of so many slots, each filled by one of so many words.
         stride: seconds from the start of one segment to the start of the next.
+        audio_context: 50 for every second that it hears at once.
         text_context: a decode ends after half as many tokens, less four.
         loops: it never leaves the first slot, as a model that got stuck.
     """
@@ -53,6 +54,7 @@ class Shape:
     slots: int = 4
     words: int = 3
     stride: float = 5.6
+    audio_context: int = 1500
     text_context: int = 448
     loops: bool = False
 
@@ -81,7 +83,7 @@ def write_whisper(path: Path, shape: Shape = TINY, *, multilingual: bool = False
     words = [f" {word}".encode() for slot in shape.slot_words for word in slot]
     vocabulary = [bytes([n]) for n in range(LETTERS)] + words
     with path.open("wb") as file:
-        audio = (1500, shape.width, shape.heads, shape.audio_layers)
+        audio = (shape.audio_context, shape.width, shape.heads, shape.audio_layers)
         text = (shape.text_context, shape.width, shape.heads, shape.text_layers)
         file.write(struct.pack("<12i", MAGIC, VOCABULARY + shift, *audio, *text, shape.mels, 1))
         filters = mel_filters(shape.mels)
@@ -210,7 +212,7 @@ def _tensors(shape: Shape, rows: int, grammar: _Grammar, random: np.random.Gener
         yield f"{name}.2.weight", down
         yield f"{name}.2.bias", zeros(width)
 
-    yield "encoder.positional_embedding", noise(1500, width)
+    yield "encoder.positional_embedding", noise(shape.audio_context, width)
     yield "encoder.conv1.weight", noise(width, shape.mels, 3, scale=0.5)
     yield "encoder.conv1.bias", zeros(width, 1)
     yield "encoder.conv2.weight", noise(width, width, 3)

@@ -11,9 +11,9 @@ import pytest
 
 from sage_cli.speech import Part, Remembering, Transcriber, TranscriptCache
 from sage_cli.speech import cache as cache_module
-from tests.speech.conftest import RATE, Sound, babble, hush
+from tests.speech.sounds import RATE, Sound, babble, hush
 
-SOUND = np.concatenate([babble(20, 1), hush(3), babble(25, 2), hush(40), babble(5, 3)])
+SOUND = np.concatenate([babble(20, 1), hush(3), babble(25, 2), hush(70), babble(5, 3)])
 END = len(SOUND) / RATE
 
 

@@ -11,7 +11,7 @@ from sage_cli.speech import Segment, Transcriber
 from sage_cli.speech.transcriber import _LOOP, _plausible, _stretches
 from sage_cli.speech.whisper import Token
 from tests.models.tiny_whisper import TINY, Shape, write_silero, write_whisper
-from tests.speech.conftest import RATE, Sound, babble, hush
+from tests.speech.sounds import RATE, Sound, babble, hush
 
 WORDS = {word for slot in TINY.slot_words for word in slot}
 
@@ -89,6 +89,15 @@ def test_words(model: Path, talk: Sound) -> None:
 def test_a_silero_model_decides_what_is_speech(model: Path, tmp_path: Path, talk: Sound) -> None:
     transcriber = Transcriber(model, threads=1, vad_model=write_silero(tmp_path / "silero.bin", seed=2))
     assert list(transcriber.stream(talk[: 30 * RATE]))
+
+
+def test_a_model_that_hears_less_at_once(tmp_path: Path, talk: Sound) -> None:
+    model = write_whisper(tmp_path / "m.bin", Shape(audio_context=750, segments=3, stride=4.0))
+    parts = [part for part in Transcriber(model, threads=1).parts(talk[: 60 * RATE]) if part.segments]
+    assert len(parts) >= 4
+    heard = [segment for part in parts for segment in part.segments]
+    assert all(a.end <= b.start for a, b in pairwise(heard))
+    assert heard[-1].end == pytest.approx(60, abs=4)
 
 
 def test_language_is_found_and_kept(tmp_path: Path) -> None:

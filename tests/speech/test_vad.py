@@ -7,7 +7,7 @@ import pytest
 
 from sage_cli.speech.vad import FRAME, EnergyGate, Silero, everything
 from tests.models.tiny_whisper import write_silero
-from tests.speech.conftest import RATE, Sound, babble, hush
+from tests.speech.sounds import RATE, Sound, babble, hush
 
 # whisper.cpp's own whisper_vad_detect_speech on write_silero(seed=2) and the sound below.
 WHISPER_CPP = (

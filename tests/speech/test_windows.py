@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from sage_cli.speech.vad import EnergyGate, everything
-from sage_cli.speech.windows import LONGEST, Window, find_speech, pack
-from tests.speech.conftest import RATE, Sound, babble, hush
+from sage_cli.speech.windows import Window, find_speech, pack
+from tests.speech.sounds import RATE, Sound, babble, hush
+
+LONGEST = 30 * RATE
 
 
 def blocks(sound: Sound, length: int = 7777) -> Iterator[Sound]:
@@ -18,7 +20,7 @@ def blocks(sound: Sound, length: int = 7777) -> Iterator[Sound]:
 
 
 def windows(sound: Sound, resume: int = 0, length: int = 7777) -> list[Window]:
-    return list(pack(find_speech(blocks(sound, length), EnergyGate(), resume)))
+    return list(pack(find_speech(blocks(sound, length), EnergyGate(), resume), LONGEST))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +74,7 @@ def test_going_on_from_any_window_gives_the_rest(talk: Sound) -> None:
 def test_speech_without_a_pause_is_cut_where_it_fits() -> None:
     time = np.arange(100 * RATE) / RATE
     drone = (0.3 * np.sin(2 * np.pi * 200 * time) * (1.1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)
-    found = list(pack(find_speech(blocks(drone), everything)))
+    found = list(pack(find_speech(blocks(drone), everything), LONGEST))
     assert sum(window.seconds for window in found) == pytest.approx(100)
     assert all(window.seconds > 19.9 for window in found[:-1])
     assert len(found) <= 5
@@ -94,7 +96,7 @@ def test_memory_does_not_grow() -> None:
             yield hush(40)
 
     tracemalloc.start()
-    for _ in pack(find_speech(talk_for_long(), EnergyGate())):
+    for _ in pack(find_speech(talk_for_long(), EnergyGate()), LONGEST):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -18,6 +18,7 @@ from sage_cli.speech.segment import Segment, Word
 from sage_cli.speech.vad import FRAME, Detector, EnergyGate, Silero, everything
 from sage_cli.speech.whisper import MOST_BEAMS, RATE, Samples, Token, Whisper, languages
 from sage_cli.speech.windows import Window, find_speech, pack
+from sage_cli.store.content import content_id
 
 SURE_OF_LANGUAGE = 0.5  # probability from which a detected language holds for the rest of the audio
 
@@ -114,9 +115,9 @@ class Transcriber:
         self._language = language if self._whisper.multilingual else "en"
         self._translate, self._prompt, self._words = translate, prompt.strip(), words
         self._beam_size, self._temperature = beam_size, temperature
-        ear = "all" if not vad else "loudness" if vad_model is None else fingerprint(Path(vad_model))
+        ear = "all" if not vad else "loudness" if vad_model is None else content_id(Path(vad_model))
         options = (_VERSION, language, translate, self._prompt, beam_size, temperature, words, ear, "tdrz" in Path(model_path).name)
-        self.identity = blake2b(f"{fingerprint(self._whisper.path)} {options}".encode(), digest_size=8).hexdigest()
+        self.identity = blake2b(f"{content_id(self._whisper.path)} {options}".encode(), digest_size=8).hexdigest()
 
     def stream(
         self, audio: Samples | Iterable[Samples], *, start: float = 0.0, progress: Callable[[float], None] | None = None
@@ -148,7 +149,7 @@ class Transcriber:
         """
         blocks = (audio[at : at + _BLOCK] for at in range(0, len(audio), _BLOCK)) if isinstance(audio, np.ndarray) else audio
         state = after or Checkpoint()
-        for window in pack(find_speech(blocks, self._detect, state.position)):
+        for window in pack(find_speech(blocks, self._detect, state.position), self._whisper.longest):
             state = replace(state, position=window.resume)
             if not window.spans:
                 yield Part((), state)
@@ -300,17 +301,6 @@ def _plausible(tokens: list[Token]) -> bool:
     text = b"".join(token.text for token in tokens)
     likely = sum(token.logprob for token in tokens) / len(tokens) >= _GUESS
     return likely and (not text or len(text) / len(zlib.compress(text)) <= _LOOP)
-
-
-def fingerprint(path: Path) -> str:
-    """Identity of a large file's content, from its size and samples of it: milliseconds for gigabytes."""
-    size, piece = path.stat().st_size, 1 << 14
-    digest = blake2b(str(size).encode(), digest_size=8)
-    with path.open("rb") as file:
-        for at in np.linspace(0, max(0, size - piece), 16, dtype=np.int64).tolist():
-            file.seek(at)
-            digest.update(file.read(piece))
-    return digest.hexdigest()
 
 
 def _text(tokens: Iterable[Token]) -> str:

@@ -1,4 +1,4 @@
-"""whisper.cpp, one window of at most 30 seconds at a time.
+"""whisper.cpp, one window at a time.
 
 What a window is heard as depends on its samples and on the arguments of :meth:`Whisper.hear`, and on nothing else: parameters are made
 anew for every call, no context is kept inside, and the random numbers of sampling start over. That is what makes a transcript
@@ -29,7 +29,7 @@ from sage_cli.speech.ggml import check_whisper
 Samples = NDArray[np.float32]
 
 RATE = 16000
-LONGEST = 30 * RATE  # samples the encoder sees at once
+_SAMPLES_PER_POSITION = 320  # of the encoder: 1500 positions are 30 s
 MOST_BEAMS = 8  # WHISPER_MAX_DECODERS
 
 _SHORTEST = RATE  # whisper.cpp does nothing for less than 0.1 s and little good for less than 1 s
@@ -64,12 +64,16 @@ class Whisper:
 
     Raises:
         ModelError: the file is missing or broken; from the methods, that whisper.cpp cannot load it.
+
+    Attributes:
+        longest: samples that it hears at once, which is 30 seconds but for models made to hear less.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.path = Path(path)
         self.threads = threads or min(8, available_cores())
-        self.multilingual = check_whisper(self.path).multilingual
+        header = check_whisper(self.path)
+        self.multilingual, self.longest = header.multilingual, header.audio_context * _SAMPLES_PER_POSITION
         self._binding = binding()
         self._context: Any = None
 
@@ -78,7 +82,7 @@ class Whisper:
         if not self.multilingual:
             return "en", 1.0
         self._load()
-        samples = _padded(samples)
+        samples = self._padded(samples)
         probabilities = np.zeros(self._binding.whisper_lang_max_id() + 1, np.float32)
         self._binding.whisper_pcm_to_mel(self._context, samples, len(samples), self.threads)
         best = self._binding.whisper_lang_auto_detect(self._context, 0, self.threads, probabilities)
@@ -100,7 +104,7 @@ class Whisper:
         """Decode a window.
 
         Args:
-            samples: 16 kHz mono, at most ``LONGEST``.
+            samples: 16 kHz mono, at most ``longest``.
             prompt: text that came before, or that sets spelling and style.
             beam_size: beams of a beam search; ``None`` decodes greedily.
             temperature: of sampling; 0 takes the likeliest token.
@@ -134,7 +138,7 @@ class Whisper:
         parameters.tdrz_enable = "tdrz" in self.path.name
         # One segment: the timestamps stay among the tokens, and a pause at the end of the window is not encoded a second time.
         parameters.single_segment = True
-        self._run(parameters, _padded(samples))
+        self._run(parameters, self._padded(samples))
         return self._tokens()
 
     def close(self) -> None:
@@ -155,6 +159,12 @@ class Whisper:
         if _complaints:  # the binding wraps a null pointer as if it were a context
             raise ModelError(f"whisper.cpp cannot load {self.path}: {_complaints[0]}")
         self._context = context
+
+    def _padded(self, samples: Samples) -> Samples:
+        if len(samples) > self.longest:
+            raise ValueError(f"a window is at most {self.longest} samples, not {len(samples)}")
+        samples = np.ascontiguousarray(samples, np.float32)
+        return samples if len(samples) >= _SHORTEST else np.pad(samples, (0, _SHORTEST - len(samples)))
 
     def _run(self, parameters: Any, samples: Samples) -> None:
         """``whisper_full`` in a thread of its own, so that Ctrl-C reaches this one and stops it between two operations of the graph."""
@@ -222,10 +232,3 @@ def _take_log(level: int, text: str) -> None:
         del _complaints[:-8]
     if line:
         _log.log(logging.INFO if level in (3, 4) else logging.DEBUG, "%s", line)
-
-
-def _padded(samples: Samples) -> Samples:
-    if len(samples) > LONGEST:
-        raise ValueError(f"a window is at most {LONGEST} samples, not {len(samples)}")
-    samples = np.ascontiguousarray(samples, np.float32)
-    return samples if len(samples) >= _SHORTEST else np.pad(samples, (0, _SHORTEST - len(samples)))

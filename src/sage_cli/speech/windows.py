@@ -1,7 +1,7 @@
 """From endless audio to windows that a recognizer can take: speech only, cut where it is quiet.
 
 Two generators in a row, each in constant memory. :func:`find_speech` marks the speech in chunks that lie on a fixed grid of the stream;
-:func:`pack` fills windows of up to 30 seconds with it, leaving long pauses out and remembering where everything was. What lies
+:func:`pack` fills windows with it, leaving long pauses out and remembering where everything was. What lies
 after a window's end is decided without a look at what lies before it, so work can begin again at the end of any window.
 """
 
@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.speech.vad import FRAME, Detector, Flags, levels
-from sage_cli.speech.whisper import LONGEST as ENCODER_LENGTH
 from sage_cli.speech.whisper import RATE, Samples
 
 CHUNK = 1000 * FRAME  # 32 s: the grid
-LONGEST = ENCODER_LENGTH // FRAME * FRAME
-CUT_WITHIN = 10 * RATE // FRAME * FRAME  # a window is cut in the last 10 s that fit into it
 LONG_PAUSE = 2 * RATE  # a pause that parts what is said into segments, wherever the model parts it
 LONG_SILENCE = 30 * RATE  # after this much of it a window is closed, full or not
 
@@ -153,19 +150,20 @@ def find_speech(blocks: Iterable[Samples], detect: Detector, resume: int = 0) ->
         yield end, _spans(start, chunk, flags[first:last], kept[first:last], resume)
 
 
-def pack(speech: Iterable[tuple[int, list[Span]]]) -> Iterator[Window]:
+def pack(speech: Iterable[tuple[int, list[Span]]], longest: int) -> Iterator[Window]:
     """Fill windows with speech.
 
     Args:
         speech: as :func:`find_speech` yields it.
+        longest: samples that go into a window.
     """
     waiting: list[Span] = []
     end = 0
     for end, spans in speech:
         for span in spans:
             waiting.append(span)
-            while sum(len(span.samples) for span in waiting) > LONGEST:
-                head, waiting = _divide(waiting, _quietest(waiting))
+            while sum(len(span.samples) for span in waiting) > longest:
+                head, waiting = _divide(waiting, _quietest(waiting, longest // FRAME * FRAME))
                 yield Window(tuple(head), waiting[0].start)
         if not waiting:
             yield Window((), end)
@@ -214,11 +212,11 @@ def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -
     return spans
 
 
-def _quietest(spans: list[Span]) -> int:
-    """Where to cut, in samples from the start of the first span: the quietest moment near the end of what fits, the later the better."""
-    sound = np.concatenate([span.samples for span in spans])[:LONGEST]
+def _quietest(spans: list[Span], longest: int) -> int:
+    """Where to cut, in samples from the start: the quietest moment in the last third of what fits, the later the better."""
+    sound = np.concatenate([span.samples for span in spans])[:longest]
     level = np.convolve(np.maximum(levels(sound), _QUIET), np.ones(_SMOOTH) / _SMOOTH, "same")
-    first = (LONGEST - CUT_WITHIN) // FRAME
+    first = longest * 2 // 3 // FRAME
     candidates = level[first : len(level) - _SMOOTH // 2]  # the last few are smoothed with the zeros beyond the end
     haste = np.arange(len(candidates), 0, -1) * FRAME / RATE  # 1 dB a second
     return int(first + np.argmin(candidates + haste)) * FRAME
