@@ -144,10 +144,10 @@ def speech_table(nano: Nano, threads: int = 2) -> str:
             heard = " ".join(segment.text for segment in transcriber.stream(sound))
             errors[voice].append(word_errors(text, heard))
     lines = ["| voice | word error rate |", "|---|---|"]
-    for voice, pairs in [*errors.items(), ("all", [pair for pairs in errors.values() for pair in pairs])]:
-        lines.append(
-            f"| {voice} | {100 * sum(wrong for wrong, _ in pairs) / sum(total for _, total in pairs):.1f} % of {sum(t for _, t in pairs)} words |"
-        )
+    errors["all"] = [pair for pairs in list(errors.values()) for pair in pairs]
+    for voice, found in errors.items():
+        wrong, total = (sum(numbers) for numbers in zip(*found, strict=True))
+        lines.append(f"| {voice} | {100 * wrong / total:.1f} % of {total} words |")
     return "\n".join(lines)
 
 

@@ -77,9 +77,8 @@ def with_torch(weights: Path, count: int, folder: Path) -> None:
     with torch.no_grad():
         replies = [reply(*case) for case in cases(count)]
     (folder / "replies.json").write_text(json.dumps(replies))
-    print(
-        f"{sum(text == turn.plain_reply for text, (turn, _) in zip(replies, cases(count), strict=True))} of {count} replies are the reference"
-    )
+    right = sum(text == turn.plain_reply for text, (turn, _) in zip(replies, cases(count), strict=True))
+    print(f"{right} of {count} replies are the reference")
 
 
 # ---- llama.cpp -----------------------------------------------------------------------------------------------------

@@ -158,6 +158,10 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--trees", type=int, default=4)
     parser.add_argument("--others", type=int, default=8)
+    parser.add_argument(
+        "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
+    )
+    parser.add_argument("--examine", type=int, default=60, help="held-out questions at every checkpoint")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -188,7 +192,7 @@ def main() -> None:
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {sum(p.numel() for p in parameters) / 1e6:.2f} M trained",
         flush=True,
     )
-    bank = SliceBank(model, args.seed)
+    bank = SliceBank(model, args.seed, alike=10 * args.bank, mixed=args.bank)
     held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
 
     batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others)
@@ -214,7 +218,7 @@ def main() -> None:
             save(model, args.out)
             torch.save([optimizer.state_dict() for optimizer in optimizers], args.out.with_suffix(".optimizer"))
             held_out.rng.seed(777)
-            print(f"held out: {examine(model, held_out, 60, image_pad)}", flush=True)
+            print(f"held out: {examine(model, held_out, args.examine, image_pad)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from training.muon import Muon
 from training.speech import SAMPLE_RATE, TEST_VOICES, TRAIN_VOICES, all_sentences, held_out, speak
 from training.words import word_errors
 
@@ -35,7 +36,8 @@ MELS: Final = 80
 FFT, HOP = 400, 160
 BLANK: Final = " [BLANK_AUDIO]"  # what released models write where nobody speaks
 STAMP: Final = 0.2  # seconds; timestamps are trained at this grain, though the format has 0.02
-LEARNING_RATE: Final = 2e-3
+MATRIX_RATE: Final = 5e-3
+OTHER_RATE: Final = 2e-3
 UNUSED_ROWS: Final = 50_700  # the format has a row for each of Whisper's tokens; those not used have logits of zero
 
 
@@ -282,19 +284,23 @@ def main() -> None:
     model = new_whisper(vocabulary)
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.02, betas=(0.9, 0.98))
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "proj_out" not in name]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
+    optimizers = [Muon(matrices, MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.0, betas=(0.9, 0.98))]
     started = time.monotonic()
     mean = 0.0
     for step in range(1, args.steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1.0, step / 300, 1.6 * (1 - step / args.steps) + 0.01)
+        for optimizer, peak in zip(optimizers, (MATRIX_RATE, OTHER_RATE), strict=True):
+            optimizer.param_groups[0]["lr"] = peak * min(1.0, step / 100, 1.6 * (1 - step / args.steps) + 0.01)
         mel, inputs, targets = batches.next(args.batch, long=step > args.steps - args.long)
         out = logits(model, encode(model, mel), inputs)
         loss = functional.cross_entropy(out.flatten(0, 1), targets.flatten())
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         mean = loss.item() if step == 1 else 0.98 * mean + 0.02 * loss.item()
         if step % 25 == 0:
             print(f"step {step}  {time.monotonic() - started:.0f} s  loss {mean:.3f}", flush=True)

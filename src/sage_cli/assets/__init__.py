@@ -1,0 +1,48 @@
+"""What comes with the package: nano models made for the demo (see ``nano/README.md``), and demo clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ASSETS: Final = Path(__file__).parent
+CLIPS: Final = ASSETS / "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Nano:
+    """The nano SAGE-MM with its whisper, and the settings it was trained with: it answers under no others.
+
+    Attributes:
+        folder: where the files are.
+        frames: most frames it looks at in one call.
+        frame_tokens: vision tokens a frame pair takes; 9 are 96 by 96 pixels.
+    """
+
+    folder: Path = ASSETS / "nano"
+    frames: int = 16
+    frame_tokens: int = 9
+
+    @property
+    def text(self) -> Path:
+        """The language model."""
+        return self.folder / "sage-nano.gguf"
+
+    @property
+    def mmproj(self) -> Path:
+        """The vision encoder."""
+        return self.folder / "mmproj-sage-nano.gguf"
+
+    @property
+    def speech(self) -> Path:
+        """The whisper."""
+        return self.folder / "ggml-sage-nano.bin"
+
+    @property
+    def prompts(self) -> Path:
+        """Its prompt texts: a few words each."""
+        return ASSETS / "nano" / "prompts"
+
+
+NANO: Final = Nano()
