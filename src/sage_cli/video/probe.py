@@ -7,7 +7,6 @@ own zero, which no player lets be heard, does not count. Edit lists are honoured
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
+from sage_cli.store.content import content_id
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def probe(path: Path) -> Media:
             raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
         indices = [track.index for track in (video, audio) if track is not None]
         end = _end(container, indices, 1 / Fraction(video.fps if video and video.fps else 25))
-    return Media(path, _content_id(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
+    return Media(path, content_id(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
 
 
 def open_media(path: Path) -> InputContainer:
@@ -272,14 +272,3 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path} does not exist; check the path") from None
     except OSError as error:
         raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
-
-
-def _content_id(path: Path) -> str:
-    """Identity of a file's content from its size, both ends and samples between: the same under another name, another after an edit."""
-    size, piece = path.stat().st_size, 1 << 16
-    digest = hashlib.blake2b(str(size).encode(), digest_size=12)
-    with path.open("rb") as file:
-        for at in np.linspace(0, max(0, size - piece), 8, dtype=np.int64).tolist():
-            file.seek(at)
-            digest.update(file.read(piece))
-    return digest.hexdigest()

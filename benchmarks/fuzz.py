@@ -1,0 +1,171 @@
+"""Run the whole loop with an untrained model, which does whatever the schema allows, and count what goes wrong.
+
+The model is a tiny random Qwen-VL (``tests/models``) at temperature 1, the tools are the real ones with a real Whisper, the video is a real
+file. A figure other than 0 behind "violations" is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+from sage_cli.agent import Agent, Settings
+from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
+from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
+from sage_cli.model.base import ModelInfo, Prompt, Reply, StreamItem
+from sage_cli.model.llama import LlamaModel
+from sage_cli.speech import Transcriber
+from sage_cli.tools import TOOLS
+from sage_cli.video import Video
+from tests.media import make_video
+from tests.models import write_qwen2_5_vl, write_qwen3_vl
+from tests.models.tiny_whisper import write_whisper
+
+WRITERS = {"qwen3-vl": write_qwen3_vl, "qwen2.5-vl": write_qwen2_5_vl}
+MAX_STEPS = 4
+FRAME_TOKENS = 12
+
+
+class Recording:
+    """A model that remembers the replies of the agent's own steps."""
+
+    def __init__(self, model: LlamaModel) -> None:
+        self._model = model
+        self.replies: list[str] = []
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._model.info
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+        return self._model.frame_size(width, height, max_tokens)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return self._model.count_tokens(prompt)
+
+    def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Iterator[StreamItem]:
+        own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks
+        for item in self._model.stream(prompt, schema=schema, **options):
+            if own and isinstance(item, Reply):
+                self.replies.append(item.text)
+            yield item
+
+
+@dataclass
+class Findings:
+    """Counts over all runs.
+
+    Attributes:
+        seen: what happened, for the report.
+        violations: what may not happen.
+    """
+
+    seen: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
+
+    def check(self, events: list[Event], replies: list[str], video: Video) -> None:
+        """Look at one finished run."""
+        self.seen["runs"] += 1
+        self.seen["answered"] += isinstance(events[-1], Answer)
+        self.violations["runs that did not end in one answer or none"] += [isinstance(e, Answer | NoAnswer) for e in events].count(
+            True
+        ) != 1 or not isinstance(events[-1], Answer | NoAnswer)
+        steps = [event for event in events if isinstance(event, StepStarted)]
+        self.seen["steps"] += len(steps)
+        self.violations["runs past the step limit"] += len(steps) > MAX_STEPS + 1
+        self.violations["replies that had to be asked again"] += len(steps) != len({event.step for event in steps})
+        for index, reply in enumerate(replies):
+            self.violations["invalid replies"] += not _valid(reply, ContextReply if index == 0 else ReasonerReply)
+        made: set[str] = set()
+        for event in events:
+            match event:
+                case ToolCalled(tool=tool, arguments=arguments, span=span):
+                    self.seen[f"calls of {tool}"] += 1
+                    self.violations["invalid arguments"] += not _valid_arguments(tool, arguments)
+                    self.violations["paths outside the run"] += not _inside(arguments, made, video)
+                    self.violations["times outside the video"] += span is not None and not 0 <= span.start <= span.end <= video.duration
+                case ToolFinished(ok=ok, result=result, repeated=repeated):
+                    made |= set(result.get("media_paths", ()))
+                    self.violations["failed tools"] += not ok
+                    self.seen["repeated calls"] += repeated
+                case Notice():
+                    self.seen["notices"] += 1
+
+
+def _valid(reply: str, kind: type[ContextReply] | type[ReasonerReply]) -> bool:
+    """The wrapping literal, the keys in the order of the protocol, the types exact."""
+    before, after = WRAP
+    try:
+        parsed = kind.model_validate_json(reply.removeprefix(before).removesuffix(after))
+    except ValueError:
+        return False
+    ordered = list(json.loads(reply.removeprefix(before).removesuffix(after))) == list(kind.model_fields)
+    called = parsed.recommended_tools.call is not None
+    return reply.startswith(before) and reply.endswith(after) and ordered and called == parsed.recommended_tools.needed
+
+
+def _valid_arguments(name: str, arguments: Mapping[str, Any]) -> bool:
+    tool = next(tool for tool in TOOLS if tool.name == name)
+    try:
+        tool.arguments.model_validate(arguments, strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+def _inside(arguments: Mapping[str, Any], made: set[str], video: Video) -> bool:
+    paths = set(arguments.get("media_paths", ()))
+    relative = not any(PurePath(path).is_absolute() or ".." in PurePath(path).parts for path in paths)
+    return paths <= made and relative and arguments.get("video_path", video.path.name) == video.path.name
+
+
+def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
+    """``runs`` runs, each with its own seed, alternating between the model families."""
+    video = Video(make_video(folder / "holiday.mp4", seconds=20, fps=5, size=(96, 64), audio="tone"))
+    whisper = write_whisper(folder / "ggml-tiny.bin")
+    findings = Findings()
+    with closing(Transcriber(whisper, threads=1)) as transcriber:
+        for family, write in WRITERS.items():
+            files = write(folder / family)
+            # Short prompts and replies: what is tried here is the loop, and most of a random reply is noise.
+            with LlamaModel(files.text, files.mmproj, context_size=8192, threads=1) as model:
+                recording = Recording(model)
+                for seed in range(first_seed + list(WRITERS).index(family), first_seed + runs, len(WRITERS)):
+                    budget = Settings(frames=4, frame_tokens=FRAME_TOKENS, max_steps=MAX_STEPS, reply_tokens=700)
+                    settings = replace(budget, temperature=1.0, seed=seed)
+                    agent = Agent(recording, video, settings=settings, transcriber=lambda: transcriber)
+                    recording.replies.clear()
+                    try:
+                        events = list(agent.run("What happens?"))
+                    except Exception as error:  # noqa: BLE001 - an exception is a finding
+                        findings.violations[f"exceptions ({type(error).__name__}: {error}, seed {seed})"] += 1
+                        continue
+                    findings.check(events, recording.replies, video)
+    return findings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        findings = fuzz(options.runs, Path(folder), first_seed=options.seed)
+    print(f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+    for name, count in sorted(findings.seen.items()):
+        print(f"{name:<45} {count:6}")
+    print(f"{'violations':<45} {sum(findings.violations.values()):6}")
+    for name, count in sorted(findings.violations.items()):
+        print(f"  {name:<43} {count:6}")
+
+
+if __name__ == "__main__":
+    main()
