@@ -81,9 +81,8 @@ def test_a_run_is_the_same_with_and_without_caches(files: TinyModel, video: Vide
         with LlamaModel(files.text, files.mmproj, context_size=8192, threads=1, **exact) as model:  # type: ignore[arg-type]
             agent = Agent(model, video, settings=settings(temperature=0.0))
             events = [event for question in ("What is it?", "And where?") for event in agent.run(question)]
-        answers.append(
-            [(e.type, e.text if isinstance(e, TextDelta) else getattr(e, "arguments", None)) for e in events if e.type != "working"]
-        )
+        told = [event for event in events if not isinstance(event, Working)]
+        answers.append([(event.type, getattr(event, "text", None) or getattr(event, "arguments", None)) for event in told])
     assert answers[0] == answers[1]
 
 
