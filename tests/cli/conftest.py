@@ -45,7 +45,13 @@ def environment(tmp_path: Path) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("SAGE_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"))
     }
-    return {**kept, "SAGE_MODELS_DIR": str(tmp_path / "models"), "SAGE_CACHE_DIR": str(tmp_path / "cache"), "TMPDIR": str(scratch)}
+    return {
+        **kept,
+        "SAGE_MODELS_DIR": str(tmp_path / "models"),
+        "SAGE_CACHE_DIR": str(tmp_path / "cache"),
+        "SAGE_CONFIG": str(tmp_path / "config.toml"),
+        "TMPDIR": str(scratch),
+    }
 
 
 @pytest.fixture

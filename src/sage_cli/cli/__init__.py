@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from sage_cli.cli import console
+from sage_cli.cli import config, console
 from sage_cli.cli.ask import ask
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
+
+HELP = ["-h", "--help"]
 
 app = typer.Typer(
     name="sage",
     help="Ask questions about videos, answered on this machine.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 
@@ -43,6 +45,7 @@ def _options(
 
 app.command()(ask)
 app.command()(transcribe)
+app.add_typer(config.app)
 
 
 def main() -> NoReturn:
@@ -58,16 +61,11 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    group = cast(TyperGroup, typer.main.get_command(app))
     if "_SAGE_COMPLETE" in os.environ:  # asked by the shell to complete a half-typed command
-        return int(group.main(prog_name="sage", standalone_mode=False) or 0)
-    words = sys.argv[1:]
-    # Straight to the command: on the way through the group typer imports pydantic, which takes as long as all the rest of its --help.
-    known = bool(words) and words[0] in group.commands
-    command, name = (group.commands[words[0]], f"sage {words[0]}") if known else (group, "sage")
+        return int(typer.main.get_command(app).main(prog_name="sage", standalone_mode=False) or 0)
     try:
-        with command.make_context(name, words[known:]) as context:
-            return int(command.invoke(context) or 0)
+        with parse(sys.argv[1:]) as context:
+            return int(context.command.invoke(context) or 0)
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as error:
@@ -83,6 +81,39 @@ def _run() -> int:
         return _failure(f"{where}{error.strerror or error}", 1)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1)
+
+
+def parse(words: list[str]) -> Any:
+    """A command line, taken apart and checked: the context in which its command can be invoked.
+
+    Raises:
+        typer.TyperException: there is no such command or option, or it cannot have this value.
+        typer.Exit: it was ``--help`` or ``--version``, and is done.
+        UsageError: the settings file says something that cannot be.
+    """
+    command, name = cast("TyperCommand | TyperGroup", typer.main.get_command(app)), "sage"
+    # Straight to the command: on the way through the group typer imports pydantic, which takes as long as all the rest of its --help.
+    while isinstance(command, TyperGroup) and words and words[0] in command.commands:
+        name = f"{name} {words[0]}"
+        command, words = cast("TyperCommand | TyperGroup", command.commands[words[0]]), words[1:]
+    defaults = {} if {*HELP} & {*words} else _settings(command)
+    return command.make_context(name, words, default_map=defaults, help_option_names=HELP)
+
+
+def _settings(command: TyperCommand | TyperGroup) -> dict[str, Any]:
+    """What the user's settings say of a command's options: its ``SAGE_CTX_SIZE`` is their ``ctx-size``."""
+    names = {
+        str(option.envvar).removeprefix("SAGE_").replace("_", "-").lower(): str(option.name) for option in command.params if option.envvar
+    }
+    if not names:
+        return {}
+    from sage_cli.store.paths import config_path
+
+    if not config_path().is_file():
+        return {}
+    from sage_cli.store.config import from_file
+
+    return {names[key]: value for key, value in from_file().items() if key in names}
 
 
 def _usage_error(error: typer.TyperException) -> int:

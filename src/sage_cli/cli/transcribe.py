@@ -66,14 +66,22 @@ def transcribe(
     ] = None,
     threads: Annotated[
         int | None,
-        _option("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: all cores, up to 8."),
+        _option("Model", "--threads", min=1, metavar="N", envvar="SAGE_THREADS", help="CPU threads. Default: all cores, up to 8."),
     ] = None,
     jobs: Annotated[
         int, _option("Model", "--jobs", "-j", min=1, metavar="N", help="Files at a time, each with a model of its own. Default: 1.")
     ] = 1,
     offline: Annotated[bool, _option("Model", "--offline", help="Use only what is on this machine, as is always so yet.")] = False,
     language: Annotated[
-        str, _option("Listening", "--language", "-l", metavar="CODE", help="What is spoken: en, de, zh ... Default: auto, found out.")
+        str,
+        _option(
+            "Listening",
+            "--language",
+            "-l",
+            metavar="CODE",
+            envvar="SAGE_LANGUAGE",
+            help="What is spoken: en, de, zh ... Default: auto, found out.",
+        ),
     ] = "auto",
     translate: Annotated[bool, _option("Listening", "--translate", help="Write English, whatever is spoken.")] = False,
     prompt: Annotated[
@@ -210,16 +218,17 @@ def _without_existing(tasks: list[_Task], quiet: bool) -> list[_Task]:
 def _find_model(name: str | None) -> Path:
     from sage_cli.store import find_speech_model, models_dir
 
-    if found := find_speech_model(name):
-        return found
-    raise ModelError(f"no speech model: give --model the path of a Whisper model (ggml-*.bin), or put one into {models_dir()}")
+    found = find_speech_model(name)
+    if found is None:
+        raise ModelError(f"no speech model: give --model the path of a Whisper model (ggml-*.bin), or put one into {models_dir()}")
+    return found
 
 
 def _find_detector(model: Path, *, required: bool) -> Path | None:
     from sage_cli.store import find_speech_detector, models_dir
 
     found = find_speech_detector(model)
-    if required and not found:
+    if required and found is None:
         raise ModelError(f"--vad needs a Silero model: put a ggml-silero-*.bin into {models_dir()}")
     return found
 

@@ -23,6 +23,11 @@ def models_dir() -> Path:
     return _folder("SAGE_MODELS_DIR", platformdirs.user_data_path(APP, appauthor=False) / "models")
 
 
+def config_path() -> Path:
+    """File with the user's settings; it need not exist. ``SAGE_CONFIG`` moves it."""
+    return _folder("SAGE_CONFIG", platformdirs.user_config_path(APP, appauthor=False) / "config.toml")
+
+
 def check_scratch() -> None:
     """Make sure that temporary files can be written, which is where a run keeps the media it makes.
 

@@ -1,0 +1,48 @@
+"""What the shell offers after Tab. Everything is imported when it is asked for, and nothing may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from pathlib import Path
+
+MEDIA = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf"),
+    *(".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".mka"),
+)
+
+Completions = list[tuple[str, str]]
+
+
+def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
+    """A prompt is no place for a traceback."""
+
+    @wraps(complete)
+    def wrapped(incomplete: str) -> Completions:
+        with suppress(Exception):
+            return complete(incomplete)
+        return []
+
+    return wrapped
+
+
+@_quietly
+def setting_names(incomplete: str) -> Completions:
+    """Settings of ``sage config``, with what they mean."""
+    from sage_cli.store.config import Config
+
+    return [(str(field.alias), field.description or "") for field in Config.model_fields.values()]
+
+
+@_quietly
+def media_files(incomplete: str) -> Completions:
+    """Folders, and files that look like videos or recordings."""
+    typed = Path(incomplete).expanduser()
+    folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
+    shown = incomplete[: incomplete.rfind("/") + 1]
+    return [
+        (f"{shown}{path.name}{'/' if path.is_dir() else ''}", "")
+        for path in sorted(folder.iterdir())
+        if (path.is_dir() or path.suffix.lower() in MEDIA) and not path.name.startswith(".")
+    ]

@@ -1,0 +1,106 @@
+"""Settings: where they come from, what is refused, and that the file stays the user's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sage_cli.errors import UsageError
+from sage_cli.store import config, config_path
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("SAGE_")]:
+        monkeypatch.delenv(name)
+    path = tmp_path / "sage" / "config.toml"
+    monkeypatch.setenv("SAGE_CONFIG", str(path))
+    return path
+
+
+def origin(key: str) -> tuple[object, str]:
+    return next((setting.value, setting.origin) for setting in config.settings() if setting.key == key)
+
+
+def test_without_a_file_the_defaults_hold(file: Path) -> None:
+    assert config_path() == file
+    assert config.current() == config.Config()
+    assert {setting.origin for setting in config.settings()} == {"default"}
+    assert not file.exists()
+
+
+def test_the_environment_wins_over_the_file_and_that_over_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert origin("max-steps") == (10, "default")
+    config.change("max-steps", "3")
+    assert origin("max-steps") == (3, "file")
+    monkeypatch.setenv("SAGE_MAX_STEPS", "5")
+    assert origin("max-steps") == (5, "environment")
+    assert config.get("max-steps") == 5
+    monkeypatch.setenv("SAGE_MAX_STEPS", "")
+    assert origin("max-steps") == (3, "file")
+
+
+def test_what_the_user_wrote_stays(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("# mine\nframes = 64 # enough\n\ntools = false\n", encoding="utf-8")
+    config.change("frames", "32")
+    config.change("cache-limit", "20 GiB")
+    assert file.read_text(encoding="utf-8") == '# mine\nframes = 32 # enough\n\ntools = false\ncache-limit = "20 GiB"\n'
+    config.change("frames", None)
+    config.change("seed", None)  # was not there
+    assert file.read_text(encoding="utf-8") == '# mine\n\ntools = false\ncache-limit = "20 GiB"\n'
+    assert config.current().cache_limit == 20 << 30
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_linked_file_stays_a_link(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    file.symlink_to(tmp_path / "dotfiles.toml")
+    config.change("frames", "32")
+    assert file.is_symlink()
+    assert (tmp_path / "dotfiles.toml").read_text(encoding="utf-8") == "frames = 32\n"
+
+
+@pytest.mark.parametrize("spelled", ["ctx-size", "ctx_size", "CTX_SIZE", "--ctx-size"])
+def test_a_setting_may_be_spelled_as_its_option(spelled: str) -> None:
+    config.change(spelled, "8192")
+    assert config.from_file() == {"ctx-size": 8192}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("frmes = 64", r"config.toml: no such setting: frmes, did you mean frames\?"),
+        ("zzz = 64", r"no such setting: zzz \('sage config list'"),
+        ("[ask]\nframes = 3", "no such section: ask"),
+        ("frames = 0", "frames cannot be 0: .*greater than or equal to 1"),
+        ("kv-type = 'q4_0'", "kv-type cannot be 'q4_0': .*'f16' or 'q8_0'"),
+        ("temperature = 'hot'", "temperature cannot be 'hot'"),
+        ("cache-limit = 'much'", "cache-limit cannot be 'much'"),
+        ("frames = ", "is not TOML: .*line 1.*sage config edit"),
+        ("frames = 1\nframes = 2", "is not TOML"),
+        ("\ud800", "is not TOML"),
+    ],
+)
+def test_a_wrong_file(file: Path, text: str, said: str) -> None:
+    file.parent.mkdir()
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UsageError, match=said) as error:
+        config.current()
+    assert "\n" not in str(error.value)
+
+
+def test_a_wrong_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_TIMEOUT", "soon")
+    with pytest.raises(UsageError, match=r"^SAGE_TIMEOUT: timeout cannot be 'soon'"):
+        config.settings()
+
+
+def test_what_is_refused_is_not_written(file: Path) -> None:
+    with pytest.raises(UsageError, match=r"^frames cannot be 'many'"):
+        config.change("frames", "many")
+    with pytest.raises(UsageError, match="did you mean frames"):
+        config.change("frame", "3")
+    assert not file.exists()
