@@ -1,0 +1,63 @@
+"""What the web said, on disk for a while: the same question is not sent twice. Everything in the folder can be deleted at any time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, TypeVar
+
+LIMIT = 64 << 20  # bytes kept; the oldest go first
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class WebCache:
+    """A folder of answers, a JSON file each.
+
+    Args:
+        folder: made when it is needed, for this user's eyes only. One that cannot be written to is done without.
+        max_age_s: seconds that an answer is good for; ``None``: forever.
+    """
+
+    def __init__(self, folder: Path, max_age_s: float | None) -> None:
+        self._folder, self._max_age_s = folder, max_age_s
+
+    def get(self, make: Callable[[Any], T], *key: str) -> T | None:
+        """The answer kept under this key as ``make`` makes it, ``None`` if there is none that is fresh enough and whole."""
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            record = json.loads(self._path(key).read_bytes())
+            if record["key"] == list(key) and (self._max_age_s is None or 0 <= time.time() - record["at"] < self._max_age_s):
+                return make(record["value"])
+        return None
+
+    def put(self, value: Any, *key: str) -> None:
+        path = self._path(key)
+        record = json.dumps({"key": key, "at": time.time(), "value": value})
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with NamedTemporaryFile("w", dir=self._folder, suffix=".part", delete=False, encoding="utf-8") as file:
+                file.write(record)
+            Path(file.name).replace(path)
+            _prune(self._folder)
+        except OSError as error:
+            _log.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
+
+    def _path(self, key: tuple[str, ...]) -> Path:
+        return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
+
+
+def _prune(folder: Path) -> None:
+    files = sorted(((stat.st_mtime, stat.st_size, path) for path in folder.iterdir() if (stat := path.stat())), reverse=True)
+    kept = 0
+    for _time, size, path in files:
+        kept += size
+        if kept > LIMIT:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,190 @@
+"""The readable text of a page: its title, what it says, its date.
+
+What strangers wrote is taken apart in a process of its own, with limits on its time and memory: a page made to crash or to stall a parser
+harms nobody but itself.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from sage_cli.web.base import Page, WebError
+
+TIMEOUT_S: Final = 30.0
+LONGEST: Final = 200_000  # characters of text kept of a page
+_MEMORY: Final = 2 << 30
+_TITLE: Final = 300
+
+_HTML: Final = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
+_PDF: Final = "application/pdf"
+_PLAIN: Final = frozenset({"application/json", "application/ld+json"})
+_UNKNOWN: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+
+# What browsers take these names for (WHATWG Encoding): the larger sets that pages really use.
+_MEANT: Final = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+}
+_BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_META: Final = re.compile(rb"""<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,200}?encoding)\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
+_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([\w:.-]+)""", re.IGNORECASE)
+
+
+def readable(content_type: str) -> bool:
+    """Whether a page that is declared like this may have text in it."""
+    kind = _kind(content_type)
+    return kind in _HTML | _PLAIN | _UNKNOWN or kind == _PDF or kind.startswith("text/")
+
+
+def extract(data: bytes, content_type: str, url: str) -> Page:
+    """The readable part of a page.
+
+    Raises:
+        WebError: there is none, or it takes too much to get at.
+    """
+    head = json.dumps({"content_type": content_type, "url": url}).encode()
+    command = [sys.executable, "-m", __name__]
+    # From the folder that this package lies in: `-m` looks for modules where it is started first, and that could be anywhere.
+    home = Path(__file__).parents[2]
+    try:
+        done = subprocess.run(command, input=head + b"\n" + data, capture_output=True, timeout=TIMEOUT_S, cwd=home, env=_environment())
+        answer = json.loads(done.stdout)
+    except (subprocess.TimeoutExpired, ValueError):
+        raise WebError(f"{url} could not be taken apart: it is too large or broken") from None
+    if "error" in answer:
+        raise WebError(f"{url}: {answer['error']}")
+    return Page(**answer)
+
+
+def _environment() -> dict[str, str]:
+    # A parser has no use for our keys.
+    return {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
+
+
+# ---- in the process of its own -------------------------------------------------------------------------------------
+
+
+def _main() -> None:
+    _limit()
+    head, _, data = sys.stdin.buffer.read().partition(b"\n")
+    try:
+        answer = asdict(_extract(data, **json.loads(head)))
+    except WebError as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(json.dumps(answer))
+
+
+def _limit() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    for kind, most in ((resource.RLIMIT_AS, _MEMORY), (resource.RLIMIT_CPU, int(TIMEOUT_S)), (resource.RLIMIT_CORE, 0)):
+        try:
+            resource.setrlimit(kind, (most, most))
+        except (ValueError, OSError):  # a stricter limit is in force, or the system knows none of this kind
+            continue
+
+
+def _extract(data: bytes, content_type: str, url: str) -> Page:
+    kind = _kind(content_type)
+    start = data[:1024].lstrip()
+    if kind == _PDF or start.startswith(b"%PDF-"):
+        return _pdf(data, url)
+    if kind in _UNKNOWN and b"\0" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise WebError("it is not text")
+    text = decode(data, content_type)
+    if kind in _HTML or (kind in _UNKNOWN and text.lstrip().startswith("<")):
+        return _html(text, url)
+    return _page(url, "", text, None)
+
+
+def _html(text: str, url: str) -> Page:
+    import trafilatura
+
+    document: Any = trafilatura.bare_extraction(text, url=url, with_metadata=True, include_comments=False)
+    said = document.text if document is not None else trafilatura.baseline(text)[1]
+    # Short pages, lists and the like are not what the extractor takes for an article.
+    said = said or trafilatura.html2txt(text)
+    return _page(url, (document and document.title) or "", said, (document and document.date) or None)
+
+
+def _pdf(data: bytes, url: str) -> Page:
+    from pypdf import PdfReader
+    from pypdf.errors import PyPdfError
+
+    texts: list[str] = []
+    try:
+        reader = PdfReader(BytesIO(data))
+        title = (reader.metadata and reader.metadata.title) or ""
+        for page in reader.pages:
+            texts.append(page.extract_text())
+            if sum(map(len, texts)) > LONGEST:
+                break
+    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError, NotImplementedError, ImportError) as error:
+        raise WebError("the PDF cannot be read") from error
+    return _page(url, title, "\n".join(texts), None)
+
+
+def _page(url: str, title: str, text: str, date: str | None) -> Page:
+    text = text.strip()[:LONGEST]
+    if not text:
+        raise WebError("there is no text on the page")
+    # Half of a surrogate pair, as broken PDFs have them, is no text and could not be written down.
+    whole = [part.encode("utf-8", "replace").decode() for part in (" ".join(title.split())[:_TITLE], text)]
+    return Page(url, *whole, date=date)
+
+
+def decode(data: bytes, content_type: str) -> str:
+    """Bytes as text: by the byte order mark, what the server says, what the page says of itself; else by what it looks like."""
+    for mark, name in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(name, "replace")
+    declared = [match[1] for match in [_CHARSET.search(content_type)] if match]
+    declared += [match[1].decode() for match in [_META.search(data[:2048])] if match]
+    for label in declared:
+        if name := _codec(label):
+            return data.decode(name, "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(data[:65536]).best()
+        return data.decode(best.encoding if best else "cp1252", "replace")
+
+
+def _codec(label: str) -> str | None:
+    try:
+        name = codecs.lookup(label).name
+        # Not those that are no alphabets (zip, hex, rot13), nor those in which plain letters are not plain.
+        if "<a>".encode(name) != b"<a>":
+            return None
+    except (LookupError, TypeError, ValueError):
+        return None
+    return _MEANT.get(name, name)
+
+
+def _kind(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,104 @@
+"""How the web may be used, as one value that the environment, options and settings files fill."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from sage_cli.errors import UsageError
+
+ProviderName: TypeAlias = Literal["ddgs", "serper", "brave", "searxng"]
+
+# The keyring's name for keys: `keyring set sage-cli brave`.
+SERVICE: Final = "sage-cli"
+
+
+@dataclass(frozen=True, slots=True)
+class WebSettings:
+    """How the web may be used. Whether it may be used at all is decided elsewhere: by making a :class:`.web.Web` or not.
+
+    Attributes:
+        provider: who searches; ``ddgs`` needs no key.
+        key: of ``serper`` or ``brave``; ``None`` looks into the keyring.
+        searxng_url: of the user's own SearXNG, the one address that may be private.
+        robots: keep to what a host's robots.txt allows.
+        offline: use the cache alone.
+        max_age_s: seconds that a result or page in the cache is good for.
+        timeout_s: seconds that a search or a page may take in all, retries and redirects included.
+        max_bytes: most bytes of a page, compressed or not.
+        backoff_s: seconds before the first retry; doubled with each.
+
+    Raises:
+        UsageError: the provider is unknown, or lacks what it needs.
+    """
+
+    provider: ProviderName = "ddgs"
+    key: str | None = field(default=None, repr=False)
+    searxng_url: str | None = None
+    robots: bool = True
+    offline: bool = False
+    max_age_s: float = 7 * 24 * 3600.0
+    timeout_s: float = 20.0
+    max_bytes: int = 10 << 20
+    backoff_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.provider not in get_args(ProviderName):
+            raise UsageError(f"there is no search provider {self.provider!r}: choose one of {', '.join(get_args(ProviderName))}")
+        if self.provider == "searxng" and not (self.searxng_url or "").startswith(("http://", "https://")):
+            raise UsageError("searxng needs the address of your instance: set SAGE_SEARXNG_URL to https://...")
+
+    @classmethod
+    def from_environment(cls, **given: Any) -> WebSettings:
+        """The settings of the ``SAGE_*`` variables; what is given (and not ``None``) comes first."""
+        values: dict[str, Any] = {
+            "provider": os.environ.get("SAGE_SEARCH_PROVIDER"),
+            "key": os.environ.get("SAGE_SEARCH_KEY"),
+            "searxng_url": os.environ.get("SAGE_SEARXNG_URL"),
+            "robots": _switch("SAGE_WEB_ROBOTS"),
+            "max_age_s": _hours("SAGE_WEB_MAX_AGE"),
+        }
+        values |= {name: value for name, value in given.items() if value is not None}
+        return cls(**{name: value for name, value in values.items() if value not in (None, "")})
+
+    def secret(self) -> str:
+        """The provider's key.
+
+        Raises:
+            UsageError: there is none.
+        """
+        key = self.key or _from_keyring(self.provider)
+        if not key:
+            raise UsageError(f"{self.provider} needs a key: set SAGE_SEARCH_KEY, or `keyring set {SERVICE} {self.provider}`")
+        return key
+
+
+def _from_keyring(name: str) -> str | None:
+    try:
+        import keyring  # an extra: few need it
+    except ImportError:
+        return None
+    from keyring.errors import KeyringError
+
+    try:
+        return keyring.get_password(SERVICE, name)
+    except KeyringError:  # none on this machine, or locked
+        return None
+
+
+def _switch(variable: str) -> bool | None:
+    value = os.environ.get(variable, "").lower()
+    if value in ("", "1", "true", "yes", "on"):
+        return True if value else None
+    if value in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{variable} is {value!r}: use 1 or 0")
+
+
+def _hours(variable: str) -> float | None:
+    value = os.environ.get(variable)
+    try:
+        return float(value) * 3600 if value else None
+    except ValueError:
+        raise UsageError(f"{variable} is {value!r}: give a number of hours") from None

@@ -1,0 +1,85 @@
+"""Search and pages, remembered on disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sage_cli.web.base import Asking, Found, Kind, Page, WebError
+from sage_cli.web.cache import WebCache
+from sage_cli.web.search import provider
+from sage_cli.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from sage_cli.web.address import Network
+    from sage_cli.web.fetch import Fetcher
+
+
+class Web:
+    """The web. Its methods are generators: each yields what is about to be sent, sends it when it is asked to go on, and returns what came.
+
+    Args:
+        settings: how it may be used.
+        cache: folder of what it said before.
+        network: how connections are made.
+
+    Raises:
+        UsageError: the search provider needs a key and there is none.
+    """
+
+    def __init__(self, settings: WebSettings, cache: Path, *, network: Network | None = None) -> None:
+        self.settings = settings
+        self._network = network
+        # Offline there is nothing fresher to be had.
+        self._cache = WebCache(cache, None if settings.offline else settings.max_age_s)
+        if settings.provider in ("serper", "brave") and not settings.offline:
+            settings.secret()
+
+    @cached_property
+    def _fetcher(self) -> Fetcher:
+        from sage_cli.web.fetch import Fetcher  # takes a moment, and what is in the cache needs none of it
+
+        given = self.settings
+        return Fetcher(
+            timeout_s=given.timeout_s, max_bytes=given.max_bytes, robots=given.robots, backoff_s=given.backoff_s, network=self._network
+        )
+
+    def search(self, query: str, kind: Kind = "web", count: int = 3) -> Asking[list[Found]]:
+        """Search.
+
+        Returns:
+            At most ``count`` results, best first.
+
+        Raises:
+            WebError: the search could not be made, or only by asking the web while offline.
+        """
+        key = ("search", self.settings.provider, self.settings.searxng_url or "", kind, str(count), query)
+        if (kept := self._cache.get(lambda items: [Found(**item) for item in items], *key)) is not None:
+            return kept
+        self._online(f"the results of {query!r}")
+        found = yield from provider(self.settings, self._fetcher).search(query, kind, count)
+        if found:
+            self._cache.put([asdict(item) for item in found], *key)
+        return found
+
+    def read(self, address: str) -> Asking[Page]:
+        """Fetch a page and take its text out.
+
+        Raises:
+            WebError: it may not or cannot be fetched, or there is no text in it.
+        """
+        from sage_cli.web.extract import extract, readable
+
+        if (kept := self._cache.get(lambda fields: Page(**fields), "page", address)) is not None:
+            return kept
+        self._online(address)
+        body = yield from self._fetcher.page(address, readable)
+        page = extract(body.data, body.content_type, body.url)
+        self._cache.put(asdict(page), "page", address)
+        return page
+
+    def _online(self, wanted: str) -> None:
+        if self.settings.offline:
+            raise WebError(f"{wanted} is not in the cache, and offline nothing else is asked")
