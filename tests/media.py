@@ -96,7 +96,7 @@ def make_video(
         start: presentation time of the first frame: the video stream starts late (or, below zero, is cut by an edit list).
         gop: frames between keyframes.
         sar: sample aspect ratio of the pixels.
-        matrix: display matrix, nine integers (see :func:`display_matrix`); PyAV 18 or later.
+        matrix: display matrix, nine integers (see :func:`display_matrix`).
         audio: ``"tone"`` for a 440 Hz sine as long as the video, or mono samples at ``audio_rate``.
         audio_start: presentation time of the first audio sample.
     """

@@ -141,7 +141,6 @@ def test_progress_is_told_after_each_frame(clip_path: Path) -> None:
 # ---- pictures ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(av.VideoFrame, "rotation"), reason="this PyAV knows no rotation")
 @pytest.mark.parametrize(
     ("matrix", "rotation"),
     [

@@ -137,7 +137,7 @@ def test_a_missing_duration_is_measured(name: str, options: dict[str, object], t
     video = Video(path)
     assert video.duration == pytest.approx(expected, abs=0.01 if expected == 8 else 2)
     last = next(video.frames([video.duration]))
-    assert last.time == pytest.approx(video.duration, abs=0.2)
+    assert last.time == pytest.approx(video.duration, abs=0.4)  # the packets before a break may want what was lost
     assert read_number(last.image) == round(last.time * 25)
 
 

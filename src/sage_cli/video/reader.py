@@ -219,8 +219,8 @@ def find_keyframes(media: Media, track: VideoTrack) -> list[Keyframe]:
             # Its index stands at the end of the file and is read only when a seek asks for it.
             with suppress(av.FFmpegError):
                 container.seek(int((media.origin + Fraction(media.duration)) / base), stream=stream)
-        # PyAV before 17 does not show indexes; fragmented MP4 and others without a frame count have none worth the name.
-        if (matroska or stream.frames) and (index := [e.timestamp for e in getattr(stream, "index_entries", ()) if e.is_keyframe]):
+        # Fragmented MP4 and others without a frame count have no index worth the name.
+        if (matroska or stream.frames) and (index := [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]):
             delay = 0 if matroska or first is None else cast(int, first.pts) - cast(int, first.dts)
             return [Keyframe((stamp + delay) * base, stamp + delay, exact=matroska) for stamp in index]
     with open_media(media.path) as container:
