@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import ctypes
+import hashlib
 import logging
 import os
 import re
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -26,10 +28,12 @@ from numpy.typing import NDArray
 from sage_cli.errors import ModelError
 from sage_cli.model.base import Delta, ModelInfo, Progress, Prompt, Reply, StreamItem, Usage
 from sage_cli.model.constrain import Constraint
+from sage_cli.model.disk import ModelCache
 from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence, KVCache
 from sage_cli.model.native import Interruptible, c_array, default_threads, log_lines, route_logs
 from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells
 from sage_cli.model.vision import VisionEncoder
+from sage_cli.store.content import content_id
 from sage_cli.video.sampling import fit_size
 
 logger = logging.getLogger(__name__)
@@ -65,6 +69,7 @@ class LlamaModel:
         threads: CPU threads; ``None`` to fit the machine.
         kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``, ``"f32"`` twice as much.
         flash_attention: use it where the device can; a q8_0 cache needs it.
+        cache: keeps embeddings and prompt prefixes on disk for later processes; ``None`` for memory only.
         reuse: keep KV cells and frame embeddings between calls. Off only to show that replies stay the same, token for token.
 
     Raises:
@@ -81,6 +86,7 @@ class LlamaModel:
         threads: int | None = None,
         kv_type: KVType = "f16",
         flash_attention: bool = True,
+        cache: ModelCache | None = None,
         reuse: bool = True,
     ) -> None:
         started = time.perf_counter()
@@ -112,13 +118,17 @@ class LlamaModel:
             )
             self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
             projector = _PROJECTORS[self._family]
-            self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch)
+            self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch, cache=cache)
             self._template = QwenTemplate(
                 self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
             )
         except BaseException:
             self.close()
             raise
+        self._disk = cache
+        self._identity = " ".join(
+            (content_id(text), content_id(mmproj), device, self._vision.device, kv_type, str(flash_attention), version("llama-cpp-python"))
+        )
         self._info = ModelInfo(text.stem, self._family, self._cache.size, device, self._vision.device)
         self._load_s = time.perf_counter() - started
 
@@ -188,6 +198,7 @@ class LlamaModel:
         usage = Usage(prompt_tokens=cells, load_s=self._load_s)
         self._load_s = 0.0
         sequence = self._cache.claim(items)
+        self._restore(sequence, items)
         usage.prompt_reused = sequence.cells
         try:
             yield from self._prefill(sequence, items, usage)
@@ -211,9 +222,8 @@ class LlamaModel:
         for group in _batches(todo):
             if isinstance(group, VisionBlock):
                 for index, part in enumerate(group.slices):
-                    fresh = not self._vision.has(part)
                     with _timing(usage, "encode_s"), self._interruptible.guard():
-                        embedding = self._vision.encode(part, group.rows * group.columns)
+                        embedding, fresh = self._vision.embed(part, group.rows * group.columns)
                     encoded += 1
                     usage.images_reused += not fresh
                     yield Progress("encode", encoded, slices)
@@ -229,7 +239,47 @@ class LlamaModel:
             following = items[len(sequence.items) :]
             if isinstance(group, VisionBlock) or len(group) == CHUNK or (following and isinstance(following[0], VisionBlock)):
                 sequence.seams.append(len(sequence.items))
+            if group is (blocks[-1] if blocks else None):
+                self._keep(sequence)
             yield Progress("prefill", done, total)
+
+    def _restore(self, sequence: CachedSequence, items: Sequence[Item]) -> None:
+        """Read the prompt up to its last frames from disk, if it lies there and not in the sequence already (llama_state_seq_load_file)."""
+        prefix = items[: 1 + max((index for index, item in enumerate(items) if isinstance(item, VisionBlock)), default=-1)]
+        if self._disk is None or len(prefix) <= len(sequence.items):
+            return
+
+        def load(path: Path) -> bool:
+            self._cache.truncate(sequence, 0)
+            tokens, count = (llama.llama_token * 1)(), ctypes.c_size_t(0)
+            arguments = (self._context, os.fsencode(path), sequence.id, tokens, 1, ctypes.byref(count))
+            while not (loaded := llama.llama_state_seq_load_file(*arguments)) and self._cache.make_room(sequence):
+                pass
+            return bool(loaded)
+
+        if self._disk.prefix(self._prefix_key(prefix), load):
+            for item in prefix:
+                sequence.push(item)
+            sequence.seams.append(len(prefix))
+
+    def _keep(self, sequence: CachedSequence) -> None:
+        """Put what the sequence holds on disk (llama_state_seq_save_file)."""
+        if self._disk is None:
+            return
+        size = int(llama.llama_state_seq_get_size(self._context, sequence.id))
+        none = (llama.llama_token * 1)()
+
+        def save(path: Path) -> bool:
+            return bool(llama.llama_state_seq_save_file(self._context, os.fsencode(path), sequence.id, none, 0))
+
+        self._disk.keep_prefix(self._prefix_key(sequence.items), size, save)
+
+    def _prefix_key(self, items: Sequence[Item]) -> str:
+        """The model and the items, as a digest."""
+        digest = hashlib.blake2b(self._identity.encode(), digest_size=16)
+        for item in items:
+            digest.update(repr(item.identity if isinstance(item, VisionBlock) else item).encode())
+        return digest.hexdigest()
 
     def _decode_tokens(self, sequence: CachedSequence, tokens: Sequence[int]) -> None:
         """Decode text tokens into a sequence; logits of the last one become current."""

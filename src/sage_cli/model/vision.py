@@ -1,4 +1,4 @@
-"""The vision encoder (mmproj) and its memory: frames in, embeddings out, none computed twice."""
+"""The vision encoder (mmproj) and its memory, which reaches to the disk: frames in, embeddings out, none computed twice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,10 @@ from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
+from sage_cli.model.disk import ModelCache
 from sage_cli.model.native import log_lines
 from sage_cli.model.qwen import Slice
+from sage_cli.store.content import content_id
 
 # A slice's embedding of the 8B model is 64 KiB a token: 128 frames as the reference sizes them take 380 MB.
 MEMORY_LIMIT: Final = 512 << 20
@@ -32,12 +35,13 @@ class VisionEncoder:
         projector: the kind of projector the model's family has (``clip.projector_type``); mtmd itself compares only widths.
         use_gpu: offload when the build can.
         threads: of the CPU parts.
+        cache: where embeddings outlive the process; ``None`` keeps them in memory only.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
     """
 
-    def __init__(self, path: Path, model: Any, *, projector: str, use_gpu: bool, threads: int) -> None:
+    def __init__(self, path: Path, model: Any, *, projector: str, use_gpu: bool, threads: int, cache: ModelCache | None = None) -> None:
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = use_gpu
         params.print_timings = False
@@ -54,6 +58,8 @@ class VisionEncoder:
             raise ModelError(f"{path}: this mmproj belongs to another family of models; use the mmproj published with the text GGUF")
         self._width = int(llama.llama_model_n_embd_inp(model))
         self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
+        self._cache = cache
+        self._identity = f"{content_id(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
         self._memory: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._memory_bytes = 0
 
@@ -62,30 +68,35 @@ class VisionEncoder:
             mtmd.mtmd_free(self._context)
             self._context = None
 
-    def has(self, part: Slice) -> bool:
-        """Whether the slice's embedding is in memory."""
-        return part.key in self._memory
-
     def clear(self) -> None:
         """Forget all embeddings."""
         self._memory.clear()
         self._memory_bytes = 0
 
-    def encode(self, part: Slice, cells: int) -> NDArray[np.float32]:
-        """Embeddings of one slice, shape ``(cells, n_embd_inp)``: for Qwen3-VL the deepstack features follow the main ones in each row.
+    def embed(self, part: Slice, cells: int) -> tuple[NDArray[np.float32], bool]:
+        """Embedding of one slice, and whether it had to be encoded.
+
+        Returns:
+            Shape ``(cells, n_embd_inp)``: for Qwen3-VL the deepstack features follow the main ones in each row.
 
         Raises:
             ModelError: the encoder failed, or produced another number of tokens than the layout counted on.
         """
         if part.key in self._memory:
             self._memory.move_to_end(part.key)
-            return self._memory[part.key]
-        embedding = self._encode([frame.image for frame in part.frames], cells)
+            return self._memory[part.key], False
+        key = f"{self._identity} {part.key}"
+        embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
+        fresh = embedding is None
+        if embedding is None:
+            embedding = self._encode([frame.image for frame in part.frames], cells)
+            if self._cache:
+                self._cache.keep_embedding(key, embedding)
         self._memory[part.key] = embedding
         self._memory_bytes += embedding.nbytes
         while self._memory_bytes > MEMORY_LIMIT and len(self._memory) > 1:
             self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes
-        return embedding
+        return embedding, fresh
 
     def _encode(self, images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
         """mtmd_tokenize_from_parts merges adjacent mergeable bitmaps into one image chunk; mtmd_encode_chunk runs the encoder on it."""
