@@ -122,7 +122,7 @@ def _open(folder: Path, limit: int) -> Cache | None:
     if limit <= 0:
         return None
     try:
-        return Cache(str(folder), size_limit=limit, eviction_policy="least-recently-used", cull_limit=64)
+        return Cache(str(folder), size_limit=limit, eviction_policy="least-recently-used", cull_limit=2)
     except _TROUBLE as error:
         logger.warning("the cache in %s is not used: %s", folder, error)
         return None
