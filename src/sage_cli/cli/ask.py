@@ -109,7 +109,7 @@ def ask(
     asked = _questions(questions)
 
     # Cheapest first: nobody should wait for a model only to learn of a mistyped path.
-    from sage_cli.store import check_scratch, find_model, find_speech_model
+    from sage_cli.store import cache_dir, check_scratch, find_model, find_speech_model
 
     files = find_model(model, mmproj)
     speech = find_speech_model(speech_model)
@@ -130,10 +130,14 @@ def ask(
         view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
         view.show(Working(0.0, 0, "load", 0, 0))
 
+        from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
 
+        cache = stack.enter_context(closing(ModelCache(cache_dir())))
         loaded = stack.enter_context(
-            LlamaModel(files.text, files.mmproj, context_size=ctx_size, gpu_layers=gpu_layers, threads=threads, kv_type=kv_type)
+            LlamaModel(
+                files.text, files.mmproj, context_size=ctx_size, gpu_layers=gpu_layers, threads=threads, kv_type=kv_type, cache=cache
+            )
         )
         agent = Agent(
             loaded,
