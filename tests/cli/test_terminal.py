@@ -178,8 +178,10 @@ def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environmen
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-    words = [sys.executable, "-m", "sage_cli", "ask", str(clip), "what is it?", "-m", str(model.text), *SMALL]
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"})
+    words = [sys.executable, "-m", "sage_cli", "ask", clip.name, "what is it?", "-m", str(model.text), *SMALL]
+    process = subprocess.Popen(
+        words, cwd=clip.parent, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"}
+    )
     os.close(theirs)
     screen = pyte.Screen(width, LINES)
     stream = pyte.ByteStream(screen)
