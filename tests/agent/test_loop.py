@@ -331,9 +331,9 @@ def test_a_reply_without_call_and_answer_is_said_to_the_model(video: Video, repl
 
 
 def test_an_unknown_tool_at_first_goes_on_with_the_reasoner(video: Video) -> None:
-    model = ScriptedModel(context("Red?", call("unified_web_search", query="x")), reasoner("Red."), strict=False)
+    model = ScriptedModel(context("Red?", call("describe_scene", query="x")), reasoner("Red."), strict=False)
     events = run(model, video)
-    assert "unified_web_search" in only(Notice, events)[0].text
+    assert "describe_scene" in only(Notice, events)[0].text
     assert not only(ToolCalled, events)
     assert isinstance(events[-1], Answer)
 

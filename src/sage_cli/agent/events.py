@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from sage_cli.model.base import ModelInfo, Usage
 from sage_cli.tools.base import What
+from sage_cli.web.base import Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class Working:
     type: ClassVar[str] = "working"
     elapsed: float
     step: int
-    stage: Literal["load", "frames", "encode", "prefill", "speech"]
+    stage: Literal["load", "frames", "encode", "prefill", "speech", "web"]
     done: int
     total: int
 
@@ -117,6 +118,35 @@ class ToolCalled:
     arguments: dict[str, Any]
     rationale: str
     span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class WebRequested:
+    """A tool is about to send something to somebody else. Told before it leaves.
+
+    Attributes:
+        purpose: a search; a page; where that page sent us on to; or a host's rules for robots, read before its first page.
+        host: who gets it.
+        text: the words searched for, or the whole address.
+    """
+
+    type: ClassVar[str] = "web_requested"
+    elapsed: float
+    step: int
+    tool: str
+    purpose: Purpose
+    host: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """In words, for people: ``search duckduckgo.com for "who wrote Emma"``, or ``open https://...``."""
+        match self.purpose:
+            case "search":
+                return f'search {self.host} for "{self.text}"'
+            case "redirect":
+                return f"open {self.text} (redirected)"
+        return f"open {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +208,18 @@ class NoAnswer:
 
 
 Event: TypeAlias = (
-    RunStarted | FramesSampled | Working | StepStarted | TextDelta | StepFinished | ToolCalled | ToolFinished | Notice | Answer | NoAnswer
+    RunStarted
+    | FramesSampled
+    | Working
+    | StepStarted
+    | TextDelta
+    | StepFinished
+    | ToolCalled
+    | WebRequested
+    | ToolFinished
+    | Notice
+    | Answer
+    | NoAnswer
 )
 
 

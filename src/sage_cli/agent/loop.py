@@ -29,6 +29,7 @@ from sage_cli.agent.events import (
     TextDelta,
     ToolCalled,
     ToolFinished,
+    WebRequested,
     Working,
 )
 from sage_cli.agent.evidence import evidence
@@ -54,12 +55,14 @@ from sage_cli.tools.base import AnyTool, Arguments, Looked, Outcome, ToolError, 
 from sage_cli.tools.schema import Schema
 from sage_cli.tools.workspace import SpeechModel, Workspace, most, thin
 from sage_cli.video import Frame, Video, uniform_times
+from sage_cli.web.base import Request, addresses_in
 
 R = TypeVar("R", ContextReply, ReasonerReply)
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
 _RETRY_TEMPERATURE: Final = 0.7
+_WEB_TOOLS: Final = frozenset({"web-search", "parse-website"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Agent:
         settings: limits.
         span: the part of the video asked about, in seconds; all of it by default.
         transcriber: loads the speech model; called once, when speech is first needed. ``None``: there is none.
+        consent: asked before a tool sends anything to anybody, after the event that tells it; by default that the tool is there is enough.
         clock: seconds from any fixed point; only differences count.
 
     Raises:
@@ -114,6 +118,7 @@ class Agent:
         settings: Settings | None = None,
         span: tuple[float, float] | None = None,
         transcriber: Callable[[], SpeechModel] | None = None,
+        consent: Callable[[WebRequested], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not video.has_video:
@@ -125,7 +130,10 @@ class Agent:
         self.span = Span(*(span or (0.0, video.duration)))
         self.prompts = Prompts(self.settings.prompts_dir)
         self.transcriber = cache(transcriber) if transcriber else None
+        self.consent = consent
         self.clock = clock
+        # Said once, when the web could have helped: whoever works with private videos need not be told again.
+        self.told_of_web = not self.tools or any(tool.name in _WEB_TOOLS for tool in self.tools)
         self.frames: tuple[Frame, ...] | None = None
 
     @property
@@ -183,6 +191,7 @@ class _Run:
             transcriber=agent.transcriber,
             frames=settings.frames,
             frame_tokens=settings.frame_tokens,
+            addresses=addresses_in(self.question),
         ) as self.workspace:
             try:
                 yield from self.first_look()
@@ -202,6 +211,7 @@ class _Run:
         elif reply.final_answer:
             yield self.answer(reply.final_answer)
         else:
+            yield from self.tell_of_web("the video alone gave no answer")
             yield self.no_answer("the model gave none")
 
     def reason(self, video_context: str) -> Iterator[Event]:
@@ -218,6 +228,7 @@ class _Run:
                 return
             if not last:
                 yield from self.act(None if reply.answerable.verdict else reply.recommended_tools.call)
+        yield from self.tell_of_web("the video alone gave no answer")
         yield self.no_answer(f"none was found in {steps} step{'s'[: steps > 1]}")
 
     def answer(self, text: str) -> Answer:
@@ -359,7 +370,9 @@ class _Run:
         """Run the one call of a step and keep its result for the reasoner."""
         tool = self.tools.get(wanted.name) if wanted else None
         if wanted is None or tool is None:
-            if wanted is not None:
+            if wanted is not None and wanted.name in {WIRE_NAMES[name] for name in _WEB_TOOLS} and not self.agent.told_of_web:
+                yield from self.tell_of_web("the model wanted to ask the web")
+            elif wanted is not None:
                 yield self.notice(f"the model called {wanted.name!r}, which is not one of its tools")
             self.results.add_nothing()
             return
@@ -401,6 +414,11 @@ class _Run:
                 item = next(run)
                 if isinstance(item, ToolNotice):
                     yield self.notice(f"{tool.name}: {item.text}")
+                elif isinstance(item, Request):
+                    if not (yield from self.allowed(tool, item)):
+                        run.close()
+                        return "the user did not allow this request"
+                    yield Working(self.elapsed, self.step, "web", 0, 0)
                 # When a model will stop writing is not known: that is no progress, only an occasion to look at the clock.
                 elif item.stage != "decode":
                     yield Working(self.elapsed, self.step, item.stage, item.done, item.total)
@@ -412,6 +430,20 @@ class _Run:
             return outcome
         except (ToolError, SageError) as error:
             return str(error)
+
+    def allowed(self, tool: AnyTool, request: Request) -> Steps[bool]:
+        """Say what is about to leave the machine, and hear whether it may."""
+        event = WebRequested(self.elapsed, self.step, tool.name, request.purpose, request.host, request.text)
+        yield event
+        asked = self.agent.clock()
+        allowed = self.agent.consent is None or self.agent.consent(event)
+        self.started += self.agent.clock() - asked  # the time that a person takes is not the run's
+        return allowed
+
+    def tell_of_web(self, occasion: str) -> Iterator[Notice]:
+        if not self.agent.told_of_web:
+            self.agent.told_of_web = True
+            yield self.notice(f"{occasion}; --web lets the model search the web and read pages, and shows all that it sends")
 
     def notice(self, text: str) -> Notice:
         return Notice(self.elapsed, text)

@@ -113,12 +113,11 @@ def _description(tool: AnyTool) -> dict[str, Any]:
 
 
 def context_schema(tools: Sequence[AnyTool], workspace: Workspace) -> Schema:
-    """Schema of the first reply: an answer, or one call of one of ``tools``; without tools an answer."""
+    """Schema of the first reply: an answer, or one call of one of ``tools``; without tools that can be called, an answer."""
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
     answered = record(**seen, final_answer=text(_ANSWER), recommended_tools=_no_call())
-    if not tools:
-        return answered
-    return either(record(**seen, final_answer=NULL, recommended_tools=_one_call(tools, workspace)), answered)
+    calls = _calls(tools, workspace)
+    return either(record(**seen, final_answer=NULL, recommended_tools=_one_of(calls)), answered) if calls else answered
 
 
 def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: bool) -> Schema:
@@ -132,8 +131,9 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
             answerable=record(verdict=constant(verdict), reasoning=text(_REASON)), final_answer=answer, recommended_tools=recommended
         )
 
+    calls = [] if last else _calls(tools, workspace)
     return either(
-        reply(False, NULL, _no_call() if last else _one_call(tools, workspace)),
+        reply(False, NULL, _one_of(calls) if calls else _no_call()),
         reply(True, text(_ANSWER), _no_call()),
     )
 
@@ -142,8 +142,16 @@ def _no_call() -> Schema:
     return record(needed=constant(False), why_no_tool=either(text(_REASON), NULL), tool_calls=EMPTY)
 
 
-def _one_call(tools: Sequence[AnyTool], workspace: Workspace) -> Schema:
-    calls = [record(rationale=text(_REASON), name=constant(WIRE_NAMES[tool.name]), arguments=tool.schema(workspace)) for tool in tools]
+def _calls(tools: Sequence[AnyTool], workspace: Workspace) -> list[Schema]:
+    """The calls that can be made now, one of each tool."""
+    return [
+        record(rationale=text(_REASON), name=constant(WIRE_NAMES[tool.name]), arguments=arguments)
+        for tool in tools
+        if (arguments := tool.schema(workspace)) is not None
+    ]
+
+
+def _one_of(calls: Sequence[Schema]) -> Schema:
     return record(needed=constant(True), why_no_tool=NULL, tool_calls=array(either(*calls), 1, 1))
 
 

@@ -4,8 +4,11 @@ from sage_cli.tools.analyze import Analyze
 from sage_cli.tools.base import AnyTool, Outcome, Tool, ToolError, complete
 from sage_cli.tools.extract_video_parts import ExtractVideoParts
 from sage_cli.tools.ground_event import GroundEvent
+from sage_cli.tools.parse_website import ParseWebsite
 from sage_cli.tools.transcribe_speech import TranscribeSpeech
+from sage_cli.tools.web_search import WebSearch
 from sage_cli.tools.workspace import Workspace
+from sage_cli.web import Web
 
 __all__ = [
     "TOOLS",
@@ -14,12 +17,20 @@ __all__ = [
     "ExtractVideoParts",
     "GroundEvent",
     "Outcome",
+    "ParseWebsite",
     "Tool",
     "ToolError",
     "TranscribeSpeech",
+    "WebSearch",
     "Workspace",
     "complete",
+    "web_tools",
 ]
 
 # Every tool that needs nothing but the video, in the order the model reads about them.
 TOOLS: tuple[AnyTool, ...] = (TranscribeSpeech(), GroundEvent(), ExtractVideoParts(), Analyze())
+
+
+def web_tools(web: Web) -> tuple[AnyTool, ...]:
+    """The tools that send what the model writes out into the world: for a run whose user said that they may."""
+    return WebSearch(web), ParseWebsite(web)

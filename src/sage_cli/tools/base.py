@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 from pydantic import BaseModel, ConfigDict
 
 from sage_cli.model.base import Usage
+from sage_cli.web.base import Request
 
 if TYPE_CHECKING:
     from sage_cli.tools.workspace import Workspace
@@ -75,7 +76,8 @@ class Outcome:
     usage: Usage = field(default_factory=Usage)
 
 
-ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice, None, Outcome]
+# A tool that yields a Request sends it when it is asked to go on, and does not when it is closed.
+ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice | Request, None, Outcome]
 A = TypeVar("A", bound=Arguments)
 
 
@@ -93,8 +95,11 @@ class Tool(ABC, Generic[A]):
     arguments: type[A]
 
     @abstractmethod
-    def schema(self, workspace: Workspace) -> dict[str, Any]:
-        """JSON schema of the arguments as they can be *now*: this video's path, media that exist, times inside the video."""
+    def schema(self, workspace: Workspace) -> dict[str, Any] | None:
+        """JSON schema of the arguments as they can be *now*: this video's path, media that exist, times inside the video.
+
+        ``None``: there is nothing yet that it could be called with.
+        """
 
     @abstractmethod
     def span(self, arguments: A, workspace: Workspace) -> tuple[float, float] | None:

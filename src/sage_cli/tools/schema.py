@@ -26,6 +26,10 @@ def text(limit: int) -> Schema:
     return {"type": "string", "minLength": 1, "maxLength": limit}
 
 
+def whole(low: int, high: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": high}
+
+
 def constant(value: str | bool) -> Schema:
     return {"const": value}
 

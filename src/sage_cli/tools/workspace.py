@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,7 @@ class Workspace:
         transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
         frames: most frames a tool shows a model at once.
         frame_tokens: most vision tokens a frame (pair) may take; ``None`` for the model's default.
+        addresses: web addresses that may be opened; searches add what they find.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Workspace:
         transcriber: Callable[[], SpeechModel] | None = None,
         frames: int = 128,
         frame_tokens: int | None = None,
+        addresses: Iterable[str] = (),
     ) -> None:
         self.model = model
         self.video = video
@@ -92,6 +94,8 @@ class Workspace:
         self.frame_budget = frames
         self.frame_size = model.frame_size(video.width, video.height, frame_tokens)
         self.media: dict[str, Media] = {}
+        self.addresses: list[str] = []
+        self.allow_addresses(addresses)
         self._load_speech = transcriber
         self._folder: TemporaryDirectory[str] | None = None
         self._made = {"f": 0, "c": 0}
@@ -185,6 +189,12 @@ class Workspace:
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="sage-")
         return Path(self._folder.name)
+
+    # ---- the web ---------------------------------------------------------------------------------------------------
+
+    def allow_addresses(self, addresses: Iterable[str]) -> None:
+        """Let these be opened from now on."""
+        self.addresses = list(dict.fromkeys([*self.addresses, *addresses]))
 
     # ---- the model -------------------------------------------------------------------------------------------------
 

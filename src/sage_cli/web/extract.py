@@ -133,7 +133,7 @@ def _pdf(data: bytes, url: str) -> Page:
     texts: list[str] = []
     try:
         reader = PdfReader(BytesIO(data))
-        title = (reader.metadata and reader.metadata.title) or ""
+        title = (reader.metadata.title if reader.metadata else None) or ""
         for page in reader.pages:
             texts.append(page.extract_text())
             if sum(map(len, texts)) > LONGEST:
@@ -147,9 +147,12 @@ def _page(url: str, title: str, text: str, date: str | None) -> Page:
     text = text.strip()[:LONGEST]
     if not text:
         raise WebError("there is no text on the page")
-    # Half of a surrogate pair, as broken PDFs have them, is no text and could not be written down.
-    whole = [part.encode("utf-8", "replace").decode() for part in (" ".join(title.split())[:_TITLE], text)]
-    return Page(url, *whole, date=date)
+    return Page(url, _encodable(" ".join(title.split())[:_TITLE]), _encodable(text), date)
+
+
+def _encodable(text: str) -> str:
+    """Without halves of surrogate pairs, as broken PDFs have them."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def decode(data: bytes, content_type: str) -> str:
@@ -157,25 +160,24 @@ def decode(data: bytes, content_type: str) -> str:
     for mark, name in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, "replace")
-    declared = [match[1] for match in [_CHARSET.search(content_type)] if match]
-    declared += [match[1].decode() for match in [_META.search(data[:2048])] if match]
-    for label in declared:
-        if name := _codec(label):
-            return data.decode(name, "replace")
+    sent, written = _CHARSET.search(content_type), _META.search(data[:2048])
+    for label in (sent and sent[1], written and written[1].decode()):
+        if label and (codec := _codec(label)):
+            return data.decode(codec, "replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         from charset_normalizer import from_bytes
 
-        best = from_bytes(data[:65536]).best()
-        return data.decode(best.encoding if best else "cp1252", "replace")
+        guess = from_bytes(data[:65536]).best()
+        return data.decode(guess.encoding if guess else "cp1252", "replace")
 
 
 def _codec(label: str) -> str | None:
     try:
         name = codecs.lookup(label).name
         # Not those that are no alphabets (zip, hex, rot13), nor those in which plain letters are not plain.
-        if "<a>".encode(name) != b"<a>":
+        if "<a>".encode(name) != b"<a>" and not name.startswith("utf-16-"):
             return None
     except (LookupError, TypeError, ValueError):
         return None

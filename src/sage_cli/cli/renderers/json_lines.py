@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sage_cli.agent.events import Answer, Event, FramesSampled, NoAnswer, Notice, RunStarted, ToolCalled, ToolFinished, Working, as_record
+from sage_cli.agent.events import (
+    Answer,
+    Event,
+    FramesSampled,
+    NoAnswer,
+    Notice,
+    RunStarted,
+    ToolCalled,
+    ToolFinished,
+    WebRequested,
+    Working,
+    as_record,
+)
 from sage_cli.cli import console
 
 
@@ -28,13 +40,15 @@ class Json:
         match event:
             case RunStarted():
                 del record["elapsed"]
-                self._run = {"answer": None, "reason": None, **record, "frames": [], "tool_calls": [], "notices": []}
+                self._run = {"answer": None, "reason": None, **record, "frames": [], "tool_calls": [], "web_requests": [], "notices": []}
             case FramesSampled():
                 self._run["frames"] = record["times"]
             case ToolCalled():
                 self._run["tool_calls"].append(record)
             case ToolFinished():
                 self._run["tool_calls"][-1].update(record)
+            case WebRequested():
+                self._run["web_requests"].append(record)
             case Notice(text=text):
                 self._run["notices"].append(text)
             case Answer() | NoAnswer():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from sage_cli.agent.events import Answer, Event, NoAnswer, Notice
+from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
 from sage_cli.cli import console
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Plain:
 
 
 class Notes:
-    """Notices, and questions left without an answer, as lines on stderr; everything goes on to ``results``."""
+    """Notices, what leaves the machine, and questions left without an answer, as lines on stderr; everything goes on to ``results``."""
 
     def __init__(self, results: Renderer, *, quiet: bool) -> None:
         self._results = results
@@ -38,5 +38,7 @@ class Notes:
         match event:
             case Notice(text=text) if not self._quiet:
                 console.say(text)
+            case WebRequested(line=line) if not self._quiet:
+                console.say(f"web: {line}")
             case NoAnswer(reason=reason):
                 console.say(f"no answer: {reason}")

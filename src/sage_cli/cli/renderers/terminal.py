@@ -32,6 +32,7 @@ from sage_cli.agent.events import (
     TextDelta,
     ToolCalled,
     ToolFinished,
+    WebRequested,
     Working,
 )
 from sage_cli.cli.console import neutral
@@ -50,6 +51,7 @@ STAGES = {
     "encode": "encoding frames",
     "prefill": "reading the prompt",
     "speech": "transcribing speech",
+    "web": "waiting for the web",
 }
 THINKING = "thinking"
 # The reply's text fields that are for people, and what to call them.
@@ -95,6 +97,8 @@ class Terminal:
                 self._print(event.elapsed, Text(f"step {event.step}: {_usage(event.usage)}", "dim"))
             case ToolCalled():
                 self._tool_called(event)
+            case WebRequested():
+                self._print(event.elapsed, Text.assemble(("web  ", "magenta"), neutral(event.line)))
             case ToolFinished():
                 self._tool_finished(event)
             case Notice():
@@ -103,7 +107,10 @@ class Terminal:
             self._finish(event)
         else:
             self._results.show(event)
-            self._start()
+            if isinstance(event, WebRequested):
+                self._stop()  # somebody may be asked on this terminal whether it may leave
+            else:
+                self._start()
 
     # ---- events --------------------------------------------------------------------------------------------------------
 
