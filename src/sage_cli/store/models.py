@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 
 from sage_cli.errors import ModelError
 from sage_cli.store.gguf import read_metadata
@@ -147,24 +148,24 @@ def _only(found: list[Path], problem: str, remedy: str) -> Path:
 # ---- the vision encoder --------------------------------------------------------------------------------------------
 
 
-def _named_mmproj(path: Path) -> bool:
+def _named_mmproj(path: PurePath) -> bool:
     return "mmproj" in path.name.lower()
 
 
+def mmproj_rank(text: PurePath, mmproj: PurePath) -> tuple[int, int, str]:
+    """The lower, the better: the vision encoder that shares most of a language model's name; among equals, the best precision."""
+    words, others = _words(text), _words(mmproj)
+    precision = next((place for place, name in enumerate(_PRECISIONS) if name in others), len(_PRECISIONS))
+    return -len(words & others), precision, mmproj.name
+
+
 def _mmproj_beside(text: Path) -> Path | None:
-    """The vision encoder in the model's folder that shares most of its name; among equals, the best precision."""
-    words = _words(text)
-
-    def rank(path: Path) -> tuple[int, int, str]:
-        others = _words(path)
-        precision = next((place for place, name in enumerate(_PRECISIONS) if name in others), len(_PRECISIONS))
-        return -len(words & others), precision, path.name
-
+    """The best vision encoder in the model's folder."""
     found = [path for path in text.parent.glob("*.gguf") if _named_mmproj(path)]
-    return min(found, key=rank, default=None)
+    return min(found, key=partial(mmproj_rank, text), default=None)
 
 
-def _words(path: Path) -> set[str]:
+def _words(path: PurePath) -> set[str]:
     """``Qwen3-VL-4B-Instruct-Q8_0.gguf`` as words, the precision left out of the language model's: it is no sign of kinship."""
     words = set(re.split(r"[-.\s]+", path.stem.lower())) - {"mmproj"}
     return words if _named_mmproj(path) else words - set(_PRECISIONS)

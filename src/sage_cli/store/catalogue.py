@@ -1,0 +1,94 @@
+"""The models that have a name of their own (``catalogue.toml``), and what a user may write after ``sage models pull``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import tomlkit
+
+from sage_cli.errors import UsageError
+
+HUB: Final = "hf:"
+
+_REPOSITORY = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model of the catalogue.
+
+    Attributes:
+        kind: ``"vision"`` answers questions, ``"speech"`` transcribes, ``"pauses"`` finds where somebody speaks.
+        checkpoint: the original on the hub, of which conversions can be searched.
+        repositories: conversions known to exist, the preferred one first.
+        match: how the file's name begins, where a repository holds several models.
+        size: of the download, in bytes; 0 for what comes with the package.
+        kv: bytes of KV cache a token takes at 16 bits.
+        slow: hardly bearable without a GPU.
+    """
+
+    name: str
+    kind: Literal["vision", "speech", "pauses"]
+    about: str
+    repositories: tuple[str, ...]
+    size: int
+    slow: bool
+    kv: int = 0
+    checkpoint: str = ""
+    match: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A model as a user names it.
+
+    Attributes:
+        entry: what the catalogue says of it, if it is there.
+        repositories: where to look for it.
+        quantization: the one that is asked for; ``None`` leaves the choice to us.
+    """
+
+    entry: Entry | None
+    repositories: tuple[str, ...]
+    quantization: str | None
+
+    @property
+    def name(self) -> str:
+        """What it is called once it is installed; fit for a file name."""
+        base = self.entry.name if self.entry else self.repositories[0].replace("/", "--")
+        return f"{base}-{self.quantization}" if self.quantization else base
+
+    @property
+    def match(self) -> str:
+        return self.entry.match if self.entry else ""
+
+
+@cache
+def catalogue() -> dict[str, Entry]:
+    """All entries by name, the best first."""
+    data: dict[str, dict[str, Any]] = tomlkit.parse(Path(__file__).with_name("catalogue.toml").read_text(encoding="utf-8")).unwrap()
+    return {name: Entry(name=name, **(fields | {"repositories": tuple(fields["repositories"])})) for name, fields in data.items()}
+
+
+def parse(text: str) -> Reference:
+    """Read ``NAME``, ``NAME:QUANT``, ``hf:OWNER/REPO`` or ``hf:OWNER/REPO:QUANT``.
+
+    Raises:
+        UsageError: it is none of them, or no such name is in the catalogue.
+    """
+    head, _, quantization = text.removeprefix(HUB).partition(":")
+    if text.startswith(HUB):
+        if not _REPOSITORY.fullmatch(head):
+            raise UsageError(f"{text} is not a repository: write hf:OWNER/REPO, or hf:OWNER/REPO:QUANTIZATION")
+        return Reference(None, (head,), quantization or None)
+    if head not in catalogue():
+        near = get_close_matches(head, catalogue(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"
+        raise UsageError(f"no such model: {head}; {hint}")
+    entry = catalogue()[head]
+    return Reference(entry, entry.repositories, quantization or None)

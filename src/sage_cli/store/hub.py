@@ -1,0 +1,333 @@
+"""The Hugging Face Hub: what a repository holds, and its files brought into the hub's own shared cache.
+
+Listing, authentication, the cache's layout and its locks are huggingface-hub's. The transfer itself is ours, because the library's throws a
+half-finished file away when a process ends, loses up to 10 MB with every dropped connection, and checks sizes but not checksums. A file
+that is under way is ``blobs/HASH.incomplete`` and gets its name only when its checksum is right. Plain HTTP, not Xet: that can be resumed.
+
+Nothing here is called unless a download was asked for.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+from sage_cli.errors import ModelError, SageError, UsageError
+from sage_cli.store.choose import RemoteFile
+from sage_cli.version import __version__
+
+logger = logging.getLogger(__name__)
+# What the library would write on the terminal goes where our own logs go.
+logging.getLogger("huggingface_hub").handlers.clear()
+
+T = TypeVar("T")
+Progress = Callable[[int], None]  # bytes that are there
+
+_PATIENCE: Final = 6  # failures in a row, without a byte in between, before giving up
+_WAIT: Final = 0.5  # seconds between looks at what another process has done
+_LONGEST_WAIT: Final = 300  # seconds a server may ask us to wait
+_RETRIED: Final = frozenset((408, 429, 500, 502, 503, 504))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a repository holds at one commit."""
+
+    repository: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+class NotThereError(ModelError):
+    """A repository that does not exist, or not for us."""
+
+
+class Hub:
+    """A hub and the cache for what comes from it.
+
+    Args:
+        endpoint: its address; ``None`` is ``HF_ENDPOINT``, else huggingface.co.
+        cache: folder of the cache; ``None`` is the one that all programs share (``HF_HUB_CACHE``, ``HF_HOME``).
+        offline: make no connection; only what is in the cache exists. ``HF_HUB_OFFLINE`` says so too.
+    """
+
+    def __init__(self, endpoint: str | None = None, cache: Path | None = None, *, offline: bool = False) -> None:
+        self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self.cache = cache or Path(constants.HF_HUB_CACHE)
+        self.offline = offline or constants.is_offline_mode()
+        self._api = HfApi(self.endpoint, library_name="sage-cli", library_version=__version__)
+
+    def listing(self, repository: str) -> Listing:
+        """List a repository, from the hub or, offline, from the cache.
+
+        Raises:
+            NotThereError: there is none of this name, or it needs a token.
+            SageError: the hub cannot be reached.
+        """
+        if self.offline:
+            return self._cached(repository)
+        with self._explaining(repository):
+            timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
+            info = self._patiently(lambda: self._api.model_info(repository, files_metadata=True, timeout=timeout))
+        files = (RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ())
+        return Listing(repository, info.sha or "main", tuple(files))
+
+    def conversions(self, checkpoint: str) -> list[str]:
+        """Repositories that say they are GGUF conversions of a checkpoint, the most downloaded first.
+
+        Raises:
+            SageError: the hub cannot be reached.
+        """
+        if self.offline:
+            return []
+        with self._explaining(checkpoint):
+            found = self._api.list_models(filter=["gguf", f"base_model:quantized:{checkpoint}"], sort="downloads", limit=5)
+            return [model.id for model in found]
+
+    def has(self, listing: Listing, file: RemoteFile) -> Path | None:
+        """The file in the cache, if it is there and whole."""
+        path = self._folder(listing.repository) / "snapshots" / listing.commit / file.path
+        return path if path.is_file() and path.stat().st_size == file.size else None
+
+    def fetch(self, listing: Listing, file: RemoteFile, progress: Progress = lambda _bytes: None) -> Path:
+        """Bring a file into the cache, unless it is there. What an earlier call left unfinished is gone on with.
+
+        Args:
+            progress: called with the number of bytes that are there, again and again.
+
+        Returns:
+            Its path in the cache: a link with the name it has in the repository.
+
+        Raises:
+            SageError: the hub cannot be reached or keeps failing, the disk is full, or what came is damaged.
+        """
+        if path := self.has(listing, file):
+            progress(file.size)
+            return path
+        if self.offline:
+            raise ModelError(f"{file.name} is not in {self.cache} and downloads are off: pull it without --offline")
+        if not file.sha256:
+            raise ModelError(f"{listing.repository} has no checksum for {file.name}: choose another repository")
+        folder = self._folder(listing.repository)
+        with self._explaining(listing.repository), ExitStack() as stack:
+            blob = folder / "blobs" / file.sha256
+            part = blob.with_name(f"{blob.name}.incomplete")
+            lock = self.cache / ".locks" / folder.name / f"{blob.name}.lock"  # where the library takes it, too
+            for parent in blob.parent, lock.parent:
+                parent.mkdir(parents=True, exist_ok=True)
+            while True:
+                try:
+                    stack.enter_context(WeakFileLock(lock, timeout=_WAIT))
+                    break
+                except TimeoutError:  # somebody else is at it: show how far
+                    progress(part.stat().st_size if part.exists() else 0)
+            if not blob.exists():
+                self._download(listing, file, part, progress)
+                part.replace(blob)
+        progress(file.size)
+        with self._explaining(listing.repository):
+            # The content is there: this links it to its name and commit, in the library's own way.
+            found = hf_hub_download(listing.repository, file.path, revision=listing.commit, cache_dir=self.cache, endpoint=self.endpoint)
+            _remember_commit(folder, listing.commit)
+        return Path(found)
+
+    # ---- the transfer ----------------------------------------------------------------------------------------------
+
+    def _download(self, listing: Listing, file: RemoteFile, path: Path, progress: Progress) -> None:
+        """Complete ``path``, however often the connection breaks, and check it. The caller holds the lock."""
+        with _Part(path, file.size) as part:
+            _check_room(path, file.size - part.position)
+            progress(part.position)
+            failures = 0
+            while part.position < file.size:
+                before, problem = part.position, None
+                try:
+                    self._receive(listing, file, part, progress)
+                except (httpx2.TransportError, HfHubHTTPError) as error:
+                    problem = error
+                failures = 0 if part.position > before else failures + 1
+                if problem is None and not failures:
+                    continue
+                if failures >= _PATIENCE or not _passing(problem):
+                    raise problem or SageError(f"{self.endpoint} sends nothing of {file.name}: try again later")
+                logger.info("%s: %s; going on from byte %d", file.name, problem, part.position)
+                time.sleep(_pause(problem, failures))
+            checksum = part.checksum
+        if checksum != file.sha256:
+            path.unlink()
+            raise SageError(f"{file.name} arrived damaged (its checksum is not the hub's) and was deleted: run the command again")
+
+    def _receive(self, listing: Listing, file: RemoteFile, part: _Part, progress: Progress) -> None:
+        """One request for what is missing. The address redirects to a storage host, which does not get our token."""
+        url = hf_hub_url(listing.repository, file.path, revision=listing.commit, endpoint=self.endpoint)
+        headers = build_hf_headers(library_name="sage-cli", library_version=__version__)
+        headers |= {"Range": f"bytes={part.position}-", "Accept-Encoding": "identity"}
+        with get_session().stream(
+            "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
+        ) as response:
+            hf_raise_for_status(response)
+            if response.status_code != 206:  # all of it: a server that knows no ranges
+                part.restart()
+            elif not response.headers.get("Content-Range", "").startswith(f"bytes {part.position}-"):
+                raise httpx2.RemoteProtocolError("not the range that was asked for")
+            for piece in response.iter_raw():
+                part.append(piece)
+                progress(part.position)
+
+    # ---- the cache -------------------------------------------------------------------------------------------------
+
+    def _folder(self, repository: str) -> Path:
+        return self.cache / repo_folder_name(repo_id=repository, repo_type="model")
+
+    def _cached(self, repository: str) -> Listing:
+        """What the cache holds of a repository: of the commit that was the newest when the hub was last asked."""
+        folder = self._folder(repository)
+        try:
+            commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise NotThereError(f"{repository} is not in {self.cache}, and downloads are off: pull it without --offline") from error
+        snapshot = folder / "snapshots" / commit
+        files = (
+            RemoteFile(path.relative_to(snapshot).as_posix(), path.stat().st_size, path.resolve().name)
+            for path in sorted(snapshot.rglob("*"))
+            if path.is_file()
+        )
+        return Listing(repository, commit, tuple(files))
+
+    # ---- failures --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _explaining(self, repository: str) -> Iterator[None]:
+        """Turn what the libraries raise into a line for the user."""
+        try:
+            yield
+        except SageError:
+            raise
+        except HFValidationError as error:
+            raise UsageError(f"{repository} is not a repository: write hf:OWNER/REPO") from error
+        except GatedRepoError as error:
+            page = f"{self.endpoint}/{repository}"
+            raise NotThereError(f"{repository} is gated: accept its terms on {page}, then set HF_TOKEN to a token of yours") from error
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
+                refused = " (HF_TOKEN was refused)" if status == 401 and get_token() else ""
+                message = f"no repository {repository} at {self.endpoint}, or it is private{refused}: check the name, or set HF_TOKEN"
+                raise NotThereError(message) from error
+            raise SageError(f"{self.endpoint} answered {status} for {repository}: try again later; what has arrived is kept") from error
+        except (httpx2.TransportError, LocalEntryNotFoundError) as error:
+            raise SageError(
+                f"no connection to {self.endpoint} ({_first_line(error)}): check the network or HF_ENDPOINT; what has arrived is kept"
+            ) from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise SageError(f"no room left in {self.cache}: make some, or move it with HF_HOME; what has arrived is kept") from error
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Call again while the hub is busy. The library does so for lists of repositories, but not for a single one."""
+        for failures in range(1, _PATIENCE):
+            try:
+                return call()
+            except HfHubHTTPError as error:
+                if not _passing(error):
+                    raise
+                time.sleep(_pause(error, failures))
+        return call()
+
+
+class _Part:
+    """A file under way, with the checksum of what is there. A context manager."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._size = size
+        self._digest = hashlib.sha256()
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        while piece := self._file.read(1 << 20):
+            self._digest.update(piece)
+        if self.position > size:
+            self.restart()
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
+
+    @property
+    def checksum(self) -> str:
+        return self._digest.hexdigest()
+
+    def append(self, piece: bytes) -> None:
+        """Add to the end; what would be too much is dropped."""
+        piece = piece[: self._size - self.position]
+        self._file.write(piece)
+        self._digest.update(piece)
+
+    def restart(self) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+
+
+def _check_room(path: Path, missing: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < missing:
+        raise SageError(
+            f"{missing / 1e9:.1f} GB are missing in {path.parent.parent} and the disk has {free / 1e9:.1f} GB: "
+            "make room, or set HF_HOME to another disk"
+        )
+
+
+def _remember_commit(folder: Path, commit: str) -> None:
+    """Note which commit is the newest, as the library does: other programs find the files without asking the hub."""
+    reference = folder / "refs" / "main"
+    reference.parent.mkdir(exist_ok=True)
+    part = reference.with_name(f"main.{os.getpid()}")
+    part.write_text(commit, encoding="utf-8")
+    part.replace(reference)
+
+
+def _passing(problem: Exception | None) -> bool:
+    """Whether it may be better in a moment."""
+    return problem.response.status_code in _RETRIED if isinstance(problem, HfHubHTTPError) else True
+
+
+def _pause(problem: Exception | None, failures: int) -> float:
+    """Seconds to wait: what the server asks for, else longer each time.
+
+    Raises:
+        SageError: it asks for too long.
+    """
+    asked = problem.response.headers.get("Retry-After", "") if isinstance(problem, HfHubHTTPError) else ""
+    if not asked.isdigit():
+        return float(min(2 ** max(0, failures - 1), 16))
+    if int(asked) > _LONGEST_WAIT:
+        raise SageError(f"the hub asks to come back in {int(asked) // 60} minutes; what has arrived is kept")
+    return float(asked)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
