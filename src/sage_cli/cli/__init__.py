@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import config, console
-from sage_cli.cli.ask import ask
+from sage_cli.cli.ask import AskCommand, ask
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
@@ -43,7 +43,7 @@ def _options(
     pass
 
 
-app.command()(ask)
+app.command(cls=AskCommand)(ask)
 app.command()(transcribe)
 app.add_typer(config.app)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
+from typer.core import TyperCommand
 
 from sage_cli.cli import console
 from sage_cli.errors import EXIT_NO_ANSWER, UsageError, VideoError
@@ -20,8 +21,20 @@ if TYPE_CHECKING:
     from sage_cli.cli.renderers import Renderer
     from sage_cli.tools.workspace import SpeechModel
     from sage_cli.video import Video
+    from sage_cli.web import Web
+    from sage_cli.web.settings import ProviderName
 
 STDIN = "-"
+WEB = ("off", "ask", "on")
+
+
+class AskCommand(TyperCommand):
+    """Lets ``--web`` stand alone for ``--web=on``; typer itself has no options whose value can be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        alone = {at for at, word in enumerate(args[:end]) if word == "--web" and args[at + 1 : at + 2] not in [[value] for value in WEB]}
+        return super().parse_args(ctx, ["--web=on" if at in alone else word for at, word in enumerate(args)])
 
 
 def _option(panel: str, *names: str, **more: Any) -> Any:
@@ -89,6 +102,21 @@ def ask(
     timeout: Annotated[
         float, _option("Looking", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
     ] = 300.0,
+    web: Annotated[
+        Literal["off", "ask", "on"],
+        _option(
+            "Web",
+            "--web",
+            metavar="[=ask]",
+            help="Let the model search the web and read pages; [bold]=ask[/] asks you before anything is sent. Default: off.",
+        ),
+    ] = "off",
+    search_provider: Annotated[
+        Literal["ddgs", "serper", "brave", "searxng"],
+        _option("Web", "--search-provider", help="Who searches; serper and brave need SAGE_SEARCH_KEY. Default: ddgs, without a key."),
+    ] = "ddgs",
+    searxng_url: Annotated[str | None, _option("Web", "--searxng-url", metavar="URL", help="Address of your own SearXNG.")] = None,
+    offline: Annotated[bool, _option("Web", "--offline", help="Ask nobody: only what the cache holds of the web.")] = False,
     prompts_dir: Annotated[
         Path | None, _option("Looking", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
     ] = None,
@@ -115,17 +143,21 @@ def ask(
     speech = find_speech_model(speech_model)
     if tools:
         check_scratch()
+    if web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--web=ask needs a terminal to ask on: use --web, or leave it out")
 
     from sage_cli.agent import Agent, Settings
     from sage_cli.agent.events import Working
+    from sage_cli.cli.consent import Consent
     from sage_cli.cli.renderers import renderer
     from sage_cli.prompts import Prompts
-    from sage_cli.tools import TOOLS
+    from sage_cli.tools import TOOLS, web_tools
 
     opened = _open(video)
     span = _span(start, end, opened.duration)
     Prompts(prompts_dir)
     hears = speech is not None and opened.has_audio
+    online = _web(search_provider, searxng_url, offline) if tools and web != "off" else None
     with ExitStack() as stack:
         view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
         view.show(Working(0.0, 0, "load", 0, 0))
@@ -142,7 +174,9 @@ def ask(
         agent = Agent(
             loaded,
             opened,
-            tools=[tool for tool in TOOLS if hears or tool.name != "transcribe-speech"] if tools else [],
+            tools=[*(tool for tool in TOOLS if hears or tool.name != "transcribe-speech"), *(web_tools(online) if online else ())]
+            if tools
+            else [],
             settings=Settings(
                 frames=frames,
                 frame_tokens=frame_tokens,
@@ -154,6 +188,7 @@ def ask(
             ),
             span=span,
             transcriber=partial(_transcriber, speech, opened, threads) if speech else None,
+            consent=Consent() if web == "ask" else None,
         )
         answered = [_run(agent, question, view) for question in asked]
     return 0 if all(answered) else EXIT_NO_ANSWER
@@ -175,6 +210,13 @@ def _transcriber(model: Path, video: Video, threads: int | None) -> SpeechModel:
 
     transcriber = Transcriber(model, threads=threads, vad_model=find_speech_detector(model))
     return Remembering(transcriber, video.id, TranscriptCache(cache_dir() / "transcripts"))
+
+
+def _web(provider: ProviderName, searxng_url: str | None, offline: bool) -> Web:
+    from sage_cli.store import cache_dir
+    from sage_cli.web import Web, WebSettings
+
+    return Web(WebSettings.from_environment(provider=provider, searxng_url=searxng_url, offline=offline), cache_dir() / "web")
 
 
 def _open(path: Path) -> Video:

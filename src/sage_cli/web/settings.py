@@ -47,20 +47,17 @@ class WebSettings:
         if self.provider not in get_args(ProviderName):
             raise UsageError(f"there is no search provider {self.provider!r}: choose one of {', '.join(get_args(ProviderName))}")
         if self.provider == "searxng" and not (self.searxng_url or "").startswith(("http://", "https://")):
-            raise UsageError("searxng needs the address of your instance: set SAGE_SEARXNG_URL to https://...")
+            raise UsageError("searxng needs the address of your instance: give --searxng-url https://...")
 
     @classmethod
     def from_environment(cls, **given: Any) -> WebSettings:
-        """The settings of the ``SAGE_*`` variables; what is given (and not ``None``) comes first."""
-        values: dict[str, Any] = {
-            "provider": os.environ.get("SAGE_SEARCH_PROVIDER"),
+        """What the command line has no options for comes from ``SAGE_SEARCH_KEY``, ``SAGE_WEB_ROBOTS`` and ``SAGE_WEB_MAX_AGE`` (hours)."""
+        found = {
             "key": os.environ.get("SAGE_SEARCH_KEY"),
-            "searxng_url": os.environ.get("SAGE_SEARXNG_URL"),
             "robots": _switch("SAGE_WEB_ROBOTS"),
             "max_age_s": _hours("SAGE_WEB_MAX_AGE"),
         }
-        values |= {name: value for name, value in given.items() if value is not None}
-        return cls(**{name: value for name, value in values.items() if value not in (None, "")})
+        return cls(**{name: value for name, value in found.items() if value is not None} | given)
 
     def secret(self) -> str:
         """The provider's key.
