@@ -104,6 +104,11 @@ def patched(path: Path, mark: bytes, offset: int, value: bytes) -> Path:
     return copy
 
 
+def test_a_title_in_another_encoding_does_no_harm(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "title.mkv", seconds=1, size=SIZE)
+    assert Video(patched(path, b"Lavf", 0, b"\xe4\xf6\xfc\xff")).duration == 1
+
+
 @pytest.mark.parametrize("claim", [0.5, 3600.0])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_header_that_lies_about_the_duration_is_not_believed(claim: float, suffix: str, tmp_path: Path) -> None:

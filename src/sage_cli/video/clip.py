@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time
+from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time, time_base
 from sage_cli.video.reader import TOLERANCE, Keyframe, Screen, picture
 from sage_cli.video.sound import blocks, sound
 
@@ -47,7 +47,7 @@ def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) ->
     """Mux the streams in step: the one that is behind goes next."""
     heads = [(packet, track) for track in tracks if (packet := next(track, None)) is not None]
     while heads:
-        heads.sort(key=lambda head: (head[0].dts or 0) * head[0].time_base)
+        heads.sort(key=lambda head: (head[0].dts or 0) * time_base(head[0]))
         packet, track = heads.pop(0)
         output.mux(packet)
         if (following := next(track, None)) is not None:
@@ -62,7 +62,7 @@ def _video_packets(
     rate = Fraction(track.fps or 25).limit_denominator(1001)
     stream = cast(VideoStream, output.add_stream(codec, rate=rate))
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-    stream.codec_context.time_base = _CLOCK if codec == "libx264" else 1 / rate
+    stream.codec_context.time_base = tick = _CLOCK if codec == "libx264" else 1 / rate
 
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
@@ -71,8 +71,8 @@ def _video_packets(
             decoded: VideoFrame | None = screen.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
-                stamp = max(stamp + 1, round((frame_time(decoded) - first) / stream.codec_context.time_base))
-                frame.pts, frame.time_base = stamp, stream.codec_context.time_base
+                stamp = max(stamp + 1, round((frame_time(decoded) - first) / tick))
+                frame.pts, frame.time_base = stamp, tick
                 yield frame
                 decoded = screen.after()
         yield None
@@ -80,7 +80,7 @@ def _video_packets(
     def encoded() -> Iterator[Packet[Any]]:
         for packet in (packet for frame in frames() for packet in stream.encode(frame)):
             # Without it the last frame of an MP4 has no length at all.
-            packet.duration = packet.duration or round(1 / rate / packet.time_base)
+            packet.duration = packet.duration or round(1 / rate / time_base(packet))
             yield packet
 
     return encoded()

@@ -8,7 +8,7 @@ own zero, which no player lets be heard, does not count. Edit lists are honoured
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # Consecutive read errors after which the rest of a file is given up.
 _MAX_READ_ERRORS = 32
+
+# Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 # Sound this little before a container's zero, in seconds, is the encoder's priming.
 _MAX_PRIMING = 1
@@ -113,7 +116,8 @@ def open_media(path: Path) -> InputContainer:
         VideoError: it cannot be opened, or is no media file.
     """
     try:
-        return av.open(str(path), "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        container: InputContainer = av.open(str(path), "r", options={"protocol_whitelist": "file"}, **_LENIENT)
+        return container
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):  # PyAV's errors are both
             raise VideoError(f"cannot open {path}: {error.strerror}") from error
@@ -138,15 +142,21 @@ def undecodable(path: Path, codec: str) -> VideoError:
     return VideoError(f"no frame of {path} can be decoded ({codec}): damaged, or unknown to this FFmpeg; convert it to H.264")
 
 
+def time_base(timed: Any) -> Fraction:
+    """Seconds per tick of a stream, packet, frame or codec; PyAV 19 has rational numbers of its own, earlier ones have None for unknown."""
+    base = timed.time_base
+    return Fraction(base.numerator, base.denominator) if base else Fraction(1, 1_000_000)
+
+
 def packet_time(packet: Packet[Any]) -> Fraction | None:
     """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
     stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None else stamp * _base(packet.time_base)
+    return None if stamp is None else stamp * time_base(packet)
 
 
 def frame_time(frame: VideoFrame | AudioFrame) -> Fraction:
     """Presentation time in the container's own seconds; only for frames that have a ``pts``."""
-    return cast(int, frame.pts) * _base(frame.time_base)
+    return cast(int, frame.pts) * time_base(frame)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------
@@ -171,7 +181,7 @@ def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> 
             raise undecodable(path, _codec_name(stream))
         return None, None
     orientation = _orientation(frame)
-    aspect = stream.sample_aspect_ratio or Fraction(1)
+    aspect = float(stream.sample_aspect_ratio or 1)
     # Widen or heighten, never flatten: no line of the picture is lost.
     width, height = (round(frame.width * aspect), frame.height) if aspect >= 1 else (frame.width, round(frame.height / aspect))
     if orientation.transpose:
@@ -213,13 +223,13 @@ def _codec_name(stream: VideoStream | AudioStream) -> str:
 
 def _orientation(frame: VideoFrame) -> Orientation:
     """From the display matrix ((a, b), (c, d)), which maps a stored (x, y) to (a x + c y, b x + d y) on screen."""
-    for data in cast("Iterable[SideData]", frame.side_data):
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data)[:20], np.int32).tolist()
-            if abs(a) + abs(d) >= abs(b) + abs(c):
-                return Orientation(False, flip_x=a < 0, flip_y=d < 0)
-            return Orientation(True, flip_x=c < 0, flip_y=b < 0)
-    return Orientation()
+    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    if matrix is None:
+        return Orientation()
+    a, b, _, c, d = np.frombuffer(bytes(matrix)[:20], np.int32).tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, flip_x=a < 0, flip_y=d < 0)
+    return Orientation(True, flip_x=c < 0, flip_y=b < 0)
 
 
 # ---- times ---------------------------------------------------------------------------------------------------------
@@ -247,16 +257,12 @@ def _last(container: InputContainer, indices: list[int], frame_length: Fraction)
     end, untimed = Fraction(0), 0
     for packet in packets(container, *indices):
         if packet.size and not packet.is_discard:
-            length = packet.duration * _base(packet.time_base) if packet.duration else frame_length
+            length = packet.duration * time_base(packet) if packet.duration else frame_length
             if (time := packet_time(packet)) is None:
                 untimed += 1
             else:
                 end = max(end, time + length)
     return end or untimed * frame_length or None  # bare streams (.h264) have no clock: count
-
-
-def _base(time_base: Fraction | None) -> Fraction:
-    return time_base or Fraction(1, 1_000_000)
 
 
 # ---- the file ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from sage_cli.video.frame import Frame
-from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, undecodable
+from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, time_base, undecodable
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ class Screen:
                 continue
             for frame in frames:
                 if frame.pts is None:  # bare streams (.h264) have no clock: count
-                    frame.pts = round(following / (frame.time_base or 1))
+                    frame.pts = round(following / time_base(frame))
                 following = frame_time(frame) + 1 / Fraction(self._track.fps or 25)
                 yield frame
 
@@ -212,7 +212,7 @@ def find_keyframes(media: Media, track: VideoTrack) -> list[Keyframe]:
     """
     with open_media(media.path) as container:
         stream = container.streams[track.index]
-        base = cast(Fraction, stream.time_base)
+        base = time_base(stream)
         first = next((packet for packet in packets(container, track.index) if packet.pts is not None and packet.dts is not None), None)
         matroska = "matroska" in container.format.name
         if matroska:

@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from sage_cli.video.probe import AudioTrack, Media, frame_time, open_media, packets
+from sage_cli.video.probe import AudioTrack, Media, frame_time, open_media, packets, time_base
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _decoded(media: Media, track: AudioTrack, start: Fraction) -> Iterator[tuple
 def _land(container: InputContainer, media: Media, track: AudioTrack, begin: Fraction) -> bool:
     """Seek to just before ``begin``; False when the demuxer cannot, or lands past it."""
     stream = container.streams[track.index]
-    stamp = int((begin + media.origin) / cast(Fraction, stream.time_base))
+    stamp = int((begin + media.origin) / time_base(stream))
     try:
         container.seek(stamp, stream=stream)
         time = next((time for time, _ in _frames(container, media, track)), None)
