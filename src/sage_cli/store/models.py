@@ -65,6 +65,12 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     return ModelFiles(text, mmproj)
 
 
+def shards(text: Path) -> list[Path]:
+    """All files of a language model, of which the first is given."""
+    shard = _SHARD.search(text.stem)
+    return sorted(text.parent.glob(f"{text.stem[: shard.start()]}-*-of-*.gguf")) if shard else [text]
+
+
 def find_speech_model(model: str | None) -> Path | None:
     """Find a Whisper model in whisper.cpp's format.
 

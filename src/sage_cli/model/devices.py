@@ -1,0 +1,59 @@
+"""What llama.cpp can compute on here, asked of ggml's device registry, which llama-cpp-python does not bind."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import llama_cpp
+from llama_cpp import llama_cpp as llama
+
+from sage_cli.model.native import route_logs
+
+_KINDS: Final[dict[int, Literal["cpu", "gpu", "accelerator"]]] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator"}  # ggml_backend_dev_type
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device.
+
+    Attributes:
+        name: llama.cpp's, such as ``"CUDA0"``.
+        description: the maker's.
+        free, total: bytes of its memory; 0 if it does not tell.
+    """
+
+    name: str
+    description: str
+    kind: Literal["cpu", "gpu", "accelerator"]
+    free: int
+    total: int
+
+
+def devices() -> list[Device]:
+    """All devices of this build of llama.cpp on this machine."""
+    route_logs()
+    llama.llama_backend_init()
+    lib = llama._lib
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    for function in lib.ggml_backend_dev_name, lib.ggml_backend_dev_description:
+        function.restype = ctypes.c_char_p
+        function.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    found = []
+    for index in range(lib.ggml_backend_dev_count()):
+        device = lib.ggml_backend_dev_get(index)
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        name, description = lib.ggml_backend_dev_name(device).decode(), lib.ggml_backend_dev_description(device).decode(errors="replace")
+        found.append(Device(name, description, _KINDS.get(lib.ggml_backend_dev_type(device), "accelerator"), free.value, total.value))
+    return found
+
+
+def build() -> str:
+    """What this llama.cpp was compiled for and with, as it says itself."""
+    return " ".join(llama_cpp.llama_print_system_info().decode().replace(" = 1", "").replace("|", " ").split())

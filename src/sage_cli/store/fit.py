@@ -1,0 +1,213 @@
+"""What a machine can carry: how many frames, how long a context, and how precise a KV cache go with a model.
+
+An estimate, on the safe side: the weights, the vision encoder and the KV cache are known to the byte, the rest is put at
+:data:`OVERHEAD`. Nothing here measures; the numbers come from a model's header and from the system.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from sage_cli.store.gguf import read_metadata
+from sage_cli.store.models import ModelFiles, shards
+
+KVType: TypeAlias = Literal["f16", "q8_0"]
+
+GIB: Final = 1 << 30
+OVERHEAD: Final = 900 << 20  # compute buffers of both models, embeddings of the frames, Python and its libraries
+LEAST_CONTEXT: Final = 4096  # the instructions, a few frames and a reply
+
+# Frames of the first look, context, KV type: the reference's settings first, then what gives up least for the memory it saves. A frame
+# pair takes some 90 tokens, the instructions and a reply 4000.
+LADDER: Final[tuple[tuple[int, int, KVType], ...]] = (
+    (128, 16384, "f16"),
+    (128, 16384, "q8_0"),
+    (128, 12288, "q8_0"),
+    (64, 8192, "q8_0"),
+    (32, 6144, "q8_0"),
+    (16, LEAST_CONTEXT, "q8_0"),
+)
+_KV_SHARE: Final[dict[KVType, float]] = {"f16": 1.0, "q8_0": 34 / 64}  # 32 numbers in 34 bytes
+
+# A CPU encodes a frame pair in seconds, not in milliseconds: fewer frames, so that an answer comes within the default time limit.
+_FRAMES_PER_CORE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What there is to compute with.
+
+    Attributes:
+        memory: bytes of main memory that can be had.
+        gpu: bytes of free memory of the largest GPU that llama.cpp can use; 0 without one.
+        cores: CPU cores this process may use.
+        name: of the GPU, or of the CPU.
+    """
+
+    memory: int
+    gpu: int
+    cores: int
+    name: str
+
+    @property
+    def room(self) -> int:
+        """Bytes that a model and its cache may take to run as fast as this machine can."""
+        return max(0, (self.gpu or self.memory) - OVERHEAD)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a model takes, in bytes.
+
+    Attributes:
+        weights: of the language model.
+        vision: of the vision encoder.
+        kv: of a token of context in the KV cache, at 16 bits.
+        layers: of the language model.
+        limit: the longest context it was trained for.
+    """
+
+    weights: int
+    vision: int
+    kv: int
+    layers: int
+    limit: int
+
+    @classmethod
+    def of(cls, files: ModelFiles) -> Needs:
+        """From the header of a model on disk.
+
+        Raises:
+            ModelError: the header is broken.
+        """
+        header = read_metadata(files.text)
+        family = header.get("general.architecture")
+
+        def number(key: str, default: int) -> int:
+            value = header.get(f"{family}.{key}", default)
+            return int(value) if isinstance(value, (int, float)) else default
+
+        heads = number("attention.head_count", 1)
+        size = number("attention.key_length", number("embedding_length", 0) // max(1, heads))
+        layers = number("block_count", 1)
+        kv = 2 * 2 * layers * number("attention.head_count_kv", heads) * size
+        weights = sum(path.stat().st_size for path in shards(files.text))
+        return cls(weights, files.mmproj.stat().st_size, kv, layers, number("context_length", 32768))
+
+    def total(self, context: int, kv_type: KVType) -> int:
+        return self.weights + self.vision + int(self.kv * _KV_SHARE[kv_type] * context)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Settings that go with a model and a machine.
+
+    Attributes:
+        frames: most frames of the first look.
+        context: tokens.
+        gpu_layers: layers to put on the GPU; ``None`` for all.
+        bytes: what it comes to, estimated.
+        fits: whether there is that much.
+    """
+
+    frames: int
+    context: int
+    kv_type: KVType
+    gpu_layers: int | None
+    bytes: int
+    fits: bool
+    machine: Machine
+    reduced: bool
+
+    @cached_property
+    def text(self) -> str:
+        """In words."""
+        place = f"{self.machine.name}, {_gib(self.machine.gpu or self.machine.memory)} free"
+        layers = "" if self.gpu_layers is None else f", {self.gpu_layers} layers on the GPU"
+        return (
+            f"{self.frames} frames, context {self.context}, KV cache {self.kv_type}{layers}: about {_gib(self.bytes)} of memory ({place})"
+        )
+
+
+def fit(
+    needs: Needs,
+    machine: Machine,
+    *,
+    frames: int | None = None,
+    context: int | None = None,
+    kv_type: KVType | None = None,
+    gpu_layers: int | None = None,
+) -> Fit:
+    """Choose what was not chosen by the user.
+
+    The first rung of the ladder that fits into the memory of the GPU, or into main memory if there is none. If not even the last one fits
+    a GPU, as many layers as do go there, and the rest of the model into main memory.
+    """
+    on_gpu = machine.gpu > 0 and gpu_layers != 0
+    room = machine.gpu if on_gpu else machine.memory
+    most = LADDER[0][0] if on_gpu else max(16, min(LADDER[0][0], _FRAMES_PER_CORE * machine.cores))
+
+    def rung(number: int) -> tuple[int, int, KVType, int]:
+        ladder_frames, ladder_context, ladder_kv = LADDER[number]
+        chosen = context or min(ladder_context, needs.limit)
+        kind = kv_type or ladder_kv
+        return frames or min(ladder_frames, most), chosen, kind, needs.total(chosen, kind) + OVERHEAD
+
+    rungs = [rung(number) for number in range(len(LADDER))]
+    found = next((number for number, (*_, size) in enumerate(rungs) if size <= room), None)
+    layers = gpu_layers
+    if found is None and on_gpu and gpu_layers is None:
+        # The vision encoder and the KV cache stay on the GPU: they are what a first look spends its time on.
+        found = next((number for number, (*_, size) in enumerate(rungs) if size <= machine.memory + machine.gpu), None)
+        *_, size = rungs[found if found is not None else -1]
+        spare = room - (size - needs.weights)
+        layers = max(0, min(needs.layers, spare * needs.layers // max(1, needs.weights)))
+    chosen_frames, chosen_context, chosen_kv, size = rungs[found if found is not None else -1]
+    return Fit(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, bool(found) or found is None)
+
+
+# ---- the machine ---------------------------------------------------------------------------------------------------
+
+
+def free_memory() -> int:
+    """Bytes of main memory that can be had without swapping, within the limits of a container."""
+    return min(_system_memory(), _container_memory())
+
+
+def cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _system_memory() -> int:
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):  # not Linux: two thirds of all there is
+        if hasattr(os, "sysconf"):
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 2 // 3
+        return 8 * GIB
+
+
+def _container_memory() -> int:
+    """What is left of a control group's limit (cgroup v2, then v1); the pages of cached files in it can be had."""
+    for limit, used, statistics in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+        *[tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))],
+    ):
+        try:
+            most, now = int(Path(limit).read_text(encoding="ascii")), int(Path(used).read_text(encoding="ascii"))
+            fields = dict(line.split() for line in Path(statistics).read_text(encoding="ascii").splitlines())
+            cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        return max(0, most - now + cached)
+    return 1 << 62
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
