@@ -168,7 +168,10 @@ class _Handler(socketserver.BaseRequestHandler):
         sock: socket.socket = self.request
         sock.settimeout(30)
         if sock.recv(1, socket.MSG_PEEK) == b"\x16":  # the first byte of a TLS handshake
-            assert internet.tls
+            if internet.tls is None:  # this host knows none: it listens on, and says nothing
+                while sock.recv(65536):
+                    pass
+                return
             sock = internet.tls.wrap_socket(sock, server_side=True)
         data = b""
         while b"\r\n\r\n" not in data and (piece := sock.recv(65536)):

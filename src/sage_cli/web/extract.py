@@ -85,7 +85,7 @@ def _main() -> None:
     _limit()
     head, _, data = sys.stdin.buffer.read().partition(b"\n")
     try:
-        answer = asdict(_extract(data, **json.loads(head)))
+        answer = asdict(parse(data, **json.loads(head)))
     except WebError as error:
         answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer))
@@ -103,7 +103,12 @@ def _limit() -> None:
             continue
 
 
-def _extract(data: bytes, content_type: str, url: str) -> Page:
+def parse(data: bytes, content_type: str, url: str) -> Page:
+    """What :func:`extract` does, here and now.
+
+    Raises:
+        WebError: there is no text in it.
+    """
     kind = _kind(content_type)
     start = data[:1024].lstrip()
     if kind == _PDF or start.startswith(b"%PDF-"):

@@ -48,6 +48,7 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _ROBOTS_BYTES: Final = 512 << 10
 # Text is seldom compressed to less than a thirtieth; a bomb to a thousandth.
 _RATIO, _RATIO_FROM = 200, 1 << 20
+_STEP: Final = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ class Fetcher:
 
         try:
             body = yield from self._follow("robots", f"{origin}/robots.txt", allowance, _ROBOTS_BYTES)
-            return Protego.parse(body.data.decode("utf-8", "replace"))
+            return Protego.parse(body.data.decode("utf-8-sig", "replace"))
         except _Refused as refusal:
             # RFC 9309: no rules allow everything, rules that cannot be had now allow nothing.
             if refusal.status < 500:
@@ -265,17 +266,32 @@ def _unpacked(target: httpx.URL, pieces: Iterable[bytes], encoding: str, limit: 
     # One compression at most: several in a row multiply.
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise WebError(f"{target} is compressed in a way that was not asked for ({encoding[:40]!r})")
-    unpack = None if encoding in ("", "identity") else zlib.decompressobj(16 + zlib.MAX_WBITS)
+    steps = _as_it_is if encoding in ("", "identity") else _gunzipped
     data, sent = bytearray(), 0
-    for piece in pieces:
-        sent += len(piece)
-        # One byte too much is unpacked at most, whatever the piece would make.
-        data += unpack.decompress(piece, limit + 1 - len(data)) if unpack else piece
-        if max(sent, len(data)) > limit:
-            raise _TooBig(target, limit)
+    for size, part in steps(pieces):
+        sent += size
+        data += part
         if len(data) > _RATIO_FROM and len(data) > _RATIO * sent:
             raise WebError(f"{target} is a decompression bomb: it was not unpacked")
+        if max(sent, len(data)) > limit:
+            raise _TooBig(target, limit)
     return bytes(data)
+
+
+def _as_it_is(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Bytes received, and what they make."""
+    for piece in pieces:
+        yield len(piece), piece
+
+
+def _gunzipped(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """The same, unpacked in small steps, whatever a piece would make at once."""
+    unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    for piece in pieces:
+        yield len(piece), b""
+        while piece and not unpack.eof:
+            yield 0, unpack.decompress(piece, _STEP)
+            piece = unpack.unconsumed_tail
 
 
 def _joined(target: httpx.URL, location: str) -> str:
