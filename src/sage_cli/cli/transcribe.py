@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, get_args
 
 import typer
@@ -257,23 +258,27 @@ class _Run:
         from sage_cli.speech.formats import FORMATS, Layout
 
         format = FORMATS[task.format](Layout(self.line_width, self.line_count))
-        with _target(task.target) as out, _local(task.source) as path:
+        with _target(task.target) as out, _local(task.source) as path, _interrupts() as stop_if_asked:
             video = _open(path, task)
             try:
-                self._write(task, format, video, out)
+                with closing(self._pieces(task, format, video)) as pieces:  # its progress bar goes away with it
+                    for piece in pieces:
+                        out(piece)
+                        stop_if_asked()
             except KeyboardInterrupt:
                 if not self.quiet:
                     console.say("what is done is kept: the same command goes on from here")
                 raise
 
-    def _write(self, task: _Task, format: Format, video: Video, out: Callable[[str], None]) -> None:
+    def _pieces(self, task: _Task, format: Format, video: Video) -> Generator[str]:
+        """The text of the transcript, as it comes; empty pieces where nothing is said for long."""
         from sage_cli.speech import TranscriptCache
         from sage_cli.speech.formats import About
         from sage_cli.store import cache_dir
 
         start, end = self.span.within(video.duration)
         about = About(task.name, video.duration, self.model)
-        out(format.head(about))
+        yield format.head(about)
         said = False
         if video.has_audio:
             cache = TranscriptCache(cache_dir() / "transcripts")
@@ -283,10 +288,11 @@ class _Run:
                     for segment in part.segments:
                         said = True
                         about = replace(about, language=segment.language)
-                        out(format.segment(segment))
+                        yield format.segment(segment)
                     if show:
                         show(part.after.seconds)
-        out(format.foot(about))
+                    yield ""
+        yield format.foot(about)
         if not said and not self.quiet:
             console.say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
@@ -334,6 +340,29 @@ def _target(path: Path | None) -> Iterator[Callable[[str], None]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """A check that raises KeyboardInterrupt after a Ctrl-C: the one that Python raises is lost when it hits PyAV at the wrong moment."""
+    import signal
+
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        raise KeyboardInterrupt
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _flushing(file: TextIO) -> Callable[[str], None]:
