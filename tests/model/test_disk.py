@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from sage_cli.model.llama import LlamaModel
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import ask, clip, complete
 from tests.models import TinyModel
+
+
+@pytest.fixture
+def load(load: Load) -> Load:
+    """Contexts so small that a prompt with a few frames is worth keeping."""
+    return partial(load, context_size=512)
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family:
 
 
 def test_nothing_else_is_ever_a_hit(load: Load, family: str, folder: Path, tmp_path: Path) -> None:
-    prompt = ask("What?", clip(4, family=family))
+    prompt = ask("What?", clip(8, family=family))
     complete(load(cache=ModelCache(folder)), prompt, max_tokens=2)
 
     def reused(model: LlamaModel, prompt: object = prompt) -> tuple[int, int]:
@@ -49,10 +56,10 @@ def test_nothing_else_is_ever_a_hit(load: Load, family: str, folder: Path, tmp_p
         return usage.prompt_reused, usage.images_reused
 
     other = WRITERS[family](tmp_path / "other", seed=1)
-    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(4, family=family, name="edited"))) == (0, 0)
-    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(4, family=family), pairs=False)) == (0, 0)
-    assert reused(load(cache=ModelCache(folder), kv_type="q8_0")) == (0, 2)  # the cells are others, the frames are the same
-    with LlamaModel(other.text, other.mmproj, context_size=2048, threads=1, cache=ModelCache(folder)) as model:
+    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(8, family=family, name="edited"))) == (0, 0)
+    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(8, family=family), pairs=False)) == (0, 0)
+    assert reused(load(cache=ModelCache(folder), kv_type="q8_0")) == (0, 4)  # the cells are others, the frames are the same
+    with LlamaModel(other.text, other.mmproj, context_size=512, threads=1, cache=ModelCache(folder)) as model:
         assert reused(model) == (0, 0)
     assert reused(load(cache=ModelCache(folder)))[0] > 0
 
@@ -61,10 +68,10 @@ def test_the_model_may_have_another_name(tiny: TinyModel, family: str, folder: P
     renamed = [tmp_path / f"renamed-{path.name}" for path in (tiny.text, tiny.mmproj)]
     for path, copy in zip((tiny.text, tiny.mmproj), renamed, strict=True):
         copy.write_bytes(path.read_bytes())
-    prompt = ask("What?", clip(4, family=family))
+    prompt = ask("What?", clip(8, family=family))
     usages = []
     for text, mmproj in ((tiny.text, tiny.mmproj), renamed):
-        with LlamaModel(text, mmproj, context_size=2048, threads=1, cache=ModelCache(folder)) as model:
+        with LlamaModel(text, mmproj, context_size=512, threads=1, cache=ModelCache(folder)) as model:
             usages.append(complete(model, prompt, max_tokens=2).usage)
     assert usages[0].prompt_reused == 0 < usages[1].prompt_reused
 
@@ -73,7 +80,7 @@ def test_the_model_may_have_another_name(tiny: TinyModel, family: str, folder: P
 def test_a_damaged_entry_is_computed_again(
     load: Load, family: str, folder: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prompt = ask("What?", clip(4, family=family))
+    prompt = ask("What?", clip(8, family=family))
     good = complete(load(cache=ModelCache(folder)), prompt, max_tokens=16).text
     for path in folder.rglob("*.val"):
         data = path.read_bytes()
@@ -85,8 +92,15 @@ def test_a_damaged_entry_is_computed_again(
     assert complete(load(cache=ModelCache(folder)), prompt, max_tokens=4).usage.prompt_reused > 0
 
 
+def test_a_quick_look_is_not_kept(load: Load, family: str, folder: Path) -> None:
+    prompt = ask("What?", clip(2, family=family), pairs=False)
+    complete(load(cache=ModelCache(folder), context_size=4096), prompt, max_tokens=2)
+    usage = complete(load(cache=ModelCache(folder), context_size=4096), prompt, max_tokens=2).usage
+    assert (usage.prompt_reused, usage.images_reused) == (0, 2)
+
+
 def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    prompt = ask("What?", clip(4, family=family))
+    prompt = ask("What?", clip(8, family=family))
     good = complete(load(cache=ModelCache(folder)), prompt, max_tokens=8).text
     for path in folder.rglob("cache.db*"):
         path.write_bytes(b"not a database" * 1000)

@@ -163,6 +163,15 @@ def test_sequences_give_way_when_the_context_is_full(load: Load) -> None:
     assert len(held) > 1
 
 
+def test_a_video_takes_the_room_of_others_and_is_whole(load: Load, family: str) -> None:
+    model = load(context_size=512, kv_type="f32", flash_attention=False)
+    video = ask("What?", clip(16, family=family))
+    alone = complete(load(context_size=512, kv_type="f32", flash_attention=False), video, max_tokens=16).text
+    for number in range(4):
+        complete(model, ask("word " * 60, system=f"Role {number}."), max_tokens=8)
+    assert complete(model, video, max_tokens=16).text == alone
+
+
 def test_frame_sizes_are_those_of_the_reference(load: Load, family: str) -> None:
     model = load()
     unit = 32 if family == "qwen3-vl" else 28

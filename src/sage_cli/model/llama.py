@@ -10,14 +10,13 @@ import ctypes
 import hashlib
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -30,15 +29,13 @@ from sage_cli.model.base import Delta, ModelInfo, Progress, Prompt, Reply, Strea
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence, KVCache
-from sage_cli.model.native import Interruptible, c_array, default_threads, log_lines, route_logs
+from sage_cli.model.native import Interruptible, KVType, c_array, default_threads, load_weights, make_context, metadata, route_logs
 from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.store.content import content_id
 from sage_cli.video.sampling import fit_size
 
 logger = logging.getLogger(__name__)
-
-KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
 
 DEFAULT_CONTEXT: Final = 16384
 BATCH: Final = 512  # most tokens of one llama_decode
@@ -53,7 +50,6 @@ REFERENCE_MAX_PIXELS: Final = 105_369
 _FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
 _MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
 _PROJECTORS: Final[dict[Family, str]] = {"qwen3-vl": "qwen3vl_merger", "qwen2.5-vl": "qwen2.5vl_merger"}
-_KV_TYPES: Final = {"f32": llama.GGML_TYPE_F32, "f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
 
 
 class LlamaModel:
@@ -96,9 +92,9 @@ class LlamaModel:
         self._interruptible = Interruptible()
         route_logs()
         llama.llama_backend_init()
-        self._model, device = _load_weights(text, gpu_layers)
+        self._model, device = load_weights(text, gpu_layers)
         try:
-            architecture = _metadata(self._model, "general.architecture")
+            architecture = metadata(self._model, "general.architecture")
             if architecture not in _FAMILIES:
                 known = "Qwen3-VL and Qwen2.5-VL"
                 raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
@@ -107,11 +103,13 @@ class LlamaModel:
             self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
             generate, batch = (threads, threads) if threads else default_threads()
             limit = int(llama.llama_model_n_ctx_train(self._model))
-            self._context = _make_context(
+            self._context = make_context(
                 self._model,
                 n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
                 n_threads=generate,
                 n_threads_batch=batch,
+                n_batch=BATCH,
+                n_sequences=MAX_SEQUENCES,
                 kv_type=kv_type,
                 flash_attention=flash_attention,
                 offload=gpu_layers != 0,
@@ -236,8 +234,8 @@ class LlamaModel:
                     self._decode_tokens(sequence, group)
                 done += len(group)
             # A block, a whole chunk of text and the text before a block end at the same place in every prompt that begins like this one.
-            following = items[len(sequence.items) :]
-            if isinstance(group, VisionBlock) or len(group) == CHUNK or (following and isinstance(following[0], VisionBlock)):
+            at_block = any(isinstance(item, VisionBlock) for item in items[len(sequence.items) : len(sequence.items) + 1])
+            if isinstance(group, VisionBlock) or len(group) == CHUNK or at_block:
                 sequence.seams.append(len(sequence.items))
             if group is (blocks[-1] if blocks else None):
                 self._keep(sequence)
@@ -263,8 +261,8 @@ class LlamaModel:
             sequence.seams.append(len(prefix))
 
     def _keep(self, sequence: CachedSequence) -> None:
-        """Put what the sequence holds on disk (llama_state_seq_save_file)."""
-        if self._disk is None:
+        """Put what the sequence holds on disk (llama_state_seq_save_file), if it takes long enough to compute."""
+        if self._disk is None or sequence.cells < self._cache.size // 8:
             return
         size = int(llama.llama_state_seq_get_size(self._context, sequence.id))
         none = (llama.llama_token * 1)()
@@ -305,7 +303,7 @@ class LlamaModel:
         token: NDArray[np.int32] | None = None,
         embedding: NDArray[np.float32] | None = None,
     ) -> None:
-        """One ``llama_decode`` of ``count`` tokens or embeddings. On failure or Ctrl-C the sequence is left as it was before."""
+        """One ``llama_decode`` of ``count`` tokens or embeddings; other sequences make room if need be."""
         sequence_ids = (llama.llama_seq_id * 1)(sequence.id)
         id_pointers = (ctypes.POINTER(llama.llama_seq_id) * count)(*[ctypes.cast(sequence_ids, ctypes.POINTER(llama.llama_seq_id))] * count)
         ids_per_token = np.ones(count, dtype=np.int32)
@@ -329,7 +327,7 @@ class LlamaModel:
             raise ModelError(f"llama.cpp failed on {count} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size")
 
     def _llama_decode(self, batch: Any, sequence: CachedSequence) -> int:
-        """``llama_decode``, stopping on Ctrl-C; whatever goes wrong, the sequence is left as it was."""
+        """``llama_decode``, stopping on Ctrl-C; when that or a failure cuts it off, the sequence loses what came after its last item."""
         # The abort callback runs Python at every graph node: worth it in long batches, not for single tokens.
         slow = batch.n_tokens > CHUNK // 2
         if slow:
@@ -341,7 +339,7 @@ class LlamaModel:
         finally:
             if slow:
                 llama.llama_set_abort_callback(self._context, _NO_ABORT, None)
-            if status != 0:
+            if status not in (0, _NO_ROOM):
                 self._cache.truncate(sequence, len(sequence.items))
         return int(status)
 
@@ -468,54 +466,3 @@ def _sample(logits: NDArray[np.float32], temperature: float, rng: np.random.Gene
     scaled = (logits - logits.max()).astype(np.float64) / temperature
     weights = np.exp(scaled)
     return int(rng.choice(len(weights), p=weights / weights.sum()))
-
-
-# ---- loading -------------------------------------------------------------------------------------------------------
-
-
-def _load_weights(path: Path, gpu_layers: int | None) -> tuple[Any, str]:
-    """``llama_model *`` and where it runs."""
-    params = llama.llama_model_default_params()
-    params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
-    with log_lines() as lines:
-        model = llama.llama_model_load_from_file(os.fsencode(path), params)
-    if not model:
-        reason = next((line.partition("error loading model: ")[2] for line in lines if "error loading model: " in line), "")
-        raise ModelError(f"{path}: cannot be loaded{f' ({reason})' if reason else ''}; the file may be damaged: download it again")
-    return model, _device(lines)
-
-
-def _device(lines: Sequence[str]) -> str:
-    """Where llama.cpp put the layers, out of what it logged (llama_model::load_tensors)."""
-    names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line))]
-    offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line))), None)
-    if not names or offloaded is None or offloaded[1] == "0":
-        return "CPU"
-    share = "" if offloaded[1] == offloaded[2] else f" ({offloaded[1]} of {offloaded[2]} layers)"
-    return "+".join(names) + share
-
-
-def _make_context(
-    model: Any, *, n_ctx: int, n_threads: int, n_threads_batch: int, kv_type: KVType, flash_attention: bool, offload: bool
-) -> Any:
-    params = llama.llama_context_default_params()
-    params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = BATCH
-    params.n_seq_max = MAX_SEQUENCES
-    params.kv_unified = True
-    params.n_threads = n_threads
-    params.n_threads_batch = n_threads_batch
-    params.type_k = params.type_v = _KV_TYPES[kv_type]
-    params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.offload_kqv = params.op_offload = offload
-    params.no_perf = True
-    context = llama.llama_init_from_model(model, params)
-    if not context:
-        raise ModelError(f"no memory for a context of {n_ctx} tokens ({kv_type} KV cache); use a smaller --ctx-size or --kv-type q8_0")
-    return context
-
-
-def _metadata(model: Any, key: str) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    size = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode() if size >= 0 else ""

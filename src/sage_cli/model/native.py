@@ -1,4 +1,4 @@
-"""The ground under :mod:`sage_cli.model`: llama.cpp's logging, its reaction to Ctrl-C, and devices.
+"""The ground under :mod:`sage_cli.model`: llama.cpp's logging, its reaction to Ctrl-C, its weights and contexts, and where they run.
 
 llama.cpp prints to stderr on its own; everything it says goes to :mod:`logging` instead (``sage_cli.llama``), where ``--verbose`` finds it.
 """
@@ -8,15 +8,19 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import llama_cpp
 from llama_cpp import mtmd_cpp
+
+from sage_cli.errors import ModelError
 
 logger = logging.getLogger("sage_cli.llama")
 logger.addHandler(logging.NullHandler())  # silent unless the program that uses us sets logging up
@@ -122,3 +126,66 @@ def default_threads() -> tuple[int, int]:
 def c_array(values: Any, kind: Any) -> Any:
     """A contiguous numpy array as the ctypes pointer of ``kind``; the caller keeps the array alive."""
     return values.ctypes.data_as(ctypes.POINTER(kind))
+
+
+KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
+_KV_TYPES: Final = {"f32": llama_cpp.GGML_TYPE_F32, "f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+
+# ---- weights and contexts -------------------------------------------------------------------------------------------------------
+
+
+def load_weights(path: Path, gpu_layers: int | None) -> tuple[Any, str]:
+    """``llama_model *`` and where it runs."""
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
+    with log_lines() as lines:
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+    if not model:
+        reason = next((line.partition("error loading model: ")[2] for line in lines if "error loading model: " in line), "")
+        raise ModelError(f"{path}: cannot be loaded{f' ({reason})' if reason else ''}; the file may be damaged: download it again")
+    return model, _device(lines)
+
+
+def _device(lines: Sequence[str]) -> str:
+    """Where llama.cpp put the layers, out of what it logged (llama_model::load_tensors)."""
+    names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line))]
+    offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line))), None)
+    if not names or offloaded is None or offloaded[1] == "0":
+        return "CPU"
+    share = "" if offloaded[1] == offloaded[2] else f" ({offloaded[1]} of {offloaded[2]} layers)"
+    return "+".join(names) + share
+
+
+def make_context(
+    model: Any,
+    *,
+    n_ctx: int,
+    n_threads: int,
+    n_threads_batch: int,
+    n_batch: int,
+    n_sequences: int,
+    kv_type: KVType,
+    flash_attention: bool,
+    offload: bool,
+) -> Any:
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = n_ctx
+    params.n_batch = params.n_ubatch = n_batch
+    params.n_seq_max = n_sequences
+    params.kv_unified = True
+    params.n_threads = n_threads
+    params.n_threads_batch = n_threads_batch
+    params.type_k = params.type_v = _KV_TYPES[kv_type]
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.offload_kqv = params.op_offload = offload
+    params.no_perf = True
+    context = llama_cpp.llama_init_from_model(model, params)
+    if not context:
+        raise ModelError(f"no memory for a context of {n_ctx} tokens ({kv_type} KV cache); use a smaller --ctx-size or --kv-type q8_0")
+    return context
+
+
+def metadata(model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    size = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode() if size >= 0 else ""
