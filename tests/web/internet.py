@@ -5,6 +5,7 @@ Two things are put in place of the real ones: who resolves names, and where a co
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
@@ -202,3 +203,38 @@ def done(asking: Asking[T]) -> tuple[T, list[Request]]:
             sent.append(next(asking))
     except StopIteration as stop:
         return stop.value, sent
+
+
+class _Tunnel(socketserver.BaseRequestHandler):
+    """A proxy's CONNECT: whatever host is asked for, the tunnel leads to the loopback internet."""
+
+    def handle(self) -> None:
+        internet: Internet = self.server.internet  # type: ignore[attr-defined]
+        sock: socket.socket = self.request
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += sock.recv(4096)
+        internet.resolved.append(data.split(b" ")[1].decode())
+        sock.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with socket.create_connection(("127.0.0.1", internet.port)) as other:
+            threading.Thread(target=_pump, args=(other, sock), daemon=True).start()
+            _pump(sock, other)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def tunnel(internet: Internet) -> Iterator[str]:
+    """The address of a proxy into the internet, for a client that makes its own connections; ``resolved`` tells where to."""
+    server = _Server(("127.0.0.1", 0), _Tunnel)
+    server.internet = internet
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()

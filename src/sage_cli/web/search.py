@@ -134,7 +134,7 @@ class Brave(Provider):
             headers={**_JSON, "X-Subscription-Token": self._key},
         )
         found = _list(answer, "web", "results") if kind == "web" else _list(answer, "results")
-        return _found(found, "title", ("description", "source"), ("url",), count)
+        return _found(map(_unmarked, found), "title", ("description", "source"), ("url",), count)
 
 
 class SearXNG(Provider):
@@ -178,13 +178,23 @@ def _found(items: Iterable[Any], title: str, snippets: tuple[str, ...], links: t
     for item in items:
         if not isinstance(item, dict):
             continue
-        link = next((value for name in links if isinstance(value := item.get(name), str) and value), "")
-        snippet = next((value for name in snippets if isinstance(value := item.get(name), str) and value), "")
+        link = _first(item, links)
         if link.lower().startswith(("http://", "https://")) and len(link) <= _LINK:
-            results.setdefault(link, Found(_plain(item.get(title), _TITLE), _plain(snippet, _SNIPPET), link))
+            found = Found(_line(_first(item, (title,)), _TITLE), _line(_first(item, snippets), _SNIPPET), link)
+            results.setdefault(link, found)
     return list(results.values())[:count]
 
 
-def _plain(text: object, length: int) -> str:
-    """Text on one line, without markup."""
-    return " ".join(unescape(_TAG.sub("", text)).split())[:length] if isinstance(text, str) else ""
+def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    return next((value for name in names if isinstance(value := item.get(name), str) and value), "")
+
+
+def _line(text: str, length: int) -> str:
+    return " ".join(text.split())[:length]
+
+
+def _unmarked(item: Any) -> Any:
+    """The same with its texts freed from markup."""
+    if not isinstance(item, dict):
+        return item
+    return {name: unescape(_TAG.sub("", value)) if isinstance(value, str) and name != "url" else value for name, value in item.items()}
