@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sage_cli.speech.vad import EnergyGate, everything
-from sage_cli.speech.windows import Window, find_speech, pack
+from sage_cli.speech.windows import Packer, Span, Window, find_speech
 from tests.speech.sounds import RATE, Sound, babble, hush
 
 LONGEST = 30 * RATE
@@ -19,8 +19,14 @@ def blocks(sound: Sound, length: int = 7777) -> Iterator[Sound]:
     return (sound[at : at + length] for at in range(0, len(sound), length))
 
 
+def pack(speech: Iterator[tuple[int, list[Span]]]) -> Iterator[Window]:
+    packer = Packer(speech, LONGEST)
+    while (window := packer.next()) is not None:
+        yield window
+
+
 def windows(sound: Sound, resume: int = 0, length: int = 7777) -> list[Window]:
-    return list(pack(find_speech(blocks(sound, length), EnergyGate(), resume), LONGEST))
+    return list(pack(find_speech(blocks(sound, length), EnergyGate(), resume)))
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,7 @@ def test_going_on_from_any_window_gives_the_rest(talk: Sound) -> None:
 def test_speech_without_a_pause_is_cut_where_it_fits() -> None:
     time = np.arange(100 * RATE) / RATE
     drone = (0.3 * np.sin(2 * np.pi * 200 * time) * (1.1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)
-    found = list(pack(find_speech(blocks(drone), everything), LONGEST))
+    found = list(pack(find_speech(blocks(drone), everything)))
     assert sum(window.seconds for window in found) == pytest.approx(100)
     assert all(window.seconds > 19.9 for window in found[:-1])
     assert len(found) <= 5
@@ -96,7 +102,7 @@ def test_memory_does_not_grow() -> None:
             yield hush(40)
 
     tracemalloc.start()
-    for _ in pack(find_speech(talk_for_long(), EnergyGate()), LONGEST):
+    for _ in pack(find_speech(talk_for_long(), EnergyGate())):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

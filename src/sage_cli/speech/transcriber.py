@@ -17,13 +17,15 @@ from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech.segment import Segment, Word
 from sage_cli.speech.vad import FRAME, Detector, EnergyGate, Silero, everything
 from sage_cli.speech.whisper import MOST_BEAMS, RATE, Samples, Token, Whisper, languages
-from sage_cli.speech.windows import Window, find_speech, pack
+from sage_cli.speech.windows import Packer, Window, find_speech
 from sage_cli.store.content import content_id
 
 SURE_OF_LANGUAGE = 0.5  # probability from which a detected language holds for the rest of the audio
 
 _CONTEXT = 240  # characters of text carried into the next window: names and style, not so much that an error feeds itself
 _BLOCK = 30 * RATE
+_UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth another look
+_PROGRESS = 1.0  # seconds that a window gets done at the least
 _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
 
 _VERSION = 1  # counts up when the same audio, model and options come to give another text
@@ -149,12 +151,15 @@ class Transcriber:
         """
         blocks = (audio[at : at + _BLOCK] for at in range(0, len(audio), _BLOCK)) if isinstance(audio, np.ndarray) else audio
         state = after or Checkpoint()
-        for window in pack(find_speech(blocks, self._detect, state.position), self._whisper.longest):
-            state = replace(state, position=window.resume)
-            if not window.spans:
-                yield Part((), state)
-                continue
-            segments, state = self._transcribe(window, state)
+        packer = Packer(find_speech(blocks, self._detect, state.position), self._whisper.longest)
+        while (window := packer.next()) is not None:
+            segments: list[Segment] = []
+            position = window.resume
+            if window.spans:
+                segments, state, heard = self._transcribe(window, state)
+                if heard is not None:
+                    position = packer.take_back(window, heard)
+            state = replace(state, position=position)
             yield Part(tuple(_shifted(segment, start) for segment in segments), state)
 
     def close(self) -> None:
@@ -163,23 +168,25 @@ class Transcriber:
 
     # ---- one window ------------------------------------------------------------------------------------------------
 
-    def _transcribe(self, window: Window, state: Checkpoint) -> tuple[list[Segment], Checkpoint]:
+    def _transcribe(self, window: Window, state: Checkpoint) -> tuple[list[Segment], Checkpoint, float | None]:
+        """The segments, what the next window depends on, and from where this one is to be heard again, if it is."""
         samples = window.samples
         language, sure = state.language or self._language, True
         if language == "auto":
             language, probability = self._whisper.language(samples)
             sure = probability >= SURE_OF_LANGUAGE
         tokens, good = self._hear(samples, language, state.context)
+        heard = _heard(tokens, window)
         segments: list[Segment] = []
         clock = state.clock
-        for stretch in (part for whole in _stretches(tokens, window.seconds) for part in _apart(whole, window, language)):
+        for stretch in (part for whole in _stretches(tokens, heard or window.seconds) for part in _apart(whole, window, language)):
             segment = self._segment(stretch, window, language, clock, loops=not good)
             if segment is not None:
                 segments.append(segment)
                 clock = segment.end
         said = " ".join(segment.text for segment in segments)
         context = f"{state.context} {said}".strip()[-_CONTEXT:] if good else ""
-        return segments, replace(state, language=language if sure else None, context=context, clock=clock)
+        return segments, replace(state, language=language if sure else None, context=context, clock=clock), heard
 
     def _hear(self, samples: Samples, language: str, context: str) -> tuple[list[Token], bool]:
         """Decode until it looks right: with the context, without it (it may be what the model loops on), then ever hotter.
@@ -267,6 +274,21 @@ def _stretches(tokens: list[Token], seconds: float) -> Iterator[_Stretch]:
         if any(token.text for token in held) and start < seconds:
             yield _Stretch(start, min(max(token.time, start), seconds), held)
         start, held = token.time, []
+
+
+def _heard(tokens: list[Token], window: Window) -> float | None:
+    """Where the model stopped listening, in seconds of the window, if there is speech after that; ``None`` if it heard all of it.
+
+    It may end early, and the last sentence of a full window may go on after the cut: that is heard again, with what follows.
+    """
+    stamps = [(number, token.time) for number, token in enumerate(tokens) if token.time is not None]
+    if not stamps:
+        return None
+    number, last = stamps[-1]
+    unfinished = any(token.text for token in tokens[number:])
+    if last < _PROGRESS or (unfinished and not window.cut) or window.speech_after(last) < _UNHEARD:
+        return None
+    return last
 
 
 def _apart(stretch: _Stretch, window: Window, language: str) -> Iterator[_Stretch]:

@@ -1,8 +1,8 @@
 """From endless audio to windows that a recognizer can take: speech only, cut where it is quiet.
 
-Two generators in a row, each in constant memory. :func:`find_speech` marks the speech in chunks that lie on a fixed grid of the stream;
-:func:`pack` fills windows with it, leaving long pauses out and remembering where everything was. What lies
-after a window's end is decided without a look at what lies before it, so work can begin again at the end of any window.
+Two stages, each in constant memory. :func:`find_speech` marks the speech in chunks that lie on a fixed grid of the stream;
+:class:`Packer` fills windows with it, leaving long pauses out and remembering where everything was. What lies after any point is
+decided without a look at what lies before it, so work can begin again at the end of any window, or inside one.
 """
 
 from __future__ import annotations
@@ -58,11 +58,13 @@ class Window:
     Attributes:
         spans: in time order; none where a chunk held no speech.
         resume: where in the stream to go on after this window, in samples.
+        cut: it ends because it is full, not because nothing is said after it.
     """
 
     spans: tuple[Span, ...]
     resume: int
-    _offsets: list[int] = field(init=False)
+    cut: bool = False
+    _offsets: list[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_offsets", [0, *np.cumsum([len(span.samples) for span in self.spans]).tolist()])
@@ -116,6 +118,11 @@ class Window:
         """The other way round: the fraction of a stretch's speech that lies before a point."""
         return float(np.interp(at, *self._speech(start, end)))
 
+    def speech_after(self, at: float) -> float:
+        """Seconds of speech after a point of the window."""
+        active = np.concatenate([span.active for span in self.spans])
+        return float(np.count_nonzero(active[-(-round(at * RATE) // FRAME) :]) * FRAME / RATE)
+
     def _speech(self, start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The frames' edges in a stretch, in seconds, and the fraction of its speech before each. A little of it is in every frame."""
         active = np.concatenate([span.active for span in self.spans])
@@ -150,28 +157,63 @@ def find_speech(blocks: Iterable[Samples], detect: Detector, resume: int = 0) ->
         yield end, _spans(start, chunk, flags[first:last], kept[first:last], resume)
 
 
-def pack(speech: Iterable[tuple[int, list[Span]]], longest: int) -> Iterator[Window]:
-    """Fill windows with speech.
+class Packer:
+    """Fills windows with speech.
 
     Args:
         speech: as :func:`find_speech` yields it.
         longest: samples that go into a window.
     """
-    waiting: list[Span] = []
-    end = 0
-    for end, spans in speech:
-        for span in spans:
-            waiting.append(span)
-            while sum(len(span.samples) for span in waiting) > longest:
-                head, waiting = _divide(waiting, _quietest(waiting, longest // FRAME * FRAME))
-                yield Window(tuple(head), waiting[0].start)
-        if not waiting:
-            yield Window((), end)
-        elif end - waiting[-1].end >= LONG_SILENCE:
-            yield Window(tuple(waiting), end)
-            waiting = []
-    if waiting:
-        yield Window(tuple(waiting), end)
+
+    def __init__(self, speech: Iterator[tuple[int, list[Span]]], longest: int) -> None:
+        self._speech, self._longest = speech, longest // FRAME * FRAME
+        self._waiting: list[Span] = []
+        self._end, self._over = 0, False
+
+    def next(self) -> Window | None:
+        """The next window; ``None`` at the end. One without spans tells how far a silence has got."""
+        while True:
+            waiting = self._waiting
+            if sum(len(span.samples) for span in waiting) > self._longest:
+                head, self._waiting = _divide(waiting, _quietest(waiting, self._longest))
+                return Window(tuple(head), self._waiting[0].start, cut=True)
+            if waiting and (self._over or self._end - waiting[-1].end >= LONG_SILENCE):
+                self._waiting = []
+                return Window(tuple(waiting), self._end)
+            if self._over:
+                return None
+            found = next(self._speech, None)
+            if found is None:
+                self._over = True
+            else:
+                self._end, spans = found
+                self._waiting = _joined([*waiting, *spans])
+                if not self._waiting:
+                    return Window((), self._end)
+
+    def take_back(self, window: Window, at: float) -> int:
+        """Let the next window begin inside this last one.
+
+        Args:
+            at: seconds of the window from which it shall be heard again.
+
+        Returns:
+            Where in the stream that is, in samples.
+        """
+        _, rest = _divide(list(window.spans), -(-round(at * RATE) // FRAME) * FRAME)
+        self._waiting = _joined([*rest, *self._waiting])
+        return rest[0].start
+
+
+def _joined(spans: list[Span]) -> list[Span]:
+    """Spans that follow on one another without a gap made one: how the speech was divided leaves no trace."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and joined[-1].end == span.start:
+            last = joined.pop()
+            span = Span(last.start, np.concatenate([last.samples, span.samples]), np.concatenate([last.active, span.active]))
+        joined.append(span)
+    return joined
 
 
 def _chunks(blocks: Iterable[Samples]) -> Iterator[tuple[int, Samples, Samples, Samples]]:
