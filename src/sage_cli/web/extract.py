@@ -29,7 +29,16 @@ _PDF: Final = "application/pdf"
 _PLAIN: Final = frozenset({"application/json", "application/ld+json"})
 _UNKNOWN: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
 
-# What browsers take these names for (WHATWG Encoding): the larger sets that pages really use.
+# The encodings of the web and what browsers take their names for (WHATWG Encoding): often a larger set, which pages really use. No others:
+# in UTF-7, say, plain letters are not plain.
+_ENCODINGS: Final = frozenset(
+    {
+        *("utf-8", "utf-16-le", "utf-16-be", "gb18030", "big5hkscs", "cp932", "euc_jp", "iso2022_jp", "cp949", "koi8-r", "koi8-u"),
+        *("cp866", "cp874", "mac-roman", "mac-cyrillic"),
+        *(f"cp125{number}" for number in range(9)),
+        *(f"iso8859-{number}" for number in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)),
+    }
+)
 _MEANT: Final = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -41,6 +50,7 @@ _MEANT: Final = {
     "gb2312": "gb18030",
     "gbk": "gb18030",
     "big5": "big5hkscs",
+    "utf-16": "utf-16-le",
 }
 _BOMS: Final = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 _META: Final = re.compile(rb"""<(?:meta[^>]{0,200}?charset|\?xml[^>]{0,200}?encoding)\s*=\s*["']?\s*([\w:.-]+)""", re.IGNORECASE)
@@ -125,10 +135,10 @@ def _html(text: str, url: str) -> Page:
     import trafilatura
 
     document: Any = trafilatura.bare_extraction(text, url=url, with_metadata=True, include_comments=False)
-    said = document.text if document is not None else trafilatura.baseline(text)[1]
-    # Short pages, lists and the like are not what the extractor takes for an article.
-    said = said or trafilatura.html2txt(text)
-    return _page(url, (document and document.title) or "", said, (document and document.date) or None)
+    if document is None or not document.text:
+        # What the extractor does not take for a page: a few words, a list, a feed.
+        return _page(url, (document and document.title) or "", trafilatura.html2txt(f"<html><body><div>{text}</div></body></html>"), None)
+    return _page(url, document.title or "", document.text, document.date or None)
 
 
 def _pdf(data: bytes, url: str) -> Page:
@@ -165,10 +175,11 @@ def decode(data: bytes, content_type: str) -> str:
     for mark, name in _BOMS:
         if data.startswith(mark):
             return data[len(mark) :].decode(name, "replace")
-    sent, written = _CHARSET.search(content_type), _META.search(data[:2048])
-    for label in (sent and sent[1], written and written[1].decode()):
-        if label and (codec := _codec(label)):
-            return data.decode(codec, "replace")
+    if (sent := _CHARSET.search(content_type)) and (codec := _codec(sent[1])):
+        return data.decode(codec, "replace")
+    if (written := _META.search(data[:2048])) and (codec := _codec(written[1].decode())):
+        # Whoever can write that in plain bytes does not write UTF-16.
+        return data.decode("utf-8" if codec.startswith("utf-16") else codec, "replace")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
@@ -181,12 +192,10 @@ def decode(data: bytes, content_type: str) -> str:
 def _codec(label: str) -> str | None:
     try:
         name = codecs.lookup(label).name
-        # Not those that are no alphabets (zip, hex, rot13), nor those in which plain letters are not plain.
-        if "<a>".encode(name) != b"<a>" and not name.startswith("utf-16-"):
-            return None
-    except (LookupError, TypeError, ValueError):
+    except (LookupError, ValueError):
         return None
-    return _MEANT.get(name, name)
+    name = _MEANT.get(name, name)
+    return name if name in _ENCODINGS else None
 
 
 def _kind(content_type: str) -> str:
