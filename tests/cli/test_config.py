@@ -93,7 +93,7 @@ def test_settings_are_options_and_have_the_same_bounds() -> None:
     }  # fmt: skip
     for name, field in Config.model_fields.items():
         key = str(field.alias)
-        if key not in ("quantization", "offline", "cache-limit"):  # of no single command
+        if key not in ("quantization", "cache-limit"):  # of no single command
             option = options[variable(key)]
             bounds = {type(bound).__name__: getattr(bound, type(bound).__name__.lower()) for bound in field.metadata}
             assert (option.min, option.max) == (bounds.get("Ge"), bounds.get("Le")), name

@@ -42,7 +42,7 @@ def test_the_best_that_fits(needs: Needs, given: Machine, wanted: tuple[int, int
     assert chosen(found) == wanted
     assert found.fits
     assert found.bytes == needs.total(found.context, found.kv_type) + OVERHEAD <= (given.gpu or given.memory)
-    assert found.reduced == ((found.context, found.kv_type) != LADDER[0][1:])
+    assert found.reduced == ((found.frames, found.context, found.kv_type) != LADDER[0])
 
 
 def test_more_memory_never_gives_less() -> None:

@@ -104,7 +104,7 @@ def test_the_best_mmproj_is_chosen(tiny: TinyModel, tmp_path: Path, text: str, o
 
 
 def test_no_model_at_all(models: Path) -> None:
-    with pytest.raises(ModelError, match=r"no model: give --model .*SAGE_MODEL"):
+    with pytest.raises(ModelError, match=r"no model: pull one \('sage models list'.*--model"):
         find_model(None)
 
 
@@ -191,7 +191,7 @@ def test_a_speech_model_has_a_name(models: Path) -> None:
 
 def test_a_speech_model_is_checked(models: Path) -> None:
     path = models / "ggml-base.bin"
-    with pytest.raises(ModelError, match="no such model: base"):
+    with pytest.raises(ModelError, match="whisper-base is not installed: run .sage models pull whisper-base"):
         find_speech_model("base")
     path.write_bytes(b"RIFF")
     with pytest.raises(ModelError, match="not a Whisper model"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sage_cli.cli import config, console
+from sage_cli.cli import config, console, models
 from sage_cli.cli.ask import AskCommand, ask
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
@@ -45,6 +45,7 @@ def _options(
 
 app.command(cls=AskCommand)(ask)
 app.command()(transcribe)
+app.add_typer(models.app)
 app.add_typer(config.app)
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from sage_cli.cli import console
+from sage_cli.cli.complete import installed_models, media_files
 from sage_cli.errors import EXIT_NO_ANSWER, UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from sage_cli.agent import Agent, Event
     from sage_cli.cli.renderers import Renderer
+    from sage_cli.store import ModelFiles
+    from sage_cli.store.fit import Fit
     from sage_cli.tools.workspace import SpeechModel
     from sage_cli.video import Video
     from sage_cli.web import Web
@@ -44,7 +47,7 @@ def _option(panel: str, *names: str, **more: Any) -> Any:
 
 
 def ask(
-    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video file.", show_default=False)],
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video file.", show_default=False, autocompletion=media_files)],
     questions: Annotated[
         list[str],
         typer.Argument(
@@ -58,7 +61,8 @@ def ask(
             "--model",
             "-m",
             metavar="PATH|NAME",
-            help="Model GGUF, a folder with it and its mmproj, or a name in the models folder.",
+            help="Model GGUF, a folder with it and its mmproj, or the name of an installed model.",
+            autocompletion=installed_models,
         ),
     ] = None,
     mmproj: Annotated[
@@ -67,12 +71,16 @@ def ask(
     speech_model: Annotated[
         str | None,
         _option(
-            "Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin. Default: the largest in the models folder."
+            "Model",
+            "--speech-model",
+            metavar="PATH|NAME",
+            help="Whisper model, ggml-*.bin. Default: the largest installed.",
+            autocompletion=installed_models,
         ),
     ] = None,
     ctx_size: Annotated[
         int | None,
-        _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: the model's own, 16384 at most."),
+        _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: what fits, 16384 at most."),
     ] = None,
     gpu_layers: Annotated[
         int | None, _option("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")
@@ -81,13 +89,17 @@ def ask(
         int | None, _option("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: the number of cores.")
     ] = None,
     kv_type: Annotated[
-        Literal["f16", "q8_0"], _option("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16.")
-    ] = "f16",
+        Literal["f16", "q8_0"] | None,
+        _option("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16, where it fits."),
+    ] = None,
     seed: Annotated[int, _option("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
     temperature: Annotated[
         float, _option("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
     ] = 0.0,
-    frames: Annotated[int, _option("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: 128.")] = 128,
+    frames: Annotated[
+        int | None,
+        _option("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most."),
+    ] = None,
     frame_tokens: Annotated[
         int | None, _option("Looking", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
     ] = None,
@@ -137,9 +149,14 @@ def ask(
     asked = _questions(questions)
 
     # Cheapest first: nobody should wait for a model only to learn of a mistyped path.
-    from sage_cli.store import cache_dir, check_scratch, find_model, find_speech_model
+    from sage_cli.store import NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
 
-    files = find_model(model, mmproj)
+    try:
+        files = find_model(model, mmproj)
+    except NotInstalledError as missing:
+        from sage_cli.cli.models import offer
+
+        files = find_model(offer(missing, offline=offline), mmproj)
     speech = find_speech_model(speech_model)
     if tools:
         check_scratch()
@@ -162,13 +179,21 @@ def ask(
         view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
         view.show(Working(0.0, 0, "load", 0, 0))
 
+        fitted = _fit(files, quiet, verbose, frames=frames, context=ctx_size, kv_type=kv_type, gpu_layers=gpu_layers)
+
         from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
 
         cache = stack.enter_context(closing(ModelCache(cache_dir())))
         loaded = stack.enter_context(
             LlamaModel(
-                files.text, files.mmproj, context_size=ctx_size, gpu_layers=gpu_layers, threads=threads, kv_type=kv_type, cache=cache
+                files.text,
+                files.mmproj,
+                context_size=fitted.context,
+                gpu_layers=fitted.gpu_layers,
+                threads=threads,
+                kv_type=fitted.kv_type,
+                cache=cache,
             )
         )
         agent = Agent(
@@ -178,7 +203,7 @@ def ask(
             if tools
             else [],
             settings=Settings(
-                frames=frames,
+                frames=fitted.frames,
                 frame_tokens=frame_tokens,
                 max_steps=max_steps,
                 timeout_s=timeout or None,
@@ -202,6 +227,17 @@ def _run(agent: Agent, question: str, view: Renderer) -> bool:
         for event in events:
             view.show(event)
     return event is not None and event.type == "answer"
+
+
+def _fit(files: ModelFiles, quiet: bool, verbose: bool, **given: Any) -> Fit:
+    """What was left open, chosen by what this machine can carry; a person is told where that is less than the usual."""
+    from sage_cli.cli.machine import this_machine
+    from sage_cli.store.fit import Needs, fit
+
+    fitted = fit(Needs.of(files), this_machine(), **given)
+    if not quiet and (verbose or not fitted.fits or (fitted.reduced and sys.stderr.isatty())):
+        console.say(f"{'fitted to this machine' if fitted.fits else 'this machine has too little memory'}: {fitted.text}")
+    return fitted
 
 
 def _transcriber(model: Path, video: Video, threads: int | None) -> SpeechModel:

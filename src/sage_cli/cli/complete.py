@@ -46,3 +46,20 @@ def media_files(incomplete: str) -> Completions:
         for path in sorted(folder.iterdir())
         if (path.is_dir() or path.suffix.lower() in MEDIA) and not path.name.startswith(".")
     ]
+
+
+@_quietly
+def installed_models(incomplete: str) -> Completions:
+    """Models in the models folder."""
+    from sage_cli.store.install import installed
+
+    return [(model.name, model.kind) for model in installed()]
+
+
+@_quietly
+def model_names(incomplete: str) -> Completions:
+    """Models that can be pulled, and what is there."""
+    from sage_cli.store.catalogue import catalogue
+
+    names = {entry.name: entry.about for entry in catalogue().values()}
+    return [*(names | {name: kind for name, kind in installed_models(incomplete) if name not in names}).items()]

@@ -39,6 +39,10 @@ class Config(BaseModel):
     timeout: float = Field(default=300.0, ge=0, description="Seconds a question may take; 0 is no limit.")
     prompts_dir: Path | None = Field(default=None, description="Folder with prompt files that replace ours.")
 
+    web: Literal["off", "ask", "on"] = Field(default="off", description="Let the model search the web and read pages.")
+    search_provider: Literal["ddgs", "serper", "brave", "searxng"] = Field(default="ddgs", description="Who searches.")
+    searxng_url: str | None = Field(default=None, description="Address of your own SearXNG.")
+
     ctx_size: int | None = Field(default=None, ge=256, description="Context size in tokens.")
     kv_type: Literal["f16", "q8_0"] | None = Field(default=None, description="Precision of the KV cache.")
     gpu_layers: int | None = Field(default=None, ge=0, description="Layers to run on the GPU.")

@@ -112,6 +112,7 @@ class Fit:
         gpu_layers: layers to put on the GPU; ``None`` for all.
         bytes: what it comes to, estimated.
         fits: whether there is that much.
+        reduced: whether something is less than on a machine without limits.
     """
 
     frames: int
@@ -167,7 +168,8 @@ def fit(
         spare = room - (size - needs.weights)
         layers = max(0, min(needs.layers, spare * needs.layers // max(1, needs.weights)))
     chosen_frames, chosen_context, chosen_kv, size = rungs[found if found is not None else -1]
-    return Fit(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, bool(found) or found is None)
+    less = found != 0 or (frames is None and chosen_frames < LADDER[0][0])
+    return Fit(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, less)
 
 
 # ---- the machine ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url, scan_cache_dir
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
@@ -331,3 +331,27 @@ def _pause(problem: Exception | None, failures: int) -> float:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def forget(paths: set[Path]) -> int:
+    """Delete files from the cache, given by the links that :meth:`Hub.fetch` returned.
+
+    Returns:
+        Bytes that were freed: content that other commits use stays.
+    """
+    caches = {path.parents[index] for path in paths for index, name in enumerate(path.parts[::-1]) if name.startswith("models--")}
+    wanted = {path.parent.resolve() / path.name for path in paths}
+    freed = 0
+    for cache in caches:
+        scan = scan_cache_dir(cache)
+        files = [
+            file
+            for repository in scan.repos
+            for revision in repository.revisions
+            for file in revision.files
+            if file.file_path.parent.resolve() / file.file_path.name in wanted
+        ]
+        strategy = scan.delete_files(*files)
+        freed += strategy.expected_freed_size
+        strategy.execute()
+    return freed

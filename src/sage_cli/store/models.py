@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.gguf import read_metadata
 from sage_cli.store.paths import models_dir
 
@@ -16,6 +16,18 @@ SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-
 # Vision encoders are small and suffer from quantization: 16 bits first, then what costs least.
 _PRECISIONS = ("f16", "bf16", "q8_0", "f32")
 _SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
+
+
+class NotInstalledError(ModelError):
+    """A model that could be pulled.
+
+    Attributes:
+        name: in the catalogue, or ``hf:OWNER/REPO``; ``None`` if none was asked for.
+    """
+
+    def __init__(self, message: str, name: str | None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +43,12 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
 
     Args:
         model: path of the language model's GGUF, path of a folder that holds both files, or a name in the models folder (a
-            folder or a file, with or without ``.gguf``). ``None`` takes the only model there is in the models folder.
+            folder or a file, with or without ``.gguf``), as ``sage models pull`` gives them. ``None`` takes the only model there
+            is in the models folder.
         mmproj: path of the vision encoder; ``None`` takes the best match beside the language model.
 
     Raises:
+        NotInstalledError: it is not there, but can be pulled.
         ModelError: something is missing, broken, ambiguous, or does not belong together.
     """
     text = _find_text(model)
@@ -65,6 +79,18 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     return ModelFiles(text, mmproj)
 
 
+def is_language_model(path: Path) -> bool:
+    """Whether a GGUF is one, by its name; of one split into shards, the first shard alone (llama.cpp finds the others)."""
+    shard = _SHARD.search(path.stem)
+    return not _named_mmproj(path) and (shard is None or int(shard[1]) == 1)
+
+
+def visible(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder in order; not those in hidden folders, which are being put together."""
+    paths = (path for path in folder.glob(pattern) if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in paths if path.is_file())
+
+
 def shards(text: Path) -> list[Path]:
     """All files of a language model, of which the first is given."""
     shard = _SHARD.search(text.stem)
@@ -85,19 +111,25 @@ def find_speech_model(model: str | None) -> Path | None:
         ModelError: there is none of this name, or it is something else.
     """
     folder = models_dir()
+    found = [path for path in visible(folder, "**/ggml-*.bin") if "silero" not in path.name]
     if model is None:
-        found = [path for path in folder.glob("**/ggml-*.bin") if path.is_file() and "silero" not in path.name]
         return max(found, key=lambda path: path.stat().st_size, default=None)
     for path in (Path(model).expanduser(), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin"):
         if path.is_file():
             return _checked_speech_model(path)
+    plain = model.removeprefix("whisper-").removeprefix("ggml-").replace(":", "-").lower()
+    for path in found:
+        if path.stem.lower() == f"ggml-{plain}":
+            return _checked_speech_model(path)
+    for name in model, f"whisper-{model}":
+        _offer(name)
     raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
 
 
 def find_speech_detector(model: Path) -> Path | None:
     """The newest Silero model (``ggml-silero*.bin``, tells speech from other sounds) in the models folder or beside a speech model."""
-    found = [path for folder in (models_dir(), model.parent) for path in sorted(folder.glob("**/ggml-silero*.bin"))]
-    return found[-1] if found else None
+    found = [path for folder in (models_dir(), model.parent) for path in visible(folder, "**/ggml-silero*.bin")]
+    return max(found, key=lambda path: [int(number) for number in re.findall(r"\d+", path.stem)], default=None)
 
 
 def _checked_speech_model(path: Path) -> Path:
@@ -119,30 +151,52 @@ def _find_text(model: str | None) -> Path:
     if model is None:
         found = _text_models(folder, "**/*.gguf")
         if not found:
-            raise ModelError(
-                "no model: give --model the path of a Qwen3-VL or Qwen2.5-VL GGUF with its mmproj beside it, "
-                f"set SAGE_MODEL, or put the pair into {folder}"
+            raise NotInstalledError(
+                "no model: pull one ('sage models list' shows which), or give --model the path of a Qwen3-VL or Qwen2.5-VL GGUF "
+                "with its mmproj beside it",
+                None,
             )
-        return _only(found, f"several models in {folder}", "choose one with --model")
+        return _only(found, f"several models in {folder}", "choose one with --model, or for good with 'sage models default NAME'")
     for path in (Path(model).expanduser(), folder / model, folder / f"{model}.gguf"):
         if path.is_dir():
             return _in_folder(path)
         if path.exists():
             return path
+    if (pulled := _offer(model)) is not None and (folder / pulled).is_dir():
+        return _in_folder(folder / pulled)
     raise ModelError(f"no such model: {model} is neither a file or folder nor a name in {folder}")
+
+
+def _offer(model: str) -> str | None:
+    """The folder of what ``sage models pull`` brings under a name; ``None`` if it is no such name.
+
+    Raises:
+        NotInstalledError: it was not pulled.
+    """
+    from sage_cli.store.catalogue import parse
+
+    try:
+        reference = parse(model)
+    except UsageError:
+        return None
+    if not (models_dir() / reference.name).is_dir():
+        raise NotInstalledError(f"{model} is not installed: run 'sage models pull {model}'", model)
+    return reference.name
 
 
 def _in_folder(folder: Path) -> Path:
     found = _text_models(folder, "*.gguf")
+    if not found and any(path.is_symlink() for path in folder.glob("*.gguf")):
+        raise NotInstalledError(
+            f"the files of {folder.name} are gone from the hub's cache: run 'sage models pull {folder.name}'", folder.name
+        )
     if not found:
         raise ModelError(f"no language model in {folder}: a model is a GGUF file and its mmproj GGUF")
     return _only(found, f"several language models in {folder}", "give --model the path of one")
 
 
 def _text_models(folder: Path, pattern: str) -> list[Path]:
-    """Language models in a folder; of one split into shards, the first shard (llama.cpp finds the others)."""
-    paths = sorted(path for path in folder.glob(pattern) if path.is_file() and not _named_mmproj(path))
-    return [path for path in paths if (shard := _SHARD.search(path.stem)) is None or int(shard[1]) == 1]
+    return [path for path in visible(folder, pattern) if is_language_model(path)]
 
 
 def _only(found: list[Path], problem: str, remedy: str) -> Path:

@@ -1,0 +1,225 @@
+"""Installed models: a folder for each in the models folder, with links to files in the hub's shared cache.
+
+The links are made when all files have arrived and been checked, and the folder gets its name last: a name that exists is a whole model.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.store.catalogue import HUB, Reference, parse
+from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision, quantization_of
+from sage_cli.store.models import is_language_model, shards
+from sage_cli.store.paths import models_dir
+
+if TYPE_CHECKING:
+    from sage_cli.store.hub import Hub, Listing, Progress
+
+_IN_CACHE = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/[0-9a-f]+/")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model in the models folder.
+
+    Attributes:
+        files: all of them; the one to load first.
+        source: where it comes from, as in ``sage models pull``; ``""`` for files the user put there.
+        size: in bytes.
+    """
+
+    name: str
+    kind: Literal["vision", "speech", "pauses"]
+    files: tuple[Path, ...]
+    source: str
+    size: int
+
+    @property
+    def quantization(self) -> str:
+        return quantization_of(self.files[0].stem) or "16 bits"
+
+    @property
+    def path(self) -> Path:
+        """What a program that loads it wants."""
+        return self.files[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a download would bring."""
+
+    reference: Reference
+    listing: Listing
+    choice: Choice
+
+    @property
+    def kind(self) -> Literal["vision", "speech", "pauses"]:
+        return self.reference.entry.kind if self.reference.entry else "vision"
+
+
+def installed() -> list[Installed]:
+    """Everything whole in the models folder, by name."""
+    folder = models_dir()
+    found = [*map(_folder, _subfolders(folder)), *_loose(folder)]
+    return sorted((model for model in found if model is not None), key=lambda model: (model.kind != "vision", model.name))
+
+
+def find(name: str) -> Installed | None:
+    """The installed model of a name, or of what would be written after ``sage models pull``."""
+    wanted = {name}
+    with suppress(UsageError):
+        wanted.add(parse(name).name)
+    return next((model for model in installed() if model.name in wanted), None)
+
+
+def plan(reference: Reference, hub: Hub, *, rooms: Sequence[int] = (), preferred: str | None = None) -> Plan:
+    """Find a model's repository and choose its files.
+
+    Args:
+        rooms: bytes that its files may take in memory: where it would be fastest first.
+        preferred: quantization to take if it is there and fits.
+
+    Raises:
+        ModelError: no repository of it is there; the message says which others are.
+        SageError: the hub cannot be reached.
+    """
+    from sage_cli.store.hub import NotThereError
+
+    missing: NotThereError | None = None
+    for repository in reference.repositories:
+        try:
+            listing = hub.listing(repository)
+        except NotThereError as error:
+            missing = missing or error
+            continue
+        return Plan(reference, listing, _choose(reference, listing, rooms, preferred))
+    checkpoint = reference.entry.checkpoint if reference.entry else ""
+    others = [f"'sage models pull {HUB}{name} --name {reference.name}'" for name in (hub.conversions(checkpoint) if checkpoint else [])]
+    if others:
+        raise ModelError(
+            f"no known conversion of {reference.name} is on the hub; its users have made others: run {' or '.join(others[:3])}"
+        )
+    if missing:
+        raise missing
+    raise ModelError(f"nobody seems to have converted {reference.name} to GGUF yet: pull another model ('sage models list')")
+
+
+def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *, name: str | None = None) -> Installed:
+    """Download what is planned and give it its name.
+
+    Args:
+        progress: called with each file as it begins, for what to call with its number of bytes.
+        name: what to call it; ``None`` for the reference's own name.
+
+    Raises:
+        SageError: a download failed; nothing is installed then.
+        UsageError: the name is taken by files that are not ours.
+    """
+    name = name or plan.reference.name
+    target = models_dir() / name
+    if target.exists() and (not target.is_dir() or any(not path.is_symlink() for path in target.iterdir())):
+        raise UsageError(f"{target} is there and was not made by sage: give the model another name with --name, or move it away")
+    paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
+    part = target.with_name(f".{name}.{os.getpid()}")
+    part.mkdir(parents=True)
+    try:
+        for path in paths:
+            _link(path, part / path.name)
+        if target.exists():
+            shutil.rmtree(target)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    model = _folder(target)
+    assert model is not None
+    return model
+
+
+def remove(model: Installed, *, keep_files: bool = False) -> int:
+    """Uninstall a model, and delete its files from the hub's cache unless another installed model has them.
+
+    Returns:
+        Bytes that were freed.
+
+    Raises:
+        UsageError: it was not installed by us.
+    """
+    if not model.source:
+        raise UsageError(f"{model.name} was not pulled by sage: delete it yourself, it is {model.path}")
+    snapshots = {path.readlink() for path in model.files if path.is_symlink()}
+    folder = model.path.parent
+    if folder == models_dir():
+        raise UsageError(f"{model.path} does not lie in a folder of its own: delete it yourself")
+    shutil.rmtree(folder)
+    used = {path.resolve() for other in installed() for path in other.files}
+    mine = {path for path in snapshots if path.resolve() not in used}
+    return 0 if keep_files else _delete_from_cache(mine)
+
+
+def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], preferred: str | None) -> Choice:
+    """The best version that fits where it is fastest, else in main memory; of two bits per weight only if it must be."""
+    repository, quantization = listing.repository, reference.quantization
+    if reference.match:
+        return choose_single(listing.files, reference.match, repository=repository, quantization=quantization)
+    spaces: Sequence[int | None] = rooms or (None,)
+    choices = [
+        choose_vision(listing.files, repository=repository, quantization=quantization, preferred=preferred, room=room) for room in spaces
+    ]
+    return next((choice for choice in choices if choice.fits and "Q2" not in choice.quantization), choices[-1])
+
+
+# ---- folders -------------------------------------------------------------------------------------------------------
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")) if folder.is_dir() else []
+
+
+def _folder(folder: Path) -> Installed | None:
+    """The model in a folder of its own; ``None`` if it is not whole, as when the hub's cache was emptied."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".gguf", ".bin"))
+    if not files or not all(path.is_file() for path in files):
+        return None
+    text = next((path for path in files if path.suffix == ".gguf" and is_language_model(path)), None)
+    if text is not None:
+        return _model(folder.name, "vision", [text, *(path for path in files if path != text)])
+    speech = next((path for path in files if path.name.startswith("ggml-")), None)
+    return _model(folder.name, "pauses" if "silero" in speech.name else "speech", [speech]) if speech else None
+
+
+def _loose(folder: Path) -> list[Installed]:
+    """Files that somebody put straight into the models folder."""
+    files = [path for path in sorted(folder.glob("*")) if path.is_file()]
+    texts = [path for path in files if path.suffix == ".gguf" and is_language_model(path)]
+    sounds = [path for path in files if path.name.startswith("ggml-") and path.suffix == ".bin"]
+    return [
+        *(_model(path.stem, "vision", shards(path)) for path in texts),
+        *(_model(path.stem, "pauses" if "silero" in path.name else "speech", [path]) for path in sounds),
+    ]
+
+
+def _model(name: str, kind: Literal["vision", "speech", "pauses"], files: Sequence[Path]) -> Installed:
+    match = _IN_CACHE.search(files[0].readlink().as_posix()) if files[0].is_symlink() else None
+    source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
+    return Installed(name, kind, tuple(files), source, sum(path.stat().st_size for path in files))
+
+
+def _link(target: Path, link: Path) -> None:
+    try:
+        link.symlink_to(target)
+    except OSError:  # Windows without the right to: then the cache holds plain files, and a second name for one costs nothing
+        link.hardlink_to(target)
+
+
+def _delete_from_cache(snapshots: set[Path]) -> int:
+    from sage_cli.store.hub import forget
+
+    return forget(snapshots) if snapshots else 0

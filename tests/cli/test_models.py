@@ -1,0 +1,287 @@
+"""``sage models`` and the first run, from a hub on this machine, with models that can be run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sage_cli.cli.machine import recommended
+from sage_cli.store.fit import GIB, Machine
+from tests.cli.conftest import SMALL, Popen
+from tests.hub import FakeHub, Repository, running
+from tests.models import TinyModel
+
+Sage = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Popen]
+
+QWEN = "Qwen/Qwen3-VL-2B-Instruct-GGUF"
+TEXT, MMPROJ = "Qwen3VL-2B-Instruct-Q4_K_M.gguf", "mmproj-Qwen3VL-2B-Instruct-F16.gguf"
+ANOTHER = "Qwen3VL-2B-Instruct-Q8_0.gguf"
+# A process that tries to reach anything says so and dies.
+NO_NETWORK = """
+import os, socket
+def refuse(*_, **__):
+    os.write(2, b"NETWORK\\n")
+    os._exit(99)
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
+"""
+
+
+@pytest.fixture
+def hub(model: TinyModel, environment: dict[str, str], tmp_path: Path) -> Iterator[FakeHub]:
+    with running() as hub:
+        text, mmproj = model.text.read_bytes(), model.mmproj.read_bytes()
+        hub.repositories[QWEN] = Repository({TEXT: text, ANOTHER: text + b"\0", MMPROJ: mmproj, "README.md": b"# Qwen"})
+        hub.repositories["ggerganov/whisper.cpp"] = Repository({"ggml-base.bin": b"lmgg" + bytes(60), "ggml-tiny.bin": b"lmgg"})
+        hub.repositories["ggml-org/whisper-vad"] = Repository({"ggml-silero-v6.2.0.bin": b"lmgg"})
+        for name in [name for name in environment if name.startswith("HF_")]:
+            del environment[name]
+        environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf")}
+        yield hub
+
+
+@pytest.fixture
+def no_network(environment: dict[str, str], tmp_path: Path) -> Callable[[], None]:
+    """From its call on, every connection that ``sage`` tries to make ends it with status 99."""
+
+    def forbid() -> None:
+        folder = tmp_path / "no-network"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(NO_NETWORK)
+        environment["PYTHONPATH"] = str(folder)
+
+    return forbid
+
+
+def rows(sage: Sage) -> dict[str, dict[str, object]]:
+    done = sage("models", "list", "--json")
+    assert done.returncode == 0, done.stderr
+    return {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
+
+
+def test_pull_then_ask_then_remove(
+    sage: Sage, hub: FakeHub, clip: Path, environment: dict[str, str], no_network: Callable[[], None], tmp_path: Path
+) -> None:
+    models = Path(environment["SAGE_MODELS_DIR"])
+    done = sage("models", "pull", "qwen3-vl-2b", "whisper-base", "silero-vad")
+    assert done.returncode == 0, done.stderr
+    folders = [models / "qwen3-vl-2b" / TEXT, models / "whisper-base" / "ggml-base.bin", models / "silero-vad" / "ggml-silero-v6.2.0.bin"]
+    assert done.stdout.splitlines() == [str(path) for path in folders]
+    assert f"from {QWEN}, Q4_K_M" in done.stderr
+    assert "qwen3-vl-2b is the default model now" in done.stderr
+    assert (models / "qwen3-vl-2b" / TEXT).is_symlink()  # the content lies in the cache that all programs share
+
+    # From here on nothing needs a network.
+    no_network()
+    hub.requests.clear()
+    again = sage("models", "pull", "qwen3-vl-2b")
+    assert (again.returncode, again.stdout) == (0, f"{models / 'qwen3-vl-2b' / TEXT}\n")
+    assert sage("models", "path", "qwen3-vl-2b").stdout == again.stdout
+    found = rows(sage)
+    assert [found["qwen3-vl-2b"][key] for key in ("installed", "default", "quantization")] == [True, True, "Q4_K_M"]
+    assert [found[name]["installed"] for name in ("whisper-base", "silero-vad", "qwen3-vl-4b")] == [True, True, False]
+    for chosen in [], ["--model", "qwen3-vl-2b", "--offline"]:
+        asked = sage("ask", clip, "what?", *chosen, *SMALL)
+        assert asked.returncode == 0, asked.stderr
+    info = json.loads(sage("models", "info", "qwen3-vl-2b", "--json").stdout)
+    assert info["source"] == f"hf:{QWEN}"
+    assert info["architecture"] == "qwen3vl"
+    assert "frames, context" in info["fit"]
+    assert hub.requests == []
+
+    assert sage("models", "rm", "qwen3-vl-2b").returncode == 0
+    assert sage("models", "default").stdout.splitlines()[0].split() == [
+        "model",
+        "automatic:",
+        "the",
+        "only",
+        "one,",
+        "or",
+        "the",
+        "largest",
+    ]
+    blobs = {path.stat().st_size for path in (tmp_path / "hf").glob("hub/models--Qwen*/blobs/*")}
+    assert blobs == set()
+    assert not (models / "qwen3-vl-2b").exists()
+    assert (models / "whisper-base" / "ggml-base.bin").read_bytes() == b"lmgg" + bytes(60)
+    missing = sage("ask", clip, "what?", "--model", "qwen3-vl-2b")
+    assert (missing.returncode, missing.stderr) == (
+        3,
+        "sage: error: qwen3-vl-2b is not installed: run 'sage models pull qwen3-vl-2b'\n",
+    )
+
+
+def test_rm_keeps_what_others_use(sage: Sage, hub: FakeHub, tmp_path: Path) -> None:
+    sage("models", "pull", "qwen3-vl-2b", "qwen3-vl-2b:Q8_0")  # they share the vision encoder
+    assert sage("models", "rm", "qwen3-vl-2b").returncode == 0
+    assert sage("models", "info", "qwen3-vl-2b:Q8_0").returncode == 0
+    sizes = [len(hub.repositories[QWEN].files[name]) for name in (ANOTHER, MMPROJ)]
+    assert sorted(path.stat().st_size for path in (tmp_path / "hf").glob("hub/models--Qwen*/blobs/*")) == sorted(sizes)
+    assert sage("models", "rm", "--keep-files", "qwen3-vl-2b:Q8_0").returncode == 0
+    assert len(list((tmp_path / "hf").glob("hub/models--Qwen*/blobs/*"))) == 2
+    # What is in the cache is installed from there, without a connection.
+    transfers = len(hub.transfers)
+    done = sage("models", "pull", "--offline", "qwen3-vl-2b")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith(ANOTHER)
+    assert len(hub.transfers) == transfers
+    refused = sage("models", "pull", "--offline", "whisper-base")
+    assert refused.returncode == 3
+    assert "ggerganov/whisper.cpp is not in" in refused.stderr
+
+
+def test_a_model_of_ones_own(sage: Sage, hub: FakeHub, model: TinyModel, environment: dict[str, str]) -> None:
+    folder = Path(environment["SAGE_MODELS_DIR"]) / "mine"
+    folder.mkdir(parents=True)
+    for path in model.text, model.mmproj:
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert rows(sage)["mine"]["installed"]
+    assert sage("models", "default", "mine").returncode == 0
+    assert rows(sage)["mine"]["default"]
+    refused = sage("models", "rm", "mine")
+    assert refused.returncode == 2
+    assert "was not pulled by sage: delete it yourself" in refused.stderr
+    taken = sage("models", "pull", "qwen3-vl-2b", "--name", "mine", "--update")
+    assert taken.returncode == 2
+    assert "was not made by sage" in taken.stderr
+    assert (folder / model.text.name).read_bytes() == model.text.read_bytes()
+
+
+def test_a_repository_that_is_gone(sage: Sage, hub: FakeHub) -> None:
+    hub.repositories["unsloth/Qwen3-VL-2B-Instruct-GGUF"] = hub.repositories.pop(QWEN)
+    done = sage("models", "pull", "qwen3-vl-2b")
+    assert done.returncode == 0
+    assert "from unsloth/Qwen3-VL-2B-Instruct-GGUF" in done.stderr
+
+
+def test_conversions_by_others_are_offered(sage: Sage, hub: FakeHub) -> None:
+    checkpoint = "allenai/SAGE-MM-Qwen3-VL-4B-SFT_RL"
+    nobody = sage("models", "pull", "sage-mm-4b")
+    assert nobody.returncode == 3
+    assert "nobody seems to have converted sage-mm-4b" in nobody.stderr
+    hub.repositories["bob/SAGE-4B-GGUF"] = Repository(hub.repositories[QWEN].files, tags=("gguf", f"base_model:quantized:{checkpoint}"))
+    done = sage("models", "pull", "sage-mm-4b")
+    assert done.returncode == 3
+    command = "sage models pull hf:bob/SAGE-4B-GGUF --name sage-mm-4b"
+    assert f"run '{command}'" in done.stderr
+    assert sage(*command.split()[1:]).returncode == 0
+    assert rows(sage)["sage-mm-4b"]["installed"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["pull", "qwen3-vl-2"], 2, r"did you mean qwen3-vl-2b?"),
+        (["pull", "hf:nobody/nothing"], 3, "no repository nobody/nothing"),
+        (["pull", "qwen3-vl-2b:Q5_K_M"], 3, f"{QWEN} has no Q5_K_M: it has Q4_K_M, Q8_0"),
+        (["pull", "a", "b", "--name", "c"], 2, "--name is for one model"),
+        (["path", "qwen3-vl-2b"], 3, "is not installed (these are: none)"),
+        (["default", "nothing"], 3, "nothing is not installed"),
+    ],
+)
+def test_refusals(sage: Sage, hub: FakeHub, words: list[str], status: int, said: str) -> None:
+    done = sage("models", *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_interrupted_and_again(start: Start, sage: Sage, hub: FakeHub, environment: dict[str, str]) -> None:
+    hub.trickle = 0.05
+    with start("models", "pull", "qwen3-vl-2b") as process:
+        assert hub.started.wait(60)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate()
+    assert process.returncode == 130
+    assert complaint.endswith("sage: what has arrived is kept: the same command goes on from here\nsage: interrupted\n")
+    assert not rows(sage)["qwen3-vl-2b"]["installed"]
+    assert not list(Path(environment["SAGE_MODELS_DIR"]).glob("*"))
+    hub.trickle = 0
+    assert sage("models", "pull", "qwen3-vl-2b").returncode == 0
+    assert any(asked not in (None, "bytes=0-") for _, asked, _ in hub.transfers)
+
+
+def test_an_emptied_cache_is_noticed(sage: Sage, hub: FakeHub, clip: Path, tmp_path: Path) -> None:
+    import shutil
+
+    sage("models", "pull", "qwen3-vl-2b")
+    shutil.rmtree(tmp_path / "hf")
+    assert not rows(sage)["qwen3-vl-2b"]["installed"]
+    done = sage("ask", clip, "what?")
+    assert done.returncode == 3
+    assert "are gone from the hub's cache: run 'sage models pull qwen3-vl-2b'" in done.stderr
+    assert sage("models", "pull", "qwen3-vl-2b").returncode == 0
+    assert rows(sage)["qwen3-vl-2b"]["installed"]
+
+
+# ---- the first run -------------------------------------------------------------------------------------------------
+
+
+def on_terminal(start: Start, *words: object, answer: str) -> tuple[int, str, str]:
+    """Run with stdin and stderr on a terminal, and answer the one question."""
+    ours, theirs = pty.openpty()
+    with start(*words, stdin=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown, asked = b"", False
+        while process.poll() is None or select.select([ours], [], [], 0)[0]:
+            if not select.select([ours], [], [], 0.05)[0]:
+                continue
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # Linux says that the other side is closed
+                break
+            shown += piece
+            if b"[Y/n]" in shown and not asked:
+                asked = True
+                os.write(ours, f"{answer}\n".encode())
+        stdout, _ = process.communicate()
+    os.close(ours)
+    return process.returncode, stdout, shown.decode()
+
+
+def test_the_first_run_asks_once(start: Start, hub: FakeHub, clip: Path, environment: dict[str, str]) -> None:
+    environment |= {"TERM": "dumb"}
+    words = ("ask", clip, "what?", "--model", "qwen3-vl-2b", *SMALL)
+    status, stdout, shown = on_terminal(start, *words, answer="n")
+    assert status == 3
+    assert "download" in shown
+    assert QWEN in shown
+    assert hub.transfers == []
+    status, stdout, shown = on_terminal(start, *words, answer="y")
+    assert status == 0, shown
+    assert stdout.strip()
+    assert TEXT in shown
+    status, stdout, shown = on_terminal(start, "ask", clip, "what?", *SMALL, answer="n")
+    assert status == 0
+    assert "[Y/n]" not in shown
+
+
+def test_without_a_terminal_nobody_is_asked(sage: Sage, hub: FakeHub, clip: Path, no_network: Callable[[], None]) -> None:
+    no_network()
+    done = sage("ask", clip, "what?")
+    assert done.returncode == 3
+    assert done.stderr.startswith("sage: error: no model: run 'sage models pull ")
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"),
+    [
+        (Machine(64 * GIB, 24 * GIB, 16, "GPU"), "sage-mm-7b"),
+        (Machine(64 * GIB, 7 * GIB, 16, "GPU"), "sage-mm-7b"),
+        (Machine(32 * GIB, 6 * GIB, 8, "GPU"), "qwen3-vl-4b"),
+        (Machine(64 * GIB, 0, 4, "CPU"), "qwen3-vl-2b"),
+        (Machine(1 * GIB, 0, 4, "CPU"), "qwen3-vl-2b"),
+    ],
+)
+def test_the_choice_fits_the_machine(machine: Machine, name: str) -> None:
+    assert recommended(machine).name == name
