@@ -36,7 +36,7 @@ def test_set_get_list_unset(sage: Sage, file: Path, environment: dict[str, str])
     ]
     records = [json.loads(line) for line in sage("config", "list", "--json").stdout.splitlines()]
     assert {"key": "seed", "value": 7, "origin": "environment"} in records
-    assert {"key": "cache-limit", "value": 10 << 30, "origin": "default"} in records
+    assert {"key": "cache-limit", "value": 12 << 30, "origin": "default"} in records
     assert "SAGE_SEED is set in the environment and wins" in sage("config", "set", "seed", "1").stderr
     sage("config", "unset", "frames")
     assert sage("config", "get", "frames").stdout == "\n"

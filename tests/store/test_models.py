@@ -191,7 +191,7 @@ def test_a_speech_model_has_a_name(models: Path) -> None:
 
 def test_a_speech_model_is_checked(models: Path) -> None:
     path = models / "ggml-base.bin"
-    with pytest.raises(ModelError, match="whisper-base is not installed: run .sage models pull whisper-base"):
+    with pytest.raises(ModelError, match=r"whisper-base is not installed: run .sage models pull whisper-base"):
         find_speech_model("base")
     path.write_bytes(b"RIFF")
     with pytest.raises(ModelError, match="not a Whisper model"):

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sage_cli.cli import config, console, models
+from sage_cli.cli import cache, config, console, models
 from sage_cli.cli.ask import AskCommand, ask
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
@@ -47,6 +47,7 @@ app.command(cls=AskCommand)(ask)
 app.command()(transcribe)
 app.add_typer(models.app)
 app.add_typer(config.app)
+app.add_typer(cache.app)
 
 
 def main() -> NoReturn:

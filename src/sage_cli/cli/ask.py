@@ -183,8 +183,12 @@ def ask(
 
         from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
+        from sage_cli.store import config
+        from sage_cli.store.cache import note_media
 
-        cache = stack.enter_context(closing(ModelCache(cache_dir())))
+        note_media(opened.id, video)
+        limit = int(config.current().cache_limit)
+        cache = stack.enter_context(closing(ModelCache(cache_dir(), embeddings=limit // 3, prefixes=limit * 2 // 3)))
         loaded = stack.enter_context(
             LlamaModel(
                 files.text,

@@ -275,12 +275,15 @@ class _Run:
         from sage_cli.speech import TranscriptCache
         from sage_cli.speech.formats import About
         from sage_cli.store import cache_dir
+        from sage_cli.store.cache import note_media
 
         start, end = self.span.within(video.duration)
         about = About(task.name, video.duration, self.model)
         yield format.head(about)
         said = False
         if video.has_audio:
+            if task.source != STDIN:
+                note_media(video.id, Path(task.source))
             cache = TranscriptCache(cache_dir() / "transcripts")
             visible = sys.stderr.isatty() and not self.quiet and not (task.target is None and sys.stdout.isatty())
             with _progress(task.name, end - start) if visible else nullcontext() as show:

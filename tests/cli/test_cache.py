@@ -1,0 +1,55 @@
+"""``sage cache``, after a real question about a real clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import get_args
+
+from sage_cli.cli.cache import KindName
+from sage_cli.store.cache import KINDS
+from sage_cli.video import Video
+from tests.cli.conftest import SMALL
+from tests.models import TinyModel
+
+Sage = Callable[..., CompletedProcess[str]]
+
+
+def test_kinds_are_spelled_out() -> None:
+    assert get_args(KindName) == tuple(kind.name for kind in KINDS)
+
+
+def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:
+    assert sage("ask", clip, "what?", "-m", model.text, *SMALL).returncode == 0
+    record = json.loads(sage("cache", "info", "--json").stdout)
+    kinds = {kind["kind"]: kind for kind in record["kinds"]}
+    assert kinds["embeddings"]["entries"] == 1
+    assert kinds["transcripts"]["entries"] == 0
+    assert record["size"] == sum(kind["size"] for kind in record["kinds"]) > 0
+    assert record["limit"] == 12 << 30
+    assert [(video["id"], video["path"]) for video in record["videos"]] == [(Video(clip).id, str(clip))]
+    text = sage("cache", "info").stdout
+    assert text.startswith(f"{environment['SAGE_CACHE_DIR']}: ")
+    assert text.rstrip().endswith(clip.name)
+
+    assert "0 B freed" in sage("cache", "prune").stderr
+    assert sage("cache", "clear", "--video", "other.mp4").stderr == (
+        "sage: error: nothing is cached: other.mp4 ('sage cache info' shows all)\n"
+    )
+    assert sage("cache", "clear", "--kind", "embeddings", "--video", clip.name).returncode == 0
+    record = json.loads(sage("cache", "info", "--json").stdout)
+    assert record["videos"] == []
+
+    assert sage("cache", "limit", "0").returncode == 0
+    assert sage("cache", "limit").stdout == "0 B\n"
+    assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
+    assert sage("ask", clip, "what?", "-m", model.text, *SMALL).returncode == 0
+    assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
+
+
+def test_a_limit_that_is_none(sage: Sage) -> None:
+    done = sage("cache", "limit", "much")
+    assert done.returncode == 2
+    assert "cache-limit cannot be 'much'" in done.stderr
