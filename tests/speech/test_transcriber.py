@@ -91,6 +91,19 @@ def test_a_silero_model_decides_what_is_speech(model: Path, tmp_path: Path, talk
     assert list(transcriber.stream(talk[: 30 * RATE]))
 
 
+def test_a_model_that_stops_early_is_made_to_listen_on(tmp_path: Path) -> None:
+    """It says one sentence of four seconds and is done, whatever follows: nothing said may be lost for that."""
+    model = write_whisper(tmp_path / "m.bin", Shape(segments=1, stride=4.0))
+    sound = babble(40)
+    transcriber = Transcriber(model, threads=1)
+    parts = list(transcriber.parts(sound))
+    heard = [segment for part in parts for segment in part.segments]
+    assert len(heard) == 10
+    assert all(0 <= b.start - a.end < 0.5 for a, b in pairwise(heard))
+    assert heard[-1].end == pytest.approx(40, abs=0.5)
+    assert list(transcriber.parts(sound, after=parts[4].after)) == parts[5:]
+
+
 def test_a_model_that_hears_less_at_once(tmp_path: Path, talk: Sound) -> None:
     model = write_whisper(tmp_path / "m.bin", Shape(audio_context=750, segments=3, stride=4.0))
     parts = [part for part in Transcriber(model, threads=1).parts(talk[: 60 * RATE]) if part.segments]

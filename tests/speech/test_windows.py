@@ -77,6 +77,21 @@ def test_going_on_from_any_window_gives_the_rest(talk: Sound) -> None:
             assert not a.spans or np.array_equal(a.samples, b.samples)
 
 
+def test_a_window_taken_back_in_part_is_as_one_begun_there(talk: Sound) -> None:
+    for at in (2.0, 11.3, 19.99):
+        packer = Packer(find_speech(blocks(talk), EnergyGate()), LONGEST)
+        first = packer.next()
+        assert first is not None
+        position = packer.take_back(first, at)
+        rest = []
+        while (window := packer.next()) is not None:
+            rest.append(window)
+        expected = windows(talk, position)
+        assert [w.resume for w in rest] == [w.resume for w in expected]
+        for a, b in zip(rest, expected, strict=True):
+            assert [(s.start, s.end) for s in a.spans] == [(s.start, s.end) for s in b.spans]
+
+
 def test_speech_without_a_pause_is_cut_where_it_fits() -> None:
     time = np.arange(100 * RATE) / RATE
     drone = (0.3 * np.sin(2 * np.pi * 200 * time) * (1.1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)

@@ -185,7 +185,7 @@ class Transcriber:
                 segments.append(segment)
                 clock = segment.end
         said = " ".join(segment.text for segment in segments)
-        context = f"{state.context} {said}".strip()[-_CONTEXT:] if good else ""
+        context = _tail(f"{state.context} {said}".strip()) if good else ""
         return segments, replace(state, language=language if sure else None, context=context, clock=clock), heard
 
     def _hear(self, samples: Samples, language: str, context: str) -> tuple[list[Token], bool]:
@@ -327,6 +327,12 @@ def _plausible(tokens: list[Token]) -> bool:
 
 def _text(tokens: Iterable[Token]) -> str:
     return b"".join(token.text for token in tokens).decode(errors="replace").strip()
+
+
+def _tail(text: str) -> str:
+    """The end of a text, from the start of a word on."""
+    tail = text[-_CONTEXT:]
+    return tail if len(tail) == len(text) else tail.partition(" ")[2] or tail
 
 
 def _decodes(text: bytes) -> bool:
