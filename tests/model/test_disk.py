@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sage_cli.model.disk import ModelCache
+from sage_cli.model.base import Prompt, Reply
+from sage_cli.model.disk import PREFIXES_LIMIT, ModelCache
 from sage_cli.model.llama import LlamaModel
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import ask, clip, complete
@@ -27,41 +28,50 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def in_a_process(
+    load: Load, folder: Path, prompt: Prompt, *, max_tokens: int = 2, prefixes: int = PREFIXES_LIMIT, **options: object
+) -> Reply:
+    """One question to a model that finds what earlier ones left in the folder, and leaves its own."""
+    model = load(cache=ModelCache(folder, prefixes=prefixes), **options)
+    reply = complete(model, prompt, max_tokens=max_tokens)
+    model.persist()
+    return reply
+
+
 def test_a_second_question_in_another_process_decodes_only_itself(load: Load, family: str, folder: Path) -> None:
     frames = clip(8, family=family)
     first, second = ask("What is shown?", frames), ask("And who is it?", frames)
     cold = complete(load(), second, max_tokens=16)
-    complete(load(cache=ModelCache(folder)), first, max_tokens=4)
-    warm = complete(load(cache=ModelCache(folder)), second, max_tokens=16)
+    in_a_process(load, folder, first, max_tokens=4)
+    warm = in_a_process(load, folder, second, max_tokens=16)
     assert warm.text == cold.text
     assert (warm.usage.images, warm.usage.images_reused) == (4, 4)
     assert warm.usage.prompt_tokens - warm.usage.prompt_reused < 20
 
 
 def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family: str, folder: Path) -> None:
-    complete(load(cache=ModelCache(folder, prefixes=0)), ask("What?", clip(8, family=family)), max_tokens=2)
+    in_a_process(load, folder, ask("What?", clip(8, family=family)), prefixes=0)
     prompt = ask("What?", clip(4, family=family, first=2), system="Another role.")
     cold = complete(load(), prompt, max_tokens=16)
-    warm = complete(load(cache=ModelCache(folder, prefixes=0)), prompt, max_tokens=16)
+    warm = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16)
     assert warm.text == cold.text
     assert (warm.usage.images_reused, warm.usage.prompt_reused) == (2, 0)
 
 
 def test_nothing_else_is_ever_a_hit(load: Load, family: str, folder: Path, tmp_path: Path) -> None:
     prompt = ask("What?", clip(8, family=family))
-    complete(load(cache=ModelCache(folder)), prompt, max_tokens=2)
+    in_a_process(load, folder, prompt)
 
-    def reused(model: LlamaModel, prompt: object = prompt) -> tuple[int, int]:
-        usage = complete(model, prompt, max_tokens=2).usage  # type: ignore[arg-type]
+    def reused(prompt: Prompt = prompt, load: Load = load, **options: object) -> tuple[int, int]:
+        usage = in_a_process(load, folder, prompt, **options).usage  # type: ignore[arg-type]
         return usage.prompt_reused, usage.images_reused
 
     other = WRITERS[family](tmp_path / "other", seed=1)
-    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(8, family=family, name="edited"))) == (0, 0)
-    assert reused(load(cache=ModelCache(folder)), ask("What?", clip(8, family=family), pairs=False)) == (0, 0)
-    assert reused(load(cache=ModelCache(folder), kv_type="q8_0")) == (0, 4)  # the cells are others, the frames are the same
-    with LlamaModel(other.text, other.mmproj, context_size=512, threads=1, cache=ModelCache(folder)) as model:
-        assert reused(model) == (0, 0)
-    assert reused(load(cache=ModelCache(folder)))[0] > 0
+    assert reused(ask("What?", clip(8, family=family, name="edited"))) == (0, 0)
+    assert reused(ask("What?", clip(8, family=family), pairs=False)) == (0, 0)
+    assert reused(kv_type="q8_0") == (0, 4)  # the cells are others, the frames are the same
+    assert reused(load=partial(LlamaModel, other.text, other.mmproj, context_size=512, threads=1)) == (0, 0)
+    assert reused()[0] > 0
 
 
 def test_the_model_may_have_another_name(tiny: TinyModel, family: str, folder: Path, tmp_path: Path) -> None:
@@ -69,11 +79,9 @@ def test_the_model_may_have_another_name(tiny: TinyModel, family: str, folder: P
     for path, copy in zip((tiny.text, tiny.mmproj), renamed, strict=True):
         copy.write_bytes(path.read_bytes())
     prompt = ask("What?", clip(8, family=family))
-    usages = []
-    for text, mmproj in ((tiny.text, tiny.mmproj), renamed):
-        with LlamaModel(text, mmproj, context_size=512, threads=1, cache=ModelCache(folder)) as model:
-            usages.append(complete(model, prompt, max_tokens=2).usage)
-    assert usages[0].prompt_reused == 0 < usages[1].prompt_reused
+    for (text, mmproj), hit in (((tiny.text, tiny.mmproj), False), (renamed, True)):
+        load = partial(LlamaModel, text, mmproj, context_size=512, threads=1)
+        assert (in_a_process(load, folder, prompt).usage.prompt_reused > 0) == hit
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
@@ -81,31 +89,43 @@ def test_a_damaged_entry_is_computed_again(
     load: Load, family: str, folder: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     prompt = ask("What?", clip(8, family=family))
-    good = complete(load(cache=ModelCache(folder)), prompt, max_tokens=16).text
+    good = in_a_process(load, folder, prompt, max_tokens=16).text
     for path in folder.rglob("*.val"):
         data = path.read_bytes()
         path.write_bytes(damage if damage is not None else data[: len(data) // 2])
-    reply = complete(load(cache=ModelCache(folder)), prompt, max_tokens=16)
+    reply = in_a_process(load, folder, prompt, max_tokens=16)
     assert reply.text == good
     assert reply.usage.prompt_reused == 0
     assert "computed again" in caplog.text
-    assert complete(load(cache=ModelCache(folder)), prompt, max_tokens=4).usage.prompt_reused > 0
+    assert in_a_process(load, folder, prompt, max_tokens=4).usage.prompt_reused > 0
 
 
 def test_a_quick_look_is_not_kept(load: Load, family: str, folder: Path) -> None:
     prompt = ask("What?", clip(2, family=family), pairs=False)
-    complete(load(cache=ModelCache(folder), context_size=4096), prompt, max_tokens=2)
-    usage = complete(load(cache=ModelCache(folder), context_size=4096), prompt, max_tokens=2).usage
+    in_a_process(load, folder, prompt, context_size=4096)
+    usage = in_a_process(load, folder, prompt, context_size=4096).usage
     assert (usage.prompt_reused, usage.images_reused) == (0, 2)
+
+
+def test_what_was_interrupted_leaves_nothing(tiny: TinyModel, family: str, folder: Path) -> None:
+    prompt = ask("What?", clip(8, family=family))
+    load = partial(LlamaModel, tiny.text, tiny.mmproj, context_size=512, threads=1)
+    with pytest.raises(KeyboardInterrupt), load(cache=ModelCache(folder)) as model:
+        complete(model, prompt, max_tokens=2)
+        raise KeyboardInterrupt
+    with load(cache=ModelCache(folder)) as model:
+        assert complete(model, prompt, max_tokens=2).usage.prompt_reused == 0
+    with load(cache=ModelCache(folder)) as model:
+        assert complete(model, prompt, max_tokens=2).usage.prompt_reused > 0
 
 
 def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     prompt = ask("What?", clip(8, family=family))
-    good = complete(load(cache=ModelCache(folder)), prompt, max_tokens=8).text
+    good = in_a_process(load, folder, prompt, max_tokens=8).text
     for path in folder.rglob("cache.db*"):
         path.write_bytes(b"not a database" * 1000)
     with caplog.at_level(logging.WARNING):
-        assert complete(load(cache=ModelCache(folder)), prompt, max_tokens=8).text == good
+        assert in_a_process(load, folder, prompt, max_tokens=8).text == good
     assert "is not used" in caplog.text
 
 

@@ -158,7 +158,7 @@ def test_sequences_give_way_when_the_context_is_full(load: Load) -> None:
     for number in range(12):
         reply = complete(model, ask("word " * 60, system=f"Role {number}."), max_tokens=64, temperature=1.0)
         assert reply.text
-        held = [sequence.cells for sequence in model._cache._sequences if sequence.cells]
+        held = [sequence.cells for sequence in model._cache.sequences if sequence.cells]
         assert sum(held) <= 1024
     assert len(held) > 1
 

@@ -62,7 +62,7 @@ class KVCache:
         self._reuse = reuse
         self._memory = llama.llama_get_memory(context)
         self.size = size
-        self._sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
+        self.sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
         self._tick = 0
 
     def claim(self, items: Sequence[Item]) -> CachedSequence:
@@ -71,14 +71,14 @@ class KVCache:
         At least the last item is left to decode: its logits are what generation starts from.
         """
         self._tick += 1
-        best = min(self._sequences, key=lambda sequence: (_loss(sequence, items), sequence.last_used))
+        best = min(self.sequences, key=lambda sequence: (_loss(sequence, items), sequence.last_used))
         self.truncate(best, _shared(best, items) if self._reuse else 0)
         best.last_used = self._tick
         return best
 
     def make_room(self, sequence: CachedSequence) -> bool:
         """Drop the sequence other than this one that is worth least; whether there was one."""
-        others = [other for other in self._sequences if other is not sequence and other.items]
+        others = [other for other in self.sequences if other is not sequence and other.items]
         if not others:
             return False
         self.truncate(min(others, key=self._worth), 0)
@@ -92,6 +92,12 @@ class KVCache:
         del sequence.items[keep:]
         sequence.seams = [seam for seam in sequence.seams if seam <= keep]
         llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
+
+    def clear(self) -> None:
+        """Hold nothing, as when new."""
+        llama.llama_memory_clear(self._memory, False)
+        self.sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
+        self._tick = 0
 
     def _worth(self, sequence: CachedSequence) -> float:
         """What losing a sequence would cost, the less likely it is needed again the less: cells over calls since its last use."""

@@ -133,8 +133,16 @@ class LlamaModel:
     def __enter__(self) -> LlamaModel:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.persist()
         self.close()
+
+    def persist(self) -> None:
+        """Put the videos that prompts began with on disk, for later processes to start from. Done last: it can take seconds."""
+        if self._disk is not None:
+            for sequence in self._cache.sequences:
+                self._keep(sequence, self._disk)
 
     def close(self) -> None:
         """Free the weights and all memory. Safe to call again."""
@@ -148,6 +156,10 @@ class LlamaModel:
             self.__dict__.pop("_grammar_tokenizer", None)  # holds a pointer into the model
             llama.llama_model_free(self._model)
             self._model = None
+
+    def forget(self) -> None:
+        """Hold no prompt any more, so that the next reply does not depend on earlier ones, not even in rounding. Frame embeddings stay."""
+        self._cache.clear()
 
     # ---- what a model is asked -------------------------------------------------------------------------------------
 
@@ -237,13 +249,11 @@ class LlamaModel:
             at_block = any(isinstance(item, VisionBlock) for item in items[len(sequence.items) : len(sequence.items) + 1])
             if isinstance(group, VisionBlock) or len(group) == CHUNK or at_block:
                 sequence.seams.append(len(sequence.items))
-            if group is (blocks[-1] if blocks else None):
-                self._keep(sequence)
             yield Progress("prefill", done, total)
 
     def _restore(self, sequence: CachedSequence, items: Sequence[Item]) -> None:
         """Read the prompt up to its last frames from disk, if it lies there and not in the sequence already (llama_state_seq_load_file)."""
-        prefix = items[: 1 + max((index for index, item in enumerate(items) if isinstance(item, VisionBlock)), default=-1)]
+        prefix = items[: _end_of_frames(items)]
         if self._disk is None or len(prefix) <= len(sequence.items):
             return
 
@@ -260,9 +270,10 @@ class LlamaModel:
                 sequence.push(item)
             sequence.seams.append(len(prefix))
 
-    def _keep(self, sequence: CachedSequence) -> None:
-        """Put what the sequence holds on disk (llama_state_seq_save_file), if it takes long enough to compute."""
-        if self._disk is None or sequence.cells < self._cache.size // 8:
+    def _keep(self, sequence: CachedSequence, disk: ModelCache) -> None:
+        """Cut a sequence back to its last frames and put it on disk (llama_state_seq_save_file), if it takes long enough to compute."""
+        self._cache.truncate(sequence, _end_of_frames(sequence.items))
+        if sequence.cells < self._cache.size // 8:
             return
         size = int(llama.llama_state_seq_get_size(self._context, sequence.id))
         none = (llama.llama_token * 1)()
@@ -270,7 +281,7 @@ class LlamaModel:
         def save(path: Path) -> bool:
             return bool(llama.llama_state_seq_save_file(self._context, os.fsencode(path), sequence.id, none, 0))
 
-        self._disk.keep_prefix(self._prefix_key(sequence.items), size, save)
+        disk.keep_prefix(self._prefix_key(sequence.items), size, save)
 
     def _prefix_key(self, items: Sequence[Item]) -> str:
         """The model and the items, as a digest."""
@@ -441,6 +452,11 @@ def _timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator
         yield
     finally:
         setattr(usage, counter, getattr(usage, counter) + time.perf_counter() - started)
+
+
+def _end_of_frames(items: Sequence[Item]) -> int:
+    """How many items there are up to the last vision block, that one included."""
+    return 1 + max((index for index, item in enumerate(items) if isinstance(item, VisionBlock)), default=-1)
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[int] | VisionBlock]:
