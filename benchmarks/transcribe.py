@@ -39,6 +39,7 @@ from tests.speech.sounds import RATE, babble
 @dataclass(frozen=True)
 class Run:
     seconds: float
+    processor: float  # seconds of processor time: what a busy machine does not change
     first: float  # seconds until the first segment
     peak: float  # MB of resident memory
     lines: int
@@ -58,7 +59,7 @@ def measure(command: Sequence[str], environment: dict[str, str]) -> Run:
     if status:
         raise SystemExit(f"{command[0]} failed with status {status}")
     scale = 1e-6 if sys.platform == "darwin" else 1e-3
-    return Run(seconds, first, usage.ru_maxrss * scale, lines)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, first, usage.ru_maxrss * scale, lines)
 
 
 class Bench:
@@ -108,14 +109,18 @@ def compare(bench: Bench, title: str, sound: Path, model: Path, runs: int) -> No
             found[name].append(run(sound, model))
     print(f"\n{title}")
     for name, results in found.items():
-        median = {field: statistics.median(getattr(run, field) for run in results) for field in ("seconds", "first", "peak", "lines")}
+        median = {
+            field: statistics.median(getattr(run, field) for run in results) for field in ("seconds", "processor", "first", "peak", "lines")
+        }
         print(
-            f"  {name:<16} {median['seconds']:7.1f} s   first segment {median['first']:5.1f} s"
+            f"  {name:<16} {median['seconds']:7.1f} s   processor {median['processor']:7.1f} s   first segment {median['first']:5.1f} s"
             f"   peak {median['peak']:6.0f} MB   {median['lines']:.0f} segments"
         )
     if bench.whisper_cli:
-        ratios = [ours.seconds / theirs.seconds for ours, theirs in zip(found["sage transcribe"], found["whisper-cli"], strict=True)]
-        print(f"  ratio of wall time {statistics.median(ratios):.2f}")
+        pairs = list(zip(found["sage transcribe"], found["whisper-cli"], strict=True))
+        wall = statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
+        processor = statistics.median(ours.processor / theirs.processor for ours, theirs in pairs)
+        print(f"  ratio of wall time {wall:.2f}, of processor time {processor:.2f}")
 
 
 def kills(bench: Bench, sound: Path, model: Path, count: int) -> None:
