@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpcore
+import httpcore2
 
 from sage_cli.web import Request
 from sage_cli.web.address import Network
@@ -135,9 +135,9 @@ class Internet(Network):
         flags = 0 if re.fullmatch(r"localhost\.?|ip6-localhost", host) else socket.AI_NUMERICHOST
         return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)))
 
-    def connect(self, address: str, port: int, timeout: float) -> httpcore.NetworkStream:
+    def connect(self, address: str, port: int, timeout: float) -> httpcore2.NetworkStream:
         self.dialled.append((address, port))
-        return httpcore.SyncBackend().connect_tcp("127.0.0.1", self.port, timeout)
+        return httpcore2.SyncBackend().connect_tcp("127.0.0.1", self.port, timeout)
 
     # ---- serving ---------------------------------------------------------------------------------------------------
 
