@@ -24,9 +24,7 @@ class ParseWebsiteArguments(Arguments):
 
 
 class ParseWebsite(Tool[ParseWebsiteArguments]):
-    """Args:
-    web: what it reads with.
-    """
+    """Reads with ``web``."""
 
     name = "parse-website"
     description = (

@@ -22,9 +22,7 @@ class WebSearchArguments(Arguments):
 
 
 class WebSearch(Tool[WebSearchArguments]):
-    """Args:
-    web: what it searches with.
-    """
+    """Searches with ``web``."""
 
     name = "web-search"
     description = (
