@@ -1,0 +1,224 @@
+"""A worker's work: an item becomes a record, by the agent that ``sage ask`` runs, and a judge.
+
+A record has the fields of the published result files, and ours behind them, so either side can score the other's. In ``allenai/SAGE`` those
+are the JSONL that ``sage/eval/process.py`` writes and the list that ``evaluate_responses.py`` makes of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from sage_cli.agent import Agent, Event, Settings, as_record
+from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
+from sage_cli.agent.protocol import WIRE_NAMES
+from sage_cli.bench.items import Item
+from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, ServerJudge, Verdict, choice, exact
+from sage_cli.errors import SageError
+from sage_cli.model.base import ChatModel
+from sage_cli.model.llama import LlamaModel
+from sage_cli.model.native import KVType
+from sage_cli.speech import Remembering, Transcriber, TranscriptCache
+from sage_cli.store import ModelFiles, cache_dir, find_speech_detector
+from sage_cli.tools import TOOLS
+from sage_cli.tools.workspace import SpeechModel
+from sage_cli.video import Video
+
+Record: TypeAlias = dict[str, Any]
+
+# What the reference's scorer looks for in an answer that is none.
+_COULD_NOT: Final = "Could not produce an answer"
+
+
+@dataclass(frozen=True)
+class Worker:
+    """All that a worker needs; goes to its process as it is.
+
+    Attributes:
+        model: the model asked, and the judge where that is ``model``; ``None`` when nothing is asked and somebody else judges.
+        tools: paper names of those offered; none at all for the direct baseline.
+        speech: the Whisper model.
+        key: for a judge behind an address.
+    """
+
+    model: ModelFiles | None
+    settings: Settings
+    tools: tuple[str, ...]
+    judge: JudgeChoice
+    speech: Path | None = None
+    context: int | None = None
+    gpu_layers: int | None = None
+    threads: int | None = None
+    kv_type: KVType = "f16"
+    key: str = ""
+
+    def __call__(self) -> Answerer:
+        """Load the model.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self.model is None:
+            return Answerer(self, None)
+        model = LlamaModel(
+            self.model.text,
+            self.model.mmproj,
+            context_size=self.context,
+            gpu_layers=self.gpu_layers,
+            threads=self.threads,
+            kv_type=self.kv_type,
+        )
+        return Answerer(self, model)
+
+
+class Answerer:
+    """Answers and judges items, one after another."""
+
+    def __init__(self, worker: Worker, model: ChatModel | None) -> None:
+        self._worker, self._model = worker, model
+        self._speech: Transcriber | None = None
+        self._judge = self._judge_of(worker.judge)
+
+    def __call__(self, item: Item) -> Record:
+        """The item's record. What goes wrong with an item is told in it."""
+        if item.given is not None:
+            return self._judged(item, dict(item.given))
+        events: list[Event] = []
+        error = None
+        started = time.monotonic()
+        video = None
+        try:
+            assert item.path is not None
+            video = Video(item.path)
+            for event in self._agent(video).run(item.question):
+                if not isinstance(event, Working):
+                    events.append(event)
+        except SageError as problem:
+            error = str(problem)
+        except Exception as problem:  # noqa: BLE001
+            error = f"unexpected {type(problem).__name__}: {problem}"
+        seconds = time.monotonic() - started
+        return self._judged(item, _record(item, video, events, seconds, error))
+
+    def _agent(self, video: Video) -> Agent:
+        if isinstance(self._model, LlamaModel):
+            self._model.forget()  # an item's answer may not depend on which items came before it
+        assert self._model is not None
+        hears = self._worker.speech is not None and video.has_audio
+        tools = [tool for tool in TOOLS if tool.name in self._worker.tools and (hears or tool.name != "transcribe-speech")]
+        return Agent(self._model, video, tools=tools, settings=self._worker.settings, transcriber=partial(self._transcriber, video))
+
+    def _transcriber(self, video: Video) -> SpeechModel:
+        assert self._worker.speech is not None
+        if self._speech is None:
+            detector = find_speech_detector(self._worker.speech)
+            self._speech = Transcriber(self._worker.speech, threads=self._worker.threads, vad_model=detector)
+        return Remembering(self._speech, video.id, TranscriptCache(cache_dir() / "transcripts"))
+
+    def _judge_of(self, wanted: JudgeChoice) -> Judge:
+        match wanted.kind:
+            case "exact":
+                return exact
+            case "choice":
+                return choice
+            case "model":
+                assert self._model is not None
+                return ModelJudge(self._model)
+            case "server":
+                return ServerJudge(wanted, self._worker.key)
+
+    def _judged(self, item: Item, record: Record) -> Record:
+        answer = record.get("answer")
+        if isinstance(answer, list):
+            answer = ", ".join(map(str, answer))
+        if answer is None or not str(answer).strip() or str(answer).startswith(_COULD_NOT):
+            verdict = Verdict(False, "there is no answer")
+        else:
+            if isinstance(self._model, LlamaModel):
+                self._model.forget()
+            verdict = self._judge(item, str(answer))
+        if "is_correct" in record and item.given is not None:
+            record["label"] = record["is_correct"]
+        return record | {"is_correct": verdict.correct, "evaluation_reasoning": verdict.reasoning, "judge": str(self._worker.judge)}
+
+
+# ---- records -------------------------------------------------------------------------------------------------------
+
+
+def failure(item: Item, reason: str) -> Record:
+    """The record of an item whose worker did not survive it."""
+    kept = dict(item.given) if item.given is not None else _record(item, None, (), 0.0, reason)
+    return kept | {"is_correct": None if item.given else False, "evaluation_reasoning": reason, "error": reason}
+
+
+def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: float, error: str | None) -> Record:
+    last = events[-1] if events and isinstance(events[-1], Answer | NoAnswer) else None
+    answer = last.answer if isinstance(last, Answer) else None
+    finished = [event for event in events if isinstance(event, ToolFinished)]
+    calls = [event for event in events if isinstance(event, ToolCalled)]
+    outcome = "failed" if error else "answered" if answer is not None else "no_answer"
+    return {
+        # Theirs, in their order.
+        "index": item.index,
+        "id": item.id,
+        "path": item.video,
+        "question": item.question,
+        "answer": f"{_COULD_NOT}: {error}" if error else answer,
+        "correct_answer": item.letter,
+        "full_answer": item.reference,
+        "none_prediction": answer is None and error is None,
+        "could_not_produce": error is not None,
+        "is_list_answer": False,
+        "used_tool_calls": bool(calls),
+        "tool_call_types": Counter(WIRE_NAMES[call.tool] for call in calls),
+        "ques_type": item.ques_type,
+        "difficulty": item.difficulty,
+        "modality": item.modality,
+        "duration": video.duration if video else item.duration,
+        "video_path": item.video,
+        "num_attempts": 1,
+        "complete_results": {"iterative_reasoner": _reasoning(calls, finished)},
+        # Ours.
+        "kind": item.kind,
+        "options": item.options,
+        "outcome": outcome,
+        "error": error,
+        "turns": last.steps + 1 if last else 0,
+        "tool_calls": [{"tool": event.tool, "ok": event.ok, "repeated": event.repeated} for event in finished],
+        "seconds": round(seconds, 3),
+        "usage": asdict(last.usage) if last else None,
+        "events": _trace(events),
+    }
+
+
+def _reasoning(calls: Sequence[ToolCalled], finished: Sequence[ToolFinished]) -> list[Mapping[str, Any]]:
+    """The tool calls as the reference tells them: ``{wire name}_#{n}`` to arguments and result."""
+    numbers: Counter[str] = Counter()
+    told: list[Mapping[str, Any]] = []
+    for call, done in zip(calls, finished, strict=False):
+        name = WIRE_NAMES[call.tool]
+        numbers[name] += 1
+        outcome = {"result": done.result, "arguments": call.arguments, "rationale": call.rationale, "args_validity": done.ok}
+        told.append({"tool_calls": {f"{name}_#{numbers[name]}": outcome}})
+    return told
+
+
+def _trace(events: Sequence[Event]) -> list[Record]:
+    """The event stream, with the pieces of each text joined when the reply is complete."""
+    trace: list[Record] = []
+    open_texts: dict[str, Record] = {}
+    for event in events:
+        if isinstance(event, TextDelta) and event.field in open_texts:
+            open_texts[event.field]["text"] += event.text
+            continue
+        trace.append(as_record(event))
+        if isinstance(event, TextDelta):
+            open_texts[event.field] = trace[-1]
+        elif isinstance(event, StepFinished):
+            open_texts.clear()
+    return trace

@@ -1,0 +1,233 @@
+"""Whether an answer is right: by its words, by the option it names, or by a model's verdict."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from sage_cli.bench.items import Item
+from sage_cli.errors import SageError, UsageError
+from sage_cli.model.base import ChatModel, Message, Reply, Text
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import record, text
+
+Kind: TypeAlias = Literal["exact", "choice", "model", "server"]
+
+TOLERANCE: Final = 2.0  # seconds that a clock time in an answer may be off
+
+_PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
+_CLOCK: Final = re.compile(r"\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b")
+# An answer that is a letter, begins with one, or says which it is.
+_ALONE: Final = re.compile(r"^\W*([A-Z])\W*$")
+_LEADING: Final = re.compile(r"^\W*(?:\(([A-Z])\)|([A-Z])[).:])(?=\s)")
+_SAID: Final = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\(?([A-Z])\b(?!')", re.IGNORECASE)
+
+_REASON: Final = 1000  # characters
+_REPLY_TOKENS: Final = 512
+_ATTEMPTS: Final = 5
+_PASSING: Final = frozenset((408, 429, 500, 502, 503, 504))
+
+_TASK: Final = """\
+Decide whether a predicted answer to a question about a video means the same as the reference answer. Wording does not matter, nor do
+details that only one of them gives and the other does not contradict. A prediction of another fact, or of none, does not match.
+
+Question: {question}
+
+Prediction: {prediction}
+Reference: {reference}
+
+{form}
+"""
+_AS_TEXT: Final = "Reply in this form:\nReasoning: <why>\nVerdict: <True or False>"
+_AS_JSON: Final = 'Reply with JSON: {"reasoning": <why, in a sentence or two>, "verdict": <true or false>}'
+_SCHEMA: Final = record(reasoning=text(_REASON), verdict={"type": "boolean"})
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge says; ``correct`` is ``None`` when it could not tell, and ``reasoning`` then says why."""
+
+    correct: bool | None
+    reasoning: str
+
+
+class Judge(Protocol):
+    """Judges the answer to an item."""
+
+    def __call__(self, item: Item, answer: str) -> Verdict: ...
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeChoice:
+    """Which judge to use.
+
+    Attributes:
+        kind: what it is.
+        address: of a server, up to and with ``/v1``.
+        model: name that a server knows its model by.
+    """
+
+    kind: Kind
+    address: str = ""
+    model: str = ""
+
+    @classmethod
+    def parse(cls, text: str, model: str | None = None) -> JudgeChoice:
+        """From what the user wrote after ``--judge`` and ``--judge-model``.
+
+        Raises:
+            UsageError: there is no such judge.
+        """
+        if re.match(r"https?://[^/\s]+", text):
+            return cls("server", text.rstrip("/").removesuffix("/chat/completions"), model or "default")
+        for kind in _PLAIN:
+            if text == kind:
+                return cls(kind)
+        raise UsageError(f"--judge {text}: use exact, choice, model, or the address of an OpenAI-compatible server, http://HOST/v1")
+
+    def __str__(self) -> str:
+        return f"{self.model} at {self.address}" if self.kind == "server" else self.kind
+
+
+# ---- by words ------------------------------------------------------------------------------------------------------
+
+
+def exact(item: Item, answer: str) -> Verdict:
+    """Word for word, but for case, punctuation and spacing; clock times may be off by :data:`TOLERANCE`."""
+    same = _words(answer) == _words(item.reference)
+    close = _times(answer, item.reference)
+    return Verdict(same and close, "the same words" if same and close else "other times" if same else "other words")
+
+
+def choice(item: Item, answer: str) -> Verdict:
+    """The option that the answer names, by its letter or by its text. Questions without options are judged by :func:`exact`."""
+    if not item.options or item.letter is None:
+        return exact(item, answer)
+    letters = [chr(ord("A") + number) for number in range(len(item.options))]
+    named = _named(answer, letters) or _quoted(answer, item.options, letters)
+    if named is None:
+        return Verdict(False, "names none of the options, or several")
+    return Verdict(named == item.letter, f"names option {named}; {item.letter} is right")
+
+
+def _named(answer: str, letters: list[str]) -> str | None:
+    """The letter that stands for the answer."""
+    for pattern in (_ALONE, _LEADING):
+        if match := pattern.match(answer):
+            return found if (found := match[match.lastindex or 1]) in letters else None
+    said = {letter.upper() for letter in _SAID.findall(answer)} & {*letters}
+    return said.pop() if len(said) == 1 else None
+
+
+def _quoted(answer: str, options: tuple[str, ...], letters: list[str]) -> str | None:
+    """The one option whose words stand in the answer; one that lies within another found option does not count."""
+    told = f" {_words(answer, times=False)} "
+    texts = {letter: f" {_words(option, times=False)} " for letter, option in zip(letters, options, strict=True)}
+    found = {letter: text for letter, text in texts.items() if text.strip() and text in told}
+    whole = [letter for letter, text in found.items() if not any(text != other and text in other for other in found.values())]
+    return whole[0] if len(whole) == 1 else None
+
+
+def _words(text: str, *, times: bool = True) -> str:
+    """Comparable words; clock times, which are compared as such, all alike."""
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(re.findall(r"[\w%°$€£]+(?:[.,:']\w+)*", _CLOCK.sub("time", text) if times else text))
+
+
+def _times(one: str, other: str) -> bool:
+    pairs = zip(_CLOCK.findall(one), _CLOCK.findall(other), strict=False)
+    return all(abs(_seconds(first) - _seconds(second)) <= TOLERANCE for first, second in pairs)
+
+
+def _seconds(fields: tuple[str, str, str]) -> int:
+    return 3600 * int(fields[0] or 0) + 60 * int(fields[1]) + int(fields[2])
+
+
+# ---- by a model ----------------------------------------------------------------------------------------------------
+
+
+def task(item: Item, answer: str, form: str) -> str:
+    """What a judging model is asked, in the reference's shape: question, prediction, reference, then reasoning and verdict."""
+    reference = f"option: {item.letter}; text: {item.reference}" if item.letter else item.reference
+    return _TASK.format(question=item.question, prediction=answer, reference=reference, form=form)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelJudge:
+    """A local model; a schema leaves it no way around a verdict."""
+
+    model: ChatModel
+
+    def __call__(self, item: Item, answer: str) -> Verdict:
+        prompt = [Message("user", (Text(task(item, answer, _AS_JSON)),))]
+        try:
+            for part in self.model.stream(prompt, schema=_SCHEMA, max_tokens=_REPLY_TOKENS):
+                if isinstance(part, Reply):
+                    said = json_object(part.text)
+            return Verdict(bool(said["verdict"]), str(said["reasoning"]))
+        except (SageError, ValueError, KeyError) as error:
+            return Verdict(None, f"no verdict: {error}")
+
+
+class ServerJudge:
+    """A model behind an OpenAI-compatible address (``POST /chat/completions``).
+
+    Args:
+        choice: its address and name.
+        key: sent as a bearer token; empty for none.
+        wait: sleeps that many seconds between attempts.
+    """
+
+    def __init__(self, choice: JudgeChoice, key: str = "", wait: Callable[[float], object] = time.sleep) -> None:
+        import httpx2
+
+        self._choice, self._wait = choice, wait
+        self._client = httpx2.Client(headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=120, trust_env=False)
+
+    def __call__(self, item: Item, answer: str) -> Verdict:
+        prompt = task(item, answer, _AS_TEXT)
+        body = {"model": self._choice.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0}
+        try:
+            return read_verdict(self._ask(body))
+        except (SageError, ValueError) as error:
+            return Verdict(None, f"no verdict: {error}")
+
+    def _ask(self, body: dict[str, Any]) -> str:
+        """The reply; what may pass is tried again, each time after twice as long."""
+        import httpx2
+
+        problem = ""
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._wait(2.0 ** (attempt - 1))
+            try:
+                response = self._client.post(f"{self._choice.address}/chat/completions", json=body)
+            except httpx2.HTTPError as error:
+                problem = f"{self._choice.address} cannot be reached ({type(error).__name__})"
+                continue
+            if response.status_code == 200:
+                try:
+                    return str(response.json()["choices"][0]["message"]["content"])
+                except (ValueError, LookupError, TypeError) as error:
+                    raise SageError(f"{self._choice.address} did not answer as an OpenAI-compatible server does") from error
+            problem = f"{self._choice.address} answered with status {response.status_code}"
+            if response.status_code not in _PASSING:
+                break
+        raise SageError(problem)
+
+
+def read_verdict(reply: str) -> Verdict:
+    """Read ``Reasoning: ... Verdict: True``, whatever a model put around it. The last verdict counts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    verdicts = re.findall(r"verdict\W*(true|false)\b", reply, re.IGNORECASE)
+    if not verdicts:
+        raise ValueError("the reply has no verdict")
+    reasoning = re.search(r"reasoning\W*?:\W*(.*?)\W*(?=verdict\W*(?:true|false)\b|$)", reply, re.IGNORECASE | re.DOTALL)
+    return Verdict(verdicts[-1].lower() == "true", " ".join((reasoning[1] if reasoning else "").split()))

@@ -1,0 +1,240 @@
+"""Work done by processes that may crash: each item by one of several workers, on this machine or on a Ray cluster.
+
+A worker is loaded once and serves item after item. When its process dies, whatever the reason, that costs the item in its hands and no
+other: the death is that item's outcome, and another worker takes its place.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from sage_cli.errors import SageError, UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
+# Made in the worker's process, so it has to be picklable: a module's function or a partial of one.
+Factory: TypeAlias = Callable[[], Callable[[T], R]]
+
+_READY: Final = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """An item's outcome when its worker did not survive it; ``reason`` in words."""
+
+    reason: str
+
+
+def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
+    """Do the items in processes of this machine; outcomes come as they are ready.
+
+    Args:
+        factory: makes what does an item. Called once in every worker.
+        jobs: workers at a time.
+        limit_s: seconds after which a worker is taken for hung, and killed; ``None`` for never.
+
+    Raises:
+        SageError: a worker could not be made.
+    """
+    waiting = deque(items)
+    workers: list[_Worker[T]] = []
+    try:
+        while True:
+            for worker in workers:
+                if waiting and worker.ready and worker.item is None:
+                    worker.give(waiting.popleft())
+            starting = sum(not worker.ready for worker in workers)
+            workers += [_Worker(factory) for _ in range(min(jobs - len(workers), len(waiting) - starting))]
+            if not waiting and all(worker.item is None for worker in workers):
+                return
+            active = [worker for worker in workers if not worker.ready or worker.item is not None]
+            heard = wait([worker.connection for worker in active], _until_late(active, limit_s))
+            for worker in active:
+                if worker.connection in heard:
+                    outcome = worker.receive()
+                elif worker.item is not None and limit_s is not None and worker.seconds > limit_s:
+                    outcome = Died(f"no reply after {limit_s:.0f} s: its process was ended")
+                else:
+                    continue
+                if isinstance(outcome, SageError):
+                    raise outcome
+                if isinstance(outcome, Died):
+                    worker.kill()
+                    workers.remove(worker)
+                    if worker.item is None:
+                        raise SageError(f"a worker could not start: {outcome.reason}")
+                if worker.item is not None:
+                    item, worker.item = worker.item, None
+                    yield item, outcome
+                worker.ready = True
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _until_late(workers: Sequence[_Worker[Any]], limit_s: float | None) -> float | None:
+    """Seconds until the first of these has taken too long."""
+    times = [worker.seconds for worker in workers if worker.item is not None]
+    return max(0.0, limit_s - max(times)) + 0.01 if limit_s is not None and times else None
+
+
+class _Worker(Generic[T]):
+    """A process, the parent's end of its pipe, and what it is doing."""
+
+    def __init__(self, factory: Factory[T, Any]) -> None:
+        # Not forked: llama.cpp's threads and devices do not survive that.
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(target=_serve, args=(theirs, factory), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the child's death closes the pipe
+        self.ready = False
+        self.item: T | None = None
+        self._since = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long it has had its item."""
+        return time.monotonic() - self._since
+
+    def give(self, item: T) -> None:
+        self.item, self._since = item, time.monotonic()
+        with suppress(OSError):  # it died while it was idle, which the pipe says in a moment
+            self.connection.send(item)
+
+    def receive(self) -> Any:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return Died(_how_it_ended(self.process.exitcode or 0))
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def _how_it_ended(status: int) -> str:
+    if status >= 0:
+        return f"its process ended with status {status}"
+    try:
+        return f"its process was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"its process was ended by signal {-status}"
+
+
+def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        work = factory()
+    except SageError as error:
+        connection.send(error)
+        return
+    connection.send(_READY)
+    while True:
+        try:
+            item = connection.recv()
+        except EOFError:
+            return
+        connection.send(work(item))
+
+
+def _end_with_parent() -> None:
+    """A killed parent must not leave a model computing for nobody."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+# ---- Ray -----------------------------------------------------------------------------------------------------------
+
+
+def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
+    """The same on a running Ray cluster (``RAY_ADDRESS``, or the one on this machine). Files must lie at the same paths everywhere.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster.
+        SageError: a worker could not be made.
+    """
+    try:
+        import ray
+        from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+    except ImportError as error:
+        raise UsageError("--executor ray needs the extra 'ray': uv tool install '.[ray]'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError) as error:
+            raise UsageError("there is no Ray cluster here: `ray start --head` starts one, RAY_ADDRESS names another") from error
+
+    gpus = 1 if ray.cluster_resources().get("GPU") else 0
+    actor = ray.remote(num_cpus=1, num_gpus=gpus)(_RayWorker)
+    waiting = deque(items)
+    idle: list[Any] = []
+    under_way: dict[Any, tuple[Any, T, float]] = {}
+
+    def start(count: int) -> None:
+        made = [actor.remote(factory) for _ in range(count)]
+        idle.extend(made)
+        try:
+            ray.get([worker.start.remote() for worker in made])
+        except RayTaskError as error:
+            raise error.cause if isinstance(error.cause, SageError) else SageError(f"a worker could not start: {error.cause}") from None
+        except RayActorError as error:
+            raise SageError("a worker could not start: its process on the cluster ended") from error
+
+    try:
+        start(min(jobs, len(waiting)))
+        while waiting or under_way:
+            while waiting and len(under_way) < jobs:
+                if not idle:
+                    start(1)
+                worker, item = idle.pop(), waiting.popleft()
+                under_way[worker.work.remote(item)] = worker, item, time.monotonic()
+            done, _ = ray.wait([*under_way], timeout=1)
+            late = [task for task, (*_, since) in under_way.items() if limit_s is not None and time.monotonic() - since > limit_s]
+            for task in [*done, *(task for task in late if task not in done)]:
+                worker, item, _since = under_way.pop(task)
+                try:
+                    outcome: R | Died = ray.get(task, timeout=0)
+                    idle.append(worker)
+                except RayTaskError as error:
+                    outcome = Died(str(error.cause))
+                    idle.append(worker)
+                except RayActorError:
+                    outcome = Died("its process on the cluster ended")
+                except GetTimeoutError:
+                    outcome = Died(f"no reply after {limit_s:.0f} s: its process was ended")
+                    ray.kill(worker)
+                yield item, outcome
+    finally:
+        for worker in [*idle, *(worker for worker, *_ in under_way.values())]:
+            ray.kill(worker)
+
+
+class _RayWorker:
+    """A worker as Ray's actor. It starts in a call of its own: an actor whose constructor raises cannot say why."""
+
+    def __init__(self, factory: Factory[Any, Any]) -> None:
+        self._factory = factory
+
+    def start(self) -> None:
+        self._work = self._factory()
+
+    def work(self, item: Any) -> Any:
+        return self._work(item)

@@ -1,0 +1,205 @@
+"""A run over a question set, in a folder that it can be gone on with from.
+
+``run.json`` says how questions are asked, ``results.jsonl`` has a line for each that is done. Only the parent process writes, a line at a
+time and flushed to the disk, so whatever kills it leaves whole lines and at most one torn one at the end, which is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+from sage_cli.bench.answer import Record, Worker, failure
+from sage_cli.bench.items import RESULTS, Dataset, Item
+from sage_cli.bench.pool import Died, work_here, work_on_ray
+from sage_cli.errors import UsageError
+from sage_cli.store.content import content_id
+from sage_cli.version import __version__
+
+Executor: TypeAlias = Literal["local", "ray"]
+
+SETTINGS: Final = "run.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to ask whom, and how.
+
+    Attributes:
+        worker: the model and its settings.
+        jobs: workers at a time.
+        executor: where they work.
+    """
+
+    dataset: Dataset
+    worker: Worker
+    jobs: int = 1
+    executor: Executor = "local"
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All that an answer and its verdict depend on, JSON-ready; models by content, so that a renamed one is the same."""
+        worker = self.worker
+        agent = {key: value for key, value in asdict(worker.settings).items() if key != "prompts_dir"}
+        return {
+            "sage": __version__,
+            "dataset": self.dataset.name,
+            "model": worker.model.text.stem if worker.model else None,
+            "files": [content_id(path) for path in (worker.model.text, worker.model.mmproj)] if worker.model else [],
+            "speech": content_id(worker.speech) if worker.speech else None,
+            "tools": list(worker.tools),
+            **agent,
+            "prompts": _prompts(worker.settings.prompts_dir),
+            "context": worker.context,
+            "kv_type": worker.kv_type,
+            "judge": str(worker.judge),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The settings as a digest."""
+        return _digest(self.settings)
+
+    def key(self, item: Item) -> str:
+        """What makes a record the record of this item in this run."""
+        video = content_id(item.path) if item.path and item.given is None else ""
+        return _digest([self.dataset.name, item.index, item.question, video, self.fingerprint])
+
+    @property
+    def limit_s(self) -> float | None:
+        """Seconds after which a worker is hung: the agent looks at the clock itself, but not inside a native call."""
+        timeout = self.worker.settings.timeout_s
+        return None if timeout is None else 2 * timeout + 60
+
+
+class RunFolder:
+    """Where a run's records are.
+
+    Args:
+        path: made if it is not there.
+        resume: go on with the run that is in it.
+
+    Raises:
+        UsageError: there is a run in it and ``resume`` is off, or it was made with other settings, or its results are damaged.
+    """
+
+    def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
+        self.path, self._plan = path, plan
+        path.mkdir(parents=True, exist_ok=True)
+        before = settings_of(path)
+        if before is not None and (path / RESULTS).exists():
+            if not resume:
+                raise UsageError(f"there is a run in {path}: add --resume to go on with it, or choose another folder with --output")
+            if before != plan.settings:
+                other = ", ".join(sorted(key for key in {*before, *plan.settings} if before.get(key) != plan.settings.get(key)))
+                raise UsageError(f"the run in {path} was made with another {other}: use the same, or choose another folder with --output")
+        (path / SETTINGS).write_text(json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @contextmanager
+    def records(self) -> Iterator[tuple[dict[str, Record], Callable[[Record], None]]]:
+        """The records that are there by key, and what adds one. Only one process at a time gets them.
+
+        Raises:
+            UsageError: a line other than the last cannot be read, or another process has the folder.
+        """
+        with _alone(self.path), (self.path / RESULTS).open("a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):  # torn by whatever ended the last run
+                file.truncate(whole)
+            records = {record["key"]: record for record in read_records(self.path / RESULTS, data[:whole])}
+
+            def add(record: Record) -> None:
+                file.write(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+            yield records, add
+
+
+def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Record]:
+    """Do what is not done yet. Items without a video are left out.
+
+    Args:
+        progress: called with ``(done, total)`` before the first and after each item.
+
+    Returns:
+        The records of all items, in the order of the question set.
+
+    Raises:
+        SageError: the workers cannot work.
+    """
+    items = [item for item in plan.dataset.items if item.path is not None or item.given is not None]
+    keys = {item.index: plan.key(item) for item in items}
+    with folder.records() as (records, add):
+        todo = [item for item in items if keys[item.index] not in records]
+        done = len(items) - len(todo)
+        progress(done, len(items))
+        work = work_on_ray if plan.executor == "ray" else work_here
+        for item, outcome in work(plan.worker, todo, plan.jobs, plan.limit_s):
+            record = failure(item, outcome.reason) if isinstance(outcome, Died) else outcome
+            record = {"key": keys[item.index], **record}
+            add(record)
+            records[record["key"]] = record
+            progress(done := done + 1, len(items))
+    return [records[key] for key in keys.values()]
+
+
+def read_records(path: Path, data: bytes | None = None) -> list[Record]:
+    """The records of a results file, ours or a published one.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    try:
+        text = (path.read_bytes() if data is None else data).decode()
+        records = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: damaged, or not a results file ({error})") from error
+    return list(records)
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """How the run in a folder was made, if there is one."""
+    try:
+        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        return settings
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = WeakFileLock(folder / ".lock", timeout=0.5)
+    try:
+        lock.__enter__()
+    except TimeoutError as error:
+        raise UsageError(f"another process is at work in {folder}: wait for it, or choose another folder with --output") from error
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _prompts(folder: Path | None) -> str | None:
+    """Identity of the replaced prompt texts."""
+    if folder is None:
+        return None
+    from sage_cli.prompts import PLACEHOLDERS, Prompts
+
+    prompts = Prompts(folder)
+    return _digest([prompts.render(name, **dict.fromkeys(values, "")) for name, values in sorted(PLACEHOLDERS.items())])
+
+
+def _digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=12).hexdigest()
