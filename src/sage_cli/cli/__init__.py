@@ -15,6 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import cache, config, console, models
 from sage_cli.cli.ask import AskCommand, ask
+from sage_cli.cli.bench import bench
+from sage_cli.cli.doctor import doctor
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
@@ -45,7 +47,9 @@ def _options(
 
 app.command(cls=AskCommand)(ask)
 app.command()(transcribe)
+app.command()(bench)
 app.add_typer(models.app)
+app.command()(doctor)
 app.add_typer(config.app)
 app.add_typer(cache.app)
 

@@ -1,0 +1,150 @@
+"""``sage doctor``: its advice for machines of every kind, and a real look at this one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from sage_cli.cli.doctor import Findings, advise, hidden_gpu
+from sage_cli.cli.measure import ModelSpeed
+from sage_cli.model.devices import Device, devices
+from sage_cli.store.fit import GIB, Machine, Needs, fit
+from tests.models import TinyModel
+from tests.models.tiny_whisper import write_whisper
+
+Sage = Callable[..., CompletedProcess[str]]
+
+CPU = Device("CPU", "a processor", "cpu", 0, 0)
+CUDA = Device("CUDA0", "a card", "gpu", 8 * GIB, 8 * GIB)
+NEEDS = Needs(weights=2_500_000_000, vision=840_000_000, kv=147_456, layers=36, limit=262_144)
+WITH_GPU = Machine(32 * GIB, 8 * GIB, 8, "a card")
+WITHOUT = Machine(32 * GIB, 0, 8, "a processor")
+
+
+def findings(**changed: object) -> Findings:
+    """A machine on which all is well, apart from what is changed."""
+    well = Findings(
+        sage="1",
+        python="3",
+        platform="Linux",
+        packages={"llama-cpp-python": "0.3.36"},
+        llama_build="",
+        devices=[CPU, CUDA],
+        machine=WITH_GPU,
+        hidden_gpu="NVIDIA",
+        model="/m/model.gguf",
+        fit=fit(NEEDS, WITH_GPU),
+        speech_model="/m/ggml-base.bin",
+        detector="/m/ggml-silero-v6.bin",
+        speeds=[ModelSpeed("model", "CUDA0", "CUDA0", 1.0, 0.02, 2000.0, 60.0, 91.0)],
+        decode_speed=500.0,
+        disks={"cache": ("/c", 10**12)},
+    )
+    return dataclasses.replace(well, **changed)  # type: ignore[arg-type]
+
+
+def test_no_advice_where_all_is_well() -> None:
+    assert advise(findings()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"devices": [CPU], "machine": WITHOUT, "fit": fit(NEEDS, WITHOUT)},
+            ["built without support for the NVIDIA GPU", "-DGGML_CUDA=on"],
+        ),
+        ({"devices": [CPU], "hidden_gpu": "AMD"}, ["AMD GPU", "-DGGML_VULKAN=on"]),
+        ({"devices": [CPU], "hidden_gpu": None}, ["there is no GPU that llama.cpp could use"]),
+        ({"model": None, "model_problem": "no model: pull one", "fit": None}, ["no model is installed", "sage models pull sage-mm-7b"]),
+        (
+            {"model": None, "model_problem": "x is not installed: run 'sage models pull x'", "fit": None},
+            ["x is not installed", "the one that fits this machine: sage models pull sage-mm-7b"],
+        ),
+        ({"model_problem": "/m/model.gguf: cannot be loaded"}, ["cannot be loaded"]),
+        ({"fit": fit(NEEDS, Machine(2 * GIB, 0, 2, "small"))}, ["too big for this machine", "smaller quantization"]),
+        ({"fit": fit(NEEDS, Machine(4 * GIB, 0, 2, "small"), context=65536)}, ["lower ctx-size (65536)"]),
+        ({"fit": fit(NEEDS, Machine(32 * GIB, 3 * GIB, 8, "a card"))}, ["larger than the GPU's memory"]),
+        ({"speech_model": None, "detector": None}, ["speech is not heard: sage models pull whisper-base"]),
+        ({"detector": None}, ["sage models pull silero-vad"]),
+        ({"disks": {"hub cache": ("/h", 10**9)}}, ["the disk of /h has 1.0 GB left", "HF_HOME"]),
+        ({"packages": {"opencv-python": "4", "opencv-python-headless": "4"}}, ["opencv-python overwrites opencv-python-headless"]),
+        ({"load": 20.0}, ["the machine is busy (load 20 on 8 cores)"]),
+        (
+            {"speeds": [ModelSpeed("model", "CPU", "CPU", 1.0, 3.0, 40.0, 5.0, 91.0)]},
+            ["a first answer takes about", "of the 300 s a question may take: sage config set frames 16"],
+        ),
+    ],
+)
+def test_advice(changed: dict[str, object], said: list[str]) -> None:
+    (line,) = advise(findings(**changed))
+    for words in said:
+        assert words in line
+    assert "\n" not in line
+
+
+def test_the_estimate_of_a_first_look() -> None:
+    speed = ModelSpeed("model", "CPU", "CPU", 1.0, encode_s=0.5, prefill=100.0, decode=10.0, pair_tokens=90.0)
+    assert speed.first_look_s(128) == 0.5 * 64 + (90 * 64 + 1800) / 100 + 25
+
+
+def test_a_gpu_is_seen_whatever_llama_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    assert hidden_gpu(tmp_path) is None
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "kfd").touch()
+    assert hidden_gpu(tmp_path) == "AMD"
+    (tmp_path / "dev" / "nvidiactl").touch()
+    assert hidden_gpu(tmp_path) == "NVIDIA"
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert hidden_gpu(tmp_path) == "Apple"
+
+
+def test_devices_of_this_machine() -> None:
+    found = devices()
+    assert [device.name for device in found if device.kind == "cpu"] == ["CPU"]
+    assert all(device.description for device in found)
+
+
+def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dict[str, str]) -> None:
+    models = Path(environment["SAGE_MODELS_DIR"])
+    (models / "tiny").mkdir(parents=True)
+    for path in model.text, model.mmproj:
+        (models / "tiny" / path.name).symlink_to(path)
+    write_whisper(models / "ggml-tiny.en.bin")
+    environment["SAGE_THREADS"] = "1"
+    done = sage("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    record = json.loads(done.stdout)
+    assert record["model"] == str(models / "tiny" / model.text.name)
+    measured = record["speeds"][-1]
+    assert measured["name"] == model.text.stem
+    assert measured["pair_tokens"] == pytest.approx(91, abs=10)  # as the reference sizes 720p
+    assert min(measured[key] for key in ("load_s", "encode_s", "prefill", "decode")) > 0
+    assert record["speech_speed"] > 0
+    assert record["decode_speed"] > 0
+    assert any("silero-vad" in line for line in record["advice"])
+    text = sage("doctor", "--quick")
+    assert text.returncode == 0
+    assert record["model"] in text.stdout
+    assert "frame pair" not in text.stdout
+
+
+def test_a_broken_model_is_no_end(sage: Sage, model: TinyModel, environment: dict[str, str]) -> None:
+    from tests.models import write_truncated
+
+    folder = Path(environment["SAGE_MODELS_DIR"]) / "broken"
+    folder.mkdir(parents=True)
+    write_truncated(model.text, folder / "broken.gguf")
+    (folder / model.mmproj.name).symlink_to(model.mmproj)
+    done = sage("doctor")
+    assert done.returncode == 0, done.stderr
+    assert "broken.gguf" in done.stdout
+    assert "frames/s" in done.stdout
