@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
 from sage_cli.web.base import WebError
 
@@ -59,7 +59,7 @@ _GLOBAL_V6: Final = ipaddress.IPv6Network("2000::/3")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 
 
-def parse_address(text: str) -> httpx.URL:
+def parse_address(text: str) -> httpx2.URL:
     """A web address that is written as one should be; where it leads is seen when it is resolved.
 
     Raises:
@@ -68,9 +68,9 @@ def parse_address(text: str) -> httpx.URL:
     if len(text) > _LONGEST:
         raise WebError(f"the address is longer than {_LONGEST} characters")
     try:
-        url = httpx.URL(text)
+        url = httpx2.URL(text)
         host, port = url.raw_host.decode("ascii"), url.port
-    except (httpx.InvalidURL, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         raise WebError(f"{text!r} is not a web address") from None
     if url.scheme not in ("http", "https"):
         raise WebError(f"{text!r} is not a web address: only http and https are opened")
@@ -111,16 +111,16 @@ class Network:
         """
         return list(dict.fromkeys(str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
-    def connect(self, address: str, port: int, timeout: float) -> httpcore.NetworkStream:
+    def connect(self, address: str, port: int, timeout: float) -> httpcore2.NetworkStream:
         """A TCP connection.
 
         Raises:
-            httpcore.ConnectError, httpcore.ConnectTimeout: nobody answers.
+            httpcore2.ConnectError, httpcore2.ConnectTimeout: nobody answers.
         """
-        return httpcore.SyncBackend().connect_tcp(address, port, timeout)
+        return httpcore2.SyncBackend().connect_tcp(address, port, timeout)
 
 
-class Checked(httpcore.NetworkBackend):
+class Checked(httpcore2.NetworkBackend):
     """Connects to public addresses only, and gives everything together until ``deadline``, a time of ``time.monotonic``.
 
     Args:
@@ -137,7 +137,7 @@ class Checked(httpcore.NetworkBackend):
         timeout: float | None = None,
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         try:
             # The system's resolver takes no time limit.
             addresses = _within(_left(self._deadline), lambda: self._network.resolve(host, port))
@@ -147,19 +147,19 @@ class Checked(httpcore.NetworkBackend):
         closed = [address for address in addresses if not is_public(address)]
         if closed and not self._private:
             raise WebError(f"{host} is at {closed[0]}, which is not on the public internet: such addresses are not opened")
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
+        failure: Exception = httpcore2.ConnectError(f"{host} has no address")
         for address in addresses[:4]:
             try:
                 return _Timed(self._network.connect(address, port, _left(self._deadline)), self._deadline)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failure = error
         raise failure
 
 
-class _Timed(httpcore.NetworkStream):
+class _Timed(httpcore2.NetworkStream):
     """A connection that ends at a deadline, however slowly bytes drip in."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, deadline: float) -> None:
         self._stream, self._deadline = stream, deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -173,7 +173,7 @@ class _Timed(httpcore.NetworkStream):
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    ) -> httpcore2.NetworkStream:
         return _Timed(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
@@ -183,7 +183,7 @@ class _Timed(httpcore.NetworkStream):
 def _left(deadline: float) -> float:
     seconds = deadline - time.monotonic()
     if seconds <= 0:
-        raise httpcore.ReadTimeout("the time is up")
+        raise httpcore2.ReadTimeout("the time is up")
     return seconds
 
 
@@ -201,7 +201,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     try:
         value, error = results.get(timeout=seconds)
     except Empty:
-        raise httpcore.ConnectTimeout("the name server does not answer") from None
+        raise httpcore2.ConnectTimeout("the name server does not answer") from None
     if error is not None:
         raise error
     return value  # type: ignore[return-value]

@@ -16,8 +16,8 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
 
@@ -75,7 +75,7 @@ class _Busy(WebError):
 
 
 class _TooBig(WebError):
-    def __init__(self, target: httpx.URL, limit: int) -> None:
+    def __init__(self, target: httpx2.URL, limit: int) -> None:
         super().__init__(f"{target} is larger than {limit / 2**20:.3g} MB")
 
 
@@ -130,7 +130,7 @@ class Fetcher:
 
     @cached_property
     def _tls(self) -> SSLContext:
-        return httpx.create_ssl_context()
+        return httpx2.create_ssl_context()
 
     def page(self, address: str, readable: Readable) -> Asking[Body]:
         """Fetch a page.
@@ -173,7 +173,7 @@ class Fetcher:
             address, purpose = answer.target, "redirect" if first == "page" else first
         raise WebError(f"{_host(target)} redirects more than {_HOPS} times")
 
-    def _keep_to_robots(self, target: httpx.URL, allowance: Allowance) -> Asking[None]:
+    def _keep_to_robots(self, target: httpx2.URL, allowance: Allowance) -> Asking[None]:
         origin = f"{target.scheme}://{target.netloc.decode()}"
         if origin not in self._rules:
             self._rules[origin] = yield from self._read_rules(origin, allowance)
@@ -196,7 +196,7 @@ class Fetcher:
 
     def _ask(
         self,
-        target: httpx.URL,
+        target: httpx2.URL,
         allowance: Allowance,
         limit: int,
         readable: Readable = _anything,
@@ -212,7 +212,7 @@ class Fetcher:
             error = state.outcome.exception() if state.outcome else None
             return error.after if isinstance(error, _Busy) and error.after is not None else backoff(state)
 
-        request = httpx.Request("GET" if body is None else "POST", target, content=body, headers={**_HEADERS, **(headers or {})})
+        request = httpx2.Request("GET" if body is None else "POST", target, content=body, headers={**_HEADERS, **(headers or {})})
         with allowance.spend() as deadline:
             retrying = Retrying(
                 retry=retry_if_exception_type(_Busy),
@@ -222,30 +222,30 @@ class Fetcher:
             )
             return retrying(self._exchange, request, deadline, limit, readable, private)
 
-    def _exchange(self, request: httpx.Request, deadline: float, limit: int, readable: Readable, private: bool) -> Body | _Moved:
+    def _exchange(self, request: httpx2.Request, deadline: float, limit: int, readable: Readable, private: bool) -> Body | _Moved:
         target = request.url
-        url = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
+        url = httpcore2.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
         backend = Checked(self.network, deadline, private=private)
         try:
             with (
-                httpcore.ConnectionPool(ssl_context=self._tls, max_connections=1, network_backend=backend) as pool,
+                httpcore2.ConnectionPool(ssl_context=self._tls, max_connections=1, network_backend=backend) as pool,
                 pool.stream(request.method, url, headers=request.headers.raw, content=request.content or None) as response,
             ):
                 return _read(target, response, limit, readable)
-        except httpcore.TimeoutException:
+        except httpcore2.TimeoutException:
             raise WebError(f"{_host(target)} is too slow: no answer within {self.timeout_s:g} seconds") from None
-        except httpcore.ConnectError as error:
+        except httpcore2.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise WebError(f"{_host(target)} cannot prove that it is {_host(target)}: its certificate is not valid") from error
             raise _Busy(f"{_host(target)} cannot be reached") from error
-        except httpcore.NetworkError as error:
+        except httpcore2.NetworkError as error:
             raise _Busy(f"{_host(target)} broke the connection") from error
-        except (httpcore.ProtocolError, zlib.error) as error:
+        except (httpcore2.ProtocolError, zlib.error) as error:
             raise WebError(f"{_host(target)} does not answer as a web server should") from error
 
 
-def _read(target: httpx.URL, response: httpcore.Response, limit: int, readable: Readable) -> Body | _Moved:
-    headers, status = httpx.Headers(response.headers), response.status
+def _read(target: httpx2.URL, response: httpcore2.Response, limit: int, readable: Readable) -> Body | _Moved:
+    headers, status = httpx2.Headers(response.headers), response.status
     if status in _REDIRECTS and "location" in headers:
         return _Moved(_joined(target, headers["location"]))
     if not 200 <= status < 300:
@@ -261,7 +261,7 @@ def _read(target: httpx.URL, response: httpcore.Response, limit: int, readable: 
     return Body(str(target), content_type, _unpacked(target, response.iter_stream(), encoding, limit))
 
 
-def _unpacked(target: httpx.URL, pieces: Iterable[bytes], encoding: str, limit: int) -> bytes:
+def _unpacked(target: httpx2.URL, pieces: Iterable[bytes], encoding: str, limit: int) -> bytes:
     """All of a body, decompressed, as long as neither form of it is too big."""
     # One compression at most: several in a row multiply.
     if encoding not in ("", "identity", "gzip", "x-gzip"):
@@ -294,10 +294,10 @@ def _gunzipped(pieces: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
             piece = unpack.unconsumed_tail
 
 
-def _joined(target: httpx.URL, location: str) -> str:
+def _joined(target: httpx2.URL, location: str) -> str:
     try:
         return str(target.join(location))
-    except (httpx.InvalidURL, ValueError):
+    except (httpx2.InvalidURL, ValueError):
         raise WebError(f"{target.host} redirects to {location!r}, which is not a web address") from None
 
 
@@ -320,6 +320,6 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
 
 
-def _host(url: httpx.URL) -> str:
+def _host(url: httpx2.URL) -> str:
     """As it is asked for: names in other alphabets than ours can look like one another."""
     return url.raw_host.decode("ascii")
