@@ -17,11 +17,28 @@ from sage_cli.cli import cache, config, console, models
 from sage_cli.cli.ask import AskCommand, ask
 from sage_cli.cli.bench import bench
 from sage_cli.cli.doctor import doctor
+from sage_cli.cli.help import help_
 from sage_cli.cli.transcribe import transcribe
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
 
 HELP = ["-h", "--help"]
+
+ASK_EXAMPLES = """[bold]Examples[/]
+  sage ask talk.mp4 "Who speaks first?" "What is on the last slide?"
+  sage ask talk.mp4 "What is she holding?" --start 12:30 --end 13:00
+  sage ask talk.mp4 "What is it about?" --json | jq -r .answer
+  sage ask talk.mp4 - --frames 64 < questions.txt"""
+TRANSCRIBE_EXAMPLES = """[bold]Examples[/]
+  sage transcribe talk.mp4 -o talk.srt
+  sage transcribe *.mp4 -o subtitles/ -f vtt --skip-existing
+  sage transcribe talk.mp4 --language de --translate"""
+DOCTOR_EXAMPLES = """[bold]Examples[/]
+  sage doctor
+  sage doctor --quick --json | jq .advice"""
+HELP_EXAMPLES = """[bold]Examples[/]
+  sage help models
+  sage help transcribe"""
 
 app = typer.Typer(
     name="sage",
@@ -34,24 +51,31 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from sage_cli.cli.doctor import build_details
+
         console.write(f"sage {__version__}")
+        for line in build_details():
+            console.write(line)
         raise typer.Exit
 
 
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and what it is built on, and exit.")
+    ] = False,
 ) -> None:
     pass
 
 
-app.command(cls=AskCommand)(ask)
-app.command()(transcribe)
+app.command(cls=AskCommand, epilog=ASK_EXAMPLES)(ask)
+app.command(epilog=TRANSCRIBE_EXAMPLES)(transcribe)
 app.command()(bench)
 app.add_typer(models.app)
-app.command()(doctor)
+app.command(epilog=DOCTOR_EXAMPLES)(doctor)
 app.add_typer(config.app)
 app.add_typer(cache.app)
+app.command(name="help", epilog=HELP_EXAMPLES)(help_)
 
 
 def main() -> NoReturn:

@@ -23,7 +23,11 @@ app = typer.Typer(
     help="Show and clear what is kept between questions.\n\nEverything in it can be made again: it is safe to clear at any time. "
     "Models are not in it: see 'sage models'.",
     no_args_is_help=True,
-    epilog="sage cache info\n\nsage cache clear --video talk.mp4\n\nsage cache prune --older-than 7\n\nsage cache limit '20 GiB'",
+    epilog="""[bold]Examples[/]
+  sage cache info
+  sage cache clear --video talk.mp4
+  sage cache prune --older-than 7
+  sage cache limit '20 GiB'""",
 )
 
 Video = Annotated[

@@ -63,3 +63,15 @@ def model_names(incomplete: str) -> Completions:
 
     names = {entry.name: entry.about for entry in catalogue().values()}
     return [*(names | {name: kind for name, kind in installed_models(incomplete) if name not in names}).items()]
+
+
+@_quietly
+def help_topics(incomplete: str) -> Completions:
+    """Topics and commands."""
+    import typer
+
+    from sage_cli.cli import app
+    from sage_cli.cli.help import topics
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    return [*({name: command.get_short_help_str() for name, command in commands.items()} | topics()).items()]

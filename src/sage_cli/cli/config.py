@@ -15,7 +15,10 @@ app = typer.Typer(
     help="Show and change settings.\n\nAn option given on the command line wins over the environment (SAGE_FRAMES), that over the file, "
     "that over the default.",
     no_args_is_help=True,
-    epilog="sage config set frames 64\n\nsage config list\n\nSAGE_FRAMES=32 sage config get frames",
+    epilog="""[bold]Examples[/]
+  sage config set frames 64
+  sage config list
+  SAGE_FRAMES=32 sage config get frames""",
 )
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as frames.", show_default=False, autocompletion=setting_names)]

@@ -84,6 +84,20 @@ def doctor(
     return 0
 
 
+def build_details() -> list[str]:
+    """For ``--version``: the interpreter, and the libraries that do the work."""
+    from importlib.metadata import version
+
+    from sage_cli.model.devices import devices
+
+    usable = ", ".join(f"{device.name} ({device.description})" for device in devices() if device.kind != "accelerator")
+    return [
+        f"python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"llama.cpp of llama-cpp-python {version('llama-cpp-python')}: {usable}",
+        f"whisper.cpp of pywhispercpp {version('pywhispercpp')}, FFmpeg of av {version('av')}",
+    ]
+
+
 # ---- looking -------------------------------------------------------------------------------------------------------
 
 

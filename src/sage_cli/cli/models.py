@@ -24,8 +24,12 @@ app = typer.Typer(
     help="List, download and choose models.\n\nFiles lie in the cache that all Hugging Face programs share (HF_HOME); what others have "
     "downloaded is not downloaded again.",
     no_args_is_help=True,
-    epilog="sage models list\n\nsage models pull qwen3-vl-4b\n\nsage models pull hf:unsloth/Qwen3-VL-4B-Instruct-GGUF:Q8_0 --name big\n\n"
-    "sage models pull whisper-base silero-vad",
+    epilog="""[bold]Examples[/]
+  sage models list
+  sage models pull qwen3-vl-4b
+  sage models pull hf:unsloth/Qwen3-VL-4B-Instruct-GGUF:Q8_0 --name big
+  sage models pull whisper-base silero-vad
+  sage models default qwen3-vl-4b""",
 )
 
 AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", show_default=False, autocompletion=model_names)]

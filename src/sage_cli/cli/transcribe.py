@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, get_args
 import typer
 
 from sage_cli.cli import console
+from sage_cli.cli.complete import installed_models, media_files
 from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -37,7 +38,12 @@ def transcribe(
     context: typer.Context,
     media: Annotated[
         list[str],
-        typer.Argument(metavar="MEDIA...", help="Videos or sound files of any kind; [bold]-[/] reads one from stdin.", show_default=False),
+        typer.Argument(
+            metavar="MEDIA...",
+            help="Videos or sound files of any kind; [bold]-[/] reads one from stdin.",
+            show_default=False,
+            autocompletion=media_files,
+        ),
     ],
     format: Annotated[
         FormatName | None, _option("Output", "--format", "-f", help="Default: what the file name of --output says, else txt.")
@@ -62,6 +68,7 @@ def transcribe(
             "-m",
             metavar="NAME|PATH",
             envvar="SAGE_SPEECH_MODEL",
+            autocompletion=installed_models,
             help="Whisper model: a ggml-*.bin or, like base.en, a name in the models folder. Default: the largest there.",
         ),
     ] = None,

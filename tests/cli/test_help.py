@@ -1,0 +1,117 @@
+"""``sage help``, and documentation that is held to the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import typer
+
+from docs.generate import pages
+from sage_cli.cli import app, parse
+from sage_cli.cli.help import TOPICS, topics
+
+Sage = Callable[..., CompletedProcess[str]]
+ROOT = Path(__file__).parents[2]
+WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, by its words."""
+    command = command or typer.main.get_command(app)
+    children = getattr(command, "commands", {})
+    if not children:
+        yield path, command
+    for name, child in children.items():
+        yield from commands(child, (*path, name))
+
+
+def examples() -> list[list[str]]:
+    """The words after ``sage`` of every example in the documentation, up to a pipe or a redirection."""
+    found = []
+    for path in WRITTEN:
+        for block in re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+            for line in block.splitlines():
+                words = shlex.split(line.removeprefix("$ "), comments=True) if re.match(r"(\$ )?(\w+=\S+ )*sage ", line) else []
+                if words:
+                    words = words[words.index("sage") + 1 :]
+                    end = next((place for place, word in enumerate(words) if word in ("|", ">", "<", ">>", "2>", "&&", ";")), len(words))
+                    found.append(words[:end])
+    return found
+
+
+def test_the_pages_are_up_to_date() -> None:
+    stale = [path.name for path, text in pages().items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    assert stale == [], "run: uv run python docs/generate.py"
+    reference = {path for path in pages() if path.parent.name == "reference"}
+    assert {*(ROOT / "docs" / "reference").glob("*.md")} == reference
+
+
+@pytest.mark.parametrize("words", [example for example in examples() if example and not example[0].startswith("-")], ids=shlex.join)
+def test_every_example_is_understood(words: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", environment["SAGE_CONFIG"])
+    try:
+        parse(words)
+    except typer.Exit:  # --help
+        pass
+    except typer.TyperException as error:
+        raise AssertionError(f"sage {shlex.join(words)}: {error.format_message()}") from error
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: "-".join(value) if isinstance(value, tuple) else "")
+def test_every_option_has_an_example(path: tuple[str, ...], command: Any) -> None:
+    used = {word.partition("=")[0] for words in examples() if tuple(words[: len(path)]) == path for word in words[len(path) :]}
+    missing = [
+        option.opts[0]
+        for option in command.params
+        if option.param_type_name == "option" and option.name != "help" and not {*option.opts, *option.secondary_opts} & used
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: "-".join(value) if isinstance(value, tuple) else "")
+def test_every_parameter_is_explained(path: tuple[str, ...], command: Any) -> None:
+    assert command.help
+    assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+def test_topics_are_listed_and_shown(sage: Sage) -> None:
+    listed = sage("help").stdout
+    for name, title in topics().items():
+        assert re.search(rf"^{name} +{re.escape(title)}$", listed, re.MULTILINE)
+        assert title
+    assert sage("help", "models").stdout.rstrip() == (TOPICS / "models.md").read_text(encoding="utf-8").rstrip()
+
+
+def test_help_of_a_command(sage: Sage) -> None:
+    assert sage("help", "cache", "clear").stdout == sage("cache", "clear", "--help").stdout != ""
+    done = sage("help", "transcrib")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean transcribe?" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["-h"], ["ask", "-h"], ["models", "pull", "-h"]])
+def test_the_short_form(words: list[str]) -> None:
+    with pytest.raises(typer.Exit):
+        parse(words)
+
+
+def test_the_ladder_in_the_documentation_is_the_code_s() -> None:
+    from sage_cli.store.fit import LADDER, OVERHEAD
+
+    text = (TOPICS / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (\w+) \|$", text, re.MULTILINE)
+    assert [(int(frames), int(context), kind) for frames, context, kind in rows] == [*LADDER]
+    assert f"{OVERHEAD >> 20} MiB for everything else" in text
+
+
+def test_exit_codes_are_those_of_the_readme() -> None:
+    def codes(path: Path) -> set[str]:
+        return set(re.findall(r"^\| (\d+) \| [a-z]", path.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert codes(TOPICS / "scripting.md") == codes(ROOT / "README.md")
