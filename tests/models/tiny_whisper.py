@@ -238,16 +238,16 @@ def _tensors(shape: Shape, rows: int, grammar: _Grammar, random: np.random.Gener
         up, bias, down = zeros(hidden, width), zeros(hidden), zeros(width, hidden)
         if last:
             for unit, (token, choice) in enumerate(grammar.rules.items()):
-                up[unit], bias[unit] = directions[token], THRESHOLD - np.sqrt(width)
+                up[unit], bias[unit] = directions[token], (MARGIN - 1) * np.sqrt(width)
                 target = sum(directions[following] for following in choice) / np.sqrt(len(choice))
-                down[:, unit] = (NEXT * target - EMBEDDING * directions[token]) / THRESHOLD
+                down[:, unit] = (NEXT * target - EMBEDDING * directions[token]) / (MARGIN * np.sqrt(width))
         yield from mlp(f"{block}.mlp", up, bias, down)
     yield from norm("decoder.ln")
 
 
-# Sizes that make the memory work: a token's own unit stands THRESHOLD over its bias and no other token's does; the next token then
-# outweighs both the present one and the 51864 unused rows, whose logits are all zero.
-EMBEDDING, NEXT, THRESHOLD, TASTE = 5.0, 8.0, 3.5, 0.2
+# Sizes that make the memory work. The layer norm makes a token's own direction sqrt(width) long: its unit stands MARGIN of that over the
+# bias, and no other token's does. The next token then outweighs the present one and the 51864 unused rows, whose logits are all zero.
+EMBEDDING, NEXT, MARGIN, TASTE = 5.0, 8.0, 0.45, 0.2
 
 
 def _unit(random: np.random.Generator, width: int) -> Array:
