@@ -184,7 +184,8 @@ def _rows(file: Path) -> Iterable[Row]:
         text = file.read_text(encoding="utf-8")
         if file.suffix.lower() == ".json":
             data = json.loads(text)
-            rows = data if isinstance(data, list) else next((value for value in data.values() if isinstance(value, list)), None)
+            inside = data.values() if isinstance(data, dict) else ()
+            rows = data if isinstance(data, list) else next((value for value in inside if isinstance(value, list)), None)
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:

@@ -229,5 +229,5 @@ def read_verdict(reply: str) -> Verdict:
     verdicts = re.findall(r"verdict\W*(true|false)\b", reply, re.IGNORECASE)
     if not verdicts:
         raise ValueError("the reply has no verdict")
-    reasoning = re.search(r"reasoning\W*?:\W*(.*?)\W*(?=verdict\W*(?:true|false)\b|$)", reply, re.IGNORECASE | re.DOTALL)
+    reasoning = re.search(r"reasoning\W*?:\W*(.*?)[\s*_#]*(?=verdict\W*(?:true|false)\b|$)", reply, re.IGNORECASE | re.DOTALL)
     return Verdict(verdicts[-1].lower() == "true", " ".join((reasoning[1] if reasoning else "").split()))
