@@ -1,0 +1,154 @@
+"""Every layout a question set comes in, with the records as they are published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from sage_cli.bench import read_dataset
+from sage_cli.bench.items import bucket
+from sage_cli.errors import UsageError
+
+OPTIONS = "Which is it?\n Answer the question based on the following options: \n (A) Cheddar\n (B) Brie\n (C) Gouda"
+
+
+def write(path: Path, *rows: dict[str, Any]) -> str:
+    if path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path)
+    else:
+        path.write_text(json.dumps(rows) if path.suffix == ".json" else "".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".parquet"])
+def test_sage_bench(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"video_id": "a-_1", "question": OPTIONS, "gt_answer": "Brie", "ques_type": "mcq", "difficulty": "very hard", "modality": "both"},
+        {"video_id": "b", "question": "Why?", "gt_answer": "So.", "ques_type": "open-ended", "difficulty": "easy", "modality": "verbal"},
+    ]
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "a-_1.mp4").touch()
+    dataset = read_dataset(write(tmp_path / f"sage_bench{suffix}", *rows), videos)
+    first, second = dataset.items
+    assert (dataset.name, dataset.answered) == ("sage_bench", False)
+    assert (first.path, first.reference, first.letter, first.options) == (videos / "a-_1.mp4", "Brie", "B", ("Cheddar", "Brie", "Gouda"))
+    assert first.question == OPTIONS
+    assert (first.ques_type, first.difficulty, first.modality) == ("mcq", "very hard", "both")
+    assert (second.ques_type, second.options, second.letter, second.path) == ("open_ended", (), None, None)
+    assert dataset.missing == (second,)
+
+
+def test_minerva(tmp_path: Path) -> None:
+    row = {
+        "key": "x:1",
+        "video_id": "x",
+        "question": "How many?",
+        "answer_choice_0": "One",
+        "answer_choice_1": "Two",
+        "answer_choice_2": "Three",
+        "answer_choice_3": "Four",
+        "answer_choice_4": "Five",
+        "answer_id": 3,
+        "answer": "Four",
+        "question_type": ["Counting", "Temporal Reasoning"],
+    }
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "x.mp4").touch()
+    (item,) = read_dataset(write(tmp_path / "minerva.json", row)).items
+    assert (item.id, item.letter, item.reference, item.kind) == ("x:1", "D", "Four", "Counting, Temporal Reasoning")
+    assert item.path == tmp_path / "x" / "x.mp4"
+    assert item.question.startswith("How many?\n")
+    assert "\n(A) One\n(B) Two\n(C) Three\n(D) Four\n(E) Five" in item.question
+    assert item.ques_type == "mcq"
+
+
+def test_plain_records(tmp_path: Path) -> None:
+    (tmp_path / "c.webm").touch()
+    rows = [
+        {"video": "c.webm", "question": "Who?", "answer": "Ana"},
+        {"video": "c.webm", "question": "Which?", "options": ["red", "blue"], "answer": "B", "duration": "01:30"},
+    ]
+    plain, listed = read_dataset(write(tmp_path / "mine.jsonl", *rows)).items
+    assert (plain.id, plain.reference, plain.path, plain.ques_type) == ("0", "Ana", tmp_path / "c.webm", "open_ended")
+    assert (listed.letter, listed.reference, listed.duration) == ("B", "blue", 90.0)
+    assert listed.question.endswith("(A) red\n(B) blue")
+
+
+def test_published_results_are_answered_questions(tmp_path: Path) -> None:
+    row = {
+        "index": 0,
+        "question": OPTIONS,
+        "answer": "It is Brie.",
+        "correct_answer": None,
+        "full_answer": "Brie",
+        "is_correct": True,
+        "used_tool_calls": True,
+        "tool_call_types": {"verbal_transcript": 1},
+        "duration": 706,
+        "video_path": "data/x/x.mp4",
+    }
+    dataset = read_dataset(write(tmp_path / "results.json", row))
+    assert dataset.answered
+    assert dataset.items[0].given == row
+    assert (dataset.items[0].letter, dataset.items[0].reference) == ("B", "Brie")
+
+
+def test_filters_and_limit(tmp_path: Path) -> None:
+    rows = [
+        {"video": "v", "question": str(n), "answer": "x", "modality": "both" if n % 2 else "visual", "duration": 100 * n} for n in range(20)
+    ]
+    dataset = read_dataset(write(tmp_path / "s.jsonl", *rows))
+    assert [item.index for item in dataset.select(["modality=both", "duration=600-1200"], 2).items] == [7, 9]
+    assert [item.index for item in dataset.select(["duration=1700-"], None).items] == [17, 18, 19]
+    for wrong, said in (("modality=smell", "visual"), ("mood=good", "KEY=VALUE"), ("duration=long", "600-1200")):
+        with pytest.raises(UsageError, match=said):
+            dataset.select([wrong], None)
+
+
+def test_buckets_are_the_papers() -> None:
+    assert [bucket(at) for at in (0, 59.9, 60, 600, 1199, 2400, 9999)] == [
+        "0-60 s",
+        "0-60 s",
+        "60-180 s",
+        "600-1200 s",
+        "600-1200 s",
+        "2400+ s",
+        "2400+ s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.jsonl", '{"question": "Why?", "answer": "x"}', "record 1: there is no video"),
+        ("x.jsonl", '{"video": "v", "answer": "x"}', "there is no question"),
+        ("x.jsonl", '{"video": "v", "question": "Why?"}', "there is no gt_answer or full_answer or answer"),
+        ("x.jsonl", "{", "cannot be read"),
+        ("x.json", "7", "list of objects"),
+        ("x.jsonl", "\n", "no question in it"),
+        ("x.csv", "a,b", "a question set is one of"),
+        ("x.parquet", "PAR0", "cannot be read"),
+    ],
+)
+def test_what_is_no_question_set_is_told_in_a_line(tmp_path: Path, name: str, content: str, said: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UsageError, match=said) as error:
+        read_dataset(str(tmp_path / name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_holds_one_question_set(tmp_path: Path) -> None:
+    row = {"video": "v", "question": "Why?", "answer": "x"}
+    write(tmp_path / "train.parquet", row)
+    for number in range(2):
+        write(tmp_path / f"test-{number}.parquet", row | {"question": str(number)})
+    assert [item.question for item in read_dataset(str(tmp_path)).items] == ["0", "1"]
+    write(tmp_path / "test.jsonl", row)
+    with pytest.raises(UsageError, match="name the file"):
+        read_dataset(str(tmp_path))

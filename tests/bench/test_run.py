@@ -1,0 +1,129 @@
+"""A run is killed, resumed, and done: every item once."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_cli.agent import Settings
+from sage_cli.bench import Plan, RunFolder, execute, read_dataset, summarize
+from sage_cli.bench.answer import Worker
+from sage_cli.bench.judges import JudgeChoice
+from sage_cli.errors import UsageError
+
+ITEMS = 60
+
+
+@pytest.fixture
+def answers(tmp_path: Path) -> Path:
+    """Sixty questions with answers, a third of them right."""
+    path = tmp_path / "answers.jsonl"
+    rows = ({"question": f"{n}?", "video_path": "v", "answer": str(n % 3), "full_answer": "1", "num_attempts": 1} for n in range(ITEMS))
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def plan(answers: Path, judge: str = "exact", **more: Any) -> Plan:
+    return Plan(read_dataset(str(answers)), Worker(None, Settings(), (), JudgeChoice.parse(judge)), **more)
+
+
+def test_every_item_has_a_record(answers: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    made = plan(answers, jobs=2)
+    records = execute(made, RunFolder(tmp_path / "run", made, resume=False), lambda done, total: seen.append((done, total)))
+    assert [record["index"] if "index" in record else record["question"] for record in records] == [f"{n}?" for n in range(ITEMS)]
+    assert seen == [(done, ITEMS) for done in range(ITEMS + 1)]
+    report = summarize("x", records)
+    assert (report.accuracy.right, report.accuracy.total) == (ITEMS // 3, ITEMS)
+
+
+def test_killed_at_random_moments_and_resumed(answers: Path, tmp_path: Path, killed_at: Callable[[list[str], float], bool]) -> None:
+    """Every item once, and the same totals."""
+    run = tmp_path / "run"
+    rng = random.Random(8)
+    command = [
+        sys.executable,
+        "-m",
+        "sage_cli",
+        "bench",
+        str(answers),
+        "--judge",
+        "exact",
+        "--output",
+        str(run),
+        "--quiet",
+        "--json",
+        "--resume",
+    ]
+    counts = []
+    for _ in range(3):
+        killed_at(command, rng.uniform(0.0, 0.05))
+        counts.append(len(_lines(run)))
+    assert counts == sorted(counts)
+    assert counts[-1] > 0
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = _lines(run)
+    assert sorted(json.loads(line)["question"] for line in lines) == sorted(f"{n}?" for n in range(ITEMS))
+    assert json.loads(done.stdout)["accuracy"]["right"] == ITEMS // 3
+
+
+@pytest.fixture
+def killed_at(tmp_path: Path) -> Callable[[list[str], float], bool]:
+    """Runs a command and kills it that many seconds after it wrote its next result."""
+
+    def run(command: list[str], after: float) -> bool:
+        before = len(_lines(tmp_path / "run"))
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None and len(_lines(tmp_path / "run")) == before:
+                time.sleep(0.005)
+            time.sleep(after)
+            process.send_signal(signal.SIGKILL)
+        return process.returncode == -signal.SIGKILL
+
+    return run
+
+
+def _lines(run: Path) -> list[bytes]:
+    path = run / "results.jsonl"
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def test_a_torn_last_line_is_done_again(answers: Path, tmp_path: Path) -> None:
+    made = plan(answers)
+    whole = execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    results = tmp_path / "run" / "results.jsonl"
+    data = results.read_bytes()
+    for cut in (1, len(data) // 2):
+        results.write_bytes(data[:-cut])
+        again = execute(made, RunFolder(tmp_path / "run", made, resume=True))
+        assert again == whole
+        assert results.read_bytes().count(b"\n") == ITEMS
+
+
+def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_path: Path) -> None:
+    made = plan(answers)
+    execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    with pytest.raises(UsageError, match="add --resume"):
+        RunFolder(tmp_path / "run", made, resume=False)
+    with pytest.raises(UsageError, match="made with another judge"):
+        RunFolder(tmp_path / "run", plan(answers, "choice"), resume=True)
+    results = tmp_path / "run" / "results.jsonl"
+    results.write_bytes(b"{broken\n" + results.read_bytes())
+    with pytest.raises(UsageError, match="damaged"):
+        execute(made, RunFolder(tmp_path / "run", made, resume=True))
+
+
+def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> None:
+    made = plan(answers)
+    folder = RunFolder(tmp_path / "run", made, resume=False)
+    with folder.records(), pytest.raises(UsageError, match="another process"):
+        execute(made, folder)

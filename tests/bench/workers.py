@@ -1,0 +1,37 @@
+"""Workers that do what models do at their worst. Made in other processes, so they are functions of a module."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from sage_cli.errors import ModelError
+
+
+def obedient() -> Callable[[str], str]:
+    """Does what an item says: dies of a signal, exits, hangs, or answers with it and with the process it was done in."""
+
+    def work(item: str) -> str:
+        match item.split():
+            case ["signal", name]:
+                os.kill(os.getpid(), getattr(signal, name))
+                time.sleep(60)
+            case ["exit", status]:
+                os._exit(int(status))
+            case ["hang"]:
+                time.sleep(600)
+            case ["sleep", seconds]:
+                time.sleep(float(seconds))
+        return f"{item} by {os.getpid()}"
+
+    return work
+
+
+def unwilling() -> Callable[[str], str]:
+    raise ModelError("this model cannot be loaded; give another")
+
+
+def stillborn() -> Callable[[str], str]:
+    os._exit(7)
