@@ -12,15 +12,11 @@ from tests.golden import CASES, Case, expected
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import golden_prompt
 
-NAMES = sorted({case.name for cases in CASES.values() for case in cases})
-
-
-@pytest.fixture(params=NAMES)
-def case(request: pytest.FixtureRequest, family: str) -> Case:
-    found = next((case for case in CASES[family] if case.name == request.param), None)
-    if found is None:
-        pytest.skip("not a case of this family")
-    return found
+each_case = pytest.mark.parametrize(
+    ("family", "case"),
+    [pytest.param(family, case, id=f"{family}-{case.name}") for family, cases in CASES.items() for case in cases],
+    indirect=["family"],
+)
 
 
 def flatten(items: list[Item]) -> tuple[list[int | None], np.ndarray]:
@@ -43,6 +39,7 @@ def rendered(model: LlamaModel, case: Case) -> list[Item]:
     return model._template.render(golden_prompt(case.messages))
 
 
+@each_case
 def test_tokens_and_positions_are_those_of_transformers(load: Load, family: str, case: Case) -> None:
     model = load()
     truth = expected(family)[case.name]
@@ -52,6 +49,7 @@ def test_tokens_and_positions_are_those_of_transformers(load: Load, family: str,
     np.testing.assert_array_equal(positions, truth.positions)
 
 
+@each_case
 def test_logits_and_greedy_tokens_are_those_of_transformers(load: Load, family: str, case: Case) -> None:
     model = load()
     truth = expected(family)[case.name]

@@ -325,7 +325,7 @@ def test_but_not_for_ever(internet: Internet, fetch: Fetch) -> None:
     assert len(internet.asked) == 3
 
 
-@pytest.mark.parametrize("when", ["3600", formatdate(time.time() + 3600, usegmt=True)])
+@pytest.mark.parametrize("when", ["3600", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"])
 def test_not_when_the_server_wants_to_be_left_alone_for_long(when: str, internet: Internet, fetch: Fetch) -> None:
     internet.host("site.example", rest=http("busy", status=429, Retry_After=when))
     with pytest.raises(WebError, match="answers 429 Too Many Requests"):
