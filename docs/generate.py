@@ -6,9 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import typer
-
-from sage_cli.cli import app
+from sage_cli.cli import application
 from sage_cli.cli.help import TOPICS, topics
 from sage_cli.store.catalogue import catalogue
 from sage_cli.store.config import Config, variable
@@ -33,11 +31,11 @@ VARIABLES = {
 
 def pages() -> dict[Path, str]:
     """Every generated page, by where it belongs."""
-    group = typer.main.get_command(app)
+    group = application()
     found: dict[Path, str] = {}
     for name in topics():
         found[DOCS / f"{name}.md"] = NOTE + (TOPICS / f"{name}.md").read_text(encoding="utf-8").rstrip() + _appendix(name) + "\n"
-    commands: dict[str, Any] = group.commands  # type: ignore[attr-defined]
+    commands: dict[str, Any] = group.commands
     for name, command in commands.items():
         found[DOCS / "reference" / f"{name}.md"] = NOTE + "\n\n".join(_command(f"sage {name}", command)) + "\n"
     index = [

@@ -9,9 +9,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-import typer
 
-from sage_cli.cli import app, parse
+from sage_cli.cli import application, parse
 from sage_cli.store.config import Config, variable
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -84,7 +83,7 @@ def test_options_take_their_settings(environment: dict[str, str], monkeypatch: p
 
 
 def test_settings_are_options_and_have_the_same_bounds() -> None:
-    command = typer.main.get_command(app)
+    command = application()
     options = {
         option.envvar: option
         for subcommand in command.commands.values()

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from docs.generate import pages
-from sage_cli.cli import app, parse
+from sage_cli.cli import application, parse
 from sage_cli.cli.help import TOPICS, topics
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -23,7 +23,7 @@ WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command that does something, by its words."""
-    command = command or typer.main.get_command(app)
+    command = command or application()
     children = getattr(command, "commands", {})
     if not children:
         yield path, command

@@ -211,6 +211,14 @@ def test_interrupted_and_again(start: Start, sage: Sage, hub: FakeHub, environme
     assert any(asked not in (None, "bytes=0-") for _, asked, _ in hub.transfers)
 
 
+def test_an_update_replaces_the_files(sage: Sage, hub: FakeHub, tmp_path: Path) -> None:
+    sage("models", "pull", "whisper-tiny")
+    hub.repositories["ggerganov/whisper.cpp"].files["ggml-tiny.bin"] = b"lmgg better"
+    assert Path(sage("models", "pull", "whisper-tiny").stdout.strip()).read_bytes() == b"lmgg"
+    assert Path(sage("models", "pull", "whisper-tiny", "--update").stdout.strip()).read_bytes() == b"lmgg better"
+    assert [path.read_bytes() for path in (tmp_path / "hf").glob("hub/models--gg*/blobs/*")] == [b"lmgg better"]
+
+
 def test_an_emptied_cache_is_noticed(sage: Sage, hub: FakeHub, clip: Path, tmp_path: Path) -> None:
     import shutil
 

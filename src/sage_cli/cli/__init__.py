@@ -8,45 +8,42 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sage_cli.cli import cache, config, console, models
-from sage_cli.cli.ask import AskCommand, ask
-from sage_cli.cli.bench import bench
-from sage_cli.cli.doctor import doctor
-from sage_cli.cli.help import help_
-from sage_cli.cli.transcribe import transcribe
+from sage_cli.cli import console
 from sage_cli.errors import EXIT_INTERRUPTED, SageError
 from sage_cli.version import __version__
 
 HELP = ["-h", "--help"]
 
-ASK_EXAMPLES = """[bold]Examples[/]
-  sage ask talk.mp4 "Who speaks first?" "What is on the last slide?"
-  sage ask talk.mp4 "What is she holding?" --start 12:30 --end 13:00
-  sage ask talk.mp4 "What is it about?" --json | jq -r .answer
-  sage ask talk.mp4 - --frames 64 < questions.txt"""
-TRANSCRIBE_EXAMPLES = """[bold]Examples[/]
-  sage transcribe talk.mp4 -o talk.srt
-  sage transcribe *.mp4 -o subtitles/ -f vtt --skip-existing
-  sage transcribe talk.mp4 --language de --translate"""
-DOCTOR_EXAMPLES = """[bold]Examples[/]
-  sage doctor
-  sage doctor --quick --json | jq .advice"""
-HELP_EXAMPLES = """[bold]Examples[/]
-  sage help models
-  sage help transcribe"""
+# In the order of the help. The module of the same name holds the function, or the `app` of its subcommands; it is imported when the command
+# is called, or when all are listed.
+COMMANDS = ("ask", "transcribe", "bench", "models", "doctor", "config", "cache", "help")
 
-app = typer.Typer(
-    name="sage",
-    help="Ask questions about videos, answered on this machine.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": HELP},
-)
+
+def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
+    """``sage`` with these commands."""
+    app = typer.Typer(
+        name="sage",
+        help="Ask questions about videos, answered on this machine.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": HELP},
+    )
+    app.callback()(_options)
+    for name in names:
+        module = import_module(f"sage_cli.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app)
+        else:
+            options: dict[str, Any] = {"cls": getattr(module, "COMMAND", None), "epilog": getattr(module, "EXAMPLES", None)}
+            app.command(name, **options)(getattr(module, name))
+    return cast(TyperGroup, typer.main.get_command(app))
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,23 +56,12 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and what it is built on, and exit.")
     ] = False,
 ) -> None:
     pass
-
-
-app.command(cls=AskCommand, epilog=ASK_EXAMPLES)(ask)
-app.command(epilog=TRANSCRIBE_EXAMPLES)(transcribe)
-app.command()(bench)
-app.add_typer(models.app)
-app.command(epilog=DOCTOR_EXAMPLES)(doctor)
-app.add_typer(config.app)
-app.add_typer(cache.app)
-app.command(name="help", epilog=HELP_EXAMPLES)(help_)
 
 
 def main() -> NoReturn:
@@ -92,7 +78,7 @@ def main() -> NoReturn:
 
 def _run() -> int:
     if "_SAGE_COMPLETE" in os.environ:  # asked by the shell to complete a half-typed command
-        return int(typer.main.get_command(app).main(prog_name="sage", standalone_mode=False) or 0)
+        return int(application().main(prog_name="sage", standalone_mode=False) or 0)
     try:
         with parse(sys.argv[1:]) as context:
             return int(context.command.invoke(context) or 0)
@@ -121,7 +107,8 @@ def parse(words: list[str]) -> Any:
         typer.Exit: it was ``--help`` or ``--version``, and is done.
         UsageError: the settings file says something that cannot be.
     """
-    command, name = cast("TyperCommand | TyperGroup", typer.main.get_command(app)), "sage"
+    command: TyperCommand | TyperGroup = application(words[:1] if words and words[0] in COMMANDS else COMMANDS)
+    name = "sage"
     # Straight to the command: on the way through the group typer imports pydantic, which takes as long as all the rest of its --help.
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
         name = f"{name} {words[0]}"

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 STDIN = "-"
 WEB = ("off", "ask", "on")
 
+EXAMPLES = """[bold]Examples[/]
+  sage ask talk.mp4 "Who speaks first?" "What is on the last slide?"
+  sage ask talk.mp4 "What is she holding?" --start 12:30 --end 13:00
+  sage ask talk.mp4 "What is it about?" --json | jq -r .answer
+  sage ask talk.mp4 - --frames 64 < questions.txt"""
+
 
 class AskCommand(TyperCommand):
     """Lets ``--web`` stand alone for ``--web=on``; typer itself has no options whose value can be left out."""
@@ -38,6 +44,9 @@ class AskCommand(TyperCommand):
         end = args.index("--") if "--" in args else len(args)
         alone = {at for at, word in enumerate(args[:end]) if word == "--web" and args[at + 1 : at + 2] not in [[value] for value in WEB]}
         return super().parse_args(ctx, ["--web=on" if at in alone else word for at, word in enumerate(args)])
+
+
+COMMAND = AskCommand
 
 
 def _option(panel: str, *names: str, **more: Any) -> Any:

@@ -68,10 +68,7 @@ def model_names(incomplete: str) -> Completions:
 @_quietly
 def help_topics(incomplete: str) -> Completions:
     """Topics and commands."""
-    import typer
-
-    from sage_cli.cli import app
+    from sage_cli.cli import application
     from sage_cli.cli.help import topics
 
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    return [*({name: command.get_short_help_str() for name, command in commands.items()} | topics()).items()]
+    return [*({name: command.get_short_help_str() for name, command in application().commands.items()} | topics()).items()]

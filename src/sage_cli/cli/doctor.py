@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from sage_cli.model.devices import Device
     from sage_cli.store.fit import Fit, Machine
 
+EXAMPLES = """[bold]Examples[/]
+  sage doctor
+  sage doctor --quick --json | jq .advice"""
+
 PACKAGES = (
     "llama-cpp-python",
     "pywhispercpp",

@@ -13,10 +13,14 @@ from sage_cli.cli import console
 from sage_cli.cli.complete import help_topics
 from sage_cli.errors import UsageError
 
+EXAMPLES = """[bold]Examples[/]
+  sage help models
+  sage help transcribe"""
+
 TOPICS = Path(__file__).with_name("topics")
 
 
-def help_(
+def help(
     topic: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", show_default=False, autocompletion=help_topics),
@@ -44,11 +48,10 @@ def topics() -> dict[str, str]:
 
 def _command(words: list[str]) -> int:
     """The help of a command, as ``--help`` shows it."""
-    from sage_cli.cli import app, parse
+    from sage_cli.cli import COMMANDS, parse
 
-    names = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-    if words[0] not in names:
-        near = get_close_matches(words[0], [*topics(), *names], n=1)
+    if words[0] not in COMMANDS:
+        near = get_close_matches(words[0], [*topics(), *COMMANDS], n=1)
         raise UsageError(f"no such topic or command: {words[0]}{f', did you mean {near[0]}?' if near else ''} ('sage help' lists them)")
     parse([*words, "--help"])
     return 0

@@ -14,6 +14,7 @@ from sage_cli.cli.complete import installed_models, model_names
 from sage_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from sage_cli.store.catalogue import Entry, Reference
     from sage_cli.store.choose import RemoteFile
     from sage_cli.store.hub import Hub
     from sage_cli.store.install import Installed, Plan
@@ -111,7 +112,8 @@ def pull(
         wanted = name or reference.name
         model = None if update else find(wanted)
         if model is None:
-            model = _pull(wanted, _plan(reference, offline), quiet=quiet)
+            hub = _hub(offline)
+            model = _pull(wanted, hub, _plan(reference, hub), quiet=quiet)
         elif not quiet:
             console.say(f"{wanted} is installed; --update looks for newer files")
         console.write(str(model.path))
@@ -223,13 +225,14 @@ def offer(missing: NotInstalledError, *, offline: bool = False) -> str:
     refusal = missing if missing.name else ModelError(f"no model: run 'sage models pull {name}', or give --model the path of a GGUF")
     if offline or not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise refusal
-    plan = _plan(parse(name), offline)
+    hub = _hub(offline)
+    plan = _plan(parse(name), hub)
     about = plan.reference.entry.about if plan.reference.entry else plan.listing.repository
     console.say(f"no model is installed; what fits this machine is {name}: {about}" if not missing.name else f"{name}: {about}")
     size, place = _size(plan.choice.size), plan.listing.repository
     if not typer.confirm(f"sage: download {size} from {place}?", default=True, err=True):
         raise refusal
-    return _pull(plan.reference.name, plan, quiet=False).name
+    return _pull(plan.reference.name, hub, plan, quiet=False).name
 
 
 # ---- downloading ---------------------------------------------------------------------------------------------------
@@ -242,16 +245,16 @@ def _hub(offline: bool) -> Hub:
     return Hub(offline=offline or config.current().offline)
 
 
-def _plan(reference: Any, offline: bool) -> Plan:
+def _plan(reference: Reference, hub: Hub) -> Plan:
     from sage_cli.cli.machine import rooms, this_machine
     from sage_cli.store import config
     from sage_cli.store.install import plan
 
     kv = reference.entry.kv if reference.entry else 0
-    return plan(reference, _hub(offline), rooms=rooms(kv, this_machine()), preferred=config.current().quantization)
+    return plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=config.current().quantization)
 
 
-def _pull(name: str, plan: Plan, *, quiet: bool) -> Installed:
+def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
     from sage_cli.store import config
     from sage_cli.store.install import install
 
@@ -260,7 +263,6 @@ def _pull(name: str, plan: Plan, *, quiet: bool) -> Installed:
         console.say(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
         if not plan.choice.fits:
             console.say("this is more than the memory of this machine: it will hardly run")
-    hub = _hub(offline=False)
     with _bars(quiet) as bars:
         try:
             model = install(plan, hub, bars, name=name)
@@ -312,7 +314,7 @@ def _installed(name: str) -> Installed:
     raise ModelError(f"{name} is not installed (these are: {names}); 'sage models pull {name}' gets it")
 
 
-def _entry(name: str) -> Any:
+def _entry(name: str) -> Entry | None:
     from sage_cli.store.catalogue import parse
 
     return parse(name).entry

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 STDIN = STDOUT = "-"
 
+EXAMPLES = """[bold]Examples[/]
+  sage transcribe talk.mp4 -o talk.srt
+  sage transcribe *.mp4 -o subtitles/ -f vtt --skip-existing
+  sage transcribe talk.mp4 --language de --translate"""
+
 
 # What sage_cli.speech.formats.FORMATS holds; spelled out because --help must not import it.
 FormatName = Literal["txt", "srt", "vtt", "json", "jsonl", "csv", "tsv", "lrc", "md"]
@@ -143,7 +148,7 @@ def transcribe(
         vad=vad is not False,
     )
     if vad is None and detector is None and not quiet:
-        console.say("no Silero model (ggml-silero-*.bin) in the models folder: pauses are found by loudness")
+        console.say("no Silero model is installed ('sage models pull silero-vad'): pauses are found by loudness")
 
     failures: list[tuple[str, str, int]] = []
     if jobs > 1 and len(tasks) > 1:
@@ -224,20 +229,20 @@ def _without_existing(tasks: list[_Task], quiet: bool) -> list[_Task]:
 
 
 def _find_model(name: str | None) -> Path:
-    from sage_cli.store import find_speech_model, models_dir
+    from sage_cli.store import find_speech_model
 
     found = find_speech_model(name)
     if found is None:
-        raise ModelError(f"no speech model: give --model the path of a Whisper model (ggml-*.bin), or put one into {models_dir()}")
+        raise ModelError("no speech model: run 'sage models pull whisper-base', or give --model the path of a Whisper model (ggml-*.bin)")
     return found
 
 
 def _find_detector(model: Path, *, required: bool) -> Path | None:
-    from sage_cli.store import find_speech_detector, models_dir
+    from sage_cli.store import find_speech_detector
 
     found = find_speech_detector(model)
     if required and found is None:
-        raise ModelError(f"--vad needs a Silero model: put a ggml-silero-*.bin into {models_dir()}")
+        raise ModelError("--vad needs a Silero model: run 'sage models pull silero-vad'")
     return found
 
 

@@ -128,6 +128,7 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     if target.exists() and (not target.is_dir() or any(not path.is_symlink() for path in target.iterdir())):
         raise UsageError(f"{target} is there and was not made by sage: give the model another name with --name, or move it away")
     paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
+    before = {path.readlink() for path in target.glob("*")} if target.exists() else set()
     part = target.with_name(f".{name}.{os.getpid()}")
     part.mkdir(parents=True)
     try:
@@ -138,6 +139,7 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    _delete_unused(before)
     model = _folder(target)
     assert model is not None
     return model
@@ -159,9 +161,7 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
     if folder == models_dir():
         raise UsageError(f"{model.path} does not lie in a folder of its own: delete it yourself")
     shutil.rmtree(folder)
-    used = {path.resolve() for other in installed() for path in other.files}
-    mine = {path for path in snapshots if path.resolve() not in used}
-    return 0 if keep_files else _delete_from_cache(mine)
+    return 0 if keep_files else _delete_unused(snapshots)
 
 
 def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], preferred: str | None) -> Choice:
@@ -219,7 +219,12 @@ def _link(target: Path, link: Path) -> None:
         link.hardlink_to(target)
 
 
-def _delete_from_cache(snapshots: set[Path]) -> int:
+def _delete_unused(snapshots: set[Path]) -> int:
+    """Delete those files of the hub's cache that no installed model has; the bytes that frees."""
+    used = {path.resolve() for model in installed() for path in model.files}
+    unused = {path for path in snapshots if path.exists() and path.resolve() not in used}
+    if not unused:
+        return 0
     from sage_cli.store.hub import forget
 
-    return forget(snapshots) if snapshots else 0
+    return forget(unused)

@@ -167,11 +167,14 @@ def _find_text(model: str | None) -> Path:
     raise ModelError(f"no such model: {model} is neither a file or folder nor a name in {folder}")
 
 
-def _offer(model: str) -> str | None:
+def _offer(model: str, *, gone: bool = False) -> str | None:
     """The folder of what ``sage models pull`` brings under a name; ``None`` if it is no such name.
 
+    Args:
+        gone: the folder is there, but not what it links to.
+
     Raises:
-        NotInstalledError: it was not pulled.
+        NotInstalledError: it was not pulled, or has gone since.
     """
     from sage_cli.store.catalogue import parse
 
@@ -179,17 +182,17 @@ def _offer(model: str) -> str | None:
         reference = parse(model)
     except UsageError:
         return None
-    if not (models_dir() / reference.name).is_dir():
-        raise NotInstalledError(f"{model} is not installed: run 'sage models pull {model}'", model)
+    if gone or not (models_dir() / reference.name).is_dir():
+        problem = f"the files of {model} are gone from the hub's cache" if gone else f"{model} is not installed"
+        raise NotInstalledError(f"{problem}: run 'sage models pull {model}'", model)
     return reference.name
 
 
 def _in_folder(folder: Path) -> Path:
     found = _text_models(folder, "*.gguf")
     if not found and any(path.is_symlink() for path in folder.glob("*.gguf")):
-        raise NotInstalledError(
-            f"the files of {folder.name} are gone from the hub's cache: run 'sage models pull {folder.name}'", folder.name
-        )
+        _offer(folder.name, gone=True)
+        raise ModelError(f"the files of {folder.name} are gone from the hub's cache: pull it again ('sage help models')")
     if not found:
         raise ModelError(f"no language model in {folder}: a model is a GGUF file and its mmproj GGUF")
     return _only(found, f"several language models in {folder}", "give --model the path of one")
