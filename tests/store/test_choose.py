@@ -202,9 +202,9 @@ def test_the_catalogue_is_whole() -> None:
     assert kinds == {"vision", "speech", "pauses"}
     for entry in catalogue().values():
         assert entry.about
-        assert entry.repositories or entry.checkpoint or entry.name == "nano"
+        assert entry.repositories or entry.checkpoint
         assert bool(entry.match) == (entry.kind != "vision")
-        assert (entry.kv > 0) == (entry.kind == "vision" and entry.name != "nano")
+        assert (entry.kv > 0) == (entry.kind == "vision")
 
 
 @pytest.mark.parametrize(
