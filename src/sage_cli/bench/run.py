@@ -148,7 +148,7 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
         work = work_on_ray if plan.executor == "ray" else work_here
         for item, outcome in work(plan.worker, todo, plan.jobs, plan.limit_s):
             record = failure(item, outcome.reason) if isinstance(outcome, Died) else outcome
-            record = {"key": keys[item.index], **record}
+            record = {**record, "key": keys[item.index]}  # a record that was judged again had another
             add(record)
             records[record["key"]] = record
             progress(done := done + 1, len(items))

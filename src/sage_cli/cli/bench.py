@@ -127,9 +127,8 @@ def bench(
         return show.existing(asked, Path(dataset), other, compare)
     if compare == DIRECT and (direct or asked.answered):
         raise UsageError("--compare direct needs a run with tools to compare with")
-    if judging.kind == "server" and not quiet:
-        console.say(f"questions, answers and references go to {judging.address} to be judged")
-    _check_videos(asked, quiet)
+    if not asked.answered and len(asked.missing) == len(asked.items):
+        raise VideoError(f"none of the videos is here, e.g. {asked.missing[0].video}: give --videos the folder that they lie in")
 
     from sage_cli.agent import Settings
     from sage_cli.bench import Plan
@@ -158,6 +157,8 @@ def bench(
         worker = replace(worker, threads=threads, context=ctx_size or before.get("context"), gpu_layers=gpu_layers)
         worker = _fitted(worker, frames or before.get("frames"), kv_type or before.get("kv_type"), jobs, quiet)
     plan = Plan(asked, worker, jobs, executor)
+    if not quiet:
+        _tell(plan)
     records = _run(plan, folder, resume, quiet)
     other_name = compare or ""
     if compare == DIRECT:
@@ -183,13 +184,13 @@ def _records(path: Path) -> list[Record]:
     return records
 
 
-def _check_videos(dataset: Dataset, quiet: bool) -> None:
-    if dataset.answered or not dataset.missing:
-        return
-    if len(dataset.missing) == len(dataset.items):
-        raise VideoError(f"none of the videos is here, e.g. {dataset.missing[0].video}: give --videos the folder that they lie in")
-    if not quiet:
-        console.say(f"{len(dataset.missing)} of {len(dataset.items)} questions are left out: their videos are missing (see the report)")
+def _tell(plan: Plan) -> None:
+    """What a user should know before the run."""
+    items, missing = plan.dataset.items, plan.dataset.missing
+    if missing and not plan.dataset.answered:
+        console.say(f"{len(missing)} of {len(items)} questions are left out: their videos are missing (see the report)")
+    if plan.worker.judge.kind == "server":
+        console.say(f"questions, answers and references go to {plan.worker.judge.address} to be judged")
 
 
 def _tools(left_out: Sequence[str], direct: bool) -> tuple[str, ...]:

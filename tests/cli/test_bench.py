@@ -1,0 +1,154 @@
+"""``sage bench`` as a process, on tiny models and real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Popen
+from tests.models import TinyModel
+
+Sage = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Popen]
+Refusal = Callable[..., tuple[int, str]]
+SMALL = ["--frames", "2", "--frame-tokens", "16", "--ctx-size", "3072", "--threads", "1"]
+
+
+@pytest.fixture
+def questions(tmp_path: Path, clip: Path) -> Path:
+    """Three questions about a clip, and one about a video that is not there."""
+    path = tmp_path / "mine.jsonl"
+    rows: list[dict[str, Any]] = [{"video": str(clip), "question": f"What is it, {n}?", "answer": "Noise"} for n in range(3)]
+    rows.append({"video": "gone.mp4", "question": "Where?", "answer": "Away"})
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyModel, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# mine: tiny-qwen3-vl, direct\n")
+    assert "| missing videos (questions not asked) | 1 |" in done.stdout
+    assert (
+        done.stderr == f"sage: 1 of 4 questions are left out: their videos are missing (see the report)\nsage: results and report: {run}\n"
+    )
+    first, *others = records(run)
+    assert len(others) == 2
+    # What the reference's scorer reads.
+    assert (first["question"], first["full_answer"], first["correct_answer"]) == ("What is it, 0?", "Noise", None)
+    assert (first["used_tool_calls"], first["tool_call_types"], first["num_attempts"], first["duration"]) == (False, {}, 1, 2.0)
+    assert first["complete_results"] == {"iterative_reasoner": []}
+    # What ours tells besides.
+    assert (first["outcome"], first["turns"], first["is_correct"], first["error"]) == ("answered", 1, False, None)
+    assert [event["type"] for event in first["events"]][:3] == ["run_started", "frames_sampled", "step_started"]
+    assert first["events"][-1]["answer"] == first["answer"]
+    assert first["usage"]["images"] == 1
+    report = json.loads((run / "report.json").read_text())
+    assert (report["asked"], report["missing"], report["settings"]["tools"]) == (3, ["gone.mp4"], [])
+    assert (run / "report.md").read_text(encoding="utf-8") == done.stdout[:-1]
+    assert "<svg" in (run / "report.html").read_text(encoding="utf-8")
+
+    # The same again: refused, or nothing left to do; then judged anew, and compared with itself.
+    again = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run)
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "add --resume" in again.stderr
+    resumed = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run, "--resume", "--json", "-q")
+    assert json.loads(resumed.stdout)["seconds"] == report["seconds"]
+    shown = sage("bench", run, "--compare", run, "--json")
+    assert json.loads(shown.stdout)["comparison"]["overall"]["neither"] == 3
+    judged = sage("bench", run, "--judge", "exact", "-o", tmp_path / "judged", "--json", "-q")
+    assert json.loads(judged.stdout)["agreement"]["value"] == 1.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")
+def test_a_worker_that_aborts_costs_its_question(start: Start, questions: Path, model: TinyModel, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with start("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run, "--json") as process:
+        aborted = False
+        while process.poll() is None and not aborted:
+            results = run / "results.jsonl"
+            # The second question is under way, or about to be.
+            if results.exists() and results.read_bytes().count(b"\n") == 1:
+                for worker in workers(process.pid):
+                    os.kill(worker, signal.SIGABRT)
+                    aborted = True
+            time.sleep(0.001)
+        stdout, stderr = process.communicate()
+    assert (process.returncode, aborted) == (0, True), stderr
+    report = json.loads(stdout)
+    assert report["asked"] == 3
+    assert list(report["failed"].values()) == ["its process was ended by SIGABRT"]
+    assert sorted(record["outcome"] for record in records(run)) == ["answered", "answered", "failed"]
+
+
+def workers(process: int) -> list[int]:
+    """The processes that it started to work: not the one that counts its semaphores."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["nothing.jsonl"], 2, "no such question set"),
+        (["QUESTIONS", "--judge", "mother"], 2, "--judge mother"),
+        (["QUESTIONS", "--filter", "mood=good"], 2, "KEY=VALUE"),
+        (["QUESTIONS", "--videos", "nowhere"], 2, "no such folder: nowhere"),
+        (["QUESTIONS", "--filter", "video=gone.mp4"], 4, "none of the videos is here, e.g. gone.mp4"),
+        (["QUESTIONS", "--compare", "direct", "--direct"], 2, "needs a run with tools"),
+        (["QUESTIONS", "--no-tool", "hammer"], 2, "there are transcribe-speech, ground-event"),
+        (["QUESTIONS", "-m", "nomodel"], 3, "nomodel"),
+    ],
+)
+def test_refusals(
+    refusal: Refusal,
+    questions: Path,
+    words: list[str],
+    status: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+) -> None:
+    import re
+
+    for name in ("SAGE_MODELS_DIR", "SAGE_CONFIG"):
+        monkeypatch.setenv(name, environment[name])
+    code, line = refusal("bench", *(questions if word == "QUESTIONS" else word for word in words))
+    assert code == status, line
+    assert re.search(said, line)
+    assert line.count("\n") == 1
+
+
+def test_a_hub_that_cannot_be_reached(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    environment |= {"HF_ENDPOINT": "http://127.0.0.1:1", "HF_HOME": str(tmp_path / "hub")}
+    done = sage("bench", "hf:allenai/SAGE-Bench")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_results_are_shown_as_tables_on_a_terminal(sage: Sage, tmp_path: Path) -> None:
+    published = tmp_path / "published.json"
+    row = {"question": "Why?", "answer": "\x1b[31mSo.", "full_answer": "So.", "is_correct": True, "duration": 700, "video_path": "v.mp4"}
+    published.write_text(json.dumps([row | {"tool_call_types": {"perform_reasoning": 1}, "used_tool_calls": True}]))
+    code = f"import sys; sys.argv = ['sage', 'bench', {str(published)!r}]\nfrom sage_cli.cli import main\nmain()"
+    program = f"import pty, sys; sys.exit(pty.spawn([{sys.executable!r}, '-c', {code!r}]) >> 8)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True)
+    assert "600-1200 s" in done.stdout
+    assert "100.0 % (20.7-100.0)" in done.stdout
+    assert "| --- |" not in done.stdout
+    assert "| analyze | 1 | - | - |" in sage("bench", published).stdout
