@@ -27,7 +27,7 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.model import IMAGE_PAD, Packed, encode_slices, forward, new_model, patches, save
+from training.model import IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
 from training.muon import Muon
 from training.questions import Kind, about_scenes, some_question
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
@@ -115,8 +115,17 @@ class Samples:
                 turns += [ground_turn(world, event, float(start), float(end)) for event in sorted(seen)[:1]]
             yield self._pack(world, turns), [f"{turn.role}/{kind}"] * len(turns)
 
-    def batches(self, trees: int, others: int) -> Iterator[tuple[list[Packed], list[Packed]]]:
-        """First looks, and later calls of like lengths."""
+    def drill(self) -> Packed:
+        """A string of random tokens that comes again after a while: nothing but copying helps. Names, times and paths are copied in every reply,
+        and the attention pattern for it forms in hundreds of short drills rather than thousands of long prompts.
+        """
+        some = self.rng.choices(range(self.encoder.plain_tokens), k=self.rng.randint(4, 16))
+        before, between = ([self.rng.randrange(self.encoder.plain_tokens) for _ in range(self.rng.randint(0, 20))] for _ in range(2))
+        weights = [0.0] * (len(before) + len(some) + len(between) + 1) + [1.0] * (len(some) - 1)
+        return pack([], [(before + some + between + some, weights)], None, self.encoder.control[IMAGE_PAD])
+
+    def batches(self, trees: int, others: int, drills: int) -> Iterator[tuple[list[Packed], ...]]:
+        """First looks, later calls of like lengths, and drills."""
         while True:
             pool: list[Packed] = []
             while len(pool) < 12 * others:
@@ -125,7 +134,7 @@ class Samples:
             parts = [pool[i : i + others] for i in range(0, len(pool) - others + 1, others)]
             self.rng.shuffle(parts)
             for part in parts:
-                yield [self.look()[0] for _ in range(trees)], part
+                yield [self.look()[0] for _ in range(trees)], part, [self.drill() for _ in range(drills)]
 
 
 def _fits(window: tuple[int, int] | None, duration: float) -> bool:
@@ -158,6 +167,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--trees", type=int, default=4)
     parser.add_argument("--others", type=int, default=8)
+    parser.add_argument("--drills", type=int, default=16)
     parser.add_argument(
         "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
     )
@@ -195,28 +205,30 @@ def main() -> None:
     bank = SliceBank(model, args.seed, alike=10 * args.bank, mixed=args.bank)
     held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
 
-    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others)
+    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.drills)
     started = time.monotonic()
-    content = 0.0
+    means: list[float] = []
     for step in range(1, args.steps + 1):
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * min(1.0, step / args.warmup, (args.steps - step) / max(1, args.cooldown) + 0.01)
         model.zero_grad()
-        now = 0.0
-        for part in next(batches):
+        parts = [part for part in next(batches) if part]
+        contents = []
+        for part in parts:
             out = forward(model, part, image_pad)
             losses = functional.cross_entropy(out.logits, out.targets, reduction="none")
-            (0.5 * (losses * out.weights).sum() / out.weights.sum()).backward()
-            now += 0.5 * losses.detach()[out.weights == 1].mean().item()
+            ((losses * out.weights).sum() / out.weights.sum() / len(parts)).backward()
+            contents.append(losses.detach()[out.weights == 1].mean().item())
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        content = now if step == 1 else 0.98 * content + 0.02 * now
+        means = [new if step == 1 else 0.95 * old + 0.05 * new for old, new in zip(means or contents, contents, strict=True)]
         if step % 25 == 0:
-            print(f"step {step}  {time.monotonic() - started:.0f} s  content {content:.4f}", flush=True)
-        if step % 250 == 0 or step == args.steps:
+            print(f"step {step}  {time.monotonic() - started:.0f} s  content {' '.join(f'{mean:.4f}' for mean in means)}", flush=True)
+        if step % 50 == 0 or step == args.steps:
             save(model, args.out)
             torch.save([optimizer.state_dict() for optimizer in optimizers], args.out.with_suffix(".optimizer"))
+        if step % 250 == 0 or step == args.steps:
             held_out.rng.seed(777)
             print(f"held out: {examine(model, held_out, args.examine, image_pad)}", flush=True)
 

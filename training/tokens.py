@@ -54,6 +54,7 @@ class Encoder:
     def __init__(self, path: Path) -> None:
         self.tokenizer = Tokenizer.from_file(str(path))
         self.control = {text: self.tokenizer.token_to_id(text) for text in CONTROL}
+        self.plain_tokens = min(self.control.values())  # ids below are text
 
     def _plain(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
