@@ -116,8 +116,8 @@ class Samples:
             yield self._pack(world, turns), [f"{turn.role}/{kind}"] * len(turns)
 
     def drill(self) -> Packed:
-        """A string of random tokens that comes again after a while: nothing but copying helps. Names, times and paths are copied in every reply,
-        and the attention pattern for it forms in hundreds of short drills rather than thousands of long prompts.
+        """A string of random tokens that comes again after a while: nothing but copying helps. Names, times and paths are copied in every
+        reply, and the attention pattern for it forms in hundreds of short drills rather than thousands of long prompts.
         """
         some = self.rng.choices(range(self.encoder.plain_tokens), k=self.rng.randint(4, 16))
         before, between = ([self.rng.randrange(self.encoder.plain_tokens) for _ in range(self.rng.randint(0, 20))] for _ in range(2))
