@@ -97,7 +97,12 @@ def cluster() -> Iterator[Any]:
         pytest.skip("the extra 'ray' is not installed")
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}})
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}},
+    )
     yield ray
     ray.shutdown()
 
