@@ -26,6 +26,7 @@ p { color: var(--soft); margin: .25rem 0; overflow-wrap: anywhere; }
 table { border-collapse: collapse; min-width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .875rem; }
+td + td, th + th { white-space: nowrap; }
 figure { margin: 2rem 0 0; }
 figcaption { font-weight: 600; font-size: 1.1rem; }
 svg { width: 100%; height: auto; display: block; max-width: 44rem; }
