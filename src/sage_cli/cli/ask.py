@@ -6,20 +6,17 @@ import sys
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import installed_models, media_files
+from sage_cli.cli.options import setting
 from sage_cli.errors import EXIT_NO_ANSWER, UsageError, VideoError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from sage_cli.agent import Agent, Event
-    from sage_cli.cli.renderers import Renderer
     from sage_cli.store import ModelFiles
     from sage_cli.store.fit import Fit
     from sage_cli.tools.workspace import SpeechModel
@@ -49,12 +46,6 @@ class AskCommand(TyperCommand):
 COMMAND = AskCommand
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
-    """An option that the environment can set too: ``--ctx-size`` is ``SAGE_CTX_SIZE``."""
-    variable = names[0].split("/")[0].strip("-").replace("-", "_").upper()
-    return typer.Option(*names, rich_help_panel=panel, envvar=f"SAGE_{variable}", show_envvar=False, show_default=False, **more)
-
-
 def ask(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="The video file.", show_default=False, autocompletion=media_files)],
     questions: Annotated[
@@ -65,7 +56,7 @@ def ask(
     ],
     model: Annotated[
         str | None,
-        _option(
+        setting(
             "Model",
             "--model",
             "-m",
@@ -75,11 +66,11 @@ def ask(
         ),
     ] = None,
     mmproj: Annotated[
-        Path | None, _option("Model", "--mmproj", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")
+        Path | None, setting("Model", "--mmproj", metavar="PATH", help="Vision encoder GGUF. Default: the one beside the model.")
     ] = None,
     speech_model: Annotated[
         str | None,
-        _option(
+        setting(
             "Model",
             "--speech-model",
             metavar="PATH|NAME",
@@ -89,43 +80,43 @@ def ask(
     ] = None,
     ctx_size: Annotated[
         int | None,
-        _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: what fits, 16384 at most."),
+        setting("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens. Default: what fits, 16384 at most."),
     ] = None,
     gpu_layers: Annotated[
-        int | None, _option("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")
+        int | None, setting("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU. Default: all.")
     ] = None,
     threads: Annotated[
-        int | None, _option("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: the number of cores.")
+        int | None, setting("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: the number of cores.")
     ] = None,
     kv_type: Annotated[
         Literal["f16", "q8_0"] | None,
-        _option("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16, where it fits."),
+        setting("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16, where it fits."),
     ] = None,
-    seed: Annotated[int, _option("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
+    seed: Annotated[int, setting("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
     temperature: Annotated[
-        float, _option("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
+        float, setting("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
     ] = 0.0,
     frames: Annotated[
         int | None,
-        _option("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most."),
+        setting("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most."),
     ] = None,
     frame_tokens: Annotated[
-        int | None, _option("Looking", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
+        int | None, setting("Looking", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
     ] = None,
     start: Annotated[
-        str | None, _option("Looking", "--start", metavar="TIME", help="Ask about the part from here: SS, MM:SS or HH:MM:SS.")
+        str | None, setting("Looking", "--start", metavar="TIME", help="Ask about the part from here: SS, MM:SS or HH:MM:SS.")
     ] = None,
-    end: Annotated[str | None, _option("Looking", "--end", metavar="TIME", help="... to here.")] = None,
+    end: Annotated[str | None, setting("Looking", "--end", metavar="TIME", help="... to here.")] = None,
     tools: Annotated[
-        bool, _option("Looking", "--tools/--no-tools", help="Let the model look again with tools, or answer at once. Default: tools.")
+        bool, setting("Looking", "--tools/--no-tools", help="Let the model look again with tools, or answer at once. Default: tools.")
     ] = True,
-    max_steps: Annotated[int, _option("Looking", "--max-steps", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
+    max_steps: Annotated[int, setting("Looking", "--max-steps", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
     timeout: Annotated[
-        float, _option("Looking", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
+        float, setting("Looking", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
     ] = 300.0,
     web: Annotated[
         Literal["off", "ask", "on"],
-        _option(
+        setting(
             "Web",
             "--web",
             metavar="[=ask]",
@@ -134,18 +125,18 @@ def ask(
     ] = "off",
     search_provider: Annotated[
         Literal["ddgs", "serper", "brave", "searxng"],
-        _option("Web", "--search-provider", help="Who searches; serper and brave need SAGE_SEARCH_KEY. Default: ddgs, without a key."),
+        setting("Web", "--search-provider", help="Who searches; serper and brave need SAGE_SEARCH_KEY. Default: ddgs, without a key."),
     ] = "ddgs",
-    searxng_url: Annotated[str | None, _option("Web", "--searxng-url", metavar="URL", help="Address of your own SearXNG.")] = None,
-    offline: Annotated[bool, _option("Web", "--offline", help="Ask nobody: only what the cache holds of the web.")] = False,
+    searxng_url: Annotated[str | None, setting("Web", "--searxng-url", metavar="URL", help="Address of your own SearXNG.")] = None,
+    offline: Annotated[bool, setting("Web", "--offline", help="Ask nobody: only what the cache holds of the web.")] = False,
     prompts_dir: Annotated[
-        Path | None, _option("Looking", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
+        Path | None, setting("Looking", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
     ] = None,
-    json: Annotated[bool, _option("Output", "--json", help="One JSON object a question.")] = False,
-    jsonl: Annotated[bool, _option("Output", "--jsonl", help="Every event as a line of JSON, as it happens.")] = False,
-    quiet: Annotated[bool, _option("Output", "--quiet", "-q", help="Nothing but answers and errors.")] = False,
-    verbose: Annotated[bool, _option("Output", "--verbose", "-v", help="Token counts, timings and library logs too.")] = False,
-    debug: Annotated[bool, _option("Output", "--debug", help="Tracebacks and all logs.")] = False,
+    json: Annotated[bool, setting("Output", "--json", help="One JSON object a question.")] = False,
+    jsonl: Annotated[bool, setting("Output", "--jsonl", help="Every event as a line of JSON, as it happens.")] = False,
+    quiet: Annotated[bool, setting("Output", "--quiet", "-q", help="Nothing but answers and errors.")] = False,
+    verbose: Annotated[bool, setting("Output", "--verbose", "-v", help="Token counts, timings and library logs too.")] = False,
+    debug: Annotated[bool, setting("Output", "--debug", help="Tracebacks and all logs.")] = False,
 ) -> int:
     """Ask questions about a video.
 
@@ -175,7 +166,7 @@ def ask(
     from sage_cli.agent import Agent, Settings
     from sage_cli.agent.events import Working
     from sage_cli.cli.consent import Consent
-    from sage_cli.cli.renderers import renderer
+    from sage_cli.cli.renderers import follow, renderer
     from sage_cli.prompts import Prompts
     from sage_cli.tools import TOOLS, web_tools
 
@@ -228,18 +219,8 @@ def ask(
             transcriber=partial(_transcriber, speech, opened, threads) if speech else None,
             consent=Consent() if web == "ask" else None,
         )
-        answered = [_run(agent, question, view) for question in asked]
+        answered = [follow(agent, question, view) for question in asked]
     return 0 if all(answered) else EXIT_NO_ANSWER
-
-
-def _run(agent: Agent, question: str, view: Renderer) -> bool:
-    """Ask one question; whether it was answered."""
-    event: Event | None = None
-    # Closed on Ctrl-C too: a run removes what it left on disk.
-    with closing(cast("Generator[Event]", agent.run(question))) as events:
-        for event in events:
-            view.show(event)
-    return event is not None and event.type == "answer"
 
 
 def _fit(files: ModelFiles, quiet: bool, verbose: bool, **given: Any) -> Fit:

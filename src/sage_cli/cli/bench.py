@@ -14,6 +14,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import installed_models
+from sage_cli.cli.options import option, setting
 from sage_cli.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -27,16 +28,6 @@ DIRECT = "direct"
 KEY = "SAGE_JUDGE_KEY"
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
-    """One of the options that ``ask`` has too, set by the same variable of the environment."""
-    variable = names[0].strip("-").replace("-", "_").upper()
-    return typer.Option(*names, rich_help_panel=panel, envvar=f"SAGE_{variable}", show_envvar=False, show_default=False, **more)
-
-
-def _own(panel: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, show_default=False, **more)
-
-
 def bench(
     dataset: Annotated[
         str,
@@ -45,70 +36,70 @@ def bench(
         ),
     ],
     videos: Annotated[
-        Path | None, _own("Questions", "--videos", metavar="DIR", help="Where the videos lie. Default: beside the file.")
+        Path | None, option("Questions", "--videos", metavar="DIR", help="Where the videos lie. Default: beside the file.")
     ] = None,
-    limit: Annotated[int | None, _own("Questions", "--limit", min=1, metavar="N", help="Only the first N questions.")] = None,
+    limit: Annotated[int | None, option("Questions", "--limit", min=1, metavar="N", help="Only the first N questions.")] = None,
     filter: Annotated[
         list[str] | None,
-        _own("Questions", "--filter", metavar="KEY=VALUE", help="Only these: modality=verbal, duration=600-1200, ... Can be repeated."),
+        option("Questions", "--filter", metavar="KEY=VALUE", help="Only these: modality=verbal, duration=600-1200, ... Can be repeated."),
     ] = None,
-    direct: Annotated[bool, _own("Agent", "--direct", help="No tools: the answer of the first look, the paper's baseline.")] = False,
+    direct: Annotated[bool, option("Agent", "--direct", help="No tools: the answer of the first look, the paper's baseline.")] = False,
     no_tool: Annotated[
-        list[str] | None, _own("Agent", "--no-tool", metavar="NAME", help="Leave a tool out: ground-event, ... Can be repeated.")
+        list[str] | None, option("Agent", "--no-tool", metavar="NAME", help="Leave a tool out: ground-event, ... Can be repeated.")
     ] = None,
-    max_steps: Annotated[int, _option("Agent", "--max-steps", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
+    max_steps: Annotated[int, setting("Agent", "--max-steps", min=1, metavar="N", help="Most reasoning steps. Default: 10.")] = 10,
     timeout: Annotated[
-        float, _option("Agent", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
+        float, setting("Agent", "--timeout", min=0.0, metavar="SECONDS", help="Time limit a question; 0 is none. Default: 300.")
     ] = 300.0,
     frames: Annotated[
-        int | None, _option("Agent", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most.")
+        int | None, setting("Agent", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most.")
     ] = None,
     frame_tokens: Annotated[
-        int | None, _option("Agent", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
+        int | None, setting("Agent", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
     ] = None,
     prompts_dir: Annotated[
-        Path | None, _option("Agent", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
+        Path | None, setting("Agent", "--prompts-dir", metavar="DIR", help="Folder with prompt files that replace ours.")
     ] = None,
     model: Annotated[
         str | None,
-        _option("Model", "--model", "-m", metavar="PATH|NAME", help="The model to measure.", autocompletion=installed_models),
+        setting("Model", "--model", "-m", metavar="PATH|NAME", help="The model to measure.", autocompletion=installed_models),
     ] = None,
-    mmproj: Annotated[Path | None, _option("Model", "--mmproj", metavar="PATH", help="Its vision encoder.")] = None,
+    mmproj: Annotated[Path | None, setting("Model", "--mmproj", metavar="PATH", help="Its vision encoder.")] = None,
     speech_model: Annotated[
         str | None,
-        _option("Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin.", autocompletion=installed_models),
+        setting("Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin.", autocompletion=installed_models),
     ] = None,
-    ctx_size: Annotated[int | None, _option("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens.")] = None,
-    gpu_layers: Annotated[int | None, _option("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU.")] = None,
+    ctx_size: Annotated[int | None, setting("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens.")] = None,
+    gpu_layers: Annotated[int | None, setting("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU.")] = None,
     threads: Annotated[
-        int | None, _option("Model", "--threads", min=1, metavar="N", help="CPU threads of each worker. Default: the cores, shared.")
+        int | None, setting("Model", "--threads", min=1, metavar="N", help="CPU threads of each worker. Default: the cores, shared.")
     ] = None,
-    kv_type: Annotated[Literal["f16", "q8_0"] | None, _option("Model", "--kv-type", help="KV cache precision.")] = None,
-    seed: Annotated[int, _option("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
+    kv_type: Annotated[Literal["f16", "q8_0"] | None, setting("Model", "--kv-type", help="KV cache precision.")] = None,
+    seed: Annotated[int, setting("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
     temperature: Annotated[
-        float, _option("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
+        float, setting("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
     ] = 0.0,
     judge: Annotated[
         str | None,
-        _own(
+        option(
             "Judge",
             "--judge",
             metavar="exact|choice|model|URL",
             help=f"Who says what is right; a URL is an OpenAI-compatible server's, its key {KEY}. Default: choice.",
         ),
     ] = None,
-    judge_model: Annotated[str | None, _own("Judge", "--judge-model", metavar="NAME", help="The model to ask at that URL.")] = None,
-    jobs: Annotated[int, _own("Run", "--jobs", "-j", min=1, metavar="N", help="Workers, each with the whole model. Default: 1.")] = 1,
-    executor: Annotated[Literal["local", "ray"], _own("Run", "--executor", help="Where the workers are. Default: local.")] = "local",
-    resume: Annotated[bool, _own("Run", "--resume", help="Go on with the run in the output folder.")] = False,
-    output: Annotated[Path | None, _own("Run", "--output", "-o", metavar="DIR", help="Folder for results and report.")] = None,
+    judge_model: Annotated[str | None, option("Judge", "--judge-model", metavar="NAME", help="The model to ask at that URL.")] = None,
+    jobs: Annotated[int, option("Run", "--jobs", "-j", min=1, metavar="N", help="Workers, each with the whole model. Default: 1.")] = 1,
+    executor: Annotated[Literal["local", "ray"], option("Run", "--executor", help="Where the workers are. Default: local.")] = "local",
+    resume: Annotated[bool, option("Run", "--resume", help="Go on with the run in the output folder.")] = False,
+    output: Annotated[Path | None, option("Run", "--output", "-o", metavar="DIR", help="Folder for results and report.")] = None,
     compare: Annotated[
         str | None,
-        _own("Report", "--compare", metavar="RUN|direct", help="Another run to compare with; [bold]direct[/] makes it, without tools."),
+        option("Report", "--compare", metavar="RUN|direct", help="Another run to compare with; [bold]direct[/] makes it, without tools."),
     ] = None,
-    json: Annotated[bool, _own("Report", "--json", help="The report as JSON instead of tables.")] = False,
-    quiet: Annotated[bool, _own("Report", "--quiet", "-q", help="Nothing but the report and errors.")] = False,
-    debug: Annotated[bool, _own("Report", "--debug", help="Tracebacks and all logs.")] = False,
+    json: Annotated[bool, option("Report", "--json", help="The report as JSON instead of tables.")] = False,
+    quiet: Annotated[bool, option("Report", "--quiet", "-q", help="Nothing but the report and errors.")] = False,
+    debug: Annotated[bool, option("Report", "--debug", help="Tracebacks and all logs.")] = False,
 ) -> int:
     """Measure a model on a question set.
 

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.errors import EXIT_NO_ANSWER
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from sage_cli.agent import Agent, Event
-    from sage_cli.cli.renderers import Renderer
 
 ABOUT = (
     "a demonstration: the nano model knows coloured shapes and a few spoken words, and nothing of your footage. "
@@ -48,7 +41,7 @@ def demo(
     console.log(verbose=verbose, debug=False)
     from sage_cli.agent import Agent, Settings
     from sage_cli.assets import CLIPS, NANO
-    from sage_cli.cli.renderers import renderer
+    from sage_cli.cli.renderers import follow, renderer
     from sage_cli.model.llama import LlamaModel
     from sage_cli.speech import Transcriber
     from sage_cli.tools import TOOLS
@@ -65,13 +58,5 @@ def demo(
             tools = [tool for tool in TOOLS if video.has_audio or tool.name != "transcribe-speech"]
             agent = Agent(model, video, tools=tools, settings=settings, transcriber=lambda: Transcriber(NANO.speech))
             with renderer("text", quiet=quiet, verbose=verbose) as view:
-                answered.append(_run(agent, scene.question, view))
+                answered.append(follow(agent, scene.question, view))
     return 0 if all(answered) else EXIT_NO_ANSWER
-
-
-def _run(agent: Agent, question: str, view: Renderer) -> bool:
-    event: Event | None = None
-    with closing(cast("Generator[Event]", agent.run(question))) as events:
-        for event in events:
-            view.show(event)
-    return event is not None and event.type == "answer"

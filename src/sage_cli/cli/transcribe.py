@@ -10,12 +10,13 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import installed_models, media_files
+from sage_cli.cli.options import option
 from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ EXAMPLES = """[bold]Examples[/]
 FormatName = Literal["txt", "srt", "vtt", "json", "jsonl", "csv", "tsv", "lrc", "md"]
 
 
-def _option(panel: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=panel, show_default=False, show_envvar=False, **more)
-
-
 def transcribe(
     context: typer.Context,
     media: Annotated[
@@ -51,23 +48,23 @@ def transcribe(
         ),
     ],
     format: Annotated[
-        FormatName | None, _option("Output", "--format", "-f", help="Default: what the file name of --output says, else txt.")
+        FormatName | None, option("Output", "--format", "-f", help="Default: what the file name of --output says, else txt.")
     ] = None,
     output: Annotated[
         str | None,
-        _option("Output", "--output", "-o", metavar="FILE|DIR|-", help="Where to. Default: stdout; several files need a DIR."),
+        option("Output", "--output", "-o", metavar="FILE|DIR|-", help="Where to. Default: stdout; several files need a DIR."),
     ] = None,
-    words: Annotated[bool, _option("Output", "--words", help="Time every word, too (json and jsonl).")] = False,
+    words: Annotated[bool, option("Output", "--words", help="Time every word, too (json and jsonl).")] = False,
     max_line_width: Annotated[
-        int | None, _option("Output", "--max-line-width", min=8, metavar="N", help="Break subtitles (srt, vtt) into lines of N characters.")
+        int | None, option("Output", "--max-line-width", min=8, metavar="N", help="Break subtitles (srt, vtt) into lines of N characters.")
     ] = None,
     max_line_count: Annotated[
-        int, _option("Output", "--max-line-count", min=1, metavar="N", help="Most such lines on screen at once. Default: 2.")
+        int, option("Output", "--max-line-count", min=1, metavar="N", help="Most such lines on screen at once. Default: 2.")
     ] = 2,
-    skip_existing: Annotated[bool, _option("Output", "--skip-existing", help="Pass over media whose transcript is there.")] = False,
+    skip_existing: Annotated[bool, option("Output", "--skip-existing", help="Pass over media whose transcript is there.")] = False,
     model: Annotated[
         str | None,
-        _option(
+        option(
             "Model",
             "--model",
             "-m",
@@ -79,15 +76,15 @@ def transcribe(
     ] = None,
     threads: Annotated[
         int | None,
-        _option("Model", "--threads", min=1, metavar="N", envvar="SAGE_THREADS", help="CPU threads. Default: all cores, up to 8."),
+        option("Model", "--threads", min=1, metavar="N", envvar="SAGE_THREADS", help="CPU threads. Default: all cores, up to 8."),
     ] = None,
     jobs: Annotated[
-        int, _option("Model", "--jobs", "-j", min=1, metavar="N", help="Files at a time, each with a model of its own. Default: 1.")
+        int, option("Model", "--jobs", "-j", min=1, metavar="N", help="Files at a time, each with a model of its own. Default: 1.")
     ] = 1,
-    offline: Annotated[bool, _option("Model", "--offline", help="Use only what is on this machine, as is always so yet.")] = False,
+    offline: Annotated[bool, option("Model", "--offline", help="Use only what is on this machine, as is always so yet.")] = False,
     language: Annotated[
         str,
-        _option(
+        option(
             "Listening",
             "--language",
             "-l",
@@ -96,15 +93,15 @@ def transcribe(
             help="What is spoken: en, de, zh ... Default: auto, found out.",
         ),
     ] = "auto",
-    translate: Annotated[bool, _option("Listening", "--translate", help="Write English, whatever is spoken.")] = False,
+    translate: Annotated[bool, option("Listening", "--translate", help="Write English, whatever is spoken.")] = False,
     prompt: Annotated[
-        str, _option("Listening", "--prompt", metavar="TEXT", help="Text that sets spelling and style, e.g. names that occur.")
+        str, option("Listening", "--prompt", metavar="TEXT", help="Text that sets spelling and style, e.g. names that occur.")
     ] = "",
-    start: Annotated[str | None, _option("Listening", "--start", metavar="TIME", help="Begin here: SS, MM:SS or HH:MM:SS.")] = None,
-    end: Annotated[str | None, _option("Listening", "--end", metavar="TIME", help="End here.")] = None,
+    start: Annotated[str | None, option("Listening", "--start", metavar="TIME", help="Begin here: SS, MM:SS or HH:MM:SS.")] = None,
+    end: Annotated[str | None, option("Listening", "--end", metavar="TIME", help="End here.")] = None,
     vad: Annotated[
         bool | None,
-        _option(
+        option(
             "Listening",
             "--vad/--no-vad",
             help="Leave out what is not speech, with a Silero model (ggml-silero-*.bin in the models folder). "
@@ -113,12 +110,12 @@ def transcribe(
     ] = None,
     beam_size: Annotated[
         int | None,
-        _option("Listening", "--beam-size", min=1, metavar="N", help="Beams of a beam search, up to 8. Default: greedy."),
+        option("Listening", "--beam-size", min=1, metavar="N", help="Beams of a beam search, up to 8. Default: greedy."),
     ] = None,
-    temperature: Annotated[float, _option("Listening", "--temperature", metavar="T", help="Of sampling. Default: 0.")] = 0.0,
-    quiet: Annotated[bool, _option("Output", "--quiet", "-q", help="Nothing but transcripts and errors.")] = False,
-    verbose: Annotated[bool, _option("Output", "--verbose", "-v", help="Library logs too.")] = False,
-    debug: Annotated[bool, _option("Output", "--debug", help="Tracebacks and all logs.")] = False,
+    temperature: Annotated[float, option("Listening", "--temperature", metavar="T", help="Of sampling. Default: 0.")] = 0.0,
+    quiet: Annotated[bool, option("Output", "--quiet", "-q", help="Nothing but transcripts and errors.")] = False,
+    verbose: Annotated[bool, option("Output", "--verbose", "-v", help="Library logs too.")] = False,
+    debug: Annotated[bool, option("Output", "--debug", help="Tracebacks and all logs.")] = False,
 ) -> int:
     """Transcribe what is said in videos and recordings.
 
@@ -413,14 +410,14 @@ def _arguments(context: typer.Context) -> list[str]:
     """The options of this call that a call for one of its files needs too, as they would be typed."""
     own = {"media", "output", "format", "jobs", "skip_existing", "quiet", "threads"}
     typed: list[str] = []
-    for option in context.command.params:
-        value = context.params.get(option.name or "")
-        if option.name in own or value is None or value == option.default:
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name in own or value is None or value == parameter.default:
             continue
         if isinstance(value, bool):
-            typed.append(option.opts[0] if value else option.secondary_opts[0])
+            typed.append(parameter.opts[0] if value else parameter.secondary_opts[0])
         else:
-            typed.append(f"{option.opts[0]}={value}")
+            typed.append(f"{parameter.opts[0]}={value}")
     return typed
 
 

@@ -7,10 +7,15 @@ goes to stderr by :class:`.terminal.Terminal` or, when stderr is not a terminal,
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
-from typing import Literal, Protocol
+from contextlib import AbstractContextManager, closing
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from sage_cli.agent.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sage_cli.agent import Agent
 
 
 class Renderer(Protocol):
@@ -33,3 +38,13 @@ def renderer(output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: 
     from sage_cli.cli.renderers.terminal import Terminal
 
     return Terminal(results, verbose=verbose)
+
+
+def follow(agent: Agent, question: str, view: Renderer) -> bool:
+    """Show one question's run from start to end; whether it was answered."""
+    event: Event | None = None
+    # Closed on Ctrl-C too: a run removes what it left on disk.
+    with closing(cast("Generator[Event]", agent.run(question))) as events:
+        for event in events:
+            view.show(event)
+    return event is not None and event.type == "answer"
