@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import AttentionInterface, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.qwen3_vl.modeling_qwen3_vl import apply_rotary_pos_emb_vision
 
 PATCH: Final = 16
@@ -25,6 +26,8 @@ MERGE: Final = 2
 GRID: Final = 6  # patches a side: 96 pixels
 SLICE_TOKENS: Final = (GRID // MERGE) ** 2
 IMAGE_PAD: Final = "<|image_pad|>"
+ATTENTION: Final = "spans"
+BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
 
 
@@ -40,7 +43,7 @@ def nano_config(vocabulary: int, control: dict[str, int]) -> Qwen3VLConfig:
             "num_key_value_heads": 6,
             "head_dim": 32,
             "max_position_embeddings": 8192,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True, "rope_theta": 1e4},
+            "rope_parameters": {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True, "rope_theta": 1e6},
         },
         vision_config={
             "depth": 3,
@@ -64,10 +67,64 @@ def nano_config(vocabulary: int, control: dict[str, int]) -> Qwen3VLConfig:
 
 def new_model(vocabulary: int, control: dict[str, int]) -> Qwen3VLForConditionalGeneration:
     """An untrained nano model. Deepstack starts silent: early noise in the first layers only slows the readout down."""
-    model = Qwen3VLForConditionalGeneration(nano_config(vocabulary, control))
+    config = nano_config(vocabulary, control)
+    config.text_config._attn_implementation = ATTENTION
+    model = Qwen3VLForConditionalGeneration(config)
     for merger in model.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
+    lay_copying(model.model.language_model)
     return model
+
+
+@torch.no_grad()
+def lay_copying(language: nn.Module) -> None:
+    """Lay induction heads into fresh weights: a head of the first layer tells every token what stood before it, two of the second layer
+    look for a token that stood behind what stands here now, and say it again.
+
+    Names, times and answers are copied in every reply. Left to itself this circuit (Olsson et al., 2022) takes thousands of steps to form;
+    laid in, it works from the start, and training bends it to its needs.
+    """
+    for layer in language.layers:  # every layer starts silent, so that what is laid in is heard
+        nn.init.zeros_(layer.self_attn.o_proj.weight)
+        nn.init.zeros_(layer.mlp.down_proj.weight)
+    config = language.config
+    size, pairs = config.head_dim, config.head_dim // 2
+    theta = config.rope_parameters["rope_theta"]
+    constant, told, rest = 0, slice(1, 1 + size), slice(1 + size, None)  # the parts of the hidden state
+    embedding = language.embed_tokens.weight
+    scale = float(embedding.std())
+    embedding[:, constant] = 4 * scale
+    embedding[:, told] = 0
+
+    def some_directions() -> Tensor:
+        width = config.hidden_size - 1 - size
+        return nn.init.orthogonal_(torch.empty(size, width))
+
+    first, second = (language.layers[number].self_attn for number in (0, 1))
+    for attention in (first, second):  # sharper than fresh weights are
+        attention.q_norm.weight.fill_(2)
+        attention.k_norm.weight.fill_(2)
+    # One step back: the fastest pairs of RoPE, turned by one position.
+    head, identity = slice(0, size), some_directions()
+    energy, angle = torch.tensor([0.5, 0.3, 0.2]).sqrt(), theta ** (-torch.arange(3) / pairs)
+    for matrix in (first.q_proj.weight, first.k_proj.weight, first.v_proj.weight):
+        matrix[head] = 0
+    first.q_proj.weight[:3, constant] = energy
+    first.k_proj.weight[:3, constant] = energy * angle.cos()
+    first.k_proj.weight[pairs : pairs + 3, constant] = energy * angle.sin()
+    first.v_proj.weight[head, rest] = identity
+    first.o_proj.weight[told, head] = scale * torch.eye(size)
+    # The same token, however far: the slowest pairs, which hardly turn.
+    slow = torch.cat([torch.arange(pairs // 2, pairs), torch.arange(pairs + pairs // 2, size)])
+    for number in (0, 1):
+        head = slice(number * size, (number + 1) * size)
+        match, say = nn.init.orthogonal_(torch.empty(pairs, size)), some_directions()
+        for matrix in (second.q_proj.weight, second.k_proj.weight, second.v_proj.weight):
+            matrix[head] = 0
+        second.q_proj.weight[number * size + slow, rest] = match @ identity
+        second.k_proj.weight[number * size + slow, told] = match
+        second.v_proj.weight[head, rest] = say
+        second.o_proj.weight[rest, head] = 2 * scale * say.T
 
 
 # ---- vision --------------------------------------------------------------------------------------------------------
@@ -190,31 +247,66 @@ class Prediction:
     replies: Tensor
 
 
+class Span(NamedTuple):
+    """Tokens of a row that see each other backwards, and all of another span: their stem, by its number."""
+
+    size: int
+    stem: int | None
+
+
+def _spans(samples: Sequence[Packed]) -> list[Span]:
+    """The stems and branches of samples laid end to end."""
+    spans: list[Span] = []
+    for sample in samples:
+        stem, *branches = np.bincount(sample.branches).tolist()
+        number = len(spans) if stem else None
+        spans += [Span(stem, None)] if stem else []
+        spans += [Span(size, number) for size in branches]
+    return spans
+
+
+def _attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, spans: Sequence[Span] | None = None, **more: Any
+) -> tuple[Tensor, None]:
+    """Attention span by span, in single precision: no work on padding, nor between branches. Tensors are ``(1, heads, tokens, head_dim)``,
+    the result ``(1, tokens, heads, head_dim)``. Without spans it is ``transformers``' own.
+    """
+    if spans is None:
+        return sdpa_attention_forward(module, query, key, value, mask, **more)
+    sizes = [span.size for span in spans]
+    pieces = []
+    with torch.autocast(query.device.type, enabled=False):
+        queries, keys, values = (tensor.float().split(sizes, dim=2) for tensor in (query, key, value))
+        for number, (size, stem) in enumerate(spans):
+            seen, told, allowed = keys[number], values[number], None
+            if stem is not None:
+                seen, told = torch.cat([keys[stem], seen], dim=2), torch.cat([values[stem], told], dim=2)
+                allowed = torch.ones(size, sizes[stem] + size, dtype=torch.bool).tril(sizes[stem])
+            pieces.append(
+                functional.scaled_dot_product_attention(
+                    queries[number], seen, told, attn_mask=allowed, is_causal=stem is None, scale=more["scaling"]
+                )
+            )
+    return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+AttentionInterface.register(ATTENTION, _attend)
+
+
 def forward(model: Qwen3VLForConditionalGeneration, samples: Sequence[Packed], image_pad: int) -> Prediction:
-    """Predict the reply tokens of some samples."""
-    length = max(len(sample.ids) for sample in samples)
-    ids = torch.zeros(len(samples), length, dtype=torch.long)
-    weights = torch.zeros(len(samples), length)
-    branches = torch.full((len(samples), length), -1)
-    places = torch.zeros(3, len(samples), length, dtype=torch.long)
-    for row, sample in enumerate(samples):
-        size = len(sample.ids)
-        ids[row, :size] = torch.tensor(sample.ids)
-        weights[row, :size] = torch.tensor(sample.weights)
-        branches[row, :size] = torch.tensor(sample.branches)
-        places[:, row, :size] = torch.from_numpy(sample.places)
+    """Predict the reply tokens of some samples, laid end to end in one row."""
+    ids = torch.tensor([token for sample in samples for token in sample.ids])
+    weights = torch.tensor([weight for sample in samples for weight in sample.weights])
+    numbers = torch.cat([BRANCHES * row + torch.tensor(sample.branches) for row, sample in enumerate(samples)])
+    places = torch.from_numpy(np.concatenate([sample.places for sample in samples], axis=1))
     embedded = model.model.language_model.embed_tokens(ids)
     if vision := [sample.vision for sample in samples if sample.vision is not None]:
-        embedded = embedded.masked_scatter((ids == image_pad)[..., None], torch.cat(vision).to(embedded.dtype))
-    mask = None
-    if int(branches.max()) > 1:
-        same = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == 0)
-        allowed = same & torch.ones(length, length, dtype=torch.bool).tril()
-        mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)[:, None]
-    hidden = model.model.language_model(inputs_embeds=embedded, position_ids=places, attention_mask=mask, use_cache=False).last_hidden_state
-    wanted = weights[:, 1:] > 0
-    numbers = torch.arange(len(samples))[:, None] * 64 + branches
-    return Prediction(model.lm_head(hidden[:, :-1][wanted]), ids[:, 1:][wanted], weights[:, 1:][wanted], numbers[:, 1:][wanted])
+        embedded = embedded.masked_scatter((ids == image_pad)[:, None], torch.cat(vision).to(embedded.dtype))
+    hidden = model.model.language_model(
+        inputs_embeds=embedded[None], position_ids=places[:, None], use_cache=False, spans=_spans(samples)
+    ).last_hidden_state[0]
+    wanted = torch.nonzero(weights).flatten()  # never the first token of a sample: that is of a prompt
+    return Prediction(model.lm_head(hidden[wanted - 1]).float(), ids[wanted], weights[wanted], numbers[wanted])
 
 
 def save(model: nn.Module, path: Path) -> None:

@@ -27,16 +27,17 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.model import IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
+from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
 from training.muon import Muon
 from training.questions import Kind, about_scenes, some_question
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
 from training.trajectories import FRAMES, Trajectory, Turn, ground_turn, some_name, visible
-from training.vision import some_slices
+from training.vision import some_pairs, some_slices
 from training.world import COLOURS, SHAPES, Thing, World
 
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
+VISION_RMS: Final = 0.25
 MIX: Final[dict[Kind, float]] = {"visual": 0.28, "speech": 0.14, "moment": 0.14, "cue": 0.16, "ground": 0.14, "none": 0.14}
 Tags = list[str]
 
@@ -137,6 +138,17 @@ class Samples:
                 yield [self.look()[0] for _ in range(trees)], part, [self.drill() for _ in range(drills)]
 
 
+@torch.no_grad()
+def quieten(model: Qwen3VLForConditionalGeneration) -> None:
+    """Scale the encoder's output to :data:`VISION_RMS`. As the warm-up leaves it, it is a hundred times louder than text: what the layers
+    add to a vision token (when it was seen, what came before) would drown in it.
+    """
+    slices = patches(some_slices(random.Random(0), np.random.default_rng(0), some_pairs(random.Random(0), 64))[0])
+    loudness = encode_slices(model, slices, deepstack_too=False)[0].square().mean().sqrt()
+    for parameter in model.model.visual.merger.linear_fc2.parameters():
+        parameter.mul_(VISION_RMS / loudness)
+
+
 def _fits(window: tuple[int, int] | None, duration: float) -> bool:
     return window is None or window[1] <= duration
 
@@ -172,6 +184,7 @@ def main() -> None:
         "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
     )
     parser.add_argument("--examine", type=int, default=60, help="held-out questions at every checkpoint")
+    parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=False, help="twice as fast where the CPU has it")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
@@ -188,6 +201,7 @@ def main() -> None:
     model = new_model(VOCABULARY, encoder.control)
     warm = torch.load(args.vision)
     model.model.visual.load_state_dict({name.removeprefix("visual."): value for name, value in warm.items() if name.startswith("visual.")})
+    quieten(model)
     model.model.visual.requires_grad_(False)
     parameters = list(model.model.language_model.parameters())
     matrices = [p for name, p in model.model.language_model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -196,6 +210,7 @@ def main() -> None:
     peaks = [MATRIX_RATE, OTHER_RATE]
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
+        quieten(model)
         for optimizer, state in zip(optimizers, torch.load(args.resume.with_suffix(".optimizer")), strict=True):
             optimizer.load_state_dict(state)
     print(
@@ -213,15 +228,18 @@ def main() -> None:
             optimizer.param_groups[0]["lr"] = peak * min(1.0, step / args.warmup, (args.steps - step) / max(1, args.cooldown) + 0.01)
         model.zero_grad()
         parts = [part for part in next(batches) if part]
-        contents = []
-        for part in parts:
-            out = forward(model, part, image_pad)
+        part_of = torch.tensor([number for number, part in enumerate(parts) for _ in part])
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            out = forward(model, [sample for part in parts for sample in part], image_pad)
             losses = functional.cross_entropy(out.logits, out.targets, reduction="none")
-            ((losses * out.weights).sum() / out.weights.sum() / len(parts)).backward()
-            contents.append(losses.detach()[out.weights == 1].mean().item())
+            # Every part counts alike, however many tokens it has.
+            here = functional.one_hot(part_of[out.replies // BRANCHES], len(parts)).T * out.weights
+            (here @ losses / here.sum(1)).mean().backward()
+        contents = [losses.detach()[row == 1].mean().item() for row in here]
         nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            for optimizer in optimizers:
+                optimizer.step()
         means = [new if step == 1 else 0.95 * old + 0.05 * new for old, new in zip(means or contents, contents, strict=True)]
         if step % 25 == 0:
             print(f"step {step}  {time.monotonic() - started:.0f} s  content {' '.join(f'{mean:.4f}' for mean in means)}", flush=True)

@@ -85,6 +85,19 @@ def test_text_counts_on_behind_a_slice() -> None:
     assert following == 10
 
 
+def test_fresh_weights_can_copy() -> None:
+    """Random tokens that come again: the right one ranks among the first few of a vocabulary, before any training."""
+    torch.manual_seed(0)
+    model = new_model(1024, CONTROL_IDS).eval()
+    some = torch.randint(20, 1024, (12,)).tolist()
+    between = torch.randint(20, 1024, (10,)).tolist()
+    weights = [0.0] * 23 + [1.0] * 11
+    with torch.no_grad():
+        out = forward(model, [pack([], [(some + between + some, weights)], None, PAD)], PAD)
+    ranks = (out.logits > out.logits.gather(1, out.targets[:, None])).sum(1)
+    assert ranks.median() < 8
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (48, 16), (16, 48)])
 def test_updates_are_orthogonal(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
