@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 ASSETS: Final = Path(__file__).parent
 CLIPS: Final = ASSETS / "demo"
@@ -15,11 +15,13 @@ class Nano:
     """The nano SAGE-MM with its whisper, and the settings it was trained with: it answers under no others.
 
     Attributes:
+        name: what ``--model`` calls it.
         folder: where the files are.
         frames: most frames it looks at in one call.
         frame_tokens: vision tokens a frame pair takes; 9 are 96 by 96 pixels.
     """
 
+    name: ClassVar[str] = "nano"
     folder: Path = ASSETS / "nano"
     frames: int = 16
     frame_tokens: int = 9

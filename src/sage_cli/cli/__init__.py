@@ -23,7 +23,7 @@ HELP = ["-h", "--help"]
 
 # In the order of the help. The module of the same name holds the function, or the `app` of its subcommands; it is imported when the command
 # is called, or when all are listed.
-COMMANDS = ("ask", "transcribe", "bench", "models", "doctor", "config", "cache", "help")
+COMMANDS = ("demo", "ask", "transcribe", "bench", "models", "doctor", "config", "cache", "help")
 
 
 def application(names: Iterable[str] = COMMANDS) -> TyperGroup:

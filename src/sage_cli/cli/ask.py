@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from sage_cli.cli import console
-from sage_cli.cli.complete import installed_models, media_files
+from sage_cli.cli import console, nano
+from sage_cli.cli.complete import media_files, usable_models
 from sage_cli.cli.options import setting
 from sage_cli.errors import EXIT_NO_ANSWER, UsageError, VideoError
 
@@ -62,7 +63,7 @@ def ask(
             "-m",
             metavar="PATH|NAME",
             help="Model GGUF, a folder with it and its mmproj, or the name of an installed model.",
-            autocompletion=installed_models,
+            autocompletion=usable_models,
         ),
     ] = None,
     mmproj: Annotated[
@@ -75,7 +76,7 @@ def ask(
             "--speech-model",
             metavar="PATH|NAME",
             help="Whisper model, ggml-*.bin. Default: the largest installed.",
-            autocompletion=installed_models,
+            autocompletion=usable_models,
         ),
     ] = None,
     ctx_size: Annotated[
@@ -157,7 +158,7 @@ def ask(
         from sage_cli.cli.models import offer
 
         files = find_model(offer(missing, offline=offline), mmproj)
-    speech = find_speech_model(speech_model)
+    speech = find_speech_model(speech_model or (files.bundled.name if files.bundled else None))
     if tools:
         check_scratch()
     if web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -173,13 +174,26 @@ def ask(
     opened = _open(video)
     span = _span(start, end, opened.duration)
     Prompts(prompts_dir)
+    settings = nano.as_trained(
+        Settings(
+            frames=frames or 0,
+            frame_tokens=frame_tokens,
+            max_steps=max_steps,
+            timeout_s=timeout or None,
+            temperature=temperature,
+            seed=seed,
+            prompts_dir=prompts_dir,
+        ),
+        files,
+    )
+    nano.warn(files, quiet=quiet)
     hears = speech is not None and opened.has_audio
     online = _web(search_provider, searxng_url, offline) if tools and web != "off" else None
     with ExitStack() as stack:
         view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
         view.show(Working(0.0, 0, "load", 0, 0))
 
-        fitted = _fit(files, quiet, verbose, frames=frames, context=ctx_size, kv_type=kv_type, gpu_layers=gpu_layers)
+        fitted = _fit(files, quiet, verbose, frames=settings.frames or None, context=ctx_size, kv_type=kv_type, gpu_layers=gpu_layers)
 
         from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
@@ -206,15 +220,7 @@ def ask(
             tools=[*(tool for tool in TOOLS if hears or tool.name != "transcribe-speech"), *(web_tools(online) if online else ())]
             if tools
             else [],
-            settings=Settings(
-                frames=fitted.frames,
-                frame_tokens=frame_tokens,
-                max_steps=max_steps,
-                timeout_s=timeout or None,
-                temperature=temperature,
-                seed=seed,
-                prompts_dir=prompts_dir,
-            ),
+            settings=replace(settings, frames=fitted.frames),
             span=span,
             transcriber=partial(_transcriber, speech, opened, threads) if speech else None,
             consent=Consent() if web == "ask" else None,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sage_cli.cli import console
-from sage_cli.cli.complete import installed_models
+from sage_cli.cli import console, nano
+from sage_cli.cli.complete import usable_models
 from sage_cli.cli.options import option, setting
 from sage_cli.errors import UsageError, VideoError
 
@@ -62,12 +62,12 @@ def bench(
     ] = None,
     model: Annotated[
         str | None,
-        setting("Model", "--model", "-m", metavar="PATH|NAME", help="The model to measure.", autocompletion=installed_models),
+        setting("Model", "--model", "-m", metavar="PATH|NAME", help="The model to measure.", autocompletion=usable_models),
     ] = None,
     mmproj: Annotated[Path | None, setting("Model", "--mmproj", metavar="PATH", help="Its vision encoder.")] = None,
     speech_model: Annotated[
         str | None,
-        setting("Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin.", autocompletion=installed_models),
+        setting("Model", "--speech-model", metavar="PATH|NAME", help="Whisper model, ggml-*.bin.", autocompletion=usable_models),
     ] = None,
     ctx_size: Annotated[int | None, setting("Model", "--ctx-size", min=256, metavar="N", help="Context size in tokens.")] = None,
     gpu_layers: Annotated[int | None, setting("Model", "--gpu-layers", min=0, metavar="N", help="Layers to run on the GPU.")] = None,
@@ -146,7 +146,7 @@ def bench(
         # What was fitted to the machine when a run began stays so when it goes on.
         before = (settings_of(folder) if resume else None) or {}
         worker = replace(worker, threads=threads, context=ctx_size or before.get("context"), gpu_layers=gpu_layers)
-        worker = _fitted(worker, frames or before.get("frames"), kv_type or before.get("kv_type"), jobs, quiet)
+        worker = _fitted(worker, worker.settings.frames or before.get("frames"), kv_type or before.get("kv_type"), jobs, quiet)
     plan = Plan(asked, worker, jobs, executor)
     if not quiet:
         _tell(plan)
@@ -200,6 +200,9 @@ def _worker(model: tuple[str | None, Path | None] | None, speech: str | None, to
 
     check_scratch()
     files = find_model(*model) if model else None
+    if files is not None:
+        settings = nano.as_trained(settings, files)
+        speech = speech or (files.bundled.name if files.bundled else None)
     hears = find_speech_model(speech) if model and "transcribe-speech" in tools else None
     if model and hears is None:
         tools = tuple(name for name in tools if name != "transcribe-speech")

@@ -57,6 +57,14 @@ def installed_models(incomplete: str) -> Completions:
 
 
 @_quietly
+def usable_models(incomplete: str) -> Completions:
+    """Models that can be used now: those, and the one that comes with the package."""
+    from sage_cli.assets import NANO
+
+    return [*installed_models(incomplete), (NANO.name, "comes with the package; for demonstrations")]
+
+
+@_quietly
 def model_names(incomplete: str) -> Completions:
     """Models that can be pulled, and what is there."""
     from sage_cli.store.catalogue import catalogue

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-import typer
-
-from sage_cli.cli import console
+from sage_cli.cli import console, nano
+from sage_cli.cli.options import option, setting
 from sage_cli.errors import EXIT_NO_ANSWER
 
-ABOUT = (
-    "a demonstration: the nano model knows coloured shapes and a few spoken words, and nothing of your footage. "
-    "For that, get the real model: see 'Get a model' in the README."
-)
+EXAMPLES = """[bold]Examples[/]
+  sage demo
+  sage demo --jsonl | jq -r 'select(.type == "answer") | .answer'"""
 
 
 class Scene(NamedTuple):
@@ -24,39 +22,47 @@ class Scene(NamedTuple):
 
 
 SCENES = (
-    Scene("Answered at first look", "short.mp4", "Which shape appears last?"),
-    Scene("Answered from speech", "speech.mp4", "Which number is spoken?"),
-    Scene("Found in a moment that the first look missed", "long.mp4", "What appears between 07:43 and 07:50?"),
+    Scene("answered at first look", "short.mp4", "Which shape appears last?"),
+    Scene("answered from speech", "speech.mp4", "Which number is spoken?"),
+    Scene("found in a moment that the first look missed", "long.mp4", "What appears between 07:43 and 07:50?"),
 )
 
 
 def demo(
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing but questions and answers.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Token counts, timings and library logs too.")] = False,
+    threads: Annotated[
+        int | None, setting("Model", "--threads", min=1, metavar="N", help="CPU threads. Default: the number of cores.")
+    ] = None,
+    jsonl: Annotated[bool, option("Output", "--jsonl", help="Every event as a line of JSON, as it happens.")] = False,
+    quiet: Annotated[bool, option("Output", "--quiet", "-q", help="Nothing but answers and errors.")] = False,
+    verbose: Annotated[bool, option("Output", "--verbose", "-v", help="Token counts, timings and library logs too.")] = False,
+    debug: Annotated[bool, option("Output", "--debug", help="Tracebacks and all logs.")] = False,
 ) -> int:
-    """Watch sage work: three questions about three bundled clips.
+    """Watch sage work: three questions about three bundled clips, answered in one look or in several.
 
-    Everything needed is in the package: nothing is downloaded. The model is a toy made for these clips' world of coloured shapes.
+    All it needs is in the package; nothing is downloaded. The model, nano, knows coloured shapes and a few spoken words, and nothing else.
     """
-    console.log(verbose=verbose, debug=False)
+    console.log(verbose=verbose, debug=debug)
     from sage_cli.agent import Agent, Settings
     from sage_cli.assets import CLIPS, NANO
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.model.llama import LlamaModel
     from sage_cli.speech import Transcriber
+    from sage_cli.store import find_model
     from sage_cli.tools import TOOLS
     from sage_cli.video import Video
 
-    if not quiet:
-        console.say(ABOUT)
-    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts_dir=NANO.prompts)
+    files = find_model(NANO.name)
+    nano.warn(files, quiet=quiet)
+    settings = nano.as_trained(Settings(frames=0), files)
+    output: Literal["text", "jsonl"] = "jsonl" if jsonl else "text"
     answered = []
-    with LlamaModel(NANO.text, NANO.mmproj) as model:
-        for scene in SCENES:
+    with LlamaModel(files.text, files.mmproj, threads=threads) as model:
+        for number, scene in enumerate(SCENES, start=1):
+            if not quiet:
+                console.say(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")
             video = Video(CLIPS / scene.clip)
-            console.write(f"{scene.title} ({scene.clip}): {scene.question}")
             tools = [tool for tool in TOOLS if video.has_audio or tool.name != "transcribe-speech"]
-            agent = Agent(model, video, tools=tools, settings=settings, transcriber=lambda: Transcriber(NANO.speech))
-            with renderer("text", quiet=quiet, verbose=verbose) as view:
+            agent = Agent(model, video, tools=tools, settings=settings, transcriber=lambda: Transcriber(NANO.speech, threads=threads))
+            with renderer(output, quiet=quiet, verbose=verbose) as view:
                 answered.append(follow(agent, scene.question, view))
     return 0 if all(answered) else EXIT_NO_ANSWER

@@ -179,15 +179,13 @@ def measure(found: Findings, tell: Any = None) -> None:
 
     from sage_cli.assets import NANO
     from sage_cli.cli.measure import measure_decoding, measure_model, measure_speech
-    from sage_cli.store import ModelFiles, config
+    from sage_cli.store import config, find_model
     from sage_cli.store.fit import Needs, fit
 
     threads = config.current().threads
     tell = tell or (lambda _text: None)
-    models = [ModelFiles(NANO.text, NANO.mmproj)] if NANO.text.is_file() else []
+    models = [find_model(NANO.name)]
     if found.model:
-        from sage_cli.store import find_model
-
         models.append(find_model(found.model))
     for files in models:
         tell(f"measuring {files.text.stem} ...")
@@ -196,13 +194,12 @@ def measure(found: Findings, tell: Any = None) -> None:
             found.speeds.append(measure_model(files, chosen, threads))
         except SageError as problem:
             found.model_problem = found.model_problem or str(problem)
-    speech = found.speech_model or (str(NANO.speech) if NANO.speech.is_file() else None)
-    if speech:
-        tell(f"measuring {Path(speech).stem} ...")
-        try:
-            found.speech_speed = measure_speech(Path(speech), threads)
-        except SageError as problem:
-            found.advice.append(str(problem))
+    speech = found.speech_model or str(NANO.speech)
+    tell(f"measuring {Path(speech).stem} ...")
+    try:
+        found.speech_speed = measure_speech(Path(speech), threads)
+    except SageError as problem:
+        found.advice.append(str(problem))
     tell("measuring video decoding ...")
     with tempfile.TemporaryDirectory(prefix="sage-") as folder:
         found.decode_speed, found.decode_codec = measure_decoding(Path(folder))

@@ -51,6 +51,7 @@ def list_(json: Json = False) -> int:
 
     FITS says whether a model fits this machine: yes, slow (it does, but without a GPU an answer takes minutes) or no.
     """
+    from sage_cli.assets import NANO
     from sage_cli.cli.machine import entry_fit, this_machine
     from sage_cli.store import config
     from sage_cli.store.catalogue import catalogue
@@ -65,6 +66,9 @@ def list_(json: Json = False) -> int:
         memory = fit.bytes if entry.size else 0
         rows.append(_row(entry.name, entry.kind, here.pop(entry.name, None), size=entry.size, memory=memory, fits=fits, about=entry.about))
     rows += [_row(model.name, model.kind, model, size=model.size, memory=0, fits="", about=model.source) for model in here.values()]
+    size = NANO.text.stat().st_size + NANO.mmproj.stat().st_size
+    row = _row(NANO.name, "vision", None, size=size, memory=0, fits="yes", about="comes with the package, for demonstrations")
+    rows.append(row | {"installed": True, "path": str(NANO.text)})
     for row in rows:
         row["default"] = row["name"] in (settings.model, settings.speech_model)
     if json:

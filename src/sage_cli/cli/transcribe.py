@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import installed_models, media_files
+from sage_cli.cli.complete import media_files, usable_models
 from sage_cli.cli.options import option
 from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, VideoError
 
@@ -70,7 +70,7 @@ def transcribe(
             "-m",
             metavar="NAME|PATH",
             envvar="SAGE_SPEECH_MODEL",
-            autocompletion=installed_models,
+            autocompletion=usable_models,
             help="Whisper model: a ggml-*.bin or, like base.en, a name in the models folder. Default: the largest there.",
         ),
     ] = None,

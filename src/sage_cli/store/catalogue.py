@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 import tomlkit
 
+from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
 
 HUB: Final = "hf:"
@@ -86,6 +87,8 @@ def parse(text: str) -> Reference:
         if not _REPOSITORY.fullmatch(head):
             raise UsageError(f"{text} is not a repository: write hf:OWNER/REPO, or hf:OWNER/REPO:QUANTIZATION")
         return Reference(None, (head,), quantization or None)
+    if head == NANO.name:
+        raise UsageError(f"{head} comes with the package: use it as it is, --model {head}")
     if head not in catalogue():
         near = get_close_matches(head, catalogue(), n=1)
         hint = f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"

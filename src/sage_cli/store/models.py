@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
+from sage_cli.assets import NANO, Nano
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.gguf import read_metadata
 from sage_cli.store.paths import models_dir
@@ -32,25 +33,34 @@ class NotInstalledError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A vision-language model on disk: the language model, and the vision encoder that llama.cpp calls mmproj."""
+    """A vision-language model on disk.
+
+    Attributes:
+        text: the language model.
+        mmproj: the vision encoder, as llama.cpp calls it.
+        bundled: the nano model, if this is the one that comes with the package.
+    """
 
     text: Path
     mmproj: Path
+    bundled: Nano | None = None
 
 
 def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     """Find the two files of a model and check that they are a pair.
 
     Args:
-        model: path of the language model's GGUF, path of a folder that holds both files, or a name in the models folder (a
-            folder or a file, with or without ``.gguf``), as ``sage models pull`` gives them. ``None`` takes the only model there
-            is in the models folder.
+        model: ``nano``, which comes with the package; path of the language model's GGUF, path of a folder that holds both files, or a
+            name in the models folder (a folder or a file, with or without ``.gguf``), as ``sage models pull`` gives them. ``None`` takes
+            the only model there is in the models folder.
         mmproj: path of the vision encoder; ``None`` takes the best match beside the language model.
 
     Raises:
         NotInstalledError: it is not there, but can be pulled.
         ModelError: something is missing, broken, ambiguous, or does not belong together.
     """
+    if model == NANO.name:
+        return ModelFiles(NANO.text, mmproj or NANO.mmproj, NANO)
     text = _find_text(model)
     metadata = read_metadata(text)
     architecture = metadata.get("general.architecture")
@@ -101,7 +111,7 @@ def find_speech_model(model: str | None) -> Path | None:
     """Find a Whisper model in whisper.cpp's format.
 
     Args:
-        model: its path, or a name in the models folder (``ggml-base.en.bin`` or ``base.en``); ``None`` takes the largest
+        model: ``nano``, its path, or a name in the models folder (``ggml-base.en.bin`` or ``base.en``); ``None`` takes the largest
             ``ggml-*.bin`` there.
 
     Returns:
@@ -110,6 +120,8 @@ def find_speech_model(model: str | None) -> Path | None:
     Raises:
         ModelError: there is none of this name, or it is something else.
     """
+    if model == NANO.name:
+        return NANO.speech
     folder = models_dir()
     found = [path for path in visible(folder, "**/ggml-*.bin") if "silero" not in path.name]
     if model is None:

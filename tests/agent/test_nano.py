@@ -1,0 +1,52 @@
+"""The nano model on worlds that it was not trained on: real videos, real tools, right answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sage_cli.agent import Agent, Settings
+from sage_cli.agent.events import Answer, ToolCalled
+from sage_cli.assets import NANO
+from sage_cli.bench.items import Item
+from sage_cli.bench.judges import exact
+from sage_cli.model.llama import LlamaModel
+from sage_cli.video import Video
+from training.clips import write_clip
+from training.questions import Kind, Question, some_question
+from training.world import World
+
+COUNT = 12
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[LlamaModel]:
+    with LlamaModel(NANO.text, NANO.mmproj, threads=1) as model:
+        yield model
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "tools"),
+    [
+        ("visual", 10, set()),
+        ("moment", 9, {"extract-video-parts", "analyze"}),
+        ("ground", 9, {"ground-event"}),
+    ],
+)
+def test_answers_are_right(model: LlamaModel, tmp_path: Path, kind: Kind, right: int, tools: set[str]) -> None:
+    rng = random.Random(f"held out {kind}")
+    found = [answer(model, tmp_path / f"clip{number}.mp4", *some_question(rng, kind, rng.uniform(20, 150))) for number in range(COUNT)]
+    assert sum(is_right for is_right, _ in found) >= right
+    assert sum(used == tools for _, used in found) >= right
+
+
+def answer(model: LlamaModel, path: Path, world: World, question: Question) -> tuple[bool, set[str]]:
+    write_clip(world, path, size=96, sound=False)
+    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts_dir=NANO.prompts)
+    events = list(Agent(model, Video(path), settings=settings).run(question.text))
+    last = events[-1]
+    used = {event.tool for event in events if isinstance(event, ToolCalled)}
+    return isinstance(last, Answer) and exact(Item(0, "0", question.text, question.answer, path.name, path), last.answer).correct, used
