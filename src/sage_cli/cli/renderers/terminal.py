@@ -320,13 +320,11 @@ def _arguments(arguments: dict[str, Any]) -> Text:
     for name, value in arguments.items():
         if name in HIDDEN_ARGUMENTS or value in (None, [], ""):
             continue
-        words.append(
-            f"{len(value)} {name.replace('_', ' ')}"
-            if isinstance(value, list)
-            else f'"{value}"'
-            if isinstance(value, str)
-            else f"{name} {value}"
-        )
+        if isinstance(value, list):
+            what = name.replace("_", " ")
+            words.append(f"{len(value)} {what.removesuffix('s') if len(value) == 1 else what}")
+        else:
+            words.append(f'"{value}"' if isinstance(value, str) else f"{name} {value}")
     return Text(neutral("  ".join(words)))
 
 
