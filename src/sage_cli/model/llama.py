@@ -271,9 +271,9 @@ class LlamaModel:
             sequence.seams.append(len(prefix))
 
     def _keep(self, sequence: CachedSequence, disk: ModelCache) -> None:
-        """Cut a sequence back to its last frames and put it on disk (llama_state_seq_save_file), if it takes long enough to compute."""
+        """Cut a sequence back to its last frames and put it on disk (llama_state_seq_save_file)."""
         self._cache.truncate(sequence, _end_of_frames(sequence.items))
-        if sequence.cells < self._cache.size // 8:
+        if not sequence.items:
             return
         size = int(llama.llama_state_seq_get_size(self._context, sequence.id))
         none = (llama.llama_token * 1)()
@@ -281,7 +281,7 @@ class LlamaModel:
         def save(path: Path) -> bool:
             return bool(llama.llama_state_seq_save_file(self._context, os.fsencode(path), sequence.id, none, 0))
 
-        disk.keep_prefix(self._prefix_key(sequence.items), size, save)
+        disk.keep_prefix(self._prefix_key(sequence.items), size, save, quick=sequence.cells < self._cache.size // 8)
 
     def _prefix_key(self, items: Sequence[Item]) -> str:
         """The model and the items, as a digest."""

@@ -1,0 +1,148 @@
+"""How fast replies are written, next to llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
+
+Unconstrained, next to llama-mtmd-cli: milliseconds a token after a short prompt with one frame. Ours are wall time with sampling, theirs what it
+tells of decoding alone. Constrained, next to llama-server with the same ``json_schema``: the seconds of a whole reply that calls a tool, whose
+free texts have a fixed length, so both sides write the same number of characters. The weights are random, so the model never wants what the
+schema wants: llama-server looks at the whole vocabulary for every token that it does not like, with a trained model for fewer.
+
+Run after ``python -m benchmarks.peers``; both sides in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.models import model
+from benchmarks.report import median, ratio, show
+from benchmarks.second_question import SIZE, write_frames
+from tests.media import make_video
+
+CONTEXT = 2048
+QUESTION = "Tell what you see."
+
+
+def text(length: int) -> dict[str, Any]:
+    return {"type": "string", "minLength": length, "maxLength": length}
+
+
+def record(**properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+# A reply of the reasoner that calls a tool; what a run with this video would allow, but for the lengths.
+CALL = record(
+    rationale=text(80),
+    name={"const": "identify_timestamps_visually"},
+    arguments=record(
+        event=text(30),
+        video_path={"const": "holiday.mp4"},
+        timestamp_start={"enum": ["00:00:10", "00:00:20"]},
+        timestamp_end={"enum": ["00:00:30", "00:00:40"]},
+    ),
+)
+SCHEMA = record(
+    answerable=record(verdict={"const": False}, reasoning=text(120)),
+    final_answer={"type": "null"},
+    recommended_tools=record(
+        needed={"const": True}, why_no_tool={"type": "null"}, tool_calls={"type": "array", "items": CALL, "minItems": 1, "maxItems": 1}
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A reply.
+
+    Attributes:
+        token_ms: of a token of free text.
+        seconds, tokens, forced: of a reply under the schema.
+        characters: of that reply.
+    """
+
+    token_ms: float
+    seconds: float
+    tokens: int
+    forced: int
+    characters: int
+
+
+def write_here(work: Path, image: Path, name: str, threads: int, tokens: int) -> Written:
+    import cv2
+
+    from sage_cli.model.base import Frames, Message, Reply, Text
+    from sage_cli.model.llama import LlamaModel
+    from sage_cli.video import Frame
+
+    files = model(work, name)
+    pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    prompt = [Message("user", (Frames((Frame(0.0, pixels, "frame"),), pairs=False), Text(QUESTION)))]
+    with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads) as loaded:
+        # The last token of a reply is not decoded.
+        *_, free = loaded.stream(prompt, max_tokens=tokens + 1)
+        *_, bound = loaded.stream(prompt, schema=SCHEMA, max_tokens=1000)
+    assert isinstance(free, Reply)
+    assert isinstance(bound, Reply)
+    json.loads(bound.text)
+    usage = bound.usage
+    token_ms = 1000 * free.usage.decode_s / (free.usage.output_tokens - 1)
+    return Written(token_ms, usage.decode_s, usage.output_tokens, usage.output_forced, len(bound.text))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("--tokens", type=int, default=64, help="of an unconstrained reply")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", default="qwen3-vl-2b")
+    parser.add_argument("--child", type=Path, metavar="IMAGE", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    work, threads = options.work, options.threads
+    if options.child:
+        print(json.dumps(asdict(write_here(work, options.child, options.model, threads, options.tokens))))
+        return
+
+    files = model(work, options.model)
+    (image,), _ = write_frames(work, make_video(work / "decoding.mp4", seconds=2, fps=25, size=SIZE), 1)
+    command = [sys.executable, "-m", "benchmarks.decoding", str(work), "--threads", str(threads), "--tokens", str(options.tokens)]
+    command += ["--model", options.model, "--child", str(image)]
+    sizes: dict[str, Any] = {"threads": threads, "context": CONTEXT}
+    ours: list[Written] = []
+    plain: list[peers.Cli] = []
+    bound: list[float] = []
+    with peers.server(work, files.text, files.mmproj, **sizes) as running:
+        prompt = f"<|im_start|>user\n{running.marker}{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        for _ in range(options.runs):
+            ours.append(Written(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)))
+            reply = running.complete(prompt, [image.read_bytes()], json_schema=SCHEMA, n_predict=1000)
+            json.loads(reply["content"])
+            bound.append(reply["timings"]["predicted_ms"] / 1000)
+            question = f"<__media__>{QUESTION}"
+            plain.append(peers.cli(work, files.text, files.mmproj, question, [image], tokens=options.tokens, **sizes))
+
+    free_ms, cli_ms = [written.token_ms for written in ours], [run.token_ms for run in plain]
+    seconds, last = [written.seconds for written in ours], ours[-1]
+    show(
+        f"Decoding: {options.model}, medians of {options.runs} runs",
+        threads,
+        ["what", "sage", "llama.cpp", "ratio"],
+        [
+            ["tokens a second, free text, next to llama-mtmd-cli"]
+            + [f"{1000 / median(free_ms):.2f}", f"{1000 / median(cli_ms):.2f}", f"{ratio(cli_ms, free_ms):.2f}"],
+            ["seconds of a reply under a schema, next to llama-server"]
+            + [f"{median(seconds):.2f}", f"{median(bound):.2f}", f"{ratio(seconds, bound):.2f}"],
+        ],
+        f"Under the schema sage writes {last.characters} characters as {last.tokens} tokens, of which {last.forced} were forced and not sampled; "
+        f"llama-server writes {len(reply['content'])} characters as {reply['timings']['predicted_n']} tokens.",
+    )
+
+
+if __name__ == "__main__":
+    main()
