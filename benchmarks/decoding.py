@@ -1,9 +1,9 @@
 """How fast replies are written, next to llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
 
-Unconstrained, next to llama-mtmd-cli: milliseconds a token after a short prompt with one frame. Ours are wall time with sampling, theirs what it
-tells of decoding alone. Constrained, next to llama-server with the same ``json_schema``: the seconds of a whole reply that calls a tool, whose
-free texts have a fixed length, so both sides write the same number of characters. The weights are random, so the model never wants what the
-schema wants: llama-server looks at the whole vocabulary for every token that it does not like, with a trained model for fewer.
+Unconstrained, next to llama-mtmd-cli: a token after a short prompt with one frame. Ours is wall time with sampling, theirs what it tells of
+decoding alone. Constrained, next to llama-server with the same ``json_schema``: a whole reply that calls a tool, whose free texts have a
+fixed length, so that both sides write as many characters. The weights are random, so the model never wants what the schema wants:
+llama-server looks at the whole vocabulary for every token that it may not take, which with a trained model happens less often.
 
 Run after ``python -m benchmarks.peers``; both sides in turns.
 """
@@ -134,12 +134,20 @@ def main() -> None:
         threads,
         ["what", "sage", "llama.cpp", "ratio"],
         [
-            ["tokens a second, free text, next to llama-mtmd-cli"]
-            + [f"{1000 / median(free_ms):.2f}", f"{1000 / median(cli_ms):.2f}", f"{ratio(cli_ms, free_ms):.2f}"],
-            ["seconds of a reply under a schema, next to llama-server"]
-            + [f"{median(seconds):.2f}", f"{median(bound):.2f}", f"{ratio(seconds, bound):.2f}"],
+            [
+                "tokens a second, free text, next to llama-mtmd-cli",
+                f"{1000 / median(free_ms):.2f}",
+                f"{1000 / median(cli_ms):.2f}",
+                f"{ratio(cli_ms, free_ms):.2f}",
+            ],
+            [
+                "seconds of a reply under a schema, next to llama-server",
+                f"{median(seconds):.2f}",
+                f"{median(bound):.2f}",
+                f"{ratio(seconds, bound):.2f}",
+            ],
         ],
-        f"Under the schema sage writes {last.characters} characters as {last.tokens} tokens, of which {last.forced} were forced and not sampled; "
+        f"Under the schema sage writes {last.characters} characters as {last.tokens} tokens, {last.forced} of them forced and not sampled; "
         f"llama-server writes {len(reply['content'])} characters as {reply['timings']['predicted_n']} tokens.",
     )
 

@@ -1,7 +1,7 @@
 """How much memory a question with 128 frames takes beside the model: ``python -m benchmarks.memory WORK``.
 
-The peak of a whole ``sage ask``, less the resident memory of a process that has just loaded the same model with the same KV cache. The model is
-as wide as Qwen3-VL-2B and has its vocabulary, and so the same embeddings and logits, but fewer layers, which only weights and KV cells grow with.
+The peak of a whole ``sage ask``, less that of a process that only loads the same model with the same KV cache. The model is as wide as
+Qwen3-VL-2B and has its vocabulary, and so the same embeddings and logits, but fewer layers: only weights and KV cells grow with those.
 """
 
 from __future__ import annotations
