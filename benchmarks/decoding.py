@@ -1,9 +1,9 @@
 """How fast replies are written, next to llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
 
-Unconstrained, next to llama-mtmd-cli: a token after a short prompt with one frame. Ours is wall time with sampling, theirs what it tells of
-decoding alone. Constrained, next to llama-server with the same ``json_schema``: a whole reply that calls a tool, whose free texts have a
-fixed length, so that both sides write as many characters. The weights are random, so the model never wants what the schema wants:
-llama-server looks at the whole vocabulary for every token that it may not take, which with a trained model happens less often.
+Unconstrained, next to llama-mtmd-cli: tokens after a short prompt with one frame. Constrained, next to llama-server with the same
+``json_schema``: a whole reply that calls a tool, whose free texts have a fixed length, so that both sides write as many characters. The
+weights are random, so the model never wants what the schema wants: llama-server looks at the whole vocabulary for every token that it may
+not take, which with a trained model happens less often. All is processor time, sampling included, for the machine may be shared.
 
 Run after ``python -m benchmarks.peers``; both sides in turns.
 """
@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,12 +62,13 @@ class Written:
     """A reply.
 
     Attributes:
-        token_ms: of a token of free text.
-        seconds, tokens, forced: of a reply under the schema.
+        token_s: processor seconds a token of free text.
+        seconds: processor seconds of a reply under the schema.
+        tokens, forced: of that reply.
         characters: of that reply.
     """
 
-    token_ms: float
+    token_s: float
     seconds: float
     tokens: int
     forced: int
@@ -76,7 +78,7 @@ class Written:
 def write_here(work: Path, image: Path, name: str, threads: int, tokens: int) -> Written:
     import cv2
 
-    from sage_cli.model.base import Frames, Message, Reply, Text
+    from sage_cli.model.base import Delta, Frames, Message, Reply, Text
     from sage_cli.model.llama import LlamaModel
     from sage_cli.video import Frame
 
@@ -84,15 +86,22 @@ def write_here(work: Path, image: Path, name: str, threads: int, tokens: int) ->
     pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
     prompt = [Message("user", (Frames((Frame(0.0, pixels, "frame"),), pairs=False), Text(QUESTION)))]
     with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads) as loaded:
-        # The last token of a reply is not decoded.
-        *_, free = loaded.stream(prompt, max_tokens=tokens + 1)
-        *_, bound = loaded.stream(prompt, schema=SCHEMA, max_tokens=1000)
-    assert isinstance(free, Reply)
-    assert isinstance(bound, Reply)
+
+        def write(**more: Any) -> tuple[float, Reply]:
+            """The processor seconds of a reply, from its first text on."""
+            began = 0.0
+            for item in loaded.stream(prompt, **more):
+                if isinstance(item, Delta) and not began:
+                    began = time.process_time()
+            assert isinstance(item, Reply)
+            return time.process_time() - began, item
+
+        free_s, free = write(max_tokens=tokens + 1)
+        bound_s, bound = write(schema=SCHEMA, max_tokens=1000)
     json.loads(bound.text)
-    usage = bound.usage
-    token_ms = 1000 * free.usage.decode_s / (free.usage.output_tokens - 1)
-    return Written(token_ms, usage.decode_s, usage.output_tokens, usage.output_forced, len(bound.text))
+    # The last token of a reply is not decoded.
+    token_s = free_s / (free.usage.output_tokens - 1)
+    return Written(token_s, bound_s, bound.usage.output_tokens, bound.usage.output_forced, len(bound.text))
 
 
 def main() -> None:
@@ -115,37 +124,38 @@ def main() -> None:
     command += ["--model", options.model, "--child", str(image)]
     sizes: dict[str, Any] = {"threads": threads, "context": CONTEXT}
     ours: list[Written] = []
-    plain: list[peers.Cli] = []
+    plain: list[float] = []
     bound: list[float] = []
+    question = f"<__media__>{QUESTION}"
     with peers.server(work, files.text, files.mmproj, **sizes) as running:
         prompt = f"<|im_start|>user\n{running.marker}{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        png = image.read_bytes()
+        running.first_token(prompt, [png], n_predict=1)
         for _ in range(options.runs):
             ours.append(Written(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)))
-            reply = running.complete(prompt, [image.read_bytes()], json_schema=SCHEMA, n_predict=1000)
+            began = running.cost()
+            reply = running.complete(prompt, [png], json_schema=SCHEMA, n_predict=1000)
+            bound.append((running.cost() - began).processor)
             json.loads(reply["content"])
-            bound.append(reply["timings"]["predicted_ms"] / 1000)
-            question = f"<__media__>{QUESTION}"
-            plain.append(peers.cli(work, files.text, files.mmproj, question, [image], tokens=options.tokens, **sizes))
+            # A run that writes one token costs all that is not decoding.
+            short, long = (
+                peers.cli(work, files.text, files.mmproj, question, [image], tokens=count, **sizes) for count in (1, options.tokens + 1)
+            )
+            plain.append((long - short).processor / options.tokens)
 
-    free_ms, cli_ms = [written.token_ms for written in ours], [run.token_ms for run in plain]
-    seconds, last = [written.seconds for written in ours], ours[-1]
+    free, seconds, last = [written.token_s for written in ours], [written.seconds for written in ours], ours[-1]
     show(
         f"Decoding: {options.model}, medians of {options.runs} runs",
         threads,
-        ["what", "sage", "llama.cpp", "ratio"],
+        ["processor time", "sage", "llama.cpp", "sage / llama.cpp"],
         [
             [
-                "tokens a second, free text, next to llama-mtmd-cli",
-                f"{1000 / median(free_ms):.2f}",
-                f"{1000 / median(cli_ms):.2f}",
-                f"{ratio(cli_ms, free_ms):.2f}",
+                f"a token of free text ({options.tokens} of them), llama-mtmd-cli",
+                f"{1000 * median(free):.1f} ms",
+                f"{1000 * median(plain):.1f} ms",
+                f"{ratio(free, plain):.2f}",
             ],
-            [
-                "seconds of a reply under a schema, next to llama-server",
-                f"{median(seconds):.2f}",
-                f"{median(bound):.2f}",
-                f"{ratio(seconds, bound):.2f}",
-            ],
+            ["a reply under a schema, llama-server", f"{median(seconds):.2f} s", f"{median(bound):.2f} s", f"{ratio(seconds, bound):.2f}"],
         ],
         f"Under the schema sage writes {last.characters} characters as {last.tokens} tokens, {last.forced} of them forced and not sampled; "
         f"llama-server writes {len(reply['content'])} characters as {reply['timings']['predicted_n']} tokens.",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import re
+import os
 import socket
 import subprocess
 import time
@@ -51,6 +51,30 @@ def find(work: Path, program: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of wall time and of processor time. On a machine that is shared, the second is the one that says something."""
+
+    wall: float
+    processor: float
+
+    def __sub__(self, other: Cost) -> Cost:
+        return Cost(self.wall - other.wall, self.processor - other.processor)
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall + other.wall, self.processor + other.processor)
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a running process has used, as ps tells it: to a hundredth of a second at best."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.exists():
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    told = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout
+    return sum(float(part) * 60**place for place, part in enumerate(reversed(told.strip().split(":"))))
+
+
 # ---- llama-server --------------------------------------------------------------------------------------------------
 
 
@@ -64,23 +88,28 @@ class Server:
 
     url: str
     marker: str
+    pid: int
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         with urllib.request.urlopen(_request(self.url + path, body), timeout=3600) as answer:
             return json.load(answer)
 
-    def first_token(self, text: str, images: Sequence[bytes], **options: Any) -> float:
-        """Seconds until the first token of a reply."""
-        began = time.perf_counter()
+    def first_token(self, text: str, images: Sequence[bytes], **options: Any) -> Cost:
+        """What it takes until the first token of a reply."""
+        began = self.cost()
         with urllib.request.urlopen(
             _request(f"{self.url}/completion", _body(text, images, stream=True, **options)), timeout=3600
         ) as answer:
             for line in answer:
                 if line.startswith(b"data:"):
-                    seconds = time.perf_counter() - began
+                    cost = self.cost() - began
                     answer.read()
-                    return seconds
+                    return cost
         raise SystemExit("llama-server said nothing")
+
+    def cost(self) -> Cost:
+        """The time, and the processor time that the server has used. Taken twice, they give the cost of what is between."""
+        return Cost(time.perf_counter(), processor_seconds(self.pid))
 
     def complete(self, text: str, images: Sequence[bytes], **options: Any) -> Any:
         """A whole reply, as the server tells of it."""
@@ -107,7 +136,7 @@ def server(work: Path, text: Path, mmproj: Path, *, threads: int, context: int) 
                 time.sleep(0.2)
             with urllib.request.urlopen(f"{url}/props", timeout=10) as answer:
                 marker = json.load(answer)["media_marker"]
-            yield Server(url, marker)
+            yield Server(url, marker, process.pid)
         finally:
             process.terminate()
 
@@ -125,30 +154,18 @@ def _request(url: str, body: dict[str, Any]) -> urllib.request.Request:
 # ---- llama-mtmd-cli ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Cli:
-    """What llama-mtmd-cli told of a run.
-
-    Attributes:
-        first_s: seconds from the loaded model to the first token: encoding and prompt processing.
-        token_ms: milliseconds of decoding a token, sampling not counted.
-    """
-
-    first_s: float
-    token_ms: float
-
-
-def cli(work: Path, text: Path, mmproj: Path, prompt: str, images: Sequence[Path], *, threads: int, context: int, tokens: int) -> Cli:
+def cli(work: Path, text: Path, mmproj: Path, prompt: str, images: Sequence[Path], *, threads: int, context: int, tokens: int) -> Cost:
+    """What a whole run costs, loading included."""
     command = [find(work, "llama-mtmd-cli"), "-m", text, "--mmproj", mmproj, "-t", threads, "-tb", threads, "-c", context]
-    command += ["-n", tokens, "--temp", 0, "-p", prompt, "--image", ",".join(map(str, images)), "--perf"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, check=False)
-    told = (done.stdout + done.stderr).decode(errors="replace")
-    prefill = re.search(r"prompt eval time =\s*([\d.]+) ms", told)
-    decode = re.search(r" eval time =\s*[\d.]+ ms /\s*\d+ runs\s*\(\s*([\d.]+) ms", told)
-    if done.returncode or not prefill or not decode:
-        raise SystemExit(f"llama-mtmd-cli failed: {told[-2000:]}")
-    encode = sum(float(ms) for ms in re.findall(r"encoding done in (\d+) ms", told))
-    return Cli((float(prefill[1]) + encode) / 1000, float(decode[1]))
+    command += ["-n", tokens, "--temp", 0, "-p", prompt, "--image", ",".join(map(str, images)), "--no-warmup"]
+    began = time.perf_counter()
+    log = work / "llama-mtmd-cli.log"
+    with log.open("wb") as told, subprocess.Popen(list(map(str, command)), stdout=told, stderr=told) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"llama-mtmd-cli failed: see {log}")
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime)
 
 
 def main() -> None:

@@ -19,13 +19,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
 from benchmarks.models import model
-from benchmarks.report import median, ratio, show
+from benchmarks.peers import Cost
+from benchmarks.report import median, show
 from sage_cli.video import FrameTimes, Video, uniform_times
 from tests.media import make_video
 
@@ -47,11 +49,13 @@ class Asked:
     """A question.
 
     Attributes:
-        seconds: from the loaded model to the first token, the reading of frames included.
+        wall, processor: seconds from the loaded model to the first token, the reading of frames included.
         tokens, reused: of the prompt.
+        encoded: frames.
     """
 
-    seconds: float
+    wall: float
+    processor: float
     tokens: int
     reused: int
     encoded: int
@@ -59,7 +63,7 @@ class Asked:
 
 def ask_here(work: Path, path: Path, name: str, frames: int, threads: int, questions: list[str]) -> list[Asked]:
     """Ask in this process, as ``sage ask`` does."""
-    from sage_cli.model.base import Delta, Frames, Message, Reply, Text
+    from sage_cli.model.base import Frames, Message, Reply, Text
     from sage_cli.model.disk import ModelCache
     from sage_cli.model.llama import LlamaModel
 
@@ -68,17 +72,14 @@ def ask_here(work: Path, path: Path, name: str, frames: int, threads: int, quest
     cache = ModelCache(work / "cache")
     with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads, cache=cache) as loaded:
         for question in questions:
-            began = time.perf_counter()
+            began = Cost(time.perf_counter(), time.process_time())
             video = Video(path, known=FrameTimes(work / "cache" / "times"))
             shown = tuple(video.frames(uniform_times(video.duration, frames), SIZE))
             prompt = [Message("system", (Text(SYSTEM),)), Message("user", (Frames(shown, pairs=False), Text(question)))]
-            seconds = 0.0
-            for item in loaded.stream(prompt, max_tokens=1):
-                if isinstance(item, Delta | Reply) and not seconds:
-                    seconds = time.perf_counter() - began
-                if isinstance(item, Reply):
-                    usage = item.usage
-                    found.append(Asked(seconds, usage.prompt_tokens, usage.prompt_reused, usage.images - usage.images_reused))
+            *_, reply = loaded.stream(prompt, max_tokens=1)
+            assert isinstance(reply, Reply)
+            cost, usage = Cost(time.perf_counter(), time.process_time()) - began, reply.usage
+            found.append(Asked(cost.wall, cost.processor, usage.prompt_tokens, usage.prompt_reused, usage.images - usage.images_reused))
     return found
 
 
@@ -144,39 +145,48 @@ def main() -> None:
 
     (first,) = ask(options, path, FIRST)
     same_process = ask(options, path, second(0), second(1))[1]
-    ours: list[float] = []
-    held: list[float] = []
+    ours: list[Asked] = []
+    held: list[Cost] = []
     with peers.server(work, files.text, files.mmproj, **sizes) as running:
         server_first = running.first_token(peer_text(running.marker, times, FIRST), pngs, n_predict=1)
         running.post("/slots/0?action=save", {"filename": "second"})
         for number in range(options.runs):
-            (asked,) = ask(options, path, second(number))
-            ours.append(asked.seconds)
+            ours += ask(options, path, second(number))
             held.append(running.first_token(peer_text(running.marker, times, second(number)), pngs, n_predict=1))
-    restored: list[float] = []
+    restored: list[Cost] = []
     with peers.server(work, files.text, files.mmproj, **sizes) as running:
         for number in range(options.runs):
-            began = time.perf_counter()
+            began = running.cost()
             running.post("/slots/0?action=restore", {"filename": "second"})
-            waited = time.perf_counter() - began
-            restored.append(waited + running.first_token(peer_text(running.marker, times, second(number)), pngs, n_predict=1))
-    prompt = peer_text("<__media__>", times, second(0)).partition("user\n")[2].partition("<|im_end|>")[0]
-    plain = peers.cli(work, files.text, files.mmproj, prompt, images, tokens=2, **sizes)
+            restore = running.cost() - began
+            restored.append(restore + running.first_token(peer_text(running.marker, times, second(number)), pngs, n_predict=1))
 
-    now = median(ours)
+    # What loading costs is taken off by a run with one frame, so the first frame counts nothing.
+    def plain(count: int) -> Cost:
+        prompt = peer_text("<__media__>", times[:count], second(0)).partition("user\n")[2].partition("<|im_end|>")[0]
+        return peers.cli(work, files.text, files.mmproj, prompt, images[:count], tokens=1, **sizes)
+
+    nothing_kept = plain(len(images)) - plain(1)
+
+    def row(who: str, first: Cost | Asked | None, later: Sequence[Cost | Asked]) -> list[str]:
+        wall, processor = median([cost.wall for cost in later]), median([cost.processor for cost in later])
+        times_ours = median([mine.processor for mine in ours]) / processor
+        begun = f"{first.processor:.1f} s ({first.wall:.0f} s)" if first else ""
+        return [who, begun, f"{processor:.2f} s ({wall:.1f} s)", f"{times_ours:.3f}"]
+
     show(
         f"Second question: {options.frames} frames of {SIZE[0]}x{SIZE[1]}, {options.model}",
         threads,
-        ["who", "first question", "second question", "sage / this"],
+        ["processor (wall) time from loaded model to first token", "first question", "second question", "sage / this"],
         [
-            ["sage, another process", f"{first.seconds:.2f} s", f"{now:.2f} s", ""],
-            ["llama-server, same process", f"{server_first:.2f} s", f"{median(held):.2f} s", f"{ratio(ours, held):.2f}"],
-            ["llama-server, started again, slot restored", "", f"{median(restored):.2f} s", f"{ratio(ours, restored):.2f}"],
-            ["llama-mtmd-cli", "", f"{plain.first_s:.2f} s", f"{now / plain.first_s:.3f}"],
+            row("sage, each in a process of its own", first, ours),
+            row("llama-server, both to one process", server_first, held),
+            row("llama-server, started again, slot restored", None, restored),
+            row("llama-mtmd-cli, which keeps nothing", None, [nothing_kept]),
         ],
-        f"sage's second question takes 1/{first.seconds / now:.0f} of its first one's time. In another process it prefills "
-        f"{asked.tokens - asked.reused} of {asked.tokens} tokens and encodes {asked.encoded} frames; in the same process "
-        f"{same_process.tokens - same_process.reused} of {same_process.tokens}, and encodes {same_process.encoded}.",
+        f"sage's second question costs 1/{first.processor / median([asked.processor for asked in ours]):.0f} of its first. "
+        f"In another process it prefills {ours[-1].tokens - ours[-1].reused} of {ours[-1].tokens} tokens and encodes {ours[-1].encoded} "
+        f"frames; in the same process {same_process.tokens - same_process.reused} of {same_process.tokens}, and encodes {same_process.encoded}.",
     )
 
 
