@@ -168,6 +168,9 @@ def main() -> None:
 
     nothing_kept = plain(len(images)) - plain(1)
 
+    def told(asked: Asked) -> str:
+        return f"it prefills {asked.tokens - asked.reused} of {asked.tokens} tokens and encodes {asked.encoded} frames"
+
     def row(who: str, first: Cost | Asked | None, later: Sequence[Cost | Asked]) -> list[str]:
         wall, processor = median([cost.wall for cost in later]), median([cost.processor for cost in later])
         times_ours = median([mine.processor for mine in ours]) / processor
@@ -185,8 +188,7 @@ def main() -> None:
             row("llama-mtmd-cli, which keeps nothing", None, [nothing_kept]),
         ],
         f"sage's second question costs 1/{first.processor / median([asked.processor for asked in ours]):.0f} of its first. "
-        f"In another process it prefills {ours[-1].tokens - ours[-1].reused} of {ours[-1].tokens} tokens and encodes {ours[-1].encoded} "
-        f"frames; in the same process {same_process.tokens - same_process.reused} of {same_process.tokens}, and encodes {same_process.encoded}.",
+        f"In another process {told(ours[-1])}; in the same one {told(same_process)}.",
     )
 
 
