@@ -92,34 +92,36 @@ class LlamaModel:
         self._interruptible = Interruptible()
         route_logs()
         llama.llama_backend_init()
-        self._model, device = load_weights(text, gpu_layers)
+        self._model: Any = None
         try:
-            architecture = metadata(self._model, "general.architecture")
-            if architecture not in _FAMILIES:
-                known = "Qwen3-VL and Qwen2.5-VL"
-                raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
-            self._family = _FAMILIES[architecture]
-            self._vocab = llama.llama_model_get_vocab(self._model)
-            self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
-            generate, batch = (threads, threads) if threads else default_threads()
-            limit = int(llama.llama_model_n_ctx_train(self._model))
-            self._context = make_context(
-                self._model,
-                n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
-                n_threads=generate,
-                n_threads_batch=batch,
-                n_batch=BATCH,
-                n_sequences=MAX_SEQUENCES,
-                kv_type=kv_type,
-                flash_attention=flash_attention,
-                offload=gpu_layers != 0,
-            )
-            self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
-            projector = _PROJECTORS[self._family]
-            self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch, cache=cache)
-            self._template = QwenTemplate(
-                self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
-            )
+            with self._interruptible.guard():
+                self._model, device = load_weights(text, gpu_layers)
+                architecture = metadata(self._model, "general.architecture")
+                if architecture not in _FAMILIES:
+                    known = "Qwen3-VL and Qwen2.5-VL"
+                    raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
+                self._family = _FAMILIES[architecture]
+                self._vocab = llama.llama_model_get_vocab(self._model)
+                self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+                generate, batch = (threads, threads) if threads else default_threads()
+                limit = int(llama.llama_model_n_ctx_train(self._model))
+                self._context = make_context(
+                    self._model,
+                    n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
+                    n_threads=generate,
+                    n_threads_batch=batch,
+                    n_batch=BATCH,
+                    n_sequences=MAX_SEQUENCES,
+                    kv_type=kv_type,
+                    flash_attention=flash_attention,
+                    offload=gpu_layers != 0,
+                )
+                self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
+                projector = _PROJECTORS[self._family]
+                self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch, cache=cache)
+                self._template = QwenTemplate(
+                    self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
+                )
         except BaseException:
             self.close()
             raise
