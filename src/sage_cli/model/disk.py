@@ -13,14 +13,16 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from diskcache import Cache
 from numpy.typing import NDArray
 
 from sage_cli.store.content import content_id
 from sage_cli.store.shelf import Shelf
+
+if TYPE_CHECKING:
+    from diskcache import Cache
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from diskcache import Cache, Timeout
+if TYPE_CHECKING:
+    from diskcache import Cache
 
 logger = logging.getLogger(__name__)
 
-_TROUBLE: Final = (sqlite3.Error, Timeout, OSError, EOFError, ValueError)
 T = TypeVar("T")
 
 
@@ -33,11 +33,13 @@ class Shelf:
         """What ``action`` makes of the cache, or ``None``: its first trouble (full disk, damaged index) is logged and ends its use."""
         if not self._usable:
             return None
+        from diskcache import Cache, Timeout  # not at the top: whoever reads a video without remembering it need not wait for it
+
         try:
             if self._cache is None:
                 self._cache = Cache(str(self._folder), size_limit=self.limit, eviction_policy="least-recently-used", cull_limit=2)
             return action(self._cache)
-        except _TROUBLE as error:
+        except (sqlite3.Error, Timeout, OSError, EOFError, ValueError) as error:
             logger.warning("the cache in %s is not used: %s", self._folder, error)
             self._usable = False
             return None
