@@ -64,6 +64,15 @@ def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family:
     assert (warm.usage.images_reused, warm.usage.prompt_reused) == (2, 0)
 
 
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_frames_are_encoded_once_in_a_process_whether_they_can_be_kept_or_not(load: Load, family: str, folder: Path, limit: int) -> None:
+    model = load(cache=ModelCache(folder, embeddings=limit, prefixes=0))
+    frames = clip(8, family=family)
+    first = complete(model, ask("What?", frames), max_tokens=2).usage
+    other = complete(model, ask("What?", frames, system="Another role."), max_tokens=2).usage
+    assert (first.images_reused, other.images_reused) == (0, 4)
+
+
 def test_nothing_else_is_ever_a_hit(load: Load, family: str, folder: Path, tmp_path: Path) -> None:
     prompt = ask("What?", clip(8, family=family))
     in_a_process(load, folder, prompt)

@@ -61,9 +61,10 @@ class ModelCache:
             return None
         return np.frombuffer(data, np.float32, offset=_CHECK).reshape(shape)
 
-    def keep_embedding(self, key: str, embedding: NDArray[np.float32]) -> None:
+    def keep_embedding(self, key: str, embedding: NDArray[np.float32]) -> bool:
+        """Store an embedding; whether that was possible."""
         data = embedding.tobytes()
-        self._embeddings.use(lambda cache: cache.set(key, _digest(data) + data))
+        return bool(self._embeddings.use(lambda cache: cache.set(key, _digest(data) + data)))
 
     # ---- prefixes --------------------------------------------------------------------------------------------------
 
