@@ -1,16 +1,47 @@
-"""List the benchmarks."""
+"""Run all benchmarks in order and print their figures as Markdown: ``python -m benchmarks WORK``; hours on a small machine.
+
+WORK is a folder for models, videos and the programs that are measured against; they are built in it if ``--llama-cpp`` names a source tree.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
+# In the order of docs/performance.md; the others are building blocks, or need something that cannot be made here.
+IN_WORK = ("second_question", "decoding", "memory")
+ALONE = ("transcripts", "startup")
 
-def main() -> None:
+
+def about() -> str:
+    """What each module of the folder does, a line each."""
+    lines = []
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if not path.stem.startswith("_"):
             summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-            print(f"python -m benchmarks.{path.stem:<16} {summary}")
+            lines.append(f"python -m benchmarks.{path.stem:<16} {summary}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, epilog=about(), formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument(
+        "--llama-cpp", type=Path, metavar="SOURCE", help="source tree of llama.cpp, to build llama-server and llama-mtmd-cli from"
+    )
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    commands = [[name, str(options.work)] for name in IN_WORK] + [[name] for name in ALONE]
+    if options.llama_cpp:
+        commands.insert(0, ["peers", str(options.llama_cpp), str(options.work)])
+    failed = [
+        name for name, *words in commands if subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *words], check=False).returncode
+    ]
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

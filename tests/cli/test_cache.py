@@ -8,6 +8,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import get_args
 
+import pytest
+
 from sage_cli.cli.cache import KindName
 from sage_cli.store.cache import KINDS
 from sage_cli.video import Video
@@ -25,7 +27,7 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert sage("ask", clip, "what?", "-m", model.text, *SMALL).returncode == 0
     record = json.loads(sage("cache", "info", "--json").stdout)
     kinds = {kind["kind"]: kind for kind in record["kinds"]}
-    assert kinds["embeddings"]["entries"] == 1
+    assert kinds["embeddings"]["entries"] == kinds["times"]["entries"] == 1
     assert kinds["transcripts"]["entries"] == 0
     assert record["size"] == sum(kind["size"] for kind in record["kinds"]) > 0
     assert record["limit"] == 12 << 30
@@ -38,6 +40,7 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert sage("cache", "clear", "--video", "other.mp4").stderr == (
         "sage: error: nothing is cached: other.mp4 ('sage cache info' shows all)\n"
     )
+    assert sage("cache", "clear", "--kind", "times", "--video", clip.name).returncode == 0
     assert sage("cache", "clear", "--kind", "embeddings", "--video", clip.name).returncode == 0
     record = json.loads(sage("cache", "info", "--json").stdout)
     assert record["videos"] == []
@@ -53,3 +56,17 @@ def test_a_limit_that_is_none(sage: Sage) -> None:
     done = sage("cache", "limit", "much")
     assert done.returncode == 2
     assert "cache-limit cannot be 'much'" in done.stderr
+
+
+@pytest.mark.parametrize(("kept", "entries"), [("auto", 0), ("on", 1), ("off", 0)])
+def test_whether_a_short_prompt_is_kept(sage: Sage, model: TinyModel, clip: Path, kept: str, entries: int) -> None:
+    """What takes less than an eighth of the context is too quick to read to be worth it, unless it is asked for."""
+    for method in "seek", "known":
+        done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--ctx-size", 8192, "--kv-cache", kept, "--jsonl")
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert next(event["method"] for event in events if event["type"] == "frames_sampled") == method
+    first = next(event["usage"] for event in events if event["type"] == "step_finished")
+    assert (first["prompt_reused"] > 0) == (entries > 0)
+    assert first["images_reused"] == first["images"] == 1
+    kinds = {kind["kind"]: kind["entries"] for kind in json.loads(sage("cache", "info", "--json").stdout)["kinds"]}
+    assert kinds["prefixes"] == entries

@@ -43,22 +43,9 @@ from gguf import GGUFReader
 from tests.golden.cases import CASES, SEED, Case, Clip, frames_of, golden_file
 from tests.models import TinyModel, write_qwen2_5_vl, write_qwen3_vl
 from tests.models.bpe import vocabulary
-from tests.models.tiny_vl import (
-    CHAT_TEMPLATE,
-    CONTEXT_LENGTH,
-    DEEPSTACK_LAYERS,
-    HEAD_DIM,
-    LAYERS,
-    NORM_EPS,
-    POSITION_GRID,
-    ROPE_BASE,
-    TEXT_FFN,
-    VISION_FFN,
-    VISION_HEADS,
-    VISION_WIDTH,
-)
+from tests.models.tiny_vl import CHAT_TEMPLATE, CONTEXT_LENGTH, NORM_EPS, Shape
 
-WIDTH = 64
+TINY = Shape()
 GREEDY_TOKENS = 8
 MARGIN = 0.05  # between the two likeliest tokens; recording stops at a closer choice, which rounding elsewhere could turn
 
@@ -66,20 +53,20 @@ Tensors = dict[str, torch.Tensor]
 
 TEXT_CONFIG: dict[str, Any] = {
     "vocab_size": len(vocabulary().tokens),
-    "hidden_size": WIDTH,
-    "intermediate_size": TEXT_FFN,
-    "num_hidden_layers": LAYERS,
+    "hidden_size": TINY.width,
+    "intermediate_size": TINY.ffn,
+    "num_hidden_layers": TINY.layers,
     "max_position_embeddings": CONTEXT_LENGTH,
-    "rope_theta": ROPE_BASE,
+    "rope_theta": TINY.rope_base,
     "rms_norm_eps": NORM_EPS,
     "tie_word_embeddings": False,
 }
 VISION_CONFIG: dict[str, Any] = {
-    "depth": LAYERS,
-    "hidden_size": VISION_WIDTH,
-    "intermediate_size": VISION_FFN,
-    "num_heads": VISION_HEADS,
-    "out_hidden_size": WIDTH,
+    "depth": TINY.vision_layers,
+    "hidden_size": TINY.vision_width,
+    "intermediate_size": TINY.vision_ffn,
+    "num_heads": TINY.vision_heads,
+    "out_hidden_size": TINY.width,
 }
 CONTROL_IDS = {
     f"{name}_id": vocabulary().id(token)
@@ -97,19 +84,19 @@ CONTROL_IDS = {
 
 def qwen3_vl(files: TinyModel) -> Any:
     """The tiny Qwen3-VL as a ``transformers`` model."""
-    heads = WIDTH // HEAD_DIM
+    heads = TINY.width // TINY.head_dim
     config = transformers.Qwen3VLConfig(
         text_config={
             **TEXT_CONFIG,
             "num_attention_heads": 2 * heads,
             "num_key_value_heads": heads,
-            "head_dim": HEAD_DIM,
+            "head_dim": TINY.head_dim,
             "rope_scaling": {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True},
         },
         vision_config={
             **VISION_CONFIG,
-            "num_position_embeddings": POSITION_GRID**2,
-            "deepstack_visual_indexes": [layer for layer, deep in enumerate(DEEPSTACK_LAYERS) if deep],
+            "num_position_embeddings": TINY.position_grid**2,
+            "deepstack_visual_indexes": [layer for layer, deep in enumerate(TINY.deepstack) if deep],
         },
         tie_word_embeddings=False,
         **CONTROL_IDS,
@@ -121,19 +108,19 @@ def qwen3_vl(files: TinyModel) -> Any:
     weights[f"{visual}.patch_embed.proj.bias"] = vision["v.patch_embd.bias"]
     weights[f"{visual}.pos_embed.weight"] = vision["v.position_embd.weight"]
     deep = 0
-    for layer in range(LAYERS):
+    for layer in range(TINY.layers):
         ours, theirs = f"v.blk.{layer}", f"{visual}.blocks.{layer}"
         names = {"ln1": "norm1", "attn_qkv": "attn.qkv", "attn_out": "attn.proj", "ln2": "norm2"}
         names |= {"ffn_up": "mlp.linear_fc1", "ffn_down": "mlp.linear_fc2"}
         for kind in ("weight", "bias"):
             weights |= {f"{theirs}.{name}.{kind}": vision[f"{ours}.{ours_name}.{kind}"] for ours_name, name in names.items()}
-            if DEEPSTACK_LAYERS[layer]:
+            if TINY.deepstack[layer]:
                 merger = {"norm": "norm", "fc1": "linear_fc1", "fc2": "linear_fc2"}
                 weights |= {
                     f"{visual}.deepstack_merger_list.{deep}.{name}.{kind}": vision[f"v.deepstack.{layer}.{ours_name}.{kind}"]
                     for ours_name, name in merger.items()
                 }
-        deep += DEEPSTACK_LAYERS[layer]
+        deep += TINY.deepstack[layer]
     for kind in ("weight", "bias"):
         weights[f"{visual}.merger.norm.{kind}"] = vision[f"v.post_ln.{kind}"]
         weights[f"{visual}.merger.linear_fc1.{kind}"] = vision[f"mm.0.{kind}"]
@@ -145,13 +132,13 @@ def qwen2_5_vl(files: TinyModel) -> Any:
     """The tiny Qwen2.5-VL as a ``transformers`` model."""
     config = transformers.Qwen2_5_VLConfig(
         **TEXT_CONFIG,
-        num_attention_heads=WIDTH // HEAD_DIM,
+        num_attention_heads=TINY.width // TINY.head_dim,
         num_key_value_heads=1,
         rope_scaling={"type": "mrope", "mrope_section": [4, 6, 6]},
         vision_config={
             **VISION_CONFIG,
             "window_size": 112,
-            "fullatt_block_indexes": [LAYERS - 1],
+            "fullatt_block_indexes": [TINY.vision_layers - 1],
             "tokens_per_second": 2,
         },
         **CONTROL_IDS,
@@ -159,7 +146,7 @@ def qwen2_5_vl(files: TinyModel) -> Any:
     text, vision = _tensors(files.text), _tensors(files.mmproj)
     weights = _text_weights(text, "model")
     weights["visual.patch_embed.proj.weight"] = torch.stack([vision["v.patch_embd.weight"], vision["v.patch_embd.weight.1"]], dim=2)
-    for layer in range(LAYERS):
+    for layer in range(TINY.layers):
         ours, theirs = f"v.blk.{layer}", f"visual.blocks.{layer}"
         weights[f"{theirs}.norm1.weight"] = vision[f"{ours}.ln1.weight"]
         weights[f"{theirs}.norm2.weight"] = vision[f"{ours}.ln2.weight"]
@@ -310,10 +297,10 @@ def main() -> None:
         folder = Path(name)
         tokenizer = qwen_tokenizer(folder)
         if family == "qwen3-vl":
-            files = write_qwen3_vl(folder, SEED, WIDTH)
+            files = write_qwen3_vl(folder, SEED, TINY.width)
             model, inputs = qwen3_vl(files), qwen3_vl_inputs(tokenizer)
         else:
-            files = write_qwen2_5_vl(folder, SEED, WIDTH)
+            files = write_qwen2_5_vl(folder, SEED, TINY.width)
             model, inputs = qwen2_5_vl(files), qwen2_5_vl_inputs(tokenizer)
         cases = {}
         for case in CASES[family]:

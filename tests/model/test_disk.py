@@ -46,7 +46,13 @@ def test_a_second_question_in_another_process_decodes_only_itself(load: Load, fa
     warm = in_a_process(load, folder, second, max_tokens=16)
     assert warm.text == cold.text
     assert (warm.usage.images, warm.usage.images_reused) == (4, 4)
-    assert warm.usage.prompt_tokens - warm.usage.prompt_reused < 20
+    # What follows the last frame, and not a token more; in the same process no more than that either.
+    model = load()
+    own = 3 + sum(len(model.tokenize(text)) for text in ("And who is it?", "\n", "assistant\n"))
+    assert warm.usage.prompt_tokens - warm.usage.prompt_reused == own
+    complete(model, first, max_tokens=4)
+    same = complete(model, second, max_tokens=4).usage
+    assert same.prompt_tokens - same.prompt_reused == own
 
 
 def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family: str, folder: Path) -> None:
@@ -56,6 +62,15 @@ def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family:
     warm = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16)
     assert warm.text == cold.text
     assert (warm.usage.images_reused, warm.usage.prompt_reused) == (2, 0)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 30])
+def test_frames_are_encoded_once_in_a_process_whether_they_can_be_kept_or_not(load: Load, family: str, folder: Path, limit: int) -> None:
+    model = load(cache=ModelCache(folder, embeddings=limit, prefixes=0))
+    frames = clip(8, family=family)
+    first = complete(model, ask("What?", frames), max_tokens=2).usage
+    other = complete(model, ask("What?", frames, system="Another role."), max_tokens=2).usage
+    assert (first.images_reused, other.images_reused) == (0, 4)
 
 
 def test_nothing_else_is_ever_a_hit(load: Load, family: str, folder: Path, tmp_path: Path) -> None:

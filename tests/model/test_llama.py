@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -208,6 +209,34 @@ def test_ctrl_c_stops_a_reply_and_leaves_the_model_usable(load: Load, family: st
         for _ in range(10_000):
             complete(model, ask("word " * 200, clip(6, family=family, first=1)), max_tokens=200, temperature=1.0)
     assert complete(model, ask("What?", frames), max_tokens=8).text == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_is_loaded_is_heard(load: Load, number: signal.Signals) -> None:
+    """It comes while llama.cpp is logging: an exception raised there would be lost."""
+
+    class Stopped(Exception):
+        pass
+
+    class Raise(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            logger.removeHandler(self)
+            signal.raise_signal(number)
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    logger = logging.getLogger("sage_cli.llama")
+    level, previous = logger.level, signal.signal(number, stop)
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(Raise())
+    try:
+        with pytest.raises(Stopped):
+            load()
+    finally:
+        logger.setLevel(level)
+        signal.signal(number, previous)
+    assert load().info.context_size
 
 
 def test_a_stream_that_is_abandoned_leaves_the_model_usable(load: Load, family: str) -> None:

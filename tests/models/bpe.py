@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise, product
 
 CONTROL_TOKENS = (
     "<|endoftext|>",
@@ -73,8 +73,12 @@ def byte_alphabet() -> list[str]:
 
 
 @cache
-def vocabulary() -> Vocabulary:
-    """Train the merges: again and again the most frequent pair (the alphabetically first of equals) becomes a token."""
+def vocabulary(size: int = 512) -> Vocabulary:
+    """Train the merges: again and again the most frequent pair (the alphabetically first of equals) becomes a token.
+
+    Args:
+        size: tokens in all. Beyond 512 there are words that no text is split into, but that a model may write.
+    """
     alphabet = byte_alphabet()
     words = Counter(tuple(alphabet[byte] for byte in piece.encode()) for piece in _PIECES.findall(_PAGE))
     merges: list[tuple[str, str]] = []
@@ -86,7 +90,9 @@ def vocabulary() -> Vocabulary:
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         words = Counter({_merged(word, best): count for word, count in words.items()})
-    tokens = (*alphabet, *(left + right for left, right in merges), *CONTROL_TOKENS)
+    learned = (*alphabet, *(left + right for left, right in merges))
+    words_without_use = ("Ġ" + "".join(letters) for letters in product("abcdefghijklmnopqrstuvwxyz", repeat=6))
+    tokens = (*learned, *islice(words_without_use, size - len(learned) - len(CONTROL_TOKENS)), *CONTROL_TOKENS)
     return Vocabulary(tokens, tuple(f"{left} {right}" for left, right in merges))
 
 

@@ -5,38 +5,27 @@ attention (Qwen2.5-VL), ChatML, vision control tokens. What they say is noise, b
 depends on all of the input: the weights are scaled so that attention is neither uniform nor one-hot and the logits spread by a few units.
 
 Keys, tensor names and shapes follow llama.cpp's ``conversion/`` (``qwen3vl.py``, ``qwenvl.py``) and ``tools/mtmd/clip.cpp``.
-Everything is stored as f32, so that results can be compared closely with other implementations.
+The tiny ones are stored as f32, so that results can be compared closely with other implementations; :class:`Shape` tells of other sizes.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter, LlamaFileType, TokenType, VisionProjectorType
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, VisionProjectorType
+from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from .bpe import CONTROL_TOKENS, vocabulary
 
-Tensors = dict[str, NDArray[np.float32]]
+Tensor = tuple[str, NDArray[np.float32]]
 
-LAYERS = 2  # in the language model and in the vision encoder alike
-HEAD_DIM = 32
-TEXT_FFN = 128
-DEEPSTACK_LAYERS = [
-    True,
-    False,
-]  # Qwen3-VL vision layers that also feed the language model; llama.cpp needs fewer than it has layers
-VISION_WIDTH = 32
-VISION_HEADS = 2
-VISION_FFN = 64
 MERGE = 2  # patches per vision token along a side
-MERGED_WIDTH = VISION_WIDTH * MERGE * MERGE
-POSITION_GRID = 16  # Qwen3-VL learns a position embedding for each cell of this many rows and columns
 CONTEXT_LENGTH = 32768
-ROPE_BASE = 1e6
 NORM_EPS = 1e-6
 
 CHAT_TEMPLATE = (
@@ -48,6 +37,44 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a model is: the language model, then the vision encoder.
+
+    Attributes:
+        width: embedding length of the language model. The mmproj of one width does not fit the text model of another.
+        layers: of the language model.
+        vocabulary: tokens; the 512 that text is made of come first, names without meaning fill it up.
+        tied: there is no output layer, the token embeddings serve as one. Random layers then mostly repeat the last token.
+        deepstack: for each vision layer of a Qwen3-VL, whether it also feeds the language model; llama.cpp needs fewer than it has layers.
+        position_grid: Qwen3-VL learns a position embedding for each cell of this many rows and columns.
+        text_type, vision_type: how matrices are stored; all else is f32.
+    """
+
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 32
+    ffn: int = 128
+    mrope_sections: tuple[int, int, int] = (6, 5, 5)
+    rope_base: float = 1e6
+    vocabulary: int = 512
+    tied: bool = False
+    vision_width: int = 32
+    vision_layers: int = 2
+    vision_heads: int = 2
+    vision_ffn: int = 64
+    deepstack: tuple[bool, ...] = (True, False)
+    position_grid: int = 16
+    text_type: GGMLQuantizationType = GGMLQuantizationType.F32
+    vision_type: GGMLQuantizationType = GGMLQuantizationType.F32
+
+    @property
+    def merged_width(self) -> int:
+        return self.vision_width * MERGE * MERGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +94,28 @@ def write_qwen3_vl(folder: Path, seed: int = 0, width: int = 64) -> TinyModel:
         width: embedding length of the language model, a multiple of 32. The mmproj of one width does not fit the text
             model of another.
     """
-    heads = width // HEAD_DIM
-    model = TinyModel(folder / "tiny-qwen3-vl.gguf", folder / "mmproj-tiny-qwen3-vl.gguf")
+    return write_qwen3_vl_of(Shape(width=width, heads=width // 16, kv_heads=width // 32), folder, "tiny-qwen3-vl", "Tiny Qwen3-VL", seed)
 
-    text = _text_writer(
-        model.text,
-        "qwen3vl",
-        "Tiny Qwen3-VL",
-        width,
-        heads=2 * heads,
-        kv_heads=heads,
-        mrope_sections=(6, 5, 5),
-    )
-    text.add_num_deepstack_layers(sum(DEEPSTACK_LAYERS))
-    _write(text, _qwen3_text(_Weights(seed), width, heads=2 * heads, kv_heads=heads))
 
-    vision = _vision_writer(
-        model.mmproj,
-        "Tiny Qwen3-VL",
-        VisionProjectorType.QWEN3VL,
-        width,
-        patch=16,
-        image=16 * POSITION_GRID,
-    )
+def write_qwen3_vl_of(shape: Shape, folder: Path, stem: str, name: str, seed: int = 0) -> TinyModel:
+    """Write a Qwen3-VL of any size, with random weights.
+
+    Args:
+        stem: of the files' names.
+        name: in their metadata.
+    """
+    model = TinyModel(folder / f"{stem}.gguf", folder / f"mmproj-{stem}.gguf")
+    text = _text_writer(model.text, "qwen3vl", name, shape)
+    text.add_num_deepstack_layers(sum(shape.deepstack))
+    _write(text, _qwen3_text(_Weights(seed), shape), shape.text_type)
+
+    vision = _vision_writer(model.mmproj, name, VisionProjectorType.QWEN3VL, shape, patch=16, image=16 * shape.position_grid)
     vision.add_vision_image_mean([0.5] * 3)
     vision.add_vision_image_std([0.5] * 3)
     vision.add_vision_use_gelu(True)
     vision.add_vision_spatial_merge_size(MERGE)
-    vision.add_vision_is_deepstack_layers(DEEPSTACK_LAYERS)
-    _write(vision, _qwen3_vision(_Weights(seed + 1), width))
+    vision.add_vision_is_deepstack_layers(list(shape.deepstack))
+    _write(vision, _qwen3_vision(_Weights(seed + 1), shape), shape.vision_type)
     return model
 
 
@@ -104,33 +124,17 @@ def write_qwen2_5_vl(folder: Path, seed: int = 0, width: int = 64) -> TinyModel:
 
     Its first vision layer attends within windows of 112 px, its second everywhere. The arguments are those of :func:`write_qwen3_vl`.
     """
-    heads = width // HEAD_DIM
+    shape = Shape(width=width, heads=width // 32, kv_heads=1, mrope_sections=(4, 6, 6))
     model = TinyModel(folder / "tiny-qwen2.5-vl.gguf", folder / "mmproj-tiny-qwen2.5-vl.gguf")
+    text = _text_writer(model.text, "qwen2vl", "Tiny Qwen2.5-VL", shape)
+    _write(text, _qwen2_text(_Weights(seed), shape), shape.text_type)
 
-    text = _text_writer(
-        model.text,
-        "qwen2vl",
-        "Tiny Qwen2.5-VL",
-        width,
-        heads=heads,
-        kv_heads=1,
-        mrope_sections=(4, 6, 6),
-    )
-    _write(text, _qwen2_text(_Weights(seed), width, heads=heads, kv_heads=1))
-
-    vision = _vision_writer(
-        model.mmproj,
-        "Tiny Qwen2.5-VL",
-        VisionProjectorType.QWEN25VL,
-        width,
-        patch=14,
-        image=560,
-    )
+    vision = _vision_writer(model.mmproj, "Tiny Qwen2.5-VL", VisionProjectorType.QWEN25VL, shape, patch=14, image=560)
     vision.add_vision_image_mean([0.48145466, 0.4578275, 0.40821073])
     vision.add_vision_image_std([0.26862954, 0.26130258, 0.27577711])
     vision.add_vision_use_silu(True)
-    vision.add_vision_n_wa_pattern(LAYERS)
-    _write(vision, _qwen2_5_vision(_Weights(seed + 1), width))
+    vision.add_vision_n_wa_pattern(shape.vision_layers)
+    _write(vision, _qwen2_5_vision(_Weights(seed + 1), shape), shape.vision_type)
     return model
 
 
@@ -144,34 +148,25 @@ def write_truncated(path: Path, target: Path) -> Path:
 # ---- files ---------------------------------------------------------------------------------------------------------
 
 
-def _text_writer(
-    path: Path,
-    architecture: str,
-    name: str,
-    width: int,
-    *,
-    heads: int,
-    kv_heads: int,
-    mrope_sections: tuple[int, int, int],
-) -> GGUFWriter:
+def _text_writer(path: Path, architecture: str, name: str, shape: Shape) -> GGUFWriter:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(path, architecture)
     writer.add_type("model")
     writer.add_name(name)
-    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_file_type(_FILE_TYPES[shape.text_type])
     writer.add_context_length(CONTEXT_LENGTH)
-    writer.add_embedding_length(width)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(TEXT_FFN)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_rope_dimension_sections([*mrope_sections, 0])
-    writer.add_rope_freq_base(ROPE_BASE)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
+    writer.add_rope_dimension_sections([*shape.mrope_sections, 0])
+    writer.add_rope_freq_base(shape.rope_base)
     writer.add_layer_norm_rms_eps(NORM_EPS)
 
-    vocab = vocabulary()
+    vocab = vocabulary(shape.vocabulary)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(vocab.tokens)
@@ -185,27 +180,38 @@ def _text_writer(
     return writer
 
 
-def _vision_writer(path: Path, name: str, projector: str, width: int, *, patch: int, image: int) -> GGUFWriter:
+def _vision_writer(path: Path, name: str, projector: str, shape: Shape, *, patch: int, image: int) -> GGUFWriter:
     writer = GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name(name)
-    writer.add_file_type(LlamaFileType.ALL_F32)
+    writer.add_file_type(_FILE_TYPES[shape.vision_type])
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type(projector)
-    writer.add_vision_projection_dim(width)
+    writer.add_vision_projection_dim(shape.width)
     writer.add_vision_image_size(image)
     writer.add_vision_patch_size(patch)
-    writer.add_vision_embedding_length(VISION_WIDTH)
-    writer.add_vision_feed_forward_length(VISION_FFN)
-    writer.add_vision_block_count(LAYERS)
-    writer.add_vision_head_count(VISION_HEADS)
+    writer.add_vision_embedding_length(shape.vision_width)
+    writer.add_vision_feed_forward_length(shape.vision_ffn)
+    writer.add_vision_block_count(shape.vision_layers)
+    writer.add_vision_head_count(shape.vision_heads)
     writer.add_vision_attention_layernorm_eps(NORM_EPS)
     return writer
 
 
-def _write(writer: GGUFWriter, tensors: Tensors) -> None:
-    for name, values in tensors.items():
-        writer.add_tensor(name, values)
+_FILE_TYPES = {
+    GGMLQuantizationType.F32: LlamaFileType.ALL_F32,
+    GGMLQuantizationType.F16: LlamaFileType.MOSTLY_F16,
+    GGMLQuantizationType.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+}
+
+
+def _write(writer: GGUFWriter, tensors: Iterable[Tensor], kind: GGMLQuantizationType) -> None:
+    """Tensors are made, stored and let go one by one; only matrices are stored as ``kind``, the position embedding is none."""
+    for name, values in tensors:
+        if kind == GGMLQuantizationType.F32 or values.ndim != 2 or "position" in name:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -225,116 +231,102 @@ class _Weights:
         """Values with the given mean and standard deviation."""
         return (center + scale * math.sqrt(12) * (self._rng.random(shape) - 0.5)).astype(np.float32)
 
-    def linear(
-        self,
-        prefix: str,
-        outputs: int,
-        *inputs: int,
-        gain: float = 1.0,
-        bias: bool = False,
-    ) -> Tensors:
+    def linear(self, prefix: str, outputs: int, *inputs: int, gain: float = 1.0, bias: bool = False) -> Iterator[Tensor]:
         """A layer that turns inputs of unit variance into outputs with a standard deviation of ``gain``."""
-        tensors = {f"{prefix}.weight": self.uniform((outputs, *inputs), gain / math.sqrt(math.prod(inputs)))}
+        yield f"{prefix}.weight", self.uniform((outputs, *inputs), gain / math.sqrt(math.prod(inputs)))
         if bias:
-            tensors[f"{prefix}.bias"] = self.uniform((outputs,), 0.2)
-        return tensors
+            yield f"{prefix}.bias", self.uniform((outputs,), 0.2)
 
-    def norm(self, prefix: str, size: int, gain: float = 1.0, bias: bool = False) -> Tensors:
-        tensors = {f"{prefix}.weight": self.uniform((size,), 0.2 * gain, center=gain)}
+    def norm(self, prefix: str, size: int, gain: float = 1.0, bias: bool = False) -> Iterator[Tensor]:
+        yield f"{prefix}.weight", self.uniform((size,), 0.2 * gain, center=gain)
         if bias:
-            tensors[f"{prefix}.bias"] = self.uniform((size,), 0.2)
-        return tensors
+            yield f"{prefix}.bias", self.uniform((size,), 0.2)
 
 
-def _qwen3_text(weights: _Weights, width: int, heads: int, kv_heads: int) -> Tensors:
-    tensors = _embeddings(weights, width)
-    for layer in range(LAYERS):
+def _qwen3_text(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    yield from _embeddings(weights, shape)
+    for layer in range(shape.layers):
         block = f"blk.{layer}"
-        tensors |= weights.linear(f"{block}.attn_q", heads * HEAD_DIM, width)
-        tensors |= weights.linear(f"{block}.attn_k", kv_heads * HEAD_DIM, width)
+        yield from weights.linear(f"{block}.attn_q", shape.heads * shape.head_dim, shape.width)
+        yield from weights.linear(f"{block}.attn_k", shape.kv_heads * shape.head_dim, shape.width)
         # Queries and keys are normalised, so it is this gain that sets how sharply the model attends.
-        tensors |= weights.norm(f"{block}.attn_q_norm", HEAD_DIM, gain=2.5)
-        tensors |= weights.norm(f"{block}.attn_k_norm", HEAD_DIM)
-        tensors |= _text_rest(weights, block, width, heads, kv_heads, bias=False)
-    return tensors
+        yield from weights.norm(f"{block}.attn_q_norm", shape.head_dim, gain=2.5)
+        yield from weights.norm(f"{block}.attn_k_norm", shape.head_dim)
+        yield from _text_rest(weights, block, shape, bias=False)
 
 
-def _qwen2_text(weights: _Weights, width: int, heads: int, kv_heads: int) -> Tensors:
-    tensors = _embeddings(weights, width)
-    for layer in range(LAYERS):
+def _qwen2_text(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    yield from _embeddings(weights, shape)
+    for layer in range(shape.layers):
         block = f"blk.{layer}"
-        tensors |= weights.linear(f"{block}.attn_q", heads * HEAD_DIM, width, gain=2.5, bias=True)
-        tensors |= weights.linear(f"{block}.attn_k", kv_heads * HEAD_DIM, width, bias=True)
-        tensors |= _text_rest(weights, block, width, heads, kv_heads, bias=True)
-    return tensors
+        yield from weights.linear(f"{block}.attn_q", shape.heads * shape.head_dim, shape.width, gain=2.5, bias=True)
+        yield from weights.linear(f"{block}.attn_k", shape.kv_heads * shape.head_dim, shape.width, bias=True)
+        yield from _text_rest(weights, block, shape, bias=True)
 
 
-def _embeddings(weights: _Weights, width: int) -> Tensors:
-    """Token embeddings and an output layer of its own: tied to them, random layers would mostly repeat the last token."""
-    return {
-        "token_embd.weight": weights.uniform((len(vocabulary().tokens), width), 1.0),
-        **weights.norm("output_norm", width),
-        **weights.linear("output", len(vocabulary().tokens), width, gain=2.0),
-    }
+def _embeddings(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    yield "token_embd.weight", weights.uniform((shape.vocabulary, shape.width), 1.0)
+    yield from weights.norm("output_norm", shape.width)
+    if not shape.tied:
+        yield from weights.linear("output", shape.vocabulary, shape.width, gain=2.0)
 
 
-def _text_rest(weights: _Weights, block: str, width: int, heads: int, kv_heads: int, bias: bool) -> Tensors:
-    return {
-        **weights.linear(f"{block}.attn_v", kv_heads * HEAD_DIM, width, bias=bias),
-        **weights.linear(f"{block}.attn_output", width, heads * HEAD_DIM, gain=2.0),
-        **weights.norm(f"{block}.attn_norm", width),
-        **weights.norm(f"{block}.ffn_norm", width),
-        **weights.linear(f"{block}.ffn_gate", TEXT_FFN, width),
-        **weights.linear(f"{block}.ffn_up", TEXT_FFN, width),
-        **weights.linear(f"{block}.ffn_down", width, TEXT_FFN, gain=2.0),
-    }
+def _text_rest(weights: _Weights, block: str, shape: Shape, bias: bool) -> Iterator[Tensor]:
+    yield from weights.linear(f"{block}.attn_v", shape.kv_heads * shape.head_dim, shape.width, bias=bias)
+    yield from weights.linear(f"{block}.attn_output", shape.width, shape.heads * shape.head_dim, gain=2.0)
+    yield from weights.norm(f"{block}.attn_norm", shape.width)
+    yield from weights.norm(f"{block}.ffn_norm", shape.width)
+    yield from weights.linear(f"{block}.ffn_gate", shape.ffn, shape.width)
+    yield from weights.linear(f"{block}.ffn_up", shape.ffn, shape.width)
+    yield from weights.linear(f"{block}.ffn_down", shape.width, shape.ffn, gain=2.0)
 
 
-def _qwen3_vision(weights: _Weights, width: int) -> Tensors:
-    tensors = _patch_embedding(weights, 16)
-    tensors["v.patch_embd.bias"] = weights.uniform((VISION_WIDTH,), 0.2)
-    tensors["v.position_embd.weight"] = weights.uniform((POSITION_GRID**2, VISION_WIDTH), 0.5)
-    for layer in range(LAYERS):
+def _qwen3_vision(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    width, merged = shape.vision_width, shape.merged_width
+    yield from _patch_embedding(weights, shape, 16)
+    yield "v.patch_embd.bias", weights.uniform((width,), 0.2)
+    yield "v.position_embd.weight", weights.uniform((shape.position_grid**2, width), 0.5)
+    for layer in range(shape.vision_layers):
         block = f"v.blk.{layer}"
-        tensors |= weights.norm(f"{block}.ln1", VISION_WIDTH, bias=True)
-        tensors |= weights.linear(f"{block}.attn_qkv", 3 * VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True)
-        tensors |= weights.linear(f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True)
-        tensors |= weights.norm(f"{block}.ln2", VISION_WIDTH, bias=True)
-        tensors |= weights.linear(f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True)
-        tensors |= weights.linear(f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True)
-        if DEEPSTACK_LAYERS[layer]:
-            tensors |= weights.norm(f"v.deepstack.{layer}.norm", MERGED_WIDTH, bias=True)
-            tensors |= weights.linear(f"v.deepstack.{layer}.fc1", MERGED_WIDTH, MERGED_WIDTH, bias=True)
-            tensors |= weights.linear(f"v.deepstack.{layer}.fc2", width, MERGED_WIDTH, bias=True)
-    tensors |= weights.norm("v.post_ln", VISION_WIDTH, bias=True)
-    return tensors | _projector(weights, width)
+        yield from weights.norm(f"{block}.ln1", width, bias=True)
+        yield from weights.linear(f"{block}.attn_qkv", 3 * width, width, gain=1.5, bias=True)
+        yield from weights.linear(f"{block}.attn_out", width, width, bias=True)
+        yield from weights.norm(f"{block}.ln2", width, bias=True)
+        yield from weights.linear(f"{block}.ffn_up", shape.vision_ffn, width, bias=True)
+        yield from weights.linear(f"{block}.ffn_down", width, shape.vision_ffn, bias=True)
+        if shape.deepstack[layer]:
+            yield from weights.norm(f"v.deepstack.{layer}.norm", merged, bias=True)
+            yield from weights.linear(f"v.deepstack.{layer}.fc1", merged, merged, bias=True)
+            yield from weights.linear(f"v.deepstack.{layer}.fc2", shape.width, merged, bias=True)
+    yield from weights.norm("v.post_ln", width, bias=True)
+    yield from _projector(weights, shape)
 
 
-def _qwen2_5_vision(weights: _Weights, width: int) -> Tensors:
-    tensors = _patch_embedding(weights, 14)
-    for layer in range(LAYERS):
+def _qwen2_5_vision(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    width = shape.vision_width
+    yield from _patch_embedding(weights, shape, 14)
+    for layer in range(shape.vision_layers):
         block = f"v.blk.{layer}"
-        tensors |= weights.norm(f"{block}.ln1", VISION_WIDTH)
+        yield from weights.norm(f"{block}.ln1", width)
         for part in ("attn_q", "attn_k", "attn_v"):
-            tensors |= weights.linear(f"{block}.{part}", VISION_WIDTH, VISION_WIDTH, gain=1.5, bias=True)
-        tensors |= weights.linear(f"{block}.attn_out", VISION_WIDTH, VISION_WIDTH, bias=True)
-        tensors |= weights.norm(f"{block}.ln2", VISION_WIDTH)
-        tensors |= weights.linear(f"{block}.ffn_gate", VISION_FFN, VISION_WIDTH, bias=True)
-        tensors |= weights.linear(f"{block}.ffn_up", VISION_FFN, VISION_WIDTH, bias=True)
-        tensors |= weights.linear(f"{block}.ffn_down", VISION_WIDTH, VISION_FFN, bias=True)
-    tensors |= weights.norm("v.post_ln", VISION_WIDTH)
-    return tensors | _projector(weights, width)
+            yield from weights.linear(f"{block}.{part}", width, width, gain=1.5, bias=True)
+        yield from weights.linear(f"{block}.attn_out", width, width, bias=True)
+        yield from weights.norm(f"{block}.ln2", width)
+        yield from weights.linear(f"{block}.ffn_gate", shape.vision_ffn, width, bias=True)
+        yield from weights.linear(f"{block}.ffn_up", shape.vision_ffn, width, bias=True)
+        yield from weights.linear(f"{block}.ffn_down", width, shape.vision_ffn, bias=True)
+    yield from weights.norm("v.post_ln", width)
+    yield from _projector(weights, shape)
 
 
-def _patch_embedding(weights: _Weights, patch: int) -> Tensors:
+def _patch_embedding(weights: _Weights, shape: Shape, patch: int) -> Iterator[Tensor]:
     """One convolution kernel for each frame of a pair; a still image goes through both."""
-    shape = (VISION_WIDTH, 3, patch, patch)
-    scale = 1 / math.sqrt(math.prod(shape[1:]))
-    return {f"v.patch_embd.weight{frame}": weights.uniform(shape, scale) for frame in ("", ".1")}
+    kernel = (shape.vision_width, 3, patch, patch)
+    scale = 1 / math.sqrt(math.prod(kernel[1:]))
+    for frame in "", ".1":
+        yield f"v.patch_embd.weight{frame}", weights.uniform(kernel, scale)
 
 
-def _projector(weights: _Weights, width: int) -> Tensors:
-    return {
-        **weights.linear("mm.0", MERGED_WIDTH, MERGED_WIDTH, bias=True),
-        **weights.linear("mm.2", width, MERGED_WIDTH, gain=2.0, bias=True),
-    }
+def _projector(weights: _Weights, shape: Shape) -> Iterator[Tensor]:
+    yield from weights.linear("mm.0", shape.merged_width, shape.merged_width, bias=True)
+    yield from weights.linear("mm.2", shape.width, shape.merged_width, gain=2.0, bias=True)

@@ -93,6 +93,15 @@ def ask(
         Literal["f16", "q8_0"] | None,
         setting("Model", "--kv-type", help="KV cache precision; q8_0 halves its memory. Default: f16, where it fits."),
     ] = None,
+    kv_cache: Annotated[
+        Literal["auto", "on", "off"],
+        setting(
+            "Model",
+            "--kv-cache",
+            help="Keep what the model has read of the video on disk for later runs: [bold]auto[/] where it took long and leaves room "
+            "for others, [bold]on[/] always, [bold]off[/] never. Default: auto.",
+        ),
+    ] = "auto",
     seed: Annotated[int, setting("Model", "--seed", min=0, metavar="N", help="Seed of the sampler. Default: 0.")] = 0,
     temperature: Annotated[
         float, setting("Model", "--temperature", min=0.0, max=2.0, metavar="T", help="0 (the default) is deterministic.")
@@ -169,9 +178,11 @@ def ask(
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.prompts import Prompts
+    from sage_cli.store import config
     from sage_cli.tools import TOOLS, web_tools
 
-    opened = _open(video)
+    limit = int(config.current().cache_limit)
+    opened = _open(video, remember=limit > 0)
     span = _span(start, end, opened.duration)
     Prompts(prompts_dir)
     settings = nano.as_trained(
@@ -197,12 +208,12 @@ def ask(
 
         from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
-        from sage_cli.store import config
         from sage_cli.store.cache import note_media
 
         note_media(opened.id, video)
-        limit = int(config.current().cache_limit)
-        cache = stack.enter_context(closing(ModelCache(cache_dir(), embeddings=limit // 3, prefixes=limit * 2 // 3)))
+        prefixes = 0 if kv_cache == "off" else limit * 2 // 3
+        kept = ModelCache(cache_dir(), embeddings=limit // 3, prefixes=prefixes, every_prefix=kv_cache == "on")
+        cache = stack.enter_context(closing(kept))
         loaded = stack.enter_context(
             LlamaModel(
                 files.text,
@@ -255,10 +266,11 @@ def _web(provider: ProviderName, searxng_url: str | None, offline: bool) -> Web:
     return Web(WebSettings.from_environment(provider=provider, searxng_url=searxng_url, offline=offline), cache_dir() / "web")
 
 
-def _open(path: Path) -> Video:
-    from sage_cli.video import Video
+def _open(path: Path, *, remember: bool) -> Video:
+    from sage_cli.store import cache_dir
+    from sage_cli.video import FrameTimes, Video
 
-    video = Video(path)
+    video = Video(path, known=FrameTimes(cache_dir() / "times") if remember else None)
     if not video.has_video:
         raise VideoError(f"{path} has sound but no picture: give a video file")
     return video

@@ -1,7 +1,7 @@
 """What a model computed from a video, on disk: frame embeddings, and the KV cells of whole prompt prefixes.
 
 Both are keyed by content: the video's, the frame's time and size, the model files', the version of llama.cpp and the device. So an entry is
-either exactly what would be computed again, or never found. Bounded, least recently used out first, shared by processes, safe to delete.
+either exactly what would be computed again, or never found.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import sqlite3
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from diskcache import Cache, Timeout
 from numpy.typing import NDArray
 
 from sage_cli.store.content import content_id
+from sage_cli.store.shelf import Shelf
+
+if TYPE_CHECKING:
+    from diskcache import Cache
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +30,6 @@ EMBEDDINGS_LIMIT: Final = 4 << 30
 PREFIXES_LIMIT: Final = 8 << 30
 
 _CHECK: Final = 16  # bytes of digest in front of an embedding
-_TROUBLE: Final = (sqlite3.Error, Timeout, OSError, EOFError, ValueError)
-T = TypeVar("T")
 
 
 class ModelCache:
@@ -38,30 +38,33 @@ class ModelCache:
     Args:
         folder: made when it is needed; ``embeddings`` and ``prefixes`` inside it are ours.
         embeddings, prefixes: most bytes to keep of each; 0 keeps none.
+        every_prefix: keep also a prefix that is quick to compute or pushes out most of the others.
     """
 
-    def __init__(self, folder: Path, *, embeddings: int = EMBEDDINGS_LIMIT, prefixes: int = PREFIXES_LIMIT) -> None:
-        self._embeddings = _open(folder / "embeddings", embeddings)
-        self._prefixes = _open(folder / "prefixes", prefixes)
-        self._prefix_limit = prefixes
+    def __init__(
+        self, folder: Path, *, embeddings: int = EMBEDDINGS_LIMIT, prefixes: int = PREFIXES_LIMIT, every_prefix: bool = False
+    ) -> None:
+        self._embeddings = Shelf(folder / "embeddings", embeddings)
+        self._prefixes = Shelf(folder / "prefixes", prefixes)
+        self._every_prefix = every_prefix
 
     def close(self) -> None:
-        for cache in (self._embeddings, self._prefixes):
-            if cache is not None:
-                cache.close()
+        self._embeddings.close()
+        self._prefixes.close()
 
     # ---- embeddings ------------------------------------------------------------------------------------------------
 
     def embedding(self, key: str, shape: tuple[int, int]) -> NDArray[np.float32] | None:
         """The embedding stored under ``key``, if it is there and whole."""
-        data = self._try("_embeddings", lambda cache: cache.get(key))
+        data = self._embeddings.use(lambda cache: cache.get(key))
         if not isinstance(data, bytes) or len(data) != _CHECK + 4 * shape[0] * shape[1] or data[:_CHECK] != _digest(data[_CHECK:]):
             return None
         return np.frombuffer(data, np.float32, offset=_CHECK).reshape(shape)
 
-    def keep_embedding(self, key: str, embedding: NDArray[np.float32]) -> None:
+    def keep_embedding(self, key: str, embedding: NDArray[np.float32]) -> bool:
+        """Store an embedding; whether that was possible."""
         data = embedding.tobytes()
-        self._try("_embeddings", lambda cache: cache.set(key, _digest(data) + data))
+        return bool(self._embeddings.use(lambda cache: cache.set(key, _digest(data) + data)))
 
     # ---- prefixes --------------------------------------------------------------------------------------------------
 
@@ -81,11 +84,16 @@ class ModelCache:
                 cache.delete(key)
             return loaded
 
-        return bool(self._try("_prefixes", read))
+        return bool(self._prefixes.use(read))
 
-    def keep_prefix(self, key: str, size: int, save: Callable[[Path], bool]) -> None:
-        """Store what ``save`` writes, unless its ``size`` in bytes would push out most of the others."""
-        if self._prefixes is None or size > self._prefix_limit // 2:
+    def keep_prefix(self, key: str, size: int, save: Callable[[Path], bool], *, quick: bool = False) -> None:
+        """Store what ``save`` writes, ``size`` bytes, if that is worth it: see ``every_prefix``.
+
+        Args:
+            quick: it takes little time to compute.
+        """
+        limit = self._prefixes.limit
+        if size > (limit if self._every_prefix else limit // 2) or (quick and not self._every_prefix):
             return
 
         def write(cache: Cache) -> None:
@@ -101,31 +109,7 @@ class ModelCache:
                 with suppress(OSError):
                     Path(name).unlink()
 
-        self._try("_prefixes", write)
-
-    # ----------------------------------------------------------------------------------------------------------------
-
-    def _try(self, store: str, use: Callable[[Cache], T]) -> T | None:
-        """Use one of the stores; the first trouble with it, a full disk or a damaged index, ends its use."""
-        cache = getattr(self, store)
-        if cache is None:
-            return None
-        try:
-            return use(cache)
-        except _TROUBLE as error:
-            logger.warning("the cache in %s is not used: %s", cache.directory, error)
-            setattr(self, store, None)
-            return None
-
-
-def _open(folder: Path, limit: int) -> Cache | None:
-    if limit <= 0:
-        return None
-    try:
-        return Cache(str(folder), size_limit=limit, eviction_policy="least-recently-used", cull_limit=2)
-    except _TROUBLE as error:
-        logger.warning("the cache in %s is not used: %s", folder, error)
-        return None
+        self._prefixes.use(write)
 
 
 def _digest(data: bytes) -> bytes:

@@ -92,34 +92,36 @@ class LlamaModel:
         self._interruptible = Interruptible()
         route_logs()
         llama.llama_backend_init()
-        self._model, device = load_weights(text, gpu_layers)
+        self._model: Any = None
         try:
-            architecture = metadata(self._model, "general.architecture")
-            if architecture not in _FAMILIES:
-                known = "Qwen3-VL and Qwen2.5-VL"
-                raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
-            self._family = _FAMILIES[architecture]
-            self._vocab = llama.llama_model_get_vocab(self._model)
-            self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
-            generate, batch = (threads, threads) if threads else default_threads()
-            limit = int(llama.llama_model_n_ctx_train(self._model))
-            self._context = make_context(
-                self._model,
-                n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
-                n_threads=generate,
-                n_threads_batch=batch,
-                n_batch=BATCH,
-                n_sequences=MAX_SEQUENCES,
-                kv_type=kv_type,
-                flash_attention=flash_attention,
-                offload=gpu_layers != 0,
-            )
-            self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
-            projector = _PROJECTORS[self._family]
-            self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch, cache=cache)
-            self._template = QwenTemplate(
-                self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
-            )
+            with self._interruptible.guard():
+                self._model, device = load_weights(text, gpu_layers)
+                architecture = metadata(self._model, "general.architecture")
+                if architecture not in _FAMILIES:
+                    known = "Qwen3-VL and Qwen2.5-VL"
+                    raise ModelError(f"{text}: this is a {architecture} model; sage runs {known} models such as SAGE-MM")
+                self._family = _FAMILIES[architecture]
+                self._vocab = llama.llama_model_get_vocab(self._model)
+                self._n_vocab = int(llama.llama_vocab_n_tokens(self._vocab))
+                generate, batch = (threads, threads) if threads else default_threads()
+                limit = int(llama.llama_model_n_ctx_train(self._model))
+                self._context = make_context(
+                    self._model,
+                    n_ctx=context_size or min(limit, DEFAULT_CONTEXT),
+                    n_threads=generate,
+                    n_threads_batch=batch,
+                    n_batch=BATCH,
+                    n_sequences=MAX_SEQUENCES,
+                    kv_type=kv_type,
+                    flash_attention=flash_attention,
+                    offload=gpu_layers != 0,
+                )
+                self._cache = KVCache(self._context, int(llama.llama_n_ctx(self._context)), reuse=reuse)
+                projector = _PROJECTORS[self._family]
+                self._vision = VisionEncoder(mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=batch, cache=cache)
+                self._template = QwenTemplate(
+                    self._family, tokenize=self.tokenize, control=self._control_token, merge_pixels=_MERGE_PIXELS[self._family]
+                )
         except BaseException:
             self.close()
             raise
@@ -271,9 +273,9 @@ class LlamaModel:
             sequence.seams.append(len(prefix))
 
     def _keep(self, sequence: CachedSequence, disk: ModelCache) -> None:
-        """Cut a sequence back to its last frames and put it on disk (llama_state_seq_save_file), if it takes long enough to compute."""
+        """Cut a sequence back to its last frames and put it on disk (llama_state_seq_save_file)."""
         self._cache.truncate(sequence, _end_of_frames(sequence.items))
-        if sequence.cells < self._cache.size // 8:
+        if not sequence.items:
             return
         size = int(llama.llama_state_seq_get_size(self._context, sequence.id))
         none = (llama.llama_token * 1)()
@@ -281,7 +283,7 @@ class LlamaModel:
         def save(path: Path) -> bool:
             return bool(llama.llama_state_seq_save_file(self._context, os.fsencode(path), sequence.id, none, 0))
 
-        disk.keep_prefix(self._prefix_key(sequence.items), size, save)
+        disk.keep_prefix(self._prefix_key(sequence.items), size, save, quick=sequence.cells < self._cache.size // 8)
 
     def _prefix_key(self, items: Sequence[Item]) -> str:
         """The model and the items, as a digest."""

@@ -1,4 +1,4 @@
-"""The ground under :mod:`sage_cli.model`: llama.cpp's logging, its reaction to Ctrl-C, its weights and contexts, and where they run.
+"""The ground under :mod:`sage_cli.model`: llama.cpp's logging, its reaction to signals, its weights and contexts, and where they run.
 
 llama.cpp prints to stderr on its own; everything it says goes to :mod:`logging` instead (``sage_cli.llama``), where ``--verbose`` finds it.
 """
@@ -71,43 +71,44 @@ def log_lines() -> Iterator[list[str]]:
         _listeners.remove(lines)
 
 
-# ---- Ctrl-C --------------------------------------------------------------------------------------------------------
+# ---- Ctrl-C and SIGTERM ---------------------------------------------------------------------------------------------
 
 
 class Interruptible:
-    """Makes long native calls stop on Ctrl-C.
+    """Makes long native calls stop on Ctrl-C and SIGTERM.
 
-    Python runs a signal handler only between bytecodes, so inside one call that takes seconds Ctrl-C would go unheard, and an exception
-    raised inside a ctypes callback is lost. So for the length of the call SIGINT only sets a flag, which llama.cpp's abort callback
+    Python runs a signal handler only between bytecodes, so inside one call that takes seconds a signal would go unheard, and an exception
+    raised inside a ctypes callback is lost. So for the length of the call the signals only set a flag, which llama.cpp's abort callback
     reads between graph nodes; the real handler is called after the call has returned and its state has been put in order.
     """
 
     def __init__(self) -> None:
-        self._requested = False
-        self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self._requested)
+        self._requested: signal.Signals | None = None
+        self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self._requested is not None)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = signal.getsignal(signal.SIGINT)
-        if not callable(previous):  # ignored, or installed from outside Python: not ours to change
-            yield
-            return
-        self._requested = False
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Ignored, left to the system, or installed from outside Python: not ours to change.
+        ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+        self._requested = None
 
-        def note(_signal: int, _frame: FrameType | None) -> None:
-            self._requested = True
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._requested = signal.Signals(number)
 
-        signal.signal(signal.SIGINT, note)
+        for number in ours:
+            signal.signal(number, note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
-            if self._requested:
-                self._requested = False
-                previous(signal.SIGINT, None)
+            for number, handler in ours.items():
+                signal.signal(number, handler)
+            requested, self._requested = self._requested, None
+            if requested is not None:
+                ours[requested](requested, None)
 
 
 # ---- machine -------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class VisionEncoder:
         projector: the kind of projector the model's family has (``clip.projector_type``); mtmd itself compares only widths.
         use_gpu: offload when the build can.
         threads: of the CPU parts.
-        cache: where embeddings outlive the process; ``None`` keeps them in memory only.
+        cache: where embeddings outlive the process; those that it does not keep, or all if it is ``None``, are kept in memory.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
@@ -86,17 +86,17 @@ class VisionEncoder:
             self._memory.move_to_end(part.key)
             return self._memory[part.key], False
         key = f"{self._identity} {part.key}"
-        embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
-        fresh = embedding is None
-        if embedding is None:
-            embedding = self._encode([frame.image for frame in part.frames], cells)
-            if self._cache:
-                self._cache.keep_embedding(key, embedding)
-        self._memory[part.key] = embedding
-        self._memory_bytes += embedding.nbytes
+        found = self._cache.embedding(key, (cells, self._width)) if self._cache else None
+        if found is not None:
+            return found, False
+        embedding = self._encode([frame.image for frame in part.frames], cells)
+        # Once more in memory, the frames of a first look would take hundreds of megabytes; reading one takes milliseconds.
+        if self._cache is None or not self._cache.keep_embedding(key, embedding):
+            self._memory[part.key] = embedding
+            self._memory_bytes += embedding.nbytes
         while self._memory_bytes > MEMORY_LIMIT and len(self._memory) > 1:
             self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes
-        return embedding, fresh
+        return embedding, True
 
     def _encode(self, images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
         """mtmd_tokenize_from_parts merges adjacent mergeable bitmaps into one image chunk; mtmd_encode_chunk runs the encoder on it."""

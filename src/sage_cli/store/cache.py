@@ -120,6 +120,7 @@ class Records(Kind):
 
 KINDS: Final[tuple[Kind, ...]] = (
     Files("transcripts", "what was said", r"^([0-9a-f]{24})-", "*.jsonl"),
+    Records("times", "when frames are on screen", r"^([0-9a-f]{24})@"),
     Records("embeddings", "frames as the vision encoder sees them", r"([0-9a-f]{24})@"),
     Records("prefixes", "prompts that the model has read"),
     Files("web", "searches and pages", pattern="*.json"),

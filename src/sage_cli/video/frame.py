@@ -1,32 +1,57 @@
-"""One decoded video frame and what identifies it."""
+"""One video frame and what identifies it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """A frame as a model sees it.
+    """A frame as a model sees it. Its pixels may still have to be decoded: what was computed from them before is found by the key alone.
 
     Attributes:
         time: presentation time in seconds, counted from the start of the video.
-        image: RGB, shape ``(height, width, 3)``, ``uint8``, upright and with square pixels.
+        width, height: of the image, in pixels.
         key: identity of the pixels: the video's content id, the presentation time and the size. Two frames with
             the same key hold the same image, so whatever was computed from one serves the other.
     """
 
-    time: float
-    image: NDArray[np.uint8]
-    key: str
+    __slots__ = ("_image", "_load", "height", "key", "time", "width")
+
+    def __init__(self, time: float, image: NDArray[np.uint8], key: str) -> None:
+        self.time, self.key = time, key
+        self.height, self.width = int(image.shape[0]), int(image.shape[1])
+        self._image: NDArray[np.uint8] | None = image
+        self._load: Callable[[], NDArray[np.uint8]] | None = None
+
+    @classmethod
+    def undecoded(cls, time: float, size: tuple[int, int], key: str, load: Callable[[], NDArray[np.uint8]]) -> Frame:
+        """A frame whose image is loaded when it is first asked for.
+
+        Args:
+            size: ``(width, height)`` of the image that ``load`` returns.
+        """
+        frame = cls.__new__(cls)
+        frame.time, frame.key = time, key
+        frame.width, frame.height = size
+        frame._image, frame._load = None, load
+        return frame
 
     @property
-    def width(self) -> int:
-        return int(self.image.shape[1])
+    def image(self) -> NDArray[np.uint8]:
+        """RGB, shape ``(height, width, 3)``, ``uint8``, upright and with square pixels.
 
-    @property
-    def height(self) -> int:
-        return int(self.image.shape[0])
+        Raises:
+            VideoError: the frame had to be decoded, and cannot be any more.
+        """
+        if self._image is None:
+            assert self._load is not None
+            self._image, self._load = self._load(), None
+        return self._image
+
+
+def frame_key(media: str, time: float, size: tuple[int, int]) -> str:
+    """The key of a frame of the video with this content id, at this presentation time and ``(width, height)``."""
+    return f"{media}@{time:.6f}:{size[0]}x{size[1]}"

@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from sage_cli.video.frame import Frame
+from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, time_base, undecodable
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class FrameReader(Iterator[Frame]):
             for done, target in enumerate(targets, 1):
                 frame = screen.at(target)
                 time = float(frame_time(frame) - media.origin)
-                yield Frame(time, picture(frame, track.orientation, size), f"{media.id}@{time:.6f}:{size[0]}x{size[1]}")
+                yield Frame(time, picture(frame, track.orientation, size), frame_key(media.id, time, size))
                 if progress is not None:
                     progress(done, len(targets))
 

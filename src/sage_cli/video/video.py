@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.video.clip import cut
+from sage_cli.video.known import FrameTimes, KnownFrames, NotedFrames
 from sage_cli.video.probe import VideoTrack, probe
 from sage_cli.video.reader import FrameReader, Keyframe, find_keyframes
 from sage_cli.video.sound import blocks, sound
@@ -41,14 +42,18 @@ class Video:
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, known: FrameTimes | None = None) -> None:
         """Open a file.
+
+        Args:
+            known: remembers between processes which frames are on screen when, so that frames met before need not be decoded again.
 
         Raises:
             VideoError: there is no such file, or nothing in it can be shown or heard.
         """
         self.path = Path(path)
         self._media = probe(self.path)
+        self._known = known
         video, audio = self._media.video, self._media.audio
         self.id = self._media.id
         self.duration = self._media.duration
@@ -64,7 +69,7 @@ class Video:
 
     def frames(
         self, times: Sequence[float], size: tuple[int, int] | None = None, *, progress: Callable[[int, int], None] | None = None
-    ) -> FrameReader:
+    ) -> FrameReader | KnownFrames | NotedFrames:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
         Before the first frame that is the first, past the end the last. Decoding is lazy, frame by frame, in the decoder's own
@@ -74,17 +79,23 @@ class Video:
         Args:
             times: seconds.
             size: ``(width, height)`` to resize to; None for the display size.
-            progress: called with ``(done, total)`` after each frame.
+            progress: called with ``(done, total)`` after each frame that is decoded.
 
         Returns:
             An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
-            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through.
+            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through, ``"known"`` when an earlier
+            process read the same: then an image is decoded only when it is asked for.
 
         Raises:
             VideoError: the file has no video (here), or nothing of it can be decoded (while iterating).
         """
         track = self._video_track()
-        return FrameReader(self._media, track, self._keyframes, times, size or (self.width, self.height), progress)
+        size = size or (self.width, self.height)
+
+        def read(times: Sequence[float]) -> FrameReader:
+            return FrameReader(self._media, track, self._keyframes, times, size, progress)
+
+        return self._known.frames(self.id, times, size, read) if self._known else read(times)
 
     def audio(self, start: float = 0.0, end: float | None = None) -> NDArray[np.float32]:
         """The sound of ``[start, end)``, to the sample: 16 kHz mono, shape ``(samples,)``, between -1 and 1.

@@ -1,0 +1,115 @@
+"""Frames that an earlier run has read: when each is on screen is known from disk, its pixels are decoded if somebody looks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli.errors import VideoError
+from sage_cli.store.shelf import Shelf
+from sage_cli.video.frame import Frame, frame_key
+from sage_cli.video.reader import FrameReader
+
+LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
+
+Read: TypeAlias = Callable[[Sequence[float]], FrameReader]
+
+
+class FrameTimes:
+    """Remembers on disk which frames of which video are on screen at which times.
+
+    Args:
+        folder: made when it is needed. One that cannot be used is done without.
+        limit: most bytes to keep; 0 keeps none.
+    """
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self._shelf = Shelf(folder, limit)
+
+    def frames(self, media: str, times: Sequence[float], size: tuple[int, int], read: Read) -> KnownFrames | NotedFrames:
+        """The frames that ``read`` gives: undecoded if these times of this video were read before, else read now and remembered.
+
+        Args:
+            media: the video's content id.
+            size: ``(width, height)`` of the frames.
+            read: starts reading frames of the video at times.
+        """
+        # Another FFmpeg may show other frames at these times.
+        digest = hashlib.blake2b(json.dumps([*times, version("av")]).encode(), digest_size=12).hexdigest()
+        key = f"{media}@{digest}"
+        shown = self._shelf.use(lambda cache: _times(cache.get(key), len(times)))
+        if shown is not None:
+            return KnownFrames(media, shown, size, read)
+        return NotedFrames(read(times), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
+
+
+class NotedFrames(Iterator[Frame]):
+    """Passes frames on, and tells their times once all were read."""
+
+    def __init__(self, reader: FrameReader, note: Callable[[list[float]], object]) -> None:
+        self.method = reader.method
+        self._reader, self._note = reader, note
+        self._shown: list[float] = []
+
+    def __next__(self) -> Frame:
+        frame = next(self._reader, None)
+        if frame is None:
+            self._note(self._shown)
+            raise StopIteration
+        self._shown.append(frame.time)
+        return frame
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class KnownFrames(Iterator[Frame]):
+    """Frames by their times alone. Their images are read as they are asked for; in order, that is one pass over the video."""
+
+    method: Final = "known"
+
+    def __init__(self, media: str, shown: Sequence[float], size: tuple[int, int], read: Read) -> None:
+        self._media, self._shown, self._size, self._read = media, shown, size, read
+        self._given = 0
+        self._reader: FrameReader | None = None
+        self._at = 0  # number of the frame that the reader gives next
+
+    def __next__(self) -> Frame:
+        number = self._given
+        if number == len(self._shown):
+            raise StopIteration
+        self._given += 1
+        time = self._shown[number]
+        return Frame.undecoded(time, self._size, frame_key(self._media, time, self._size), lambda: self._image(number))
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _image(self, number: int) -> NDArray[np.uint8]:
+        if self._reader is None or number < self._at:
+            self.close()
+            self._reader, self._at = self._read(self._shown[number:]), number
+        frame = None
+        while self._at <= number:
+            frame = next(self._reader)
+            self._at += 1
+        if frame is None or frame.time != self._shown[number]:
+            raise VideoError(
+                "the video's frames are not at the times where they were before; if it was not changed, run 'sage cache clear'"
+            )
+        return frame.image
+
+
+def _times(stored: object, count: int) -> list[float] | None:
+    """What lies in the cache, if it is as many times as were asked for."""
+    times = json.loads(stored) if isinstance(stored, str) else None
+    return times if isinstance(times, list) and len(times) == count and all(isinstance(time, float) for time in times) else None
