@@ -12,6 +12,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from threading import Condition, Event, Thread
@@ -54,66 +55,84 @@ class FrameReader(Iterator[Frame]):
         progress: Callable[[int, int], None] | None,
         sampling: Sampling = "exact",
     ) -> None:
-        self._media, self._track, self._keyframes, self._size = media, track, keyframes, size
-        self._targets = [media.origin + Fraction(time) for time in times]
-        near = keyframes_near([keyframe.time for keyframe in keyframes], self._targets, sampling)
+        targets = [media.origin + Fraction(time) for time in times]
+        near = keyframes_near([keyframe.time for keyframe in keyframes], targets, sampling)
         if near:
             self.method: Method = "keyframe"
-            self._targets = [keyframes[number].time for number in near]
-            self._pieces = [range(index, index + 1) for index in range(len(near))]
+            pieces = [range(index, index + 1) for index in range(len(near))]
+            plan = _Plan(media, track, keyframes, size, [keyframes[number].time for number in near], pieces, keys=True)
         else:
-            visits = pairwise([keyframes[0].time, *self._targets])
+            visits = pairwise([keyframes[0].time, *targets])
             self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "scan"
-            self._pieces = _cut(keyframes, track, self._targets)
-        self._frames = self._read(progress)
+            plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
+        self._frames = _read(plan, progress)
 
     def __next__(self) -> Frame:
         return next(self._frames)
 
     def close(self) -> None:
-        """Let go of the file before the last frame; reaching the end does it too."""
+        """Let go of the file before the last frame; reaching the end does it too, and so does forgetting the reader."""
         self._frames.close()
 
-    def _read(self, progress: Callable[[int, int], None] | None) -> Generator[Frame, None, None]:
-        damaged: set[int | None] = set()
-        done, total, last = 0, len(self._targets), ""
-        try:
-            while done < total:
-                try:
-                    with closing(self._crew(done, damaged)) as frames:
-                        for frame in frames:
-                            done += 1
-                            if self.method != "keyframe" or frame.key != last:
-                                yield frame
-                            last = frame.key
-                            if progress is not None:
-                                progress(done, total)
-                except Unseekable:
-                    # One decoder, with all the threads, from the beginning to the end.
-                    self._keyframes, self._pieces = self._keyframes[:1], [range(done, total)]
-        finally:
-            tell_damage(self._media, damaged)
 
-    def _crew(self, first: int, damaged: set[int | None]) -> Generator[Frame, None, None]:
-        """The frames from a number on."""
-        seeks, pieces = len(self._keyframes) > 1, [piece for piece in self._pieces if piece.stop > first]
-        pixels = self._track.width * self._track.height
-        decoders = max(1, min(len(pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // pixels))
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be read, and how the work is divided. Threads know this and not the reader, which could not be forgotten otherwise."""
+
+    media: Media
+    track: VideoTrack
+    keyframes: Sequence[Keyframe]
+    size: tuple[int, int]
+    targets: Sequence[Fraction]
+    pieces: Sequence[range]
+    keys: bool  # keyframes are wanted, whose times the targets are
+
+    @property
+    def seeks(self) -> bool:
+        return len(self.keyframes) > 1
+
+    def straight(self, first: int) -> _Plan:
+        """The same from a target on, by one decoder that does not seek."""
+        return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
+
+    def crew(self, damaged: set[int | None]) -> _Crew:
+        pixels = self.track.width * self.track.height
+        decoders = max(1, min(len(self.pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // pixels))
         threads = max(1, cores() // decoders)
-        waiting = max(decoders, _MOST_WAITING // (3 * self._size[0] * self._size[1]))
+        waiting = max(decoders, _MOST_WAITING // (3 * self.size[0] * self.size[1]))
 
         def decoder(stop: Event) -> Screen:
-            return Screen(self._media, self._track, self._keyframes, threads=threads, alone=not seeks, stop=stop, damaged=damaged)
+            return Screen(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
 
-        def look(screen: Screen, number: int, last: bool) -> Frame:
-            target = self._targets[number]
-            shown = screen.keyframe(keyframe_before(self._keyframes, target)) if self.method == "keyframe" and seeks else None
-            shown = shown or screen.at(target, last=last)
-            time = float(frame_time(shown) - self._media.origin)
-            width, height = self._size
-            return Frame(time, picture(shown, self._track.orientation, self._size), f"{self._media.id}@{time:.6f}:{width}x{height}")
+        return _Crew(self.pieces, decoders, waiting, decoder, self.look)
 
-        return _Crew(pieces, decoders, waiting, decoder, look).frames()
+    def look(self, screen: Screen, number: int, last: bool) -> Frame:
+        target = self.targets[number]
+        shown = screen.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
+        shown = shown or screen.at(target, last=last)
+        time = float(frame_time(shown) - self.media.origin)
+        width, height = self.size
+        return Frame(time, picture(shown, self.track.orientation, self.size), f"{self.media.id}@{time:.6f}:{width}x{height}")
+
+
+def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator[Frame, None, None]:
+    damaged: set[int | None] = set()
+    done, total, before = 0, len(plan.targets), ""
+    try:
+        while done < total:
+            try:
+                with closing(plan.crew(damaged).frames()) as frames:
+                    for frame in frames:
+                        done += 1
+                        if not plan.keys or frame.key != before:
+                            yield frame
+                        before = frame.key
+                        if progress is not None:
+                            progress(done, total)
+            except Unseekable:
+                plan = plan.straight(done)
+    finally:
+        tell_damage(plan.media, damaged)
 
 
 def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fraction]) -> list[range]:
