@@ -1,4 +1,4 @@
-"""How fast frames are read: 128 of an hour, resized for the model, next to OpenCV, decord and torchcodec.
+"""How fast frames are read, spread over an hour and resized for the model, next to OpenCV, decord and torchcodec.
 
 Every side gets the same file, the same frame numbers and the same size, in a process of its own, and does all there is to do from the
 path to the last resized frame; starting Python and importing is not counted. Runs are interleaved, so that a busy machine slows all alike.
@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 
 from sage_cli.video import Video, fit_size, uniform_times
 
-FRAMES = 128
 FPS = 25
 WIDTH, HEIGHT = 1920, 1080
 SIZE = fit_size(WIDTH, HEIGHT, min_pixels=128 * 28 * 28, max_pixels=192 * 28 * 28, multiple=32)
@@ -118,11 +117,11 @@ def files(work: Path, minutes: int) -> dict[str, Path]:
     return {**found, "30 seconds, keyframe every 2 s": clip}
 
 
-def frame_numbers(path: Path) -> list[int]:
+def frame_numbers(path: Path, frames: int) -> list[int]:
     """Of the frames on screen at uniform times."""
     with av.open(str(path)) as container:
         count = container.streams.video[0].frames
-    return [min(int(moment * FPS), count - 1) for moment in uniform_times(count / FPS, FRAMES)]
+    return [min(int(moment * FPS), count - 1) for moment in uniform_times(count / FPS, frames)]
 
 
 # ---- sides ---------------------------------------------------------------------------------------------------------
@@ -172,9 +171,9 @@ PEERS: dict[str, Callable[[Path, list[int]], Shown]] = {"OpenCV": opencv, "decor
 SIDES = {"sage": sage, "sage, keyframes": sage_keyframes, **PEERS}
 
 
-def child(side: str, path: Path, result: Path) -> None:
+def child(side: str, path: Path, result: Path, frames: int) -> None:
     """Read the frames as one side does, and write down what came of it."""
-    numbers = frame_numbers(path)
+    numbers = frame_numbers(path, frames)
     if side not in ("sage", "sage, keyframes", "OpenCV"):
         __import__(side)
     began = time.perf_counter()
@@ -195,11 +194,12 @@ class Run:
     images: NDArray[np.uint8]  # every eighth pixel
 
 
-def measure(side: str, path: Path) -> Run | str:
+def measure(side: str, path: Path, frames: int) -> Run | str:
     """A run in a process of its own, or why there is none."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.npz"
         command = [sys.executable, "-m", "benchmarks.frames", "--side", side, "--file", str(path), "--result", str(result)]
+        command += ["--frames", str(frames)]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         complaints = process.stderr.read()
@@ -222,14 +222,15 @@ def wrong(run: Run, numbers: list[int], model: Run) -> str:
     return ""
 
 
-def compare(title: str, path: Path, runs: int) -> Iterator[str]:
+def compare(title: str, path: Path, runs: int, frames: int) -> Iterator[str]:
     """Rows of the table."""
-    numbers = frame_numbers(path)
+    numbers = frame_numbers(path, frames)
+    title = f"{len(numbers)} frames of {title}"
     found: dict[str, list[Run]] = {}
     failed: dict[str, str] = {}
     for _ in range(runs):
         for side in (side for side in SIDES if side not in failed):
-            run = measure(side, path)
+            run = measure(side, path, frames)
             if isinstance(run, str):
                 failed[side] = run
                 continue
@@ -257,26 +258,27 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "sage-bench-frames", help="where the files are kept")
     parser.add_argument("--minutes", type=int, default=60, help="length of the long files")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--frames", type=int, default=128, help="how many to read, at most two a second")
     parser.add_argument("--only", type=int, choices=[0, 1, 2], help="one of the three files")
     parser.add_argument("--make", action="store_true", help="make the files and stop")
     for internal in ("--side", "--file", "--result"):
         parser.add_argument(internal, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        child(options.side, Path(options.file), Path(options.result))
+        child(options.side, Path(options.file), Path(options.result), options.frames)
         return
     made = files(options.work, options.minutes)
     if options.make:
         return
     print(
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores; PyAV {av.__version__}, {', '.join(_versions())}; "
-        f"{FRAMES} frames of {SIZE[0]}x{SIZE[1]}, medians of {options.runs} interleaved runs\n"
+        f"frames of {SIZE[0]}x{SIZE[1]}, medians of {options.runs} interleaved runs\n"
     )
     print("| file | side | wall time / best peer's | processor time | wall time | peak memory | |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for number, (title, path) in enumerate(made.items()):
         if options.only in (None, number):
-            for row in compare(title, path, options.runs):
+            for row in compare(title, path, options.runs, options.frames):
                 print(row, flush=True)
 
 
