@@ -30,7 +30,7 @@ from sage_cli.model.base import Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
 from tests.agent.scripted import Asked, ScriptedModel, call, context, reasoner
-from tests.media import make_audio, tone
+from tests.media import make_audio, make_video, tone
 
 E = TypeVar("E")
 
@@ -431,6 +431,28 @@ def test_elapsed_times_come_from_the_clock_and_never_go_back(video: Video) -> No
     times = [event.elapsed for event in events]
     assert times == sorted(times)
     assert len(set(times)) == len(times)
+
+
+def test_keyframes_stand_in_where_the_user_says_so(tmp_path: Path) -> None:
+    even = {"x264-params": "scenecut=0"}
+    video = Video(make_video(tmp_path / "even.mp4", seconds=8, size=(64, 48), gop=25, codec_options=even))
+    events = run(ScriptedModel(context("Red.")), video, frames=16, sampling="keyframe")
+    sampled = only(FramesSampled, events)[0]
+    assert (sampled.method, sampled.times) == ("keyframe", (0, 1, 2, 3, 4, 5, 6, 7))
+    assert only(Notice, events)[0].text.startswith("8 keyframes instead of 16 frames")
+    events = run(ScriptedModel(context("Red.")), video, frames=2, sampling="auto")
+    assert (only(FramesSampled, events)[0].method, only(Notice, events)) == ("keyframe", [])
+    events = run(ScriptedModel(context("Red.")), video, frames=16, sampling="auto")
+    assert only(FramesSampled, events)[0].method != "keyframe"
+    assert len(only(FramesSampled, events)[0].times) == 16
+
+
+def test_frames_are_decoded_where_there_is_no_keyframe(tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / "one.mp4", seconds=8, size=(64, 48), gop=1000, codec_options={"x264-params": "scenecut=0"}))
+    agent = Agent(ScriptedModel(context("Red.")), video, span=(2.0, 6.0), settings=Settings(frames=4, sampling="keyframe"))
+    events = list(agent.run("Why?"))
+    assert only(FramesSampled, events)[0].times == pytest.approx([2.0, 3.32, 4.64, 6.0], abs=0.03)
+    assert "no keyframe" in only(Notice, events)[0].text
 
 
 def room(video: Video, frames: int) -> int:

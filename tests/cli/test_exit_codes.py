@@ -243,6 +243,17 @@ def test_stopped_in_a_run(
     assert not any(Path(environment["TMPDIR"]).iterdir())
 
 
+def test_stopped_while_frames_are_read(start: Start, model: TinyModel, environment: dict[str, str], tmp_path: Path) -> None:
+    video = make_video(tmp_path / "long.mp4", seconds=120, fps=10, size=(320, 240), gop=300)
+    with start("ask", video, "what?", "-m", model.text, "--jsonl", "--threads", "1", "--frames", "100") as process:
+        assert process.stdout
+        assert json.loads(process.stdout.readline())["type"] == "run_started"
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    assert (process.returncode, stderr) == (130, "sage: interrupted\n")
+    assert not any(Path(environment["TMPDIR"]).iterdir())
+
+
 def test_stdout_closed_early(start: Start, model: TinyModel, clip: Path) -> None:
     with start("ask", clip, "what?", "-m", model.text, *SMALL, "--jsonl") as process:
         assert process.stdout and process.stderr

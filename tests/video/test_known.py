@@ -84,3 +84,16 @@ def test_a_damaged_entry_is_read_again(path: Path, known: FrameTimes, tmp_path: 
         file.write_bytes(b"not a database" * 1000)
     damaged = Video(path, known=FrameTimes(tmp_path / "times")).frames(TIMES, SIZE)
     assert [frame.key for frame in damaged] == expected
+
+
+def test_keyframes_are_known_apart_from_exact_frames(tmp_path: Path, known: FrameTimes) -> None:
+    path = make_video(tmp_path / "gop.mp4", seconds=4, fps=10, size=SIZE, gop=10)
+    times = [0.2, 0.3, 1.4, 3.6]
+    read = list(Video(path, known=known).frames(times, SIZE, sampling="keyframe"))
+    again = Video(path, known=known).frames(times, SIZE, sampling="keyframe")
+    assert again.method == "known"
+    frames = list(again)
+    assert [frame.time for frame in frames] == [frame.time for frame in read]
+    assert len(frames) < len(times)
+    assert np.array_equal(frames[-1].image, read[-1].image)
+    assert Video(path, known=known).frames(times, SIZE).method != "known"

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from itertools import pairwise
 
 import pytest
 
-from sage_cli.video import fit_size, uniform_times
+from sage_cli.video import Sampling, fit_size, uniform_times
+from sage_cli.video.sampling import keyframes_near
 
 
 @pytest.mark.parametrize(
@@ -72,3 +74,27 @@ def test_bounds_hold_for_every_shape() -> None:
             if 1 / 8 < width / height < 8:
                 assert wide * high >= 128 * 28 * 28 * 0.8
                 assert abs(math.log(wide / high) - math.log(width / height)) < 0.35
+
+
+def near(keyframes: list[float], times: list[float], sampling: Sampling) -> list[int]:
+    return keyframes_near([Fraction(time) for time in keyframes], [Fraction(time) for time in times], sampling)
+
+
+def test_the_nearest_keyframe_of_each_time_once() -> None:
+    every_two = [2.0 * number for number in range(10)]
+    assert near(every_two, [0, 3.5, 4.5, 18], "keyframe") == [0, 2, 9]
+    assert near(every_two, [18, 0], "keyframe") == [9, 0]
+    assert near(every_two, [0, 3.5], "exact") == []
+    assert near(every_two, [], "keyframe") == []
+
+
+def test_keyframes_outside_of_the_stretch_do_not_count() -> None:
+    assert near([0, 10, 20, 30], [11, 14, 29], "keyframe") == [2]
+    assert near([0, 10, 20, 30], [11, 14, 19], "keyframe") == []
+
+
+def test_keyframes_serve_automatically_where_samples_hardly_move() -> None:
+    every_two = [2.0 * number for number in range(10)]
+    assert near(every_two, [0, 5, 9, 14], "auto") == [0, 2, 4, 7]
+    assert near(every_two, [0, 3, 6, 9], "auto") == []
+    assert near(every_two, [5], "auto") == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -54,7 +55,7 @@ from sage_cli.tools import TOOLS
 from sage_cli.tools.base import AnyTool, Arguments, Looked, Outcome, ToolError, ToolNotice
 from sage_cli.tools.schema import Schema
 from sage_cli.tools.workspace import SpeechModel, Workspace, most, thin
-from sage_cli.video import Frame, Video, uniform_times
+from sage_cli.video import Frame, Sampling, Video, uniform_times
 from sage_cli.web.base import Request, addresses_in
 
 R = TypeVar("R", ContextReply, ReasonerReply)
@@ -72,6 +73,7 @@ class Settings:
     Attributes:
         frames: most frames of the first look.
         fps: frames a second of the first look, as far as ``frames`` allows.
+        sampling: whether the first look takes the frames at its times or the keyframes nearest to them; see :meth:`Video.frames`.
         frame_tokens: most vision tokens a frame pair may take; ``None`` for the model's default.
         max_steps: most calls of the reasoner; 0 makes every answer come from the first look.
         timeout_s: seconds a question may take; ``None`` for no limit.
@@ -82,6 +84,7 @@ class Settings:
 
     frames: int = 128
     fps: float = 2.0
+    sampling: Sampling = "exact"
     frame_tokens: int | None = None
     max_steps: int = 10
     timeout_s: float | None = None
@@ -264,14 +267,19 @@ class _Run:
             yield self.notice(f"{count} of {len(times)} frames: more do not fit the context of {context} tokens")
         method = "kept"
         if agent.frames is None:
-            reader = agent.video.frames(thin(times, count), (width, height))
+            reader = agent.video.frames(thin(times, count), (width, height), sampling=settings.sampling)
             method = reader.method
             frames: dict[str, Frame] = {}
-            for number, frame in enumerate(reader, start=1):
-                frames.setdefault(frame.key, frame)
-                yield Working(self.elapsed, 0, "frames", number, count)
-                self.check_time()
+            with closing(reader):
+                for number, frame in enumerate(reader, start=1):
+                    frames.setdefault(frame.key, frame)
+                    yield Working(self.elapsed, 0, "frames", number, count)
+                    self.check_time()
             agent.frames = tuple(frames.values())
+            if method == "keyframe" and len(frames) < count:
+                yield self.notice(f"{len(frames)} keyframes instead of {count} frames: there are no others near the times to look at")
+            elif method != "keyframe" and settings.sampling == "keyframe":
+                yield self.notice("there is no keyframe in the part asked about: its frames are decoded")
         chosen = thin(agent.frames, count)
         yield FramesSampled(self.elapsed, tuple(frame.time for frame in chosen), method)
         return chosen

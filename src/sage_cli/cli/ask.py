@@ -110,6 +110,15 @@ def ask(
         int | None,
         setting("Looking", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most."),
     ] = None,
+    sampling: Annotated[
+        Literal["exact", "keyframe", "auto"],
+        setting(
+            "Looking",
+            "--sampling",
+            help="The first look's frames: those at even times; the nearest keyframes, which is quicker; or auto: keyframes where they are"
+            " close to even times. Default: exact.",
+        ),
+    ] = "exact",
     frame_tokens: Annotated[
         int | None, setting("Looking", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
     ] = None,
@@ -188,6 +197,7 @@ def ask(
     settings = nano.as_trained(
         Settings(
             frames=frames or 0,
+            sampling=sampling,
             frame_tokens=frame_tokens,
             max_steps=max_steps,
             timeout_s=timeout or None,

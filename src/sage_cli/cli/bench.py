@@ -54,6 +54,10 @@ def bench(
     frames: Annotated[
         int | None, setting("Agent", "--frames", min=1, metavar="N", help="Most frames of the first look. Default: what fits, 128 at most.")
     ] = None,
+    sampling: Annotated[
+        Literal["exact", "keyframe", "auto"],
+        setting("Agent", "--sampling", help="The first look's frames, as for sage ask. Default: exact."),
+    ] = "exact",
     frame_tokens: Annotated[
         int | None, setting("Agent", "--frame-tokens", min=1, metavar="N", help="Most tokens a frame pair may take.")
     ] = None,
@@ -130,6 +134,7 @@ def bench(
     tools = _tools([] if asked.answered else no_tool or [], direct or asked.answered)
     settings = Settings(
         frames=frames or 0,
+        sampling=sampling,
         frame_tokens=frame_tokens,
         max_steps=max_steps,
         timeout_s=timeout or None,

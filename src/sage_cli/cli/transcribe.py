@@ -9,13 +9,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files, usable_models
+from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import option
 from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, VideoError
 
@@ -267,7 +267,7 @@ class _Run:
         from sage_cli.speech.formats import FORMATS, Layout
 
         format = FORMATS[task.format](Layout(self.line_width, self.line_count))
-        with _target(task.target) as out, _local(task.source) as path, _interrupts() as stop_if_asked:
+        with _target(task.target) as out, _local(task.source) as path, interrupts() as stop_if_asked:
             video = _open(path, task)
             try:
                 with closing(self._pieces(task, format, video)) as pieces:  # its progress bar goes away with it
@@ -352,29 +352,6 @@ def _target(path: Path | None) -> Iterator[Callable[[str], None]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], None]]:
-    """A check that raises KeyboardInterrupt after a Ctrl-C: the one that Python raises is lost when it hits PyAV at the wrong moment."""
-    import signal
-
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        raise KeyboardInterrupt
-
-    def stop_if_asked() -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop_if_asked
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _flushing(file: TextIO) -> Callable[[str], None]:

@@ -33,6 +33,7 @@ class Config(BaseModel):
     cache_limit: ByteSize = Field(default=ByteSize(12 << 30), description="Most the cache may hold, such as 20 GiB; the oldest goes first.")
 
     frames: int | None = Field(default=None, ge=1, description="Most frames of the first look.")
+    sampling: Literal["exact", "keyframe", "auto"] = Field(default="exact", description="Which frames the first look takes.")
     frame_tokens: int | None = Field(default=None, ge=1, description="Most tokens a frame pair may take.")
     tools: bool = Field(default=True, description="Let the model look again with tools.")
     max_steps: int = Field(default=10, ge=1, description="Most reasoning steps.")

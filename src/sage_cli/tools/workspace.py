@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,9 +155,10 @@ class Workspace:
     def frames(self, times: Sequence[float]) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
         """Decode the frames at these times. Two times may share a frame: there can be fewer frames than times."""
         frames: dict[str, Frame] = {}
-        for done, frame in enumerate(self.video.frames(times, self.frame_size), start=1):
-            frames.setdefault(frame.key, frame)
-            yield ToolProgress("frames", done, len(times))
+        with closing(self.video.frames(times, self.frame_size)) as reader:
+            for done, frame in enumerate(reader, start=1):
+                frames.setdefault(frame.key, frame)
+                yield ToolProgress("frames", done, len(times))
         return tuple(frames.values())
 
     # ---- media -----------------------------------------------------------------------------------------------------

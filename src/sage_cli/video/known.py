@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.shelf import Shelf
+from sage_cli.video.ahead import FrameReader
 from sage_cli.video.frame import Frame, frame_key
-from sage_cli.video.reader import FrameReader
+from sage_cli.video.sampling import Sampling
 
 LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
 
-Read: TypeAlias = Callable[[Sequence[float]], FrameReader]
+Read: TypeAlias = Callable[[Sequence[float], Sampling], FrameReader]
 
 
 class FrameTimes:
@@ -33,21 +34,24 @@ class FrameTimes:
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
         self._shelf = Shelf(folder, limit)
 
-    def frames(self, media: str, times: Sequence[float], size: tuple[int, int], read: Read) -> KnownFrames | NotedFrames:
+    def frames(
+        self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
+    ) -> KnownFrames | NotedFrames:
         """The frames that ``read`` gives: undecoded if these times of this video were read before, else read now and remembered.
 
         Args:
             media: the video's content id.
             size: ``(width, height)`` of the frames.
+            sampling: which frames stand for the times.
             read: starts reading frames of the video at times.
         """
         # Another FFmpeg may show other frames at these times.
-        digest = hashlib.blake2b(json.dumps([*times, version("av")]).encode(), digest_size=12).hexdigest()
+        digest = hashlib.blake2b(json.dumps([*times, sampling, version("av")]).encode(), digest_size=12).hexdigest()
         key = f"{media}@{digest}"
         shown = self._shelf.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:
             return KnownFrames(media, shown, size, read)
-        return NotedFrames(read(times), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
+        return NotedFrames(read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
 
 
 class NotedFrames(Iterator[Frame]):
@@ -97,7 +101,7 @@ class KnownFrames(Iterator[Frame]):
     def _image(self, number: int) -> NDArray[np.uint8]:
         if self._reader is None or number < self._at:
             self.close()
-            self._reader, self._at = self._read(self._shown[number:]), number
+            self._reader, self._at = self._read(self._shown[number:], "exact"), number
         frame = None
         while self._at <= number:
             frame = next(self._reader)
@@ -110,6 +114,6 @@ class KnownFrames(Iterator[Frame]):
 
 
 def _times(stored: object, count: int) -> list[float] | None:
-    """What lies in the cache, if it is as many times as were asked for."""
+    """What lies in the cache, if it can stand for as many times as were asked for: of keyframes there may be fewer."""
     times = json.loads(stored) if isinstance(stored, str) else None
-    return times if isinstance(times, list) and len(times) == count and all(isinstance(time, float) for time in times) else None
+    return times if isinstance(times, list) and 0 < len(times) <= count and all(isinstance(time, float) for time in times) else None

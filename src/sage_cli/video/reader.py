@@ -1,13 +1,15 @@
-"""Frames of a video at given times, each the one on screen at that time, with as little decoding as will do."""
+"""One decoder of a video: the frame on screen at a given time, with as little decoding as will do."""
 
 from __future__ import annotations
 
 import bisect
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain
+from threading import Event
 from typing import Any, Literal, NamedTuple, cast
 
 import av
@@ -16,14 +18,12 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, time_base, undecodable
 
 log = logging.getLogger(__name__)
-
-Method = Literal["seek", "scan"]
 
 # A frame counts as begun this many seconds early: times are floats, and Matroska rounds its own to whole milliseconds.
 TOLERANCE = Fraction(1, 2000)
@@ -31,9 +31,15 @@ TOLERANCE = Fraction(1, 2000)
 # Frames that must be saved to make a seek worthwhile: refilling the decoder's threads and reorder buffer costs about as much.
 _SEEK_COST = 8
 
-
 # Keyframes to try for one target before seeking is given up for good.
 _SEEK_ATTEMPTS = 5
+
+# Codecs whose packets are a frame each, so that they tell what is shown when; H.264 only where it is progressive.
+_ONE_PACKET_A_FRAME = {"h264", "hevc", "vp8", "vp9", "av1"}
+_PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
+
+# Codecs in which "nothing refers to this frame" is always true when it is said. (In HEVC it is said of a temporal layer only.)
+_MARKS_UNREFERENCED = {"h264"}
 
 
 class Keyframe(NamedTuple):
@@ -51,11 +57,25 @@ class Keyframe(NamedTuple):
         return time == self.time if self.exact else time <= target
 
 
-class FrameReader(Iterator[Frame]):
-    """Iterator over the frames on screen at ``times``; see :meth:`sage_cli.video.Video.frames`.
+class Unseekable(Exception):
+    """A file in which no seek leads where it should."""
 
-    Attributes:
-        method: ``"seek"`` when stretches between samples are jumped over, ``"scan"`` when the video is decoded straight through.
+
+class Stopped(Exception):
+    """Nobody wants the rest."""
+
+
+class Screen:
+    """What a video shows, one moment after the other. Holds the frame on screen and the one after it, no more.
+
+    As little is decoded as gives the same pixels as decoding all: frames that no other frame refers to are skipped (H.264 marks them) when
+    yet another frame comes before the moment asked for.
+
+    Args:
+        threads: the decoder's; 0 for one a core.
+        alone: decode straight through a file that cannot be seeked in, instead of raising :class:`Unseekable`.
+        stop: set by another thread to end what is going on here, with :class:`Stopped`.
+        damaged: where decoding times of damaged packets go, for the owner to tell; without it they are told on closing.
     """
 
     def __init__(
@@ -63,105 +83,138 @@ class FrameReader(Iterator[Frame]):
         media: Media,
         track: VideoTrack,
         keyframes: Sequence[Keyframe],
-        times: Sequence[float],
-        size: tuple[int, int],
-        progress: Callable[[int, int], None] | None,
+        *,
+        threads: int = 0,
+        alone: bool = True,
+        stop: Event | None = None,
+        damaged: set[int | None] | None = None,
     ) -> None:
-        self._screen = Screen(media, track, keyframes)
-        targets = [media.origin + Fraction(time) for time in times]
-        visits = pairwise([keyframes[0].time, *targets])
-        self.method: Method = "seek" if any(self._screen.jump(*visit) is not None for visit in visits) else "scan"
-        self._frames = self._read(media, track, targets, size, progress)
-
-    def __next__(self) -> Frame:
-        return next(self._frames)
-
-    def close(self) -> None:
-        """Let go of the file before the last frame; reaching the end does it too."""
-        self._frames.close()
-
-    def _read(
-        self, media: Media, track: VideoTrack, targets: list[Fraction], size: tuple[int, int], progress: Callable[[int, int], None] | None
-    ) -> Generator[Frame, None, None]:
-        with closing(self._screen) as screen:
-            for done, target in enumerate(targets, 1):
-                frame = screen.at(target)
-                time = float(frame_time(frame) - media.origin)
-                yield Frame(time, picture(frame, track.orientation, size), frame_key(media.id, time, size))
-                if progress is not None:
-                    progress(done, len(targets))
-
-
-class Screen:
-    """What a video shows, one moment after the other. Holds the frame on screen and the one after it, no more."""
-
-    def __init__(self, media: Media, track: VideoTrack, keyframes: Sequence[Keyframe]) -> None:
         self._media, self._track, self._keyframes = media, track, keyframes
+        self._threads, self._alone, self._stop = threads, alone, stop
+        self._tells, self._damaged = damaged is None, set() if damaged is None else damaged
         self._container: InputContainer | None = None
         self._frames: Iterator[VideoFrame] = iter(())
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
-        self._damaged: set[int | None] = set()
+        self._target, self._last = Fraction(0), False
+        self._due: Fraction | None = None  # a frame for which others were skipped
+        self._skips = self._looks_ahead = False
+        self._plain = False  # the two are not to be used
+        self._fresh = False  # nothing has been read since opening
+        self._drained = False  # the decoder was given no more than it needed: only a seek leads on
 
     def close(self) -> None:
         if self._container is not None:
             self._container.close()
-        if self._damaged:
-            log.warning("%s: skipped %d damaged packets", self._media.path.name, len(self._damaged))
+        if self._tells:
+            tell_damage(self._media, self._damaged)
 
-    def jump(self, position: Fraction, target: Fraction) -> int | None:
-        """Number of the keyframe to go to for ``target`` when decoding has got to ``position``; None to decode on."""
-        number = max(0, bisect.bisect_right(self._keyframes, target, key=lambda keyframe: keyframe.time) - 1)
-        saved = (self._keyframes[number].time - position) * Fraction(self._track.fps or 25)
-        return number if saved > _SEEK_COST or (target < position and saved < 0) else None
-
-    def at(self, target: Fraction) -> VideoFrame:
+    def at(self, target: Fraction, *, last: bool = False) -> VideoFrame:
         """The last frame presented at or before ``target`` (container seconds, within ``TOLERANCE``), or the first of all.
+
+        Args:
+            last: the next call is for an earlier moment or one behind a later keyframe, so nothing needs to be decoded behind this one.
 
         Raises:
             VideoError: nothing can be decoded.
         """
         target += TOLERANCE
-        if self._container is None:
-            self._restart()
+        self._target, self._last = target, last
         position = self._shown or self._next
-        if position is not None and (number := self.jump(frame_time(position), target)) is not None:
-            self._seek(number, target)
-        while self._next is not None and frame_time(self._next) <= target:
-            self._shown, self._next = self._next, next(self._frames, None)
+        if self._container is None:
+            self._open()
+            self._go(jump(self._keyframes, self._track, self._keyframes[0].time, target) or 0, target)
+        elif self._drained:
+            self._go(keyframe_before(self._keyframes, target), target)
+        elif position is not None and (number := jump(self._keyframes, self._track, frame_time(position), target)) is not None:
+            self._go(number, target)
+        self._forward(target)
+        if self._due is not None and (self._shown is None or frame_time(self._shown) < self._due):
+            # A frame that others gave way to does not come, as in damaged files: the closest one may be among those.
+            self._plain, self._skips, self._looks_ahead = True, False, False
+            self._go(keyframe_before(self._keyframes, target), target)
+            self._forward(target)
         frame = self._shown or self._next
         if frame is None:
             raise undecodable(self._media.path, self._track.codec)
         return frame
+
+    def keyframe(self, number: int) -> VideoFrame | None:
+        """The keyframe alone, nothing around it decoded; None where it cannot be decoded so.
+
+        Raises:
+            Unseekable: a seek to it leads elsewhere.
+        """
+        if self._container is None:
+            self._open()
+        stream = self._packets_from(number)
+        first = _first_keyframe(stream) if stream is not None else None
+        time = packet_time(first) if first is not None else None
+        if first is None or time is None or not self._is_closest(number, time):
+            raise Unseekable
+        self._begin(self._decode(iter([first, _flush(first)])))
+        self._drained = True
+        return self._next
 
     def after(self) -> VideoFrame | None:
         """Move on to the next frame; None at the end of the video."""
         self._shown, self._next = self._next, next(self._frames, None)
         return self._shown
 
-    def _restart(self) -> None:
+    def _is_closest(self, number: int, time: Fraction) -> bool:
+        """Whether the time, which may be more exact than what is known of the keyframe, lies between its neighbours'."""
+        before, after = self._keyframes[:number][-1:], self._keyframes[number + 1 :][:1]
+        return all(keyframe.time < time for keyframe in before) and all(time < keyframe.time for keyframe in after)
+
+    def _open(self) -> None:
         if self._container is not None:
             self._container.close()
         self._container = open_media(self._media.path)
-        self._container.streams[self._track.index].codec_context.thread_type = "AUTO"
+        codec = cast(VideoStream, self._container.streams[self._track.index]).codec_context
+        codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
+        codec.thread_count = self._threads
+        # Where a frame may be two packets, one a field, packets do not say what is shown when.
+        progressive = self._track.codec != "h264" or int(codec.field_order) == _PROGRESSIVE
+        self._looks_ahead = progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
+        self._skips = self._looks_ahead and self._track.codec in _MARKS_UNREFERENCED
+        self._fresh = True
+
+    def _restart(self) -> None:
+        if not self._fresh:
+            self._open()
+        assert self._container is not None
         self._begin(self._decode(packets(self._container, self._track.index)))
 
     def _begin(self, frames: Iterator[VideoFrame]) -> None:
-        self._frames, self._shown = frames, None
+        self._frames, self._shown, self._due, self._drained, self._fresh = frames, None, None, False, False
         self._next = next(frames, None)
 
-    def _seek(self, number: int, target: Fraction) -> None:
-        """Go to a keyframe; to an earlier one where the demuxer lands too late or nothing decodes; to the very beginning."""
+    def _forward(self, target: Fraction) -> None:
+        while self._next is not None and frame_time(self._next) <= target:
+            self._shown, self._next = self._next, next(self._frames, None)
+
+    def _packets_from(self, number: int) -> Iterator[Packet[Any]] | None:
+        """Packets from near a keyframe on; None when the demuxer refuses."""
         assert self._container is not None
+        self._fresh = False
+        try:
+            self._container.seek(self._keyframes[number].stamp, stream=self._container.streams[self._track.index])
+        except av.FFmpegError:
+            return None
+        return packets(self._container, self._track.index)
+
+    def _go(self, number: int, target: Fraction) -> None:
+        """Go to a keyframe; to an earlier one where the demuxer lands too late or nothing decodes; to the very beginning.
+
+        Raises:
+            Unseekable: none of them can be reached, and this screen is not ``alone``.
+        """
         for attempt in range(_SEEK_ATTEMPTS):
             if number <= 0:
                 break
-            try:
-                self._container.seek(self._keyframes[number].stamp, stream=self._container.streams[self._track.index])
-            except av.FFmpegError:
+            if (stream := self._packets_from(number)) is None:
                 continue
-            stream = packets(self._container, self._track.index)
-            first = next((packet for packet in stream if packet.is_keyframe and packet.size), None)
+            first = _first_keyframe(stream)
             if first is not None and (time := packet_time(first)) is not None and self._keyframes[number].landed(time, target):
                 # Frames that a keyframe's successors show before it want the frames that were jumped over.
                 self._begin(frame for frame in self._decode(chain([first], stream)) if frame_time(frame) >= time)
@@ -170,13 +223,17 @@ class Screen:
             number -= 1 << attempt
         else:
             log.debug("%s: cannot be seeked in; decoding straight through", self._media.path.name)
+            if not self._alone:
+                raise Unseekable
             self._keyframes = self._keyframes[:1]
         self._restart()
 
     def _decode(self, stream: Iterator[Packet[Any]]) -> Iterator[VideoFrame]:
         """Frames in presentation order, past damaged packets; every one has a presentation time."""
         following = Fraction(0)
-        for packet in stream:
+        for packet in self._needed(stream):
+            if self._stop is not None and self._stop.is_set():
+                raise Stopped
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -188,6 +245,84 @@ class Screen:
                     frame.pts = round(following / time_base(frame))
                 following = frame_time(frame) + 1 / Fraction(self._track.fps or 25)
                 yield frame
+
+    def _needed(self, stream: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
+        """The packets, the decoder told to skip what nothing depends on, up to the last frame that is wanted."""
+        assert self._container is not None
+        codec = cast(VideoStream, self._container.streams[self._track.index]).codec_context
+        ahead: deque[Packet[Any]] = deque()
+        skipping = False
+        codec.skip_frame = "DEFAULT"
+        while (packet := ahead.popleft() if ahead else next(stream, None)) is not None:
+            outlook = self._outlook(packet, ahead, stream) if self._looks_ahead else None
+            if self._skips and skipping != (outlook == "gives way"):
+                skipping = not skipping
+                codec.skip_frame = "NONREF" if skipping else "DEFAULT"
+            yield packet
+            if outlook == "shown" and self._last:
+                # Emptied, the decoder gives out what it holds back for reordering without being fed the frames behind.
+                self._drained = True
+                yield _flush(packet)
+                return
+
+    def _outlook(
+        self, packet: Packet[Any], ahead: deque[Packet[Any]], stream: Iterator[Packet[Any]]
+    ) -> Literal["gives way", "shown"] | None:
+        """Whether the packet's frame gives way to another before the target, or is the one on screen then.
+
+        Reads on as far as it takes to know: frames come in the order of their decoding times, and none is shown before that. None when
+        it is neither, or not to be known.
+        """
+        target = self._target // time_base(packet)
+        if packet.pts is None or packet.dts is None or packet.is_discard or packet.pts > target:
+            return None
+
+        def later() -> Iterator[Packet[Any]]:
+            yield from tuple(ahead)
+            for other in stream:
+                ahead.append(other)
+                yield other
+
+        for other in later():
+            if not other.size:
+                break
+            if other.pts is None or other.dts is None:
+                return None
+            if packet.pts < other.pts <= target and not other.is_discard:
+                time = other.pts * time_base(other)
+                self._due = time if self._due is None else max(self._due, time)
+                return "gives way"
+            if other.dts > target:
+                break
+        return "shown"
+
+
+def _first_keyframe(stream: Iterator[Packet[Any]]) -> Packet[Any] | None:
+    return next((packet for packet in stream if packet.is_keyframe and packet.size), None)
+
+
+def _flush(packet: Packet[Any]) -> Packet[Any]:
+    """The empty packet that makes the decoder of this packet's stream give out all that it holds."""
+    empty: Packet[Any] = Packet()
+    empty.stream, empty.time_base = packet.stream, packet.time_base
+    return empty
+
+
+def tell_damage(media: Media, damaged: set[int | None]) -> None:
+    if damaged:
+        log.warning("%s: skipped %d damaged packets", media.path.name, len(damaged))
+
+
+def jump(keyframes: Sequence[Keyframe], track: VideoTrack, position: Fraction, target: Fraction) -> int | None:
+    """Number of the keyframe to go to for ``target`` when decoding has got to ``position``; None to decode on."""
+    number = keyframe_before(keyframes, target)
+    saved = (keyframes[number].time - position) * Fraction(track.fps or 25)
+    return number if saved > _SEEK_COST or (target < position and saved < 0) else None
+
+
+def keyframe_before(keyframes: Sequence[Keyframe], target: Fraction) -> int:
+    """Number of the last keyframe at or before ``target``, or of the first."""
+    return max(0, bisect.bisect_right(keyframes, target, key=lambda keyframe: keyframe.time) - 1)
 
 
 def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import Literal
 
 import numpy as np
+
+Sampling = Literal["exact", "keyframe", "auto"]
+
+# "auto" takes keyframes when none is further from its time than this part of the way to the next sample.
+_NEGLIGIBLE = Fraction(1, 4)
 
 
 def uniform_times(duration: float, budget: int, *, fps: float = 2.0, start: float = 0.0, end: float | None = None) -> list[float]:
@@ -30,6 +40,34 @@ def uniform_times(duration: float, budget: int, *, fps: float = 2.0, start: floa
         return [(start + end) / 2]
     count = min(round((end - start) * fps), budget)
     return [float(time) for time in np.linspace(start, end, max(2, count - count % 2))]
+
+
+def keyframes_near(keyframes: Sequence[Fraction], times: Sequence[Fraction], sampling: Sampling) -> list[int]:
+    """Numbers of the keyframes to take instead of the frames on screen at these times: each time's nearest, every one once, in order.
+
+    Only keyframes of the stretch from the first to the last of the times count. None at all when there are none, when ``sampling`` is
+    ``"exact"``, and with ``"auto"`` unless that hardly moves the samples: none by more than a quarter of the shortest step between two.
+
+    Args:
+        keyframes: their times, ascending, on the clock of ``times``.
+        times: in any order.
+    """
+    if sampling == "exact" or not times:
+        return []
+    first, last = bisect.bisect_left(keyframes, min(times)), bisect.bisect_right(keyframes, max(times))
+    if first == last:
+        return []
+
+    def nearest(time: Fraction) -> int:
+        after = bisect.bisect_left(keyframes, time, first, last)
+        return min(range(max(first, after - 1), min(last, after + 1)), key=lambda number: abs(keyframes[number] - time))
+
+    found = [nearest(time) for time in times]
+    if sampling == "auto":
+        step = min((abs(after - before) for before, after in pairwise(times)), default=Fraction(0))
+        if max(abs(keyframes[number] - time) for number, time in zip(found, times, strict=True)) > step * _NEGLIGIBLE:
+            return []
+    return list(dict.fromkeys(found))
 
 
 def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
+from sage_cli.video.ahead import FrameReader
 from sage_cli.video.clip import cut
 from sage_cli.video.known import FrameTimes, KnownFrames, NotedFrames
 from sage_cli.video.probe import VideoTrack, probe
-from sage_cli.video.reader import FrameReader, Keyframe, find_keyframes
+from sage_cli.video.reader import Keyframe, find_keyframes
+from sage_cli.video.sampling import Sampling
 from sage_cli.video.sound import blocks, sound
 
 SAMPLE_RATE = 16_000  # what speech models listen at
@@ -68,23 +70,31 @@ class Video:
         return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
 
     def frames(
-        self, times: Sequence[float], size: tuple[int, int] | None = None, *, progress: Callable[[int, int], None] | None = None
+        self,
+        times: Sequence[float],
+        size: tuple[int, int] | None = None,
+        *,
+        sampling: Sampling = "exact",
+        progress: Callable[[int, int], None] | None = None,
     ) -> FrameReader | KnownFrames | NotedFrames:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
-        Before the first frame that is the first, past the end the last. Decoding is lazy, frame by frame, in the decoder's own
-        threads; one decoded frame is held at a time. Ascending times are fastest; any order and repetitions are allowed.
-        Damaged packets are skipped, with a warning in the log.
+        Before the first frame that is the first, past the end the last. Decoding begins with the first frame that is taken, on all cores, a
+        little ahead of what is taken. Ascending times are fastest; any order and repetitions are allowed. Damaged packets are skipped, with
+        a warning in the log.
 
         Args:
             times: seconds.
             size: ``(width, height)`` to resize to; None for the display size.
+            sampling: ``"keyframe"`` takes the keyframe nearest to each time instead, which is quicker, since nothing else is decoded; none
+                comes twice, so there may be fewer frames than times. ``"auto"`` does so where it hardly moves the samples; see
+                :func:`sage_cli.video.sampling.keyframes_near`.
             progress: called with ``(done, total)`` after each frame that is decoded.
 
         Returns:
             An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
-            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through, ``"known"`` when an earlier
-            process read the same: then an image is decoded only when it is asked for.
+            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through, ``"keyframe"`` when it takes
+            keyframes.
 
         Raises:
             VideoError: the file has no video (here), or nothing of it can be decoded (while iterating).
@@ -92,10 +102,10 @@ class Video:
         track = self._video_track()
         size = size or (self.width, self.height)
 
-        def read(times: Sequence[float]) -> FrameReader:
-            return FrameReader(self._media, track, self._keyframes, times, size, progress)
+        def read(times: Sequence[float], sampling: Sampling) -> FrameReader:
+            return FrameReader(self._media, track, self._keyframes, times, size, progress, sampling)
 
-        return self._known.frames(self.id, times, size, read) if self._known else read(times)
+        return self._known.frames(self.id, times, size, sampling, read) if self._known else read(times, sampling)
 
     def audio(self, start: float = 0.0, end: float | None = None) -> NDArray[np.float32]:
         """The sound of ``[start, end)``, to the sample: 16 kHz mono, shape ``(samples,)``, between -1 and 1.

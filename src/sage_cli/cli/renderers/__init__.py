@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 from sage_cli.agent.events import Event
+from sage_cli.cli.interrupts import interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -44,7 +45,8 @@ def follow(agent: Agent, question: str, view: Renderer) -> bool:
     """Show one question's run from start to end; whether it was answered."""
     event: Event | None = None
     # Closed on Ctrl-C too: a run removes what it left on disk.
-    with closing(cast("Generator[Event]", agent.run(question))) as events:
+    with closing(cast("Generator[Event]", agent.run(question))) as events, interrupts() as stop_if_asked:
         for event in events:
             view.show(event)
+            stop_if_asked()
     return event is not None and event.type == "answer"

@@ -1,0 +1,222 @@
+"""The frames of a video at given times, in order, read ahead by several decoders at once.
+
+Decoders with a thread each do more than one decoder with all the threads, so the times are cut into pieces where a keyframe lets decoding
+begin anew, and each piece goes to the next free thread. What is read is handed over in order and only so far ahead, so memory does not grow
+with the video. Python's threads may do this, because FFmpeg and OpenCV let go of the interpreter while they work.
+
+Whoever wants the frames only waits, which Ctrl-C ends at once; PyAV may lose a Ctrl-C that strikes while it works.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from threading import Condition, Event, Thread
+from typing import Literal
+
+from sage_cli.store.fit import cores
+from sage_cli.video.frame import Frame, frame_key
+from sage_cli.video.probe import Media, VideoTrack, frame_time
+from sage_cli.video.reader import Keyframe, Screen, Stopped, Unseekable, jump, keyframe_before, picture, tell_damage
+from sage_cli.video.sampling import Sampling, keyframes_near
+
+Method = Literal["seek", "scan", "keyframe"]
+
+# More decoders at once bring little and take much memory: each holds some twenty frames. All together hold no more than eight do of 1080p.
+_MOST_DECODERS = 8
+_MOST_PIXELS = _MOST_DECODERS * 1920 * 1088
+
+# Bytes of finished frames that may wait to be taken.
+_MOST_WAITING = 64 << 20
+
+# Frames of the video that are worth a seek and a place in the queue.
+_SHORTEST_PIECE = 48
+
+
+class FrameReader(Iterator[Frame]):
+    """Iterator over the frames on screen at ``times``; see :meth:`sage_cli.video.Video.frames`.
+
+    Attributes:
+        method: ``"seek"`` when stretches between samples are jumped over, ``"scan"`` when the video is decoded straight through,
+            ``"keyframe"`` when each time's nearest keyframe is taken.
+    """
+
+    def __init__(
+        self,
+        media: Media,
+        track: VideoTrack,
+        keyframes: Sequence[Keyframe],
+        times: Sequence[float],
+        size: tuple[int, int],
+        progress: Callable[[int, int], None] | None,
+        sampling: Sampling = "exact",
+    ) -> None:
+        targets = [media.origin + Fraction(time) for time in times]
+        near = keyframes_near([keyframe.time for keyframe in keyframes], targets, sampling)
+        if near:
+            self.method: Method = "keyframe"
+            pieces = [range(index, index + 1) for index in range(len(near))]
+            plan = _Plan(media, track, keyframes, size, [keyframes[number].time for number in near], pieces, keys=True)
+        else:
+            visits = pairwise([keyframes[0].time, *targets])
+            self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "scan"
+            plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
+        self._frames = _read(plan, progress)
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Let go of the file before the last frame; reaching the end does it too, and so does forgetting the reader."""
+        self._frames.close()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be read, and how the work is divided. Threads know this and not the reader, which could not be forgotten otherwise."""
+
+    media: Media
+    track: VideoTrack
+    keyframes: Sequence[Keyframe]
+    size: tuple[int, int]
+    targets: Sequence[Fraction]
+    pieces: Sequence[range]
+    keys: bool  # keyframes are wanted, whose times the targets are
+
+    @property
+    def seeks(self) -> bool:
+        return len(self.keyframes) > 1
+
+    def straight(self, first: int) -> _Plan:
+        """The same from a target on, by one decoder that does not seek."""
+        return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
+
+    def crew(self, damaged: set[int | None]) -> _Crew:
+        pixels = self.track.width * self.track.height
+        decoders = max(1, min(len(self.pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // pixels))
+        threads = max(1, cores() // decoders)
+        waiting = max(decoders, _MOST_WAITING // (3 * self.size[0] * self.size[1]))
+
+        def decoder(stop: Event) -> Screen:
+            return Screen(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
+
+        return _Crew(self.pieces, decoders, waiting, decoder, self.look)
+
+    def look(self, screen: Screen, number: int, last: bool) -> Frame:
+        target = self.targets[number]
+        shown = screen.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
+        shown = shown or screen.at(target, last=last)
+        time = float(frame_time(shown) - self.media.origin)
+        return Frame(time, picture(shown, self.track.orientation, self.size), frame_key(self.media.id, time, self.size))
+
+
+def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator[Frame, None, None]:
+    damaged: set[int | None] = set()
+    done, total, before = 0, len(plan.targets), ""
+    try:
+        while done < total:
+            try:
+                with closing(plan.crew(damaged).frames()) as frames:
+                    for frame in frames:
+                        done += 1
+                        if not plan.keys or frame.key != before:
+                            yield frame
+                        before = frame.key
+                        if progress is not None:
+                            progress(done, total)
+            except Unseekable:
+                plan = plan.straight(done)
+    finally:
+        tell_damage(plan.media, damaged)
+
+
+def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fraction]) -> list[range]:
+    """Pieces of the targets, by number, that begin where going to a keyframe costs little or saves much."""
+    numbers = [keyframe_before(keyframes, target) for target in targets]
+    starts = [0]
+    for at in range(1, len(targets)):
+        if numbers[at] != numbers[at - 1]:
+            decoded = (keyframes[numbers[at]].time - keyframes[numbers[starts[-1]]].time) * Fraction(track.fps or 25)
+            jumps = jump(keyframes, track, targets[at - 1], targets[at]) is not None
+            if jumps or decoded >= _SHORTEST_PIECE:
+                starts.append(at)
+    return [range(start, end) for start, end in pairwise([*starts, len(targets)])]
+
+
+class _Crew:
+    """Threads with a decoder each that read frames by number. The first to want a piece gets the next one."""
+
+    def __init__(
+        self,
+        pieces: Sequence[range],
+        decoders: int,
+        waiting: int,
+        decoder: Callable[[Event], Screen],
+        look: Callable[[Screen, int, bool], Frame],
+    ) -> None:
+        self._todo, self._waiting, self._decoder, self._look = iter(pieces), waiting, decoder, look
+        self._taken, self._end = pieces[0].start, pieces[-1].stop
+        self._found: dict[int, Frame | Exception] = {}
+        self._changed = Condition()
+        self._stop = Event()
+        self._threads = [Thread(target=self._work, name="sage-frames", daemon=True) for _ in range(decoders)]
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """All frames in order; the threads live as long as this.
+
+        Raises:
+            VideoError, Unseekable: a frame cannot be read; those before it have come.
+        """
+        try:
+            for thread in self._threads:
+                thread.start()
+            while self._taken < self._end:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._taken in self._found)
+                    found = self._found.pop(self._taken)
+                    self._taken += 1
+                    self._changed.notify_all()
+                if isinstance(found, Exception):
+                    raise found
+                yield found
+        finally:
+            with self._changed:
+                self._stop.set()
+                self._changed.notify_all()
+            for thread in self._threads:
+                if thread.ident is not None:
+                    thread.join()
+
+    def _work(self) -> None:
+        # Signals are for the thread that waits.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        number = self._taken
+        try:
+            with closing(self._decoder(self._stop)) as screen:
+                while (piece := self._next_piece()) is not None:
+                    for number in piece:
+                        self._wait_for_turn(number)
+                        self._give(number, self._look(screen, number, number == piece[-1]))
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001
+            self._give(number, error)
+
+    def _next_piece(self) -> range | None:
+        with self._changed:
+            return next(self._todo, None)
+
+    def _wait_for_turn(self, number: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stop.is_set() or number < self._taken + self._waiting)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _give(self, number: int, found: Frame | Exception) -> None:
+        with self._changed:
+            self._found[number] = found
+            self._changed.notify_all()
