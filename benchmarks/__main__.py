@@ -13,7 +13,7 @@ from pathlib import Path
 
 # In the order of docs/performance.md; the others are building blocks, or need something that cannot be made here.
 IN_WORK = ("second_question", "decoding", "memory")
-ALONE = ("transcripts", "startup")
+ALONE = ("frames", "transcripts", "startup")
 
 
 def about() -> str:

@@ -192,8 +192,9 @@ class _Crew:
                     thread.join()
 
     def _work(self) -> None:
-        # Signals are for the thread that waits.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        # Signals are for the thread that waits: one that struck here would not wake it.
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         number = self._taken
         try:
             with closing(self._decoder(self._stop)) as screen:
