@@ -1,4 +1,4 @@
-"""Run all benchmarks in order and print their figures as Markdown: ``python -m benchmarks WORK``; hours on a small machine.
+"""Run the benchmarks in order and print their figures as Markdown: ``python -m benchmarks WORK``; hours on a small machine. Or list them.
 
 WORK is a folder for models, videos and the programs that are measured against; they are built in it if ``--llama-cpp`` names a source tree.
 """
@@ -28,11 +28,14 @@ def about() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog=about(), formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("work", type=Path, nargs="?", metavar="WORK")
     parser.add_argument(
         "--llama-cpp", type=Path, metavar="SOURCE", help="source tree of llama.cpp, to build llama-server and llama-mtmd-cli from"
     )
     options = parser.parse_args()
+    if options.work is None:
+        print(about())
+        return
     options.work.mkdir(parents=True, exist_ok=True)
     commands = [[name, str(options.work)] for name in IN_WORK] + [[name] for name in ALONE]
     if options.llama_cpp:

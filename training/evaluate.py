@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -23,6 +22,7 @@ from sage_cli.bench.run import RESULTS, read_records
 from sage_cli.speech import Transcriber
 from sage_cli.video import uniform_times
 from training.questions import BUCKETS, KINDS, MAKERS, Kind, Question, some_question
+from training.sounds import record, stream
 from training.speech import SAMPLE_RATE, TEST_VOICES, all_sentences, held_out, speak
 from training.words import word_errors
 from training.world import World
@@ -74,20 +74,36 @@ def tables(agent: Sequence[Record], direct: Sequence[Record]) -> str:
 
 
 def speech_table(nano: Nano, threads: int = 2) -> str:
-    """Word error rate on held-out sentences in held-out voices, through ``sage_cli.speech``."""
+    """Held-out sentences in held-out voices, through ``sage_cli.speech``: one at a time, and in streams as ``sage transcribe`` meets them.
+
+    Word error rates, and of the sentences of a stream that are heard word for word, the share whose times are right to 0.3 s.
+    """
     transcriber = Transcriber(nano.speech, threads=threads)
-    errors: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    texts = [text for text in all_sentences() if held_out(text)]
+    rng = random.Random(SEED)
+    rows: list[tuple[str, list[tuple[int, int]], list[tuple[int, int]], list[bool]]] = []
     for voice in TEST_VOICES:
-        for text in filter(held_out, all_sentences()):
+        alone, packed, timely = [], [], []
+        for text in texts:
             sound = np.pad(speak(text, voice), SAMPLE_RATE // 2)
-            heard = " ".join(segment.text for segment in transcriber.stream(sound))
-            errors[voice].append(word_errors(text, heard))
-    lines = ["| voice | word error rate |", "|---|---|"]
-    errors["all"] = [pair for pairs in list(errors.values()) for pair in pairs]
-    for voice, found in errors.items():
-        wrong, total = (sum(numbers) for numbers in zip(*found, strict=True))
-        lines.append(f"| {voice} | {100 * wrong / total:.1f} % of {total} words |")
+            alone.append(word_errors(text, " ".join(segment.text for segment in transcriber.stream(sound))))
+        sound, said = stream(rng, record([voice], rng.sample(texts, len(texts)), 1, SEED))
+        segments = list(transcriber.stream(sound))
+        packed.append(word_errors(" ".join(sentence.text for sentence in said), " ".join(segment.text for segment in segments)))
+        for sentence in said:
+            near = [segment for segment in segments if segment.text.strip() == sentence.text and abs(segment.start - sentence.start) < 2]
+            timely += [max(abs(at.start - sentence.start), abs(at.end - sentence.end)) <= 0.3 for at in near[:1]]
+        rows.append((voice, alone, packed, timely))
+    every = ("all", *([item for row in rows for item in row[column]] for column in (1, 2, 3)))
+    lines = ["| voice | errors, one at a time | errors, in a stream | times within 0.3 s |", "| --- | --- | --- | --- |"]
+    for name, alone, packed, timely in [*rows, every]:  # type: ignore[misc]
+        lines.append(f"| {name} | {_errors(alone)} | {_errors(packed)} | {_share(timely)} |")
     return "\n".join(lines)
+
+
+def _errors(pairs: list[tuple[int, int]]) -> str:
+    wrong, total = (sum(numbers) for numbers in zip(*pairs, strict=True))
+    return f"{100 * wrong / total:.1f} % of {total} words"
 
 
 def main() -> None:

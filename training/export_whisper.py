@@ -1,7 +1,8 @@
 """From a trained nano whisper to the ``ggml`` file that whisper.cpp loads.
 
 The format fixes token ids (Whisper's), so the embedding has 51864 rows; those of tokens that the nano model lacks are zeros, which cost
-nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``quantize`` would make them.
+nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``quantize`` would make them. :func:`load` is the way back, so
+that training can go on from a published file.
 
     python -m training.export_whisper /tmp/nano/whisper.pt --out src/sage_cli/assets/nano/ggml-sage-nano.bin
 """
@@ -9,6 +10,8 @@ nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``q
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,8 @@ from typing import BinaryIO, Final
 
 import numpy as np
 import torch
-from gguf import GGMLQuantizationType
-from gguf.quants import quantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 from numpy.typing import NDArray
 
 from training.whisper import AUDIO_CONTEXT, MELS, STAMP, TEXT_CONTEXT, Vocabulary, mel_filters, new_whisper
@@ -126,13 +129,53 @@ def export(weights: dict[str, torch.Tensor], path: Path, *, matrix_type: int = Q
             _write(file, name, data, matrix_type)
 
 
+def load(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a file that training or :func:`export` wrote, as ``new_whisper`` names them.
+
+    Raises:
+        RuntimeError, KeyError: the file is of another model.
+    """
+    if path.read_bytes()[:4] != struct.pack("<I", MAGIC):
+        return torch.load(path)
+    vocabulary = Vocabulary.build()
+    ids, _ = file_ids(vocabulary)
+    stored = dict(_read(path))
+    weights = {}
+    for name, like in new_whisper(vocabulary).state_dict().items():
+        data = stored["decoder.token_embedding.weight" if name == "proj_out.weight" else _file_name(name)]
+        if data.shape[0] == ROWS:
+            data = data[ids]
+        weights[name] = torch.from_numpy(data.reshape(like.shape))
+    return weights
+
+
+def _read(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """The tensors of a ``ggml`` file."""
+    with path.open("rb") as file:
+
+        def ints(count: int) -> tuple[int, ...]:
+            return struct.unpack(f"<{count}i", file.read(4 * count))
+
+        ints(12)
+        file.seek(4 * math.prod(ints(2)), os.SEEK_CUR)
+        for _ in range(*ints(1)):
+            file.seek(*ints(1), os.SEEK_CUR)
+        while head := file.read(12):
+            dimensions, length, kind = struct.unpack("<3i", head)
+            shape = ints(dimensions)[::-1]
+            name = file.read(length).decode()
+            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+            raw = np.frombuffer(file.read(math.prod(shape) // block * size), np.uint8)
+            yield name, dequantize(raw.reshape(*shape[:-1], -1), GGMLQuantizationType(kind)).reshape(shape)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--f16", action="store_true", help="half precision instead of 8 bits")
     args = parser.parse_args()
-    export(torch.load(args.weights), args.out, matrix_type=F16 if args.f16 else Q8_0)
+    export(load(args.weights), args.out, matrix_type=F16 if args.f16 else Q8_0)
     print(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")
 
 

@@ -1,10 +1,14 @@
 """The nano whisper: Whisper's architecture, small, trained on espeak-ng's voices saying what can be said in the synthetic world.
 
 It knows words, not letters: every word of the vocabulary is one token, so there is nothing to misspell. Besides the world's sentences it
-hears strings of random words, which no language model could guess. Windows are what ``sage_cli.speech`` cuts: sentences side by side with
-short pauses. Training goes from one sentence to whole windows, because the encoder's cost grows with the square of the length.
+hears strings of random words, which no language model could guess. Windows are what ``sage_cli.speech`` cuts (:mod:`training.sounds`), and
+targets are what whisper.cpp asks for: a pair of times for every sentence, and for one that the window's end cuts its start alone, upon
+which it is heard again with the next window.
 
-    python -m training.whisper --steps 6000 --long 1500 --out /tmp/nano/whisper.pt
+Where in the window each word is, is known; one attention head of the decoder is taught to look there (guided attention), and the others
+follow. Without it, finding the way through a window of several sentences takes many times the steps.
+
+    python -m training.whisper --steps 6000 --short 3000 --recordings build/recordings --out build/whisper.pt
 """
 
 from __future__ import annotations
@@ -14,10 +18,11 @@ import math
 import random
 import re
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -27,15 +32,19 @@ from torch.nn import functional
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from training.muon import Muon
-from training.speech import SAMPLE_RATE, TEST_VOICES, TRAIN_VOICES, all_sentences, held_out, speak
+from training.sounds import Heard, Utterance, noise, record, stream, windows
+from training.speech import SAMPLE_RATE, TEST_VOICES, TRAIN_VOICES, all_sentences, held_out
 from training.words import word_errors
 
-AUDIO_CONTEXT: Final = 750  # encoder positions, 15 s: whisper.cpp pads every window to it
+AUDIO_CONTEXT: Final = 256  # encoder positions, 5.1 s: whisper.cpp pads every window to it
 TEXT_CONTEXT: Final = 448
 MELS: Final = 80
 FFT, HOP = 400, 160
 BLANK: Final = " [BLANK_AUDIO]"  # what released models write where nobody speaks
-STAMP: Final = 0.2  # seconds; timestamps are trained at this grain, though the format has 0.02
+STAMP: Final = 0.1  # seconds; timestamps are trained at this grain, though the format has 0.02
+FIRST_STAMP: Final = 1.0  # whisper.cpp lets no window begin later
+POSITIONS: Final = 50  # of the encoder in a second
+GUIDED: Final = (1, 0)  # decoder layer and head that is taught where to look
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
 UNUSED_ROWS: Final = 50_700  # the format has a row for each of Whisper's tokens; those not used have logits of zero
@@ -101,37 +110,19 @@ def mel_filters() -> NDArray[np.float32]:
     return (triangles * 2 / (high - low)).astype(np.float32)
 
 
-_FILTERS: Final = mel_filters()
-_HANN: Final = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)).astype(np.float32)
-
-
-def log_mel(sound: NDArray[np.float32], positions: int) -> NDArray[np.float32]:
-    """whisper.cpp's features: ``(80, 2 * positions)``, the sound padded with silence to that length."""
+def log_mel(sounds: Sequence[NDArray[np.float32]], positions: int) -> Tensor:
+    """whisper.cpp's features: ``(batch, 80, 2 * positions)``, the sounds padded with silence to that length."""
     frames = 2 * positions
-    padded = np.pad(sound, (FFT // 2, 0), mode="reflect")
-    padded = np.pad(padded, (0, max(0, frames * HOP + FFT - len(padded))))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, FFT)[: frames * HOP : HOP]
-    power = np.abs(np.fft.rfft(windows * _HANN, axis=1)).astype(np.float32) ** 2
-    mel = np.log10(np.maximum(power @ _FILTERS.T, 1e-10)).T
-    return (np.maximum(mel, mel.max() - 8) + 4) / 4
+    padded = np.zeros((len(sounds), (frames - 1) * HOP + FFT), np.float32)
+    for row, sound in zip(padded, sounds, strict=True):
+        air = np.pad(sound[: frames * HOP], (FFT // 2, 0), mode="reflect")[: padded.shape[1]]
+        row[: len(air)] = air
+    spectrum = torch.stft(torch.from_numpy(padded), FFT, HOP, window=torch.hann_window(FFT), center=False, return_complex=True)
+    mel = (_FILTERS @ spectrum.abs().square()).clamp(min=1e-10).log10()
+    return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8) + 4) / 4
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    text: str
-    sound: NDArray[np.float32]
-
-
-def record(voices: tuple[str, ...], texts: list[str], seed: int, workers: int = 2) -> list[Utterance]:
-    """Every text once in some of the voices, at some speed and pitch."""
-    rng = random.Random(seed)
-    jobs = [
-        (text, voice, rng.randint(135, 185), rng.randint(35, 65)) for text in texts for voice in rng.sample(voices, min(8, len(voices)))
-    ]
-    with ThreadPoolExecutor(workers) as pool:
-        return [
-            Utterance(job[0], sound.astype(np.float16)) for job, sound in zip(jobs, pool.map(lambda job: speak(*job), jobs), strict=True)
-        ]
+_FILTERS: Final = torch.from_numpy(mel_filters())
 
 
 def word_salad(rng: random.Random, count: int) -> list[str]:
@@ -140,28 +131,53 @@ def word_salad(rng: random.Random, count: int) -> list[str]:
     return ["".join(rng.choices(pool, k=rng.randint(2, 5))).strip() + "." for _ in range(count)]
 
 
-def window(rng: random.Random, utterances: list[Utterance], vocabulary: Vocabulary) -> tuple[NDArray[np.float32], list[int]]:
-    """Utterances side by side, and the tokens of what is said, times included."""
-    noise = np.random.default_rng(rng.getrandbits(32))
-    quiet = rng.choice((0.0, 0.0005, 0.001, 0.003))
-    pieces, tokens, at = [np.zeros(int(rng.uniform(0.05, 0.45) * SAMPLE_RATE), np.float32)], [], 0
-    volume = rng.uniform(0.3, 1.1)
-    for utterance in utterances:
-        at = sum(map(len, pieces))
-        sound = utterance.sound.astype(np.float32)
-        start, end = at / SAMPLE_RATE, (at + len(sound)) / SAMPLE_RATE
-        tokens += [
-            vocabulary.begin + math.floor(start / STAMP),
-            *vocabulary.tokens(f" {utterance.text}"),
-            vocabulary.begin + math.ceil(end / STAMP),
-        ]
-        pieces += [volume * sound, np.zeros(int(rng.uniform(0.3, 0.8) * SAMPLE_RATE), np.float32)]
-    sound = np.concatenate(pieces)
-    if not utterances:
-        sound = np.zeros(int(rng.uniform(1, 4) * SAMPLE_RATE), np.float32)
-        quiet = 10 ** rng.uniform(-4, -1.5)
-        tokens = [vocabulary.begin, vocabulary.texts.index(BLANK), vocabulary.begin + math.floor(len(sound) / SAMPLE_RATE / STAMP)]
-    return sound + noise.normal(0, 1, len(sound)).astype(np.float32) * quiet, tokens
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A window's tokens, and where in it each is to be found.
+
+    Attributes:
+        before: the prompt: nothing of it is predicted.
+        tokens: from the start token to the end token.
+        places: for each of ``tokens`` but the first, seconds from and to; ``None`` for what is nowhere.
+    """
+
+    before: list[int]
+    tokens: list[int]
+    places: list[tuple[float, float] | None]
+
+
+def target(heard: Heard, vocabulary: Vocabulary) -> Target:
+    """What whisper.cpp shall decode of a window."""
+    tokens, places = [vocabulary.start], list[tuple[float, float] | None]()
+
+    def add(token: int, place: tuple[float, float] | None) -> None:
+        tokens.append(token)
+        places.append(place)
+
+    latest = 0
+    for sentence in heard.said:
+        latest = max(latest, math.floor(sentence.start / STAMP))
+        if not places:
+            latest = min(latest, round(FIRST_STAMP / STAMP))  # whisper.cpp takes none later
+        add(vocabulary.begin + latest, (sentence.start - 0.1, sentence.start + 0.3))
+        if not sentence.whole:
+            break
+        spoken = vocabulary.tokens(f" {sentence.text}")
+        lengths = np.cumsum([0, *(len(vocabulary.texts[token]) for token in spoken)]) / sum(
+            len(vocabulary.texts[token]) for token in spoken
+        )
+        edges = sentence.start + lengths * (sentence.end - sentence.start)
+        for token, first, last in zip(spoken, edges[:-1], edges[1:], strict=True):
+            add(token, (first - 0.1, last + 0.15))
+        latest = max(latest + 1, math.ceil(sentence.end / STAMP))
+        add(vocabulary.begin + latest, (sentence.end - 0.3, sentence.end + 0.1))
+    if not heard.said:
+        add(vocabulary.begin, None)
+        add(vocabulary.texts.index(BLANK), None)
+        add(vocabulary.begin + math.floor(len(heard.sound) / SAMPLE_RATE / STAMP), None)
+    add(vocabulary.end, None)
+    before = [vocabulary.previous, *vocabulary.tokens(heard.before)] if heard.before else []
+    return Target(before, tokens, places)
 
 
 # ---- model ---------------------------------------------------------------------------------------------------------
@@ -192,26 +208,75 @@ def new_whisper(vocabulary: Vocabulary) -> WhisperForConditionalGeneration:
     return WhisperForConditionalGeneration(config)
 
 
+def attend(attention: Any, hidden: Tensor, other: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Attention from ``hidden`` to ``other``, and its weights, ``(batch, heads, m, n)``. On a CPU, spelled out is fastest at this size."""
+
+    def heads(value: Tensor) -> Tensor:
+        return value.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+
+    query = heads(attention.q_proj(hidden) * attention.scaling)
+    scores = query @ heads(attention.k_proj(other)).transpose(2, 3)
+    weights = (scores if mask is None else scores + mask).softmax(3)
+    out = weights.to(query.dtype) @ heads(attention.v_proj(other))
+    return attention.out_proj(out.transpose(1, 2).flatten(2)), weights
+
+
 def encode(model: WhisperForConditionalGeneration, mel: Tensor) -> Tensor:
     """The encoder on windows of any length: ``transformers``' own takes full ones only. ``(batch, 80, 2 n)`` to ``(batch, n, width)``."""
     encoder = model.model.encoder
     hidden = functional.gelu(encoder.conv2(functional.gelu(encoder.conv1(mel)))).transpose(1, 2)
     hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
     for layer in encoder.layers:
-        output = layer(hidden, None)
-        hidden = output[0] if isinstance(output, tuple) else output
+        normed = layer.self_attn_layer_norm(hidden)
+        hidden = hidden + attend(layer.self_attn, normed, normed)[0]
+        hidden = hidden + layer.fc2(functional.gelu(layer.fc1(layer.final_layer_norm(hidden))))
     return encoder.layer_norm(hidden)
 
 
-def logits(model: WhisperForConditionalGeneration, heard: Tensor, tokens: Tensor) -> Tensor:
-    """Next-token logits, ``(batch, length, size + 1)``: the last column stands for the zero logits of all unused rows together."""
-    hidden = model.model.decoder(input_ids=tokens, encoder_hidden_states=heard, use_cache=False).last_hidden_state
-    out = hidden @ model.model.decoder.embed_tokens.weight.T
-    return torch.cat([out, out.new_full((*out.shape[:2], 1), math.log(UNUSED_ROWS))], dim=2)
+def decode(model: WhisperForConditionalGeneration, heard: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """Next-token logits, ``(batch, m, size + 1)``: the last column stands for the zero logits of all unused rows together.
+
+    And where the guided head looks, ``(batch, m, n)``.
+    """
+    decoder = model.model.decoder
+    length = tokens.shape[1]
+    causal = torch.full((length, length), -torch.inf).triu(1)
+    hidden = decoder.embed_tokens(tokens) + decoder.embed_positions.weight[:length]
+    look = hidden
+    for number, layer in enumerate(decoder.layers):
+        normed = layer.self_attn_layer_norm(hidden)
+        hidden = hidden + attend(layer.self_attn, normed, normed, causal)[0]
+        found, weights = attend(layer.encoder_attn, layer.encoder_attn_layer_norm(hidden), heard)
+        if number == GUIDED[0]:
+            look = weights[:, GUIDED[1]]
+        hidden = hidden + found
+        hidden = hidden + layer.fc2(functional.gelu(layer.fc1(layer.final_layer_norm(hidden))))
+    out = (decoder.layer_norm(hidden) @ decoder.embed_tokens.weight.T).float()
+    return torch.cat([out, out.new_full((*out.shape[:2], 1), math.log(UNUSED_ROWS))], dim=2), look.float()
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Windows of like length.
+
+    Attributes:
+        mel: ``(batch, 80, 2 n)``.
+        inputs: decoder input, ``(batch, m)``.
+        targets: the next tokens, ``(batch, m)``; -100 where nothing is to be predicted.
+        places: encoder positions where a token is to be found, ``(batch, m, n)``; all false for what is nowhere.
+    """
+
+    mel: Tensor
+    inputs: Tensor
+    targets: Tensor
+    places: Tensor
 
 
 class Batches:
-    """Training batches of windows.
+    """Batches without end.
 
     Args:
         utterances: what can be heard.
@@ -219,71 +284,107 @@ class Batches:
 
     def __init__(self, utterances: list[Utterance], vocabulary: Vocabulary, seed: int) -> None:
         self.utterances, self.vocabulary, self.rng = utterances, vocabulary, random.Random(seed)
+        self._windows = self.cut()
+        self._singles = self.cut(single=True)
 
-    def next(self, size: int, *, long: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """``mel (batch, 80, 2 n)``, decoder input ``(batch, m)`` and targets ``(batch, m)`` with -100 where nothing is to be predicted."""
-        rng, vocabulary = self.rng, self.vocabulary
-        rows = []
-        for _ in range(size):
-            count = rng.choice((1, 1, 1, 2, 3, 4, 5)) if long else 1
-            chosen = [] if rng.random() < 0.03 else rng.sample(self.utterances, count)
-            sound, tokens = window(rng, chosen, vocabulary)
-            while len(sound) > AUDIO_CONTEXT * 2 * HOP:
-                chosen = chosen[:-1]
-                sound, tokens = window(rng, chosen, vocabulary)
-            before = []
-            if rng.random() < 0.4:
-                said = " ".join(utterance.text for utterance in rng.sample(self.utterances, rng.randint(1, 3)))
-                before = [vocabulary.previous, *vocabulary.tokens(said)]
-            rows.append((sound, before, [vocabulary.start, *tokens, vocabulary.end]))
-        positions = AUDIO_CONTEXT if long else max(len(sound) for sound, _, _ in rows) // (2 * HOP) + rng.randint(1, 60)
-        mel = torch.from_numpy(np.stack([log_mel(sound, positions) for sound, _, _ in rows]))
-        length = max(len(before) + len(tokens) for _, before, tokens in rows) - 1
-        inputs = torch.full((size, length), vocabulary.end)
-        targets = torch.full((size, length), -100)
-        for row, (_, before, tokens) in enumerate(rows):
-            every = torch.tensor(before + tokens)
-            inputs[row, : len(every) - 1] = every[:-1]
-            targets[row, len(before) : len(every) - 1] = every[len(before) + 1 :]
-        return mel, inputs, targets
+    def next(self, size: int, *, short: bool) -> Batch:
+        """So many windows: of one sentence each, and as short as they are, or of any number, padded as whisper.cpp pads them."""
+        heard = list(islice(self._singles if short else self._windows, size))
+        longest = max(len(window.sound) for window in heard) // (2 * HOP) + self.rng.randint(1, 60)
+        return self.collate(heard, min(AUDIO_CONTEXT, longest) if short else AUDIO_CONTEXT)
+
+    def collate(self, heard: Sequence[Heard], positions: int) -> Batch:
+        """Windows as one batch."""
+        rows = [target(window, self.vocabulary) for window in heard]
+        length = max(len(row.before) + len(row.tokens) for row in rows) - 1
+        inputs = torch.full((len(rows), length), self.vocabulary.end)
+        targets = torch.full((len(rows), length), -100)
+        places = torch.zeros((len(rows), length, positions), dtype=torch.bool)
+        for number, row in enumerate(rows):
+            every, first = torch.tensor(row.before + row.tokens), len(row.before)
+            inputs[number, : len(every) - 1] = every[:-1]
+            targets[number, first : len(every) - 1] = every[first + 1 :]
+            for at, place in enumerate(row.places, first):
+                if place is not None:
+                    places[number, at, max(0, round(place[0] * POSITIONS)) : max(1, round(place[1] * POSITIONS))] = True
+        return Batch(log_mel([window.sound for window in heard], positions), inputs, targets, places)
+
+    def cut(self, *, single: bool = False) -> Iterator[Heard]:
+        """Windows without end; with ``single``, of one sentence each."""
+        rng = self.rng
+        while True:
+            if rng.random() < 0.02:
+                yield noise(rng)
+            count = 1 if single or rng.random() < 0.3 else rng.randint(2, 12)
+            sound, said = stream(rng, rng.sample(self.utterances, count))
+            cut = windows(rng, sound, said, AUDIO_CONTEXT * 2 * HOP, gate=rng.random() < 0.9)
+            for heard in cut:
+                if rng.random() < 0.1:  # not what was really said before
+                    heard = replace(heard, before=" ".join(u.text for u in rng.sample(self.utterances, rng.randint(1, 3))))
+                if heard.said:  # a rest of a sentence is not
+                    yield heard
 
 
-def hear(model: WhisperForConditionalGeneration, vocabulary: Vocabulary, sound: NDArray[np.float32]) -> str:
+def loss(model: WhisperForConditionalGeneration, batch: Batch, guidance: float) -> tuple[Tensor, Tensor]:
+    """Cross entropy of the tokens, with ``guidance`` times that of the guided head's place; and the former alone."""
+    out, look = decode(model, encode(model, batch.mel), batch.inputs)
+    told = functional.cross_entropy(out.flatten(0, 1), batch.targets.flatten())
+    somewhere = batch.places.any(2)
+    mass = (look * batch.places).sum(2)[somewhere]
+    return told - guidance * (mass + 1e-4).log().mean(), told.detach()
+
+
+def hear(model: WhisperForConditionalGeneration, vocabulary: Vocabulary, heard: Heard) -> str:
     """Greedy text of one window, without times."""
     with torch.no_grad():
-        heard = encode(model, torch.from_numpy(log_mel(sound, AUDIO_CONTEXT))[None])
-        tokens = [vocabulary.start]
-        while len(tokens) < 80 and tokens[-1] != vocabulary.end:
-            tokens.append(int(logits(model, heard, torch.tensor([tokens]))[0, -1, :-1].argmax()))
-    return "".join(vocabulary.texts[token] for token in tokens if token < vocabulary.end).strip()
+        encoded = encode(model, log_mel([heard.sound], AUDIO_CONTEXT))
+        tokens = [*target(heard, vocabulary).before, vocabulary.start]
+        while len(tokens) < 160 and tokens[-1] != vocabulary.end:
+            tokens.append(int(decode(model, encoded, torch.tensor([tokens]))[0][0, -1, :-1].argmax()))
+    return "".join(vocabulary.texts[token] for token in tokens[tokens.index(vocabulary.start) :] if token < vocabulary.end).strip()
+
+
+def word_error_rate(model: WhisperForConditionalGeneration, vocabulary: Vocabulary, heard: Sequence[Heard]) -> float:
+    """Of windows, in this module's own arithmetic; :mod:`training.evaluate` has whisper.cpp's."""
+    pairs = [(" ".join(sentence.text for sentence in window.said if sentence.whole), hear(model, vocabulary, window)) for window in heard]
+    wrong, total = np.sum([word_errors(*pair) for pair in pairs], axis=0)
+    return float(wrong / total)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--long", type=int, default=1500, help="of them, steps at the end with whole windows")
+    parser.add_argument("--short", type=int, default=3000, help="of them, steps at the start with one sentence a window")
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--salad", type=int, default=400)
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
+    parser.add_argument("--guidance", type=float, default=0.3)
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="matrix products in half precision: faster where the CPU has AVX512-BF16 or AMX"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--recordings", type=Path, help="folder that keeps what espeak-ng said")
+    parser.add_argument("--resume", type=Path, help="weights to go on from: of this command, or a ggml file")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    rng = random.Random(args.seed)
     vocabulary = Vocabulary.build()
 
-    started = time.monotonic()
     known = [text for text in all_sentences() if not held_out(text)]
-    heard = record(TRAIN_VOICES, known + word_salad(rng, args.salad), args.seed)
-    tests = record(TEST_VOICES, [text for text in all_sentences() if held_out(text)], args.seed)
-    print(f"{len(heard)} utterances recorded in {time.monotonic() - started:.0f} s, {vocabulary.size} tokens", flush=True)
-    batches = Batches(heard, vocabulary, args.seed)
+    salad = word_salad(random.Random(args.seed), 250)
+    kept = [None if args.recordings is None else args.recordings / f"{name}.npz" for name in ("known", "salad", "test")]
+    utterances = record(TRAIN_VOICES, known, 10, args.seed, kept[0]) + record(TRAIN_VOICES, salad, 4, args.seed, kept[1])
+    unknown = record(TEST_VOICES, [text for text in all_sentences() if held_out(text)], len(TEST_VOICES), args.seed, kept[2])
+    print(f"{len(utterances)} utterances, {vocabulary.size} tokens", flush=True)
+    batches = Batches(utterances, vocabulary, args.seed)
+    tests = list(islice(Batches(unknown, vocabulary, 1).cut(), 16))
 
     model = new_whisper(vocabulary)
     if args.resume:
-        model.load_state_dict(torch.load(args.resume))
+        from training.export_whisper import load
+
+        model.load_state_dict(load(args.resume))
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "proj_out" not in name]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
@@ -292,26 +393,23 @@ def main() -> None:
     mean = 0.0
     for step in range(1, args.steps + 1):
         for optimizer, peak in zip(optimizers, (MATRIX_RATE, OTHER_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = peak * min(1.0, step / 100, 1.6 * (1 - step / args.steps) + 0.01)
-        mel, inputs, targets = batches.next(args.batch, long=step > args.steps - args.long)
-        out = logits(model, encode(model, mel), inputs)
-        loss = functional.cross_entropy(out.flatten(0, 1), targets.flatten())
+            optimizer.param_groups[0]["lr"] = args.rate * peak * min(1.0, step / 100, 1.6 * (1 - step / args.steps) + 0.01)
+        batch = batches.next(args.batch, short=step <= args.short)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
+            whole, told = loss(model, batch, args.guidance)
         model.zero_grad()
-        loss.backward()
+        whole.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        mean = loss.item() if step == 1 else 0.98 * mean + 0.02 * loss.item()
+        mean = told.item() if step == 1 else 0.98 * mean + 0.02 * told.item()
         if step % 25 == 0:
-            print(f"step {step}  {time.monotonic() - started:.0f} s  loss {mean:.3f}", flush=True)
-        if step % 500 == 0 or step == args.steps:
+            guided = (whole - told).item() / args.guidance if args.guidance else 0.0
+            print(f"step {step}  {time.monotonic() - started:.0f} s  loss {mean:.3f}  guided {guided:.2f}", flush=True)
+        if step % 250 == 0 or step == args.steps:
             torch.save(model.state_dict(), args.out.with_suffix(".part"))
             args.out.with_suffix(".part").replace(args.out)
-            sample = random.Random(1).sample(tests, min(24, len(tests)))
-            pairs = [(test.text, hear(model, vocabulary, np.pad(test.sound.astype(np.float32), 3000))) for test in sample]
-            errors = [word_errors(*pair) for pair in pairs]
-            rate = sum(wrong for wrong, _ in errors) / sum(total for _, total in errors)
-            print(f"held out: word error rate {rate:.3f}  {pairs[:3]}", flush=True)
+            print(f"held out: word error rate {word_error_rate(model, vocabulary, tests):.3f}", flush=True)
 
 
 if __name__ == "__main__":

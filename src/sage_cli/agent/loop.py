@@ -278,7 +278,7 @@ class _Run:
             agent.frames = tuple(frames.values())
             if method == "keyframe" and len(frames) < count:
                 yield self.notice(f"{len(frames)} keyframes instead of {count} frames: there are no others near the times to look at")
-            elif method != "keyframe" and settings.sampling == "keyframe":
+            elif method not in ("keyframe", "known") and settings.sampling == "keyframe":
                 yield self.notice("there is no keyframe in the part asked about: its frames are decoded")
         chosen = thin(agent.frames, count)
         yield FramesSampled(self.elapsed, tuple(frame.time for frame in chosen), method)
