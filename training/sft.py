@@ -29,7 +29,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from sage_cli.video.sampling import uniform_times
 from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
 from training.muon import Muon
-from training.questions import Kind, about_scenes, some_question
+from training.questions import MAKERS, Kind, about_scenes, some_question
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
 from training.trajectories import FRAMES, Trajectory, Turn, ground_turn, some_name, visible
 from training.vision import some_pairs, some_slices
@@ -38,7 +38,8 @@ from training.world import COLOURS, SHAPES, Thing, World
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
 VISION_RMS: Final = 0.25
-MIX: Final[dict[Kind, float]] = {"visual": 0.28, "speech": 0.14, "moment": 0.14, "cue": 0.16, "ground": 0.14, "none": 0.14}
+# Of the calls after the first look; what a visual question asks is answered by then.
+MIX: Final[dict[Kind, float]] = {"speech": 0.18, "moment": 0.14, "cue": 0.18, "ground": 0.32, "none": 0.18}
 Tags = list[str]
 
 
@@ -88,9 +89,10 @@ class Samples:
 
     def look(self) -> tuple[Packed, Tags]:
         """First looks at one video with several questions: two or three that its scenes answer, and some that take tools."""
-        world, question = some_question(self.rng, self.rng.choice(("visual", "visual", "speech", "moment", "cue", "ground", "none")))
+        world, question = some_question(self.rng, self.rng.choice(("visual", "visual", "speech", "moment", "cue", "cue", "ground", "none")))
         asked = [question, about_scenes(self.rng, world), about_scenes(self.rng, world)]
-        for kind in self.rng.sample(("speech", "moment", "none", "ground"), 1):
+        others: list[Kind] = ["speech", "moment", "ground", "none", "none"] + (["cue", "cue"] if world.duration >= MAKERS["cue"][1] else [])
+        for kind in self.rng.sample(others, 2):
             # What another world of the same duration is asked takes the same first call here; only what frames answer differs.
             asked.append(some_question(self.rng, kind, max(world.duration, 12.0))[1])
         asked = [question for question in asked if _fits(question.window, world.duration)]
@@ -98,7 +100,7 @@ class Samples:
         asked = [
             question
             for question in asked
-            if question.kind != "none" or question.form != "colour" or question.subject.split()[-1] not in seen
+            if question.kind not in ("none", "cue") or question.form != "colour" or question.subject.split()[-1] not in seen
         ]
         name = some_name(self.rng)
         turns = [next(Trajectory(world, question, name).turns()) for question in asked]
@@ -176,6 +178,7 @@ def main() -> None:
     parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--cooldown", type=int, default=2000)
+    parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--trees", type=int, default=4)
     parser.add_argument("--others", type=int, default=8)
@@ -207,7 +210,7 @@ def main() -> None:
     matrices = [p for name, p in model.model.language_model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.model.language_model.named_parameters() if p.ndim != 2 or "embed" in name]
     optimizers = [Muon(matrices, MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.0, betas=(0.9, 0.98))]
-    peaks = [MATRIX_RATE, OTHER_RATE]
+    peaks = [args.rate * MATRIX_RATE, args.rate * OTHER_RATE]
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
         quieten(model)
