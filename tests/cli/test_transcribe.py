@@ -295,6 +295,31 @@ def test_a_fifo_that_stalls(start: Start, whisper: Path, talk: Path, tmp_path: P
     assert stdout == transcribe(talk).stdout
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_into_a_pipe_or_a_device(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    """A file renamed onto it would take its place."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert transcribe(talk, "-o", fifo).returncode == 0
+        assert os.read(reader, 1 << 16).decode() == transcribe(talk).stdout
+    finally:
+        os.close(reader)
+    assert fifo.is_fifo()
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_into_a_link(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    """What it points to is written; it stays."""
+    file, link = tmp_path / "talk.txt", tmp_path / "link.txt"
+    file.write_text("old")
+    link.symlink_to(file)
+    assert transcribe(talk, "-o", link).returncode == 0
+    assert link.is_symlink()
+    assert file.read_text() == transcribe(talk).stdout
+
+
 # ---- several -------------------------------------------------------------------------------------------------------
 
 

@@ -199,8 +199,14 @@ def test_a_speech_model_is_checked(models: Path) -> None:
 
 
 def test_the_speech_detector_lies_beside(models: Path, tmp_path: Path) -> None:
-    model = tmp_path / "ggml-base.bin"
+    model = tmp_path / "downloads" / "ggml-base.bin"
+    below = model.parent / "other" / "ggml-silero-v4.bin"
+    below.parent.mkdir(parents=True)
+    below.touch()
     assert find_speech_detector(model) is None
+    beside = model.with_name("ggml-silero-v3.bin")
+    beside.touch()
+    assert find_speech_detector(model) == beside
     for name in "ggml-silero-v5.bin", "ggml-silero-v6.bin":
         (models / name).touch()
     assert find_speech_detector(model) == models / "ggml-silero-v6.bin"

@@ -339,10 +339,15 @@ def _local(source: str) -> Iterator[Path]:
 
 @contextmanager
 def _target(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """What to write with. A file gets its name when it is complete; until then it is called ``NAME.part``."""
+    """What to write with. A file is called ``NAME.part`` until it is complete; a pipe or a device is written to as it is."""
     if path is None:
         yield _write_stdout
         return
+    if path.exists() and not path.is_file():  # putting a file in its place would take /dev/null away from the machine
+        with path.open("w", encoding="utf-8", newline="\n") as file:
+            yield _flushing(file)
+        return
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:

@@ -139,8 +139,11 @@ def find_speech_model(model: str | None) -> Path | None:
 
 
 def find_speech_detector(model: Path) -> Path | None:
-    """The newest Silero model (``ggml-silero*.bin``, tells speech from other sounds) in the models folder or beside a speech model."""
-    found = [path for folder in (models_dir(), model.parent) for path in visible(folder, "**/ggml-silero*.bin")]
+    """The newest Silero model (``ggml-silero*.bin``, tells speech from other sounds) in the models folder or beside a speech model.
+
+    A speech model may lie anywhere, in a home folder too: what lies below its folder is not looked through.
+    """
+    found = [*visible(models_dir(), "**/ggml-silero*.bin"), *visible(model.parent, "ggml-silero*.bin")]
     return max(found, key=lambda path: [int(number) for number in re.findall(r"\d+", path.stem)], default=None)
 
 
