@@ -2,7 +2,7 @@
 
 LLAMA_CPP is a source tree of llama.cpp; the one that llama-cpp-python's source archive carries gives both sides the same llama.cpp:
 
-    pip download --no-deps --no-binary :all: llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
+    pip download --no-deps --no-binary llama-cpp-python llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
     python -m benchmarks.peers llama_cpp_python-*/vendor/llama.cpp WORK
 """
 

@@ -6,7 +6,7 @@ released model costs. The sound is synthetic. Memory over hours and the kills ar
 
 whisper-cli is built from the sources that pywhispercpp's source archive carries, so both run the same whisper.cpp:
 
-    pip download --no-deps --no-binary :all: pywhispercpp && tar xf pywhispercpp-*.tar.gz
+    pip download --no-deps --no-binary pywhispercpp pywhispercpp && tar xf pywhispercpp-*.tar.gz
     cmake -S pywhispercpp-*/whisper.cpp -B build -DCMAKE_BUILD_TYPE=Release && cmake --build build --target whisper-cli
     python -m benchmarks.transcribe --whisper-cli build/bin/whisper-cli
 """

@@ -1,6 +1,6 @@
 """From a trained checkpoint to the two GGUF files that ``sage`` loads, by llama.cpp's own converter.
 
-The converter comes with the source archive of llama-cpp-python (``pip download --no-binary :all: --no-deps llama-cpp-python``, then unpack
+The converter comes with the source archive of llama-cpp-python (``pip download --no-deps --no-binary llama-cpp-python llama-cpp-python``, then unpack
 it).
 
     python -m training.export /tmp/nano/sft.pt --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --out src/sage_cli/assets/nano
