@@ -1,7 +1,6 @@
 """From a trained checkpoint to the two GGUF files that ``sage`` loads, by llama.cpp's own converter.
 
-The converter comes with the source archive of llama-cpp-python (``pip download --no-deps --no-binary llama-cpp-python llama-cpp-python``, then unpack
-it).
+The converter comes with the source archive of llama-cpp-python; the README of this folder tells how to get it.
 
     python -m training.export /tmp/nano/sft.pt --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --out src/sage_cli/assets/nano
 """
