@@ -117,7 +117,7 @@ def test_sparse_samples_seek_and_dense_ones_scan(name: str, tmp_path: Path, monk
     dense = video.frames([time / 10 for time in range(120)], SIZE)
     assert dense.method == "scan"
     assert len({frame.key for frame in dense}) == 120
-    assert len(count) <= 300
+    assert len(count) <= 300 + 6  # every frame once, and where one decoder's piece ends and another's begins, perhaps one more
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
