@@ -142,7 +142,7 @@ class Samples:
 
 @torch.no_grad()
 def quieten(model: Qwen3VLForConditionalGeneration) -> None:
-    """Scale the encoder's output to :data:`VISION_RMS`. As the warm-up leaves it, it is a hundred times louder than text: what the layers
+    """Scale the encoder's output to :data:`VISION_RMS`. As the warm-up leaves it, it is seventy times louder than text: what the layers
     add to a vision token (when it was seen, what came before) would drown in it.
     """
     slices = patches(some_slices(random.Random(0), np.random.default_rng(0), some_pairs(random.Random(0), 64))[0])

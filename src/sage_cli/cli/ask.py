@@ -176,7 +176,7 @@ def ask(
         from sage_cli.cli.models import offer
 
         files = find_model(offer(missing, offline=offline), mmproj)
-    speech = find_speech_model(speech_model or (files.bundled.name if files.bundled else None))
+    speech = find_speech_model(nano.speech_model(speech_model, files))
     if tools:
         check_scratch()
     if web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):

@@ -207,7 +207,7 @@ def _worker(model: tuple[str | None, Path | None] | None, speech: str | None, to
     files = find_model(*model) if model else None
     if files is not None:
         settings = nano.as_trained(settings, files)
-        speech = speech or (files.bundled.name if files.bundled else None)
+        speech = nano.speech_model(speech, files)
     hears = find_speech_model(speech) if model and "transcribe-speech" in tools else None
     if model and hears is None:
         tools = tuple(name for name in tools if name != "transcribe-speech")

@@ -23,6 +23,11 @@ def warn(files: ModelFiles, *, quiet: bool) -> None:
         console.say(ABOUT)
 
 
+def speech_model(given: str | None, files: ModelFiles) -> str | None:
+    """The name of the Whisper model to use: the one given, else nano's own with nano."""
+    return given or (files.bundled.name if files.bundled else None)
+
+
 def as_trained(settings: Settings, files: ModelFiles) -> Settings:
     """The settings that the nano model was trained with, where the user gave none (0 frames); any other model's stay."""
     nano = files.bundled
