@@ -109,12 +109,12 @@ def peer_text(marker: str, times: list[float], question: str) -> str:
     return f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n{frames}{question}<|im_end|>\n<|im_start|>assistant\n"
 
 
-def write_frames(work: Path, path: Path, count: int) -> tuple[list[Path], list[float]]:
+def write_frames(work: Path, path: Path, count: int, size: tuple[int, int] = SIZE) -> tuple[list[Path], list[float]]:
     import cv2
 
     video = Video(path)
     files, times = [], []
-    for number, frame in enumerate(video.frames(uniform_times(video.duration, count), SIZE)):
+    for number, frame in enumerate(video.frames(uniform_times(video.duration, count), size)):
         files.append(work / f"frame-{number:03}.png")
         cv2.imwrite(str(files[-1]), cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
         times.append(frame.time)

@@ -1,4 +1,4 @@
-"""Synthetic worlds as video files: H.264 and Opus in MP4, by PyAV; and the clips of ``sage demo``.
+"""Synthetic worlds as video files: H.264 and Opus or AAC in MP4, by PyAV; and the clips of ``sage demo``.
 
 python -m training.clips --out src/sage_cli/assets/demo
 """
@@ -18,7 +18,7 @@ from training.world import Line, Scene, Thing, World
 
 
 def write_clip(
-    world: World, path: Path, *, voice: str = "en-us", size: int = 192, rate: int = 4, sound: bool = True, crf: int = 30
+    world: World, path: Path, *, voice: str = "en-us", size: int = 192, rate: int = 4, sound: str | None = "libopus", crf: int = 30
 ) -> Path:
     """Write a world as a video.
 
@@ -26,7 +26,7 @@ def write_clip(
         voice: of the speaker.
         size: pixels a side.
         rate: frames a second.
-        sound: ``False`` leaves the sound track out.
+        sound: the encoder of the sound track; ``None`` leaves it out. Opus makes the smallest file, ``aac`` is ten times faster on silence.
         crf: x264's quality; higher is smaller.
     """
     with av.open(str(path), "w") as container:
@@ -34,9 +34,10 @@ def write_clip(
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
         video.options = {"crf": str(crf), "preset": "veryfast", "g": str(rate * 30)}
-        audio = container.add_stream("libopus", rate=SAMPLE_RATE, layout="mono") if sound else None
+        audio = container.add_stream(sound, rate=SAMPLE_RATE, layout="mono") if sound else None
         if audio is not None:
-            audio.bit_rate = 16_000
+            audio.bit_rate = 16_000 if sound == "libopus" else 32_000
+            audio.options = {"aac_coder": "fast"} if sound == "aac" else {}
         for number in range(round(world.duration * rate)):
             frame = av.VideoFrame.from_ndarray(world.render(number / rate, size), format="rgb24")
             frame.pts = number
@@ -85,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for name, world in demo_worlds().items():
-        path = write_clip(world, args.out / f"{name}.mp4", voice="en-gb+f3", sound=bool(world.lines))
+        path = write_clip(world, args.out / f"{name}.mp4", voice="en-gb+f3", sound="libopus" if world.lines else None)
         print(f"{path}  {path.stat().st_size / 1000:.0f} kB")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -20,6 +21,7 @@ import numpy as np
 from sage_cli.assets import NANO, Nano
 from sage_cli.bench.run import RESULTS, read_records
 from sage_cli.speech import Transcriber
+from sage_cli.timecode import parse
 from sage_cli.video import uniform_times
 from training.questions import BUCKETS, KINDS, MAKERS, Kind, Question, some_question
 from training.sounds import record, stream
@@ -28,6 +30,8 @@ from training.words import word_errors
 from training.world import World
 
 SEED: Final = 20_260_101
+GROUND_TOLERANCE: Final = 2.0  # seconds
+_CLOCK: Final = re.compile(r"\d\d:\d\d:\d\d")
 Record: TypeAlias = dict[str, Any]
 
 
@@ -56,11 +60,19 @@ def _share(oks: list[bool]) -> str:
     return f"{100 * sum(oks) / len(oks):.0f} % ({sum(oks)}/{len(oks)})" if oks else "-"
 
 
+def is_right(record: Record) -> bool:
+    """What the exact judge says; of times, whether start and end are within :data:`GROUND_TOLERANCE` of the truth."""
+    if record["kind"] != "ground":
+        return bool(record["is_correct"])
+    said, true = ([parse(time) for time in _CLOCK.findall(text or "")] for text in (record["answer"], record["full_answer"]))
+    return len(said) == len(true) and all(abs(ours - theirs) <= GROUND_TOLERANCE for ours, theirs in zip(said, true, strict=True))
+
+
 def tables(agent: Sequence[Record], direct: Sequence[Record]) -> str:
     """By kind, by duration, and the choice between one turn and many; of runs of ``sage bench`` with tools and without."""
 
     def row(name: str, matches: Callable[[Record], bool]) -> str:
-        shares = [_share([record["is_correct"] for record in records if matches(record)]) for records in (agent, direct)]
+        shares = [_share([is_right(record) for record in records if matches(record)]) for records in (agent, direct)]
         return f"| {name} | {shares[0]} | {shares[1]} |"
 
     lines = ["| kind of question | agent | one look, no tools |", "| --- | --- | --- |"]

@@ -35,7 +35,7 @@ def export(count: int, folder: Path, *, longest: float = float("inf")) -> Path:
         name = f"clip{number}.mp4"
         rate = 4 if world.duration <= 180 else 2 if world.duration <= 600 else 1
         if not (folder / name).exists():
-            write_clip(world, folder / f"part-{name}", voice=voice, size=96, rate=rate).replace(folder / name)
+            write_clip(world, folder / f"part-{name}", voice=voice, size=96, rate=rate, sound="aac").replace(folder / name)
         lines.append(json.dumps({"id": number, **question.record(world, name)}))
     path = folder / "held-out.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

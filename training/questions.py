@@ -251,7 +251,7 @@ def grounded(rng: random.Random, duration: float) -> tuple[World, Question]:
         scene = rng.choice(world.scenes)
         truth, thing, window = (scene.start, scene.end), scene.thing, None
     else:
-        start = 5 * rng.randint(0, int(duration - GROUND_WINDOW - 1) // 5)
+        start = 10 * rng.randint(0, int(duration - GROUND_WINDOW - 1) // 10)
         length = rng.randint(3, 8)
         first = start + rng.randint(1, GROUND_WINDOW - length - 1)
         truth, window = (float(first), float(first + length)), (start, start + GROUND_WINDOW)
@@ -272,7 +272,7 @@ def unanswerable(rng: random.Random, duration: float) -> tuple[World, Question]:
     form = rng.choice(("speech", "speech", "colour", "when") if duration > SHORT else ("speech", "colour"))
     if form == "when":
         world, other = some_world(rng, duration)
-        start = 5 * rng.randint(0, int(duration - GROUND_WINDOW - 1) // 5)
+        start = 10 * rng.randint(0, int(duration - GROUND_WINDOW - 1) // 10)
         window: tuple[int, int] | None = (start, start + GROUND_WINDOW)
         text, answer, subject = f"When does the {other} appear{_between(window)}?", f"The {other} does not appear.", str(other)
         return world, Question(text, answer, "none", form, (float(start), float(start + GROUND_WINDOW)), subject, window)

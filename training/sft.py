@@ -16,7 +16,9 @@ import argparse
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -29,17 +31,17 @@ from transformers import Qwen3VLForConditionalGeneration
 from sage_cli.video.sampling import uniform_times
 from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
 from training.muon import Muon
-from training.questions import MAKERS, Kind, about_scenes, some_question
+from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, about_scenes, some_duration, some_question, some_world
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
 from training.trajectories import FRAMES, Trajectory, Turn, ground_turn, some_name, visible
 from training.vision import some_pairs, some_slices
-from training.world import COLOURS, SHAPES, Thing, World
+from training.world import COLOURS, SHAPES, Scene, Thing, World, some_things
 
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
 VISION_RMS: Final = 0.25
 # Of the calls after the first look; what a visual question asks is answered by then.
-MIX: Final[dict[Kind, float]] = {"speech": 0.18, "moment": 0.14, "cue": 0.18, "ground": 0.32, "none": 0.18}
+MIX: Final[dict[Kind, float]] = {"speech": 0.18, "moment": 0.14, "cue": 0.18, "ground": 0.15, "none": 0.18}
 Tags = list[str]
 
 
@@ -70,7 +72,10 @@ class SliceBank:
         if not times:
             return None
         things = [world.shown(time).thing for time in times]
-        pairs = zip(things[::2], [*things[1::2], things[-1]], strict=False)
+        return self.pairs(rng, zip(things[::2], [*things[1::2], things[-1]], strict=False))
+
+    def pairs(self, rng: random.Random, pairs: Iterable[tuple[Thing, Thing]]) -> Tensor:
+        """Embeddings of slices with these two things each."""
         return torch.stack([rng.choice(self._slices[pair]) for pair in pairs])
 
 
@@ -111,24 +116,98 @@ class Samples:
         kind = self.rng.choices(list(MIX), list(MIX.values()))[0]
         world, question = some_question(self.rng, kind)
         for turn in list(Trajectory(world, question, some_name(self.rng)).turns())[1:]:
-            turns = [turn]
-            if turn.role == "ground":  # the same frames, asked about another thing that they may show
-                start, end = question.window or (0, int(world.duration))
-                seen = {str(world.shown(time).thing) for time in turn.times} - {question.subject}
-                turns += [ground_turn(world, event, float(start), float(end)) for event in sorted(seen)[:1]]
-            yield self._pack(world, turns), [f"{turn.role}/{kind}"] * len(turns)
+            yield self._pack(world, [turn]), [f"{turn.role}/{kind}"]
 
-    def drill(self) -> Packed:
+    def ground(self) -> Packed:
+        """One grounding window that shows several things, each asked for, and one that it does not show. Which slices show a thing, and
+        what time stands before them, is the hardest that is asked of the model; flashes alone would show it one case a video.
+        """
+        rng = self.rng
+        world, other = some_world(rng, some_duration(rng, low=SHORT + 5), scenes=rng.choice((1, 2)), facts=0)
+        start = 10 * rng.randint(0, int(world.duration - GROUND_WINDOW - 1) // 10)
+        taken = [scene.thing for scene in world.scenes]
+        pool = [thing for thing in some_things(rng, len(SHAPES)) if all(thing.shape != o.shape and thing.colour != o.colour for o in taken)]
+        edges = sorted(rng.sample(range(2 * GROUND_WINDOW + 1), min(len(pool), rng.randint(1, 3)) + 1))
+        flashes = [
+            Scene(start + a / 2, start + b / 2, thing, rng.getrandbits(32))
+            for (a, b), thing in zip(pairwise(edges), pool, strict=False)
+            if b - a > 2 and rng.random() < 0.9
+        ]
+        world = replace(world, flashes=tuple(flashes))
+        seen = [world.shown(time).thing for time in uniform_times(world.duration, FRAMES, start=start, end=start + GROUND_WINDOW)]
+        asked = [*rng.sample(sorted(set(map(str, seen))), min(3, len(set(seen)))), str(other)]
+        turns = [ground_turn(world, event, float(start), float(start + GROUND_WINDOW)) for event in asked]
+        return self._pack(world, turns)
+
+    def point(self) -> Packed:
+        """Slices that each show another thing, and of every thing its colour, its shape, or the seconds before it: finding what a
+        text names among the slices, with nothing around it. All that is asked about videos rests on this.
+        """
+        rng, plain = self.rng, self.encoder.plain
+        things = some_things(rng, rng.randint(2, len(SHAPES)))
+        times = sorted(rng.sample(range(10, 60), len(things)))
+        stem = self.encoder.frames([second + 0.5 for second in times])
+        ids: list[int] = []
+        weights: list[float] = []
+        for thing, second in rng.sample(list(zip(things, times, strict=True)), len(things)):
+            asked, answer = rng.choice(
+                [
+                    (f" {thing.shape} is", f" {thing.colour}"),
+                    (f" {thing.colour} shape is a", f" {thing.shape}"),
+                    (f' "{thing}", "', f"{second:02}"),
+                ]
+            )
+            ids += plain(asked) + plain(answer)
+            weights += [0.0] * len(plain(asked)) + [1.0] * len(plain(answer))
+        return pack(stem, [(ids, weights)], self.bank.pairs(rng, [(thing, thing) for thing in things]), self.encoder.control[IMAGE_PAD])
+
+    def copying(self) -> Packed:
         """A string of random tokens that comes again after a while: nothing but copying helps. Names, times and paths are copied in every
         reply, and the attention pattern for it forms in hundreds of short drills rather than thousands of long prompts.
         """
         some = self.rng.choices(range(self.encoder.plain_tokens), k=self.rng.randint(4, 16))
         before, between = ([self.rng.randrange(self.encoder.plain_tokens) for _ in range(self.rng.randint(0, 20))] for _ in range(2))
         weights = [0.0] * (len(before) + len(some) + len(between) + 1) + [1.0] * (len(some) - 1)
-        return pack([], [(before + some + between + some, weights)], None, self.encoder.control[IMAGE_PAD])
+        return self._text(before + some + between + some, weights)
 
-    def batches(self, trees: int, others: int, drills: int) -> Iterator[tuple[list[Packed], ...]]:
-        """First looks, later calls of like lengths, and drills."""
+    def looking_up(self) -> Packed:
+        """A list of things as a first look gives it, and everything that can be told from it: what colour a shape is, and so on. Half of
+        the time its words are random tokens: nothing but looking in the list helps.
+        """
+        rng, plain = self.rng, self.encoder.plain
+        count = rng.randint(1, 5)
+        if rng.random() < 0.5:
+            things = [(plain(f" {thing.colour}"), plain(f" {thing.shape}")) for thing in some_things(rng, count)]
+        else:
+            tokens = rng.sample(range(self.encoder.plain_tokens), 2 * count)
+            things = [([tokens[2 * i]], [tokens[2 * i + 1]]) for i in range(count)]
+        listed: list[int] = []
+        for number, (colour, shape) in enumerate(things):
+            listed += plain("," if number else ' "Shapes:') + colour + shape
+        ids = [*(rng.randrange(self.encoder.plain_tokens) for _ in range(rng.randint(0, 12))), *listed, *plain('.",')]
+        weights = [0.0] * len(ids)
+
+        def say(*parts: tuple[str | list[int], float]) -> None:
+            for part, weight in parts:
+                tokens = plain(part) if isinstance(part, str) else part
+                ids.extend(tokens)
+                weights.extend([weight] * len(tokens))
+
+        facts: list[tuple[tuple[str | list[int], float], ...]] = []
+        for colour, shape in things:
+            facts += [((" The", 0.0), (shape, 0.0), (" is", 0.0), (colour, 1.0), (".", 0.0))] * 2
+            facts.append(((" The", 0.0), (colour, 0.0), (" shape is a", 0.0), (shape, 1.0), (".", 0.0)))
+        for (_, shape), (colour, after) in pairwise(things):
+            facts.append(((" A", 0.0), (colour, 1.0), (after, 1.0), (" comes after the", 0.0), (shape, 0.0), (".", 0.0)))
+        for fact in rng.sample(facts, min(len(facts), 6)):
+            say(*fact)
+        return self._text(ids, weights)
+
+    def _text(self, ids: list[int], weights: list[float]) -> Packed:
+        return pack([], [(ids, weights)], None, self.encoder.control[IMAGE_PAD])
+
+    def batches(self, trees: int, others: int, grounds: int, points: int, drills: int) -> Iterator[tuple[list[Packed], ...]]:
+        """First looks, later calls of like lengths, grounding, and drills: with frames, and without."""
         while True:
             pool: list[Packed] = []
             while len(pool) < 12 * others:
@@ -137,7 +216,13 @@ class Samples:
             parts = [pool[i : i + others] for i in range(0, len(pool) - others + 1, others)]
             self.rng.shuffle(parts)
             for part in parts:
-                yield [self.look()[0] for _ in range(trees)], part, [self.drill() for _ in range(drills)]
+                yield (
+                    [self.look()[0] for _ in range(trees)],
+                    part,
+                    [self.ground() for _ in range(grounds)],
+                    [self.point() for _ in range(points)],
+                    [self.rng.choice((self.copying, self.looking_up))() for _ in range(drills)],
+                )
 
 
 @torch.no_grad()
@@ -149,6 +234,30 @@ def quieten(model: Qwen3VLForConditionalGeneration) -> None:
     loudness = encode_slices(model, slices, deepstack_too=False)[0].square().mean().sqrt()
     for parameter in model.model.visual.merger.linear_fc2.parameters():
         parameter.mul_(VISION_RMS / loudness)
+
+
+@torch.no_grad()
+def align(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
+    """Let the encoder's output also say what it shows in the words' own embeddings: the linear map of it that comes closest is added to
+    its last matrix. Then a text can find what it names among the slices as it finds a word among words, and describing is copying.
+    """
+    rng, noise = random.Random(1), np.random.default_rng(1)
+    pairs = some_pairs(rng, 1500)
+    seen = torch.cat(
+        [
+            encode_slices(model, patches(some_slices(rng, noise, pairs[at : at + 100])[0]), deepstack_too=False)[0]
+            for at in range(0, len(pairs), 100)
+        ]
+    )
+    table = model.model.language_model.embed_tokens.weight
+    words = {word: (table[encoder.plain(f" {word}")[0]] - table.mean(0)) for word in (*COLOURS, *SHAPES)}
+    said = torch.stack([sum(words[word] for thing in pair for word in (thing.colour, thing.shape)) for pair in pairs])  # type: ignore[misc]
+    said *= VISION_RMS / said.square().mean().sqrt()
+    inputs = torch.cat([seen, torch.ones(*seen.shape[:2], 1)], dim=2).flatten(0, 1)
+    solved = torch.linalg.lstsq(inputs, said[:, None].expand_as(seen).flatten(0, 1)).solution.T
+    last = model.model.visual.merger.linear_fc2
+    last.weight += solved[:, :-1] @ last.weight
+    last.bias += solved[:, :-1] @ last.bias + solved[:, -1]
 
 
 def _fits(window: tuple[int, int] | None, duration: float) -> bool:
@@ -176,12 +285,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vision", type=Path, required=True, help="weights of the warm-up")
     parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
+    parser.add_argument("--align", action="store_true", help="")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--cooldown", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--trees", type=int, default=4)
     parser.add_argument("--others", type=int, default=8)
+    parser.add_argument("--grounds", type=int, default=8)
+    parser.add_argument("--points", type=int, default=8)
     parser.add_argument("--drills", type=int, default=16)
     parser.add_argument(
         "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
@@ -205,6 +317,7 @@ def main() -> None:
     warm = torch.load(args.vision)
     model.model.visual.load_state_dict({name.removeprefix("visual."): value for name, value in warm.items() if name.startswith("visual.")})
     quieten(model)
+    align(model, encoder)
     model.model.visual.requires_grad_(False)
     parameters = list(model.model.language_model.parameters())
     matrices = [p for name, p in model.model.language_model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -213,7 +326,8 @@ def main() -> None:
     peaks = [args.rate * MATRIX_RATE, args.rate * OTHER_RATE]
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
-        quieten(model)
+        if args.align:
+            align(model, encoder)
         for optimizer, state in zip(optimizers, torch.load(args.resume.with_suffix(".optimizer")), strict=True):
             optimizer.load_state_dict(state)
     print(
@@ -223,7 +337,7 @@ def main() -> None:
     bank = SliceBank(model, args.seed, alike=10 * args.bank, mixed=args.bank)
     held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
 
-    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.drills)
+    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.grounds, args.points, args.drills)
     started = time.monotonic()
     means: list[float] = []
     for step in range(1, args.steps + 1):

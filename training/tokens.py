@@ -56,7 +56,8 @@ class Encoder:
         self.control = {text: self.tokenizer.token_to_id(text) for text in CONTROL}
         self.plain_tokens = min(self.control.values())  # ids below are text
 
-    def _plain(self, text: str) -> list[int]:
+    def plain(self, text: str) -> list[int]:
+        """Text without control tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -66,14 +67,22 @@ class Encoder:
         start, end = self.control["<|im_start|>"], self.control["<|im_end|>"]
         ids: list[int] = []
         if turn.system is not None:
-            ids += [start, *self._plain(f"system\n{turn.system}"), end, *self._plain("\n")]
+            ids += [start, *self.plain(f"system\n{turn.system}"), end, *self.plain("\n")]
         ids.append(start)
         text = "user\n"
-        for time in slice_times(turn.times):
-            ids += self._plain(f"{text}<{time:.1f} seconds>")
-            ids += [self.control["<|vision_start|>"], *[self.control[IMAGE_PAD]] * SLICE_TOKENS, self.control["<|vision_end|>"]]
+        if turn.times:
+            ids += self.frames(slice_times(turn.times), text)
             text = ""
-        return ids, [*self._plain(text + turn.text), end, *self._plain("\n"), start, *self._plain("assistant\n")]
+        return ids, [*self.plain(text + turn.text), end, *self.plain("\n"), start, *self.plain("assistant\n")]
+
+    def frames(self, times: Sequence[float], before: str = "") -> list[int]:
+        """Slices with their times in seconds; ``before`` stands before the first, in one piece of text with its time."""
+        ids: list[int] = []
+        for time in times:
+            ids += self.plain(f"{before}<{time:.1f} seconds>")
+            ids += [self.control["<|vision_start|>"], *[self.control[IMAGE_PAD]] * SLICE_TOKENS, self.control["<|vision_end|>"]]
+            before = ""
+        return ids
 
     def reply(self, turn: Turn) -> tuple[list[int], list[float]]:
         """The reply's tokens and their loss weights: content counts fully, form a little."""

@@ -43,7 +43,7 @@ def test_answers_are_right(model: LlamaModel, tmp_path: Path, kind: Kind, right:
 
 
 def answer(model: LlamaModel, path: Path, world: World, question: Question) -> tuple[bool, set[str]]:
-    write_clip(world, path, size=96, sound=False)
+    write_clip(world, path, size=96, sound=None)
     settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts_dir=NANO.prompts)
     events = list(Agent(model, Video(path), settings=settings).run(question.text))
     last = events[-1]
