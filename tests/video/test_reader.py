@@ -8,12 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from sage_cli.errors import VideoError
 from sage_cli.video import Video, uniform_times
-from sage_cli.video.reader import Screen
+from sage_cli.video.probe import Orientation
+from sage_cli.video.reader import Screen, picture
 from tests.media import corners, display_matrix, make_audio, make_video, numbered, read_number, tone
 
 SIZE = (64, 48)
@@ -191,6 +193,22 @@ def test_fine_detail_turns_grey_and_not_into_patterns(tmp_path: Path) -> None:
     image = next(Video(path).frames([0.0], (48, 36))).image
     assert abs(int(image.mean()) - 127) < 6
     assert image.std() < 40
+
+
+@pytest.mark.parametrize("stored", ["yuv420p", "yuvj420p", "yuv422p", "nv12", "yuv420p10le", "yuv444p", "rgb24"])
+@pytest.mark.parametrize("colours", ["ITU601", "ITU709"])
+def test_a_small_picture_is_the_average_of_what_was_filmed(stored: str, colours: str) -> None:
+    noise = np.random.default_rng(0)
+    filmed = np.full((540, 960, 3), 128, np.float32)
+    for size, strength in ((120, 40), (30, 30), (4, 20)):
+        grid = noise.normal(size=(540 // size + 1, 960 // size + 1, 3)).astype(np.float32)
+        filmed += strength * cv2.resize(grid, (960, 540), interpolation=cv2.INTER_CUBIC)
+    pixels = filmed.clip(0, 255).astype(np.uint8)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=stored, dst_colorspace=colours)
+    seen = picture(frame, Orientation(), (240, 135)).astype(np.int16)
+    off = seen - cv2.resize(pixels, (240, 135), interpolation=cv2.INTER_AREA).astype(np.int16)
+    assert abs(off.mean()) < 0.5
+    assert np.abs(off).mean() < 1.3
 
 
 def test_a_key_names_the_pixels(clip_path: Path, tmp_path: Path) -> None:

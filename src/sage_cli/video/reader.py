@@ -18,6 +18,7 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -326,12 +327,18 @@ def keyframe_before(keyframes: Sequence[Keyframe], target: Fraction) -> int:
 
 
 def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The frame as people see it: RGB, upright, ``size`` (width, height). Scaling before turning is the cheaper order."""
-    image = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+    """The frame as people see it: RGB, upright, ``size`` (width, height). Scaling before turning is the cheaper order.
+
+    Averaging whole areas keeps fine detail from turning into aliasing, as antialiased resizing in the reference does.
+    """
     stored = size[::-1] if orientation.transpose else size
+    shrinks = stored[0] * stored[1] < frame.width * frame.height
+    if shrinks and not (frame.format.is_rgb or frame.format.has_palette):
+        # Luma and chroma are averaged each from its own size, and only the small picture becomes RGB. That is much cheaper than the
+        # other way around, and more exact; swscale's shortcut from YUV to small RGB is neither.
+        frame = frame.reformat(*stored, format="yuv444p", interpolation=Interpolation.AREA)
+    image = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
     if stored != (frame.width, frame.height):
-        shrinks = stored[0] * stored[1] < frame.width * frame.height
-        # Averaging whole areas keeps fine detail from turning into aliasing, as antialiased resizing in the reference does.
         image = cast("NDArray[np.uint8]", cv2.resize(image, stored, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
     if orientation.transpose:
         image = image.transpose(1, 0, 2)
