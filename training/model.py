@@ -27,6 +27,8 @@ GRID: Final = 6  # patches a side: 96 pixels
 SLICE_TOKENS: Final = (GRID // MERGE) ** 2
 IMAGE_PAD: Final = "<|image_pad|>"
 ATTENTION: Final = "spans"
+_CONSTANT: Final = 0  # a part of the hidden state that is alike in all fresh tokens
+_BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
 BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
 
@@ -73,6 +75,7 @@ def new_model(vocabulary: int, control: dict[str, int]) -> Qwen3VLForConditional
     for merger in model.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
     lay_copying(model.model.language_model)
+    lay_stamps(model.model.language_model)
     return model
 
 
@@ -89,11 +92,10 @@ def lay_copying(language: nn.Module) -> None:
         nn.init.zeros_(layer.mlp.down_proj.weight)
     config = language.config
     size, pairs = config.head_dim, config.head_dim // 2
-    theta = config.rope_parameters["rope_theta"]
-    constant, told, rest = 0, slice(1, 1 + size), slice(1 + size, None)  # the parts of the hidden state
+    told, rest = slice(1, 1 + size), slice(1 + size, None)  # the parts of the hidden state, besides the constant
     embedding = language.embed_tokens.weight
     scale = float(embedding.std())
-    embedding[:, constant] = 4 * scale
+    embedding[:, _CONSTANT] = 4 * scale
     embedding[:, told] = 0
 
     def some_directions() -> Tensor:
@@ -104,14 +106,8 @@ def lay_copying(language: nn.Module) -> None:
     for attention in (first, second):  # sharper than fresh weights are
         attention.q_norm.weight.fill_(2)
         attention.k_norm.weight.fill_(2)
-    # One step back: the fastest pairs of RoPE, turned by one position.
     head, identity = slice(0, size), some_directions()
-    energy, angle = torch.tensor([0.5, 0.3, 0.2]).sqrt(), theta ** (-torch.arange(3) / pairs)
-    for matrix in (first.q_proj.weight, first.k_proj.weight, first.v_proj.weight):
-        matrix[head] = 0
-    first.q_proj.weight[:3, constant] = energy
-    first.k_proj.weight[:3, constant] = energy * angle.cos()
-    first.k_proj.weight[pairs : pairs + 3, constant] = energy * angle.sin()
+    _look_back(language, 0, 1)
     first.v_proj.weight[head, rest] = identity
     first.o_proj.weight[told, head] = scale * torch.eye(size)
     # The same token, however far: the slowest pairs, which hardly turn.
@@ -125,6 +121,34 @@ def lay_copying(language: nn.Module) -> None:
         second.k_proj.weight[number * size + slow, told] = match
         second.v_proj.weight[head, rest] = say
         second.o_proj.weight[rest, head] = 2 * scale * say.T
+
+
+@torch.no_grad()
+def lay_stamps(language: nn.Module, heads: tuple[int, int] = (1, 2), loudness: float = 1.0) -> None:
+    """Lay two heads into the first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to say
+    when something is seen, a later layer has only to find it.
+    """
+    size, width = language.config.head_dim, language.config.hidden_size
+    attention = language.layers[0].self_attn
+    scale = loudness * float(language.embed_tokens.weight.std())
+    for head, steps in zip(heads, _BACK_TO_SECONDS, strict=True):
+        _look_back(language, head, steps)
+        here = slice(head * size, (head + 1) * size)
+        attention.v_proj.weight[here] = loudness * nn.init.orthogonal_(torch.empty(size, width))
+        attention.o_proj.weight[:, here] = 2 * scale * nn.init.orthogonal_(torch.empty(size, width)).T
+
+
+def _look_back(language: nn.Module, head: int, steps: int) -> None:
+    """Let a head of the first layer look some positions back, whatever stands there: with the fastest pairs of RoPE, turned by as much."""
+    attention, size = language.layers[0].self_attn, language.config.head_dim
+    pairs, theta = size // 2, language.config.rope_parameters["rope_theta"]
+    energy, angle = torch.tensor([0.5, 0.3, 0.2]).sqrt(), steps * theta ** (-torch.arange(3) / pairs)
+    first = head * size
+    for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight):
+        matrix[first : first + size] = 0
+    attention.q_proj.weight[first : first + 3, _CONSTANT] = energy
+    attention.k_proj.weight[first : first + 3, _CONSTANT] = energy * angle.cos()
+    attention.k_proj.weight[first + pairs : first + pairs + 3, _CONSTANT] = energy * angle.sin()
 
 
 # ---- vision --------------------------------------------------------------------------------------------------------

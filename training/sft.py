@@ -29,7 +29,7 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, new_model, pack, patches, save
+from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, lay_stamps, new_model, pack, patches, save
 from training.muon import Muon
 from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, about_scenes, some_duration, some_question, some_world
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
@@ -286,6 +286,7 @@ def main() -> None:
     parser.add_argument("--vision", type=Path, required=True, help="weights of the warm-up")
     parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
     parser.add_argument("--align", action="store_true", help="")
+    parser.add_argument("--stamps", action="store_true", help="")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--cooldown", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
@@ -328,6 +329,8 @@ def main() -> None:
         model.load_state_dict(torch.load(args.resume))
         if args.align:
             align(model, encoder)
+        if args.stamps:
+            lay_stamps(model.model.language_model, (4, 5), 2.5)
         for optimizer, state in zip(optimizers, torch.load(args.resume.with_suffix(".optimizer")), strict=True):
             optimizer.load_state_dict(state)
     print(

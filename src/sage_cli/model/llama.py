@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -231,7 +232,9 @@ class LlamaModel:
         usage.images = sum(len(item.slices) for item in items if isinstance(item, VisionBlock))
         usage.images_reused = usage.images - slices
         encoded = 0
-        for group in _batches(todo):
+        end = _end_of_frames(items)  # what comes after it is the question: another one is to find all the rest
+        start = min(len(sequence.items), end)
+        for group in chain(_batches(items[start:end]), _batches(items[max(end, len(sequence.items)) :])):
             if isinstance(group, VisionBlock):
                 for index, part in enumerate(group.slices):
                     with _timing(usage, "encode_s"), self._interruptible.guard():
@@ -247,9 +250,10 @@ class LlamaModel:
                 with _timing(usage, "prefill_s"):
                     self._decode_tokens(sequence, group)
                 done += len(group)
-            # A block, a whole chunk of text and the text before a block end at the same place in every prompt that begins like this one.
+            # A block, a whole chunk of text, the text before a block and what closes the last one end at the same place in every prompt
+            # that begins like this one.
             at_block = any(isinstance(item, VisionBlock) for item in items[len(sequence.items) : len(sequence.items) + 1])
-            if isinstance(group, VisionBlock) or len(group) == CHUNK or at_block:
+            if isinstance(group, VisionBlock) or len(group) == CHUNK or at_block or len(sequence.items) == end:
                 sequence.seams.append(len(sequence.items))
             yield Progress("prefill", done, total)
 
@@ -457,8 +461,8 @@ def _timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator
 
 
 def _end_of_frames(items: Sequence[Item]) -> int:
-    """How many items there are up to the last vision block, that one included."""
-    return 1 + max((index for index, item in enumerate(items) if isinstance(item, VisionBlock)), default=-1)
+    """How many items there are up to the last vision block and the token that closes it, those included; 0 without one."""
+    return min(len(items), 2 + max((index for index, item in enumerate(items) if isinstance(item, VisionBlock)), default=-2))
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[int] | VisionBlock]:
