@@ -7,6 +7,7 @@ Here the slices go through the vision encoder as one batch and positions come wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ GRID: Final = 6  # patches a side: 96 pixels
 SLICE_TOKENS: Final = (GRID // MERGE) ** 2
 IMAGE_PAD: Final = "<|image_pad|>"
 ATTENTION: Final = "spans"
-_CONSTANT: Final = 0  # a part of the hidden state that is alike in all fresh tokens
+VISION_RMS: Final = 0.1  # of what the encoder says, for a start
+VISION_MARK: Final = -1  # a part of the hidden state that is not zero in vision tokens alone
+_CONSTANT: Final = 0  # one that is alike in all fresh tokens of text
 _BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
 BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
@@ -75,7 +78,7 @@ def new_model(vocabulary: int, control: dict[str, int]) -> Qwen3VLForConditional
     for merger in model.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
     lay_copying(model.model.language_model)
-    lay_stamps(model.model.language_model)
+    lay_stamps(model.model.language_model, VISION_RMS)
     return model
 
 
@@ -107,7 +110,7 @@ def lay_copying(language: nn.Module) -> None:
         attention.q_norm.weight.fill_(2)
         attention.k_norm.weight.fill_(2)
     head, identity = slice(0, size), some_directions()
-    _look_back(language, 0, 1)
+    _look_back(language, 0, 1, _CONSTANT)
     first.v_proj.weight[head, rest] = identity
     first.o_proj.weight[told, head] = scale * torch.eye(size)
     # The same token, however far: the slowest pairs, which hardly turn.
@@ -124,29 +127,34 @@ def lay_copying(language: nn.Module) -> None:
 
 
 @torch.no_grad()
-def lay_stamps(language: nn.Module, heads: tuple[int, int] = (1, 2), loudness: float = 1.0) -> None:
-    """Lay two heads into the first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to say
-    when something is seen, a later layer has only to find it.
+def lay_stamps(language: nn.Module, loudness: float) -> None:
+    """Lay two heads into the fresh first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to
+    say when something is seen, a later layer has only to find it. Text does not listen to them.
+
+    Args:
+        loudness: root mean square of what they add.
     """
     size, width = language.config.head_dim, language.config.hidden_size
     attention = language.layers[0].self_attn
-    scale = loudness * float(language.embed_tokens.weight.std())
-    for head, steps in zip(heads, _BACK_TO_SECONDS, strict=True):
-        _look_back(language, head, steps)
+    language.embed_tokens.weight[:, VISION_MARK] = 0
+    for head, steps in zip((1, 2), _BACK_TO_SECONDS, strict=True):
+        _look_back(language, head, steps, VISION_MARK)
         here = slice(head * size, (head + 1) * size)
-        attention.v_proj.weight[here] = loudness * nn.init.orthogonal_(torch.empty(size, width))
-        attention.o_proj.weight[:, here] = 2 * scale * nn.init.orthogonal_(torch.empty(size, width)).T
+        attention.v_proj.weight[here] = nn.init.orthogonal_(torch.empty(size, width))
+        attention.o_proj.weight[:, here] = loudness * math.sqrt(width / size) * nn.init.orthogonal_(torch.empty(size, width)).T
 
 
-def _look_back(language: nn.Module, head: int, steps: int) -> None:
-    """Let a head of the first layer look some positions back, whatever stands there: with the fastest pairs of RoPE, turned by as much."""
+def _look_back(language: nn.Module, head: int, steps: int, whoever: int) -> None:
+    """Let a head of the first layer look some positions back, whatever stands there: with the fastest pairs of RoPE, turned by as much.
+    Tokens do so whose hidden state is not zero at ``whoever``.
+    """
     attention, size = language.layers[0].self_attn, language.config.head_dim
     pairs, theta = size // 2, language.config.rope_parameters["rope_theta"]
     energy, angle = torch.tensor([0.5, 0.3, 0.2]).sqrt(), steps * theta ** (-torch.arange(3) / pairs)
     first = head * size
     for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight):
         matrix[first : first + size] = 0
-    attention.q_proj.weight[first : first + 3, _CONSTANT] = energy
+    attention.q_proj.weight[first : first + 3, whoever] = energy
     attention.k_proj.weight[first : first + 3, _CONSTANT] = energy * angle.cos()
     attention.k_proj.weight[first + pairs : first + pairs + 3, _CONSTANT] = energy * angle.sin()
 

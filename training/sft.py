@@ -29,7 +29,7 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.model import BRANCHES, IMAGE_PAD, Packed, encode_slices, forward, lay_stamps, new_model, pack, patches, save
+from training.model import BRANCHES, IMAGE_PAD, VISION_MARK, VISION_RMS, Packed, encode_slices, forward, new_model, pack, patches, save
 from training.muon import Muon
 from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, about_scenes, some_duration, some_question, some_world
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
@@ -39,7 +39,6 @@ from training.world import COLOURS, SHAPES, Scene, Thing, World, some_things
 
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
-VISION_RMS: Final = 0.25
 # Of the calls after the first look; what a visual question asks is answered by then.
 MIX: Final[dict[Kind, float]] = {"speech": 0.18, "moment": 0.14, "cue": 0.18, "ground": 0.15, "none": 0.18}
 Tags = list[str]
@@ -154,6 +153,7 @@ class Samples:
                 [
                     (f" {thing.shape} is", f" {thing.colour}"),
                     (f" {thing.colour} shape is a", f" {thing.shape}"),
+                    (f" {thing.shape} at", f"{second:02}"),
                     (f' "{thing}", "', f"{second:02}"),
                 ]
             )
@@ -250,7 +250,8 @@ def align(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
         ]
     )
     table = model.model.language_model.embed_tokens.weight
-    words = {word: (table[encoder.plain(f" {word}")[0]] - table.mean(0)) for word in (*COLOURS, *SHAPES)}
+    spelled = {word: [encoder.plain(text) for text in (f" {word}", word)] for word in (*COLOURS, *SHAPES)}
+    words = {word: sum(table[ids[0]] - table.mean(0) for ids in ways if len(ids) == 1) for word, ways in spelled.items()}
     said = torch.stack([sum(words[word] for thing in pair for word in (thing.colour, thing.shape)) for pair in pairs])  # type: ignore[misc]
     said *= VISION_RMS / said.square().mean().sqrt()
     inputs = torch.cat([seen, torch.ones(*seen.shape[:2], 1)], dim=2).flatten(0, 1)
@@ -258,6 +259,7 @@ def align(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
     last = model.model.visual.merger.linear_fc2
     last.weight += solved[:, :-1] @ last.weight
     last.bias += solved[:, :-1] @ last.bias + solved[:, -1]
+    last.weight[VISION_MARK], last.bias[VISION_MARK] = 0, 4 * VISION_RMS
 
 
 def _fits(window: tuple[int, int] | None, duration: float) -> bool:
@@ -285,8 +287,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vision", type=Path, required=True, help="weights of the warm-up")
     parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
-    parser.add_argument("--align", action="store_true", help="")
-    parser.add_argument("--stamps", action="store_true", help="")
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--cooldown", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
@@ -327,10 +327,6 @@ def main() -> None:
     peaks = [args.rate * MATRIX_RATE, args.rate * OTHER_RATE]
     if args.resume:
         model.load_state_dict(torch.load(args.resume))
-        if args.align:
-            align(model, encoder)
-        if args.stamps:
-            lay_stamps(model.model.language_model, (4, 5), 2.5)
         for optimizer, state in zip(optimizers, torch.load(args.resume.with_suffix(".optimizer")), strict=True):
             optimizer.load_state_dict(state)
     print(
