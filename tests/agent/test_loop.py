@@ -251,6 +251,19 @@ def test_another_question_sees_the_same_frames_and_starts_anew(video: Video) -> 
     assert "First?" not in "".join(model.asked[3].texts)
 
 
+def test_frames_are_encoded_while_others_are_decoded(video: Video) -> None:
+    model = ScriptedModel(context("One."), context("Two."))
+    agent = Agent(model, video, settings=Settings(frames=7))
+    events = agent.run("First?")
+    next(event for event in events if isinstance(event, Working) and event.done == 4)
+    assert [len(part.frames) for part in model.encoded] == [2, 2]
+    list(events)
+    list(agent.run("Second?"))
+    shown = model.asked[0].frames[0].frames
+    # The last one has no partner yet when the prompt is made.
+    assert [part.frames for part in model.encoded] == [shown[0:2], shown[2:4], shown[4:6]]
+
+
 def test_the_speech_model_is_loaded_once_for_all_questions(video: Video) -> None:
     loaded: list[Listener] = []
 

@@ -4,13 +4,15 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
-from sage_cli.model.base import Delta, Message, Progress, Text
+from sage_cli.model.base import Delta, Frames, Message, Progress, Text
 from sage_cli.model.llama import CHUNK, LlamaModel
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import SCHEMA, WRAP, ask, clip, complete
@@ -100,6 +102,34 @@ def test_a_frame_is_not_encoded_again_in_another_prompt(load: Load, family: str)
     assert (usage.images, usage.images_reused, usage.prompt_reused) == (2, 2, 0)
     stills = complete(model, ask("What?", clip(2, family=family), pairs=False), max_tokens=4).usage
     assert (stills.images, stills.images_reused) == (2, 0)  # alone, a frame has another embedding than in a pair
+
+
+def test_frames_encoded_ahead_are_not_encoded_again_and_count_once(load: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = load(), clip(8, family=family)
+    plain = complete(load(), ask("What?", frames), max_tokens=8)
+    vision = model._vision
+    assert vision is not None
+    encode, encoded = vision._encode, 0
+
+    def counted(images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
+        nonlocal encoded
+        encoded += 1
+        return encode(images, cells)
+
+    monkeypatch.setattr(vision, "_encode", counted)
+    pairs = [Frames(frames[at : at + 2]) for at in range(0, 8, 2)]
+    model.encode_ahead(pairs[0])
+    assert encoded == 0, "on the CPU, encoding and decoding would only slow each other down"
+    monkeypatch.setattr(vision, "device", "one of its own")
+    for pair in pairs:
+        model.encode_ahead(pair)
+    assert encoded == 4
+    first = complete(model, ask("What?", frames), max_tokens=8)
+    second = complete(model, ask("What?", frames, system="Another role."), max_tokens=8)
+    assert encoded == 4
+    assert first.text == plain.text
+    assert (first.usage.images, first.usage.images_reused, second.usage.images_reused) == (4, 0, 4)
+    assert first.usage.encode_s > 0
 
 
 def test_a_question_of_a_tool_does_not_push_out_the_video(load: Load, family: str) -> None:

@@ -270,9 +270,16 @@ class _Run:
             reader = agent.video.frames(thin(times, count), (width, height), sampling=settings.sampling)
             method = reader.method
             frames: dict[str, Frame] = {}
+            pair: list[Frame] = []
             with closing(reader):
                 for number, frame in enumerate(reader, start=1):
-                    frames.setdefault(frame.key, frame)
+                    if frame.key not in frames:
+                        frames[frame.key] = frame
+                        pair.append(frame)
+                    if len(pair) == 2:
+                        if method != "known":  # those may need no encoding, and then no decoding
+                            agent.model.encode_ahead(Frames(tuple(pair)))
+                        pair.clear()
                     yield Working(self.elapsed, 0, "frames", number, count)
                     self.check_time()
             agent.frames = tuple(frames.values())

@@ -152,6 +152,17 @@ class ChatModel(Protocol):
         """KV cells the prompt takes, image tokens included. Nothing is encoded or decoded."""
         ...
 
+    def encode_ahead(self, frames: Frames) -> None:
+        """Encode frames that a prompt is going to show, while others are still being decoded. A hint: a model may do nothing.
+
+        Args:
+            frames: as they will stand in the prompt, pairs whole.
+
+        Raises:
+            ModelError: the model failed.
+        """
+        ...
+
     def stream(
         self,
         prompt: Prompt,

@@ -26,12 +26,12 @@ from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
-from sage_cli.model.base import Delta, ModelInfo, Progress, Prompt, Reply, StreamItem, Usage
+from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Usage
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence, KVCache
 from sage_cli.model.native import Interruptible, KVType, c_array, default_threads, load_weights, make_context, metadata, route_logs
-from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells
+from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells, slices_of
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.store.content import content_id
 from sage_cli.video.sampling import fit_size
@@ -131,7 +131,8 @@ class LlamaModel:
             (content_id(text), content_id(mmproj), device, self._vision.device, kv_type, str(flash_attention), version("llama-cpp-python"))
         )
         self._info = ModelInfo(text.stem, self._family, self._cache.size, device, self._vision.device)
-        self._load_s = time.perf_counter() - started
+        self._ahead = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
+        self._encoded_ahead: set[str] = set()  # keys of slices whose first prompt is still to come
 
     def __enter__(self) -> LlamaModel:
         return self
@@ -186,6 +187,18 @@ class LlamaModel:
         count = llama.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
         return list(buffer[:count])
 
+    def encode_ahead(self, frames: Frames) -> None:
+        """Nothing where the encoder runs on the CPU: it would take the cores from the decoders, and memory beside theirs."""
+        assert self._vision is not None
+        if self._vision.device == "CPU" or not self._reuse:
+            return
+        for part in slices_of(frames):
+            rows, columns = self._template.grid(part.frames[0])
+            with _timing(self._ahead, "encode_s"), self._interruptible.guard():
+                _, fresh = self._vision.embed(part, rows * columns)
+            if fresh:
+                self._encoded_ahead.add(part.key)
+
     def stream(
         self,
         prompt: Prompt,
@@ -208,8 +221,9 @@ class LlamaModel:
         if not self._reuse:
             self._vision.clear()
         room = min(max_tokens, self._cache.size - cells)
-        usage = Usage(prompt_tokens=cells, load_s=self._load_s)
-        self._load_s = 0.0
+        # Loading and encoding ahead are counted once, in the first call after them.
+        usage = self._ahead + Usage(prompt_tokens=cells)
+        self._ahead = Usage()
         sequence = self._cache.claim(items)
         self._restore(sequence, items)
         usage.prompt_reused = sequence.cells
@@ -240,7 +254,8 @@ class LlamaModel:
                     with _timing(usage, "encode_s"), self._interruptible.guard():
                         embedding, fresh = self._vision.embed(part, group.rows * group.columns)
                     encoded += 1
-                    usage.images_reused += not fresh
+                    usage.images_reused += not fresh and part.key not in self._encoded_ahead
+                    self._encoded_ahead.discard(part.key)
                     yield Progress("encode", encoded, slices)
                     with _timing(usage, "prefill_s"):
                         self._decode_slice(sequence, group, index, embedding)

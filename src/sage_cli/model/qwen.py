@@ -128,6 +128,10 @@ class QwenTemplate:
         flush()
         return items
 
+    def grid(self, frame: Frame) -> tuple[int, int]:
+        """Rows and columns of the tokens of a slice."""
+        return frame.height // self._merge_pixels, frame.width // self._merge_pixels
+
     def _pieces(self, prompt: Prompt) -> Iterator[str | Item]:
         for message in prompt:
             yield self._im_start
@@ -145,10 +149,8 @@ class QwenTemplate:
     def _frames(self, part: Frames) -> Iterator[str | Item]:
         if not part.frames:
             return
-        step = TEMPORAL_PATCH if part.pairs else 1
-        slices = tuple(Slice(part.frames[i : i + step]) for i in range(0, len(part.frames), step))
-        rows = part.frames[0].height // self._merge_pixels
-        columns = part.frames[0].width // self._merge_pixels
+        slices = slices_of(part)
+        rows, columns = self.grid(part.frames[0])
         if self._family == "qwen2.5-vl" and part.pairs:
             spacing = slices[-1].frames[0].time - slices[0].frames[0].time  # of first frames: the last slice may lack its second
             seconds_per_slice = spacing / (len(slices) - 1) if len(slices) > 1 else 1.0
@@ -159,6 +161,12 @@ class QwenTemplate:
         for part_slice in slices:
             yield f"<{slice_time(part_slice):.1f} seconds>"
             yield from (self._vision_start, VisionBlock((part_slice,), rows, columns, (0,)), self._vision_end)
+
+
+def slices_of(part: Frames) -> tuple[Slice, ...]:
+    """The frames as the vision encoder takes them."""
+    step = TEMPORAL_PATCH if part.pairs else 1
+    return tuple(Slice(part.frames[i : i + step]) for i in range(0, len(part.frames), step))
 
 
 def slice_time(part: Slice) -> float:
