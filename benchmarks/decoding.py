@@ -1,11 +1,12 @@
 """How fast replies are written, next to llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
 
 Unconstrained, next to llama-mtmd-cli: tokens after a short prompt with one frame. Constrained, next to llama-server with the same
-``json_schema``: a whole reply that calls a tool, whose free texts have a fixed length, so that both sides write as many characters. The
-weights are random, so the model never wants what the schema wants: llama-server looks at the whole vocabulary for every token that it may
-not take, which with a trained model happens less often. All is processor time, sampling included, for the machine may be shared.
+``json_schema``: a whole reply that calls a tool, whose free texts have a fixed length, so that both sides write as many characters, but
+for escapes. The weights are random, so the model never wants what the schema wants: llama-server looks at the whole vocabulary for every
+token that it may not take, which with a trained model happens less often. All is processor time, sampling included, for the machine may
+be shared.
 
-Run after ``python -m benchmarks.peers``; both sides in turns.
+Run after ``python -m benchmarks.peers``. The server is started last: what it holds in memory would slow the others down.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ GRID: Final = 6  # patches a side: 96 pixels
 SLICE_TOKENS: Final = (GRID // MERGE) ** 2
 IMAGE_PAD: Final = "<|image_pad|>"
 ATTENTION: Final = "spans"
-VISION_RMS: Final = 0.1  # of what the encoder says, for a start
+VISION_RMS: Final = 0.02  # of what the encoder says, for a start: as loud as text
 VISION_MARK: Final = -1  # a part of the hidden state that is not zero in vision tokens alone
 _CONSTANT: Final = 0  # one that is alike in all fresh tokens of text
 _BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
@@ -141,6 +141,7 @@ def lay_stamps(language: nn.Module, loudness: float) -> None:
         _look_back(language, head, steps, VISION_MARK)
         here = slice(head * size, (head + 1) * size)
         attention.v_proj.weight[here] = nn.init.orthogonal_(torch.empty(size, width))
+        attention.v_proj.weight[here, _CONSTANT] = 0  # text hears the mean of all that came before
         attention.o_proj.weight[:, here] = loudness * math.sqrt(width / size) * nn.init.orthogonal_(torch.empty(size, width)).T
 
 
