@@ -8,7 +8,7 @@ Here the slices go through the vision encoder as one batch and positions come wi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,6 +31,7 @@ ATTENTION: Final = "spans"
 VISION_RMS: Final = 0.02  # of what the encoder says, for a start: as loud as text
 VISION_MARK: Final = -1  # a part of the hidden state that is not zero in vision tokens alone
 _CONSTANT: Final = 0  # one that is alike in all fresh tokens of text
+_STAMPING: Final = (1, 3)  # heads of the first layer that little depends on
 _BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
 BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
@@ -78,7 +79,6 @@ def new_model(vocabulary: int, control: dict[str, int]) -> Qwen3VLForConditional
     for merger in model.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
     lay_copying(model.model.language_model)
-    lay_stamps(model.model.language_model, VISION_RMS)
     return model
 
 
@@ -127,22 +127,47 @@ def lay_copying(language: nn.Module) -> None:
 
 
 @torch.no_grad()
-def lay_stamps(language: nn.Module, loudness: float) -> None:
-    """Lay two heads into the fresh first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to
-    say when something is seen, a later layer has only to find it. Text does not listen to them.
+def lay_stamps(language: nn.Module, digits: Sequence[int], loudness: float) -> None:
+    """Lay two heads into the first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to say
+    when something is seen, a later layer has only to find it. Text hears next to nothing: the mean of all digits before it.
 
     Args:
-        loudness: root mean square of what they add.
+        digits: token ids.
+        loudness: root mean square of what they add; as much as vision tokens have by then, or it drowns.
     """
     size, width = language.config.head_dim, language.config.hidden_size
     attention = language.layers[0].self_attn
-    language.embed_tokens.weight[:, VISION_MARK] = 0
-    for head, steps in zip((1, 2), _BACK_TO_SECONDS, strict=True):
+    table = language.embed_tokens.weight
+    table[:, VISION_MARK] = 0
+    # What tells a digit from all else.
+    wanted = torch.zeros(len(table), len(digits))
+    wanted[digits, range(len(digits))] = 1
+    weight = torch.ones(len(table), 1)
+    weight[digits] = 10
+    told_apart = torch.linalg.lstsq(weight * language.layers[0].input_layernorm(table), weight * wanted).solution.T
+    for head, steps in zip(_STAMPING, _BACK_TO_SECONDS, strict=True):
         _look_back(language, head, steps, VISION_MARK)
         here = slice(head * size, (head + 1) * size)
-        attention.v_proj.weight[here] = nn.init.orthogonal_(torch.empty(size, width))
-        attention.v_proj.weight[here, _CONSTANT] = 0  # text hears the mean of all that came before
-        attention.o_proj.weight[:, here] = loudness * math.sqrt(width / size) * nn.init.orthogonal_(torch.empty(size, width)).T
+        attention.v_proj.weight[here] = 0
+        attention.v_proj.weight[here][: len(digits)] = told_apart
+        attention.o_proj.weight[:, here] = loudness * math.sqrt(width) * nn.init.orthogonal_(torch.empty(size, width)).T
+
+
+def hold_stamps(language: nn.Module) -> Callable[[], None]:
+    """What puts back, after a step of training, where the heads of :func:`lay_stamps` look."""
+    size, attention = language.config.head_dim, language.layers[0].self_attn
+    rows = [row for head in _STAMPING for row in range(head * size, (head + 1) * size)]
+    held = [
+        (matrix, matrix[rows].detach().clone()) for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+    ]
+
+    @torch.no_grad()
+    def put_back() -> None:
+        for matrix, value in held:
+            matrix[rows] = value
+        language.embed_tokens.weight[:, VISION_MARK] = 0
+
+    return put_back
 
 
 def _look_back(language: nn.Module, head: int, steps: int, whoever: int) -> None:

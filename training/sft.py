@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,22 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.model import BRANCHES, IMAGE_PAD, VISION_MARK, VISION_RMS, Packed, encode_slices, forward, new_model, pack, patches, save
+from training.circuits import lay_finding
+from training.model import (
+    BRANCHES,
+    IMAGE_PAD,
+    VISION_MARK,
+    VISION_RMS,
+    Packed,
+    encode_slices,
+    forward,
+    hold_stamps,
+    lay_stamps,
+    new_model,
+    pack,
+    patches,
+    save,
+)
 from training.muon import Muon
 from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, about_scenes, some_duration, some_question, some_world
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
@@ -142,6 +157,10 @@ class Samples:
         """Slices that each show another thing, and of every thing its colour, its shape, or the seconds before it: finding what a
         text names among the slices, with nothing around it. All that is asked about videos rests on this.
         """
+        return self.pointed()[0]
+
+    def pointed(self) -> tuple[Packed, list[Thing], list[int]]:
+        """The same, with the things and the seconds."""
         rng, plain = self.rng, self.encoder.plain
         things = some_things(rng, rng.randint(2, len(SHAPES)))
         times = sorted(rng.sample(range(10, 60), len(things)))
@@ -159,7 +178,8 @@ class Samples:
             )
             ids += plain(asked) + plain(answer)
             weights += [0.0] * len(plain(asked)) + [1.0] * len(plain(answer))
-        return pack(stem, [(ids, weights)], self.bank.pairs(rng, [(thing, thing) for thing in things]), self.encoder.control[IMAGE_PAD])
+        embeddings = self.bank.pairs(rng, [(thing, thing) for thing in things])
+        return pack(stem, [(ids, weights)], embeddings, self.encoder.control[IMAGE_PAD]), things, times
 
     def copying(self) -> Packed:
         """A string of random tokens that comes again after a while: nothing but copying helps. Names, times and paths are copied in every
@@ -206,23 +226,19 @@ class Samples:
     def _text(self, ids: list[int], weights: list[float]) -> Packed:
         return pack([], [(ids, weights)], None, self.encoder.control[IMAGE_PAD])
 
-    def batches(self, trees: int, others: int, grounds: int, points: int, drills: int) -> Iterator[tuple[list[Packed], ...]]:
-        """First looks, later calls of like lengths, grounding, and drills: with frames, and without."""
-        while True:
-            pool: list[Packed] = []
-            while len(pool) < 12 * others:
-                pool += [sample for sample, _ in self.later()]
-            pool.sort(key=lambda sample: len(sample.ids))
-            parts = [pool[i : i + others] for i in range(0, len(pool) - others + 1, others)]
-            self.rng.shuffle(parts)
-            for part in parts:
-                yield (
-                    [self.look()[0] for _ in range(trees)],
-                    part,
-                    [self.ground() for _ in range(grounds)],
-                    [self.point() for _ in range(points)],
-                    [self.rng.choice((self.copying, self.looking_up))() for _ in range(drills)],
-                )
+    def batches(self, trees: int, others: int, grounds: int, drills: int, drilling: int) -> Iterator[tuple[list[Packed], ...]]:
+        """Three kinds of drills alone for some steps; then first looks, later calls, grounding, and an eighth of the drills.
+
+        Drills come first because everything rests on what they teach, and the rest would wear it away before it is firm.
+        """
+        later = (sample for _ in count() for sample, _ in self.later())
+        for step in count():
+            share = drills if step < drilling else drills // 8
+            drilled = [[drill() for _ in range(share)] for drill in (self.copying, self.looking_up, self.point)]
+            if step < drilling:
+                yield tuple(drilled)
+            else:
+                yield [self.look()[0] for _ in range(trees)], list(islice(later, others)), [self.ground() for _ in range(grounds)], *drilled
 
 
 @torch.no_grad()
@@ -262,6 +278,17 @@ def align(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
     last.weight[VISION_MARK], last.bias[VISION_MARK] = 0, 4 * VISION_RMS
 
 
+@torch.no_grad()
+def loudness(model: Qwen3VLForConditionalGeneration, samples: Sequence[Packed], image_pad: int) -> float:
+    """Root mean square of vision tokens behind the first layer."""
+    heard: list[Tensor] = []
+    hook = model.model.language_model.layers[0].register_forward_hook(lambda _, __, hidden: heard.append(hidden[0]))
+    forward(model, samples, image_pad)
+    hook.remove()
+    ids = torch.tensor([token for sample in samples for token in sample.ids])
+    return float(heard[0].view(len(ids), -1)[ids == image_pad].square().mean().sqrt())
+
+
 def _fits(window: tuple[int, int] | None, duration: float) -> bool:
     return window is None or window[1] <= duration
 
@@ -291,11 +318,11 @@ def main() -> None:
     parser.add_argument("--cooldown", type=int, default=2000)
     parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--trees", type=int, default=4)
-    parser.add_argument("--others", type=int, default=8)
-    parser.add_argument("--grounds", type=int, default=8)
-    parser.add_argument("--points", type=int, default=8)
-    parser.add_argument("--drills", type=int, default=16)
+    parser.add_argument("--drilling", type=int, default=200, help="steps of drills alone, for a start")
+    parser.add_argument("--drills", type=int, default=32, help="of each kind in those steps; an eighth of it later")
+    parser.add_argument("--trees", type=int, default=3, help="videos a step, with several first questions each")
+    parser.add_argument("--others", type=int, default=4, help="later calls a step")
+    parser.add_argument("--grounds", type=int, default=4, help="grounding windows a step")
     parser.add_argument(
         "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
     )
@@ -336,10 +363,17 @@ def main() -> None:
     bank = SliceBank(model, args.seed, alike=10 * args.bank, mixed=args.bank)
     held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
 
-    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.grounds, args.points, args.drills)
+    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.grounds, args.drills, args.drilling)
     started = time.monotonic()
     means: list[float] = []
+    put_back = hold_stamps(model.model.language_model) if args.resume and not args.drilling else lambda: None
     for step in range(1, args.steps + 1):
+        if step == args.drilling + 1 > 1:
+            digits = [encoder.plain(digit)[0] for digit in "0123456789"]
+            loud = loudness(model, [held_out.point() for _ in range(16)], image_pad)
+            lay_stamps(model.model.language_model, digits, loud / 2)
+            lay_finding(model, encoder, [held_out.pointed() for _ in range(300)])
+            put_back = hold_stamps(model.model.language_model)
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * min(1.0, step / args.warmup, (args.steps - step) / max(1, args.cooldown) + 0.01)
         model.zero_grad()
@@ -356,7 +390,10 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             for optimizer in optimizers:
                 optimizer.step()
-        means = [new if step == 1 else 0.95 * old + 0.05 * new for old, new in zip(means or contents, contents, strict=True)]
+        put_back()
+        if len(means) != len(contents):
+            means = contents
+        means = [0.95 * old + 0.05 * new for old, new in zip(means, contents, strict=True)]
         if step % 25 == 0:
             print(f"step {step}  {time.monotonic() - started:.0f} s  content {' '.join(f'{mean:.4f}' for mean in means)}", flush=True)
         if step % 50 == 0 or step == args.steps:
