@@ -1,4 +1,4 @@
-"""A head that finds, written into a trained model: what a text has just named, among the slices, and the seconds that stand before it.
+"""Heads written into a trained model: one that finds among the slices what a text has just named, and others that know its time.
 
 Gradients find this circuit late or never, for each of its parts is useless without the others; and a model without it answers questions
 about colours and shapes by what is there at all, which says nothing of when. So its parts are read off the model as it is, by linear
@@ -7,7 +7,8 @@ regression of the hidden states, and training goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
-from training.model import IMAGE_PAD, SLICE_TOKENS, Packed, forward
+from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK, Packed, forward, look_back
 from training.tokens import Encoder
 from training.world import SHAPES, Thing
 
+_STAMPING: Final = (1, 3)  # heads of the first layer that little depends on
+_BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
 LAYER: Final = 1
 HEAD: Final = 4  # one that little depends on
 _RIDGE: Final = 1e-2
@@ -28,6 +31,49 @@ def _regress(inputs: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     """The matrix that comes closest, ``(wanted, inputs)``."""
     weighted = inputs * weights[:, None]
     return torch.linalg.solve(weighted.T @ inputs + _RIDGE * len(inputs) * torch.eye(inputs.shape[1]), weighted.T @ wanted).T
+
+
+@torch.no_grad()
+def lay_stamps(language: nn.Module, digits: Sequence[int], loudness: float) -> None:
+    """Lay two heads into the first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to say
+    when something is seen, a later layer has only to find it. Text hears next to nothing: the mean of all digits before it.
+
+    Args:
+        digits: token ids.
+        loudness: root mean square of what they add; as much as vision tokens have by then, or it drowns.
+    """
+    size, width = language.config.head_dim, language.config.hidden_size
+    attention = language.layers[0].self_attn
+    table = language.embed_tokens.weight
+    table[:, VISION_MARK] = 0
+    wanted = torch.zeros(len(table), len(digits))  # what tells a digit from all else
+    wanted[digits, range(len(digits))] = 1
+    weights = torch.ones(len(table))
+    weights[digits] = 100
+    told_apart = _regress(language.layers[0].input_layernorm(table), wanted, weights)
+    for head, steps in zip(_STAMPING, _BACK_TO_SECONDS, strict=True):
+        look_back(language, head, steps, VISION_MARK)
+        here = slice(head * size, (head + 1) * size)
+        attention.v_proj.weight[here] = 0
+        attention.v_proj.weight[here][: len(digits)] = told_apart
+        attention.o_proj.weight[:, here] = loudness * math.sqrt(width) * nn.init.orthogonal_(torch.empty(size, width)).T
+
+
+def hold_stamps(language: nn.Module) -> Callable[[], None]:
+    """What puts back, after a step of training, where the heads of :func:`lay_stamps` look."""
+    size, attention = language.config.head_dim, language.layers[0].self_attn
+    rows = [row for head in _STAMPING for row in range(head * size, (head + 1) * size)]
+    held = [
+        (matrix, matrix[rows].detach().clone()) for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
+    ]
+
+    @torch.no_grad()
+    def put_back() -> None:
+        for matrix, value in held:
+            matrix[rows] = value
+        language.embed_tokens.weight[:, VISION_MARK] = 0
+
+    return put_back
 
 
 @torch.no_grad()

@@ -7,8 +7,7 @@ Here the slices go through the vision encoder as one batch and positions come wi
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,8 +30,6 @@ ATTENTION: Final = "spans"
 VISION_RMS: Final = 0.02  # of what the encoder says, for a start: as loud as text
 VISION_MARK: Final = -1  # a part of the hidden state that is not zero in vision tokens alone
 _CONSTANT: Final = 0  # one that is alike in all fresh tokens of text
-_STAMPING: Final = (1, 3)  # heads of the first layer that little depends on
-_BACK_TO_SECONDS: Final = (6, 7)  # from a slice to the digits in "<113.5 seconds><|vision_start|>"
 BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
 
@@ -110,7 +107,7 @@ def lay_copying(language: nn.Module) -> None:
         attention.q_norm.weight.fill_(2)
         attention.k_norm.weight.fill_(2)
     head, identity = slice(0, size), some_directions()
-    _look_back(language, 0, 1, _CONSTANT)
+    look_back(language, 0, 1, _CONSTANT)
     first.v_proj.weight[head, rest] = identity
     first.o_proj.weight[told, head] = scale * torch.eye(size)
     # The same token, however far: the slowest pairs, which hardly turn.
@@ -126,51 +123,7 @@ def lay_copying(language: nn.Module) -> None:
         second.o_proj.weight[rest, head] = 2 * scale * say.T
 
 
-@torch.no_grad()
-def lay_stamps(language: nn.Module, digits: Sequence[int], loudness: float) -> None:
-    """Lay two heads into the first layer by which every vision token knows the seconds that stand before its slice, ones and tens: to say
-    when something is seen, a later layer has only to find it. Text hears next to nothing: the mean of all digits before it.
-
-    Args:
-        digits: token ids.
-        loudness: root mean square of what they add; as much as vision tokens have by then, or it drowns.
-    """
-    size, width = language.config.head_dim, language.config.hidden_size
-    attention = language.layers[0].self_attn
-    table = language.embed_tokens.weight
-    table[:, VISION_MARK] = 0
-    # What tells a digit from all else.
-    wanted = torch.zeros(len(table), len(digits))
-    wanted[digits, range(len(digits))] = 1
-    weight = torch.ones(len(table), 1)
-    weight[digits] = 10
-    told_apart = torch.linalg.lstsq(weight * language.layers[0].input_layernorm(table), weight * wanted).solution.T
-    for head, steps in zip(_STAMPING, _BACK_TO_SECONDS, strict=True):
-        _look_back(language, head, steps, VISION_MARK)
-        here = slice(head * size, (head + 1) * size)
-        attention.v_proj.weight[here] = 0
-        attention.v_proj.weight[here][: len(digits)] = told_apart
-        attention.o_proj.weight[:, here] = loudness * math.sqrt(width) * nn.init.orthogonal_(torch.empty(size, width)).T
-
-
-def hold_stamps(language: nn.Module) -> Callable[[], None]:
-    """What puts back, after a step of training, where the heads of :func:`lay_stamps` look."""
-    size, attention = language.config.head_dim, language.layers[0].self_attn
-    rows = [row for head in _STAMPING for row in range(head * size, (head + 1) * size)]
-    held = [
-        (matrix, matrix[rows].detach().clone()) for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
-    ]
-
-    @torch.no_grad()
-    def put_back() -> None:
-        for matrix, value in held:
-            matrix[rows] = value
-        language.embed_tokens.weight[:, VISION_MARK] = 0
-
-    return put_back
-
-
-def _look_back(language: nn.Module, head: int, steps: int, whoever: int) -> None:
+def look_back(language: nn.Module, head: int, steps: int, whoever: int) -> None:
     """Let a head of the first layer look some positions back, whatever stands there: with the fastest pairs of RoPE, turned by as much.
     Tokens do so whose hidden state is not zero at ``whoever``.
     """

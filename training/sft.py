@@ -18,7 +18,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count, islice, pairwise
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.circuits import lay_finding
+from training.circuits import hold_stamps, lay_finding, lay_stamps
 from training.model import (
     BRANCHES,
     IMAGE_PAD,
@@ -38,8 +38,6 @@ from training.model import (
     Packed,
     encode_slices,
     forward,
-    hold_stamps,
-    lay_stamps,
     new_model,
     pack,
     patches,
@@ -238,7 +236,8 @@ class Samples:
             if step < drilling:
                 yield tuple(drilled)
             else:
-                yield [self.look()[0] for _ in range(trees)], list(islice(later, others)), [self.ground() for _ in range(grounds)], *drilled
+                looks = [self.look()[0] for _ in range(trees)]
+                yield looks, list(islice(later, others)), [self.ground() for _ in range(grounds)], list(chain(*drilled))
 
 
 @torch.no_grad()

@@ -114,6 +114,6 @@ def test_smoke_training(tmp_path: Path) -> None:
     warm = run("training.vision", "--steps", "50", "--batch", "16", "--out", str(tmp_path / "vision.pt"))
     losses = [float(line.split("loss ")[1].split()[0]) for line in warm.splitlines() if "loss" in line]
     assert losses[-1] < 7.5  # names at random cost 2 * (ln 6 + ln 8) = 7.7
-    tuned = run("training.sft", "--vision", str(tmp_path / "vision.pt"), "--steps", "25", "--cooldown", "5", "--warmup", "5", "--out", str(tmp_path / "sft.pt"), "--bank", "1", "--examine", "2")  # fmt: skip  # noqa: E501
+    tuned = run("training.sft", "--vision", str(tmp_path / "vision.pt"), "--steps", "25", "--cooldown", "5", "--warmup", "5", "--drilling", "10", "--drills", "8", "--out", str(tmp_path / "sft.pt"), "--bank", "1", "--examine", "2")  # fmt: skip  # noqa: E501
     assert float(tuned.split("content ")[1].split()[0]) < 6.5  # nothing known costs ln 1024 = 6.9
     assert (tmp_path / "sft.pt").is_file()
