@@ -1,7 +1,7 @@
 """How good the nano models are, on held-out questions about held-out videos: other seeds than training's, other voices, real video files,
 ``sage`` itself with its real tools. Prints the tables of the model card.
 
-    python -m training.export_set --questions 300 --out build/held-out
+    python -m training.export_set --questions 328 --out build/held-out
     sage bench build/held-out -m nano --judge exact --compare direct -o build/run
     python -m training.evaluate build/run
     python -m training.evaluate --speech-only

@@ -2,7 +2,7 @@
 
 The same worlds, questions and voices as ``training.evaluate`` asks about, so both give the same tables.
 
-    python -m training.export_set --questions 300 --out build/held-out
+    python -m training.export_set --questions 328 --out build/held-out
     sage bench build/held-out/held-out.jsonl -m NANO --frames 16 --frame-tokens 9 --judge exact --compare direct
 """
 
@@ -10,45 +10,58 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from training.clips import write_clip
 from training.evaluate import SEED, held_out_questions
 from training.speech import TEST_VOICES
+from training.world import World
 
 
-def export(count: int, folder: Path, *, longest: float = float("inf")) -> Path:
+def export(count: int, folder: Path, *, longest: float = float("inf"), jobs: int = 1) -> Path:
     """Write the set and return its JSONL. Clips that are there already are kept: an export can be gone on with.
 
     Args:
         longest: seconds; questions about longer videos are left out. Synthetic videos take some time to render.
+        jobs: processes that render.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(SEED)
     lines = []
+    missing: list[tuple[World, Path, str]] = []
     for number, (world, question, _bucket) in enumerate(held_out_questions(count)):
         voice = rng.choice(TEST_VOICES)
         if world.duration > longest:
             continue
         # The name that ``training.evaluate`` gives it: the model reads it.
         name = f"clip{number}.mp4"
-        rate = 4 if world.duration <= 180 else 2 if world.duration <= 600 else 1
         if not (folder / name).exists():
-            write_clip(world, folder / f"part-{name}", voice=voice, size=96, rate=rate, sound="aac").replace(folder / name)
+            missing.append((world, folder / name, voice))
         lines.append(json.dumps({"id": number, **question.record(world, name)}))
+    with ProcessPoolExecutor(jobs) as pool:
+        for done in pool.map(_write, *zip(*missing, strict=True)) if missing else ():
+            print(done, flush=True)
     path = folder / "held-out.jsonl"
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
 
 
+def _write(world: World, path: Path, voice: str) -> Path:
+    rate = 4 if world.duration <= 180 else 2 if world.duration <= 600 else 1
+    return write_clip(world, path.with_name(f"part-{path.name}"), voice=voice, size=96, rate=rate, sound="aac").replace(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=300)
+    parser.add_argument("--questions", type=int, default=328)
     parser.add_argument("--longest", type=float, default=float("inf"), help="seconds; leave out questions about longer videos")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    print(export(args.questions, args.out, longest=args.longest))
+    print(export(args.questions, args.out, longest=args.longest, jobs=args.jobs))
 
 
 if __name__ == "__main__":
