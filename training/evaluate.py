@@ -60,12 +60,17 @@ def _share(oks: list[bool]) -> str:
     return f"{100 * sum(oks) / len(oks):.0f} % ({sum(oks)}/{len(oks)})" if oks else "-"
 
 
+def times_agree(said: str, true: str) -> bool:
+    """Whether two answers name the same times, to :data:`GROUND_TOLERANCE`."""
+    ours, theirs = ([parse(time) for time in _CLOCK.findall(text)] for text in (said, true))
+    return len(ours) == len(theirs) and all(abs(one - other) <= GROUND_TOLERANCE for one, other in zip(ours, theirs, strict=True))
+
+
 def is_right(record: Record) -> bool:
-    """What the exact judge says; of times, whether start and end are within :data:`GROUND_TOLERANCE` of the truth."""
+    """What the exact judge says; of grounding, whether the times agree."""
     if record["kind"] != "ground":
         return bool(record["is_correct"])
-    said, true = ([parse(time) for time in _CLOCK.findall(text or "")] for text in (record["answer"], record["full_answer"]))
-    return len(said) == len(true) and all(abs(ours - theirs) <= GROUND_TOLERANCE for ours, theirs in zip(said, true, strict=True))
+    return times_agree(record["answer"] or "", record["full_answer"])
 
 
 def tables(agent: Sequence[Record], direct: Sequence[Record]) -> str:
