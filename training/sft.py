@@ -44,7 +44,7 @@ from training.model import (
     save,
 )
 from training.muon import Muon
-from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, Question, about_scenes, some_duration, some_question, some_world
+from training.questions import GROUND_WINDOW, MAKERS, SHORT, Kind, about_scenes, some_duration, some_question, some_world
 from training.tokens import VOCABULARY, Encoder, train_tokenizer
 from training.trajectories import FRAMES, Trajectory, Turn, ground_turn, some_name, visible
 from training.vision import some_pairs, some_slices
@@ -107,7 +107,7 @@ class Samples:
     def look(self) -> tuple[Packed, Tags]:
         """First looks at one video with several questions: two or three that its scenes answer, and some that take tools."""
         world, question = some_question(self.rng, self.rng.choice(("visual", "visual", "speech", "moment", "cue", "cue", "ground", "none")))
-        asked = [question, about_scenes(self.rng, world), self._about_order(world), self._about_order(world)]
+        asked = [question, about_scenes(self.rng, world), about_scenes(self.rng, world)]
         others: list[Kind] = ["speech", "moment", "ground", "none", "none"] + (["cue", "cue"] if world.duration >= MAKERS["cue"][1] else [])
         for kind in self.rng.sample(others, 2):
             # What another world of the same duration is asked takes the same first call here; only what frames answer differs.
@@ -122,11 +122,6 @@ class Samples:
         name = some_name(self.rng)
         turns = [next(Trajectory(world, question, name).turns()) for question in asked]
         return self._pack(world, turns), [f"look/{question.kind}" for question in asked]
-
-    def _about_order(self, world: World) -> Question:
-        """What comes before or after a thing, the hardest that scenes answer; if there is but one, something else."""
-        some = [about_scenes(self.rng, world) for _ in range(8)]
-        return next((question for question in some if question.form in ("before", "after")), some[0])
 
     def later(self) -> Iterator[tuple[Packed, Tags]]:
         """The calls after the first look, for one question."""
