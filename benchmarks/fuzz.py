@@ -20,7 +20,7 @@ from typing import Any
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
-from sage_cli.model.base import ModelInfo, Prompt, Reply, StreamItem
+from sage_cli.model.base import Frames, ModelInfo, Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
 from sage_cli.speech import Transcriber
 from sage_cli.tools import TOOLS
@@ -50,6 +50,9 @@ class Recording:
 
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
+
+    def encode_ahead(self, frames: Frames) -> None:
+        self._model.encode_ahead(frames)
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Iterator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks
