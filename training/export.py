@@ -2,7 +2,7 @@
 
 The converter comes with the source archive of llama-cpp-python; the README of this folder tells how to get it.
 
-    python -m training.export /tmp/nano/sft.pt --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --out src/sage_cli/assets/nano
+    python -m training.export build/sft.pt --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --out src/sage_cli/assets/nano
 """
 
 from __future__ import annotations

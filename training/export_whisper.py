@@ -4,7 +4,7 @@ The format fixes token ids (Whisper's), so the embedding has 51864 rows; those o
 nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``quantize`` would make them. :func:`load` is the way back, so
 that training can go on from a published file.
 
-    python -m training.export_whisper /tmp/nano/whisper.pt --out src/sage_cli/assets/nano/ggml-sage-nano.bin
+    python -m training.export_whisper build/whisper.pt --out src/sage_cli/assets/nano/ggml-sage-nano.bin
 """
 
 from __future__ import annotations

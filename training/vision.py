@@ -3,7 +3,7 @@
 Without it the language model learns to ignore the vision tokens long before they say anything. A linear head on the mean of a slice's
 tokens names shape and colour of both its frames; the heads are thrown away.
 
-    python -m training.vision --steps 1000 --out /tmp/nano/vision.pt
+    python -m training.vision --steps 1000 --out build/vision.pt
 """
 
 from __future__ import annotations
