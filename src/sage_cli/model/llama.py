@@ -238,7 +238,8 @@ class LlamaModel:
     def _prefill(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Encode and decode what the sequence does not hold yet; a stream of progress."""
         assert self._vision is not None
-        todo = items[len(sequence.items) :]
+        held = len(sequence.items)
+        todo = items[held:]
         total = sum(map(item_cells, todo))
         done = 0
         blocks = [item for item in todo if isinstance(item, VisionBlock)]
@@ -247,8 +248,7 @@ class LlamaModel:
         usage.images_reused = usage.images - slices
         encoded = 0
         end = _end_of_frames(items)  # what comes after it is the question: another one is to find all the rest
-        start = min(len(sequence.items), end)
-        for group in chain(_batches(items[start:end]), _batches(items[max(end, len(sequence.items)) :])):
+        for group in chain(_batches(items[held:end]), _batches(items[max(held, end) :])):
             if isinstance(group, VisionBlock):
                 for index, part in enumerate(group.slices):
                     with _timing(usage, "encode_s"), self._interruptible.guard():
