@@ -3,7 +3,7 @@
 The same worlds, questions and voices as ``training.evaluate`` asks about, so both give the same tables.
 
     python -m training.export_set --questions 328 --out build/held-out
-    sage bench build/held-out/held-out.jsonl -m NANO --frames 16 --frame-tokens 9 --judge exact --compare direct
+    sage bench build/held-out -m nano --judge exact --compare direct -o build/run
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The same greedy replies from torch and from llama.cpp: first the one, then the other, for they may live in different environments.
 
-python -m training.parity torch build/sft.pt --cases /tmp/nano/parity
-python -m training.parity llama build/f16 --cases /tmp/nano/parity
+python -m training.parity torch build/sft.pt --cases build/parity
+python -m training.parity llama build/f16 --cases build/parity
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ makes the training fit a CPU.
 The learning rate stays constant until the last ``--cooldown`` steps, so that a run can be continued at any time: leave the cooldown for the
 end.
 
-    python -m training.sft --vision build/vision.pt --steps 8000 --cooldown 2000 --out /tmp/nano/sft.pt
+    python -m training.sft --vision build/vision.pt --steps 6000 --cooldown 1500 --out build/sft.pt
 """
 
 from __future__ import annotations
