@@ -29,7 +29,6 @@ IMAGE_PAD: Final = "<|image_pad|>"
 ATTENTION: Final = "spans"
 VISION_RMS: Final = 0.02  # of what the encoder says, for a start: as loud as text
 VISION_MARK: Final = -1  # a part of the hidden state that is not zero in vision tokens alone
-_CONSTANT: Final = 0  # one that is alike in all fresh tokens of text
 BRANCHES: Final = 64  # more than any sample has
 CONTROL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE_PAD, "<|video_pad|>")
 
@@ -75,67 +74,7 @@ def new_model(vocabulary: int, control: dict[str, int]) -> Qwen3VLForConditional
     model = Qwen3VLForConditionalGeneration(config)
     for merger in model.model.visual.deepstack_merger_list:
         nn.init.zeros_(merger.linear_fc2.weight)
-    lay_copying(model.model.language_model)
     return model
-
-
-@torch.no_grad()
-def lay_copying(language: nn.Module) -> None:
-    """Lay induction heads into fresh weights: a head of the first layer tells every token what stood before it, two of the second layer
-    look for a token that stood behind what stands here now, and say it again.
-
-    Names, times and answers are copied in every reply. Left to itself this circuit (Olsson et al., 2022) takes thousands of steps to form;
-    laid in, it works from the start, and training bends it to its needs.
-    """
-    for layer in language.layers:  # every layer starts silent, so that what is laid in is heard
-        nn.init.zeros_(layer.self_attn.o_proj.weight)
-        nn.init.zeros_(layer.mlp.down_proj.weight)
-    config = language.config
-    size, pairs = config.head_dim, config.head_dim // 2
-    told, rest = slice(1, 1 + size), slice(1 + size, None)  # the parts of the hidden state, besides the constant
-    embedding = language.embed_tokens.weight
-    scale = float(embedding.std())
-    embedding[:, _CONSTANT] = 4 * scale
-    embedding[:, told] = 0
-
-    def some_directions() -> Tensor:
-        width = config.hidden_size - 1 - size
-        return nn.init.orthogonal_(torch.empty(size, width))
-
-    first, second = (language.layers[number].self_attn for number in (0, 1))
-    for attention in (first, second):  # sharper than fresh weights are
-        attention.q_norm.weight.fill_(2)
-        attention.k_norm.weight.fill_(2)
-    head, identity = slice(0, size), some_directions()
-    look_back(language, 0, 1, _CONSTANT)
-    first.v_proj.weight[head, rest] = identity
-    first.o_proj.weight[told, head] = scale * torch.eye(size)
-    # The same token, however far: the slowest pairs, which hardly turn.
-    slow = torch.cat([torch.arange(pairs // 2, pairs), torch.arange(pairs + pairs // 2, size)])
-    for number in (0, 1):
-        head = slice(number * size, (number + 1) * size)
-        match, say = nn.init.orthogonal_(torch.empty(pairs, size)), some_directions()
-        for matrix in (second.q_proj.weight, second.k_proj.weight, second.v_proj.weight):
-            matrix[head] = 0
-        second.q_proj.weight[number * size + slow, rest] = match @ identity
-        second.k_proj.weight[number * size + slow, told] = match
-        second.v_proj.weight[head, rest] = say
-        second.o_proj.weight[rest, head] = 2 * scale * say.T
-
-
-def look_back(language: nn.Module, head: int, steps: int, whoever: int) -> None:
-    """Let a head of the first layer look some positions back, whatever stands there: with the fastest pairs of RoPE, turned by as much.
-    Tokens do so whose hidden state is not zero at ``whoever``.
-    """
-    attention, size = language.layers[0].self_attn, language.config.head_dim
-    pairs, theta = size // 2, language.config.rope_parameters["rope_theta"]
-    energy, angle = torch.tensor([0.5, 0.3, 0.2]).sqrt(), steps * theta ** (-torch.arange(3) / pairs)
-    first = head * size
-    for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight):
-        matrix[first : first + size] = 0
-    attention.q_proj.weight[first : first + 3, whoever] = energy
-    attention.k_proj.weight[first : first + 3, _CONSTANT] = energy * angle.cos()
-    attention.k_proj.weight[first + pairs : first + pairs + 3, _CONSTANT] = energy * angle.sin()
 
 
 # ---- vision --------------------------------------------------------------------------------------------------------

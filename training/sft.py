@@ -7,7 +7,9 @@ makes the training fit a CPU.
 The learning rate stays constant until the last ``--cooldown`` steps, so that a run can be continued at any time: leave the cooldown for the
 end.
 
-    python -m training.sft --vision build/vision.pt --steps 6000 --cooldown 1500 --out build/sft.pt
+What a step takes is said for one process; the steps of several (``torchrun``) are that much larger.
+
+    torchrun --standalone --nproc-per-node 2 -m training.sft --vision build/vision.pt --bfloat16 --out build/sft.pt
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from transformers import Qwen3VLForConditionalGeneration
 
 from sage_cli.video.sampling import uniform_times
-from training.circuits import hold_stamps, lay_finding, lay_stamps
+from training.circuits import LOOKING_BACK, STAMPING, hold, lay_copying, lay_finding, lay_stamps
 from training.model import (
     BRANCHES,
     IMAGE_PAD,
@@ -53,7 +55,7 @@ from training.world import COLOURS, SHAPES, Scene, Thing, World, some_things
 MATRIX_RATE: Final = 5e-3
 OTHER_RATE: Final = 2e-3
 # Of the calls after the first look; what a visual question asks is answered by then.
-MIX: Final[dict[Kind, float]] = {"speech": 0.18, "moment": 0.14, "cue": 0.18, "ground": 0.15, "none": 0.18}
+MIX: Final[dict[Kind, float]] = {"speech": 0.24, "moment": 0.12, "cue": 0.22, "ground": 0.08, "none": 0.22}
 Tags = list[str]
 
 
@@ -193,16 +195,8 @@ class Samples:
         the time its words are random tokens: nothing but looking in the list helps.
         """
         rng, plain = self.rng, self.encoder.plain
-        count = rng.randint(1, 5)
-        if rng.random() < 0.5:
-            things = [(plain(f" {thing.colour}"), plain(f" {thing.shape}")) for thing in some_things(rng, count)]
-        else:
-            tokens = rng.sample(range(self.encoder.plain_tokens), 2 * count)
-            things = [([tokens[2 * i]], [tokens[2 * i + 1]]) for i in range(count)]
-        listed: list[int] = []
-        for number, (colour, shape) in enumerate(things):
-            listed += plain("," if number else ' "Shapes:') + colour + shape
-        ids = [*(rng.randrange(self.encoder.plain_tokens) for _ in range(rng.randint(0, 12))), *listed, *plain('.",')]
+        things, listed = self._listed(rng.randint(1, 5))
+        ids = [*self._some_tokens(12), *listed]
         weights = [0.0] * len(ids)
 
         def say(*parts: tuple[str | list[int], float]) -> None:
@@ -215,24 +209,51 @@ class Samples:
         for colour, shape in things:
             facts += [((" The", 0.0), (shape, 0.0), (" is", 0.0), (colour, 1.0), (".", 0.0))] * 2
             facts.append(((" The", 0.0), (colour, 0.0), (" shape is a", 0.0), (shape, 1.0), (".", 0.0)))
-        for (_, shape), (colour, after) in pairwise(things):
-            facts.append(((" A", 0.0), (colour, 1.0), (after, 1.0), (" comes after the", 0.0), (shape, 0.0), (".", 0.0)))
         for fact in rng.sample(facts, min(len(facts), 6)):
             say(*fact)
         return self._text(ids, weights)
 
+    def ordering(self) -> Packed:
+        """What comes before or after something in a list that comes after the question, as in a first look."""
+        rng, plain = self.rng, self.encoder.plain
+        things, listed = self._listed(rng.randint(2, 5))
+        index = rng.randrange(len(things) - 1)
+        form, asked, answer = rng.choice([("after", things[index], things[index + 1]), ("before", things[index + 1], things[index])])
+        question = [*plain(f"Which shape comes {form} the"), *asked[1], *plain("?\nVideo")]
+        ids = [*self._some_tokens(6), *question, *self._some_tokens(12), *listed, *plain(f' "what comes {form}'), *asked[1], *plain(" is")]
+        said = [*answer[0], *answer[1]]
+        return self._text(ids + said, [0.0] * len(ids) + [1.0] * len(said))
+
+    def _listed(self, count: int) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
+        """Colours and shapes, and a list of them as a first look gives it. Half of the time they are random tokens."""
+        rng, plain = self.rng, self.encoder.plain
+        if rng.random() < 0.5:
+            things = [(plain(f" {thing.colour}"), plain(f" {thing.shape}")) for thing in some_things(rng, count)]
+        else:
+            tokens = rng.sample(range(self.encoder.plain_tokens), 2 * count)
+            things = [([tokens[2 * i]], [tokens[2 * i + 1]]) for i in range(count)]
+        listed: list[int] = []
+        for number, (colour, shape) in enumerate(things):
+            listed += plain("," if number else ' "Shapes:') + colour + shape
+        return things, [*listed, *plain('.",')]
+
+    def _some_tokens(self, most: int) -> list[int]:
+        return [self.rng.randrange(self.encoder.plain_tokens) for _ in range(self.rng.randint(0, most))]
+
     def _text(self, ids: list[int], weights: list[float]) -> Packed:
-        return pack([], [(ids, weights)], None, self.encoder.control[IMAGE_PAD])
+        control = self.encoder.control
+        return pack([], [([control["<|im_start|>"], *ids], [0.0, *weights])], None, control[IMAGE_PAD])
 
     def batches(self, trees: int, others: int, grounds: int, drills: int, drilling: int) -> Iterator[tuple[list[Packed], ...]]:
-        """Three kinds of drills alone for some steps; then first looks, later calls, grounding, and an eighth of the drills.
+        """Four kinds of drills alone for some steps; then first looks, later calls, grounding, and an eighth of the drills.
 
-        Drills come first because everything rests on what they teach, and the rest would wear it away before it is firm.
+        Drills come first because everything rests on what they teach, and the rest would wear it away before it is firm. What comes before
+        and after something takes longest, and goes on with half.
         """
         later = (sample for _ in count() for sample, _ in self.later())
+        kinds = ((self.copying, 8), (self.looking_up, 8), (self.ordering, 2), (self.point, 8))
         for step in count():
-            share = drills if step < drilling else drills // 8
-            drilled = [[drill() for _ in range(share)] for drill in (self.copying, self.looking_up, self.point)]
+            drilled = [[drill() for _ in range(drills if step < drilling else drills // rarer)] for drill, rarer in kinds]
             if step < drilling:
                 yield tuple(drilled)
             else:
@@ -292,6 +313,16 @@ def _fits(window: tuple[int, int] | None, duration: float) -> bool:
     return window is None or window[1] <= duration
 
 
+def share(tensors: Sequence[Tensor]) -> None:
+    """Make tensors the mean of all processes', where ``torchrun`` started several."""
+    if distributed.is_initialized():
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
 def examine(model: Qwen3VLForConditionalGeneration, samples: Samples, count: int, image_pad: int) -> str:
     """Share of replies whose content is predicted without a mistake (teacher-forced), by role and kind."""
     entries = [samples.look() for _ in range(count)]
@@ -313,34 +344,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vision", type=Path, required=True, help="weights of the warm-up")
     parser.add_argument("--resume", type=Path, help="weights of an earlier run, to go on with")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--cooldown", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=6500)
+    parser.add_argument("--cooldown", type=int, default=1800)
     parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--drilling", type=int, default=200, help="steps of drills alone, for a start")
-    parser.add_argument("--drills", type=int, default=32, help="of each kind in those steps; an eighth of it later")
-    parser.add_argument("--trees", type=int, default=3, help="videos a step, with several first questions each")
-    parser.add_argument("--others", type=int, default=4, help="later calls a step")
-    parser.add_argument("--grounds", type=int, default=4, help="grounding windows a step")
+    parser.add_argument("--drilling", type=int, default=500, help="steps of drills alone, for a start")
+    parser.add_argument("--drills", type=int, default=16, help="of each kind in those steps; a part of it later")
+    parser.add_argument("--trees", type=int, default=2, help="videos a step, with several first questions each")
+    parser.add_argument("--others", type=int, default=3, help="later calls a step")
+    parser.add_argument("--grounds", type=int, default=2, help="grounding windows a step")
     parser.add_argument(
         "--bank", type=int, default=4, help="slices of each pair of things to put videos together from; ten times as many of equal pairs"
     )
     parser.add_argument("--examine", type=int, default=60, help="held-out questions at every checkpoint")
     parser.add_argument("--bfloat16", action=argparse.BooleanOptionalAction, default=False, help="twice as fast where the CPU has it")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
+    if distributed.is_torchelastic_launched():
+        distributed.init_process_group("gloo")
+    rank = distributed.get_rank() if distributed.is_initialized() else 0
 
     vocabulary = args.out.parent / "tokenizer.json"
-    if not vocabulary.exists():
+    if not vocabulary.exists() and not rank:
         vocabulary.parent.mkdir(parents=True, exist_ok=True)
         train_tokenizer(0).save(str(vocabulary))
+    if distributed.is_initialized():
+        distributed.barrier()
     encoder = Encoder(vocabulary)
     image_pad = encoder.control[IMAGE_PAD]
     model = new_model(VOCABULARY, encoder.control)
+    lay_copying(model.model.language_model, *map(encoder.word, (",", " after", " before")), start=encoder.control["<|im_start|>"])
     warm = torch.load(args.vision)
     model.model.visual.load_state_dict({name.removeprefix("visual."): value for name, value in warm.items() if name.startswith("visual.")})
     quieten(model)
@@ -362,17 +399,19 @@ def main() -> None:
     bank = SliceBank(model, args.seed, alike=10 * args.bank, mixed=args.bank)
     held_out = Samples(encoder, SliceBank(model, 777, alike=4, mixed=1), 777)
 
-    batches = Samples(encoder, bank, args.seed).batches(args.trees, args.others, args.grounds, args.drills, args.drilling)
+    batches = Samples(encoder, bank, args.seed + 1000 * rank).batches(args.trees, args.others, args.grounds, args.drills, args.drilling)
     started = time.monotonic()
     means: list[float] = []
-    put_back = hold_stamps(model.model.language_model) if args.resume and not args.drilling else lambda: None
+    laid = LOOKING_BACK if args.drilling else (*LOOKING_BACK, *STAMPING)
+    put_back = hold(model.model.language_model, laid)
     for step in range(1, args.steps + 1):
         if step == args.drilling + 1 > 1:
-            digits = [encoder.plain(digit)[0] for digit in "0123456789"]
+            digits = [encoder.word(digit) for digit in "0123456789"]
             loud = loudness(model, [held_out.point() for _ in range(16)], image_pad)
             lay_stamps(model.model.language_model, digits, loud / 2)
             lay_finding(model, encoder, [held_out.pointed() for _ in range(300)])
-            put_back = hold_stamps(model.model.language_model)
+            share([parameter.data for parameter in parameters])
+            put_back = hold(model.model.language_model, (*LOOKING_BACK, *STAMPING))
         for optimizer, peak in zip(optimizers, peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * min(1.0, step / args.warmup, (args.steps - step) / max(1, args.cooldown) + 0.01)
         model.zero_grad()
@@ -384,15 +423,18 @@ def main() -> None:
             # Every part counts alike, however many tokens it has.
             here = functional.one_hot(part_of[out.replies // BRANCHES], len(parts)).T * out.weights
             (here @ losses / here.sum(1)).mean().backward()
+        share([parameter.grad for parameter in parameters if parameter.grad is not None])
         contents = [losses.detach()[row == 1].mean().item() for row in here]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             for optimizer in optimizers:
                 optimizer.step()
         put_back()
-        if len(means) != len(contents):
+        if step in (1, args.drilling + 1):
             means = contents
         means = [0.95 * old + 0.05 * new for old, new in zip(means, contents, strict=True)]
+        if rank:
+            continue
         if step % 25 == 0:
             print(f"step {step}  {time.monotonic() - started:.0f} s  content {' '.join(f'{mean:.4f}' for mean in means)}", flush=True)
         if step % 50 == 0 or step == args.steps:

@@ -61,6 +61,15 @@ class Encoder:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
+    def word(self, text: str) -> int:
+        """The token of a text that is one.
+
+        Raises:
+            ValueError: it is several.
+        """
+        (token,) = self.plain(text)
+        return token
+
     def prompt(self, turn: Turn) -> tuple[list[int], list[int]]:
         """The prompt, opened for the reply, cut in two: up to the last frame, and the rest. Pieces between control tokens are tokenized
         each by itself."""

@@ -34,8 +34,8 @@ RATIONALES: Final = {
     "perform_reasoning": "Analyze the clip.",
 }
 INTENTS: Final = {
-    "colour": "a color", "shape": "a shape", "count": "a number", "first": "an order", "last": "an order", "after": "an order", "before":
-    "an order", "appears": "a moment", "when": "a time",
+    "colour": "a color", "shape": "a shape", "count": "a number", "first": "an order", "last": "an order", "appears": "a moment",
+    "when": "a time",
 }  # fmt: skip
 
 
@@ -154,6 +154,9 @@ class Trajectory:
         question = self.question
         first = self._first_call()
         intent = INTENTS.get(question.form, "speech")
+        if question.form in ("before", "after"):
+            # Looked up here, where the list is near and the thing itself the last word but one; the answer says it again.
+            intent = f"what comes {question.form} {question.subject.split()[-1]} is {' '.join(question.answer.split()[1:3])}"
         answer = question.answer if first is None else None
         system = self.prompts.render("context_vlm", tools="")
         yield Turn(system, f"{question.text}\n{self.info}", look_reply(self.context, intent, answer, first), self.times, "look")

@@ -11,7 +11,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
-from training.circuits import HEAD, LAYER, lay_finding, lay_stamps  # noqa: E402
+from transformers import Qwen3VLForConditionalGeneration  # noqa: E402
+
+from training.circuits import HEAD, LAYER, lay_copying, lay_finding, lay_stamps  # noqa: E402
 from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK, VISION_RMS, Packed, forward, new_model, pack  # noqa: E402
 from training.tokens import VOCABULARY, Encoder, train_tokenizer  # noqa: E402
 from training.world import SHAPES, Thing, some_things  # noqa: E402
@@ -20,14 +22,52 @@ from training.world import SHAPES, Thing, some_things  # noqa: E402
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
     path: Path = tmp_path_factory.mktemp("tokens") / "tokenizer.json"
-    train_tokenizer(0, questions=400).save(str(path))
+    train_tokenizer(0, questions=1500).save(str(path))
     return Encoder(path)
 
 
-def test_a_head_finds_what_was_named_and_when_it_was_seen(encoder: Encoder) -> None:
+@pytest.fixture
+def model(encoder: Encoder) -> Qwen3VLForConditionalGeneration:
+    """Fresh weights that can copy."""
     torch.manual_seed(0)
-    rng = random.Random(0)
     model = new_model(VOCABULARY, encoder.control)
+    lay_copying(model.model.language_model, *map(encoder.word, (",", " after", " before")), start=encoder.control["<|im_start|>"])
+    return model
+
+
+def logits(model: Qwen3VLForConditionalGeneration, encoder: Encoder, prompt: list[int], reply: list[int]) -> torch.Tensor:
+    """Of every token of the reply, ``(reply, vocabulary)``."""
+    weights = [0.0] * (1 + len(prompt)) + [1.0] * len(reply)
+    branch = [encoder.control["<|im_start|>"], *prompt, *reply], weights
+    with torch.no_grad():
+        return forward(model, [pack([], [branch], None, encoder.control[IMAGE_PAD])], encoder.control[IMAGE_PAD]).logits
+
+
+def test_fresh_weights_can_copy(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
+    """Random tokens that come again rank among the first few of a vocabulary, before any training."""
+    rng = random.Random(0)
+    some, between = ([rng.randrange(encoder.plain_tokens) for _ in range(count)] for count in (12, 10))
+    said = logits(model, encoder, some + between + some[:1], some[1:])
+    assert (said > said.gather(1, torch.tensor(some[1:])[:, None])).sum(1).median() < 8
+
+
+@pytest.mark.parametrize("form", ["after", "before"])
+def test_fresh_weights_know_what_comes_before_and_after(model: Qwen3VLForConditionalGeneration, encoder: Encoder, form: str) -> None:
+    """Of the colours in a list they say the right one, before any training."""
+    rng = random.Random(0)
+    right = 0
+    for _ in range(40):
+        things = some_things(rng, 4)
+        asked, answer = (things[1], things[2]) if form == "after" else (things[2], things[1])
+        text = f"Which shape comes {form} the {asked.shape}?\nShapes: {', '.join(map(str, things))}. what comes {form} {asked.shape} is"
+        colours = [encoder.word(f" {thing.colour}") for thing in things]
+        said = logits(model, encoder, encoder.plain(text), [encoder.word(f" {answer.colour}")])
+        right += things[int(said[0, colours].argmax())] == answer
+    assert right > 30
+
+
+def test_a_head_finds_what_was_named_and_when_it_was_seen(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
+    rng = random.Random(0)
     language = model.model.language_model
     words = language.embed_tokens.weight.detach()
 
@@ -35,18 +75,18 @@ def test_a_head_finds_what_was_named_and_when_it_was_seen(encoder: Encoder) -> N
         """Slices that say in words what they show, then their shapes in another order."""
         things = some_things(rng, 4)
         seconds = sorted(rng.sample(range(10, 60), 4))
-        seen = torch.stack([words[encoder.plain(f" {thing.colour}")[0]] + words[encoder.plain(f" {thing.shape}")[0]] for thing in things])
+        seen = torch.stack([words[encoder.word(f" {thing.colour}")] + words[encoder.word(f" {thing.shape}")] for thing in things])
         seen[:, VISION_MARK] = 4 * VISION_RMS
         text = [token for thing in rng.sample(things, 4) for token in encoder.plain(f" {thing.shape} at")]
         stem = encoder.frames([second + 0.5 for second in seconds])
         vision = seen[:, None].expand(-1, SLICE_TOKENS, -1)
         return pack(stem, [(text, [0.0, *[1.0] * (len(text) - 1)])], vision, encoder.control[IMAGE_PAD]), things, seconds
 
-    lay_stamps(language, [encoder.plain(digit)[0] for digit in "0123456789"], VISION_RMS)
+    lay_stamps(language, [encoder.word(digit) for digit in "0123456789"], VISION_RMS)
     lay_finding(model, encoder, [pointed() for _ in range(150)])
     heard: list[torch.Tensor] = []
     language.layers[LAYER].self_attn.o_proj.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
-    shapes = {encoder.plain(f" {shape}")[0]: shape for shape in SHAPES}
+    shapes = {encoder.word(f" {shape}"): shape for shape in SHAPES}
     for _ in range(10):
         packed, things, seconds = pointed()
         heard.clear()
