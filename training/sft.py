@@ -220,8 +220,8 @@ class Samples:
         index = rng.randrange(len(things) - 1)
         form, asked, answer = rng.choice([("after", things[index], things[index + 1]), ("before", things[index + 1], things[index])])
         question = [*plain(f"Which shape comes {form} the"), *asked[1], *plain("?\nVideo")]
-        ids = [*self._some_tokens(6), *question, *self._some_tokens(12), *listed, *plain(f' "what comes {form}'), *asked[1], *plain(" is")]
-        said = [*answer[0], *answer[1]]
+        ids = [*self._some_tokens(6), *question, *self._some_tokens(12), *listed, *plain(f' "what comes {form}')]
+        said = [*asked[1], *plain(" is"), *answer[0], *answer[1]]
         return self._text(ids + said, [0.0] * len(ids) + [1.0] * len(said))
 
     def _listed(self, count: int) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
