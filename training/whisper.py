@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
+from training.model import save
 from training.muon import Muon
 from training.sounds import Heard, Utterance, noise, record, stream, windows
 from training.speech import SAMPLE_RATE, TEST_VOICES, TRAIN_VOICES, all_sentences, held_out
@@ -407,8 +408,7 @@ def main() -> None:
             guided = (whole - told).item() / args.guidance if args.guidance else 0.0
             print(f"step {step}  {time.monotonic() - started:.0f} s  loss {mean:.3f}  guided {guided:.2f}", flush=True)
         if step % 250 == 0 or step == args.steps:
-            torch.save(model.state_dict(), args.out.with_suffix(".part"))
-            args.out.with_suffix(".part").replace(args.out)
+            save(model, args.out)
             print(f"held out: word error rate {word_error_rate(model, vocabulary, tests):.3f}", flush=True)
 
 
