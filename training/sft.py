@@ -186,7 +186,7 @@ class Samples:
         reply, and the attention pattern for it forms in hundreds of short drills rather than thousands of long prompts.
         """
         some = self.rng.choices(range(self.encoder.plain_tokens), k=self.rng.randint(4, 16))
-        before, between = ([self.rng.randrange(self.encoder.plain_tokens) for _ in range(self.rng.randint(0, 20))] for _ in range(2))
+        before, between = self._some_tokens(20), self._some_tokens(20)
         weights = [0.0] * (len(before) + len(some) + len(between) + 1) + [1.0] * (len(some) - 1)
         return self._text(before + some + between + some, weights)
 
