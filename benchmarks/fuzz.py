@@ -51,8 +51,8 @@ class Recording:
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
-    def encode_ahead(self, frames: Frames) -> None:
-        self._model.encode_ahead(frames)
+    def prefetch(self, frames: Frames) -> None:
+        self._model.prefetch(frames)
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Iterator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks

@@ -48,7 +48,7 @@ class TestModel:
     def __init__(self, context_size: int = 1_000_000) -> None:
         self.info = ModelInfo("scripted", "qwen3-vl", context_size, "CPU", "CPU")
         self.asked: list[Asked] = []
-        self.encoded: list[Frames] = []  # ahead of a prompt
+        self.encoded: list[Frames] = []  # by prefetch
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
         assert width > 0
@@ -60,7 +60,7 @@ class TestModel:
         images = sum((len(part.frames) + part.pairs) // (1 + part.pairs) * part.frames[0].width // PATCH for part in asked.frames)
         return sum(map(len, asked.texts)) + images
 
-    def encode_ahead(self, frames: Frames) -> None:
+    def prefetch(self, frames: Frames) -> None:
         self.encoded.append(frames)
 
     def stream(

@@ -104,7 +104,7 @@ def test_a_frame_is_not_encoded_again_in_another_prompt(load: Load, family: str)
     assert (stills.images, stills.images_reused) == (2, 0)  # alone, a frame has another embedding than in a pair
 
 
-def test_frames_encoded_ahead_are_not_encoded_again_and_count_once(load: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefetched_frames_are_not_encoded_again_and_count_once(load: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, frames = load(), clip(8, family=family)
     plain = complete(load(), ask("What?", frames), max_tokens=8)
     vision = model._vision
@@ -118,11 +118,11 @@ def test_frames_encoded_ahead_are_not_encoded_again_and_count_once(load: Load, f
 
     monkeypatch.setattr(vision, "_encode", counted)
     pairs = [Frames(frames[at : at + 2]) for at in range(0, 8, 2)]
-    model.encode_ahead(pairs[0])
+    model.prefetch(pairs[0])
     assert encoded == 0, "on the CPU, encoding and decoding would only slow each other down"
     monkeypatch.setattr(vision, "device", "one of its own")
     for pair in pairs:
-        model.encode_ahead(pair)
+        model.prefetch(pair)
     assert encoded == 4
     first = complete(model, ask("What?", frames), max_tokens=8)
     second = complete(model, ask("What?", frames, system="Another role."), max_tokens=8)

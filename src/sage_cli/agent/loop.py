@@ -278,7 +278,7 @@ class _Run:
                         pair.append(frame)
                     if len(pair) == 2:
                         if method != "known":  # those may need no encoding, and then no decoding
-                            agent.model.encode_ahead(Frames(tuple(pair)))
+                            agent.model.prefetch(Frames(tuple(pair)))
                         pair.clear()
                     yield Working(self.elapsed, 0, "frames", number, count)
                     self.check_time()

@@ -152,7 +152,7 @@ class ChatModel(Protocol):
         """KV cells the prompt takes, image tokens included. Nothing is encoded or decoded."""
         ...
 
-    def encode_ahead(self, frames: Frames) -> None:
+    def prefetch(self, frames: Frames) -> None:
         """Encode frames that a prompt is going to show, while others are still being decoded. A hint: a model may do nothing.
 
         Args:

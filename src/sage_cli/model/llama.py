@@ -131,8 +131,8 @@ class LlamaModel:
             (content_id(text), content_id(mmproj), device, self._vision.device, kv_type, str(flash_attention), version("llama-cpp-python"))
         )
         self._info = ModelInfo(text.stem, self._family, self._cache.size, device, self._vision.device)
-        self._ahead = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
-        self._encoded_ahead: set[str] = set()  # keys of slices whose first prompt is still to come
+        self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
+        self._prefetched: set[str] = set()  # keys of slices whose first prompt is still to come
 
     def __enter__(self) -> LlamaModel:
         return self
@@ -187,17 +187,17 @@ class LlamaModel:
         count = llama.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
         return list(buffer[:count])
 
-    def encode_ahead(self, frames: Frames) -> None:
+    def prefetch(self, frames: Frames) -> None:
         """Nothing where the encoder runs on the CPU: it would take the cores from the decoders, and memory beside theirs."""
         assert self._vision is not None
         if self._vision.device == "CPU" or not self._reuse:
             return
         for part in slices_of(frames):
             rows, columns = self._template.grid(part.frames[0])
-            with _timing(self._ahead, "encode_s"), self._interruptible.guard():
+            with _timing(self._before, "encode_s"), self._interruptible.guard():
                 _, fresh = self._vision.embed(part, rows * columns)
             if fresh:
-                self._encoded_ahead.add(part.key)
+                self._prefetched.add(part.key)
 
     def stream(
         self,
@@ -221,9 +221,9 @@ class LlamaModel:
         if not self._reuse:
             self._vision.clear()
         room = min(max_tokens, self._cache.size - cells)
-        # Loading and encoding ahead are counted once, in the first call after them.
-        usage = self._ahead + Usage(prompt_tokens=cells)
-        self._ahead = Usage()
+        # Loading and prefetching are counted once, in the first call after them.
+        usage = self._before + Usage(prompt_tokens=cells)
+        self._before = Usage()
         sequence = self._cache.claim(items)
         self._restore(sequence, items)
         usage.prompt_reused = sequence.cells
@@ -254,8 +254,8 @@ class LlamaModel:
                     with _timing(usage, "encode_s"), self._interruptible.guard():
                         embedding, fresh = self._vision.embed(part, group.rows * group.columns)
                     encoded += 1
-                    usage.images_reused += not fresh and part.key not in self._encoded_ahead
-                    self._encoded_ahead.discard(part.key)
+                    usage.images_reused += not fresh and part.key not in self._prefetched
+                    self._prefetched.discard(part.key)
                     yield Progress("encode", encoded, slices)
                     with _timing(usage, "prefill_s"):
                         self._decode_slice(sequence, group, index, embedding)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.shelf import Shelf
-from sage_cli.video.ahead import FrameReader
+from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.sampling import Sampling
 

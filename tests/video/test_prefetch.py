@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video import Video, ahead, uniform_times
+from sage_cli.video import Video, prefetch, uniform_times
 from sage_cli.video.reader import picture
 from tests.media import make_video, read_number
 from tests.video.test_reader import FILES, SIZE, VARIABLE, decoded, straight
@@ -60,7 +60,7 @@ def test_pixels_are_those_of_a_plain_decode(name: str, cores: int, tmp_path: Pat
     with av.open(str(path)) as container:
         truth = [(float(frame.pts * frame.time_base), picture(frame, upright, SIZE)) for frame in container.decode(video=0)]
     origin = truth[0][0]
-    monkeypatch.setattr(ahead, "cores", lambda: cores)
+    monkeypatch.setattr(prefetch, "cores", lambda: cores)
     for chosen in (range(0, len(truth), 7), range(3, len(truth), 40), [len(truth) - 1, 31, 31, 32, 90]):
         frames = list(video.frames([truth[number][0] - origin + 0.001 for number in chosen], SIZE))
         assert [frame.time for frame in frames] == pytest.approx([truth[number][0] - origin for number in chosen], abs=1e-4)
@@ -72,7 +72,7 @@ def test_pixels_are_those_of_a_plain_decode(name: str, cores: int, tmp_path: Pat
 def test_every_format_is_read_by_several_decoders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = FILES[name](tmp_path / name)
     video, numbers = Video(path), [number for _, number in straight(path)]
-    monkeypatch.setattr(ahead, "cores", lambda: 4)
+    monkeypatch.setattr(prefetch, "cores", lambda: 4)
     times = [step / 50 for step in range(round(video.duration * 50) + 10)]
     seen = [read_number(frame.image) for frame in video.frames(times, SIZE)]
     assert sorted(set(seen)) == numbers
@@ -80,7 +80,7 @@ def test_every_format_is_read_by_several_decoders(name: str, tmp_path: Path, mon
 
 
 def test_a_file_without_an_index_or_a_clock_is_decoded_straight_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "cores", lambda: 4)
+    monkeypatch.setattr(prefetch, "cores", lambda: 4)
     video = Video(make_video(tmp_path / "bare.h264", seconds=4, size=SIZE, gop=25, bframes=2))
     for sampling in ("exact", "auto"):
         seen = [read_number(frame.image) for frame in video.frames([0, 0.4, 1.2, 2.0, 3.6], SIZE, sampling=sampling)]
@@ -113,8 +113,8 @@ def test_no_thread_outlives_the_reader(clip_path: Path) -> None:
 
 
 def test_only_so_many_frames_wait(clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "cores", lambda: 4)
-    monkeypatch.setattr(ahead, "_MOST_WAITING", 5 * 3 * SIZE[0] * SIZE[1])
+    monkeypatch.setattr(prefetch, "cores", lambda: 4)
+    monkeypatch.setattr(prefetch, "_MOST_WAITING", 5 * 3 * SIZE[0] * SIZE[1])
     made, taken, excess = [0], [0], [0]
     lock = threading.Lock()
 
@@ -124,7 +124,7 @@ def test_only_so_many_frames_wait(clip_path: Path, monkeypatch: pytest.MonkeyPat
             excess[0] = max(excess[0], made[0] - taken[0])
         return picture(*arguments)
 
-    monkeypatch.setattr(ahead, "picture", counting)
+    monkeypatch.setattr(prefetch, "picture", counting)
     for _ in Video(clip_path).frames([time / 25 for time in range(100)], SIZE):
         taken[0] += 1
     assert made[0] == 100
