@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.shelf import Shelf
-from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.frame import Frame, frame_key
+from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
 
 LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.clip import cut
 from sage_cli.video.known import FrameTimes, KnownFrames, NotedFrames
+from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import VideoTrack, probe
 from sage_cli.video.reader import Keyframe, find_keyframes
 from sage_cli.video.sampling import Sampling
