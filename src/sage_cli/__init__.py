@@ -1,5 +1,62 @@
-"""sage-cli: questions about videos, answered on the user's own machine (SAGE, arXiv 2512.13874)."""
+"""sage-cli: questions about videos, answered on the user's own machine (SAGE, arXiv 2512.13874).
+
+    >>> import sage_cli
+    >>> sage_cli.ask("talk.mp4", "What is it about?").answer
+    >>> with sage_cli.open_session(model="qwen3-vl-4b") as session:
+    ...     for event in session.ask("talk.mp4", "Who speaks first?"):
+    ...         print(event)
+
+Options are those of the command line, by the same names; what is not given comes from the environment and the settings file. Importing the
+package loads nothing: that happens when something is asked.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from sage_cli.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sage_cli.agent.events import Answer, NoAnswer
+    from sage_cli.session import Options, Session
+    from sage_cli.speech import Segment
+
+__all__ = ["__version__", "ask", "open_session", "transcribe"]
+
+
+def ask(video: str | Path, question: str, **options: Any) -> Answer | NoAnswer:
+    """Answer one question about a video.
+
+    Returns:
+        The last event of the run: its ``answer`` is the text, or ``None`` where none was found; ``evidence`` says what it rests on.
+
+    Raises:
+        SageError: the video, the model or an option cannot be used.
+    """
+    from sage_cli.agent.events import Answer, NoAnswer
+
+    with open_session(**options) as session:
+        last = None
+        for event in session.ask(video, question):
+            last = event
+    assert isinstance(last, Answer | NoAnswer)
+    return last
+
+
+def transcribe(media: str | Path, **options: Any) -> list[Segment]:
+    """What is said in a video or recording: segments with ``start`` and ``end`` in seconds, ``text`` and ``language``.
+
+    Raises:
+        SageError: the media, the speech model or an option cannot be used.
+    """
+    with open_session(**options) as session:
+        return list(session.transcribe(media))
+
+
+def open_session(options: Options | None = None, **overrides: Any) -> Session:
+    """A session for several questions; see :func:`sage_cli.session.open_session`."""
+    from sage_cli.session import open_session
+
+    return open_session(options, **overrides)

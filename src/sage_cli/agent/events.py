@@ -199,6 +199,7 @@ class NoAnswer:
     """The run ended within its budget without an answer."""
 
     type: ClassVar[str] = "no_answer"
+    answer: ClassVar[None] = None  # so that either last event can be asked for its answer
     elapsed: float
     question: str
     reason: str

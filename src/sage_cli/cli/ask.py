@@ -252,7 +252,7 @@ def ask(
 
 def _fit(files: ModelFiles, quiet: bool, verbose: bool, **given: Any) -> Fit:
     """What was left open, chosen by what this machine can carry; a person is told where that is less than the usual."""
-    from sage_cli.cli.machine import this_machine
+    from sage_cli.model.devices import this_machine
     from sage_cli.store.fit import Needs, fit
 
     fitted = fit(Needs.of(files), this_machine(), **given)

@@ -216,7 +216,7 @@ def _worker(model: tuple[str | None, Path | None] | None, speech: str | None, to
 
 def _fitted(worker: Worker, frames: int | None, kv_type: Any, jobs: int, quiet: bool) -> Worker:
     """With what was left open chosen by what this machine can carry so many times."""
-    from sage_cli.cli.machine import this_machine
+    from sage_cli.model.devices import this_machine
     from sage_cli.store.fit import Needs, fit
 
     assert worker.model is not None

@@ -109,8 +109,7 @@ def look() -> Findings:
     """All that can be told without work."""
     from importlib.metadata import PackageNotFoundError, version
 
-    from sage_cli.cli.machine import this_machine
-    from sage_cli.model.devices import build, devices
+    from sage_cli.model.devices import build, devices, this_machine
     from sage_cli.store import cache_dir, config, find_model, find_speech_detector, find_speech_model, models_dir
     from sage_cli.store.cache import entries
     from sage_cli.store.fit import Needs, fit

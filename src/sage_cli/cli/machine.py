@@ -9,18 +9,6 @@ if TYPE_CHECKING:
     from sage_cli.store.fit import Fit, Machine
 
 
-def this_machine() -> Machine:
-    """Memory, cores, and the largest GPU that this build of llama.cpp can use."""
-    from sage_cli.model.devices import devices
-    from sage_cli.store.fit import Machine, cores, free_memory
-
-    found = devices()
-    gpus = [device for device in found if device.kind == "gpu"]
-    best = max(gpus, key=lambda device: device.free, default=None)
-    name = next((device.description for device in found if device.kind == "cpu"), "CPU") if best is None else best.description
-    return Machine(free_memory(), best.free if best else 0, cores(), name)
-
-
 def entry_fit(entry: Entry, machine: Machine) -> Fit:
     """What a model of the catalogue comes to here, before its files are known."""
     from sage_cli.store.fit import OVERHEAD, Needs, fit

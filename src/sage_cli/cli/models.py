@@ -52,7 +52,8 @@ def list_(json: Json = False) -> int:
     FITS says whether a model fits this machine: yes, slow (it does, but without a GPU an answer takes minutes) or no.
     """
     from sage_cli.assets import NANO
-    from sage_cli.cli.machine import entry_fit, this_machine
+    from sage_cli.cli.machine import entry_fit
+    from sage_cli.model.devices import this_machine
     from sage_cli.store import config
     from sage_cli.store.catalogue import catalogue
     from sage_cli.store.install import installed
@@ -148,7 +149,8 @@ def rm(
 @app.command()
 def info(name: AnyName, json: Json = False) -> int:
     """Show what a model is, where it comes from, and what it takes on this machine."""
-    from sage_cli.cli.machine import entry_fit, this_machine
+    from sage_cli.cli.machine import entry_fit
+    from sage_cli.model.devices import this_machine
     from sage_cli.store import ModelFiles
     from sage_cli.store.catalogue import parse
     from sage_cli.store.fit import Needs, fit
@@ -222,7 +224,8 @@ def offer(missing: NotInstalledError, *, offline: bool = False) -> str:
     Raises:
         ModelError: nobody can be asked, or the answer was no; the message names the command to run.
     """
-    from sage_cli.cli.machine import recommended, this_machine
+    from sage_cli.cli.machine import recommended
+    from sage_cli.model.devices import this_machine
     from sage_cli.store.catalogue import parse
 
     name = missing.name or recommended(this_machine()).name
@@ -250,7 +253,8 @@ def _hub(offline: bool) -> Hub:
 
 
 def _plan(reference: Reference, hub: Hub) -> Plan:
-    from sage_cli.cli.machine import rooms, this_machine
+    from sage_cli.cli.machine import rooms
+    from sage_cli.model.devices import this_machine
     from sage_cli.store import config
     from sage_cli.store.install import plan
 

@@ -10,6 +10,7 @@ import llama_cpp
 from llama_cpp import llama_cpp as llama
 
 from sage_cli.model.native import route_logs
+from sage_cli.store.fit import Machine, cores, free_memory
 
 _KINDS: Final[dict[int, Literal["cpu", "gpu", "accelerator"]]] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator"}  # ggml_backend_dev_type
 
@@ -52,6 +53,15 @@ def devices() -> list[Device]:
         name, description = lib.ggml_backend_dev_name(device).decode(), lib.ggml_backend_dev_description(device).decode(errors="replace")
         found.append(Device(name, description, _KINDS.get(lib.ggml_backend_dev_type(device), "accelerator"), free.value, total.value))
     return found
+
+
+def this_machine() -> Machine:
+    """Memory, cores, and the largest GPU that this build of llama.cpp can use."""
+    found = devices()
+    gpus = [device for device in found if device.kind == "gpu"]
+    best = max(gpus, key=lambda device: device.free, default=None)
+    name = next((device.description for device in found if device.kind == "cpu"), "CPU") if best is None else best.description
+    return Machine(free_memory(), best.free if best else 0, cores(), name)
 
 
 def build() -> str:

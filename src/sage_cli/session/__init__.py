@@ -1,0 +1,28 @@
+"""Between what a user asks for and the agent that answers: options, and the models, caches and tools that they choose.
+
+Everything is imported when it is used: ``--help`` imports :mod:`.options` alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sage_cli.session.options import Options
+
+if TYPE_CHECKING:
+    from sage_cli.session.session import Session, open_session
+    from sage_cli.session.settings import load_options
+
+__all__ = ["Options", "Session", "load_options", "open_session"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_options":
+        from sage_cli.session.settings import load_options
+
+        return load_options
+    if name in ("Session", "open_session"):
+        from sage_cli.session import session
+
+        return getattr(session, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

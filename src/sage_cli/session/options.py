@@ -1,0 +1,351 @@
+"""Every option of sage, defined once: adding an option to a command is one line in :class:`Options`.
+
+The options of commands, the ``SAGE_*`` variables, the keys of the settings file, the reference pages and the Python API all come from it.
+``--help`` imports this module: it may import nothing beyond the standard library. Values are checked in :mod:`sage_cli.session.settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+# Help groups, in no order: `--help` shows them in the order of their first option.
+MODEL: Final = "Model"
+LOOKING: Final = "Frames and tools"
+SPEECH: Final = "Speech"
+WEB: Final = "Web"
+QUESTIONS: Final = "Questions"
+RUN: Final = "Run"
+OUTPUT: Final = "Output"
+NOWHERE: Final = ""  # a setting that no command takes as an option
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of an option besides its type and default.
+
+    Attributes:
+        name: of the field of :class:`Options`.
+        panel: its group in ``--help``.
+        commands: those that take it.
+        help: one sentence. The default is added to it.
+        metavar: stands for the value in ``--help``; choices show themselves.
+        auto: what happens when there is no value, in words.
+        flags: how it is written, with its short form; made from the name by default.
+        at_least, at_most: bounds of a number.
+        kind: how text becomes a value where the type does not tell: a size in bytes (``20 GiB``), a time of the video (``1:30``), or words
+            of a language, which are decoded; see :func:`sage_cli.text.decode`.
+        setting: whether the environment and the settings file know it.
+        advanced: shown by ``--help-all`` alone.
+        complete: what the shell offers after it; a function of :mod:`sage_cli.cli.complete`.
+        per: what is different for a command.
+    """
+
+    name: str
+    panel: str
+    commands: tuple[str, ...]
+    help: str
+    metavar: str = ""
+    auto: str = ""
+    flags: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    kind: Literal["", "size", "time", "words"] = ""
+    setting: bool = False
+    advanced: bool = False
+    complete: str = ""
+    default: Any = None
+    per: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Its name in the settings file."""
+        return self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return f"SAGE_{self.name.upper()}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values it can have, if they can be listed."""
+        return tuple(map(str, get_args(self.type))) if get_origin(self.type) is Literal else ()
+
+    @property
+    def type(self) -> Any:
+        """Of its value, where there is one: ``int`` of ``int | None``."""
+        hint = _hints()[self.name]
+        inner = [kind for kind in get_args(hint) if kind is not NoneType]
+        return inner[0] if len(inner) == 1 and NoneType in get_args(hint) else hint
+
+    @property
+    def many(self) -> bool:
+        """Whether it can be given several times."""
+        return get_origin(self.type) is tuple
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is a flag without a value."""
+        return self.type is bool
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """As typer wants it declared: ``("--tools/--no-tools",)``, ``("--model", "-m")``."""
+        long = f"--{self.key}"
+        name = f"{long}/--no-{self.key}" if self.switch and self.default is not False else long
+        return self.flags if self.flags and self.flags[0].startswith("--") else (name, *self.flags)
+
+    @property
+    def flag(self) -> str:
+        """Its first name on the command line, for messages."""
+        return self.spelled[0].partition("/")[0]
+
+    @property
+    def default_text(self) -> str:
+        """The default in words, ``""`` where it goes without saying."""
+        if self.auto or self.default in (None, False, "", ()):
+            return self.auto
+        if self.default is True:
+            return "on"
+        return (
+            size_text(self.default)
+            if self.kind == "size"
+            else f"{self.default:g}"
+            if isinstance(self.default, float)
+            else str(self.default)
+        )
+
+    @property
+    def about(self) -> str:
+        """The help with the default."""
+        return f"{self.help} Default: {self.default_text}." if self.default_text else self.help
+
+    def on(self, command: str) -> Option:
+        """The option as a command takes it."""
+        return replace(self, **self.per[command]) if command in self.per else self
+
+
+def option(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
+    """Declare an option of the command line alone. ``more`` are the other attributes of :class:`Option`; ``flags`` is one string."""
+    more["flags"] = tuple(str(more.get("flags", "")).split())
+    declared = {"panel": panel, "commands": tuple(commands.split()), "help": help, "metavar": metavar, "default": default, **more}
+    return field(default=default, metadata=declared)
+
+
+def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
+    """Declare an option that the environment and the settings file know, too."""
+    return option(default, panel, commands, help, metavar, setting=True, **more)
+
+
+_LOOKS = "ask bench"
+_ALL = "ask bench transcribe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """All that can be chosen, in effect: see :func:`sage_cli.session.load_options` for where values come from.
+
+    ``None`` is what the machine, the model or the command decides. Can be pickled: a worker process gets its options whole.
+    """
+
+    model: str | None = setting(
+        None,
+        MODEL,
+        _LOOKS,
+        "Model: a GGUF file, a folder with its mmproj, or an installed model's name.",
+        "PATH|NAME",
+        flags="-m",
+        auto="the default model",
+        complete="usable_models",
+    )
+    mmproj: Path | None = setting(
+        None, MODEL, _LOOKS, "Vision encoder, a GGUF file.", "PATH", auto="the one beside the model", advanced=True
+    )
+    speech_model: str | None = setting(
+        None,
+        MODEL,
+        _ALL,
+        "Whisper model: a ggml-*.bin file or an installed model's name.",
+        "PATH|NAME",
+        auto="the largest installed",
+        complete="usable_models",
+        per={"transcribe": {"flags": ("--model", "-m", "--speech-model"), "advanced": False}},
+        advanced=True,
+    )
+    ctx_size: int | None = setting(
+        None, MODEL, _LOOKS, "Context size in tokens.", "N", at_least=256, at_most=1 << 22, auto="what fits, up to 16384", advanced=True
+    )
+    gpu_layers: int | None = setting(
+        None, MODEL, _LOOKS, "Layers to run on the GPU.", "N", at_least=0, at_most=9999, auto="all that fit", advanced=True
+    )
+    threads: int | None = setting(
+        None,
+        MODEL,
+        f"{_ALL} demo",
+        "CPU threads.",
+        "N",
+        at_least=1,
+        at_most=512,
+        auto="the number of cores",
+        per={
+            "bench": {"help": "CPU threads per worker.", "auto": "the cores, shared"},
+            "transcribe": {"auto": "the number of cores, up to 8"},
+        },
+    )
+    kv_type: Literal["f16", "q8_0"] | None = setting(
+        None, MODEL, _LOOKS, "KV cache precision; q8_0 halves its memory.", auto="f16 where it fits", advanced=True
+    )
+    kv_cache: Literal["auto", "on", "off"] = setting(
+        "auto", MODEL, "ask", "Save KV prefixes for later runs; auto saves those that took long.", advanced=True
+    )
+    seed: int = setting(0, MODEL, _LOOKS, "Sampling seed.", "N", at_least=0, at_most=(1 << 32) - 2, advanced=True)
+    temperature: float = setting(
+        0.0, MODEL, _LOOKS, "Sampling temperature; 0 is deterministic.", "T", at_least=0.0, at_most=2.0, advanced=True
+    )
+
+    frames: int | None = setting(
+        None, LOOKING, _LOOKS, "Maximum frames in the first look.", "N", at_least=1, at_most=1 << 16, auto="what fits, up to 128"
+    )
+    sampling: Literal["exact", "keyframe", "auto"] = setting(
+        "exact", LOOKING, _LOOKS, "Frames at even times, the nearest keyframes (faster), or whichever suits.", advanced=True
+    )
+    frame_tokens: int | None = setting(
+        None, LOOKING, _LOOKS, "Maximum tokens per frame pair.", "N", at_least=1, at_most=1 << 16, auto="the model's", advanced=True
+    )
+    start: float | None = option(
+        None,
+        LOOKING,
+        "ask transcribe",
+        "Start time: SS, MM:SS or HH:MM:SS.",
+        "TIME",
+        kind="time",
+        at_least=0.0,
+        per={"transcribe": {"panel": SPEECH}},
+    )
+    end: float | None = option(
+        None, LOOKING, "ask transcribe", "End time.", "TIME", kind="time", at_least=0.0, per={"transcribe": {"panel": SPEECH}}
+    )
+    tools: bool = setting(True, LOOKING, "ask", "Let the model use tools; --no-tools answers from the first look.")
+    direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
+    no_tool: tuple[str, ...] = option(
+        (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
+    )
+    max_steps: int = setting(10, LOOKING, _LOOKS, "Maximum reasoning steps.", "N", at_least=1, at_most=1000, advanced=True)
+    timeout: float = setting(
+        0.0, LOOKING, _LOOKS, "Time limit per question in seconds; 0 is none.", "SECONDS", at_least=0.0, at_most=1e9, auto="none"
+    )
+    prompts_dir: Path | None = setting(None, LOOKING, _LOOKS, "Folder with files that replace the built-in prompts.", "DIR", advanced=True)
+
+    web: Literal["off", "ask", "on"] = setting("off", WEB, "ask", "Let the model use the web; =ask asks you before each request.", "[=ask]")
+    search_provider: Literal["ddgs", "serper", "brave", "searxng"] = setting(
+        "ddgs", WEB, "ask", "Search engine; serper and brave need SAGE_SEARCH_KEY.", advanced=True
+    )
+    searxng_url: str | None = setting(None, WEB, "ask", "Base URL of your SearXNG instance.", "URL", advanced=True)
+    offline: bool = setting(
+        False, WEB, _ALL, "Make no connections; use cached results only.", per={"transcribe": {"panel": RUN}, "bench": {"panel": RUN}}
+    )
+
+    language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
+    translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
+    prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
+    vad: bool | None = option(
+        None,
+        SPEECH,
+        "transcribe",
+        "Skip what is not speech; --no-vad decodes everything.",
+        auto="on; by volume unless a Silero model is installed",
+    )
+    beam_size: int | None = option(
+        None, SPEECH, "transcribe", "Beams of a beam search.", "N", at_least=1, at_most=8, auto="greedy decoding"
+    )
+    speech_temperature: float = option(
+        0.0, SPEECH, "transcribe", "Sampling temperature.", "T", flags="--temperature", at_least=0.0, at_most=1.0
+    )
+
+    videos: Path | None = option(None, QUESTIONS, "bench", "Folder with the videos.", "DIR", auto="the question set's")
+    limit: int | None = option(None, QUESTIONS, "bench", "Ask only the first N questions.", "N", at_least=1)
+    filter: tuple[str, ...] = option(
+        (), QUESTIONS, "bench", "Select questions: modality=verbal, duration=600-1200 ...; repeatable.", "KEY=VALUE"
+    )
+    judge: str | None = option(
+        None,
+        QUESTIONS,
+        "bench",
+        "exact, choice, model, or the base URL of an OpenAI-compatible server (key: SAGE_JUDGE_KEY).",
+        "JUDGE",
+        auto="choice",
+    )
+    judge_model: str | None = option(None, QUESTIONS, "bench", "Model to ask at the judge's URL.", "NAME")
+
+    jobs: int = option(
+        1, RUN, "bench transcribe", "Worker processes, each with a model of its own.", "N", flags="-j", at_least=1, at_most=1024
+    )
+    executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
+    resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
+    compare: str | None = option(None, RUN, "bench", "Compare with another run; direct runs it now, without tools.", "RUN|direct")
+
+    format: Literal["txt", "srt", "vtt", "json", "jsonl", "csv", "tsv", "lrc", "md"] | None = option(
+        None, OUTPUT, "transcribe", "File format.", flags="-f", auto="by the suffix of --output, else txt"
+    )
+    output: str | None = option(
+        None,
+        OUTPUT,
+        "transcribe bench",
+        "Output file, or folder for several files.",
+        "FILE|DIR|-",
+        flags="-o",
+        auto="stdout",
+        per={"bench": {"help": "Folder for results and report.", "metavar": "DIR", "auto": "named after the question set and the model"}},
+    )
+    words: bool = option(False, OUTPUT, "transcribe", "Add the time of every word (json, jsonl).")
+    max_line_width: int | None = option(
+        None, OUTPUT, "transcribe", "Maximum characters per subtitle line (srt, vtt).", "N", at_least=8, at_most=10000
+    )
+    max_line_count: int = option(2, OUTPUT, "transcribe", "Maximum lines per subtitle.", "N", at_least=1, at_most=100)
+    skip_existing: bool = option(False, OUTPUT, "transcribe", "Skip files that already have a transcript.")
+    json: bool = option(False, OUTPUT, _LOOKS, "Print one JSON object per result.", per={"bench": {"help": "Print the report as JSON."}})
+    jsonl: bool = option(False, OUTPUT, "ask demo", "Print every event as a line of JSON.")
+    quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
+    verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
+    debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.")
+
+    cache_limit: int = setting(
+        12 << 30, NOWHERE, "", "Maximum size of the cache, such as 20 GiB; 0 keeps nothing.", "SIZE", kind="size", at_least=0
+    )
+    quantization: str | None = setting(None, NOWHERE, "", "Quantization that `sage models pull` prefers, such as Q8_0.", "NAME")
+
+
+@cache
+def declared() -> dict[str, Option]:
+    """All options by name, in the order of :class:`Options`."""
+    return {item.name: Option(name=item.name, **item.metadata) for item in fields(Options)}
+
+
+def taken_by(command: str) -> list[Option]:
+    """The options of a command, as it takes them."""
+    return [one.on(command) for one in declared().values() if command in one.commands]
+
+
+def settings() -> dict[str, Option]:
+    """The options that the environment and the settings file know, by key."""
+    return {one.key: one for one in declared().values() if one.setting}
+
+
+def size_text(size: int) -> str:
+    """Bytes in words, in the units that settings are given in."""
+    value, unit = float(size), "B"
+    for unit in "B", "KiB", "MiB", "GiB":
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:.4g} {unit}"
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Options)

@@ -1,0 +1,451 @@
+"""A session: the models, caches and tools that options choose, opened when they are first needed and shared by all questions."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from sage_cli.errors import ModelError, UsageError, VideoError
+from sage_cli.session.options import Options, declared
+from sage_cli.session.settings import check, load_options
+from sage_cli.store import (
+    ModelFiles,
+    NotInstalledError,
+    cache_dir,
+    check_scratch,
+    find_model,
+    find_speech_detector,
+    find_speech_model,
+)
+from sage_cli.store.cache import note_media
+
+if TYPE_CHECKING:
+    from sage_cli.agent import Agent, Event, Settings
+    from sage_cli.agent.events import WebRequested
+    from sage_cli.model.base import ChatModel
+    from sage_cli.speech import Part, Segment, Transcriber
+    from sage_cli.store.fit import Fit
+    from sage_cli.tools.base import AnyTool
+    from sage_cli.tools.workspace import SpeechModel
+    from sage_cli.video import Video
+
+# Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
+_EMBEDDINGS, _PREFIXES = 1 / 3, 2 / 3
+
+
+def open_session(
+    options: Options | None = None,
+    *,
+    consent: Callable[[WebRequested], bool] | None = None,
+    offer: Callable[[NotInstalledError], str] | None = None,
+    **overrides: Any,
+) -> Session:
+    """A session to ask and transcribe with; a context manager. Nothing is loaded before it is needed.
+
+    Args:
+        options: all that is chosen; by default what the environment and the settings file say.
+        consent: asked before anything is sent to the web with ``web="ask"``; without it, nothing is sent.
+        offer: asked for the name of another model when one is not installed; it may install one. Without it that is an error.
+        overrides: options by name, such as ``model="qwen3-vl-4b"``; they win over ``options``.
+
+    Raises:
+        UsageError: there is no such option, or a value cannot be.
+    """
+    if options is None:
+        return Session(load_options(**overrides), consent=consent, offer=offer)
+    checked: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if name not in declared():
+            raise UsageError(f"no such option: {name}")
+        checked[name] = check(declared()[name], value, name) if value is not None else None
+    return Session(replace(options, **checked), consent=consent, offer=offer)
+
+
+class Session:
+    """Answers questions about videos and transcribes media; see :func:`open_session`.
+
+    The one place that finds models, plans memory, opens caches, decides tools and keeps to ``offline``. What one question cost serves the
+    next ones: the loaded models, the opened videos and their frames.
+
+    Attributes:
+        options: in effect.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        *,
+        consent: Callable[[WebRequested], bool] | None = None,
+        offer: Callable[[NotInstalledError], str] | None = None,
+    ) -> None:
+        self.options = options
+        self._consent, self._offer = consent, offer
+        self._videos: dict[str, Video] = {}
+        self._agents: dict[tuple[str, float, float], Agent] = {}
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._resources.__exit__(kind, error, trace)
+
+    def close(self) -> None:
+        """Free models and temporary files. Safe to call again."""
+        self._resources.close()
+
+    # ---- asking ----------------------------------------------------------------------------------------------------
+
+    def ask(self, video: str | Path, question: str, *, start: float | None = None, end: float | None = None) -> Iterator[Event]:
+        """Answer a question about a video. The last event is an ``Answer`` or a ``NoAnswer``.
+
+        Args:
+            video: its path; a pipe is read to its end first.
+            start, end: the part asked about, in seconds; by default what the options say.
+
+        Raises:
+            SageError: the video, the model or an option cannot be used.
+        """
+        if not question.strip():
+            raise UsageError("the question is empty: write what you want to know about the video")
+        with closing(_generator(self.agent(self.video(video), start=start, end=end).run(question))) as events:
+            yield from events
+
+    def agent(self, video: Video, *, start: float | None = None, end: float | None = None) -> Agent:
+        """What answers questions about a part of a video. The same one for the same part: it keeps the frames.
+
+        Raises:
+            SageError: as :meth:`ask`.
+        """
+        if not video.has_video:
+            raise VideoError(f"{video.path} has sound but no picture: give a video file")
+        span = self.span(video, start, end)
+        key = (video.id, *span)
+        if key not in self._agents:
+            self._agents[key] = self._new_agent(video, span)
+        return self._agents[key]
+
+    def check(self, video: Video) -> None:
+        """Do all that can fail without loading a model, cheapest first: models are found, options and folders are looked at.
+
+        Raises:
+            SageError: what :meth:`ask` would raise.
+        """
+        self.span(video)
+        _ = self.settings
+        if self.options.tools:
+            check_scratch()
+        self.tools(video)
+
+    def video(self, path: str | Path) -> Video:
+        """A video, opened once. What comes through a pipe is put into a temporary file, since it has to be read more than once.
+
+        Raises:
+            VideoError: it cannot be read.
+        """
+        key = str(path)
+        if key not in self._videos:
+            from sage_cli.video import FrameTimes, Video
+
+            local = self._local(Path(path).expanduser())
+            known = FrameTimes(cache_dir() / "times") if self.caching else None
+            try:
+                self._videos[key] = Video(local, known=known)
+            except VideoError as error:
+                raise VideoError(str(error).replace(str(local), key)) from error
+            if self.caching and local == Path(path).expanduser():
+                note_media(self._videos[key].id, local)
+        return self._videos[key]
+
+    def span(self, video: Video, start: float | None = None, end: float | None = None) -> tuple[float, float]:
+        """The part of a video asked about, in seconds; an end past the video's is the video's.
+
+        Raises:
+            UsageError: there is nothing in it.
+        """
+        from sage_cli.timecode import format_clock
+
+        start = self.options.start if start is None else start
+        end = self.options.end if end is None else end
+        first, last = start or 0.0, video.duration if end is None else min(end, video.duration)
+        if first >= last:
+            raise UsageError(f"nothing lies between --start and --end: the media goes from 00:00:00 to {format_clock(video.duration)}")
+        return first, last
+
+    def tools(self, video: Video) -> list[AnyTool]:
+        """The tools for questions about a video: those that the options allow and that it, this machine and ``offline`` leave of use.
+
+        Raises:
+            UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
+        """
+        from sage_cli.tools import TOOLS, web_tools
+
+        known = [tool.name for tool in TOOLS]
+        for name in self.options.no_tool:
+            if name not in known and name not in ("web-search", "parse-website"):
+                raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join(known)}")
+        if not self.options.tools or self.options.direct:
+            return []
+        found = [tool for tool in TOOLS if tool.name != "transcribe-speech" or (video.has_audio and self.speech_file)]
+        if self.options.web != "off":
+            from sage_cli.web import Web, WebSettings
+
+            settings = WebSettings.from_environment(
+                provider=self.options.search_provider, searxng_url=self.options.searxng_url, offline=self.options.offline
+            )
+            found += web_tools(Web(settings, cache_dir() / "web" if self.caching else self._scratch / "web"))
+        return [tool for tool in found if tool.name not in self.options.no_tool]
+
+    # ---- models ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """The model's files.
+
+        Raises:
+            ModelError: there are none, or they cannot be used.
+        """
+        try:
+            return find_model(self.options.model, self.options.mmproj)
+        except NotInstalledError as missing:
+            if self._offer is None or self.options.offline:
+                raise
+            return find_model(self._offer(missing), self.options.mmproj)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How the agent asks, before the plan says how many frames fit; the bundled nano model answers under its own settings alone.
+
+        Raises:
+            UsageError: the prompts cannot be used.
+        """
+        from sage_cli.agent import Settings
+        from sage_cli.prompts import Prompts
+
+        given, nano = self.options, self.files.bundled
+        settings = Settings(
+            frames=given.frames or (nano.frames if nano else 0),
+            sampling=given.sampling,
+            frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
+            max_steps=given.max_steps,
+            timeout_s=given.timeout or None,
+            temperature=given.temperature,
+            seed=given.seed,
+            prompts_dir=given.prompts_dir or (nano.prompts if nano else None),
+        )
+        Prompts(settings.prompts_dir)
+        return settings
+
+    @cached_property
+    def plan(self) -> Fit:
+        """The memory plan: what the options leave open, chosen by what this machine can carry."""
+        from sage_cli.model.devices import this_machine
+        from sage_cli.store.fit import Needs, fit
+
+        given = self.options
+        return fit(
+            Needs.of(self.files),
+            this_machine(),
+            frames=self.settings.frames or None,
+            context=given.ctx_size,
+            kv_type=given.kv_type,
+            gpu_layers=given.gpu_layers,
+        )
+
+    @cached_property
+    def model(self) -> ChatModel:
+        """The model, loaded.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        from sage_cli.model.disk import ModelCache
+        from sage_cli.model.llama import LlamaModel
+
+        cache = None
+        if self.caching:
+            limit = self.options.cache_limit
+            prefixes = 0 if self.options.kv_cache == "off" else int(limit * _PREFIXES)
+            every = self.options.kv_cache == "on"
+            cache = ModelCache(cache_dir(), embeddings=int(limit * _EMBEDDINGS), prefixes=prefixes, every_prefix=every)
+            self._resources.enter_context(closing(cache))
+        return self._resources.enter_context(
+            LlamaModel(
+                self.files.text,
+                self.files.mmproj,
+                context_size=self.plan.context,
+                gpu_layers=self.plan.gpu_layers,
+                threads=self.options.threads,
+                kv_type=self.plan.kv_type,
+                cache=cache,
+            )
+        )
+
+    @cached_property
+    def speech_file(self) -> Path | None:
+        """The Whisper model; ``None`` if none is installed.
+
+        Raises:
+            ModelError: the one that is named cannot be used.
+        """
+        named = self.options.speech_model
+        if named is None and self.options.model is not None and self.files.bundled:
+            named = self.files.bundled.name
+        return find_speech_model(named)
+
+    @cached_property
+    def detector_file(self) -> Path | None:
+        """The Silero model that tells speech from other sounds; ``None`` if there is none, or it is not wanted.
+
+        Raises:
+            ModelError: ``vad`` asks for one, and none is installed.
+        """
+        if self.options.vad is False or self.speech_file is None:
+            return None
+        found = find_speech_detector(self.speech_file)
+        if found is None and self.options.vad:
+            raise ModelError("--vad needs a Silero model: run 'sage models pull silero-vad'")
+        return found
+
+    @cached_property
+    def transcriber(self) -> Transcriber:
+        """The speech model, loaded.
+
+        Raises:
+            ModelError: there is none, or it cannot be used.
+            UsageError: an option cannot be used with it.
+        """
+        from sage_cli.speech import Transcriber
+
+        if self.speech_file is None:
+            raise ModelError(
+                "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
+            )
+        given = self.options
+        return Transcriber(
+            self.speech_file,
+            language=given.language,
+            threads=given.threads,
+            translate=given.translate,
+            prompt=given.prompt,
+            beam_size=given.beam_size,
+            temperature=given.speech_temperature,
+            words=given.words,
+            vad_model=self.detector_file,
+            vad=given.vad is not False,
+        )
+
+    # ---- transcribing ----------------------------------------------------------------------------------------------
+
+    def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Iterator[Segment]:
+        """What is said in a video or recording, as it is decoded. Stopped half-way, the next call continues there.
+
+        Args:
+            media: its path; a pipe is read to its end first.
+            start, end: the part to transcribe, in seconds; by default what the options say.
+
+        Raises:
+            SageError: the media, the speech model or an option cannot be used.
+        """
+        opened = self.video(media)
+        for part in self.parts(opened, start=start, end=end):
+            yield from part.segments
+
+    def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Part]:
+        """The same window by window, with how far it has got. Nothing where there is no sound."""
+        first, last = self.span(video, start, end)
+        if not video.has_audio:
+            return
+        if not self.caching:
+            yield from self.transcriber.parts(video.audio_blocks(first, last), start=first)
+            return
+        from sage_cli.speech import TranscriptCache
+
+        cache = TranscriptCache(cache_dir() / "transcripts")
+        with closing(_generator(cache.parts(self.transcriber, video.id, lambda: video.audio_blocks(first, last), first, last))) as parts:
+            yield from parts
+
+    # ---- limits ----------------------------------------------------------------------------------------------------
+
+    @property
+    def caching(self) -> bool:
+        """Whether anything may be kept on disk: a cache limit of 0 keeps nothing at all."""
+        return self.options.cache_limit > 0
+
+    def require_network(self, purpose: str) -> None:
+        """Called before a connection is made for something that the user did not ask the web tools for.
+
+        Args:
+            purpose: what needs it, for the message.
+
+        Raises:
+            UsageError: ``offline`` is set.
+        """
+        require_network(self.options, purpose)
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _new_agent(self, video: Video, span: tuple[float, float]) -> Agent:
+        from sage_cli.agent import Agent
+
+        settings = replace(self.settings, frames=self.plan.frames)
+        consent = None
+        if self.options.web == "ask":
+            consent = self._consent or (lambda _request: False)
+        return Agent(
+            self.model,
+            video,
+            tools=self.tools(video),
+            settings=settings,
+            span=span,
+            transcriber=(lambda: self._speech(video)) if self.speech_file else None,
+            consent=consent,
+        )
+
+    def _speech(self, video: Video) -> SpeechModel:
+        from sage_cli.speech import Remembering, TranscriptCache
+
+        if not self.caching:
+            return self.transcriber
+        return Remembering(self.transcriber, video.id, TranscriptCache(cache_dir() / "transcripts"))
+
+    def _local(self, path: Path) -> Path:
+        """The media as a file that can be read more than once."""
+        try:
+            piped = path.is_fifo() or path.is_char_device() or path.is_socket()
+            if not piped:
+                return path
+            copy = self._scratch / f"media-{len(self._videos)}"
+            with path.open("rb") as pipe, copy.open("wb") as file:
+                shutil.copyfileobj(pipe, file, 1 << 20)
+        except PermissionError as error:
+            raise VideoError(f"cannot read {path}: {error.strerror}") from error
+        return copy
+
+    @cached_property
+    def _scratch(self) -> Path:
+        check_scratch()
+        return Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
+
+
+def require_network(options: Options, purpose: str) -> None:
+    """Called before a connection is made; see :meth:`Session.require_network`.
+
+    Raises:
+        UsageError: ``offline`` is set.
+    """
+    if options.offline:
+        raise UsageError(f"{purpose} needs a connection, and --offline (or the setting offline) allows none")
+
+
+def _generator(events: Iterator[Any]) -> Generator[Any]:
+    """Agents and caches give generators, which hold files and native state until they are closed."""
+    assert isinstance(events, Generator)
+    return events

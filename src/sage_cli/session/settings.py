@@ -1,0 +1,234 @@
+"""Where the values of options come from, and what they can be.
+
+An option has one name everywhere: ``--ctx-size`` on the command line, ``SAGE_CTX_SIZE`` in the environment, ``ctx-size`` in the settings
+file, ``ctx_size`` in Python. The first of these that gives a value wins; else the default holds. A message about a value names its source.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Final, Literal
+
+import tomlkit
+from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import Table
+
+from sage_cli.errors import SageError, UsageError
+from sage_cli.session.options import Option, Options, declared, settings
+from sage_cli.store.paths import config_path
+from sage_cli.text import from_argument
+from sage_cli.timecode import parse as parse_time
+
+LARGEST_FILE: Final = 1 << 20  # bytes of a settings file: /dev/zero has no end
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting in effect.
+
+    Attributes:
+        value: ``None`` where it is decided when it is needed.
+        origin: ``"environment"``, ``"file"`` or ``"default"``.
+    """
+
+    key: str
+    value: Any
+    origin: Literal["environment", "file", "default"]
+
+
+def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> Options:
+    """Options as given, else by the environment, else by the settings file, else by default.
+
+    Args:
+        sources: what to call the given ones in messages: ``{"frames": "--frames"}``.
+        given: by the names of :class:`Options`; ``None`` is not given.
+
+    Raises:
+        UsageError: there is no such option, or a value cannot be.
+    """
+    for name in given:
+        if name not in declared():
+            raise UsageError(f"no such option: {name}{_nearest(name, declared())}")
+    values = {settings()[key].name: value for key, value in (from_file() | from_environment()).items()}
+    for name, value in given.items():
+        if value is not None:
+            values[name] = check(declared()[name], value, (sources or {}).get(name, name))
+    return Options(**values)
+
+
+def in_effect() -> list[Setting]:
+    """Every setting, and where its value comes from.
+
+    Raises:
+        UsageError: the file or a variable says something that cannot be.
+    """
+    file, environment = from_file(), from_environment()
+    values = {one.key: one.default for one in settings().values()} | file | environment
+    return [
+        Setting(key, values[key], "environment" if key in environment else "file" if key in file else "default")
+        for key in settings()
+    ]  # fmt: skip
+
+
+def known(key: str) -> str:
+    """The setting as it is spelled in the file.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    name = key.strip().lstrip("-").replace("_", "-").lower()
+    if name not in settings():
+        raise UsageError(f"no such setting: {key}{_nearest(name, settings())} ('sage config list' shows all)")
+    return name
+
+
+# ---- the environment and the file ----------------------------------------------------------------------------------
+
+
+def from_environment() -> dict[str, Any]:
+    """What ``SAGE_*`` variables say, by key; an empty one is as good as none.
+
+    Raises:
+        UsageError: a value cannot be.
+    """
+    given = {key: os.environ.get(one.variable) for key, one in settings().items()}
+    return {
+        key: check(settings()[key], value, f"{settings()[key].variable}={value}", shown=False)
+        for key, value in given.items()
+        if value
+    }  # fmt: skip
+
+
+def from_file() -> dict[str, Any]:
+    """What the settings file says, by key.
+
+    Raises:
+        UsageError: it is not TOML, or says something that cannot be.
+    """
+    found = {}
+    for key, value in _read().unwrap().items():
+        if key not in settings():
+            kind = "section" if isinstance(value, (dict, Table)) else "setting"
+            raise UsageError(f"{config_path()}: no such {kind}: {key}{_nearest(key, settings())} ('sage config list' shows all)")
+        found[key] = check(settings()[key], value, f"{config_path()}: {key}")
+    return found
+
+
+def change(key: str, value: str | None) -> None:
+    """Write a setting to the file, or take it out; comments and order of the file are kept.
+
+    Raises:
+        UsageError: there is no such setting, or it cannot have this value.
+        SageError: the file cannot be written.
+    """
+    one = settings()[known(key)]
+    document = _read()
+    if value is None:
+        document.pop(one.key, None)
+    else:
+        checked = check(one, value, one.key)
+        # A size stays as it was written: "20 GiB" says more than 21474836480.
+        document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
+    _write(document.as_string())
+
+
+def _read() -> tomlkit.TOMLDocument:
+    path = config_path()
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise UsageError(f"{path} is no settings file: it is larger than 1 MiB")
+        return tomlkit.parse(data.decode())
+    except FileNotFoundError:
+        return tomlkit.document()
+    except (TOMLKitError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}; correct it with 'sage config edit'") from error
+    except OSError as error:
+        raise SageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _write(text: str) -> None:
+    path = config_path().resolve()  # a link, as people who keep their settings in a repository have, stays one
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise SageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+# ---- values --------------------------------------------------------------------------------------------------------
+
+
+def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
+    """A value as the option's type, within its bounds.
+
+    Args:
+        source: where it comes from, for the message.
+        shown: whether the message has to quote the value; otherwise the source does.
+
+    Raises:
+        UsageError: it cannot be.
+    """
+    try:
+        if one.kind == "time" and isinstance(value, str):
+            return parse_time(value)
+        if one.kind == "words" and isinstance(value, str):
+            return from_argument(value)
+        if one.kind == "size":
+            value = _with_unit(value)
+        return _adapter(one.name).validate_python(value)
+    except (ValidationError, UsageError, ValueError, OverflowError) as error:
+        quoted = f" cannot be {value!r}" if shown else ""
+        raise UsageError(f"{source}{quoted}: expected {expected(one)}") from error
+
+
+def expected(one: Option) -> str:
+    """What an option can be, in words."""
+    if one.choices:
+        return f"one of {', '.join(one.choices)}"
+    if one.kind == "time":
+        return "a time: HH:MM:SS, MM:SS, seconds, or 1h2m3s"
+    if one.kind == "size":
+        return "a size with its unit, such as 20 GiB or 500 MB"
+    if one.switch:
+        return "true or false"
+    if one.type not in (int, float):
+        return "text"
+    low, high = (f"{bound:,.0f}".replace(",", "") if bound is not None else None for bound in (one.at_least, one.at_most))
+    bounds = f" from {low} to {high}" if low and high else f", at least {low}" if low else ""
+    return f"{'a whole number' if one.type is int else 'a number'}{bounds}"
+
+
+def _with_unit(value: Any) -> Any:
+    """``20`` could be bytes or GiB: only nothing needs no unit."""
+    bare = str(value).strip()
+    if bare.replace(".", "", 1).isdigit() and float(bare) != 0:
+        raise ValueError("no unit")
+    return bare
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    one = declared()[name]
+    kind: Any = ByteSize if one.kind == "size" else one.type
+    bounds = {"ge": one.at_least, "le": one.at_most} if kind in (int, float, ByteSize) else {}
+    numbers: dict[str, Any] = {"allow_inf_nan": False} if kind is float else {}
+    checked = Annotated[kind, Field(**bounds, **numbers)]
+    return TypeAdapter(checked if not one.many else kind, config=ConfigDict(coerce_numbers_to_str=True))
+
+
+def _nearest(name: str, names: Mapping[str, object]) -> str:
+    near = get_close_matches(name.replace("_", "-"), names, n=1) or get_close_matches(name, names, n=1)
+    return f", did you mean {near[0]}?" if near else ""

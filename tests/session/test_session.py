@@ -1,0 +1,126 @@
+"""One session behind every command: with the nano model, on the demo's clips."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sage_cli
+from sage_cli.assets import CLIPS
+from sage_cli.errors import ModelError, UsageError, VideoError
+from sage_cli.session import Options, open_session
+from sage_cli.session.session import require_network
+from sage_cli.store import NotInstalledError
+
+NANO = {"model": "nano", "threads": 1}
+SHORT, SPOKEN = CLIPS / "short.mp4", CLIPS / "speech.mp4"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("SAGE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_one_line_of_python() -> None:
+    assert sage_cli.ask(SPOKEN, "Which number is spoken?", **NANO).answer == "The number is seven."
+    assert [segment.text for segment in sage_cli.transcribe(str(SPOKEN), speech_model="nano", threads=1)][-1] == "Welcome to Vienna."
+
+
+def test_importing_loads_nothing() -> None:
+    program = "import sage_cli, sys; print([name for name in sys.modules if name.startswith('sage_cli.')])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "['sage_cli.version']\n"
+
+
+def test_questions_share_models_videos_and_frames() -> None:
+    with open_session(**NANO) as session:
+        first = list(session.ask(SHORT, "Which shape appears last?"))[-1]
+        second = list(session.ask(SHORT, "Which shape appears first?"))[-1]
+        assert (first.answer, second.answer) == ("A red star appears last.", "A blue circle appears first.")
+        assert first.usage.images_reused == 0 < second.usage.images_reused
+        assert session.agent(session.video(SHORT)) is session.agent(session.video(str(SHORT)))
+
+
+def test_a_cache_limit_of_0_writes_nothing(home: Path) -> None:
+    with open_session(**NANO, cache_limit=0) as session:
+        assert list(session.ask(SPOKEN, "Which number is spoken?"))[-1].answer == "The number is seven."
+        assert list(session.transcribe(SPOKEN))
+    assert not (home / "cache").exists()
+
+
+def test_transcribing_loads_no_vision_model() -> None:
+    with open_session(speech_model="nano") as session:
+        assert next(iter(session.transcribe(SPOKEN, start=9, end=12))).text == "The secret number is seven."
+        assert "model" not in vars(session)
+
+
+def test_the_path_is_looked_at_before_the_model() -> None:
+    with open_session() as session:
+        with pytest.raises(VideoError, match=r"nonesuch\.mp4"):
+            list(session.ask("nonesuch.mp4", "What?"))
+        with pytest.raises(ModelError, match="no model"):
+            list(session.ask(SHORT, "What?"))
+        with pytest.raises(UsageError, match="question is empty"):
+            list(session.ask(SHORT, " "))
+
+
+def test_a_missing_model_is_offered_unless_offline() -> None:
+    offered: list[NotInstalledError] = []
+
+    def offer(missing: NotInstalledError) -> str:
+        offered.append(missing)
+        return "nano"
+
+    with open_session(offer=offer, threads=1) as session:
+        assert session.files.bundled
+    assert len(offered) == 1
+    with open_session(offer=offer, offline=True) as session, pytest.raises(NotInstalledError):
+        _ = session.files
+    assert len(offered) == 1
+
+
+def test_tools_follow_the_options() -> None:
+    def names(**options: object) -> set[str]:
+        with open_session(**NANO, **options) as session:
+            return {tool.name for tool in session.tools(session.video(SPOKEN))}
+
+    everything = names()
+    assert "transcribe-speech" in everything
+    assert names(tools=False) == names(direct=True) == set()
+    assert names(no_tool=["ground-event"]) == everything - {"ground-event"}
+    assert names(web="on") == everything | {"web-search", "parse-website"}
+    with pytest.raises(UsageError, match="no such tool"):
+        names(no_tool=["telepathy"])
+
+
+def test_offline_allows_no_connection() -> None:
+    require_network(Options(), "the judge")
+    with pytest.raises(UsageError, match=r"the judge needs a connection.*offline"):
+        require_network(Options(offline=True), "the judge")
+
+
+def test_a_pipe_can_be_asked_about(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen([sys.executable, "-c", f"open({str(pipe)!r}, 'wb').write(open({str(SHORT)!r}, 'rb').read())"])
+    with open_session(**NANO) as session:
+        assert list(session.ask(pipe, "Which shape appears last?"))[-1].answer == "A red star appears last."
+    assert writer.wait() == 0
+
+
+def test_only_a_part_is_asked_about() -> None:
+    with open_session(model="nano", start=1, end=100) as session:
+        video = session.video(SHORT)
+        assert session.span(video) == (1, video.duration)
+        assert session.span(video, 2, 3) == (2, 3)
+        with pytest.raises(UsageError, match="nothing lies between"):
+            session.span(video, 3, 3)
