@@ -241,6 +241,46 @@ def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) 
     refused(transcribe(talk, "-o", tmp_path / "no" / "such" / "folder.txt"), 1, "No such file")
 
 
+def test_a_recording_is_never_replaced_by_its_transcript(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    """Whatever the output is called; the ways to spell one path are in tests/test_output.py."""
+    media = Path(shutil.copy(talk, tmp_path / "talk.txt"))
+    content = media.read_bytes()
+    refused(transcribe(media, "-o", media), 2, "is the input")
+    refused(transcribe(media, "-o", tmp_path), 2, "is the input")
+    other = Path(shutil.copy(talk, tmp_path / "other.txt"))
+    refused(transcribe(media, other, "-o", tmp_path / ".." / tmp_path.name), 2, "is the input")
+    assert media.read_bytes() == other.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("", "--output is empty"),
+        ("talk.docx", "known are txt, srt"),
+        ("x.ass", r"format \.ass is unknown"),
+        ("talk.wav.bak", "known are txt"),
+    ],
+)
+def test_outputs_that_nobody_can_mean(
+    transcribe: Sage, talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(transcribe(talk, "-o", output), 2, said)
+    assert not list(tmp_path.glob("*talk*")) + list(tmp_path.glob("x*"))
+
+
+def test_several_transcripts_do_not_go_into_one_file(transcribe: Sage, talk: Path, several: list[Path], tmp_path: Path) -> None:
+    refused(transcribe(several[0], several[2], "-o", tmp_path / "out.srt"), 2, "one file for 2 transcripts")
+    assert not (tmp_path / "out.srt").exists()
+    assert transcribe(several[0], several[2], "-o", f"{tmp_path / 'out.srt'}/").returncode == 0  # as the message says
+    assert sorted(path.name for path in (tmp_path / "out.srt").iterdir()) == ["a.txt", "c.txt"]
+
+
+def test_a_failed_run_leaves_no_folder(transcribe: Sage, several: list[Path], tmp_path: Path) -> None:
+    refused(transcribe(several[1], "-o", f"{tmp_path / 'new'}/"), 4, "cannot be read")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_full_disk(start: Start, whisper: Path, talk: Path, tmp_path: Path) -> None:
     """Writing stops at 60 bytes; a limit on file size fails as a full disk does, and needs no right to mount one."""
 
@@ -252,7 +292,7 @@ def test_a_full_disk(start: Start, whisper: Path, talk: Path, tmp_path: Path) ->
     with start("transcribe", talk, "-m", whisper, "-q", "-o", target, "--threads", "1", preexec_fn=no_file_may_grow) as process:
         _, stderr = process.communicate()
     assert process.returncode == 1
-    assert re.fullmatch(r"sage: error: [^\n]*File too large\n", stderr)
+    assert stderr == f"sage: error: {target}: File too large\n"
     assert not list(tmp_path.glob("talk*"))
 
 

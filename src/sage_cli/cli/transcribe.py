@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -126,6 +126,10 @@ def transcribe(
     if skip_existing:
         tasks = _without_existing(tasks, quiet)
 
+    from sage_cli.output import check_targets
+
+    check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
+
     from sage_cli.speech import Transcriber
     from sage_cli.timecode import parse
 
@@ -198,13 +202,20 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     Raises:
         UsageError: stdin or a target is wanted twice, or several transcripts would go into one place.
     """
+    from sage_cli.output import format_of, is_folder
+
     if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read once: give - once")
-    folder = output is not None and output != STDOUT and (len(sources) > 1 or output.endswith(("/", os.sep)) or Path(output).is_dir())
+    if output == "":
+        raise UsageError("--output is empty: name a file or a folder, or - for stdout")
+    folder = output is not None and output != STDOUT and is_folder(output)
     if len(sources) > 1 and not folder:
-        raise UsageError("several files need a folder for their transcripts: add --output DIR")
-    suffix = Path(output).suffix[1:].lower() if output and not folder else ""
-    format = format or (suffix if suffix in get_args(FormatName) else "txt")
+        if output is None or output == STDOUT:
+            raise UsageError("several files need a folder for their transcripts: add --output DIR")
+        if Path(output).suffix or Path(output).is_file():
+            raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
+        folder = True
+    format = format or (format_of(output, get_args(FormatName), "txt") if output not in (None, STDOUT) and not folder else "txt")
     if not folder:
         return [_Task(sources[0], format, None if output in (None, STDOUT) else Path(str(output)))]
     tasks = [_Task(source, format, None) for source in sources]
@@ -267,7 +278,7 @@ class _Run:
         from sage_cli.speech.formats import FORMATS, Layout
 
         format = FORMATS[task.format](Layout(self.line_width, self.line_count))
-        with _target(task.target) as out, _local(task.source) as path, interrupts() as stop_if_asked:
+        with _target(task.target, task.source) as out, _local(task.source) as path, interrupts() as stop_if_asked:
             video = _open(path, task)
             try:
                 with closing(self._pieces(task, format, video)) as pieces:  # its progress bar goes away with it
@@ -338,33 +349,15 @@ def _local(source: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _target(path: Path | None) -> Iterator[Callable[[str], None]]:
-    """What to write with. A file is called ``NAME.part`` until it is complete; a pipe or a device is written to as it is."""
+def _target(path: Path | None, source: str) -> Iterator[Callable[[str], None]]:
+    """What to write with; ``None`` is stdout."""
     if path is None:
         yield _write_stdout
         return
-    if path.exists() and not path.is_file():  # putting a file in its place would take /dev/null away from the machine
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            yield _flushing(file)
-        return
-    path = path.resolve()  # a link stays one
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            yield _flushing(file)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    from sage_cli.output import open_text
 
-
-def _flushing(file: TextIO) -> Callable[[str], None]:
-    def write(text: str) -> None:
-        file.write(text)
-        file.flush()
-
-    return write
+    with open_text(path, [Path(source)]) as file:
+        yield lambda text: print(text, end="", file=file)
 
 
 def _write_stdout(text: str) -> None:

@@ -1,0 +1,180 @@
+"""Files that commands write for the user: never an input, never somebody else's file, never half of one.
+
+Every command that writes files does so here. What is written is kept in memory (transcripts, reports and stills are small) and put on the
+disk in one step at the end: under a temporary name in the same folder, then renamed. A run that fails or is killed leaves what was there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from io import BufferedWriter, BytesIO, FileIO, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+
+from sage_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+_HEAD = 8192  # bytes of an existing file that tell text from anything else
+
+
+def format_of(target: str, formats: Sequence[str], default: str) -> str:
+    """The format that a file name asks for by its suffix; ``default`` where it has none.
+
+    Raises:
+        UsageError: the suffix is none of ``formats``.
+    """
+    suffix = Path(target).suffix[1:].lower()
+    if not suffix:
+        return default
+    if suffix not in formats:
+        raise UsageError(f"--output {target}: the format .{suffix} is unknown; known are {', '.join(formats)} (or add --format)")
+    return suffix
+
+
+def is_folder(target: str) -> bool:
+    """Whether files go into this folder, rather than into a file of this name: it ends with a slash, or is one already."""
+    return target.endswith(("/", os.sep)) or Path(target).is_dir()
+
+
+def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text: bool = True) -> None:
+    """Make sure, before any work is done, that files can be written and destroy nothing.
+
+    An input is recognised by the file itself, so under any spelling of its path, and through symbolic and hard links.
+
+    Args:
+        text: the targets will be text; then an existing file that is not text is not ours to replace.
+
+    Raises:
+        UsageError: a target is an input of this run, a folder, or an existing file of another kind.
+        OSError: a target cannot be written; ``filename`` names it.
+    """
+    inputs = list(inputs)
+    for target in targets:
+        if source := next((source for source in inputs if _same(source, target)), None):
+            raise UsageError(f"{target} is the input {source}: give the output another name")
+        with _named(target):
+            if not _is_special(target):
+                _check_file(target, text)
+
+
+@contextmanager
+def open_text(target: Path, inputs: Iterable[Path] = ()) -> Iterator[TextIO]:
+    """A text file (UTF-8, ``\\n``) that appears as ``target``, complete, when the block ends; it stays as it was if the block raises.
+
+    Symbolic links stay, and what they point to is replaced. Devices and pipes are written to directly, line by line. Text that is not valid
+    Unicode (half a surrogate pair) is replaced by ``?``.
+
+    Raises:
+        UsageError, OSError: see :func:`check_targets`.
+    """
+    check_targets([target], inputs)
+    with _open(target) as file:
+        text = TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n", line_buffering=True)
+        yield text
+        text.detach()
+
+
+@contextmanager
+def open_binary(target: Path, inputs: Iterable[Path] = ()) -> Iterator[BinaryIO]:
+    """The same for bytes. The file is seekable unless ``target`` is a device or a pipe."""
+    check_targets([target], inputs, text=False)
+    with _open(target) as file:
+        yield file
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write a whole text file in one step: readers see the old or the new content, never a part.
+
+    Raises:
+        UsageError, OSError: see :func:`check_targets`.
+    """
+    with open_text(target) as file:
+        file.write(text)
+
+
+class _Device(FileIO):
+    """A device or pipe whose failed writes name it."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        with _named(Path(os.fsdecode(self.name))):
+            return super().write(data)
+
+
+@contextmanager
+def _open(target: Path) -> Iterator[BinaryIO]:
+    if _is_special(target):  # a file renamed to this name would take /dev/null away from the machine
+        with BufferedWriter(_Device(target, "w")) as device:
+            yield cast(BinaryIO, device)
+        return
+    buffer = BytesIO()
+    yield buffer
+    with _named(target):
+        _replace(Path(os.path.realpath(target)), buffer.getbuffer())  # a link stays one
+
+
+def _replace(path: Path, content: memoryview) -> None:
+    """Put a complete file in the place of ``path``, whose folder is made if only it is missing."""
+    made = not path.parent.exists()
+    if made:
+        path.parent.mkdir(exist_ok=True)
+    # A name of its own, so that two runs never share it, and a short one, so that names of up to 255 bytes can be written.
+    part = path.with_name(f".sage-{secrets.token_hex(6)}")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+        if path.exists():
+            part.chmod(path.stat().st_mode & 0o7777)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        if made:
+            with suppress(OSError):  # another run has written into it
+                path.parent.rmdir()
+        raise
+
+
+def _check_file(target: Path, text: bool) -> None:
+    with suppress(FileNotFoundError):
+        target.stat()  # a loop of links, a name that is too long, a file in place of a folder
+    path = Path(os.path.realpath(target))
+    if path.is_dir():
+        raise UsageError(f"{target} is a folder: name a file in it")
+    if path.is_file():
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with path.open("rb") as file:
+            if text and b"\0" in file.read(_HEAD):
+                raise UsageError(f"{target} exists and is not a text file: give the output another name, or delete that file first")
+    folder = path.parent if path.parent.exists() else path.parent.parent
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a device, a pipe or a socket."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _same(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # one of the two is not there
+        return False
+
+
+@contextmanager
+def _named(target: Path) -> Iterator[None]:
+    """Make errors of the machine name the file that the user asked for, not a temporary one or none ("No space left on device")."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error

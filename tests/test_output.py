@@ -1,0 +1,195 @@
+"""Writing a user's files: nothing is lost, whatever a path looks like and whenever a run ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sage_cli.errors import UsageError
+from sage_cli.output import check_targets, format_of, is_folder, open_binary, open_text, write_text
+
+
+def _spelled(path: Path) -> Path:
+    return path.parent / ".." / path.parent.name / path.name
+
+
+def _linked(path: Path) -> Path:
+    (link := path.with_name("symbolic.txt")).symlink_to(path.name)
+    return link
+
+
+def _hard(path: Path) -> Path:
+    (link := path.with_name("hard.txt")).hardlink_to(path)
+    return link
+
+
+def _through_a_folder(path: Path) -> Path:
+    (folder := path.parent.with_name("other")).symlink_to(path.parent)
+    return folder / path.name
+
+
+@pytest.mark.parametrize("other", [Path, _spelled, _linked, _hard, _through_a_folder])
+def test_an_input_is_never_written(tmp_path: Path, other: Callable[[Path], Path]) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    (source := folder / "recording.txt").write_text("precious")
+    target = other(source)
+    for opened in open_text, open_binary:
+        with pytest.raises(UsageError, match="is the input"), opened(target, [tmp_path / "missing", source]):
+            pass
+    assert source.read_text() == "precious"
+
+
+def test_another_kind_of_file_is_not_replaced_by_text(tmp_path: Path) -> None:
+    (video := tmp_path / "video.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    with pytest.raises(UsageError, match="not a text file"):
+        write_text(video, "words")
+    assert video.read_bytes().endswith(b"ftypmp42")
+
+
+def test_files_of_others_beside_the_target_stay(tmp_path: Path) -> None:
+    (tmp_path / "talk.srt.part").write_text("mine")
+    write_text(tmp_path / "talk.srt", "words\n")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"talk.srt": "words\n", "talk.srt.part": "mine"}
+
+
+def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+    (old := tmp_path / "old.txt").write_text("old")
+    for target in old, tmp_path / "new" / "new.txt":
+        with pytest.raises(ZeroDivisionError), open_text(target) as file:
+            file.write("half")
+            _ = 1 / 0
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("old.txt", "old")]
+
+
+def test_a_new_folder_whose_file_fails_is_not_left(tmp_path: Path) -> None:
+    """A limit on file size fails as a full disk does; in a process of its own, whose limit it is."""
+    program = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom sage_cli.output import write_text\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
+        "try:\n    write_text(Path(sys.argv[1]), 'more than nine bytes')\nexcept OSError as error:\n    print(error)\n"
+    )
+    target = tmp_path / "new" / "talk.txt"
+    done = subprocess.run([sys.executable, "-c", program, target], capture_output=True, text=True, check=True)
+    assert done.stdout == f"[Errno 27] File too large: '{target}'\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
+    target = tmp_path / "talk.txt"
+    together = threading.Barrier(4)
+
+    def work(letter: str) -> None:
+        for _ in range(20):
+            with open_text(target) as file:
+                together.wait()
+                file.write(letter * 10_000)
+
+    threads = [threading.Thread(target=work, args=[letter]) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    text = target.read_text()
+    assert text == text[0] * 10_000
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.txt"]
+
+
+def test_what_a_path_is_stays_so(tmp_path: Path) -> None:
+    """A link stays a link, also one to nothing yet; a file keeps its mode, and a new one has the usual one."""
+    (file := tmp_path / "file.txt").write_text("old")
+    file.chmod(0o640)
+    (link := tmp_path / "link.txt").symlink_to("file.txt")
+    (dangling := tmp_path / "dangling.txt").symlink_to("made.txt")
+    write_text(link, "one")
+    write_text(dangling, "two")
+    assert link.is_symlink()
+    assert dangling.is_symlink()
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("one", 0o640)
+    (usual := tmp_path / "usual").touch()
+    assert (tmp_path / "made.txt").stat().st_mode == usual.stat().st_mode
+    assert (tmp_path / "made.txt").read_text() == "two"
+
+
+def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:
+    target = tmp_path / ("é" * 125 + ".txt")
+    assert len(os.fsencode(target.name)) == 254
+    write_text(target, "words")
+    assert target.read_text() == "words"
+
+
+def test_targets_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a folder"):
+        check_targets([tmp_path])
+    for target in tmp_path / "loop", tmp_path / "file" / "below", tmp_path / "no" / "such" / "folder", tmp_path / ("n" * 300):
+        with pytest.raises(OSError) as failure:
+            check_targets([target])
+        assert failure.value.filename == str(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+    assert (tmp_path / "loop").is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_pipes_and_devices_are_written_through(tmp_path: Path) -> None:
+    os.mkfifo(fifo := tmp_path / "fifo")
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with open_text(fifo) as file:
+            print("a line", file=file)
+            assert os.read(reader, 100) == b"a line\n"  # at once
+    finally:
+        os.close(reader)
+    write_text(Path(os.devnull), "words")
+    assert fifo.is_fifo()
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full here")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        write_text(Path("/dev/full"), "words")
+
+
+def test_an_error_of_the_block_is_not_the_target_s(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as failure, open_text(tmp_path / "talk.txt"):
+        raise OSError(5, "Input/output error", "recording.wav")
+    assert failure.value.filename == "recording.wav"
+
+
+def test_what_is_no_unicode_is_replaced(tmp_path: Path) -> None:
+    write_text(tmp_path / "talk.txt", "caf\udce9\n")
+    assert (tmp_path / "talk.txt").read_bytes() == b"caf?\n"
+
+
+def test_formats_by_suffix() -> None:
+    assert [format_of(name, ("txt", "srt"), "txt") for name in ("a.srt", "a.SRT", "dir.d/a", "a.b.txt")] == ["srt", "srt", "txt", "txt"]
+    for name in "talk.docx", "x.ass", "talk.mp4":
+        with pytest.raises(UsageError, match="known are txt, srt"):
+            format_of(name, ("txt", "srt"), "txt")
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert is_folder(str(tmp_path))
+    assert is_folder("new/")
+    assert not is_folder(str(tmp_path / "new"))
+
+
+def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom sage_cli.output import open_text\n"
+        "with open_text(Path(sys.argv[1])) as file:\n"
+        "    file.write('half' * 100000)\n    print(flush=True)\n    time.sleep(60)\n"
+    )
+    (target := tmp_path / "talk.txt").write_text("old")
+    with subprocess.Popen([sys.executable, "-c", program, target], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.kill()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"talk.txt": "old"}
