@@ -28,7 +28,7 @@ from benchmarks import peers
 from benchmarks.models import model
 from benchmarks.peers import Cost
 from benchmarks.report import median, show
-from sage_cli.video import FrameTimes, Video, uniform_times
+from sage_cli.video import FrameTimeCache, Video, uniform_times
 from tests.media import make_video
 
 SIZE = (416, 224)
@@ -73,7 +73,7 @@ def ask_here(work: Path, path: Path, name: str, frames: int, threads: int, quest
     with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads, cache=cache) as loaded:
         for question in questions:
             began = Cost(time.perf_counter(), time.process_time())
-            video = Video(path, known=FrameTimes(work / "cache" / "times"))
+            video = Video(path, cache=FrameTimeCache(work / "cache" / "times"))
             shown = tuple(video.frames(uniform_times(video.duration, frames), SIZE))
             prompt = [Message("system", (Text(SYSTEM),)), Message("user", (Frames(shown, pairs=False), Text(question)))]
             *_, reply = loaded.stream(prompt, max_tokens=1)

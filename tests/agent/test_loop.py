@@ -244,7 +244,7 @@ def test_another_question_sees_the_same_frames_and_starts_anew(video: Video) -> 
     first, second = list(agent.run("First?")), list(agent.run("Second?"))
     assert [event.answer for event in only(Answer, [*first, *second])] == ["One.", "Two."]
     assert only(FramesSampled, first)[0].times == only(FramesSampled, second)[0].times
-    assert only(FramesSampled, second)[0].method == "kept"
+    assert only(FramesSampled, second)[0].method == "reused"
     assert all(one is two for one, two in zip(model.asked[0].frames[0].frames, model.asked[2].frames[0].frames, strict=True))
     assert model.asked[0].prompt[0] == model.asked[2].prompt[0]
     assert only(ToolFinished, second)[0].repeated is False

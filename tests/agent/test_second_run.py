@@ -13,7 +13,7 @@ from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import FramesSampled, StepFinished, TextDelta
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.llama import LlamaModel
-from sage_cli.video import FrameTimes, Video
+from sage_cli.video import FrameTimeCache, Video
 from tests.media import make_video
 from tests.models import TinyModel, write_qwen3_vl
 
@@ -57,7 +57,7 @@ def later(tmp_path: Path, files: TinyModel) -> Callable[..., Seen]:
         opened: Callable[[], None] = lambda: None,
     ) -> Seen:
         folder = tmp_path / "cache"
-        video = Video(path, known=FrameTimes(folder / "times") if cached else None)
+        video = Video(path, cache=FrameTimeCache(folder / "times") if cached else None)
         cache = ModelCache(folder) if cached else None
         settings = Settings(frames=8, frame_tokens=tokens, max_steps=1, reply_tokens=120)
         opened()
@@ -80,7 +80,7 @@ def test_a_second_question_needs_no_frame_of_the_video(later: Callable[..., Seen
     assert (first.prefix, first.images, first.images_reused) == (False, 4, 0)
     # No frame can be decoded from here on: the file is gone.
     warm = later(path, "And who is it?", opened=path.unlink)
-    assert warm == Seen(cold.said, "known", True, 4, 4)
+    assert warm == Seen(cold.said, "cached", True, 4, 4)
     assert cold.said
 
 
@@ -89,7 +89,7 @@ def test_the_video_may_have_another_name(later: Callable[..., Seen], path: Path)
     moved = path.with_name("another.mp4")
     moved.write_bytes(path.read_bytes())
     cold = later(moved, "And who is it?", cached=False)
-    assert later(moved, "And who is it?") == Seen(cold.said, "known", True, 4, 4)
+    assert later(moved, "And who is it?") == Seen(cold.said, "cached", True, 4, 4)
 
 
 def test_another_video_under_the_same_name_is_another(later: Callable[..., Seen], path: Path) -> None:
@@ -129,4 +129,4 @@ def test_frames_are_decoded_when_their_embeddings_are_gone(later: Callable[..., 
     first = later(path, "What is it?")
     for kind in "embeddings", "prefixes":
         shutil.rmtree(tmp_path / "cache" / kind)
-    assert later(path, "What is it?") == Seen(first.said, "known", False, 4, 0)
+    assert later(path, "What is it?") == Seen(first.said, "cached", False, 4, 0)

@@ -61,7 +61,7 @@ def test_a_limit_that_is_none(sage: Sage) -> None:
 @pytest.mark.parametrize(("kept", "entries"), [("auto", 0), ("on", 1), ("off", 0)])
 def test_whether_a_short_prompt_is_kept(sage: Sage, model: TinyModel, clip: Path, kept: str, entries: int) -> None:
     """What takes less than an eighth of the context is too quick to read to be worth it, unless it is asked for."""
-    for method in "seek", "known":
+    for method in "seek", "cached":
         done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--ctx-size", 8192, "--kv-cache", kept, "--jsonl")
         events = [json.loads(line) for line in done.stdout.splitlines()]
         assert next(event["method"] for event in events if event["type"] == "frames_sampled") == method

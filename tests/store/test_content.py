@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1 << 15, 3_000_000])
@@ -13,8 +13,8 @@ def test_content_is_known_again_under_another_name(tmp_path: Path, size: int) ->
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(data)
     other.write_bytes(data)
-    assert content_id(one) == content_id(other)
-    assert len(content_id(one)) == 24
+    assert fingerprint(one) == fingerprint(other)
+    assert len(fingerprint(one)) == 24
 
 
 @pytest.mark.parametrize(
@@ -25,4 +25,4 @@ def test_an_edit_makes_another_content(tmp_path: Path, edit: object) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_bytes(data)
     other.write_bytes(edit(data))  # type: ignore[operator]
-    assert content_id(one) != content_id(other)
+    assert fingerprint(one) != fingerprint(other)

@@ -15,7 +15,7 @@ import pytest
 from sage_cli.errors import VideoError
 from sage_cli.video import Video, uniform_times
 from sage_cli.video.probe import Orientation
-from sage_cli.video.reader import Screen, picture
+from sage_cli.video.reader import FrameCursor, picture
 from tests.media import corners, display_matrix, make_audio, make_video, numbered, read_number, tone
 
 SIZE = (64, 48)
@@ -92,14 +92,14 @@ def test_a_frames_own_time_finds_it_again(any_file: Path) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one with each frame that is decoded from now on."""
     count: list[int] = []
-    original = Screen._decode
+    original = FrameCursor._decode
 
-    def counting(self: Screen, stream: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+    def counting(self: FrameCursor, stream: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
         for frame in original(self, stream):
             count.append(1)
             yield frame
 
-    monkeypatch.setattr(Screen, "_decode", counting)
+    monkeypatch.setattr(FrameCursor, "_decode", counting)
     return count
 
 
@@ -117,7 +117,7 @@ def test_sparse_samples_seek_and_dense_ones_scan(name: str, tmp_path: Path, monk
 
     count.clear()
     dense = video.frames([time / 10 for time in range(120)], SIZE)
-    assert dense.method == "scan"
+    assert dense.method == "sequential"
     assert len({frame.key for frame in dense}) == 120
     assert len(count) <= 300 + 6  # every frame once, and where one decoder's piece ends and another's begins, perhaps one more
 

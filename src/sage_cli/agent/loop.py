@@ -265,7 +265,7 @@ class _Run:
             )
         if count < len(times):
             yield self.notice(f"{count} of {len(times)} frames: more do not fit the context of {context} tokens")
-        method = "kept"
+        method = "reused"
         if agent.frames is None:
             reader = agent.video.frames(thin(times, count), (width, height), sampling=settings.sampling)
             method = reader.method
@@ -277,7 +277,7 @@ class _Run:
                         frames[frame.key] = frame
                         pair.append(frame)
                     if len(pair) == 2:
-                        if method != "known":  # those may need no encoding, and then no decoding
+                        if method != "cached":  # those may need no encoding, and then no decoding
                             agent.model.prefetch(Frames(tuple(pair)))
                         pair.clear()
                     yield Working(self.elapsed, 0, "frames", number, count)
@@ -285,7 +285,7 @@ class _Run:
             agent.frames = tuple(frames.values())
             if method == "keyframe" and len(frames) < count:
                 yield self.notice(f"{len(frames)} keyframes instead of {count} frames: there are no others near the times to look at")
-            elif method not in ("keyframe", "known") and settings.sampling == "keyframe":
+            elif method not in ("keyframe", "cached") and settings.sampling == "keyframe":
                 yield self.notice("there is no keyframe in the part asked about: its frames are decoded")
         chosen = thin(agent.frames, count)
         yield FramesSampled(self.elapsed, tuple(frame.time for frame in chosen), method)

@@ -22,7 +22,7 @@ from sage_cli.bench.answer import Record, Worker, failure
 from sage_cli.bench.items import RESULTS, Dataset, Item
 from sage_cli.bench.pool import Died, work_here, work_on_ray
 from sage_cli.errors import UsageError
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 from sage_cli.version import __version__
 
 Executor: TypeAlias = Literal["local", "ray"]
@@ -54,8 +54,8 @@ class Plan:
             "sage": __version__,
             "dataset": self.dataset.name,
             "model": worker.model.text.stem if worker.model else None,
-            "files": [content_id(path) for path in (worker.model.text, worker.model.mmproj)] if worker.model else [],
-            "speech": content_id(worker.speech) if worker.speech else None,
+            "files": [fingerprint(path) for path in (worker.model.text, worker.model.mmproj)] if worker.model else [],
+            "speech": fingerprint(worker.speech) if worker.speech else None,
             "tools": list(worker.tools),
             **agent,
             "prompts": _prompts(worker.settings.prompts_dir),
@@ -71,7 +71,7 @@ class Plan:
 
     def key(self, item: Item) -> str:
         """What makes a record the record of this item in this run."""
-        video = content_id(item.path) if item.path and item.given is None else ""
+        video = fingerprint(item.path) if item.path and item.given is None else ""
         return _digest([self.dataset.name, item.index, item.question, video, self.fingerprint])
 
     @property

@@ -137,10 +137,10 @@ def path() -> int:
 def _media(video: str) -> str:
     """The content id of a video, given as a file, as the name of one that is there no more, or as the id itself."""
     from sage_cli.store.cache import entries, media_paths
-    from sage_cli.store.content import content_id
+    from sage_cli.store.content import fingerprint
 
     if Path(video).is_file():
-        return content_id(Path(video))
+        return fingerprint(Path(video))
     known = {entry.media for entry in entries()} - {""}
     names = {media: path for media, path in media_paths().items() if media in known}
     found = {media for media, path in names.items() if video in (path.name, str(path))} | (known & {video})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 from sage_cli.store.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ModelCache:
             with file:
                 path = Path(file.name)
                 # Checked first: llama.cpp aborts the process over a state file that ends too soon.
-                loaded = content_id(path) == known and load(path)
+                loaded = fingerprint(path) == known and load(path)
             if not loaded:
                 logger.warning("a cached prompt prefix cannot be read; it is computed again")
                 cache.delete(key)
@@ -104,7 +104,7 @@ class ModelCache:
             try:
                 if save(Path(name)):
                     with Path(name).open("rb") as file:
-                        cache.set(key, file, read=True, tag=content_id(Path(name)))
+                        cache.set(key, file, read=True, tag=fingerprint(Path(name)))
             finally:
                 with suppress(OSError):
                     Path(name).unlink()

@@ -33,7 +33,7 @@ from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence, KVCache
 from sage_cli.model.native import Interruptible, KVType, c_array, default_threads, load_weights, make_context, metadata, route_logs
 from sage_cli.model.qwen import Family, Item, QwenTemplate, VisionBlock, item_cells, slices_of
 from sage_cli.model.vision import VisionEncoder
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 from sage_cli.video.sampling import fit_size
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,15 @@ class LlamaModel:
             raise
         self._disk = cache
         self._identity = " ".join(
-            (content_id(text), content_id(mmproj), device, self._vision.device, kv_type, str(flash_attention), version("llama-cpp-python"))
+            (
+                fingerprint(text),
+                fingerprint(mmproj),
+                device,
+                self._vision.device,
+                kv_type,
+                str(flash_attention),
+                version("llama-cpp-python"),
+            )
         )
         self._info = ModelInfo(text.stem, self._family, self._cache.size, device, self._vision.device)
         self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for

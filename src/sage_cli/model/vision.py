@@ -20,7 +20,7 @@ from sage_cli.errors import ModelError
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.native import log_lines
 from sage_cli.model.qwen import Slice
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 
 # A slice's embedding of the 8B model is 64 KiB a token: 128 frames as the reference sizes them take 380 MB.
 MEMORY_LIMIT: Final = 512 << 20
@@ -59,7 +59,7 @@ class VisionEncoder:
         self._width = int(llama.llama_model_n_embd_inp(model))
         self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
         self._cache = cache
-        self._identity = f"{content_id(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
+        self._identity = f"{fingerprint(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
         self._memory: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._memory_bytes = 0
 

@@ -152,12 +152,12 @@ class Session:
         """
         key = str(path)
         if key not in self._videos:
-            from sage_cli.video import FrameTimes, Video
+            from sage_cli.video import FrameTimeCache, Video
 
             local = self._local(Path(path).expanduser())
-            known = FrameTimes(cache_dir() / "times") if self.caching else None
+            times = FrameTimeCache(cache_dir() / "times") if self.caching else None
             try:
-                self._videos[key] = Video(local, known=known)
+                self._videos[key] = Video(local, cache=times)
             except VideoError as error:
                 raise VideoError(str(error).replace(str(local), key)) from error
             if self.caching and local == Path(path).expanduser():

@@ -18,7 +18,7 @@ from sage_cli.speech.segment import Segment, Word
 from sage_cli.speech.vad import FRAME, Detector, EnergyGate, Silero, everything
 from sage_cli.speech.whisper import MOST_BEAMS, RATE, Samples, Token, Whisper, languages
 from sage_cli.speech.windows import Packer, Window, find_speech
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 
 SURE_OF_LANGUAGE = 0.5  # probability from which a detected language holds for the rest of the audio
 
@@ -117,9 +117,9 @@ class Transcriber:
         self._language = language if self._whisper.multilingual else "en"
         self._translate, self._prompt, self._words = translate, prompt.strip(), words
         self._beam_size, self._temperature = beam_size, temperature
-        ear = "all" if not vad else "loudness" if vad_model is None else content_id(Path(vad_model))
+        ear = "all" if not vad else "loudness" if vad_model is None else fingerprint(Path(vad_model))
         options = (_VERSION, language, translate, self._prompt, beam_size, temperature, words, ear, "tdrz" in Path(model_path).name)
-        self.identity = blake2b(f"{content_id(self._whisper.path)} {options}".encode(), digest_size=8).hexdigest()
+        self.identity = blake2b(f"{fingerprint(self._whisper.path)} {options}".encode(), digest_size=8).hexdigest()
 
     def stream(
         self, audio: Samples | Iterable[Samples], *, start: float = 0.0, progress: Callable[[float], None] | None = None

@@ -8,7 +8,7 @@ from pathlib import Path
 _SAMPLES, _SAMPLE = 16, 1 << 15
 
 
-def content_id(path: Path) -> str:
+def fingerprint(path: Path) -> str:
     """Identity of a file's content, 24 hexadecimal digits: from its size, both ends and samples between them.
 
     Takes milliseconds for gigabytes. The same content has the same id under any name; an edit that changes a media file or a model

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
 from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time, time_base
-from sage_cli.video.reader import TOLERANCE, Keyframe, Screen, picture
+from sage_cli.video.reader import TOLERANCE, FrameCursor, Keyframe, picture
 from sage_cli.video.sound import blocks, sound
 
 # The first encoder that this build of FFmpeg has.
@@ -67,14 +67,14 @@ def _video_packets(
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
         stamp = -1
-        with closing(Screen(media, track, keyframes)) as screen:
-            decoded: VideoFrame | None = screen.at(first)
+        with closing(FrameCursor(media, track, keyframes)) as cursor:
+            decoded: VideoFrame | None = cursor.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
                 stamp = max(stamp + 1, round((frame_time(decoded) - first) / tick))
                 frame.pts, frame.time_base = stamp, tick
                 yield frame
-                decoded = screen.after()
+                decoded = cursor.after()
         yield None
 
     def encoded() -> Iterator[Packet[Any]]:

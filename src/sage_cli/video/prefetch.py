@@ -21,10 +21,10 @@ from typing import Literal
 from sage_cli.store.fit import cores
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack, frame_time
-from sage_cli.video.reader import Keyframe, Screen, Stopped, Unseekable, jump, keyframe_before, picture, tell_damage
+from sage_cli.video.reader import FrameCursor, Keyframe, Stopped, Unseekable, jump, keyframe_before, picture, tell_damage
 from sage_cli.video.sampling import Sampling, keyframes_near
 
-Method = Literal["seek", "scan", "keyframe"]
+Method = Literal["seek", "sequential", "keyframe"]
 
 # More decoders at once bring little and take much memory: each holds some twenty frames. All together hold no more than eight do of 1080p.
 _MOST_DECODERS = 8
@@ -41,7 +41,7 @@ class FrameReader(Iterator[Frame]):
     """Iterator over the frames on screen at ``times``; see :meth:`sage_cli.video.Video.frames`.
 
     Attributes:
-        method: ``"seek"`` when stretches between samples are jumped over, ``"scan"`` when the video is decoded straight through,
+        method: ``"seek"`` when stretches between samples are jumped over, ``"sequential"`` when the video is decoded straight through,
             ``"keyframe"`` when each time's nearest keyframe is taken.
     """
 
@@ -63,7 +63,7 @@ class FrameReader(Iterator[Frame]):
             plan = _Plan(media, track, keyframes, size, [keyframes[number].time for number in near], pieces, keys=True)
         else:
             visits = pairwise([keyframes[0].time, *targets])
-            self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "scan"
+            self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "sequential"
             plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
         self._frames = _read(plan, progress)
 
@@ -95,21 +95,21 @@ class _Plan:
         """The same from a target on, by one decoder that does not seek."""
         return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
 
-    def crew(self, damaged: set[int | None]) -> _Crew:
+    def pool(self, damaged: set[int | None]) -> _WorkerPool:
         pixels = self.track.width * self.track.height
         decoders = max(1, min(len(self.pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // pixels))
         threads = max(1, cores() // decoders)
         waiting = max(decoders, _MOST_WAITING // (3 * self.size[0] * self.size[1]))
 
-        def decoder(stop: Event) -> Screen:
-            return Screen(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
+        def decoder(stop: Event) -> FrameCursor:
+            return FrameCursor(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
 
-        return _Crew(self.pieces, decoders, waiting, decoder, self.look)
+        return _WorkerPool(self.pieces, decoders, waiting, decoder, self.look)
 
-    def look(self, screen: Screen, number: int, last: bool) -> Frame:
+    def look(self, cursor: FrameCursor, number: int, last: bool) -> Frame:
         target = self.targets[number]
-        shown = screen.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
-        shown = shown or screen.at(target, last=last)
+        shown = cursor.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
+        shown = shown or cursor.at(target, last=last)
         time = float(frame_time(shown) - self.media.origin)
         return Frame(time, picture(shown, self.track.orientation, self.size), frame_key(self.media.id, time, self.size))
 
@@ -120,7 +120,7 @@ def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator
     try:
         while done < total:
             try:
-                with closing(plan.crew(damaged).frames()) as frames:
+                with closing(plan.pool(damaged).frames()) as frames:
                     for frame in frames:
                         done += 1
                         if not plan.keys or frame.key != before:
@@ -147,7 +147,7 @@ def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fra
     return [range(start, end) for start, end in pairwise([*starts, len(targets)])]
 
 
-class _Crew:
+class _WorkerPool:
     """Threads with a decoder each that read frames by number. The first to want a piece gets the next one."""
 
     def __init__(
@@ -155,8 +155,8 @@ class _Crew:
         pieces: Sequence[range],
         decoders: int,
         waiting: int,
-        decoder: Callable[[Event], Screen],
-        look: Callable[[Screen, int, bool], Frame],
+        decoder: Callable[[Event], FrameCursor],
+        look: Callable[[FrameCursor, int, bool], Frame],
     ) -> None:
         self._todo, self._waiting, self._decoder, self._look = iter(pieces), waiting, decoder, look
         self._taken, self._end = pieces[0].start, pieces[-1].stop
@@ -197,11 +197,11 @@ class _Crew:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         number = self._taken
         try:
-            with closing(self._decoder(self._stop)) as screen:
+            with closing(self._decoder(self._stop)) as cursor:
                 while (piece := self._next_piece()) is not None:
                     for number in piece:
                         self._wait_for_turn(number)
-                        self._give(number, self._look(screen, number, number == piece[-1]))
+                        self._give(number, self._look(cursor, number, number == piece[-1]))
         except Stopped:
             pass
         except Exception as error:  # noqa: BLE001

@@ -26,7 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
-from sage_cli.store.content import content_id
+from sage_cli.store.content import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def probe(path: Path) -> Media:
             raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
         indices = [track.index for track in (video, audio) if track is not None]
         end = _end(container, indices, 1 / Fraction(video.fps if video and video.fps else 25))
-    return Media(path, content_id(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
+    return Media(path, fingerprint(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
 
 
 def open_media(path: Path) -> InputContainer:

@@ -66,7 +66,7 @@ class Stopped(Exception):
     """Nobody wants the rest."""
 
 
-class Screen:
+class FrameCursor:
     """What a video shows, one moment after the other. Holds the frame on screen and the one after it, no more.
 
     As little is decoded as gives the same pixels as decoding all: frames that no other frame refers to are skipped (H.264 marks them) when

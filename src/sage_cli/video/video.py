@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
+from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.clip import cut
-from sage_cli.video.known import FrameTimes, KnownFrames, NotedFrames
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import VideoTrack, probe
 from sage_cli.video.reader import Keyframe, find_keyframes
@@ -44,18 +44,18 @@ class Video:
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, known: FrameTimes | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, cache: FrameTimeCache | None = None) -> None:
         """Open a file.
 
         Args:
-            known: remembers between processes which frames are on screen when, so that frames met before need not be decoded again.
+            cache: remembers between processes which frames are on screen when, so that frames met before need not be decoded again.
 
         Raises:
             VideoError: there is no such file, or nothing in it can be shown or heard.
         """
         self.path = Path(path)
         self._media = probe(self.path)
-        self._known = known
+        self._cache = cache
         video, audio = self._media.video, self._media.audio
         self.id = self._media.id
         self.duration = self._media.duration
@@ -76,7 +76,7 @@ class Video:
         *,
         sampling: Sampling = "exact",
         progress: Callable[[int, int], None] | None = None,
-    ) -> FrameReader | KnownFrames | NotedFrames:
+    ) -> FrameReader | CachedFrames | RecordedFrames:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
         Before the first frame that is the first, past the end the last. Decoding begins with the first frame that is taken, on all cores, a
@@ -93,7 +93,7 @@ class Video:
 
         Returns:
             An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
-            the reader jumps over stretches between samples, ``"scan"`` when it decodes straight through, ``"keyframe"`` when it takes
+            the reader jumps over stretches between samples, ``"sequential"`` when it decodes straight through, ``"keyframe"`` when it takes
             keyframes.
 
         Raises:
@@ -105,7 +105,7 @@ class Video:
         def read(times: Sequence[float], sampling: Sampling) -> FrameReader:
             return FrameReader(self._media, track, self._keyframes, times, size, progress, sampling)
 
-        return self._known.frames(self.id, times, size, sampling, read) if self._known else read(times, sampling)
+        return self._cache.frames(self.id, times, size, sampling, read) if self._cache else read(times, sampling)
 
     def audio(self, start: float = 0.0, end: float | None = None) -> NDArray[np.float32]:
         """The sound of ``[start, end)``, to the sample: 16 kHz mono, shape ``(samples,)``, between -1 and 1.

@@ -23,7 +23,7 @@ LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
 Read: TypeAlias = Callable[[Sequence[float], Sampling], FrameReader]
 
 
-class FrameTimes:
+class FrameTimeCache:
     """Remembers on disk which frames of which video are on screen at which times.
 
     Args:
@@ -36,7 +36,7 @@ class FrameTimes:
 
     def frames(
         self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
-    ) -> KnownFrames | NotedFrames:
+    ) -> CachedFrames | RecordedFrames:
         """The frames that ``read`` gives: undecoded if these times of this video were read before, else read now and remembered.
 
         Args:
@@ -50,11 +50,11 @@ class FrameTimes:
         key = f"{media}@{digest}"
         shown = self._shelf.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:
-            return KnownFrames(media, shown, size, read)
-        return NotedFrames(read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
+            return CachedFrames(media, shown, size, read)
+        return RecordedFrames(read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
 
 
-class NotedFrames(Iterator[Frame]):
+class RecordedFrames(Iterator[Frame]):
     """Passes frames on, and tells their times once all were read."""
 
     def __init__(self, reader: FrameReader, note: Callable[[list[float]], object]) -> None:
@@ -74,10 +74,10 @@ class NotedFrames(Iterator[Frame]):
         self._reader.close()
 
 
-class KnownFrames(Iterator[Frame]):
+class CachedFrames(Iterator[Frame]):
     """Frames by their times alone. Their images are read as they are asked for; in order, that is one pass over the video."""
 
-    method: Final = "known"
+    method: Final = "cached"
 
     def __init__(self, media: str, shown: Sequence[float], size: tuple[int, int], read: Read) -> None:
         self._media, self._shown, self._size, self._read = media, shown, size, read
