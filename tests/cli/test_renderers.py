@@ -16,7 +16,7 @@ from sage_cli.cli.console import neutral
 from sage_cli.cli.renderers.json_lines import Json, Jsonl
 from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.model.base import ModelInfo, Usage
-from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, RUN
+from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, QUESTION, RUN
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 
@@ -28,6 +28,15 @@ def test_plain_is_the_answer_alone(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert captured.out == f"{ANSWER.answer}\n"
     assert captured.err == "sage: analyze: start and end were the same\n"
+
+
+def test_several_answers_carry_their_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    renderer = Plain(several=True)
+    for event in (*RUN[:-1], dataclasses.replace(ANSWER, answer="one\ntwo"), *RUN[:-1], NO_ANSWER, *RUN):
+        renderer.show(event)
+    assert capsys.readouterr().out == (
+        f"{QUESTION}\n  one\n  two\n\n{QUESTION}\n  (no answer: none was found in 3 steps)\n\n{QUESTION}\n  {ANSWER.answer}\n"
+    )
 
 
 def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,11 @@ import pyte
 import pytest
 from rich.console import Console
 
-from sage_cli.agent.events import Event, TextDelta
-from sage_cli.cli.renderers.plain import Plain
-from sage_cli.cli.renderers.terminal import Terminal, format_elapsed
+from sage_cli.agent.events import Event, TextDelta, Working
+from sage_cli.cli.renderers.live import Busy
+from sage_cli.cli.renderers.plain import Styled
+from sage_cli.cli.renderers.terminal import Terminal
+from sage_cli.cli.renderers.words import elapsed_text, left_text
 from tests.cli.conftest import SMALL
 from tests.cli.script import ANSWER, CONTEXT, HOSTILE, NO_ANSWER, QUESTION, RUN
 from tests.models import TinyModel
@@ -37,10 +39,9 @@ class Screen:
         self.screen.set_mode(pyte.modes.LNM)
         self._stream = pyte.Stream(self.screen)
         self._fed = 0
-        # One terminal for both, as it is for a person.
-        monkeypatch.setattr("sage_cli.cli.console.write", lambda text: print(text, file=self.written))
+        # One terminal for both stdout and stderr.
         console = Console(file=self.written, force_terminal=True, width=width, height=LINES, highlight=False)
-        self.terminal = Terminal(Plain(), verbose=verbose, console=console)
+        self.terminal = Terminal(Styled(console), verbose=verbose, console=console)
 
     def show(self, event: Event) -> None:
         self.terminal.show(event)
@@ -67,7 +68,6 @@ def test_one_line_changes_at_a_time(screen: Screen) -> None:
             screen.show(event)
             lines = screen.lines()
             assert lines[: len(settled)] == settled
-            assert "" not in lines
             settled = lines[:-1]
 
 
@@ -83,10 +83,10 @@ def test_nothing_is_lost_to_the_width(screen: Screen) -> None:
     with screen.terminal:
         for event in RUN:
             screen.show(event)
-    text = " ".join(" ".join(screen.lines()).split())
-    for wanted in (QUESTION, " ".join(CONTEXT.split()), ANSWER.answer, '"What does the board say?"', "10 media paths"):
+    text = " ".join(" ".join(screen.lines()).replace("▌", " ").split())
+    for wanted in (QUESTION, " ".join(CONTEXT.split()), ANSWER.answer, '"What does the board say?"', "10 files"):
         assert wanted in text
-    assert screen.lines()[-1] == "  00:00:45-00:01:05  frames analyzed"
+    assert screen.lines()[-1].endswith("00:00:45-00:01:05  frames analyzed")
 
 
 def test_progress_is_on_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +94,10 @@ def test_progress_is_on_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with screen.terminal:
         for event in RUN[:5]:
             screen.show(event)
-        assert re.fullmatch(r" +\d\.\ds  encoding frames  [━╸╺]+ +40/64", screen.lines()[-1])
+        assert re.fullmatch(r" +\d\.\ds  encoding frames  [━╸╺]+ +40/64 images", screen.lines()[-1])
+        screen.show(Working(1.2, 0, "encode", 64, 64))
         screen.show(RUN[5])
-        assert re.fullmatch(r" +\d\.\ds  reading the prompt  [━╸╺]+ +2048/7600", screen.lines()[-1])
+        assert re.fullmatch(r" +\d\.\ds  reading the prompt  [━╸╺]+ +2048/7600 tokens", screen.lines()[-1])
     assert "reading the prompt" not in screen.lines()[-1]
 
 
@@ -105,7 +106,7 @@ def test_words_appear_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     with screen.terminal:
         for event in (RUN[0], TextDelta(1.0, 0, "video_context", "A wom"), TextDelta(1.1, 0, "video_context", "an in")):
             screen.show(event)
-        assert screen.lines()[-1] == "    1.0s  video  A woman in"
+        assert screen.lines()[-1] == "    1.0s  description  A woman in"
 
 
 def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ def test_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with screen.terminal:
         for event in (*RUN[:-1], NO_ANSWER):
             screen.show(event)
-    assert screen.lines()[-1] == "    1:16  no answer  none was found in 3 steps  after 3 steps"
+    assert "    1:16  no answer    none was found in 3 steps (after 3 steps)" in screen.lines()
 
 
 def test_verbose_tells_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_verbose_tells_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     with screen.terminal:
         for event in RUN:
             screen.show(event)
-    assert any(line.startswith("    9.0s  step 0: prompt 7600 tokens, 0 reused; 64 images, 0 reused; ") for line in screen.lines())
+    assert any(line.startswith("    9.0s  usage        prompt 7600 tokens (0 reused), 64 images (0 reused), ") for line in screen.lines())
 
 
 def test_a_second_question_does_not_repeat_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +163,60 @@ def test_without_colour(monkeypatch: pytest.MonkeyPatch, environment: dict[str, 
     [(0, "    0.0s"), (59.94, "   59.9s"), (59.96, "    1:00"), (125.4, "    2:05"), (3599.7, " 1:00:00"), (36000, "10:00:00")],
 )
 def test_elapsed(seconds: float, text: str) -> None:
-    assert format_elapsed(seconds) == text
+    assert elapsed_text(seconds) == text
+
+
+# ---- estimates -----------------------------------------------------------------------------------------------------
+
+
+def test_an_estimate_comes_from_the_speed_of_this_stage() -> None:
+    busy = Busy("thinking")
+    for elapsed, done in ((10.0, 4), (12.0, 8), (20.0, 24)):
+        busy = busy.advance(Working(elapsed, 0, "encode", done, 64))
+    assert busy.paces["encode"].left == pytest.approx(40 / 2)
+
+
+def test_no_estimate_from_one_event_or_at_the_end() -> None:
+    busy = Busy("thinking").advance(Working(10.0, 0, "encode", 4, 64))
+    assert busy.paces["encode"].left is None
+    assert busy.advance(Working(20.0, 0, "encode", 64, 64)).paces["encode"].left is None
+
+
+def test_another_step_is_estimated_anew() -> None:
+    busy = Busy("thinking").advance(Working(1.0, 0, "prefill", 0, 100)).advance(Working(11.0, 0, "prefill", 10, 100))
+    busy = busy.advance(Working(12.0, 1, "prefill", 0, 100)).advance(Working(14.0, 1, "prefill", 50, 100))
+    assert busy.paces["prefill"].left == pytest.approx(2.0)
+
+
+def test_alternating_stages_show_the_slower_one() -> None:
+    """The prompt's text is read fast at first; the frames that are still to be encoded decide how long it takes."""
+    busy = Busy("thinking")
+    for elapsed, stage, done, total in (
+        (1.0, "prefill", 500, 3000),
+        (3.0, "encode", 1, 10),
+        (3.1, "prefill", 600, 3000),
+        (5.0, "encode", 2, 10),
+        (5.1, "prefill", 700, 3000),
+    ):
+        busy = busy.advance(Working(elapsed, 0, stage, done, total))  # type: ignore[arg-type]
+    assert busy.label == "encoding frames"
+    assert busy.paces["encode"].left == pytest.approx(16.0)
+
+
+def test_the_estimate_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(100, monkeypatch)
+    with screen.terminal:
+        for event in (RUN[0], Working(1.0, 0, "encode", 4, 64), Working(61.0, 0, "encode", 24, 64)):
+            screen.show(event)
+        assert re.fullmatch(r" +1:0\d  encoding frames  [━╸╺]+ +24/64 images, about 2 min left", screen.lines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "a few seconds left"), (41, "about 40 s left"), (100, "about 2 min left"), (3 * 3600, "about 3.0 h left")],
+)
+def test_left(seconds: float, text: str) -> None:
+    assert left_text(seconds) == text
 
 
 # ---- a real terminal -----------------------------------------------------------------------------------------------
@@ -193,12 +247,13 @@ def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environmen
     os.close(ours)
     assert process.wait() == 0
     lines = [line.rstrip() for line in screen.display if line.strip()]
-    assert lines[0] == "    0.0s  what is it?"
-    assert "tiny-qwen3-vl on CPU, vision on CPU" in lines[2]
-    assert lines[3].strip() == "2 frames of 128x96, context 4096, no tools, 300s"
-    answer = next(number for number, line in enumerate(lines) if re.fullmatch(r" +[\d.:]+s?  answer  at first look", line))
+    assert lines[0] == "▌ what is it?"
+    assert lines[1] == f"▌ {clip.name}, 00:00:02 long"
+    assert lines[2] == "▌ tiny-qwen3-vl on CPU"
+    assert " ".join(line.lstrip("▌ ") for line in lines[3:5]).startswith("2 frames of 128x96 pixels, context 4096 tokens, no tools, ")
+    answer = next(number for number, line in enumerate(lines) if re.fullmatch(r" +[\d.:]+s?  answered     at first look", line))
     assert len(lines) > answer + 2
-    assert lines[-1] == "  00:00:00-00:00:01  frames sampled"
+    assert lines[-1] == "  based on  00:00:00-00:00:01  frames sampled"
     # Times at the left never run backwards, and nothing of the live line is left.
     times = [float(found[1]) for line in lines[:answer] if (found := re.match(r" +([\d.]+)s  ", line))]
     assert times == sorted(times)

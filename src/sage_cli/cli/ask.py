@@ -211,7 +211,9 @@ def ask(
     hears = speech is not None and opened.has_audio
     online = _web(search_provider, searxng_url, offline) if tools and web != "off" else None
     with ExitStack() as stack:
-        view = stack.enter_context(renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose))
+        view = stack.enter_context(
+            renderer("json" if json else "jsonl" if jsonl else "text", quiet=quiet, verbose=verbose, several=len(asked) > 1)
+        )
         view.show(Working(0.0, 0, "load", 0, 0))
 
         fitted = _fit(files, quiet, verbose, frames=settings.frames or None, context=ctx_size, kv_type=kv_type, gpu_layers=gpu_layers)

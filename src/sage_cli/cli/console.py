@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from textwrap import fill
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -35,8 +36,12 @@ def write(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the user on stderr."""
-    print(f"sage: {' '.join(neutral(text).split())}", file=sys.stderr, flush=True)
+    """A line for the user on stderr; on a terminal it is wrapped at words."""
+    line = f"sage: {' '.join(neutral(text).split())}"
+    if sys.stderr.isatty():
+        width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+        line = fill(line, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+    print(line, file=sys.stderr, flush=True)
 
 
 def prepare() -> None:

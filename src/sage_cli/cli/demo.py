@@ -56,13 +56,15 @@ def demo(
     settings = nano.as_trained(Settings(frames=0), files)
     output: Literal["text", "jsonl"] = "jsonl" if jsonl else "text"
     answered = []
-    with LlamaModel(files.text, files.mmproj, threads=threads) as model:
+    with (
+        LlamaModel(files.text, files.mmproj, threads=threads) as model,
+        renderer(output, quiet=quiet, verbose=verbose, several=True) as view,
+    ):
         for number, scene in enumerate(SCENES, start=1):
             if not quiet:
                 console.say(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")
             video = Video(CLIPS / scene.clip)
             tools = [tool for tool in TOOLS if video.has_audio or tool.name != "transcribe-speech"]
             agent = Agent(model, video, tools=tools, settings=settings, transcriber=lambda: Transcriber(NANO.speech, threads=threads))
-            with renderer(output, quiet=quiet, verbose=verbose) as view:
-                answered.append(follow(agent, scene.question, view))
+            answered.append(follow(agent, scene.question, view))
     return 0 if all(answered) else EXIT_NO_ANSWER

@@ -1,7 +1,7 @@
-"""A run as the user sees it. Every renderer consumes the event stream and knows nothing else.
+"""Renderings of a run. Every renderer consumes the event stream and knows nothing else.
 
-Results go to stdout by :class:`.plain.Plain`, :class:`.json_lines.Json` or :class:`.json_lines.Jsonl`. What a person wants to follow
-goes to stderr by :class:`.terminal.Terminal` or, when stderr is not a terminal, as the few lines of :class:`.plain.Notes`.
+Results go to stdout, through :class:`.plain.Plain`, :class:`.json_lines.Json` or :class:`.json_lines.Jsonl`. Progress goes to stderr: as
+the live view of :class:`.terminal.Terminal`, or as the few lines of :class:`.plain.Notes` when stderr is not a terminal.
 """
 
 from __future__ import annotations
@@ -20,20 +20,35 @@ if TYPE_CHECKING:
 
 
 class Renderer(Protocol):
-    """Shows events as they come."""
+    """Shows events as they arrive."""
 
     def show(self, event: Event) -> None: ...
 
 
-def renderer(output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: bool) -> AbstractContextManager[Renderer]:
-    """The renderer for this process's stdout and stderr; enter it before the first event."""
-    from sage_cli.cli.renderers.json_lines import Json, Jsonl
-    from sage_cli.cli.renderers.plain import Notes, Plain
+def renderer(
+    output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: bool, several: bool = False
+) -> AbstractContextManager[Renderer]:
+    """The renderer for this process's stdout and stderr; enter it before the first event.
 
-    results: Renderer = Json() if output == "json" else Jsonl() if output == "jsonl" else Plain()
+    Args:
+        several: more than one question is asked, so answers in a pipe carry their questions.
+    """
+    from sage_cli.cli.renderers.json_lines import Json, Jsonl
+    from sage_cli.cli.renderers.plain import Notes, Plain, Styled
+
     # Events that stream to the same terminal would tear a live view.
     crowded = output == "jsonl" and sys.stdout.isatty()
-    if quiet or crowded or not sys.stderr.isatty():
+    live = sys.stderr.isatty() and not quiet and not crowded
+    results: Renderer
+    if output == "json":
+        results = Json()
+    elif output == "jsonl":
+        results = Jsonl()
+    elif live and sys.stdout.isatty():  # the live view shows the question above the answer
+        results = Styled()
+    else:
+        results = Plain(several=several)
+    if not live:
         return Notes(results, quiet=quiet)
 
     from sage_cli.cli.renderers.terminal import Terminal
@@ -42,7 +57,7 @@ def renderer(output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: 
 
 
 def follow(agent: Agent, question: str, view: Renderer) -> bool:
-    """Show one question's run from start to end; whether it was answered."""
+    """Show one question's run from start to end; return whether it was answered."""
     event: Event | None = None
     # Closed on Ctrl-C too: a run removes what it left on disk.
     with closing(cast("Generator[Event]", agent.run(question))) as events, interrupts() as stop_if_asked:

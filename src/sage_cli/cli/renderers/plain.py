@@ -1,7 +1,8 @@
-"""Nothing but the answer on stdout; on stderr only what a script's log should keep."""
+"""Plain text: the answer on stdout; on stderr only the lines that belong in a script's log."""
 
 from __future__ import annotations
 
+from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -9,19 +10,51 @@ from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
 from sage_cli.cli import console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sage_cli.cli.renderers import Renderer
 
 
 class Plain:
-    """The answer, as text."""
+    """Answers as text. With several questions, each answer is indented below its question, and a blank line separates the pairs."""
+
+    def __init__(self, *, several: bool = False) -> None:
+        self._several = several
+        self._separator = ""
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Answer):
-            console.write(console.neutral(event.answer))
+        match event:
+            case Answer(answer=text):
+                pass
+            case NoAnswer(reason=reason) if self._several:
+                text = f"(no answer: {reason})"
+            case _:
+                return
+        text = console.neutral(text)
+        if self._several:
+            question = console.neutral(" ".join(event.question.split()))
+            text, self._separator = f"{self._separator}{question}\n{indent(text, '  ')}", "\n"
+        console.write(text)
+
+
+class Styled:
+    """Answers in bold on a terminal, wrapped at words."""
+
+    def __init__(self, stdout: Console | None = None) -> None:
+        self._console = stdout
+
+    def show(self, event: Event) -> None:
+        if not isinstance(event, Answer):
+            return
+        from rich.console import Console
+        from rich.text import Text
+
+        self._console = self._console or Console(highlight=False)
+        self._console.print(Text(console.neutral(event.answer), "bold"))
 
 
 class Notes:
-    """Notices, what leaves the machine, and questions left without an answer, as lines on stderr; everything goes on to ``results``."""
+    """Notices, web requests and missing answers as lines on stderr; forwards every event to ``results``."""
 
     def __init__(self, results: Renderer, *, quiet: bool) -> None:
         self._results = results
