@@ -79,9 +79,8 @@ class Busy:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         waited = time.monotonic() - self.since
         cells: list[RenderableType] = [Text(elapsed_text(self.elapsed + waited), "dim"), Text(self.label, no_wrap=True)]
-        stage, pace = next(reversed(self.paces.items()), ("load", None))  # the one advanced last
-        if pace is not None and pace.last.total:
-            count = f"{pace.last.done}/{pace.last.total} {STAGES[stage][1]}"
+        if self.paces and (pace := [*self.paces.values()][-1]).last.total:  # the last one is shown
+            count = f"{pace.last.done}/{pace.last.total} {STAGES[pace.last.stage][1]}"
             lefts = [other.left for other in self.paces.values() if other.left is not None]
             if lefts:
                 count += f", {left_text(max(lefts) - waited)}"
