@@ -259,6 +259,8 @@ class _Run:
         tools = tuple(tool.name for tool in agent.tools)
         budget = Budget(count, width, height, context, settings.max_steps if tools else 0, settings.timeout_s, tools)
         yield RunStarted(self.elapsed, self.question, str(agent.video.path), agent.video.duration, span, agent.model.info, budget)
+        if agent.model.info.host:
+            yield self.notice(f"frames and prompts are sent to {agent.model.info.host}")
         if count == 0:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"

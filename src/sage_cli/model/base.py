@@ -125,6 +125,7 @@ class ModelInfo:
         context_size: KV cells (tokens) that a prompt and its reply share.
         device: where the language model runs, e.g. ``"CPU"`` or ``"CUDA0 (28 of 36 layers)"``.
         vision_device: where the vision encoder runs.
+        host: where prompts and frames are sent; ``""`` when they stay on this machine.
     """
 
     name: str
@@ -132,6 +133,7 @@ class ModelInfo:
     context_size: int
     device: str
     vision_device: str
+    host: str = ""
 
 
 class ChatModel(Protocol):

@@ -29,7 +29,9 @@ from sage_cli.store.cache import note_media
 if TYPE_CHECKING:
     from sage_cli.agent import Agent, Event, Settings
     from sage_cli.agent.events import WebRequested
+    from sage_cli.assets import Nano
     from sage_cli.model.base import ChatModel
+    from sage_cli.model.remote import RemoteAddress
     from sage_cli.speech import Part, Segment, Transcriber
     from sage_cli.store.fit import Fit
     from sage_cli.tools.base import AnyTool
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS, _PREFIXES = 1 / 3, 2 / 3
+_SERVED_FRAMES = 128  # of the first look of a served model: the reference's number
 
 
 def open_session(
@@ -206,6 +209,25 @@ class Session:
     # ---- models ----------------------------------------------------------------------------------------------------
 
     @cached_property
+    def remote(self) -> RemoteAddress | None:
+        """Where the model is served; ``None`` for a model on this machine.
+
+        Raises:
+            UsageError: the address cannot be used, or ``offline`` is set and it is another machine's.
+        """
+        from sage_cli.model.remote import RemoteAddress
+
+        address = RemoteAddress.parse(self.options.model) if self.options.model else None
+        if address is not None and not address.loopback:
+            self.require_network(f"the model at {address.host}")
+        return address
+
+    @cached_property
+    def bundled(self) -> Nano | None:
+        """The nano model that comes with the package, if it is the one in use."""
+        return None if self.remote else self.files.bundled
+
+    @cached_property
     def files(self) -> ModelFiles:
         """The model's files.
 
@@ -229,9 +251,9 @@ class Session:
         from sage_cli.agent import Settings
         from sage_cli.prompts import Prompts
 
-        given, nano = self.options, self.files.bundled
+        given, nano = self.options, self.bundled
         settings = Settings(
-            frames=given.frames or (nano.frames if nano else 0),
+            frames=given.frames or (nano.frames if nano else _SERVED_FRAMES if self.remote else 0),
             sampling=given.sampling,
             frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
             max_steps=given.max_steps,
@@ -266,6 +288,11 @@ class Session:
         Raises:
             ModelError: it cannot be loaded.
         """
+        if self.remote:
+            from sage_cli.model.remote import RemoteModel, api_key
+
+            served = RemoteModel(self.remote, key=api_key(self.remote), context_size=self.options.ctx_size)
+            return self._resources.enter_context(served)
         from sage_cli.model.disk import ModelCache
         from sage_cli.model.llama import LlamaModel
 
@@ -296,8 +323,8 @@ class Session:
             ModelError: the one that is named cannot be used.
         """
         named = self.options.speech_model
-        if named is None and self.options.model is not None and self.files.bundled:
-            named = self.files.bundled.name
+        if named is None and self.options.model is not None and self.bundled:
+            named = self.bundled.name
         return find_speech_model(named)
 
     @cached_property
@@ -395,7 +422,8 @@ class Session:
     def _new_agent(self, video: Video, span: tuple[float, float]) -> Agent:
         from sage_cli.agent import Agent
 
-        settings = replace(self.settings, frames=self.plan.frames)
+        # How much a server's context holds is known once it is reached; the agent then takes fewer frames.
+        settings = self.settings if self.remote else replace(self.settings, frames=self.plan.frames)
         consent = None
         if self.options.web == "ask":
             consent = self._consent or (lambda _request: False)

@@ -1,0 +1,384 @@
+"""A vision-language model behind an OpenAI-compatible address (vLLM, SGLang, llama-server, Ollama, LM Studio): ``POST /chat/completions``.
+
+Frames travel as JPEG images, each after its time as text. Servers differ in how they constrain a reply: the schema goes into
+``response_format``; a server that refuses it is asked for any JSON object, then for plain text, and what it writes is read tolerantly.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import urlsplit
+
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage
+from sage_cli.video.frame import Frame
+from sage_cli.video.sampling import fit_size
+
+if TYPE_CHECKING:
+    from openai import APIError, OpenAI
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONTEXT: Final = 16384  # where neither the server nor --ctx-size says: what SAGE needs for 128 frames
+KEY_VARIABLE: Final = "SAGE_API_KEY"
+
+_SHORTHAND: Final = "openai:"
+_OPENAI: Final = "https://api.openai.com/v1"
+_UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
+_MIN_PIXELS: Final = 128 * 28 * 28
+_MAX_PIXELS: Final = 105_369
+_CHARACTERS_PER_TOKEN: Final = 3.0  # cautious for English, where 4 is usual
+_JPEG_QUALITY: Final = 90
+_ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
+_CONNECT_S: Final = 10.0
+_SILENCE_S: Final = 600.0  # a large prompt is read without a word
+
+# How a reply is constrained, best first; a server that refuses one is asked by the next from then on.
+_FORMATS: Final = ("json_schema", "json_object", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAddress:
+    """Where a model is served.
+
+    Attributes:
+        url: up to and with ``/v1``.
+        name: by which the server knows the model; ``""`` if it serves only one.
+    """
+
+    url: str
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> RemoteAddress | None:
+        """From ``http://HOST:PORT/v1``, ``http://HOST:PORT/v1#NAME`` or ``openai:NAME``; ``None`` for anything else.
+
+        Raises:
+            UsageError: it is meant as an address, but has no host.
+        """
+        if text.startswith(_SHORTHAND):
+            return cls(os.environ.get("OPENAI_BASE_URL") or _OPENAI, text.removeprefix(_SHORTHAND))
+        if not text.startswith(("http://", "https://")):
+            return None
+        url, _, name = text.partition("#")
+        try:
+            host = urlsplit(url).hostname
+        except ValueError:
+            host = None
+        if not host:
+            raise UsageError(f"{text}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
+        return cls(url.rstrip("/").removesuffix("/chat/completions"), name)
+
+    @property
+    def host(self) -> str:
+        """With its port, as people write it."""
+        return urlsplit(self.url).netloc.rpartition("@")[2]
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine itself: then nothing leaves it."""
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+class RemoteModel:
+    """A served vision-language model; implements :class:`sage_cli.model.base.ChatModel`.
+
+    Args:
+        address: where it is.
+        key: sent as a bearer token; ``""`` for none.
+        context_size: tokens of a prompt and its reply; ``None`` for what the server says.
+        retries: of a request that fails in a way that may pass; the wait doubles each time, or is what the server asks for.
+
+    Raises:
+        ModelError: the server cannot be reached, or does not serve this model.
+    """
+
+    def __init__(self, address: RemoteAddress, *, key: str = "", context_size: int | None = None, retries: int = 4) -> None:
+        import httpx2
+        from openai import DefaultHttpxClient, OpenAI
+
+        self.address = address
+        timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+        # A proxy of the environment is for other machines.
+        http = DefaultHttpxClient(timeout=timeout, trust_env=not address.loopback)
+        self._client: OpenAI = OpenAI(base_url=address.url, api_key=key or "none", max_retries=retries, timeout=timeout, http_client=http)
+        self._format = _FORMATS[0]
+        self._images: dict[str, str] = {}
+        try:
+            served = self._served()
+        except BaseException:
+            self.close()
+            raise
+        self._name = str(served["id"])
+        self._context = context_size or _context_of(served) or self._llama_server_context() or DEFAULT_CONTEXT
+
+    def __enter__(self) -> RemoteModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Safe to call again."""
+        self._client.close()
+
+    @cached_property
+    def info(self) -> ModelInfo:
+        at = f"served at {self.address.host}"
+        return ModelInfo(self._name, "remote", self._context, at, at, "" if self.address.loopback else self.address.host)
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+        most = _MAX_PIXELS if max_tokens is None else max_tokens * _UNIT * _UNIT
+        return fit_size(width, height, min_pixels=min(_MIN_PIXELS, most), max_pixels=most, multiple=_UNIT)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """An estimate: 3 characters to a token, and a token for 32x32 pixels of every frame. Servers do not merge frame pairs."""
+        count = 0.0
+        for part in chain.from_iterable(message.parts for message in prompt):
+            if isinstance(part, Text):
+                count += len(part.text) / _CHARACTERS_PER_TOKEN
+            else:
+                count += sum(frame.width * frame.height / _UNIT**2 + 8 for frame in part.frames)
+        return int(count) + 8 * len(prompt)
+
+    def prefetch(self, frames: Frames) -> None:
+        """Nothing: the server encodes what the prompt shows."""
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        schema: Mapping[str, Any] | None = None,
+        wrap: tuple[str, str] = ("", ""),
+        max_tokens: int = 2048,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[StreamItem]:
+        """As :meth:`ChatModel.stream`; under a schema the reply is JSON as far as the server keeps to it.
+
+        Raises:
+            ModelError: the server cannot be reached, refuses, or breaks off again and again.
+        """
+        frames = [frame for message in prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
+        if frames:  # the next question shows the same frames
+            self._images = {frame.key: self._images.get(frame.key) or _jpeg(frame) for frame in frames}
+        yield Progress("prefill", 0, 0)
+        body: dict[str, Any] = {
+            "model": self._name,
+            "messages": [_message(message.role, message.parts, self._images) for message in prompt],
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        started = time.perf_counter()
+        first: float | None = None
+        spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
+        for left in reversed(range(_ATTEMPTS)):
+            text, finish, usage = "", None, Usage(images=len(frames))
+            try:
+                with closing(self._create(body, schema)) as chunks:
+                    for chunk in chunks:
+                        if chunk.usage:
+                            usage = _usage(chunk.usage, len(frames))
+                        for choice in chunk.choices[:1]:
+                            finish = choice.finish_reason or finish
+                            piece = choice.delta.content or ""
+                            if piece and first is None:
+                                first = time.perf_counter()
+                            text += piece
+                            if piece and not spoken:
+                                yield Delta(piece)
+                if finish is None:  # the end of a stream that breaks without a word looks like its end
+                    raise EOFError("the reply ended in the middle")
+                break
+            except _broken() as error:
+                logger.info("%s: the connection broke (%s)", self.address.host, error)
+                if not left:
+                    raise ModelError(
+                        f"{self.address.host} broke off {_ATTEMPTS} times: {_reason(error)}; is the server healthy?"
+                    ) from error
+                spoken = spoken or bool(text)
+        ended = time.perf_counter()
+        first = first or ended
+        usage = replace(usage, prefill_s=first - started, decode_s=ended - first)
+        if schema is not None and wrap[0].strip() and wrap[0].strip() not in text:
+            text = f"{wrap[0]}{text}{wrap[1]}"
+        yield Reply(text, "length" if finish == "length" else "stop", usage)
+
+    # ---- requests --------------------------------------------------------------------------------------------------
+
+    def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Any:
+        """Send the request; where the server does not know this way to constrain a reply, the next one."""
+        from openai import APIError, APIStatusError
+
+        while True:
+            request = dict(body)
+            if schema is not None and self._format != "text":
+                request["response_format"] = _response_format(self._format, schema)
+            try:
+                return self._client.chat.completions.create(**request)
+            except APIStatusError as error:
+                if schema is not None and self._format != _FORMATS[-1] and error.status_code in (400, 415, 422, 501):
+                    following = _FORMATS[_FORMATS.index(self._format) + 1]
+                    logger.info("%s refused %s (%s): trying %s", self.address.host, self._format, _reason(error), following)
+                    self._format = following
+                    continue
+                raise self._failure(error) from error
+            except APIError as error:
+                raise self._failure(error) from error
+
+    def _served(self) -> dict[str, Any]:
+        """What the server says of the model."""
+        from openai import APIError
+
+        try:
+            models = [model.model_dump() for model in self._client.models.list().data]
+        except APIError as error:
+            raise self._failure(error) from error
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelError(f"{self.address.url} is not an OpenAI-compatible server: it lists no models") from error
+        names = [str(model.get("id")) for model in models]
+        if self.address.name:
+            # Some servers know more names than they list, and OpenAI's list is long.
+            return next((model for model in models if model.get("id") == self.address.name), {"id": self.address.name})
+        if len(models) == 1:
+            return models[0]
+        if not models:
+            raise ModelError(f"{self.address.host} serves no model: load one there first")
+        shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise ModelError(f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.url}#{names[0]} ({shown})")
+
+    def _llama_server_context(self) -> int | None:
+        """llama-server tells the context of a slot beside the OpenAI interface."""
+        import httpx2
+
+        url = f"{self.address.url.removesuffix('/v1')}/props"
+        try:
+            with httpx2.Client(timeout=_CONNECT_S, trust_env=not self.address.loopback) as client:
+                return _positive(client.get(url).json()["default_generation_settings"]["n_ctx"])
+        except (httpx2.HTTPError, ValueError, LookupError, TypeError):
+            return None
+
+    def _failure(self, error: APIError) -> ModelError:
+        from openai import APIConnectionError, APIStatusError, APITimeoutError
+
+        host = self.address.host
+        match error:
+            case APITimeoutError():
+                return ModelError(f"{host} did not answer in time: is the server overloaded?")
+            case APIConnectionError():
+                return ModelError(f"cannot reach {host} ({_reason(error)}): is the server running?")
+            case APIStatusError(status_code=401 | 403):
+                return ModelError(f"{host} refuses the key: set {KEY_VARIABLE}")
+            case APIStatusError(status_code=404):
+                return ModelError(
+                    f"{host} has no {error.request.url.path} or no model {self.address.name!r}: check the address and the name"
+                )
+            case APIStatusError():
+                return ModelError(f"{host} answered with status {error.status_code}: {_reason(error)}")
+        return ModelError(f"{host} failed: {_reason(error)}")
+
+
+def api_key(address: RemoteAddress) -> str:
+    """The key for a server: ``SAGE_API_KEY``, the keyring's ``sage-cli HOST``, or for OpenAI itself ``OPENAI_API_KEY``; ``""`` if none."""
+    if key := os.environ.get(KEY_VARIABLE):
+        return key
+    if address.url == _OPENAI and (key := os.environ.get("OPENAI_API_KEY")):
+        return key
+    try:
+        import keyring  # an extra
+        from keyring.errors import KeyringError
+    except ImportError:
+        return ""
+    try:
+        return keyring.get_password("sage-cli", address.host) or ""
+    except KeyringError:
+        return ""
+
+
+# ---- what travels --------------------------------------------------------------------------------------------------
+
+
+def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, str]) -> dict[str, Any]:
+    """A message as the server takes it.
+
+    Args:
+        images: base64 of the JPEG file of every frame, by the frame's key.
+    """
+    if all(isinstance(part, Text) for part in parts):
+        return {"role": role, "content": "".join(part.text for part in parts if isinstance(part, Text))}
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, Text):
+            content.append({"type": "text", "text": part.text})
+            continue
+        for frame in part.frames:
+            content.append({"type": "text", "text": f"<{frame.time:.1f} seconds>"})
+            content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{images[frame.key]}"}})
+    return {"role": role, "content": content}
+
+
+def _jpeg(frame: Frame) -> str:
+    import cv2
+
+    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+    return base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()).decode()
+
+
+def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "json_object":
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(schema), "strict": True}}
+
+
+def _usage(said: Any, images: int) -> Usage:
+    cached = getattr(getattr(said, "prompt_tokens_details", None), "cached_tokens", None)
+    return Usage(
+        prompt_tokens=int(said.prompt_tokens or 0),
+        prompt_reused=int(cached or 0),
+        images=images,
+        output_tokens=int(said.completion_tokens or 0),
+    )
+
+
+def _context_of(model: Mapping[str, Any]) -> int | None:
+    """``max_model_len`` of vLLM and SGLang, ``loaded_context_length`` of LM Studio."""
+    return _positive(model.get("max_model_len")) or _positive(model.get("loaded_context_length"))
+
+
+def _positive(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a connection that breaks while the reply is read raises, and a reply that is no stream of JSON."""
+    import httpx2
+    from openai import APIConnectionError
+
+    return (httpx2.TransportError, APIConnectionError, json.JSONDecodeError, EOFError)
+
+
+def _reason(error: Exception) -> str:
+    """What a server or the network says, on one line."""
+    body = cast(Any, getattr(error, "body", None))
+    said = body.get("message") if isinstance(body, dict) else None
+    return " ".join(str(said or error.__cause__ or error).split())[:200] or type(error).__name__

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.model.base import Delta, Frames, Message, Reply, Text
+from sage_cli.model.llama import LlamaModel
+from sage_cli.model.remote import RemoteAddress, RemoteModel, api_key
+from sage_cli.session import open_session
+from sage_cli.video.frame import Frame
+from tests.models import write_qwen3_vl
+from tests.openai_server import Fault, Served, serve
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "blue"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+WRAP = ("<json>\n", "\n</json>")
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaModel]:
+    tiny = write_qwen3_vl(tmp_path_factory.mktemp("tiny"))
+    with LlamaModel(tiny.text, tiny.mmproj, context_size=8192, threads=1) as model:
+        yield model
+
+
+@pytest.fixture
+def server(local: LlamaModel) -> Iterator[Served]:
+    with serve(Served(local)) as served:
+        yield served
+
+
+def _connect(served: Served, **options: object) -> RemoteModel:
+    address = RemoteAddress.parse(served.url)
+    assert address
+    return RemoteModel(address, **options)  # type: ignore[arg-type]
+
+
+def _frames(count: int) -> Frames:
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 255, (64, 96, 3), np.uint8) for _ in range(count)]
+    return Frames(tuple(Frame(at + 0.5, image, f"frame {at}") for at, image in enumerate(images)))
+
+
+def _ask(model: RemoteModel, text: str = "What colour?", frames: Frames | None = None, **options: object) -> tuple[str, Reply]:
+    parts = (frames, Text(text)) if frames else (Text(text),)
+    *pieces, reply = model.stream([Message("system", (Text("You look."),)), Message("user", parts)], max_tokens=48, **options)  # type: ignore[arg-type]
+    assert isinstance(reply, Reply)
+    return "".join(piece.text for piece in pieces if isinstance(piece, Delta)), reply
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "name", "loopback"),
+    [
+        ("http://127.0.0.1:8080/v1", "http://127.0.0.1:8080/v1", "", True),
+        ("http://localhost:11434/v1/#qwen3-vl:4b", "http://localhost:11434/v1", "qwen3-vl:4b", True),
+        ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1", "", True),
+        ("https://user:secret@gpu.example/v1#a/b", "https://user:secret@gpu.example/v1", "a/b", False),
+        ("http://127.0.0.1.example/v1", "http://127.0.0.1.example/v1", "", False),
+    ],
+)
+def test_addresses(text: str, url: str, name: str, loopback: bool) -> None:
+    address = RemoteAddress.parse(text)
+    assert address == RemoteAddress(url, name)
+    assert address.loopback is loopback
+    assert "secret" not in address.host
+
+
+def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert RemoteAddress.parse("qwen3-vl-4b") is None
+    assert RemoteAddress.parse("hf:owner/repo") is None
+    assert RemoteAddress.parse("openai:gpt-9") == RemoteAddress("https://api.openai.com/v1", "gpt-9")
+    with pytest.raises(UsageError, match="not an address"):
+        RemoteAddress.parse("http:///v1")
+
+
+def test_the_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAGE_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+    assert api_key(RemoteAddress("https://api.openai.com/v1", "x")) == "sk-mine"
+    assert api_key(RemoteAddress("https://api.openai.com.evil.example/v1", "x")) != "sk-mine"
+    monkeypatch.setenv("SAGE_API_KEY", "given")
+    assert api_key(RemoteAddress("http://gpu.example/v1")) == "given"
+
+
+def test_a_schema_is_kept_and_frames_arrive_with_their_times(server: Served) -> None:
+    with _connect(server) as model:
+        assert model.info.context_size == 8192
+        assert model.info.host == ""  # loopback: nothing leaves
+        spoken, reply = _ask(model, frames=_frames(2), schema=SCHEMA, wrap=WRAP)
+    assert json.loads(reply.text.removeprefix(WRAP[0]).removesuffix(WRAP[1]))["colour"] in ("red", "blue")
+    assert spoken in reply.text
+    assert reply.usage.images == 2
+    assert reply.usage.output_tokens > 0
+    system, user = server.requests[0]["messages"]
+    assert system["content"] == "You look."
+    assert [part.get("text") for part in user["content"]] == ["<0.5 seconds>", None, "<1.5 seconds>", None, "What colour?"]
+
+
+@pytest.mark.parametrize("formats", [("json_object",), ()])
+def test_a_server_without_schemas_is_asked_in_another_way(server: Served, formats: tuple[str, ...]) -> None:
+    server.formats, server.text = formats, '{"colour": "red"}'
+    with _connect(server) as model:
+        for _ in range(2):
+            assert '"red"' in _ask(model, schema=SCHEMA, wrap=WRAP)[1].text
+    kinds = [(body.get("response_format") or {}).get("type") for body in server.requests]
+    assert kinds == [formats[0] if formats else None] * 2  # the second reply is not asked for in vain again
+
+
+@pytest.mark.parametrize("faults", [["busy", "busy"], ["down"], ["hang-up"], ["cut"], ["garbage"], ["cut", "busy", "hang-up"]])
+def test_what_passes_is_tried_again(server: Served, faults: list[Fault]) -> None:
+    server.text = "one two three four five six"
+    server.faults = list(faults)
+    with _connect(server) as model:
+        _, reply = _ask(model)
+    assert reply.text.split() == ["one", "two", "three", "four", "five", "six"]
+    assert not server.faults
+
+
+def test_what_does_not_pass_is_one_line(server: Served) -> None:
+    with _connect(server, retries=1) as model:
+        for fault in ("busy", "hang-up", "cut", "garbage"):
+            server.faults = [fault] * 20  # type: ignore[list-item]
+            with pytest.raises(ModelError) as caught:
+                _ask(model)
+            assert "\n" not in str(caught.value)
+            assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:
+    server.text, server.pause_s = "a b c d e", 0.02
+    with _connect(server) as model:
+        assert _ask(model)[1].text.split() == list("abcde")
+
+
+def test_servers_that_cannot_be_used(server: Served) -> None:
+    server.models = ({"id": "one"}, {"id": "two"})
+    with pytest.raises(ModelError, match="serves 2 models: name one"):
+        _connect(server)
+    server.models = ()
+    with pytest.raises(ModelError, match="serves no model"):
+        _connect(server)
+    server.models = ({"id": "one"},)
+    server.key = "secret"
+    with _connect(server, key="wrong") as model, pytest.raises(ModelError, match="refuses the key"):
+        _ask(model)
+    with pytest.raises(ModelError, match=r"cannot reach 127\.0\.0\.1:1 "):
+        RemoteModel(RemoteAddress("http://127.0.0.1:1/v1"), retries=0)
+
+
+def test_a_question_takes_the_same_way_as_with_a_local_model(server: Served, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(clip_path.parent / "cache"))
+    with open_session(model=server.url, frames=2, frame_tokens=16, no_tool=("transcribe-speech",), max_steps=2, offline=True) as session:
+        kinds = [event.type for event in session.ask(clip_path, "What is shown?") if event.type not in ("working", "text_delta")]
+    assert kinds[:4] == ["run_started", "frames_sampled", "step_started", "step_finished"]
+    assert kinds[-1] in ("answer", "no_answer")
+    assert server.requests[0]["response_format"]["type"] == "json_schema"
+
+
+def test_offline_allows_loopback_alone(clip_path: Path) -> None:
+    with open_session(model="http://gpu.example/v1", offline=True) as session, pytest.raises(UsageError, match=r"gpu\.example"):
+        list(session.ask(clip_path, "What is shown?"))

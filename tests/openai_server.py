@@ -1,0 +1,176 @@
+"""A small OpenAI-compatible server on loopback around any ``ChatModel``, with the faults that real ones have."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from sage_cli.model.base import ChatModel, Delta, Frames, Message, Reply, Text
+from sage_cli.video.frame import Frame
+
+Fault = Literal["busy", "down", "cut", "garbage", "hang-up"]
+
+
+@dataclass
+class Served:
+    """A running server.
+
+    Attributes:
+        url: its address, with ``/v1``.
+        requests: bodies of the chat requests, in order.
+        faults: what goes wrong with the next requests, one each; then all is well.
+        formats: kinds of ``response_format`` that it knows; others are refused.
+        keeps_schema: whether it keeps to a schema that it accepted.
+        text: what it says instead of the model; ``None`` for the model's reply.
+        pause_s: between pieces.
+        key: that it asks for; ``""`` for none.
+        models: names that it lists.
+    """
+
+    model: ChatModel | None = None
+    url: str = ""
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    formats: tuple[str, ...] = ("json_schema", "json_object")
+    keeps_schema: bool = True
+    text: str | None = None
+    pause_s: float = 0.0
+    key: str = ""
+    models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
+
+    def pieces(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Reply | None]]:
+        """The reply's pieces, and the reply with the last one."""
+        if self.text is not None or self.model is None:
+            for word in (self.text or "").split(" "):
+                yield f"{word} ", None
+            return
+        asked = body.get("response_format") or {}
+        schema = asked["json_schema"]["schema"] if asked.get("type") == "json_schema" and self.keeps_schema else None
+        stream = self.model.stream(
+            [prompt_message(message) for message in body["messages"]],
+            schema=schema,
+            max_tokens=body["max_tokens"],
+            temperature=body["temperature"],
+            seed=body["seed"],
+        )
+        for part in stream:
+            if isinstance(part, Delta):
+                yield part.text, None
+            elif isinstance(part, Reply):
+                yield "", part
+
+
+def prompt_message(message: Mapping[str, Any]) -> Message:
+    """A chat message as the server's model takes it: JPEG data becomes frames."""
+    content = message["content"]
+    if isinstance(content, str):
+        return Message(message["role"], (Text(content),))
+    parts: list[Text | Frames] = []
+    for number, part in enumerate(content):
+        if part["type"] == "text":
+            parts.append(Text(part["text"]))
+        else:
+            data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
+            image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            parts.append(Frames((Frame(float(number), image.astype(np.uint8), f"{hash(data)}"),), pairs=False))
+    return Message(message["role"], tuple(parts))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    served: Served
+    lock = threading.Lock()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.path == "/v1/models":
+            self._json(
+                200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}
+            )
+        else:
+            self._json(404, {"error": {"message": "not found"}})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.served.key and self.headers.get("Authorization") != f"Bearer {self.served.key}":
+            return self._json(401, {"error": {"message": "wrong key"}})
+        fault = self.served.faults.pop(0) if self.served.faults else None
+        if fault == "busy":
+            return self._json(429, {"error": {"message": "too many requests"}}, {"Retry-After": "0"})
+        if fault == "down":
+            return self._json(503, {"error": {"message": "loading model"}}, {"Retry-After": "0"})
+        if fault == "hang-up":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        kind = (body.get("response_format") or {}).get("type")
+        if kind and kind not in self.served.formats:
+            return self._json(400, {"error": {"message": f"response_format {kind} is not supported"}})
+        self.served.requests.append(body)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with self.lock:
+            self._stream(body, fault)
+        self.close_connection = True
+        return None
+
+    def _stream(self, body: Mapping[str, Any], fault: Fault | None) -> None:
+        if fault == "garbage":
+            self.wfile.write(b"data: {<html>this is no JSON\n\n")
+            return
+        reply: Reply | None = None
+        for sent, (piece, end) in enumerate(self.served.pieces(body)):
+            reply = end or reply
+            if fault == "cut" and sent == 3:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            if piece:
+                self._chunk(body, [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}])
+                time.sleep(self.served.pause_s)
+        self._chunk(body, [{"index": 0, "delta": {}, "finish_reason": reply.finish if reply else "stop"}])
+        usage = {"prompt_tokens": 10, "completion_tokens": reply.usage.output_tokens if reply else 3, "total_tokens": 13}
+        self._chunk(body, [], usage=usage)
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def _chunk(self, body: Mapping[str, Any], choices: list[dict[str, Any]], **more: Any) -> None:
+        chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": body["model"], "choices": choices, **more}
+        self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.flush()
+
+    def _json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+@contextmanager
+def serve(served: Served) -> Iterator[Served]:
+    """Run it on a free port of the loopback interface."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": served}))
+    server.daemon_threads = True
+    served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield served
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
