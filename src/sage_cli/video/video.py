@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
+from sage_cli.video.captions import TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import cut
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import VideoTrack, probe
@@ -144,6 +145,14 @@ class Video:
         if end <= start:
             raise VideoError(f"cannot cut an empty clip ({start:.3f}-{end:.3f} s of {self.duration:.3f} s); give a start before the end")
         return cut(self._media, self._keyframes if self.has_video else [], start, end, Path(target))
+
+    def text_tracks(self) -> list[TextTrack]:
+        """Its subtitle tracks that hold text; see :func:`sage_cli.video.captions.text_tracks`."""
+        return text_tracks(self._media)
+
+    def text_cues(self, index: int) -> Iterator[tuple[float, float, str]]:
+        """The cues of one of them; see :func:`sage_cli.video.captions.text_cues`."""
+        return text_cues(self._media, index)
 
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:

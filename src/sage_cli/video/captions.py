@@ -1,0 +1,75 @@
+"""Text tracks of a file: subtitles as FFmpeg decodes them, on the clock of its pictures and sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import av
+from av.stream import Disposition
+
+from sage_cli.errors import VideoError
+from sage_cli.video.probe import Media, open_media
+
+# Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
+_TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "ttml"})
+
+
+@dataclass(frozen=True, slots=True)
+class TextTrack:
+    """A subtitle track.
+
+    Attributes:
+        index: of the stream in the file.
+        language: ISO 639-2 code as the file has it, ``""`` if none.
+        default: players show it unasked.
+        forced: holds only what is foreign in the film's own language.
+    """
+
+    index: int
+    language: str
+    default: bool
+    forced: bool
+
+
+def text_tracks(media: Media) -> list[TextTrack]:
+    """The tracks that hold text, in the file's order.
+
+    Raises:
+        VideoError: the file cannot be opened.
+    """
+    with open_media(media.path) as container:
+        return [
+            TextTrack(
+                stream.index,
+                stream.language or "",
+                bool(stream.disposition & Disposition.default),
+                bool(stream.disposition & Disposition.forced),
+            )
+            for stream in container.streams.subtitles
+            if stream.codec_context is not None and stream.codec_context.name in _TEXT_CODECS
+        ]
+
+
+def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
+    """Start, end and text of a track's cues in file order; the text is ASS markup, as FFmpeg makes of every format.
+
+    Raises:
+        VideoError: there is no such track, or it cannot be read.
+    """
+    with open_media(media.path) as container:
+        if index >= len(container.streams) or container.streams[index].type != "subtitle":
+            raise VideoError(f"{media.path} has no subtitle track {index}")
+        try:
+            for packet in container.demux(container.streams[index]):
+                if packet.pts is None or packet.time_base is None:
+                    continue
+                start = float(packet.pts * packet.time_base - media.origin)
+                end = start + float((packet.duration or 0) * packet.time_base)
+                for part in packet.decode():
+                    dialogue = getattr(part, "dialogue", None)
+                    if dialogue:
+                        yield start, end, dialogue.decode("utf-8", "replace")
+        except av.FFmpegError as error:
+            raise VideoError(f"{media.path}: its subtitle track {index} cannot be read; use --no-subtitles to pass over it") from error

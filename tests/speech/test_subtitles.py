@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from sage_cli.errors import VideoError
+from sage_cli.speech.subtitles import beside, find_subtitles, short, tracks
+from sage_cli.video import Video
+
+SRT = """1
+00:00:00,500 --> 00:00:01,250
+- Good <i>morning</i>.
+
+2
+00:00:01,500 --> 00:00:02,000
+[music]
+
+3
+00:00:02,000 --> 00:00:03,500
+The train is late,
+as ever.
+"""
+
+HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
+
+
+def _cues(path: Path) -> list[tuple[float, float, str]]:
+    found = find_subtitles(Video(path))
+    assert found
+    return [(one.start, one.end, one.text) for one in found.segments]
+
+
+@pytest.fixture
+def video(tmp_path: Path, clip_path: Path) -> Path:
+    path = tmp_path / "talk.mp4"
+    path.write_bytes(clip_path.read_bytes())
+    return path
+
+
+def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, language: str = "ger", delay: int = 0) -> Path:
+    """A video with a text track; times in milliseconds."""
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        text = container.add_stream(codec)
+        text.time_base = Fraction(1, 1000)
+        text.codec_context.subtitle_header = HEADER  # encoders ask for one
+        text.metadata["language"] = language
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 5, np.uint8), format="rgb24")
+            frame.pts = number + delay // 100
+            container.mux(picture.encode(frame))
+        container.mux(picture.encode())
+        for start, end, line in cues:
+            packet = av.Packet(line.encode())
+            packet.stream, packet.time_base = text, Fraction(1, 1000)
+            packet.pts = packet.dts = start + delay
+            packet.duration = end - start
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".srt", SRT),
+        (
+            ".vtt",
+            "WEBVTT\n\n00:00.500 --> 00:01.250\n<v Ann>Good <b>morning</b>.\n\n00:02.000 --> 00:03.500\nThe train is late,\nas ever.\n",
+        ),
+        (
+            ".ass",
+            "[Script Info]\nScriptType: v4.00+\n\n[Events]\n"
+            "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
+            "Dialogue: 0,0:00:00.50,0:00:01.25,Default,,0,0,0,,{\\i1}Good morning.\n"
+            "Comment: 0,0:00:01.30,0:00:01.40,Default,,0,0,0,,nobody says this\n"
+            "Dialogue: 0,0:00:02.00,0:00:03.50,Default,,0,0,0,,The train is late,\\Nas ever.\n",
+        ),
+    ],
+)
+def test_files_beside_a_video(video: Path, suffix: str, text: str) -> None:
+    video.with_suffix(suffix).write_text(text)
+    assert _cues(video) == [(0.5, 1.25, "Good morning."), (2.0, 3.5, "The train is late, as ever.")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_whatever_the_encoding(video: Path, encoding: str) -> None:
+    text = "1\n00:00:01,000 --> 00:00:02,000\nDie Tür ist größer als früher, sagte Jörg über die Brücke.\n"
+    video.with_suffix(".srt").write_bytes(text.encode(encoding))
+    assert _cues(video) == [(1.0, 2.0, "Die Tür ist größer als früher, sagte Jörg über die Brücke.")]
+
+
+def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> None:
+    for name in ("talk.de.srt", "talk.srt", "talk.en.forced.srt", "talk.pt-BR.vtt", "talker.srt", "talk.backup of my notes.srt"):
+        (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nOla\n")
+    assert [(one.source, one.language, one.forced) for one in beside(video)] == [
+        ("talk.srt", "", False),
+        ("talk.de.srt", "de", False),
+        ("talk.pt-BR.vtt", "pt", False),
+        ("talk.en.forced.srt", "en", True),
+    ]
+    opened = Video(video)
+    portuguese = find_subtitles(opened, "pt")
+    assert portuguese is not None
+    assert portuguese.source in ("talk.srt", "talk.pt-BR.vtt")
+    (video.parent / "talk.srt").unlink()
+    only = find_subtitles(opened, "pt")
+    assert only is not None
+    assert only.source == "talk.pt-BR.vtt"
+    assert find_subtitles(opened, "ja") is None
+
+
+@pytest.mark.parametrize(("name", "codec", "delay"), [("a.mkv", "subrip", 0), ("b.mkv", "subrip", 5000)])
+def test_tracks_in_a_video_keep_its_clock(tmp_path: Path, name: str, codec: str, delay: int) -> None:
+    path = _with_track(tmp_path / name, codec, [(500, 1250, "Guten Morgen."), (2000, 3500, "Zu <i>spät</i>.")], delay=delay)
+    found = find_subtitles(Video(path))
+    assert found is not None
+    assert (found.source, found.language) == ("subtitle track 1 (de)", "de")
+    assert [(round(one.start, 3), round(one.end, 3), one.text) for one in found.segments] == [
+        (0.5, 1.25, "Guten Morgen."),
+        (2.0, 3.5, "Zu spät."),
+    ]
+    assert [one.text for one in found.between(1.3, 2.5)] == ["Zu spät."]
+
+
+def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> None:
+    path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "from the track")])
+    assert [one.text for one in tracks(Video(path))[0].segments] == ["from the track"]
+    path.with_suffix(".srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nfrom the file\n")
+    assert _cues(path) == [(0.0, 1.0, "from the file")]
+
+
+def test_rolling_captions_are_said_once(video: Path) -> None:
+    rolled = ["and so we", "and so we\nwent to the", "went to the\nstation", "station\nby bus"]
+    cues = [f"{n + 1}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{text}\n" for n, text in enumerate(rolled)]
+    video.with_suffix(".srt").write_text("\n".join(cues))
+    assert [text for *_, text in _cues(video)] == ["and so we", "went to the", "station", "by bus"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"PK\x03\x04 no subtitles", b"1\n99:99 --> x\n"])
+def test_what_is_no_subtitle_file_is_passed_over(video: Path, data: bytes) -> None:
+    video.with_suffix(".srt").write_bytes(data)
+    assert find_subtitles(Video(video)) is None
+
+
+def test_a_broken_file_says_so_when_it_is_read(video: Path) -> None:
+    video.with_suffix(".srt").write_bytes(b"nothing of the kind")
+    with pytest.raises(VideoError, match="no-subtitles"):
+        _ = beside(video)[0].segments
+
+
+@pytest.mark.parametrize(("code", "expected"), [("eng", "en"), ("en-US", "en"), ("ger", "de"), ("zho", "zh"), ("und", ""), ("", "")])
+def test_language_codes(code: str, expected: str) -> None:
+    assert short(code) == expected
