@@ -1,0 +1,108 @@
+"""Videos behind links, by yt-dlp: downloaded once into the cache, with the site's captions; a broken download is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sage_cli.errors import UsageError, VideoError
+
+logger = logging.getLogger(__name__)
+
+FOLDER: Final = "links"  # in the cache folder
+INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool install '.[url]' (see `sage help links`)"
+
+_TALLEST: Final = 720  # pixels; models see a fraction of that
+_RETRIES: Final = 5
+_TIMEOUT_S: Final = 20.0
+_LINK: Final = re.compile(r"(?i)https?:/+(?=\S)")
+_SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", ".part", ".ytdl"})
+
+
+def is_link(text: str) -> bool:
+    """Whether it is an address of the web and no file. A path type may have made one slash of the two."""
+    return _LINK.match(text) is not None
+
+
+def host_of(link: str) -> str:
+    """The host of a link, for people."""
+    return urlsplit(_LINK.sub(lambda match: f"{match[0].split(':')[0].lower()}://", link, count=1)).hostname or link
+
+
+def download(link: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
+    """The video of a link as a file; from the cache if it is there.
+
+    Args:
+        cache: the cache folder.
+        progress: called with the bytes that are here and the bytes in all, 0 where nobody says; may raise to stop.
+        languages: of captions to take along; the site's own choice by default.
+
+    Raises:
+        UsageError: yt-dlp is not installed.
+        VideoError: there is no video, or it cannot be had.
+    """
+    link = _LINK.sub(lambda match: f"{match[0].split(':')[0].lower()}://", link, count=1)
+    folder = cache / FOLDER
+    name = hashlib.sha256(link.encode()).hexdigest()[:24]
+    if found := _finished(folder, name):
+        return found
+    try:
+        from yt_dlp import YoutubeDL
+        from yt_dlp.utils import DownloadError, YoutubeDLError
+    except ImportError:
+        raise UsageError(INSTALL) from None
+
+    def hook(state: dict[str, Any]) -> None:
+        if progress and state["status"] == "downloading":
+            progress(int(state.get("downloaded_bytes") or 0), int(state.get("total_bytes") or state.get("total_bytes_estimate") or 0))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    # Without an ffmpeg program nothing can be merged: one file with picture and sound then.
+    together = f"b[height<={_TALLEST}]/b/bv*+ba"
+    best = f"bv*[height<={_TALLEST}]+ba/{together}" if shutil.which("ffmpeg") else together
+    options = {
+        "outtmpl": {"default": str(folder / f"{name}.%(ext)s")},
+        "format": best,
+        "noplaylist": True,
+        "playlist_items": "1",
+        "continuedl": True,
+        "retries": _RETRIES,
+        "fragment_retries": _RETRIES,
+        "socket_timeout": _TIMEOUT_S,
+        "writesubtitles": True,
+        "writeautomaticsub": True,
+        "subtitleslangs": [*languages] or ["en.*", "-live_chat"],
+        "subtitlesformat": "vtt/srt/best",
+        "ignoreerrors": False,
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "logger": logger,
+        "progress_hooks": [hook],
+        "cachedir": False,
+    }
+    try:
+        with YoutubeDL(options) as downloader:
+            downloader.download([link])
+    except (DownloadError, YoutubeDLError) as error:
+        raise VideoError(f"{host_of(link)}: {_reason(error)}; check the link, or try again to resume") from error
+    if found := _finished(folder, name):
+        return found
+    raise VideoError(f"{host_of(link)}: there is no video behind {link}")
+
+
+def _finished(folder: Path, name: str) -> Path | None:
+    files = [path for path in folder.glob(f"{name}.*") if path.suffix not in _SIDE_FILES and path.stem == name]
+    return files[0] if files else None
+
+
+def _reason(error: Exception) -> str:
+    """What yt-dlp says, on one line, without its own advice on reporting bugs."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
+    return " ".join(text.split("; please report")[0].split())[:200].rstrip(".")

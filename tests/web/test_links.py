@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_cli.errors import VideoError
+from sage_cli.video import Video
+from sage_cli.web.links import download, host_of, is_link
+
+
+class _Site(BaseHTTPRequestHandler):
+    """Serves one video, whole or from a byte on; ``breaks`` is after how many bytes the next connection ends."""
+
+    data: bytes
+    log: list[str]
+    breaks: list[int]
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._send(body=False)
+
+    def do_GET(self) -> None:
+        self._send(body=True)
+
+    def _send(self, *, body: bool) -> None:
+        if not self.path.startswith("/talk.mp4"):
+            self.send_error(404)
+            return
+        asked = self.headers.get("Range") or ""
+        first = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
+        self.log.append(f"{self.command} {first}")
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Type", "video/mp4")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(self.data) - first))
+        if asked:
+            self.send_header("Content-Range", f"bytes {first}-{len(self.data) - 1}/{len(self.data)}")
+        self.end_headers()
+        if body:
+            end = first + self.breaks.pop(0) if self.breaks and len(self.log) > 1 else len(self.data)
+            self.wfile.write(self.data[first:end])
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _sockets() -> Iterator[None]:
+    """yt-dlp leaves broken connections to the garbage collector: it comes while this module's filter holds."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def site(clip_path: Path) -> Iterator[Any]:
+    handler = type("Site", (_Site,), {"data": clip_path.read_bytes(), "log": [], "breaks": []})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    handler.url = f"http://127.0.0.1:{server.server_address[1]}/talk.mp4"  # type: ignore[attr-defined]
+    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05), daemon=True)
+    thread.start()
+    yield handler
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [("https://a.example/v", True), ("http:/a.example/v", True), ("HTTPS://A.example", True), ("http.mp4", False), ("./https:/x", False)],
+)
+def test_what_is_a_link(text: str, link: bool) -> None:
+    assert is_link(text) is link
+    assert not link or host_of(text) == "a.example"
+
+
+def test_a_link_is_downloaded_once(site: Any, tmp_path: Path, clip_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    path = download(site.url, tmp_path, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == clip_path.read_bytes()
+    assert Video(path).duration == Video(clip_path).duration
+    assert seen[-1][0] == len(site.data)
+    asked = len(site.log)
+    assert download(site.url, tmp_path) == path
+    assert len(site.log) == asked
+
+
+def test_a_download_goes_on_where_it_broke_off(site: Any, tmp_path: Path, clip_path: Path) -> None:
+    site.breaks = [3000, 2000]
+    assert download(site.url, tmp_path).read_bytes() == clip_path.read_bytes()
+    assert [line for line in site.log if line.startswith("GET") and not line.endswith(" 0")]
+
+
+def test_where_there_is_no_video(site: Any, tmp_path: Path) -> None:
+    with pytest.raises(VideoError) as caught:
+        download(site.url.replace("talk", "missing"), tmp_path)
+    assert "127.0.0.1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
