@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
+from sage_cli.bench.options import in_text, listed, named, unlabelled
+from sage_cli.bench.options import letter as label
 from sage_cli.errors import SageError, UsageError
 from sage_cli.timecode import parse as parse_time
 
@@ -20,13 +22,14 @@ Row: TypeAlias = Mapping[str, Any]
 
 HUB: Final = "hf:"
 RESULTS: Final = "results.jsonl"
+_TRUTHS: Final = ("gt_answer", "full_answer")
+_DURATIONS: Final = ("duration_seconds", "duration", "video_duration")
+_OPEN: Final = ("open_ended", "open-ended")
 BUCKETS: Final = ((0, 60), (60, 180), (180, 300), (300, 600), (600, 1200), (1200, 2400), (2400, None))
 
 _TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet")
 _VIDEOS: Final = ("", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".ts")
-# "(A) Cheddar", "A. Cheddar", "A) Cheddar", each on a line of its own.
-_OPTION: Final = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]+(.*\S)[ \t]*$", re.MULTILINE)
-_ANSWERED: Final = ("is_correct", "num_attempts", "complete_results", "none_prediction")
+_ANSWERED: Final = ("is_correct", "num_attempts", "complete_results", "none_prediction", "could_not_produce", "reasoning_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Item:
         ques_type: ``"mcq"`` or ``"open_ended"``.
         kind, difficulty, modality: what the report is broken down by; ``None`` where the question set says nothing.
         given: the answered record this item was read from, in a results file.
+        numbered: whether the options are labelled 1, 2, 3 in the question, and not A, B, C.
     """
 
     index: int
@@ -62,6 +66,7 @@ class Item:
     difficulty: str | None = None
     modality: str | None = None
     given: Row | None = None
+    numbered: bool = False
 
     def matches(self, key: str, value: str) -> bool:
         """Whether ``key=value`` holds: a field's value, or a stretch of seconds (``duration=600-1200``) that the duration lies in."""
@@ -69,6 +74,11 @@ class Item:
             return str(getattr(self, key)).lower() == value.lower()
         low, _, high = value.partition("-")
         return self.duration is not None and float(low or 0) <= self.duration < float(high or "inf")
+
+    @property
+    def open(self) -> bool:
+        """Whether its answer is free text: there are no options, or the right one is unknown."""
+        return not self.options or self.letter is None
 
 
 FILTERS: Final = ("ques_type", "kind", "difficulty", "modality", "duration", "video", "id")
@@ -139,7 +149,7 @@ def read_dataset(source: str, videos: Path | None = None) -> Dataset:
     rows = [row for file in files for row in _rows(file)]
     if not rows:
         raise UsageError(f"{source}: there is no question in it")
-    answered = any(key in rows[0] for key in _ANSWERED)
+    answered = any(key in row for row in rows for key in _ANSWERED)
     folders = [folder for folder in (videos, files[0].parent, Path()) if folder is not None]
     items = []
     for index, row in enumerate(rows):
@@ -187,12 +197,21 @@ def _rows(file: Path) -> Iterable[Row]:
             inside = data.values() if isinstance(data, dict) else ()
             rows = data if isinstance(data, list) else next((value for value in inside if isinstance(value, list)), None)
         else:
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = json_lines(text)
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: cannot be read ({error})") from error
     if rows is None or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{file}: it should be a list of objects, one a question")
     return rows
+
+
+def json_lines(text: str) -> list[Any]:
+    """The values of JSONL. Lines end with ``\\n`` alone: ``str.splitlines`` would end them within a question, at U+2028 or a form feed.
+
+    Raises:
+        ValueError: a line is not JSON.
+    """
+    return [json.loads(line) for line in text.removeprefix("\ufeff").split("\n") if line.strip()]
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:
@@ -227,28 +246,44 @@ def _from_hub(repository: str) -> Path:
 def _item(index: int, row: Row, folders: Sequence[Path], answered: bool) -> Item:
     question = str(row["question"])
     video = str(_first(row, "video_path", "path", "video", "video_id"))
-    options, letter, reference = _choices(row, question)
-    if options and not _OPTION.search(question):
-        lines = "\n".join(f"({_letter(number)}) {option}" for number, option in enumerate(options))
+    choices = _choices(row, question, answered)
+    if choices.options and not choices.in_question:
+        lines = "\n".join(f"({label(number)}) {option}" for number, option in enumerate(choices.options))
         question = f"{question}\nAnswer with one of these options:\n{lines}"
-    duration = row.get("duration", row.get("video_duration"))
-    ques_type = row.get("ques_type") or ("mcq" if options else "open_ended")
+    ques_type = row.get("ques_type") or ("mcq" if choices.options else "open_ended")
     return Item(
         index=index,
         id=str(_first(row, "id", "key", default=index)),
         question=question,
-        reference=reference,
+        reference=choices.reference,
         video=video,
         path=_find(video, folders),
-        options=options,
-        letter=letter,
-        duration=parse_time(duration) if isinstance(duration, str) else duration,
+        options=choices.options,
+        numbered=choices.numbered,
+        letter=choices.letter,
+        duration=next((seconds for key in _DURATIONS if (seconds := seconds_of(row.get(key))) is not None), None),
         ques_type=str(ques_type).replace("-", "_"),
         kind=_kind(row),
         difficulty=row.get("difficulty"),
         modality=row.get("modality"),
         given=row if answered else None,
     )
+
+
+def seconds_of(duration: object) -> float | None:
+    """A duration as question sets write it: a number, a number as text, or a clock time; ``None`` where it says nothing (-1, NaN, "")."""
+    try:
+        seconds = float(duration) if isinstance(duration, (int, float)) else _seconds_in(str(duration))
+    except (UsageError, ValueError, OverflowError):
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _seconds_in(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return parse_time(text)
 
 
 def _first(row: Row, *keys: str, default: object = None) -> Any:
@@ -260,32 +295,55 @@ def _first(row: Row, *keys: str, default: object = None) -> Any:
     return default
 
 
-def _choices(row: Row, question: str) -> tuple[tuple[str, ...], str | None, str]:
-    """Options, the right one's letter, and the right answer in words."""
-    if "answer_choice_0" in row:  # MINERVA
-        options = [str(row[f"answer_choice_{number}"]) for number in range(26) if row.get(f"answer_choice_{number}") is not None]
-        right = int(row["answer_id"])
-        return tuple(options), _letter(right), options[right]
-    listed = row.get("options") or row.get("choices")
-    options = [str(option) for option in listed] if listed else _options_in(question)
-    reference = str(_first(row, "gt_answer", "full_answer", "answer"))
-    letter = row.get("correct_answer")
-    if letter is None and options:
-        named = [_letter(number) for number, option in enumerate(options) if option.strip().lower() == reference.strip().lower()]
-        letter = named[0] if named else reference if reference in map(_letter, range(len(options))) else None
-    if letter is not None and len(reference) == 1 and options:
-        reference = options[ord(letter) - ord("A")]
-    return tuple(options), letter, reference
+@dataclass(frozen=True, slots=True)
+class _Choices:
+    """Options, the label of the right one, and the right answer in words."""
+
+    options: tuple[str, ...]
+    letter: str | None
+    reference: str
+    numbered: bool = False
+    in_question: bool = False
 
 
-def _options_in(question: str) -> list[str]:
-    """The options that stand in a question: lines lettered from A on without a gap."""
-    found = _OPTION.findall(question)
-    return [text for _, text in found] if len(found) > 1 and [letter for letter, _ in found] == [*map(_letter, range(len(found)))] else []
+def _choices(row: Row, question: str, answered: bool) -> _Choices:
+    if row.get("answer_choice_0") is not None:  # MINERVA; an option that is not there leaves a gap in its numbers
+        numbers = [number for number in range(26) if row.get(f"answer_choice_{number}") is not None]
+        options = unlabelled([str(row[f"answer_choice_{number}"]) for number in numbers])
+        place = numbers.index(int(row["answer_id"]))
+        return _Choices(tuple(options), label(place), options[place], in_question=bool(in_text(question)[0]))
+    given = row.get("options") or row.get("choices")
+    numbered = False
+    labels: list[str] = []
+    if given:
+        options, labels = listed(given)
+    else:
+        options, numbered = in_text(question) if row.get("ques_type") not in _OPEN else ([], False)
+    right = _right(row, options, labels, numbered, answered)
+    if right is not None:
+        return _Choices(tuple(options), label(right), options[right], numbered, not given)
+    return _Choices(tuple(options), None, _text(_first(row, *_TRUTHS if answered else (*_TRUTHS, "answer"))), numbered, not given)
 
 
-def _letter(number: int) -> str:
-    return chr(ord("A") + number)
+def _right(row: Row, options: list[str], labels: list[str], numbered: bool, answered: bool) -> int | None:
+    """The place of the right option, by its number, its label or its words; in results, "answer" is what a model said."""
+    if not options:
+        return None
+    for key in ("answer_id", "answer_index", "answer_idx"):
+        if isinstance(value := row.get(key), int) and 0 <= value < len(options):
+            return value
+    for key in ("correct_answer", *_TRUTHS, *(() if answered else ("answer",))):
+        if (value := row.get(key)) is None:
+            continue
+        told = _text(value).strip()
+        place = labels.index(told) if told in labels else named(told, options, numbered=numbered)
+        if place is not None:
+            return place
+    return None
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _kind(row: Row) -> str | None:

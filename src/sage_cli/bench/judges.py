@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sage_cli.bench.items import Item
+from sage_cli.bench.options import letter, named, words
 from sage_cli.errors import SageError, UsageError
 from sage_cli.model.base import ChatModel, Message, Reply, Text
 from sage_cli.tools.reply import json_object
@@ -21,10 +21,7 @@ TOLERANCE: Final = 2.0  # seconds that a clock time in an answer may be off
 
 _PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
 _CLOCK: Final = re.compile(r"\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b")
-# An answer that is a letter, begins with one, or says which it is.
-_ALONE: Final = re.compile(r"^\W*([A-Z])\W*$")
-_LEADING: Final = re.compile(r"^\W*(?:\(([A-Z])\)|([A-Z])[).:])(?=\s)")
-_SAID: Final = re.compile(r"\b(?:answer|option|choice)(?: is)?:?\s*\(?([A-Z])\b(?!')", re.IGNORECASE)
+_DENIED: Final = re.compile(r"\b(?:not|no|never)\b|n['\u2019]t\b", re.IGNORECASE)
 
 _REASON: Final = 1000  # characters
 _REPLY_TOKENS: Final = 512
@@ -97,45 +94,30 @@ class JudgeChoice:
 
 
 def exact(item: Item, answer: str) -> Verdict:
-    """Word for word, but for case, punctuation and spacing; clock times may be off by :data:`TOLERANCE`."""
-    same = _words(answer) == _words(item.reference)
-    close = _times(answer, item.reference)
-    return Verdict(same and close, "the same words" if same and close else "other times" if same else "other words")
+    """Word for word, but for case, punctuation and spacing; numbers in words or digits; clock times off by up to :data:`TOLERANCE`.
+
+    A reference that is a single number is also matched by an answer whose only number it is: "The number is seven."
+    """
+    if not _times(answer, item.reference):
+        return Verdict(False, "other times")
+    said, right = words(_CLOCK.sub("time", answer)), words(_CLOCK.sub("time", item.reference))
+    if said == right:
+        return Verdict(True, "the same words")
+    if right.isdecimal() and not _DENIED.search(answer):
+        numbers = [word for word in said.split() if word.isdecimal()]
+        if numbers == [right]:
+            return Verdict(True, "the same number")
+    return Verdict(False, "other words")
 
 
 def choice(item: Item, answer: str) -> Verdict:
-    """The option that the answer names, by its letter or by its text. Questions without options are judged by :func:`exact`."""
-    if not item.options or item.letter is None:
+    """The option that the answer names, by its label or by its words. Questions without options are judged by :func:`exact`."""
+    if item.open:
         return exact(item, answer)
-    letters = [chr(ord("A") + number) for number in range(len(item.options))]
-    named = _named(answer, letters) or _quoted(answer, item.options, letters)
-    if named is None:
+    place = named(answer, item.options, numbered=item.numbered)
+    if place is None:
         return Verdict(False, "names none of the options, or several")
-    return Verdict(named == item.letter, f"names option {named}; {item.letter} is right")
-
-
-def _named(answer: str, letters: list[str]) -> str | None:
-    """The letter that stands for the answer."""
-    for pattern in (_ALONE, _LEADING):
-        if match := pattern.match(answer):
-            return found if (found := match[match.lastindex or 1]) in letters else None
-    said = {letter.upper() for letter in _SAID.findall(answer)} & {*letters}
-    return said.pop() if len(said) == 1 else None
-
-
-def _quoted(answer: str, options: tuple[str, ...], letters: list[str]) -> str | None:
-    """The one option whose words stand in the answer; one that lies within another found option does not count."""
-    told = f" {_words(answer, times=False)} "
-    texts = {letter: f" {_words(option, times=False)} " for letter, option in zip(letters, options, strict=True)}
-    found = {letter: text for letter, text in texts.items() if text.strip() and text in told}
-    whole = [letter for letter, text in found.items() if not any(text != other and text in other for other in found.values())]
-    return whole[0] if len(whole) == 1 else None
-
-
-def _words(text: str, *, times: bool = True) -> str:
-    """Comparable words; clock times, which are compared as such, all alike."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(re.findall(r"[\w%°$€£]+(?:[.,:']\w+)*", _CLOCK.sub("time", text) if times else text))
+    return Verdict(letter(place) == item.letter, f"names option {letter(place)}; {item.letter} is right")
 
 
 def _times(one: str, other: str) -> bool:

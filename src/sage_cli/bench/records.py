@@ -1,0 +1,94 @@
+"""Records of results files, ours or published ones, with the fields that reports are made of.
+
+Published files of ``allenai/SAGE`` come in three layouts: the list that its scorer makes (verdicts and tool counts, no trace), and JSONL
+with the trace in ``complete_results``, under ``iterative_reasoner`` or, in older files, ``search_llm`` (each step's reply under
+``search_results``), where ``used_tool_calls``, ``none_prediction`` and the duration are missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from sage_cli.agent.protocol import WIRE_NAMES
+from sage_cli.bench.items import json_lines, seconds_of
+from sage_cli.errors import UsageError
+
+Record: TypeAlias = dict[str, Any]
+
+# What the reference's scorer looks for in an answer that is none.
+COULD_NOT: Final = "Could not produce an answer"
+
+_PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
+_STEPS: Final = ("iterative_reasoner", "search_llm")
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a results file.
+
+    Raises:
+        UsageError: it cannot be read, or its records are no objects.
+    """
+    try:
+        text = path.read_bytes().decode()
+        records = json.loads(text) if text.lstrip("\ufeff \t\r\n").startswith("[") else json_lines(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: damaged, or not a results file ({error})") from error
+    if not all(isinstance(record, dict) for record in records):
+        raise UsageError(f"{path}: not a results file: a record is no JSON object")
+    return list(records)
+
+
+def said(record: Mapping[str, Any]) -> str | None:
+    """The answer as text; ``None`` where there is none: nothing, blanks, or the words that stand for a failure."""
+    answer = record.get("answer")
+    text = ", ".join(map(str, answer)) if isinstance(answer, list) else "" if answer is None else str(answer)
+    return None if not text.strip() or text.lstrip().lower().startswith(COULD_NOT.lower()) else text
+
+
+def complete(record: Mapping[str, Any]) -> Record:
+    """The record with what reports count: ``turns``, ``tool_calls``, ``tool_call_types``, ``used_tool_calls``, ``none_prediction``,
+    ``duration`` and ``seconds``, taken from the trace where they are missing. What nothing tells stays missing.
+    """
+    filled = dict(record)
+    filled["none_prediction"] = said(record) is None and not record.get("error")
+    filled["duration"] = seconds_of(record.get("duration", record.get("video_duration")))
+    if "seconds" not in record:
+        filled["seconds"] = seconds_of(record.get("time_taken"))
+    steps = _steps(record)
+    if steps is not None:
+        calls = list(_calls(steps))
+        filled.setdefault("turns", 1 + len(steps))
+        filled.setdefault("tool_calls", calls)
+        filled.setdefault("tool_call_types", Counter(WIRE_NAMES.get(call["tool"], call["tool"]) for call in calls))
+    if "used_tool_calls" not in record:
+        filled["used_tool_calls"] = bool(filled.get("tool_call_types"))
+    return filled
+
+
+def _steps(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
+    """The reasoning steps after the first look, if the record has a trace."""
+    trace = record.get("complete_results")
+    if isinstance(trace, list):  # attempts: the last one counts
+        trace = trace[-1] if trace else None
+    if not isinstance(trace, Mapping):
+        return None
+    steps = next((trace[name] for name in _STEPS if isinstance(trace.get(name), list)), None)
+    return None if steps is None else [step for step in steps if isinstance(step, Mapping)]
+
+
+def _calls(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The tool calls of the steps as our records have them. A call is ``{wire name}_#{n}: {arguments, args_validity, ...}``."""
+    before = set()
+    for step in steps:
+        made = step.get("tool_calls") or {}
+        named = made.items() if isinstance(made, Mapping) else ((call.get("name"), call) for call in made if isinstance(call, Mapping))
+        for name, call in named:
+            wire = str(name).partition("_#")[0]
+            details = call if isinstance(call, Mapping) else {}
+            same = wire, json.dumps(details.get("arguments"), sort_keys=True)
+            yield {"tool": _PAPER_NAMES.get(wire, wire), "ok": details.get("args_validity") is not False, "repeated": same in before}
+            before.add(same)
