@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar
 
 
@@ -35,3 +36,12 @@ class VideoError(SageError):
 # Exit codes that are outcomes, not exceptions.
 EXIT_NO_ANSWER = 5
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+def machine_trouble(error: OSError | MemoryError) -> str:
+    """What the machine could not do, and where: ``FILE: No space left on device``."""
+    if isinstance(error, MemoryError):
+        return "out of memory: close other programs, or choose a smaller model or fewer frames"
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, (str, bytes, os.PathLike)) else reason

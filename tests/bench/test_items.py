@@ -12,6 +12,7 @@ import pytest
 
 from sage_cli.bench import read_dataset
 from sage_cli.bench.items import bucket
+from sage_cli.bench.judges import choice
 from sage_cli.errors import UsageError
 
 OPTIONS = "Which is it?\n Answer the question based on the following options: \n (A) Cheddar\n (B) Brie\n (C) Gouda"
@@ -97,6 +98,78 @@ def test_published_results_are_answered_questions(tmp_path: Path) -> None:
     assert dataset.answered
     assert dataset.items[0].given == row
     assert (dataset.items[0].letter, dataset.items[0].reference) == ("B", "Brie")
+
+
+def test_every_layout_of_options(tmp_path: Path) -> None:
+    layouts: list[dict[str, Any]] = [
+        {"question": OPTIONS, "gt_answer": "Brie"},
+        {"question": "Which? options: (A) Cheddar\n (B) Brie\n (C) Gouda", "gt_answer": "Brie"},
+        {"question": "Which?\n (A) A) Cheddar\n (B) B) Brie\n (C) C) Gouda", "gt_answer": "Brie"},
+        {"question": "Which?\n (A) A) Cheddar\n (B) B) Brie\n (C) C) Gouda", "gt_answer": "B) Brie"},
+        {"question": "Which?\n1. Cheddar\n2. Brie\n3. Gouda", "gt_answer": "2"},
+        {"question": "Which?", "options": {"A": "Cheddar", "B": "Brie", "C": "Gouda"}, "answer": "B"},
+        {"question": "Which?", "options": {"0": "Cheddar", "1": "Brie", "2": "Gouda"}, "answer": "1"},
+        {"question": "Which?", "options": ["A. Cheddar", "B. Brie", "C. Gouda"], "answer": "(B) Brie"},
+        {"question": "Which?", "choices": {"text": ["Cheddar", "Brie", "Gouda"], "label": ["1", "2", "3"]}, "answer": "2"},
+        {
+            "question": "Which?",
+            "options": [{"id": "A", "text": "Cheddar"}, {"id": "B", "text": "Brie"}, {"id": "C", "text": "Gouda"}],
+            "answer": "B",
+        },
+        {"question": "Which?", "options": '["Cheddar", "Brie", "Gouda"]', "answer": "brie"},
+        {"question": "Which?", "options": ["Cheddar", "Brie", "Gouda"], "answer_id": 1},
+        {"question": "Which?", "options": ["Cheddar", "Brie", "Gouda"], "correct_answer": "B", "answer": "whatever"},
+        {"question": "Which?", "answer_choice_0": "Cheddar", "answer_choice_2": "Brie", "answer_choice_3": "Gouda", "answer_id": "2"},
+    ]
+    for row in layouts:
+        (item,) = read_dataset(write(tmp_path / "s.jsonl", {"video": "v"} | row)).items
+        assert (item.options, item.letter, item.reference, item.open) == (("Cheddar", "Brie", "Gouda"), "B", "Brie", False), row
+        assert "Brie" in item.question
+        for answer in ("Brie", "It is brie.", "2" if item.numbered else "(B)"):
+            assert choice(item, answer).correct, (row, answer)
+        for answer in ("Gouda", "cheddar or gouda", "3" if item.numbered else "c) Gouda", "I cannot tell"):
+            assert not choice(item, answer).correct, (row, answer)
+
+
+def test_questions_without_options_are_open_whatever_they_are_called(tmp_path: Path) -> None:
+    rows = [
+        {"video": "v", "question": "How many?", "gt_answer": "seven", "ques_type": "mcq"},
+        {"video": "v", "question": "Say (A) who\n(B) why", "gt_answer": "both", "ques_type": "open-ended"},
+        {"video": "v", "question": "Which?\n(A) x\n(B) y", "gt_answer": "neither", "ques_type": "mcq"},
+    ]
+    items = read_dataset(write(tmp_path / "s.jsonl", *rows)).items
+    assert [item.open for item in items] == [True] * 3
+    assert choice(items[0], "The number is seven.").correct
+    assert choice(items[0], "7").correct
+    assert not choice(items[0], "Not seven.").correct
+    assert not choice(items[0], "Seventeen.").correct
+
+
+@pytest.mark.parametrize(
+    ("row", "seconds"),
+    [
+        ({"duration": -1}, None),
+        ({"duration": "-1"}, None),
+        ({"duration": float("nan")}, None),
+        ({"duration": float("inf")}, None),
+        ({"duration": ""}, None),
+        ({"duration": "unknown"}, None),
+        ({"duration": 0}, None),
+        ({"duration": "706"}, 706.0),
+        ({"duration": "00:11:46"}, 706.0),
+        ({"video_duration": "11:46", "duration_seconds": 706.5}, 706.5),
+        ({"duration": -1, "video_duration": "706.0"}, 706.0),
+    ],
+)
+def test_durations_as_they_are_written(tmp_path: Path, row: dict[str, Any], seconds: float | None) -> None:
+    dataset = read_dataset(write(tmp_path / "s.jsonl", {"video": "v", "question": "Why?", "answer": "So."} | row))
+    assert dataset.items[0].duration == seconds
+
+
+def test_a_result_s_answer_is_never_its_own_reference(tmp_path: Path) -> None:
+    row = {"video_path": "v", "question": "Why?", "answer": "So.", "full_answer": None, "num_attempts": 1}
+    with pytest.raises(UsageError, match="there is no gt_answer or full_answer"):
+        read_dataset(write(tmp_path / "results.jsonl", row))
 
 
 def test_filters_and_limit(tmp_path: Path) -> None:

@@ -162,6 +162,36 @@ def test_the_same_figures_in_every_form(report: Report) -> None:
         assert said in html
 
 
+def test_questions_answers_and_verdicts_are_listed() -> None:
+    rows = [
+        {
+            "id": "a",
+            "question": "Which <one>?",
+            "answer": "Red | blue",
+            "full_answer": "Red",
+            "is_correct": False,
+            "evaluation_reasoning": "no",
+        },
+        {"id": "b", "question": "Why?", "answer": "So.", "full_answer": "So.", "is_correct": True},
+        {"id": "c", "question": "Who?", "answer": " ", "full_answer": "Ana", "is_correct": False},
+        {"id": "d", "question": "How?", "answer": "x", "full_answer": "y", "is_correct": None},
+        {"id": "e", "question": "When?", "answer": None, "full_answer": "y", "is_correct": False, "error": "killed"},
+    ]
+    report = summarize("x", rows)
+    assert [one.verdict for one in report.answers] == ["wrong", "right", "no answer", "not judged", "failed"]
+    assert r"| wrong | Which <one>? | Red \| blue | Red |" in markdown(report)
+    cells = [cell.text for cell in ElementTree.fromstring(_xml(page(report))).iter("td")]
+    assert {"Which <one>?", "Red | blue", "not judged", "Ana"} <= {*cells}
+    assert json.loads(json.dumps(report.as_json()))["answers"][0] == {
+        "id": "a",
+        "question": "Which <one>?",
+        "answer": "Red | blue",
+        "reference": "Red",
+        "verdict": "wrong",
+        "reasoning": "no",
+    }
+
+
 def test_the_page_needs_nothing_and_cannot_be_broken_by_what_it_shows(report: Report) -> None:
     html = page(report)
     root = ElementTree.fromstring(_xml(html))

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sage_cli.agent import Settings
-from sage_cli.bench import Plan, RunFolder, execute, read_dataset, summarize
+from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.errors import UsageError
@@ -116,10 +116,32 @@ def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_pa
         RunFolder(tmp_path / "run", made, resume=False)
     with pytest.raises(UsageError, match="made with another judge"):
         RunFolder(tmp_path / "run", plan(answers, "choice"), resume=True)
+
+
+def test_damaged_lines_are_asked_again(answers: Path, tmp_path: Path) -> None:
+    """Wherever they are: a results file can always be resumed."""
+    made = plan(answers)
+    whole = execute(made, RunFolder(tmp_path / "run", made, resume=False))
     results = tmp_path / "run" / "results.jsonl"
-    results.write_bytes(b"{broken\n" + results.read_bytes())
-    with pytest.raises(UsageError, match="damaged"):
-        execute(made, RunFolder(tmp_path / "run", made, resume=True))
+    lines = results.read_bytes().splitlines(keepends=True)
+    damage = [b"{broken\n", b"\n", b"[1]\n", b'{"no": "key"}\n', b"\xff\xfe\n", bytes(4096) + b"\n", b"[" * 99999 + b"\n"]
+    results.write_bytes(b"".join([damage[0], *lines[:20], *damage, *lines[22:]]))
+    assert execute(made, RunFolder(tmp_path / "run", made, resume=True)) == whole
+    assert len(read_records(results)) == len(results.read_bytes().splitlines()) == ITEMS
+
+
+def test_what_some_take_for_line_ends_is_text(tmp_path: Path) -> None:
+    questions = [f"one{separator}two?" for separator in "\u2028\u2029\x85\x0b\x0c\x1c\x1e"]
+    rows = [{"question": text, "video_path": "v", "answer": text, "full_answer": "1", "num_attempts": 1} for text in questions]
+    path = tmp_path / "answers.jsonl"
+    lines = (json.dumps(row, ensure_ascii=place % 2 == 0) for place, row in enumerate(rows + rows[::-1]))  # each raw and escaped
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    made = plan(path)
+    records = execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    assert [record["question"] for record in records] == questions + questions[::-1]
+    assert execute(made, RunFolder(tmp_path / "run", made, resume=True)) == records
+    assert read_records(tmp_path / "run" / "results.jsonl") == records
+    assert [item.question for item in read_dataset(str(tmp_path / "run")).items] == questions + questions[::-1]
 
 
 def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> None:
@@ -127,3 +149,9 @@ def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> N
     folder = RunFolder(tmp_path / "run", made, resume=False)
     with folder.records(), pytest.raises(UsageError, match="another process"):
         execute(made, folder)
+
+
+def test_open_questions_are_told_to_a_literal_judge(answers: Path) -> None:
+    assert "60 questions have no options: the judge exact accepts only" in plan(answers).notice
+    assert "--judge model" in plan(answers, "choice").notice
+    assert plan(answers, "model").notice == ""

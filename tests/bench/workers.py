@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -22,6 +23,10 @@ def obedient() -> Callable[[str], str]:
                 os._exit(int(status))
             case ["hang"]:
                 time.sleep(600)
+            case ["full", "disk"]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+            case ["no", "memory"]:
+                raise MemoryError
             case ["sleep", seconds]:
                 time.sleep(float(seconds))
         return f"{item} by {os.getpid()}"

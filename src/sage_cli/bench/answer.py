@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from sage_cli.agent import Agent, Event, Settings, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, ServerJudge, Verdict, choice, exact
+from sage_cli.bench.records import COULD_NOT, Record, said
 from sage_cli.errors import SageError
 from sage_cli.model.base import ChatModel
 from sage_cli.model.llama import LlamaModel
@@ -28,11 +29,6 @@ from sage_cli.store import ModelFiles, cache_dir, find_speech_detector
 from sage_cli.tools import TOOLS
 from sage_cli.tools.workspace import SpeechModel
 from sage_cli.video import Video
-
-Record: TypeAlias = dict[str, Any]
-
-# What the reference's scorer looks for in an answer that is none.
-_COULD_NOT: Final = "Could not produce an answer"
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,11 @@ class Answerer:
         self._judge = self._judge_of(worker.judge)
 
     def __call__(self, item: Item) -> Record:
-        """The item's record. What goes wrong with an item is told in it."""
+        """The item's record. What goes wrong with an item is told in it.
+
+        Raises:
+            OSError, MemoryError: the machine fails: a full disk, no memory, a read error.
+        """
         if item.given is not None:
             return self._judged(item, dict(item.given))
         events: list[Event] = []
@@ -100,6 +100,8 @@ class Answerer:
                     events.append(event)
         except SageError as problem:
             error = str(problem)
+        except (OSError, MemoryError):  # the machine's trouble is no answer to this question: it ends the run
+            raise
         except Exception as problem:  # noqa: BLE001
             error = f"unexpected {type(problem).__name__}: {problem}"
         seconds = time.monotonic() - started
@@ -133,15 +135,13 @@ class Answerer:
                 return ServerJudge(wanted, self._worker.key)
 
     def _judged(self, item: Item, record: Record) -> Record:
-        answer = record.get("answer")
-        if isinstance(answer, list):
-            answer = ", ".join(map(str, answer))
-        if answer is None or not str(answer).strip() or str(answer).startswith(_COULD_NOT):
+        answer = said(record)
+        if answer is None:
             verdict = Verdict(False, "there is no answer")
         else:
             if isinstance(self._model, LlamaModel):
                 self._model.forget()
-            verdict = self._judge(item, str(answer))
+            verdict = self._judge(item, answer)
         if "is_correct" in record and item.given is not None:
             record["label"] = record["is_correct"]
         return record | {"is_correct": verdict.correct, "evaluation_reasoning": verdict.reasoning, "judge": str(self._worker.judge)}
@@ -158,7 +158,7 @@ def failure(item: Item, reason: str) -> Record:
 
 def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: float, error: str | None) -> Record:
     last = events[-1] if events and isinstance(events[-1], Answer | NoAnswer) else None
-    answer = last.answer if isinstance(last, Answer) else None
+    answer = last.answer if isinstance(last, Answer) and last.answer.strip() else None
     finished = [event for event in events if isinstance(event, ToolFinished)]
     calls = [event for event in events if isinstance(event, ToolCalled)]
     outcome = "failed" if error else "answered" if answer is not None else "no_answer"
@@ -168,7 +168,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         "id": item.id,
         "path": item.video,
         "question": item.question,
-        "answer": f"{_COULD_NOT}: {error}" if error else answer,
+        "answer": f"{COULD_NOT}: {error}" if error else answer,
         "correct_answer": item.letter,
         "full_answer": item.reference,
         "none_prediction": answer is None and error is None,

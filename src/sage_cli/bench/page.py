@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from sage_cli.bench.report import Report, Share
-from sage_cli.bench.tables import TITLES, Table, tables
+from sage_cli.bench.tables import TITLES, Table, answers, tables
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d8dee6; --ground: #fff; --first: #1f6feb; --second: #c2570c; }
@@ -27,6 +27,8 @@ table { border-collapse: collapse; min-width: 100%; font-variant-numeric: tabula
 th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .875rem; }
 td + td, th + th { white-space: nowrap; }
+.prose td { white-space: pre-line; overflow-wrap: anywhere; }
+.prose td:first-child { white-space: nowrap; }
 figure { margin: 2rem 0 0; }
 figcaption { font-weight: 600; font-size: 1.1rem; }
 svg { width: 100%; height: auto; display: block; max-width: 44rem; }
@@ -71,7 +73,7 @@ def page(report: Report) -> str:
 <p>{share.right} of {share.total} right; 95% interval {100 * share.low:.1f} to {100 * share.high:.1f} %</p>
 {legend}
 {"".join(plots)}
-{"".join(map(_table, tables(report)))}
+{"".join(map(_table, [*tables(report), answers(report)]))}
 <h2>Settings</h2>
 <p>{escape(settings) or "not known"}</p>
 </body>
@@ -87,7 +89,8 @@ def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
     note = f"<p>{escape(table.note)}</p>" if table.note else ""
-    return f'<h2>{escape(table.title)}</h2><div class="wide"><table><tr>{head}</tr>{rows}</table></div>{note}\n'
+    kind = "wide prose" if table.prose else "wide"
+    return f'<h2>{escape(table.title)}</h2><div class="{kind}"><table><tr>{head}</tr>{rows}</table></div>{note}\n'
 
 
 # ---- plots ---------------------------------------------------------------------------------------------------------

@@ -17,9 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from types import FrameType
+from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
 
-from sage_cli.errors import SageError, UsageError
+from sage_cli.errors import EXIT_TERMINATED, SageError, UsageError, machine_trouble
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,6 +28,7 @@ R = TypeVar("R")
 Factory: TypeAlias = Callable[[], Callable[[T], R]]
 
 _READY: Final = "ready"
+_GRACE: Final = 2.0  # seconds that a worker has to end by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
         limit_s: seconds after which a worker is taken for hung, and killed; ``None`` for never.
 
     Raises:
-        SageError: a worker could not be made.
+        SageError: a worker could not be made, or the machine failed it (full disk, no memory).
     """
     waiting = deque(items)
     workers: list[_Worker[T]] = []
@@ -79,6 +81,8 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
                     yield item, outcome
                 worker.ready = True
     finally:
+        for worker in workers:
+            worker.process.terminate()  # all at once, so that they end side by side
         for worker in workers:
             worker.kill()
 
@@ -121,6 +125,8 @@ class _Worker(Generic[T]):
             return Died(_how_it_ended(self.process.exitcode or 0))
 
     def kill(self) -> None:
+        self.process.terminate()  # it removes its temporary files
+        self.process.join(_GRACE)
         self.process.kill()
         self.process.join()
         self.connection.close()
@@ -137,6 +143,7 @@ def _how_it_ended(status: int) -> str:
 
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     """A worker's life."""
+    signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -150,7 +157,15 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
             item = connection.recv()
         except EOFError:
             return
-        connection.send(work(item))
+        try:
+            connection.send(work(item))
+        except (OSError, MemoryError) as error:  # a full disk or no memory would fail the other items too
+            connection.send(SageError(machine_trouble(error)))
+            return
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _end_with_parent() -> None:

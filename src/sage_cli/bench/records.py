@@ -54,7 +54,8 @@ def complete(record: Mapping[str, Any]) -> Record:
     ``duration`` and ``seconds``, taken from the trace where they are missing. What nothing tells stays missing.
     """
     filled = dict(record)
-    filled["none_prediction"] = said(record) is None and not record.get("error")
+    if "answer" in record:
+        filled["none_prediction"] = said(record) is None and not record.get("error")
     filled["duration"] = seconds_of(record.get("duration", record.get("video_duration")))
     if "seconds" not in record:
         filled["seconds"] = seconds_of(record.get("time_taken"))

@@ -13,8 +13,8 @@ from statistics import fmean, median, quantiles
 from typing import Any, Final, TypeAlias
 
 from sage_cli.agent.protocol import WIRE_NAMES
-from sage_cli.bench.answer import Record
 from sage_cli.bench.items import BUCKETS, bucket
+from sage_cli.bench.records import Record, complete, said
 from sage_cli.bench.stats import mcnemar, wilson
 
 _PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
@@ -106,6 +106,27 @@ class Pairs:
         return 100 * (self.only_first - self.only_second) / self.total if self.total else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A question, what was answered, and the verdict: ``"right"``, ``"wrong"``, ``"no answer"``, ``"failed"`` or ``"not judged"``."""
+
+    id: str
+    question: str
+    answer: str
+    reference: str
+    verdict: str
+    reasoning: str
+
+    @classmethod
+    def of(cls, record: Record) -> Answered:
+        answer, correct = said(record), record.get("is_correct")
+        judged = "not judged" if correct is None else "right" if correct else "wrong"
+        verdict = "failed" if record.get("error") else "no answer" if record.get("none_prediction") else judged
+        texts = (record.get("question"), answer, record.get("full_answer") or record.get("correct_answer"))
+        question, answer, reference = (str(text or "") for text in texts)
+        return cls(_id(record), question, answer, reference, verdict, str(record.get("evaluation_reasoning") or ""))
+
+
 @dataclass(frozen=True)
 class Comparison:
     """This run, the first, against another.
@@ -139,6 +160,7 @@ class Report:
         agreement: how often the judge says what the labels in the records say, where there are labels.
         disputed: ids of the questions on which they differ.
         tokens: of all questions; ``stages`` are seconds.
+        answers: every question with its answer and verdict.
     """
 
     name: str
@@ -160,6 +182,7 @@ class Report:
     seconds_by_question: tuple[float, ...]
     tokens: dict[str, int]
     stages: dict[str, float]
+    answers: tuple[Answered, ...]
     comparison: Comparison | None = field(default=None)
 
     def as_json(self) -> dict[str, Any]:
@@ -169,7 +192,8 @@ class Report:
 
 
 def summarize(name: str, records: Sequence[Record], *, settings: Mapping[str, Any] | None = None, missing: Iterable[str] = ()) -> Report:
-    """Count."""
+    """Count. Records may be published ones: see :func:`sage_cli.bench.records.complete`."""
+    records = [complete(record) for record in records]
     judged = [record for record in records if record.get("is_correct") is not None]
     labelled = [record for record in judged if record.get("label") is not None]
     usages = [record["usage"] for record in records if record.get("usage")]
@@ -198,12 +222,13 @@ def summarize(name: str, records: Sequence[Record], *, settings: Mapping[str, An
         seconds_by_question=seconds,
         tokens={key: sum(usage[key] for usage in usages) for key in _TOKENS} if usages else {},
         stages={key: sum(usage[key] for usage in usages) for key in _STAGES} if usages else {},
+        answers=tuple(Answered.of(record) for record in records),
     )
 
 
 def compare(first: Sequence[Record], second: Sequence[Record], other: Report) -> Comparison:
     """Pair the questions of two runs: by their words and their video's name, so that two orders or two folders do no harm."""
-    ours, theirs = _by_question(first), _by_question(second)
+    ours, theirs = _by_question([complete(record) for record in first]), _by_question(second)
     shared = [(ours[key], theirs[key]) for key in ours if key in theirs]
     partners = {id(one): two for one, two in shared}
 

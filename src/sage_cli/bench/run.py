@@ -12,16 +12,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
-from sage_cli.bench.answer import Record, Worker, failure
+from sage_cli.bench.answer import Worker, failure
 from sage_cli.bench.items import RESULTS, Dataset, Item
 from sage_cli.bench.pool import Died, work_here, work_on_ray
+from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
+from sage_cli.output import open_binary, write_text
 from sage_cli.store.content import fingerprint
 from sage_cli.version import __version__
 
@@ -75,6 +77,18 @@ class Plan:
         return _digest([self.dataset.name, item.index, item.question, video, self.fingerprint])
 
     @property
+    def notice(self) -> str:
+        """What to tell before the run of questions that the judge is too literal for; ``""`` if there are none."""
+        count = sum(item.open for item in self.dataset.items if item.path is not None or item.given is not None)
+        if not count or self.worker.judge.kind not in ("choice", "exact"):
+            return ""
+        asked = "1 question has" if count == 1 else f"{count} questions have"
+        return (
+            f"{asked} no options: the judge {self.worker.judge.kind} accepts only the reference's own words there; "
+            "for judgement by meaning, use --judge model or a server's URL"
+        )
+
+    @property
     def limit_s(self) -> float | None:
         """Seconds after which a worker is hung: the agent looks at the clock itself, but not inside a native call."""
         timeout = self.worker.settings.timeout_s
@@ -89,7 +103,7 @@ class RunFolder:
         resume: go on with the run that is in it.
 
     Raises:
-        UsageError: there is a run in it and ``resume`` is off, or it was made with other settings, or its results are damaged.
+        UsageError: there is a run in it and ``resume`` is off, or it was made with other settings.
     """
 
     def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
@@ -102,29 +116,42 @@ class RunFolder:
             if before != plan.settings:
                 other = ", ".join(sorted(key for key in {*before, *plan.settings} if before.get(key) != plan.settings.get(key)))
                 raise UsageError(f"the run in {path} was made with another {other}: use the same, or choose another folder with --output")
-        (path / SETTINGS).write_text(json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path / SETTINGS, json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n")
 
     @contextmanager
     def records(self) -> Iterator[tuple[dict[str, Record], Callable[[Record], None]]]:
         """The records that are there by key, and what adds one. Only one process at a time gets them.
 
+        Lines that cannot be read (torn by a kill, or by a damaged disk) are taken out of the file: their questions are asked again.
+
         Raises:
-            UsageError: a line other than the last cannot be read, or another process has the folder.
+            UsageError: another process has the folder.
         """
-        with _alone(self.path), (self.path / RESULTS).open("a+b") as file:
-            file.seek(0)
-            data = file.read()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):  # torn by whatever ended the last run
-                file.truncate(whole)
-            records = {record["key"]: record for record in read_records(self.path / RESULTS, data[:whole])}
+        path = self.path / RESULTS
+        with _alone(self.path):
+            lines = path.read_bytes().split(b"\n") if path.exists() else []
+            found = [(line, record) for line in lines if (record := _record(line)) is not None]
+            if (whole := b"".join(line + b"\n" for line, _ in found)) != b"\n".join(lines):
+                with open_binary(path) as file:
+                    file.write(whole)
+            records = {record["key"]: record for _, record in found}
+            with path.open("ab") as file:
+                yield records, partial(_append, file)
 
-            def add(record: Record) -> None:
-                file.write(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
 
-            yield records, add
+def _append(file: BinaryIO, record: Record) -> None:
+    file.write(json.dumps(record, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _record(line: bytes) -> Record | None:
+    """A line of our results; ``None`` if it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
 
 
 def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Record]:
@@ -153,20 +180,6 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
             records[record["key"]] = record
             progress(done := done + 1, len(items))
     return [records[key] for key in keys.values()]
-
-
-def read_records(path: Path, data: bytes | None = None) -> list[Record]:
-    """The records of a results file, ours or a published one.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    try:
-        text = (path.read_bytes() if data is None else data).decode()
-        records = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: damaged, or not a results file ({error})") from error
-    return list(records)
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:

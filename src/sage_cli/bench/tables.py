@@ -19,12 +19,13 @@ TITLES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Text in rows; the first column is what a row is about, the others are figures."""
+    """Text in rows; the first column is what a row is about, the others are figures, or sentences where ``prose`` is set."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    prose: bool = False
 
 
 def tables(report: Report) -> Iterator[Table]:
@@ -53,12 +54,18 @@ def tables(report: Report) -> Iterator[Table]:
         )
 
 
+def answers(report: Report) -> Table:
+    """Every question with its answer and verdict: for the files of a report; too long for a terminal."""
+    rows = ((one.verdict, one.question, one.answer, one.reference) for one in report.answers)
+    return Table("Questions", ("verdict", "question", "answer", "reference"), tuple(rows), prose=True)
+
+
 def markdown(report: Report) -> str:
     """The report as GitHub's Markdown."""
     lines = [f"# {report.name}", ""]
     if report.settings:
         lines += [_settings(report), ""]
-    for table in tables(report):
+    for table in [*tables(report), answers(report)]:
         lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns)), *map(_row, table.rows), ""]
         lines += [table.note, ""] if table.note else []
     return "\n".join(lines)

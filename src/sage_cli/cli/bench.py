@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sage_cli.bench import Dataset, Plan, Report
-    from sage_cli.bench.answer import Record, Worker
+    from sage_cli.bench.answer import Worker
     from sage_cli.bench.judges import JudgeChoice
+    from sage_cli.bench.records import Record
 
 DIRECT = "direct"
 KEY = "SAGE_JUDGE_KEY"
@@ -171,8 +172,8 @@ def bench(
 
 def _records(path: Path) -> list[Record]:
     """A judged run, ours or a published one."""
+    from sage_cli.bench import read_records
     from sage_cli.bench.items import RESULTS
-    from sage_cli.bench.run import read_records
 
     records = read_records(path / RESULTS if path.is_dir() else path)
     if not any(record.get("is_correct") is not None for record in records):
@@ -185,6 +186,8 @@ def _tell(plan: Plan) -> None:
     items, missing = plan.dataset.items, plan.dataset.missing
     if missing and not plan.dataset.answered:
         console.say(f"{len(missing)} of {len(items)} questions are left out: their videos are missing (see the report)")
+    if notice := plan.notice:
+        console.say(notice)
     if plan.worker.judge.kind == "server":
         console.say(f"questions, answers and references go to {plan.worker.judge.address} to be judged")
 
@@ -333,11 +336,12 @@ class _Show:
 
         from sage_cli.bench.page import page
         from sage_cli.bench.tables import markdown
+        from sage_cli.output import write_text
 
         self._folder.mkdir(parents=True, exist_ok=True)
         texts = {"md": markdown(report), "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", "html": page(report)}
         for suffix, text in texts.items():
-            (self._folder / f"report.{suffix}").write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_text(self._folder / f"report.{suffix}", text)
         if not self._quiet:
             console.say(f"results and report: {self._folder}")
 
