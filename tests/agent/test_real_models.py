@@ -11,7 +11,8 @@ from benchmarks.fuzz import FRAME_TOKENS, fuzz
 from sage_cli.agent import Agent, Event, Settings
 from sage_cli.agent.events import Answer, FramesSampled, NoAnswer, StepFinished, ToolFinished, Working
 from sage_cli.model.base import Usage
-from sage_cli.model.llama import CHUNK, LlamaModel
+from sage_cli.model.batches import ON_CPU
+from sage_cli.model.llama import LlamaModel
 from sage_cli.video import Video
 from tests.media import make_video
 from tests.models import TinyModel, write_qwen3_vl
@@ -61,7 +62,7 @@ def test_nothing_is_prefilled_or_encoded_twice(files: TinyModel, video: Video) -
     for step in later:
         # The system prompt is shared with the step before it, up to a whole chunk.
         assert step.prompt_reused > 0
-        assert step.prompt_reused % CHUNK == 0
+        assert step.prompt_reused % ON_CPU.text == 0
     assert sum(usage.images - usage.images_reused for usage in [*steps(events), *tools(events)]) == different
 
 

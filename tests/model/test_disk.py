@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sage_cli.model.base import Prompt, Reply
+from sage_cli.model.base import Delta, Progress, Prompt, Reply
 from sage_cli.model.disk import PREFIXES_LIMIT, ModelCache
 from sage_cli.model.llama import LlamaModel
 from tests.model.conftest import WRITERS, Load
@@ -29,12 +33,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def in_a_process(
-    load: Load, folder: Path, prompt: Prompt, *, max_tokens: int = 2, prefixes: int = PREFIXES_LIMIT, **options: object
+    load: Load,
+    folder: Path,
+    prompt: Prompt,
+    *,
+    max_tokens: int = 2,
+    prefixes: int = PREFIXES_LIMIT,
+    everything: bool = True,
+    **options: object,
 ) -> Reply:
     """One question to a model that finds what earlier ones left in the folder, and leaves its own."""
-    model = load(cache=ModelCache(folder, prefixes=prefixes), **options)
+    cache = ModelCache(folder, prefixes=prefixes, everything=everything)
+    model = load(cache=cache, **options)
     reply = complete(model, prompt, max_tokens=max_tokens)
     model.persist()
+    cache.flush()
     return reply
 
 
@@ -48,7 +61,7 @@ def test_a_second_question_in_another_process_decodes_only_itself(load: Load, fa
     assert (warm.usage.images, warm.usage.images_reused) == (4, 4)
     # The question and what closes it, and not a token more; in the same process no more than that either.
     model = load()
-    own = 2 + sum(len(model.tokenize(text)) for text in ("And who is it?", "\n", "assistant\n"))
+    own = 2 + sum(len(model._vocabulary.tokenize(text)) for text in ("And who is it?", "\n", "assistant\n"))
     assert warm.usage.prompt_tokens - warm.usage.prompt_reused == own
     complete(model, first, max_tokens=4)
     same = complete(model, second, max_tokens=4).usage
@@ -99,48 +112,112 @@ def test_the_model_may_have_another_name(tiny: TinyModel, family: str, folder: P
         assert (in_a_process(load, folder, prompt).usage.prompt_reused > 0) == hit
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", None])
-def test_a_damaged_entry_is_computed_again(
-    load: Load, family: str, folder: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
-) -> None:
+def flipped(data: bytes, at: float) -> bytes:
+    """With one bit of the byte at that share of the length changed."""
+    place = min(len(data) - 1, int(len(data) * at))
+    return data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda data: b"",
+    "garbage": lambda data: b"garbage",
+    "half": lambda data: data[: len(data) // 2],
+    "a byte short": lambda data: data[:-1],
+    "longer": lambda data: data + b"more",
+    **{f"bit at {share}": partial(flipped, at=share) for share in (0.0, 0.01, 0.3, 0.777, 0.95, 1.0)},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_prefix_is_computed_again(load: Load, family: str, folder: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     prompt = ask("What?", clip(8, family=family))
     good = in_a_process(load, folder, prompt, max_tokens=16).text
-    for path in folder.rglob("*.val"):
-        data = path.read_bytes()
-        path.write_bytes(damage if damage is not None else data[: len(data) // 2])
+    (path,) = folder.rglob("*.state")
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
     reply = in_a_process(load, folder, prompt, max_tokens=16)
     assert reply.text == good
-    assert reply.usage.prompt_reused == 0
+    assert (reply.usage.prompt_reused, reply.usage.images_reused) == (0, 4)  # the embeddings are whole
     assert "computed again" in caplog.text
     assert in_a_process(load, folder, prompt, max_tokens=4).usage.prompt_reused > 0
 
 
+def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: Path) -> None:
+    prompt = ask("What?", clip(8, family=family))
+    good = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16).text
+    with closing(sqlite3.connect(folder / "embeddings" / "cache.db")) as index, index:
+        rows = index.execute("SELECT rowid, value FROM Cache WHERE value IS NOT NULL").fetchall()
+        for number, (row, value) in enumerate(rows):
+            damage = list(DAMAGES.values())[number % len(DAMAGES)]
+            index.execute("UPDATE Cache SET value = ? WHERE rowid = ?", (damage(value), row))
+    for number, path in enumerate(folder.rglob("*.val")):
+        path.write_bytes(list(DAMAGES.values())[number % len(DAMAGES)](path.read_bytes()))
+    reply = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16)
+    assert reply.text == good
+    assert (reply.usage.prompt_reused, reply.usage.images_reused) == (0, 0)
+
+
 def test_a_quick_look_is_not_kept(load: Load, family: str, folder: Path) -> None:
     prompt = ask("What?", clip(2, family=family), pairs=False)
-    in_a_process(load, folder, prompt, context_size=4096)
-    usage = in_a_process(load, folder, prompt, context_size=4096).usage
-    assert (usage.prompt_reused, usage.images_reused) == (0, 2)
+    in_a_process(load, folder, prompt, context_size=4096, everything=False)
+    usage = in_a_process(load, folder, prompt, context_size=4096, everything=False).usage
+    assert usage.prompt_reused == 0
 
 
-def test_what_was_interrupted_leaves_nothing(tiny: TinyModel, family: str, folder: Path) -> None:
+def test_embeddings_are_written_only_where_encoding_is_slower_than_reading(folder: Path) -> None:
+    shape = (100, 128)
+    cache = ModelCache(folder)
+    assert cache.embedding_read_s is None
+    cache.keep_embedding("first", np.ones(shape, np.float16), encode_s=1e-9)  # to see how fast it is read
+    cache.flush()
+    assert cache.embedding_read_s is not None
+    cache.keep_embedding("quick", np.ones(shape, np.float16), encode_s=cache.embedding_read_s)
+    assert not cache.keeps_embeddings
+    cache.keep_embedding("slow", np.ones(shape, np.float16), encode_s=1000 * cache.embedding_read_s)
+    assert cache.keeps_embeddings
+    cache.flush()
+    assert [cache.embedding(key, shape) is not None for key in ("first", "quick", "slow")] == [True, False, True]
+
+
+def test_what_was_interrupted_is_computed_again_or_right(tiny: TinyModel, family: str, folder: Path) -> None:
     prompt = ask("What?", clip(8, family=family))
     load = partial(LlamaModel, tiny.text, tiny.mmproj, context_size=512, threads=1)
-    with pytest.raises(KeyboardInterrupt), load(cache=ModelCache(folder)) as model:
-        complete(model, prompt, max_tokens=2)
-        raise KeyboardInterrupt
-    with load(cache=ModelCache(folder)) as model:
-        assert complete(model, prompt, max_tokens=2).usage.prompt_reused == 0
-    with load(cache=ModelCache(folder)) as model:
-        assert complete(model, prompt, max_tokens=2).usage.prompt_reused > 0
+    with load() as model:
+        good = complete(model, prompt, max_tokens=8).text
+    for kind in Progress, Delta:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            load(cache=ModelCache(folder)) as model,
+            closing(model.stream(prompt, max_tokens=8)) as items,
+        ):
+            for item in items:
+                if isinstance(item, kind):
+                    raise KeyboardInterrupt
+        assert not list(folder.rglob("*.part"))
+        with load(cache=ModelCache(folder)) as model:
+            assert complete(model, prompt, max_tokens=8).text == good
+
+
+def test_a_prefix_is_written_while_the_reply_is_decoded(load: Load, family: str, folder: Path) -> None:
+    """What is written is the video as it was, whatever is decoded meanwhile."""
+    prompt, other = ask("What?", clip(8, family=family)), ask("Word " * 60, clip(6, family=family, name="other"))
+    good = complete(load(), prompt, max_tokens=8).text
+    model = load(cache=ModelCache(folder, everything=True))
+    for number in range(6):
+        complete(model, prompt if number % 2 == 0 else other, max_tokens=60, temperature=1.0, seed=number)
+    model.close()
+    assert len(list(folder.rglob("*.state"))) == 2
+    reply = in_a_process(load, folder, prompt, max_tokens=8)
+    assert reply.usage.prompt_reused > 0
+    assert reply.text == good
 
 
 def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     prompt = ask("What?", clip(8, family=family))
-    good = in_a_process(load, folder, prompt, max_tokens=8).text
+    good = in_a_process(load, folder, prompt, prefixes=0, max_tokens=8).text
     for path in folder.rglob("cache.db*"):
         path.write_bytes(b"not a database" * 1000)
     with caplog.at_level(logging.WARNING):
-        assert in_a_process(load, folder, prompt, max_tokens=8).text == good
+        assert in_a_process(load, folder, prompt, prefixes=0, max_tokens=8).text == good
     assert "is not used" in caplog.text
 
 
@@ -154,7 +231,8 @@ def test_the_stores_keep_to_their_limits(folder: Path) -> None:
     cache = ModelCache(folder, embeddings=limit, prefixes=0)
     shape = (1000, 128)
     for number in range(100):
-        cache.keep_embedding(f"frame {number}", np.full(shape, number, np.float32))
+        cache.keep_embedding(f"frame {number}", np.full(shape, number, np.float32), encode_s=60.0)
+        cache.flush()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < limit + index
     found = [cache.embedding(f"frame {number}", shape) is not None for number in range(100)]
     assert found[-1]
@@ -163,6 +241,32 @@ def test_the_stores_keep_to_their_limits(folder: Path) -> None:
 
 
 def test_a_prefix_too_large_for_the_store_is_not_written(folder: Path) -> None:
-    cache = ModelCache(folder, prefixes=1000)
-    cache.keep_prefix("key", 600, lambda path: pytest.fail("written"))
-    assert not cache.prefix("key", lambda path: True)
+    files = ModelCache(folder, prefixes=1000).prefixes
+    assert [files.wants("key", size, quick=False) for size in (400, 600)] == [True, False]
+    everything = ModelCache(folder, prefixes=1000, everything=True).prefixes
+    assert [everything.wants("key", size, quick=True) for size in (600, 1600)] == [True, False]
+
+
+def test_the_longest_unused_prefixes_go_first(folder: Path) -> None:
+    files = ModelCache(folder, prefixes=5000, everything=True).prefixes
+
+    def write(path: Path) -> bool:
+        return path.write_bytes(bytes(1000)) == 1000
+
+    for number in range(8):
+        saving = files.save(str(number), 1000, 100, write)
+        assert saving is not None
+        saving.wait()
+        os.utime(folder / "prefixes" / f"{number}.state", (number, number))
+        assert files.load("0", lambda path: True)  # used again every time
+    assert sorted(path.stem for path in folder.rglob("*.state")) == ["0", "5", "6", "7"]
+
+
+def test_a_full_disk_costs_nothing_but_the_prefix(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = ModelCache(folder, everything=True).prefixes
+    for write in (lambda path: False, lambda path: path.write_bytes(bytes(10)) == 10):  # llama.cpp fails, or the last bytes do not fit
+        saving = files.save("key", 1000, 100, write)
+        if saving is not None:
+            saving.wait()
+    assert caplog.text.count("KV prefixes are not saved") == 1
+    assert not list(folder.rglob("*.state")) + list(folder.rglob("*.part"))

@@ -44,7 +44,7 @@ def test_tokens_and_positions_are_those_of_transformers(load: Load, family: str,
     model = load()
     truth = expected(family)[case.name]
     ids, positions = flatten(rendered(model, case))
-    placeholders = {model._control_token("<|video_pad|>"), model._control_token("<|image_pad|>")}
+    placeholders = {model._vocabulary.control("<|video_pad|>"), model._vocabulary.control("<|image_pad|>")}
     assert ids == [None if token in placeholders else token for token in truth.tokens]
     np.testing.assert_array_equal(positions, truth.positions)
 
@@ -57,12 +57,12 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(load: Load, family: 
     for item in model.stream(golden_prompt(case.messages), max_tokens=len(truth.greedy)):
         match item:
             case Progress("prefill", done, total) if done == total:
-                logits = model._logits().copy()
+                logits = model._decoder.logits().copy()
             case Reply(text, _, _):
                 greedy = text
     # The KV cache is f16. The recorded greedy choices are at least this far from the next best.
     assert np.abs(logits - truth.logits).max() < 0.05
-    assert greedy == b"".join(map(model._piece, truth.greedy)).decode("utf-8", "replace")
+    assert greedy == b"".join(map(model._vocabulary.piece, truth.greedy)).decode("utf-8", "replace")
 
 
 def test_every_family_has_cases() -> None:

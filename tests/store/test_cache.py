@@ -42,13 +42,16 @@ def filled() -> None:
     transcript(FILM, days=2)
     models = ModelCache(cache_dir())
     for media in TALK, FILM:
-        models.keep_embedding(f"{'c' * 24} {media}@1.000000:64x64", np.zeros((25, 1000), np.float32))
+        models.keep_embedding(f"{'c' * 24} {media}@1.000000:64x64", np.zeros((25, 1000), np.float32), encode_s=60.0)
 
     def save(path: Path) -> bool:
         path.write_bytes(bytes(50_000))
         return True
 
-    models.keep_prefix("d" * 40, 50_000, save)
+    saving = models.prefixes.save("d" * 40, 50_000, 1000, save)
+    assert saving is not None
+    saving.wait()
+    models.flush()
     models.close()
     WebCache(cache_dir() / "web", None).put({"results": []}, "who?")
 
@@ -66,7 +69,7 @@ def test_everything_is_found_with_its_size_and_its_video() -> None:
         ("transcripts", "b"): 1000,
         ("embeddings", "a"): 100_016,
         ("embeddings", "b"): 100_016,
-        ("prefixes", ""): 50_000,
+        ("prefixes", ""): 50_048,
     }
     assert [entry.kind for entry in entries()][:2] == ["transcripts", "transcripts"]  # the longest unused first
 
@@ -120,7 +123,7 @@ def test_the_longest_unused_goes_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [lambda: cache_dir() / "web" / "tmp1.part", lambda: cache_dir() / "prefixes" / "tmp2.state"], ids=["part", "state"]
+    "place", [lambda: cache_dir() / "web" / "tmp1.part", lambda: cache_dir() / "prefixes" / "key.7.part"], ids=["web", "prefix"]
 )
 @pytest.mark.usefixtures("filled")
 def test_what_was_never_finished_goes_after_a_day(place: Callable[[], Path]) -> None:

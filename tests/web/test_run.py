@@ -322,8 +322,8 @@ def test_control_tokens_in_a_page_stay_text(video: Video, trap: Web, tiny: TinyM
     prompt = model.asked[2].prompt
     assert "<|im_start|>system" in str(prompt)
     with LlamaModel(tiny.text, tiny.mmproj, context_size=8192, threads=1) as llama:
-        structure = {llama._control_token(name) for name in ("<|im_start|>", "<|im_end|>")}
-        page = llama.tokenize(ORDERS)
+        structure = {llama._vocabulary.control(name) for name in ("<|im_start|>", "<|im_end|>")}
+        page = llama._vocabulary.tokenize(ORDERS)
         assert not structure & set(page)
         harmless = [
             Message(

@@ -224,7 +224,7 @@ def ask(
 
         note_media(opened.id, video)
         prefixes = 0 if kv_cache == "off" else limit * 2 // 3
-        kept = ModelCache(cache_dir(), embeddings=limit // 3, prefixes=prefixes, every_prefix=kv_cache == "on")
+        kept = ModelCache(cache_dir(), embeddings=limit // 3, prefixes=prefixes, everything=kv_cache == "on")
         cache = stack.enter_context(closing(kept))
         loaded = stack.enter_context(
             LlamaModel(

@@ -17,6 +17,29 @@ logger = logging.getLogger(__name__)
 _FORMAT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
+class Mask:
+    """A set of tokens, a bit for each, as llguidance gives it.
+
+    Args:
+        bits: of all tokens, the first one lowest.
+    """
+
+    def __init__(self, bits: bytes) -> None:
+        self._bits = bits
+
+    def __contains__(self, token: int) -> bool:
+        return bool(self._bits[token >> 3] >> (token & 7) & 1)
+
+    def tokens(self, n_vocab: int) -> NDArray[np.int32]:
+        """All of them, ascending."""
+        bits = np.frombuffer(self._bits, np.uint8)
+        used = bits.nonzero()[0]  # mostly few
+        spread = np.unpackbits(bits[used], bitorder="little").reshape(-1, 8)
+        rows, columns = spread.nonzero()
+        tokens = (used[rows] * 8 + columns).astype(np.int32)
+        return tokens[tokens < n_vocab]
+
+
 class Constraint:
     """Walks one reply through a schema.
 
@@ -49,19 +72,19 @@ class Constraint:
         return tokens
 
     def accept(self, tokens: list[int]) -> None:
-        """Move past tokens that were chosen under :meth:`allowed`."""
+        """Move past tokens that were chosen under :meth:`mask`."""
         self._matcher.consume_tokens(tokens)
         self._check()
 
-    def allowed(self, n_vocab: int) -> NDArray[np.bool_]:
-        """Which tokens may come next, shape ``(n_vocab,)``."""
-        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+    def mask(self) -> Mask:
+        """Which tokens may come next."""
+        mask = Mask(self._matcher.compute_bitmask())
         self._check()
-        return np.unpackbits(bits, count=n_vocab, bitorder="little").astype(bool)
+        return mask
 
-    def closer(self, allowed: NDArray[np.bool_]) -> int | None:
+    def closer(self, mask: Mask) -> int | None:
         """The allowed token that leads soonest to the end of the reply, or ``None`` if no known one is allowed."""
-        return next((token for token in self._closers if allowed[token]), None)
+        return next((token for token in self._closers if token in mask), None)
 
     def _check(self) -> None:
         if self._matcher.is_error():

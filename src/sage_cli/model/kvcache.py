@@ -4,18 +4,19 @@ A prompt continues the sequence where that gains most and loses least, and only 
 (the first look with its frames, text-only reasoning, a tool's own question) find their own sequences by that rule alone, so a tool does not
 push out the video's frames while there is room for both. All sequences draw on one pool of cells (``kv_unified``).
 
-Reuse changes no result beyond rounding: the same items are decoded in the same batches as without it. Where in the pool a sequence lies
-(that is, what else is held) still moves a logit a little: kernels add up in the order of cells, and flash attention rounds coarsely.
+Reuse changes no result beyond rounding: the same items are decoded in the same batches as without it (:mod:`.batches`). Which cells of the
+pool a sequence takes still moves a logit a little: kernels add up in the order of cells, and flash attention rounds coarsely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from llama_cpp import llama_cpp as llama
 
+from sage_cli.model.batches import Boundary, cells_of, end_of_frames
 from sage_cli.model.qwen import Item, VisionBlock, item_cells, item_positions
 
 MAX_SEQUENCES: Final = 4
@@ -27,9 +28,7 @@ class CachedSequence:
 
     Attributes:
         items: in order.
-        seams: counts of leading items after which a decode ended that any prompt with the same items would end there too.
-            Reuse stops at a seam, so that what follows is decoded in the same batches as without a cache: kernels round
-            differently for different batch sizes, and a cache must not change an answer.
+        boundaries: where batches ended; it is reused up to one that the next prompt shares.
         cells: KV cells they take.
         end: position of the next item.
         last_used: tick of the last claim.
@@ -37,7 +36,7 @@ class CachedSequence:
 
     id: int
     items: list[Item] = field(default_factory=list)
-    seams: list[int] = field(default_factory=list)
+    boundaries: list[Boundary] = field(default_factory=list)
     cells: int = 0
     end: int = 0
     last_used: int = 0
@@ -55,11 +54,12 @@ class KVCache:
     Args:
         context: ``llama_context *`` made with ``n_seq_max >= MAX_SEQUENCES`` and ``kv_unified``.
         size: cells in all.
+        release: lets go of cells that no sequence here holds any more; whether there were any.
         reuse: ``False`` decodes every prompt from its start, in the very cells it would have had.
     """
 
-    def __init__(self, context: Any, size: int, *, reuse: bool = True) -> None:
-        self._reuse = reuse
+    def __init__(self, context: Any, size: int, *, release: Callable[[], bool] = lambda: False, reuse: bool = True) -> None:
+        self._reuse, self._release = reuse, release
         self._memory = llama.llama_get_memory(context)
         self.size = size
         self.sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
@@ -77,7 +77,9 @@ class KVCache:
         return best
 
     def make_room(self, sequence: CachedSequence) -> bool:
-        """Drop the sequence other than this one that is worth least; whether there was one."""
+        """Let go of what is not needed, or drop the sequence other than this one that is worth least; whether that was possible."""
+        if self._release():
+            return True
         others = [other for other in self.sequences if other is not sequence and other.items]
         if not others:
             return False
@@ -90,7 +92,7 @@ class KVCache:
             sequence.cells -= item_cells(item)
             sequence.end -= item_positions(item)
         del sequence.items[keep:]
-        sequence.seams = [seam for seam in sequence.seams if seam <= keep]
+        sequence.boundaries = [boundary for boundary in sequence.boundaries if boundary.items <= keep]
         llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
 
     def clear(self) -> None:
@@ -114,11 +116,12 @@ def _loss(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
     if not keep:
         return sequence.cells
     frames = sum(item_cells(item) for item in sequence.items[keep:] if isinstance(item, VisionBlock))
-    return frames - sum(map(item_cells, sequence.items[:keep]))
+    return frames - cells_of(sequence.items[:keep])
 
 
 def _shared(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
-    """How many leading items of ``wanted`` the sequence holds, up to a seam, and never all of them."""
+    """How many leading items of ``wanted`` the sequence holds, up to a batch boundary, and never all of them."""
     pairs = enumerate(zip(sequence.items, wanted, strict=False))
     same = next((index for index, (held, item) in pairs if held != item), min(len(sequence.items), len(wanted) - 1))
-    return max((seam for seam in sequence.seams if seam <= same), default=0)
+    end = end_of_frames(wanted)
+    return max((boundary.items for boundary in sequence.boundaries if boundary.items <= same and boundary.serves(end)), default=0)

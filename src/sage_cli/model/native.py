@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -86,15 +86,28 @@ class Interruptible:
         self._requested: signal.Signals | None = None
         self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self._requested is not None)
 
+    def interrupt(self) -> None:
+        """From any thread: stop the call under way, or the next one; the thread that makes it gets a KeyboardInterrupt."""
+        self._requested = signal.SIGINT
+
+    def clear(self) -> None:
+        """Forget an interrupt that came too late for what it was meant for."""
+        self._requested = None
+
     @contextmanager
     def guard(self) -> Iterator[None]:
+        """For the length of a native call."""
         if threading.current_thread() is not threading.main_thread():
-            yield
+            try:
+                yield
+            finally:
+                requested, self._requested = self._requested, None
+                if requested is not None:
+                    raise KeyboardInterrupt
             return
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         # Ignored, left to the system, or installed from outside Python: not ours to change.
         ours = {number: handler for number, handler in handlers.items() if callable(handler)}
-        self._requested = None
 
         def note(number: int, _frame: FrameType | None) -> None:
             self._requested = signal.Signals(number)
@@ -107,21 +120,13 @@ class Interruptible:
             for number, handler in ours.items():
                 signal.signal(number, handler)
             requested, self._requested = self._requested, None
-            if requested is not None:
+            if requested in ours:
                 ours[requested](requested, None)
+            elif requested is not None:
+                raise KeyboardInterrupt
 
 
-# ---- machine -------------------------------------------------------------------------------------------------------
-
-
-def default_threads() -> tuple[int, int]:
-    """Threads for generation and for prompt processing.
-
-    Generation is bound by memory bandwidth and gains nothing from a second hardware thread on a core; prompt processing does.
-    """
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # absent on macOS and Windows
-    available = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return (available if available <= 4 else available // 2), available
+# ---- weights and contexts ------------------------------------------------------------------------------------------
 
 
 def c_array(values: Any, kind: Any) -> Any:
@@ -131,8 +136,6 @@ def c_array(values: Any, kind: Any) -> Any:
 
 KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
 _KV_TYPES: Final = {"f32": llama_cpp.GGML_TYPE_F32, "f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
-
-# ---- weights and contexts -------------------------------------------------------------------------------------------------------
 
 
 def load_weights(path: Path, gpu_layers: int | None) -> tuple[Any, str]:
@@ -162,20 +165,25 @@ def make_context(
     *,
     n_ctx: int,
     n_threads: int,
-    n_threads_batch: int,
-    n_batch: int,
+    capacity: int,
     n_sequences: int,
     kv_type: KVType,
     flash_attention: bool,
     offload: bool,
 ) -> Any:
+    """``llama_context *``, for batches of ``capacity`` cells.
+
+    Raises:
+        ModelError: there is no memory for it.
+    """
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx
-    params.n_batch = params.n_ubatch = n_batch
+    params.n_batch = params.n_ubatch = capacity
     params.n_seq_max = n_sequences
+    # Logits of a batch's last token are all that is looked at. The default reserves memory for those of every token: 0.6 MB each.
+    params.n_outputs_max = n_sequences
     params.kv_unified = True
-    params.n_threads = n_threads
-    params.n_threads_batch = n_threads_batch
+    params.n_threads = params.n_threads_batch = n_threads
     params.type_k = params.type_v = _KV_TYPES[kv_type]
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.offload_kqv = params.op_offload = offload

@@ -1,10 +1,14 @@
-"""The vision encoder (mmproj) and its memory, which reaches to the disk: frames in, embeddings out, none computed twice."""
+"""The vision encoder (mmproj) and its memory, which reaches to the disk: frames in, embeddings out, none computed twice.
+
+Embeddings are kept, and used, in half precision, in memory and on disk alike: an answer does not depend on where they come from.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -20,10 +24,16 @@ from sage_cli.errors import ModelError
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.native import log_lines
 from sage_cli.model.qwen import Slice
+from sage_cli.model.tokens import to_half
 from sage_cli.store.content import fingerprint
+from sage_cli.store.gguf import read_metadata
 
-# A slice's embedding of the 8B model is 64 KiB a token: 128 frames as the reference sizes them take 380 MB.
+# A slice's embedding of the 8B model is 32 KiB a token: 128 frames as the reference sizes them take 190 MB. What is on disk as well need
+# not stay in memory: reading it takes milliseconds.
 MEMORY_LIMIT: Final = 512 << 20
+MEMORY_LIMIT_WITH_DISK: Final = 64 << 20
+
+_LARGEST_HALF: Final = 65504.0
 
 
 class VisionEncoder:
@@ -35,13 +45,18 @@ class VisionEncoder:
         projector: the kind of projector the model's family has (``clip.projector_type``); mtmd itself compares only widths.
         use_gpu: offload when the build can.
         threads: of the CPU parts.
-        cache: where embeddings outlive the process; those that it does not keep, or all if it is ``None``, are kept in memory.
+        cache: where embeddings outlive the process; ``None`` for memory only.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
     """
 
     def __init__(self, path: Path, model: Any, *, projector: str, use_gpu: bool, threads: int, cache: ModelCache | None = None) -> None:
+        self._context: Any = None
+        header = read_metadata(path)
+        kind = header.get("clip.projector_type") or header.get("clip.vision.projector_type")
+        if kind is not None and kind != projector:
+            raise ModelError(f"{path}: this mmproj belongs to another family of models; use the mmproj published with the text GGUF")
         params = mtmd.mtmd_context_params_default()
         params.use_gpu = use_gpu
         params.print_timings = False
@@ -53,15 +68,13 @@ class VisionEncoder:
             self._context = mtmd.mtmd_init_from_file(os.fsencode(path), model, params)
         if not self._context:
             raise ModelError(_why_unusable(path, lines))
-        if not any(re.search(rf"projector:\s+{re.escape(projector)}$", line) for line in lines):
-            self.close()
-            raise ModelError(f"{path}: this mmproj belongs to another family of models; use the mmproj published with the text GGUF")
         self._width = int(llama.llama_model_n_embd_inp(model))
         self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
         self._cache = cache
         self._identity = f"{fingerprint(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
-        self._memory: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._memory: OrderedDict[str, NDArray[np.floating]] = OrderedDict()
         self._memory_bytes = 0
+        self._prefetched: dict[str, bool] = {}  # slices whose first prompt is still to come, and whether they had to be encoded
 
     def close(self) -> None:
         if self._context:
@@ -71,32 +84,49 @@ class VisionEncoder:
     def clear(self) -> None:
         """Forget all embeddings."""
         self._memory.clear()
+        self._prefetched.clear()
         self._memory_bytes = 0
 
-    def embed(self, part: Slice, cells: int) -> tuple[NDArray[np.float32], bool]:
-        """Embedding of one slice, and whether it had to be encoded.
+    def prefetch(self, part: Slice, cells: int) -> None:
+        """Encode a slice that a prompt is going to show."""
+        if part.key not in self._prefetched:
+            _, fresh = self.embed(part, cells)
+            self._prefetched[part.key] = fresh
+
+    def embed(self, part: Slice, cells: int) -> tuple[NDArray[np.floating], bool]:
+        """Embedding of one slice, and whether it had to be encoded, be it in advance.
 
         Returns:
-            Shape ``(cells, n_embd_inp)``: for Qwen3-VL the deepstack features follow the main ones in each row.
+            Shape ``(cells, n_embd_inp)``, in half precision, in single where it does not fit that. For Qwen3-VL the deepstack features
+            follow the main ones in each row.
 
         Raises:
             ModelError: the encoder failed, or produced another number of tokens than the layout counted on.
         """
-        if part.key in self._memory:
+        fresh = self._prefetched.pop(part.key, False)
+        embedding = self._memory.get(part.key)
+        if embedding is not None:
             self._memory.move_to_end(part.key)
-            return self._memory[part.key], False
+            return embedding, fresh
         key = f"{self._identity} {part.key}"
-        found = self._cache.embedding(key, (cells, self._width)) if self._cache else None
-        if found is not None:
-            return found, False
-        embedding = self._encode([frame.image for frame in part.frames], cells)
-        # Once more in memory, the frames of a first look would take hundreds of megabytes; reading one takes milliseconds.
-        if self._cache is None or not self._cache.keep_embedding(key, embedding):
-            self._memory[part.key] = embedding
-            self._memory_bytes += embedding.nbytes
-        while self._memory_bytes > MEMORY_LIMIT and len(self._memory) > 1:
-            self._memory_bytes -= self._memory.popitem(last=False)[1].nbytes
-        return embedding, True
+        embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
+        if embedding is None:
+            started = time.perf_counter()
+            embedding, fresh = _compact(self._encode([frame.image for frame in part.frames], cells)), True
+            if self._cache:
+                self._cache.keep_embedding(key, embedding, time.perf_counter() - started)
+        self._remember(part.key, embedding)
+        return embedding, fresh
+
+    def _remember(self, key: str, embedding: NDArray[np.floating]) -> None:
+        self._memory[key] = embedding
+        self._memory_bytes += embedding.nbytes
+        limit = MEMORY_LIMIT_WITH_DISK if self._cache is not None and self._cache.keeps_embeddings else MEMORY_LIMIT
+        for old in list(self._memory):
+            if self._memory_bytes <= limit:
+                break
+            if old != key and old not in self._prefetched:
+                self._memory_bytes -= self._memory.pop(old).nbytes
 
     def _encode(self, images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
         """mtmd_tokenize_from_parts merges adjacent mergeable bitmaps into one image chunk; mtmd_encode_chunk runs the encoder on it."""
@@ -131,6 +161,12 @@ class VisionEncoder:
 
 
 _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
+
+
+def _compact(embedding: NDArray[np.float32]) -> NDArray[np.floating]:
+    """In half precision, if all of it fits."""
+    fits = embedding.min() > -_LARGEST_HALF and embedding.max() < _LARGEST_HALF  # not so with a NaN either
+    return to_half(embedding) if fits else embedding
 
 
 def _why_unusable(path: Path, lines: Sequence[str]) -> str:

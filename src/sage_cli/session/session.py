@@ -301,7 +301,7 @@ class Session:
             limit = self.options.cache_limit
             prefixes = 0 if self.options.kv_cache == "off" else int(limit * _PREFIXES)
             every = self.options.kv_cache == "on"
-            cache = ModelCache(cache_dir(), embeddings=int(limit * _EMBEDDINGS), prefixes=prefixes, every_prefix=every)
+            cache = ModelCache(cache_dir(), embeddings=int(limit * _EMBEDDINGS), prefixes=prefixes, everything=every)
             self._resources.enter_context(closing(cache))
         return self._resources.enter_context(
             LlamaModel(

@@ -114,15 +114,12 @@ class Records(Kind):
             for entry in entries:
                 cache.delete(entry.key)
 
-    def sweep(self) -> int:
-        return _sweep(self.folder.glob("*.state"))
-
 
 KINDS: Final[tuple[Kind, ...]] = (
     Files("transcripts", "what was said", r"^([0-9a-f]{24})-", "*.jsonl"),
     Records("times", "when frames are on screen", r"^([0-9a-f]{24})@"),
     Records("embeddings", "frames as the vision encoder sees them", r"([0-9a-f]{24})@"),
-    Records("prefixes", "prompts that the model has read"),
+    Files("prefixes", "saved KV prefixes", pattern="*.state"),
     Files("web", "searches and pages", pattern="*.json"),
 )
 

@@ -27,11 +27,11 @@ class Shelf:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self.limit = folder, limit
         self._cache: Cache | None = None
-        self._usable = limit > 0
+        self.usable = limit > 0
 
     def use(self, action: Callable[[Cache], T]) -> T | None:
         """What ``action`` makes of the cache, or ``None``: its first trouble (full disk, damaged index) is logged and ends its use."""
-        if not self._usable:
+        if not self.usable:
             return None
         from diskcache import Cache, Timeout  # not at the top: whoever reads a video without remembering it need not wait for it
 
@@ -41,7 +41,7 @@ class Shelf:
             return action(self._cache)
         except (sqlite3.Error, Timeout, OSError, EOFError, ValueError) as error:
             logger.warning("the cache in %s is not used: %s", self._folder, error)
-            self._usable = False
+            self.usable = False
             return None
 
     def close(self) -> None:

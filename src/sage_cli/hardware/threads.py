@@ -1,0 +1,123 @@
+"""Threads: how many to compute with, how OpenMP's wait for each other, and threads that work in the background."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from pathlib import Path
+from typing import Final
+
+# ---- how many ------------------------------------------------------------------------------------------------------
+
+_FEW: Final = 4  # processors up to which the second thread of a core is worth having
+
+
+def cores() -> int:
+    """Processors that this process may use: those it is bound to, within the limit of its control group."""
+    bound = len(_processors())
+    share = _group_share()
+    return bound if share is None else max(1, min(bound, -int(-share // 1)))
+
+
+def compute_threads() -> int:
+    """Threads to compute with: one for each core that does arithmetic at full speed.
+
+    Neither a second thread on the same core nor an efficiency core gains anything there: all threads wait for the slowest one after every
+    operation. Only where there are very few processors is each of them used.
+    """
+    usable = cores()
+    return usable if usable <= _FEW else max(1, min(usable, _full_cores()))
+
+
+def _processors() -> set[int]:
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)  # absent on macOS and Windows
+    return affinity(0) if affinity else set(range(os.cpu_count() or 1))
+
+
+def _full_cores(system: Path = Path("/sys/devices")) -> int:
+    """Performance cores this process is bound to, each counted once."""
+    if sys.platform == "darwin":
+        return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
+    processors = _processors()
+    fast = processors & _listed(system / "cpu_core" / "cpus")  # on Intel's hybrid processors
+    found = {
+        _listed_text(system / "system" / "cpu" / f"cpu{number}" / "topology" / "thread_siblings_list") for number in fast or processors
+    }
+    return len(found) if "" not in found else len(processors) // 2  # unknown: most have two threads a core
+
+
+def _listed(path: Path) -> set[int]:
+    """Numbers in a list as Linux writes it, ``0-3,8``; none if there is no such file."""
+    numbers: set[int] = set()
+    for part in filter(None, _listed_text(path).split(",")):
+        first, _, last = part.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return numbers
+
+
+def _listed_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _sysctl(name: str) -> int:
+    """A number that macOS tells; 0 if it does not."""
+    value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    found = ctypes.CDLL(ctypes.util.find_library("c")).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
+    return value.value if found == 0 else 0
+
+
+def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Processors that a control group grants (v2, then v1); ``None`` for no limit."""
+    for quota, period in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            fields = _listed_text(root / quota).split() + (_listed_text(root / period).split() if period else [])
+            granted, each = int(fields[0]), int(fields[1])
+        except (IndexError, ValueError):  # no such file, or "max"
+            continue
+        if granted > 0 and each > 0:
+            return granted / each
+    return None
+
+
+# ---- waiting -------------------------------------------------------------------------------------------------------
+
+# Rounds that a thread spins at a barrier before it sleeps: some ten microseconds.
+_SPINS: Final = "1000"
+_POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def bound_spinning(environment: MutableMapping[str, str] = os.environ, platform: str = sys.platform) -> None:
+    """Keep OpenMP's threads from spinning long where they wait for each other, unless the user has chosen how they wait.
+
+    llama.cpp and whisper.cpp wait after every operation. GNU's runtime spins there for milliseconds by default. That costs nothing as long
+    as every thread has a processor of its own; on a busy machine it burns the very time the other thread needs. Runtimes read the
+    environment when they are loaded, so this runs before anything that loads one. macOS has no OpenMP of its own.
+    """
+    if platform == "darwin" or any(name in environment for name in _POLICIES):
+        return
+    environment["GOMP_SPINCOUNT"] = _SPINS  # GNU's
+    environment["KMP_BLOCKTIME"] = "1"  # LLVM's and Intel's, in milliseconds
+
+
+# ---- in the background ---------------------------------------------------------------------------------------------
+
+
+def background(work: Callable[[], None], name: str) -> threading.Thread:
+    """A started thread for ``work``. It is a daemon, and signals pass it by: one that struck there would not wake the main thread."""
+
+    def run() -> None:
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        work()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,103 @@
+"""The reply: tokens sampled under a schema or freely, as a stream of text."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from typing import Final, Literal
+
+from sage_cli.model.base import Delta, Reply, Usage
+from sage_cli.model.constrain import Constraint
+from sage_cli.model.decoder import Decoder
+from sage_cli.model.kvcache import CachedSequence
+from sage_cli.model.sampling import LoopDetector, Sampler
+from sage_cli.model.vocabulary import Vocabulary
+
+WIND_DOWN: Final = 256  # tokens before the limit at which a constrained reply starts to close
+
+
+class Generation:
+    """Writes one reply after a prompt that was decoded into a sequence.
+
+    Args:
+        constraint: ``None`` for free text.
+        max_tokens: most tokens to write.
+        usage: counted up.
+        overlapped: decoding goes on in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
+            handed out, so that neither Python nor the consumer costs time.
+        stop_loops: end a reply that repeats itself.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        sequence: CachedSequence,
+        vocabulary: Vocabulary,
+        constraint: Constraint | None,
+        *,
+        max_tokens: int,
+        usage: Usage,
+        overlapped: bool,
+        stop_loops: bool,
+    ) -> None:
+        self._decoder, self._sequence, self._vocabulary, self._constraint = decoder, sequence, vocabulary, constraint
+        self._max_tokens, self._usage, self._overlapped = max_tokens, usage, overlapped
+        self._wind_down = max(max_tokens - WIND_DOWN, max_tokens // 2)
+        self._loops = LoopDetector() if stop_loops else None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._text: list[str] = []
+
+    def stream(self, temperature: float, seed: int) -> Generator[Delta | Reply, None, None]:
+        """Sample until the schema, the model or the limit ends the reply."""
+        started = time.perf_counter()  # the time a consumer takes over a delta counts too
+        finish: Literal["stop", "length"] = "stop"
+        constraint, usage = self._constraint, self._usage
+        tokens: list[int] = []  # accepted, and neither decoded nor handed out yet
+        looped = False
+        with closing(Sampler(temperature, seed)) as sampler:
+            while True:
+                if constraint:
+                    forced = constraint.forced()
+                    usage.output_forced += len(forced)
+                    tokens += forced
+                usage.output_tokens += len(tokens)
+                limited = looped or usage.output_tokens >= (self._wind_down if constraint else self._max_tokens)
+                over = constraint.finished if constraint else limited
+                if limited and not (constraint and over):
+                    finish = "length"
+                if over or not self._overlapped:
+                    yield from self._hand_out(tokens)
+                if over:
+                    break
+                if tokens:
+                    self._decoder.tokens(self._sequence, tokens, logits=True)
+                if self._overlapped:
+                    yield from self._hand_out(tokens)
+                token = self._next(sampler, limited)
+                if self._vocabulary.ends_reply(token):
+                    break
+                if constraint:
+                    constraint.accept([token])
+                tokens = [token]
+                looped = looped or (self._loops is not None and self._loops.add(token))
+        if tail := self._utf8.decode(b"", final=True):
+            self._text.append(tail)
+            yield Delta(tail)
+        usage.decode_s += time.perf_counter() - started
+        yield Reply("".join(self._text), finish, usage)
+
+    def _next(self, sampler: Sampler, limited: bool) -> int:
+        """The token to write next; ``limited`` takes the shortest way out of the schema."""
+        mask = self._constraint.mask() if self._constraint else None  # first: a GPU is still decoding meanwhile
+        logits = self._decoder.logits()
+        closer = self._constraint.closer(mask) if self._constraint and mask and limited else None
+        return sampler.sample(logits, mask) if closer is None else closer
+
+    def _hand_out(self, tokens: Sequence[int]) -> Iterator[Delta]:
+        """The text that tokens add."""
+        piece = self._utf8.decode(b"".join(map(self._vocabulary.piece, tokens)))
+        if piece:
+            self._text.append(piece)
+            yield Delta(piece)

@@ -1,0 +1,108 @@
+"""Reading a prompt: frames are encoded and, batch by batch, decoded together with the text between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli.model.base import Progress, Usage
+from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
+from sage_cli.model.decoder import Decoder
+from sage_cli.model.kvcache import CachedSequence
+from sage_cli.model.native import Interruptible
+from sage_cli.model.qwen import Item, VisionBlock, item_positions
+from sage_cli.model.tokens import TokenEmbeddings
+from sage_cli.model.vision import VisionEncoder
+
+
+class Prefill:
+    """Decodes prompts into sequences.
+
+    Args:
+        vision: encodes their frames.
+        text: embeddings of their text.
+        width: of an embedding that the model takes in: for Qwen3-VL that of the text with room for the deepstack features behind it.
+        sizes: of the batches.
+        interruptible: of the model.
+    """
+
+    def __init__(
+        self, decoder: Decoder, vision: VisionEncoder, text: TokenEmbeddings, width: int, sizes: BatchSizes, interruptible: Interruptible
+    ) -> None:
+        self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
+        self._sizes, self._interruptible = sizes, interruptible
+
+    def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
+        """Decode what the sequence does not hold of the items; a stream of progress. The last item's logits are current afterwards.
+
+        Raises:
+            ModelError: a frame cannot be encoded, no room is left, or llama.cpp failed.
+        """
+        todo = items[len(sequence.items) :]
+        total, done = cells_of(todo), 0
+        slices = _slices(todo)
+        usage.images = _slices(items)
+        usage.images_reused = usage.images - slices
+        encoded = 0
+        for batch in batches(items, len(sequence.items), self._sizes):
+            embeddings: list[NDArray[np.floating]] = []
+            for part in batch.slices:
+                with timing(usage, "encode_s"), self._interruptible.guard():
+                    embedding, fresh = self._vision.embed(part.block.slices[part.index], part.cells)
+                embeddings.append(embedding)
+                encoded += 1
+                usage.images_reused += not fresh
+                yield Progress("encode", encoded, slices)
+            with timing(usage, "prefill_s"):
+                self._decode(sequence, items, batch, embeddings, logits=batch.items == len(items))
+            if batch.boundary:
+                sequence.boundaries.append(batch.boundary)
+            done += batch.cells
+            yield Progress("prefill", done, total)
+
+    def _decode(
+        self, sequence: CachedSequence, items: Sequence[Item], batch: Batch, slices: Sequence[NDArray[np.floating]], *, logits: bool
+    ) -> None:
+        finished = items[len(sequence.items) : batch.items]
+        if not slices:
+            self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
+            return
+        embeddings = np.zeros((batch.cells, self._width), np.float32)
+        positions = np.zeros((4, len(embeddings)), np.int32)
+        at, position = 0, sequence.end
+        waiting = iter(slices)
+        # A block that began in an earlier batch is not among the sequence's items yet: its position is the sequence's end.
+        for piece in batch.pieces:
+            if isinstance(piece, int):
+                self._text.rows([piece], embeddings[at:])
+                positions[:3, at] = position
+                at, position = at + 1, position + 1
+            else:
+                span = slice(at, at + piece.cells)
+                embeddings[span] = next(waiting)
+                positions[:, span] = piece.block.slice_positions(piece.index, position)
+                at += piece.cells
+                if piece.index == len(piece.block.slices) - 1:
+                    position += item_positions(piece.block)
+        self._decoder.embeddings(sequence, embeddings, positions, logits=logits)
+        for item in finished:
+            sequence.push(item)
+
+
+def _slices(items: Sequence[Item]) -> int:
+    return sum(len(item.slices) for item in items if isinstance(item, VisionBlock))
+
+
+@contextmanager
+def timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator[None]:
+    """Add the wall seconds of the block to one of the counters."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(usage, counter, getattr(usage, counter) + time.perf_counter() - started)

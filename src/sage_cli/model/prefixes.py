@@ -1,0 +1,117 @@
+"""Prompts that begin with a video, kept on disk up to its last frame: a later process starts where an earlier one ended.
+
+llama.cpp writes and reads the KV cells of one sequence (``llama_state_seq_save_file``). Writing goes on while the reply is decoded. For
+that the prefix gets a sequence of its own that shares the cells: they stay what they are, whatever becomes of the sequence that the reply
+is decoded into. llama.cpp looks at its list of cells only before it begins to copy their contents, and decoding waits for that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from llama_cpp import llama_cpp as llama
+
+from sage_cli.model.batches import Boundary, cells_of, end_of_frames
+from sage_cli.model.decoder import Decoder
+from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence
+from sage_cli.model.qwen import Item, VisionBlock, item_positions
+from sage_cli.model.statefile import Saving, StateFiles
+
+SEQUENCES: Final = MAX_SEQUENCES + 1  # that a context needs
+_SPARE: Final = MAX_SEQUENCES  # id of the sequence that is being written
+_CELL_HEAD: Final = 32  # more bytes than llama.cpp writes about a cell before the first contents
+
+
+class Prefixes:
+    """The prefixes of one model's prompts.
+
+    Args:
+        decoder: of the model; holds :data:`SEQUENCES` sequences.
+        files: where they are kept.
+        identity: of all that the cells depend on beside the prompt.
+        concurrent: cells may be read while the device computes. If not, they are written by :meth:`finish`.
+    """
+
+    def __init__(self, decoder: Decoder, files: StateFiles, identity: str, *, concurrent: bool) -> None:
+        self._decoder, self._files, self._identity, self._concurrent = decoder, files, identity, concurrent
+        self._saving: Saving | None = None
+
+    def restore(self, sequence: CachedSequence, items: Sequence[Item]) -> None:
+        """Put the prompt up to its last frames into the sequence, if it is on disk and not there already."""
+        end = end_of_frames(items)
+        if end <= len(sequence.items):
+            return
+        cache = self._decoder.cache
+
+        def load(path: Path) -> bool:
+            cache.truncate(sequence, 0)
+            tokens, count = (llama.llama_token * 1)(), ctypes.c_size_t(0)
+            arguments = (self._decoder.context, os.fsencode(path), sequence.id, tokens, 1, ctypes.byref(count))
+            while not (loaded := llama.llama_state_seq_load_file(*arguments)) and cache.make_room(sequence):
+                pass
+            return bool(loaded)
+
+        if self._files.load(self._key(items[:end]), load):
+            for item in items[:end]:
+                sequence.push(item)
+            sequence.boundaries.append(Boundary(end, end))
+        elif not sequence.items:
+            cache.truncate(sequence, 0)  # what a damaged file may have left
+
+    def keep(self, sequence: CachedSequence) -> None:
+        """Write the sequence up to its last frames, if that is worth it and not done yet; returns while it is being written."""
+        end = end_of_frames(sequence.items)
+        items = sequence.items[:end]
+        cells = cells_of(items)
+        size = cells * self._cell_size(sequence)
+        if not end or not self._files.wants(self._key(items), size, quick=cells < self._decoder.cache.size // 8):
+            return
+        self.finish()
+        context, memory = self._decoder.context, llama.llama_get_memory(self._decoder.context)
+        llama.llama_memory_seq_cp(memory, sequence.id, _SPARE, 0, sum(map(item_positions, items)))
+        none = (llama.llama_token * 1)()
+
+        def write(path: Path) -> bool:
+            return bool(llama.llama_state_seq_save_file(context, os.fsencode(path), _SPARE, none, 0))
+
+        self._saving = self._files.save(self._key(items), size, 4096 + _CELL_HEAD * cells, write)
+        if self._saving is not None:
+            if self._concurrent:
+                self._saving.wait_for_head()
+            else:
+                self.finish()
+        else:
+            self._drop()
+
+    def release(self) -> bool:
+        """Let go of cells that only the writing still holds, once they are written; whether there were any."""
+        if self._saving is None:
+            return False
+        self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Wait until what is being written is."""
+        if self._saving is not None:
+            self._saving.wait()
+            self._drop()
+
+    def _drop(self) -> None:
+        self._saving = None
+        llama.llama_memory_seq_rm(llama.llama_get_memory(self._decoder.context), _SPARE, -1, -1)
+
+    def _cell_size(self, sequence: CachedSequence) -> int:
+        """Bytes of a cell on disk."""
+        return int(llama.llama_state_seq_get_size(self._decoder.context, sequence.id)) // max(1, sequence.cells)
+
+    def _key(self, items: Sequence[Item]) -> str:
+        """The model and the items, as a digest."""
+        digest = hashlib.blake2b(self._identity.encode(errors="surrogateescape"), digest_size=16)
+        for item in items:
+            digest.update(repr(item.identity if isinstance(item, VisionBlock) else item).encode(errors="surrogateescape") + b"\n")
+        return digest.hexdigest()

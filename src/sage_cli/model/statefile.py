@@ -1,0 +1,183 @@
+"""Large files of native state in a bounded folder, each written in the background and checked whole when it is read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import xxhash
+
+from sage_cli.hardware.threads import background
+
+logger = logging.getLogger(__name__)
+
+SUFFIX: Final = ".state"
+_TRAILER: Final = struct.Struct("<8sQ16s16s")  # magic, length of the head, digests of the head and of all before the trailer
+_MAGIC: Final = b"sagekv01"
+_CHUNK: Final = 4 << 20
+_POLL_S: Final = 0.0005
+
+
+class StateFiles:
+    """State files by key. What cannot be written is done without, and that is logged once.
+
+    Args:
+        folder: made when it is needed.
+        limit: most bytes to keep, the longest unused go first; 0 keeps none.
+        everything: keep also what was quick to compute, and what pushes out most of the others.
+    """
+
+    def __init__(self, folder: Path, limit: int, everything: bool) -> None:
+        self._folder, self._limit, self._everything = folder, limit, everything
+        self._usable = limit > 0
+
+    def wants(self, key: str, size: int, *, quick: bool) -> bool:
+        """Whether a state of ``size`` bytes should be saved under ``key``; ``quick``: it takes little time to compute."""
+        if not self._usable or size > (self._limit if self._everything else self._limit // 2) or (quick and not self._everything):
+            return False
+        return not self._path(key).exists()
+
+    def load(self, key: str, load: Callable[[Path], bool]) -> bool:
+        """Let ``load`` read the file stored under ``key``.
+
+        All of it is checked meanwhile; its head, whose damage could abort the process, before.
+
+        Returns:
+            Whether there was one, it was whole, and it could be read. If not, ``load`` may have read damaged state: forget it.
+        """
+        path = self._path(key)
+        if self._limit <= 0 or not path.is_file():
+            return False
+        try:
+            good = _Check(path).passes(load)
+            if good:
+                os.utime(path)
+                return True
+            logger.warning("a saved KV prefix cannot be read; it is computed again")
+            path.unlink()
+        except OSError as error:
+            self._give_up(error)
+        return False
+
+    def save(self, key: str, size: int, head: int, write: Callable[[Path], bool]) -> Saving | None:
+        """Begin to store what ``write`` writes to a path; ``None`` if that cannot be.
+
+        Args:
+            size: least bytes that it writes.
+            head: bytes at the beginning that are checked before anything is loaded.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._give_up(error)
+            return None
+        part = self._folder / f"{key}.{os.getpid()}.part"
+        return Saving(part, head, lambda: self._store(key, part, size, head, write))
+
+    def _store(self, key: str, part: Path, size: int, head: int, write: Callable[[Path], bool]) -> None:
+        try:
+            if not write(part) or part.stat().st_size < size:
+                raise OSError(f"{part.name} could not be written: is the disk full?")
+            with part.open("r+b") as file:
+                size = part.stat().st_size
+                head_digest = xxhash.xxh3_128_digest(file.read(head))
+                file.seek(0)
+                digest = _digest(file, size)
+                file.seek(size)
+                file.write(_TRAILER.pack(_MAGIC, min(head, size), head_digest, digest))
+            part.replace(self._path(key))
+            self._trim(key)
+        except OSError as error:
+            self._give_up(error)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def _trim(self, newest: str) -> None:
+        found = []
+        for path in self._folder.glob(f"*{SUFFIX}"):
+            with suppress(OSError):  # another process removed it
+                stat = path.stat()
+                found.append((path == self._path(newest), stat.st_mtime, stat.st_size, path))
+        total = sum(size for _, _, size, _ in found)
+        for is_newest, _, size, path in sorted(found):
+            if total <= self._limit or is_newest:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{SUFFIX}"
+
+    def _give_up(self, error: OSError) -> None:
+        if self._usable:
+            logger.warning("KV prefixes are not saved in %s: %s", self._folder, error)
+        self._usable = False
+
+
+class Saving:
+    """A state being written by a thread."""
+
+    def __init__(self, part: Path, head: int, store: Callable[[], None]) -> None:
+        self._part, self._head = part, head
+        self._thread = background(store, "sage-prefix")
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def wait_for_head(self) -> None:
+        """Return when more than the head is written."""
+        while not self.done:
+            with suppress(OSError):  # not there yet
+                if self._part.stat().st_size > self._head:
+                    return
+            time.sleep(_POLL_S)
+
+    def wait(self) -> None:
+        """Return when all is written, or could not be."""
+        self._thread.join()
+
+
+class _Check:
+    """The digests of a state file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._whole = False
+
+    def passes(self, load: Callable[[Path], bool]) -> bool:
+        size = self._path.stat().st_size - _TRAILER.size
+        if size < 0:
+            return False
+        with self._path.open("rb") as file:
+            file.seek(size)
+            magic, head, head_digest, digest = _TRAILER.unpack(file.read(_TRAILER.size))
+            file.seek(0)
+            if magic != _MAGIC or head > size or xxhash.xxh3_128_digest(file.read(head)) != head_digest:
+                return False
+        thread = background(lambda: self._check(size, digest), "sage-check")
+        try:
+            loaded = load(self._path)
+        finally:
+            thread.join()
+        return loaded and self._whole
+
+    def _check(self, size: int, digest: bytes) -> None:
+        with suppress(OSError), self._path.open("rb") as file:
+            self._whole = _digest(file, size) == digest
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Of the next ``size`` bytes of a file; of fewer if it ends before."""
+    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(_CHUNK))
+    while size > 0 and (count := file.readinto(buffer[: min(size, _CHUNK)])):  # type: ignore[attr-defined]
+        digest.update(buffer[:count])
+        size -= count
+    return digest.digest()

@@ -1,0 +1,140 @@
+"""Text as embeddings: rows of a model's token embedding matrix, as llama.cpp itself looks them up, and numbers in half precision.
+
+A ``llama_batch`` carries either tokens or embeddings. To decode text and frames in one batch, the text has to travel as embeddings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from llama_cpp import llama_cpp as llama
+from numpy.typing import NDArray
+
+from sage_cli.errors import ModelError
+from sage_cli.store.models import shards
+
+_NAME: Final = b"token_embd.weight"
+_LIB: Final = llama._lib
+
+
+class TokenEmbeddings:
+    """Rows of ``token_embd.weight`` of a GGUF file, dequantized by ggml's own functions (``ggml_get_rows`` uses the same).
+
+    Args:
+        path: of the text model, or of its first shard.
+        tokens, width: rows and columns of the matrix.
+
+    Raises:
+        ModelError: the matrix is not there, or has another shape.
+    """
+
+    def __init__(self, path: Path, tokens: int, width: int) -> None:
+        self._width = width
+        place = next((found for part in shards(path) if (found := _find(part)) is not None), None)
+        if place is None or place[2] != (width, tokens):
+            raise ModelError(f"{path}: its token embeddings cannot be found; download the model again")
+        part, kind, _, offset, size = place
+        self._rows: NDArray[np.uint8] = np.memmap(part, np.uint8, "r", offset, (tokens, size // tokens))
+        traits = _LIB.ggml_get_type_traits(kind).contents
+        self._to_float = _TO_FLOAT(traits.to_float) if traits.to_float else None  # none for f32
+
+    def rows(self, tokens: Sequence[int], out: NDArray[np.float32]) -> None:
+        """Put the embeddings of tokens into the rows of ``out``, from its first column on."""
+        for index, token in enumerate(tokens):
+            row, target = self._rows[token], out[index, : self._width]
+            if self._to_float is None:
+                target[:] = row.view(np.float32)
+            else:
+                self._to_float(row.ctypes.data, target.ctypes.data, self._width)
+
+
+class _Traits(ctypes.Structure):
+    """``ggml_type_traits``, up to the function that dequantizes."""
+
+    _fields_ = (
+        ("type_name", ctypes.c_char_p),
+        ("blck_size", ctypes.c_int64),
+        ("blck_size_interleave", ctypes.c_int64),
+        ("type_size", ctypes.c_size_t),
+        ("is_quantized", ctypes.c_bool),
+        ("to_float", ctypes.c_void_p),
+    )
+
+
+class _InitParams(ctypes.Structure):
+    """``gguf_init_params``."""
+
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+_TO_FLOAT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+_LIB.ggml_get_type_traits.restype = ctypes.POINTER(_Traits)
+_LIB.ggml_get_type_traits.argtypes = [ctypes.c_int]
+_LIB.gguf_init_from_file.restype = ctypes.c_void_p
+_LIB.gguf_init_from_file.argtypes = [ctypes.c_char_p, _InitParams]
+_LIB.gguf_free.argtypes = [ctypes.c_void_p]
+_LIB.gguf_find_tensor.restype = ctypes.c_int64
+_LIB.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+_LIB.gguf_get_tensor_ne.restype = ctypes.POINTER(ctypes.c_int64)
+for _name, _result in {
+    "gguf_get_tensor_type": ctypes.c_int,
+    "gguf_get_tensor_offset": ctypes.c_size_t,
+    "gguf_get_tensor_size": ctypes.c_size_t,
+    "gguf_get_tensor_ne": ctypes.POINTER(ctypes.c_int64),
+}.items():
+    getattr(_LIB, _name).argtypes, getattr(_LIB, _name).restype = [ctypes.c_void_p, ctypes.c_int64], _result
+_LIB.gguf_get_data_offset.argtypes, _LIB.gguf_get_data_offset.restype = [ctypes.c_void_p], ctypes.c_size_t
+
+
+def _find(path: Path) -> tuple[Path, int, tuple[int, int], int, int] | None:
+    """File, type, shape, offset and bytes of the matrix, if this file holds it."""
+    header = _LIB.gguf_init_from_file(os.fsencode(path), _InitParams(True, None))
+    if not header:
+        return None
+    try:
+        number = _LIB.gguf_find_tensor(header, _NAME)
+        if number < 0:
+            return None
+        shape = _LIB.gguf_get_tensor_ne(header, number)
+        offset = _LIB.gguf_get_data_offset(header) + _LIB.gguf_get_tensor_offset(header, number)
+        kind, size = _LIB.gguf_get_tensor_type(header, number), _LIB.gguf_get_tensor_size(header, number)
+        return path, kind, (shape[0], shape[1]), offset, size
+    finally:
+        _LIB.gguf_free(header)
+
+
+# ---- half precision ------------------------------------------------------------------------------------------------
+
+
+def _converter(name: str) -> Any:
+    """A function of ggml's CPU backend, which does by vectors what numpy does one by one; ``None`` where it is loaded at run time only."""
+    function = getattr(_LIB, name, None)
+    if function is not None:
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64], None
+    return function
+
+
+_TO_HALF: Final = _converter("ggml_cpu_fp32_to_fp16")
+_FROM_HALF: Final = _converter("ggml_cpu_fp16_to_fp32")
+
+
+def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Contiguous values in half precision, rounded to nearest; what is too large for it becomes infinite."""
+    if _TO_HALF is None:
+        return values.astype(np.float16)
+    half = np.empty(values.shape, np.float16)
+    _TO_HALF(values.ctypes.data, half.ctypes.data, values.size)
+    return half
+
+
+def from_half(half: NDArray[np.float16], out: NDArray[np.float32]) -> None:
+    """Put contiguous values into a contiguous array of the same shape."""
+    if _FROM_HALF is None:
+        out[:] = half
+    else:
+        _FROM_HALF(half.ctypes.data, out.ctypes.data, half.size)

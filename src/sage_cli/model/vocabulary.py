@@ -1,0 +1,57 @@
+"""A model's vocabulary: text to tokens and back."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cached_property
+from typing import Any
+
+from llama_cpp import llama_cpp as llama
+from llguidance import LLTokenizer
+from llguidance.llamacpp import lltokenizer_from_vocab
+
+from sage_cli.errors import ModelError
+
+
+class Vocabulary:
+    """The vocabulary of a loaded model (``llama_model *``), which has to outlive it."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = llama.llama_model_get_vocab(model)
+        self.size = int(llama.llama_vocab_n_tokens(self._vocab))
+
+    def tokenize(self, text: str) -> list[int]:
+        """Token ids of plain text; control tokens spelled out in it are ordinary text (llama_tokenize)."""
+        data = text.encode(errors="replace")
+        room = len(data) + 8
+        buffer = (llama.llama_token * room)()
+        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, room, False, False)
+        return list(buffer[:count])
+
+    def control(self, text: str) -> int:
+        """The id of a control token by its text.
+
+        Raises:
+            ModelError: there is none.
+        """
+        buffer = (llama.llama_token * 8)()
+        data = text.encode()
+        count = llama.llama_tokenize(self._vocab, data, len(data), buffer, 8, False, True)
+        if count != 1:
+            raise ModelError(f"the model's vocabulary has no {text} token: this is not a Qwen-VL chat model")
+        return int(buffer[0])
+
+    def piece(self, token: int) -> bytes:
+        """What a token writes."""
+        buffer = ctypes.create_string_buffer(256)
+        size = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[: max(size, 0)]
+
+    def ends_reply(self, token: int) -> bool:
+        """Whether the model stops with this token."""
+        return bool(llama.llama_vocab_is_eog(self._vocab, token))
+
+    @cached_property
+    def grammar(self) -> LLTokenizer:
+        """llguidance's view of it; takes about a second for 150k tokens, so made when first needed."""
+        return lltokenizer_from_vocab(self._vocab)
