@@ -7,14 +7,17 @@
     ...         print(event)
 
 Options are those of the command line, by the same names; what is not given comes from the environment and the settings file. Importing the
-package loads nothing: that happens when something is asked.
+package loads nothing: that happens when something is asked. It sets how OpenMP's threads wait; see :mod:`sage_cli.hardware.openmp`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sage_cli.hardware.openmp import bound_spinning
 from sage_cli.version import __version__
+
+bound_spinning()  # here, since nothing of the package is imported before, and so no library that computes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Threads: how many to compute with, how OpenMP's wait for each other, and threads that work in the background."""
+"""Threads: how many to compute with, and those that work in the background."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -85,26 +85,6 @@ def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
         if granted > 0 and each > 0:
             return granted / each
     return None
-
-
-# ---- waiting -------------------------------------------------------------------------------------------------------
-
-# Rounds that a thread spins at a barrier before it sleeps: some ten microseconds.
-_SPINS: Final = "1000"
-_POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-
-
-def bound_spinning(environment: MutableMapping[str, str] = os.environ, platform: str = sys.platform) -> None:
-    """Keep OpenMP's threads from spinning long where they wait for each other, unless the user has chosen how they wait.
-
-    llama.cpp and whisper.cpp wait after every operation. GNU's runtime spins there for milliseconds by default. That costs nothing as long
-    as every thread has a processor of its own; on a busy machine it burns the very time the other thread needs. Runtimes read the
-    environment when they are loaded, so this runs before anything that loads one. macOS has no OpenMP of its own.
-    """
-    if platform == "darwin" or any(name in environment for name in _POLICIES):
-        return
-    environment["GOMP_SPINCOUNT"] = _SPINS  # GNU's
-    environment["KMP_BLOCKTIME"] = "1"  # LLVM's and Intel's, in milliseconds
 
 
 # ---- in the background ---------------------------------------------------------------------------------------------

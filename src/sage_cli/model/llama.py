@@ -135,10 +135,11 @@ class LlamaModel:
             self.close()
             raise
         if cache is not None:
-            files, where = (fingerprint(text), fingerprint(mmproj)), (device, self._vision.device, kv_type, str(flash_attention), str(sizes))
+            files = (fingerprint(text), fingerprint(mmproj))
+            settings = (device, self._vision.device, kv_type, str(flash_attention), str(sizes))
             # Metal and Vulkan are not known to let one thread read what another one computes beside.
             concurrent = device == "CPU" or device.startswith("CUDA")
-            identity = " ".join((*files, *where, version("llama-cpp-python")))
+            identity = " ".join((*files, *settings, version("llama-cpp-python")))
             self._prefixes = Prefixes(self._decoder, cache.prefixes, identity, concurrent=concurrent)
         self._overlapped = device != "CPU"
         self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
