@@ -58,7 +58,7 @@ def later(tmp_path: Path, files: TinyModel) -> Callable[..., Seen]:
     ) -> Seen:
         folder = tmp_path / "cache"
         video = Video(path, cache=FrameTimeCache(folder / "times") if cached else None)
-        cache = ModelCache(folder) if cached else None
+        cache = ModelCache(folder, everything=True) if cached else None
         settings = Settings(frames=8, frame_tokens=tokens, max_steps=1, reply_tokens=120)
         opened()
         # f32 and no flash attention: what else the KV cache holds must not move a logit.
@@ -66,6 +66,8 @@ def later(tmp_path: Path, files: TinyModel) -> Callable[..., Seen]:
             model.text, model.mmproj, context_size=2048, threads=1, kv_type="f32", flash_attention=False, cache=cache
         ) as loaded:
             events = list(Agent(loaded, video, tools=[], settings=settings).run(question))
+        if cache is not None:
+            cache.flush()
         (sampled,) = (event for event in events if isinstance(event, FramesSampled))
         usage = next(event.usage for event in events if isinstance(event, StepFinished))
         said = "".join(event.text for event in events if isinstance(event, TextDelta))
