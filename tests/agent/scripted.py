@@ -139,7 +139,7 @@ def walk(schema: Mapping[str, Any], rng: random.Random, wrap: tuple[str, str] = 
         written += forced
         if forced or constraint.finished:
             continue
-        allowed = constraint.allowed(BYTES.vocab_size).nonzero()[0].tolist()
+        allowed = constraint.mask().tokens(BYTES.vocab_size).tolist()
         # Every string would run to its limit if its end were but one byte of 256.
         quote = ord('"')
         token = quote if quote in allowed and rng.random() < 0.1 else rng.choice(allowed)
