@@ -22,7 +22,7 @@ from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, 
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
 from sage_cli.model.base import Frames, ModelInfo, Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
-from sage_cli.speech import Transcriber
+from sage_cli.speech import Transcriber, Transcript
 from sage_cli.tools import TOOLS
 from sage_cli.video import Video
 from tests.media import make_video
@@ -136,6 +136,7 @@ def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
     whisper = write_whisper(folder / "ggml-tiny.bin")
     findings = Findings()
     with closing(Transcriber(whisper, threads=1)) as transcriber:
+        transcript = Transcript(transcriber, video, video.id)
         for family, write in WRITERS.items():
             files = write(folder / family)
             # Short prompts and replies: what is tried here is the loop, and most of a random reply is noise.
@@ -144,7 +145,7 @@ def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
                 for seed in range(first_seed + list(WRITERS).index(family), first_seed + runs, len(WRITERS)):
                     budget = Settings(frames=4, frame_tokens=FRAME_TOKENS, max_steps=MAX_STEPS, reply_tokens=700)
                     settings = replace(budget, temperature=1.0, seed=seed)
-                    agent = Agent(recording, video, settings=settings, transcriber=lambda: transcriber)
+                    agent = Agent(recording, video, settings=settings, transcriber=lambda: transcript)
                     recording.replies.clear()
                     try:
                         events = list(agent.run("What happens?"))

@@ -5,9 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from sage_cli.agent import Agent, Event, Settings, as_record
 from sage_cli.agent.events import (
@@ -42,8 +40,8 @@ EXTRACT = call(
 
 
 class Listener:
-    def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]:
-        assert len(audio)
+    def segments(self, start: float, end: float) -> Iterator[Segment]:
+        assert start < end
         yield Segment(start + 1, start + 2, "Look at that.", 1.0)
 
 
@@ -226,9 +224,9 @@ def test_a_repeated_call_is_not_run_again(video: Video) -> None:
     loaded: list[Listener] = []
 
     class Once(Listener):
-        def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]:
+        def segments(self, start: float, end: float) -> Iterator[Segment]:
             loaded.append(self)
-            return super().stream(audio, start=start)
+            return super().segments(start, end)
 
     events = list(Agent(model, video, transcriber=Once).run("Why?"))
     first, second = only(ToolFinished, events)

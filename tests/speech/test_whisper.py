@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sage_cli.errors import ModelError
-from sage_cli.speech.whisper import Whisper, languages
-from tests.models.tiny_whisper import TINY, write_whisper
+from sage_cli.speech.whisper import DecodeOptions, Whisper, accelerators, languages
+from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import babble, hush
 
 
@@ -19,7 +19,7 @@ def whisper(model: Path) -> Whisper:
 
 
 def test_hears_the_grammar(whisper: Whisper) -> None:
-    tokens = whisper.hear(babble(30), language="en")
+    tokens = whisper.decode(babble(30), DecodeOptions())
     said = [token.text.decode().strip() for token in tokens if token.text]
     assert len(said) == TINY.segments * TINY.slots
     assert all(word in slot for word, slot in zip(said, TINY.slot_words, strict=True))
@@ -30,26 +30,26 @@ def test_hears_the_grammar(whisper: Whisper) -> None:
 
 def test_a_window_depends_on_its_own_arguments_only(whisper: Whisper) -> None:
     first, second = babble(8, 1), babble(8, 2)
-    alone = whisper.hear(first, language="en")
-    whisper.hear(second, language="en", prompt="baba", beam_size=3)
-    assert whisper.hear(first, language="en") == alone
+    alone = whisper.decode(first, DecodeOptions())
+    whisper.decode(second, DecodeOptions(beam_size=3), [1000, 2000])
+    assert whisper.decode(first, DecodeOptions()) == alone
 
 
 def test_sampling_starts_from_its_seed_each_time(whisper: Whisper) -> None:
     sound = babble(20, 3)
-    hot = whisper.hear(sound, language="en", temperature=0.9)
-    whisper.hear(babble(20, 4), language="en", temperature=0.9)
-    assert whisper.hear(sound, language="en", temperature=0.9) == hot
-    assert [token.text for token in hot] != [token.text for token in whisper.hear(sound, language="en")]
+    hot = whisper.decode(sound, DecodeOptions(temperature=0.9))
+    whisper.decode(babble(20, 4), DecodeOptions(temperature=0.9))
+    assert whisper.decode(sound, DecodeOptions(temperature=0.9)) == hot
+    assert [token.text for token in hot] != [token.text for token in whisper.decode(sound, DecodeOptions())]
 
 
 def test_a_sound_too_short_for_whisper_cpp_is_padded(whisper: Whisper) -> None:
-    assert any(token.text for token in whisper.hear(babble(0.05), language="en"))
+    assert any(token.text for token in whisper.decode(babble(0.05), DecodeOptions()))
 
 
 def test_a_window_too_long_is_a_mistake(whisper: Whisper) -> None:
     with pytest.raises(ValueError, match="at most"):
-        whisper.hear(hush(30.1), language="en")
+        whisper.decode(hush(30.1), DecodeOptions())
 
 
 def test_language(tmp_path: Path, whisper: Whisper) -> None:
@@ -58,7 +58,7 @@ def test_language(tmp_path: Path, whisper: Whisper) -> None:
     code, probability = german.language(babble(2))
     assert code == "de"
     assert probability > 0.5
-    assert any(token.text for token in german.hear(babble(4), language="de"))
+    assert any(token.text for token in german.decode(babble(4), DecodeOptions(language="de")))
     assert {"en", "de", "zh", "yue"} <= set(languages())
 
 
@@ -67,22 +67,23 @@ def test_a_model_that_whisper_cpp_refuses(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.bin"
     path.write_bytes(model.read_bytes().replace(b"decoder.ln.bias", b"decoder.ln.bibs"))
     with pytest.raises(ModelError, match=r"cannot load .*odd\.bin.*decoder\.ln\.bibs"):
-        Whisper(path, threads=1).hear(babble(2), language="en")
+        Whisper(path, threads=1).decode(babble(2), DecodeOptions())
 
 
 def test_it_can_be_closed_and_goes_on_when_needed(model: Path) -> None:
     whisper = Whisper(model, threads=1)
-    heard = whisper.hear(babble(3), language="en")
+    heard = whisper.decode(babble(3), DecodeOptions())
     whisper.close()
     whisper.close()
-    assert whisper.hear(babble(3), language="en") == heard
+    assert whisper.decode(babble(3), DecodeOptions()) == heard
 
 
 def test_the_terminal_stays_clean_and_the_process_ends_well(model: Path) -> None:
     program = (
         "import sys, numpy, logging\n"
-        "from sage_cli.speech import Transcriber\n"
-        "list(Transcriber(sys.argv[1], threads=1, temperature=0.4).stream(numpy.sin(numpy.arange(32000) ** 1.1).astype('f')))\n"
+        "from sage_cli.speech import SpeechOptions, Transcriber\n"
+        "sound = numpy.sin(numpy.arange(32000) ** 1.1).astype('f')\n"
+        "list(Transcriber(sys.argv[1], SpeechOptions(temperature=0.4), threads=1).stream(sound))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, str(model)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -90,7 +91,7 @@ def test_the_terminal_stays_clean_and_the_process_ends_well(model: Path) -> None
 
 def test_the_log_goes_to_logging(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG", "sage_cli.speech.whisper"):
-        Whisper(model, threads=1).hear(hush(1), language="en")
+        Whisper(model, threads=1).decode(hush(1), DecodeOptions())
     assert any("n_audio_state" in message for message in caplog.messages)
 
 
@@ -102,15 +103,37 @@ def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     whisper = Whisper(model, threads=1)
     sound = babble(29)
-    whole = whisper.hear(sound, language="en", beam_size=8)
+    whole = whisper.decode(sound, DecodeOptions(beam_size=8))
     old = signal.signal(signal.SIGUSR1, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     try:
         threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)).start()
         with pytest.raises(KeyboardInterrupt):
             for _ in range(100):
-                whisper.hear(sound, language="en", beam_size=8)
+                whisper.decode(sound, DecodeOptions(beam_size=8))
             time.sleep(1)
     finally:
         signal.signal(signal.SIGUSR1, old)
-    assert whisper.hear(sound, language="en", beam_size=8) == whole
+    assert whisper.decode(sound, DecodeOptions(beam_size=8)) == whole
     assert np.isfinite(sum(token.logprob for token in whole))
+
+
+def test_a_prompt_changes_the_text_and_a_long_one_is_cut(whisper: Whisper) -> None:
+    sound = babble(10)
+    ids = whisper.tokenizer.encode("ba" * 5000)
+    assert len(ids) > whisper.prompt_length
+    assert whisper.decode(sound, DecodeOptions(), ids) == whisper.decode(sound, DecodeOptions(), ids[-whisper.prompt_length :])
+
+
+def test_a_model_with_the_shape_of_a_released_one_tells_when_each_token_is_spoken(tmp_path: Path) -> None:
+    """Its attention is random, but each text token gets a time, in order."""
+    shaped = Whisper(write_whisper(tmp_path / "m.bin", Shape(width=384, heads=6, audio_layers=4, text_layers=4)), threads=1)
+    assert not shaped.toy
+    times = [token.spoken_until for token in shaped.decode(babble(5), DecodeOptions()) if token.text]
+    assert times
+    assert None not in times
+    assert times == sorted(times)  # type: ignore[type-var]
+
+
+def test_the_wheel_runs_on_the_cpu(whisper: Whisper) -> None:
+    whisper.decode(babble(1), DecodeOptions())
+    assert (whisper.device == "CPU") == (not accelerators())

@@ -24,8 +24,8 @@ from sage_cli.errors import SageError
 from sage_cli.model.base import ChatModel
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.native import KVType
-from sage_cli.speech import Remembering, Transcriber, TranscriptCache
-from sage_cli.store import ModelFiles, cache_dir, find_speech_detector
+from sage_cli.speech import Transcriber, Transcript, TranscriptCache
+from sage_cli.store import ModelFiles, cache_dir
 from sage_cli.tools import TOOLS
 from sage_cli.tools.workspace import SpeechModel
 from sage_cli.video import Video
@@ -118,9 +118,8 @@ class Answerer:
     def _transcriber(self, video: Video) -> SpeechModel:
         assert self._worker.speech is not None
         if self._speech is None:
-            detector = find_speech_detector(self._worker.speech)
-            self._speech = Transcriber(self._worker.speech, threads=self._worker.threads, vad_model=detector)
-        return Remembering(self._speech, video.id, TranscriptCache(cache_dir() / "transcripts"))
+            self._speech = Transcriber(self._worker.speech, threads=self._worker.threads)
+        return Transcript(self._speech, video, video.id, TranscriptCache(cache_dir() / "transcripts"))
 
     def _judge_of(self, wanted: JudgeChoice) -> Judge:
         match wanted.kind:

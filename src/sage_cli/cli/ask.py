@@ -264,11 +264,10 @@ def _fit(files: ModelFiles, quiet: bool, verbose: bool, **given: Any) -> Fit:
 
 
 def _transcriber(model: Path, video: Video, threads: int | None) -> SpeechModel:
-    from sage_cli.speech import Remembering, Transcriber, TranscriptCache
-    from sage_cli.store import cache_dir, find_speech_detector
+    from sage_cli.speech import Transcriber, Transcript, TranscriptCache
+    from sage_cli.store import cache_dir
 
-    transcriber = Transcriber(model, threads=threads, vad_model=find_speech_detector(model))
-    return Remembering(transcriber, video.id, TranscriptCache(cache_dir() / "transcripts"))
+    return Transcript(Transcriber(model, threads=threads), video, video.id, TranscriptCache(cache_dir() / "transcripts"))
 
 
 def _web(provider: ProviderName, searxng_url: str | None, offline: bool) -> Web:

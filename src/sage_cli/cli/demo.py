@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from sage_cli.cli import console, nano
 from sage_cli.cli.options import option, setting
 from sage_cli.errors import EXIT_NO_ANSWER
+
+if TYPE_CHECKING:
+    from sage_cli.speech import Transcript
+    from sage_cli.video import Video
 
 EXAMPLES = """[bold]Examples[/]
   sage demo
@@ -46,7 +51,6 @@ def demo(
     from sage_cli.assets import CLIPS, NANO
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.model.llama import LlamaModel
-    from sage_cli.speech import Transcriber
     from sage_cli.store import find_model
     from sage_cli.tools import TOOLS
     from sage_cli.video import Video
@@ -65,6 +69,13 @@ def demo(
                 console.say(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")
             video = Video(CLIPS / scene.clip)
             tools = [tool for tool in TOOLS if video.has_audio or tool.name != "transcribe-speech"]
-            agent = Agent(model, video, tools=tools, settings=settings, transcriber=lambda: Transcriber(NANO.speech, threads=threads))
+            agent = Agent(model, video, tools=tools, settings=settings, transcriber=partial(_transcript, video, threads))
             answered.append(follow(agent, scene.question, view))
     return 0 if all(answered) else EXIT_NO_ANSWER
+
+
+def _transcript(video: Video, threads: int | None) -> Transcript:
+    from sage_cli.assets import NANO
+    from sage_cli.speech import Transcriber, Transcript
+
+    return Transcript(Transcriber(NANO.speech, threads=threads), video, video.id)

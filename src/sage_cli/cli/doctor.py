@@ -57,7 +57,6 @@ class Findings:
     model_problem: str | None = None
     fit: Fit | None = None
     speech_model: str | None = None
-    detector: str | None = None
     speeds: list[ModelSpeed] = field(default_factory=list)
     speech_speed: float | None = None
     decode_speed: float | None = None
@@ -110,7 +109,7 @@ def look() -> Findings:
     from importlib.metadata import PackageNotFoundError, version
 
     from sage_cli.model.devices import build, devices, this_machine
-    from sage_cli.store import cache_dir, config, find_model, find_speech_detector, find_speech_model, models_dir
+    from sage_cli.store import cache_dir, config, find_model, find_speech_model, models_dir
     from sage_cli.store.cache import entries
     from sage_cli.store.fit import Needs, fit
     from sage_cli.version import __version__
@@ -145,8 +144,6 @@ def look() -> Findings:
     try:
         speech = find_speech_model(settings.speech_model)
         found.speech_model = str(speech) if speech else None
-        detector = find_speech_detector(speech or models_dir())
-        found.detector = str(detector) if detector else None
     except SageError as problem:
         found.advice.append(str(problem))
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
@@ -244,8 +241,6 @@ def advise(found: Findings) -> list[str]:
         )
     if found.speech_model is None:
         advice.append("no speech model is installed, so speech is not heard: sage models pull whisper-base")
-    elif found.detector is None:
-        advice.append("pauses in speech are found by loudness; better with: sage models pull silero-vad")
     for name, (folder, free) in found.disks.items():
         if free < LITTLE_DISK:
             variable = {"cache": "SAGE_CACHE_DIR", "models": "SAGE_MODELS_DIR"}.get(name, "HF_HOME")

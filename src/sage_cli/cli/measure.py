@@ -93,14 +93,14 @@ def measure_speech(model: Path, threads: int | None = None) -> float:
     """Seconds of sound that Whisper hears in a second."""
     import numpy as np
 
-    from sage_cli.speech.whisper import RATE, Whisper
+    from sage_cli.speech.whisper import RATE, DecodeOptions, Whisper
 
     whisper = Whisper(model, threads=threads)
     noise = np.random.default_rng(0).normal(0, 0.05, whisper.longest).astype(np.float32)
     try:
-        whisper.hear(noise[:RATE], language="en")  # loads it
+        whisper.decode(noise[:RATE], DecodeOptions())  # loads it
         began = time.perf_counter()
-        whisper.hear(noise, language="en")
+        whisper.decode(noise, DecodeOptions())
         return len(noise) / RATE / (time.perf_counter() - began)
     finally:
         whisper.close()

@@ -21,6 +21,7 @@ from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError,
 
 if TYPE_CHECKING:
     from sage_cli.speech import Transcriber
+    from sage_cli.speech.cues import Layout
     from sage_cli.speech.formats import Format
     from sage_cli.video import Video
 
@@ -130,32 +131,22 @@ def transcribe(
 
     check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
 
-    from sage_cli.speech import Transcriber
+    from sage_cli.speech import SpeechOptions, Transcriber
+    from sage_cli.speech.cues import Layout
     from sage_cli.timecode import parse
 
     span = _Span(parse(start) if start else 0.0, parse(end) if end else None)
     path = _find_model(model)
-    detector = _find_detector(path, required=bool(vad)) if vad is not False else None
-    transcriber = Transcriber(
-        path,
-        language=language,
-        threads=threads,
-        translate=translate,
-        prompt=prompt,
-        beam_size=beam_size,
-        temperature=temperature,
-        words=words,
-        vad_model=detector,
-        vad=vad is not False,
+    listening = SpeechOptions(
+        language=language, translate=translate, prompt=prompt, beam_size=beam_size, temperature=temperature, vad=vad is not False
     )
-    if vad is None and detector is None and not quiet:
-        console.say("no Silero model is installed ('sage models pull silero-vad'): pauses are found by loudness")
+    transcriber = Transcriber(path, listening, threads=threads)
 
     failures: list[tuple[str, str, int]] = []
     if jobs > 1 and len(tasks) > 1:
         failures = _in_parallel(tasks, _arguments(context), _affordable(jobs, path, quiet), threads, quiet)
     else:
-        run = _Run(transcriber, path.name, span, max_line_width, max_line_count, quiet)
+        run = _Run(transcriber, path.name, span, Layout(max_line_width or 42, max_line_count), words, quiet)
         for task in tasks:
             try:
                 run(task)
@@ -245,15 +236,6 @@ def _find_model(name: str | None) -> Path:
     return found
 
 
-def _find_detector(model: Path, *, required: bool) -> Path | None:
-    from sage_cli.store import find_speech_detector
-
-    found = find_speech_detector(model)
-    if required and found is None:
-        raise ModelError("--vad needs a Silero model: run 'sage models pull silero-vad'")
-    return found
-
-
 # ---- one transcript ------------------------------------------------------------------------------------------------
 
 
@@ -264,8 +246,8 @@ class _Run:
     transcriber: Transcriber
     model: str
     span: _Span
-    line_width: int | None
-    line_count: int
+    layout: Layout
+    words: bool
     quiet: bool
 
     def __call__(self, task: _Task) -> None:
@@ -275,9 +257,9 @@ class _Run:
             SageError: the media cannot be read or decoded.
             OSError: the transcript cannot be written.
         """
-        from sage_cli.speech.formats import FORMATS, Layout
+        from sage_cli.speech.formats import FORMATS
 
-        format = FORMATS[task.format](Layout(self.line_width, self.line_count))
+        format = FORMATS[task.format](self.layout)
         with _target(task.target, task.source) as out, _local(task.source) as path, interrupts() as stop_if_asked:
             video = _open(path, task)
             try:
@@ -292,7 +274,8 @@ class _Run:
 
     def _pieces(self, task: _Task, format: Format, video: Video) -> Generator[str]:
         """The text of the transcript, as it comes; empty pieces where nothing is said for long."""
-        from sage_cli.speech import TranscriptCache
+        from sage_cli.speech import Transcript, TranscriptCache
+        from sage_cli.speech.cues import present
         from sage_cli.speech.formats import About
         from sage_cli.store import cache_dir
         from sage_cli.store.cache import note_media
@@ -307,13 +290,13 @@ class _Run:
             cache = TranscriptCache(cache_dir() / "transcripts")
             visible = sys.stderr.isatty() and not self.quiet and not (task.target is None and sys.stdout.isatty())
             with _progress(task.name, end - start) if visible else nullcontext() as show:
-                for part in cache.parts(self.transcriber, video.id, lambda: video.audio_blocks(start, end), start, end):
-                    for segment in part.segments:
+                for part in Transcript(self.transcriber, video, video.id, cache).parts(start, end):
+                    for segment in present(part.segments, start, end, self.layout, words=self.words):
                         said = True
                         about = replace(about, language=segment.language)
                         yield format.segment(segment)
                     if show:
-                        show(part.after.seconds)
+                        show(part.seconds - start)
                     yield ""
         yield format.foot(about)
         if not said and not self.quiet:

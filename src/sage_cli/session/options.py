@@ -253,13 +253,7 @@ class Options:
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
     translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
     prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
-    vad: bool | None = option(
-        None,
-        SPEECH,
-        "transcribe",
-        "Skip what is not speech; --no-vad decodes everything.",
-        auto="on; by volume unless a Silero model is installed",
-    )
+    vad: bool = option(True, SPEECH, "transcribe", "Skip what is not speech; --no-vad decodes everything.")
     beam_size: int | None = option(
         None, SPEECH, "transcribe", "Beams of a beam search.", "N", at_least=1, at_most=8, auto="greedy decoding"
     )

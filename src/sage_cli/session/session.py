@@ -21,7 +21,6 @@ from sage_cli.store import (
     cache_dir,
     check_scratch,
     find_model,
-    find_speech_detector,
     find_speech_model,
 )
 from sage_cli.store.cache import note_media
@@ -32,10 +31,9 @@ if TYPE_CHECKING:
     from sage_cli.assets import Nano
     from sage_cli.model.base import ChatModel
     from sage_cli.model.remote import RemoteAddress
-    from sage_cli.speech import Part, Segment, Transcriber
+    from sage_cli.speech import Progress, Segment, Transcriber, Transcript
     from sage_cli.store.fit import Fit
     from sage_cli.tools.base import AnyTool
-    from sage_cli.tools.workspace import SpeechModel
     from sage_cli.video import Video
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
@@ -328,20 +326,6 @@ class Session:
         return find_speech_model(named)
 
     @cached_property
-    def detector_file(self) -> Path | None:
-        """The Silero model that tells speech from other sounds; ``None`` if there is none, or it is not wanted.
-
-        Raises:
-            ModelError: ``vad`` asks for one, and none is installed.
-        """
-        if self.options.vad is False or self.speech_file is None:
-            return None
-        found = find_speech_detector(self.speech_file)
-        if found is None and self.options.vad:
-            raise ModelError("--vad needs a Silero model: run 'sage models pull silero-vad'")
-        return found
-
-    @cached_property
     def transcriber(self) -> Transcriber:
         """The speech model, loaded.
 
@@ -349,7 +333,7 @@ class Session:
             ModelError: there is none, or it cannot be used.
             UsageError: an option cannot be used with it.
         """
-        from sage_cli.speech import Transcriber
+        from sage_cli.speech import SpeechOptions, Transcriber
 
         if self.speech_file is None:
             raise ModelError(
@@ -358,15 +342,15 @@ class Session:
         given = self.options
         return Transcriber(
             self.speech_file,
-            language=given.language,
+            SpeechOptions(
+                language=given.language,
+                translate=given.translate,
+                prompt=given.prompt,
+                beam_size=given.beam_size,
+                temperature=given.speech_temperature,
+                vad=given.vad,
+            ),
             threads=given.threads,
-            translate=given.translate,
-            prompt=given.prompt,
-            beam_size=given.beam_size,
-            temperature=given.speech_temperature,
-            words=given.words,
-            vad_model=self.detector_file,
-            vad=given.vad is not False,
         )
 
     # ---- transcribing ----------------------------------------------------------------------------------------------
@@ -385,19 +369,20 @@ class Session:
         for part in self.parts(opened, start=start, end=end):
             yield from part.segments
 
-    def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Part]:
+    def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same window by window, with how far it has got. Nothing where there is no sound."""
         first, last = self.span(video, start, end)
         if not video.has_audio:
             return
-        if not self.caching:
-            yield from self.transcriber.parts(video.audio_blocks(first, last), start=first)
-            return
-        from sage_cli.speech import TranscriptCache
-
-        cache = TranscriptCache(cache_dir() / "transcripts")
-        with closing(_generator(cache.parts(self.transcriber, video.id, lambda: video.audio_blocks(first, last), first, last))) as parts:
+        with closing(_generator(self.transcript(video).parts(first, last))) as parts:
             yield from parts
+
+    def transcript(self, video: Video) -> Transcript:
+        """What is said in a video, decoded when a part of it is asked for."""
+        from sage_cli.speech import Transcript, TranscriptCache
+
+        cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
+        return Transcript(self.transcriber, video, video.id, cache)
 
     # ---- limits ----------------------------------------------------------------------------------------------------
 
@@ -433,16 +418,9 @@ class Session:
             tools=self.tools(video),
             settings=settings,
             span=span,
-            transcriber=(lambda: self._speech(video)) if self.speech_file else None,
+            transcriber=(lambda: self.transcript(video)) if self.speech_file else None,
             consent=consent,
         )
-
-    def _speech(self, video: Video) -> SpeechModel:
-        from sage_cli.speech import Remembering, TranscriptCache
-
-        if not self.caching:
-            return self.transcriber
-        return Remembering(self.transcriber, video.id, TranscriptCache(cache_dir() / "transcripts"))
 
     def _local(self, path: Path) -> Path:
         """The media as a file that can be read more than once."""

@@ -1,8 +1,9 @@
 """Transcripts on disk, finished or begun: nothing is decoded twice, and what was interrupted goes on where it stopped.
 
-One file of JSON lines for each stretch of a medium and each model with its options: a line for every window as it is finished, and one
-when all is done. A line is written at once and says where in the audio it follows on, so a line cut short by a kill, or written twice by
-two processes at once, is told from the others and passed over. Everything in the folder can be deleted at any time.
+One file for each chapter of a recording and each model with its options: a line that says where the chapter lies, a line for every window
+as it is finished, and one when all is done. Each line begins with a checksum of the rest and says where in the audio it follows on, so a
+line that was cut short by a kill, damaged on the disk, or written twice by two processes at once is told from the others and left out.
+Everything in the folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -10,140 +11,174 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from sage_cli.speech.segment import Segment, Word
-from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
-from sage_cli.speech.whisper import RATE, Samples
+from pydantic import TypeAdapter, ValidationError
 
-LIMIT = 256 << 20  # bytes of transcripts kept, some thousand hours; the oldest go first
+from sage_cli.speech.transcriber import Part
 
+LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
+_SUM = 16  # characters of a line's checksum
+
+_PART = TypeAdapter(Part)
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A stretch of a recording that is transcribed by itself.
+
+    Attributes:
+        start, end: seconds of the recording.
+        parts: what is transcribed of it so far, from its start.
+        done: that is all of it.
+    """
+
+    start: float
+    end: float
+    parts: tuple[Part, ...] = ()
+    done: bool = False
 
 
 class TranscriptCache:
     """A folder of transcripts.
 
     Args:
-        folder: made when it is needed. One that cannot be written to is done without.
+        folder: made when it is needed; ``None``, or one that cannot be written to, keeps nothing.
+        limit: bytes that are kept; 0 keeps nothing.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, limit: int | None = None) -> None:
+        self._limit = LIMIT if limit is None else limit
+        self._folder = folder if self._limit > 0 else None
 
-    def parts(
-        self, transcriber: Transcriber, media: str, audio: Callable[[], Iterable[Samples]], start: float, end: float
-    ) -> Iterator[Part]:
-        """Transcribe a stretch of a medium, or recall it.
+    def load(self, stem: str, number: int) -> Chapter | None:
+        """A chapter as far as it is kept; ``None`` if nothing of it is."""
+        records = self._read(f"{stem}-{number}")
+        heads = [record for record in records if isinstance(record.get("start"), float) and isinstance(record.get("end"), float)]
+        if not heads:
+            return None
+        start, end = heads[0]["start"], heads[0]["end"]
+        parts: list[Part] = []
+        position = 0
+        for record in records:
+            if record.get("at") != position:
+                continue
+            if "done" in record:
+                return Chapter(start, end, tuple(parts), done=True)
+            if "segments" in record:
+                with suppress(ValidationError):  # another version's
+                    parts.append(_PART.validate_python({"segments": record["segments"], "after": record.get("after")}))
+                    position = parts[-1].after.position
+        return Chapter(start, end, tuple(parts))
 
-        Args:
-            media: identity of the medium's content.
-            audio: gives the sound of the stretch from its start, 16 kHz mono in blocks; called when something is left to be decoded.
-            start, end: the stretch, in seconds of the medium.
-
-        Yields:
-            What ``transcriber.parts(audio(), start=start)`` would yield. A stretch inside one that is already finished comes
-            as one part: the segments that reach into it.
-        """
-        stem = f"{media}-{transcriber.identity}"
-        own = self._folder / f"{stem}-{round(start * 1000)}-{round(end * 1000)}.jsonl"
-        parts, done = _load(own)
-        if not done and (whole := self._around(stem, start, end)) is not None:
-            inside = tuple(s for part in _load(whole)[0] for s in part.segments if s.start < end and s.end > start)
-            yield Part(inside, Checkpoint(round((end - start) * RATE)))
-            return
-        yield from parts
-        if done:
-            return
-        log = self._open(own)
+    @contextmanager
+    def recorder(self, stem: str, number: int, chapter: Chapter) -> Iterator[Recorder]:
+        """What to write the rest of a chapter with, part by part."""
+        file = self._open(f"{stem}-{number}")
         try:
-            before = parts[-1].after if parts else Checkpoint()
-            for part in transcriber.parts(audio(), start=start, after=before):
-                _append(log, {"at": before.position, **asdict(part)})
-                before = part.after
-                yield part
-            _append(log, {"at": before.position, "done": True})
+            recorder = Recorder(file, chapter.parts[-1].after.position if chapter.parts else 0)
+            if not chapter.parts:
+                recorder.line({"start": float(chapter.start), "end": float(chapter.end)})
+            yield recorder
         finally:
-            if log is not None:
-                log.close()
+            if file is not None:
+                file.close()
 
-    def _around(self, stem: str, start: float, end: float) -> Path | None:
-        """A finished transcript of a longer stretch."""
-        for path in self._folder.glob(f"{stem}-*.jsonl"):
-            first, last = (int(number) / 1000 for number in path.stem.rsplit("-", 2)[1:])
-            if first <= start and end <= last and _load(path)[1]:
-                return path
-        return None
+    def language(self, stem: str) -> str | None:
+        """The language that was detected for a recording."""
+        found = [record["language"] for record in self._read(f"{stem}-language") if isinstance(record.get("language"), str)]
+        return found[-1] if found else None
 
-    def _open(self, path: Path) -> BinaryIO | None:
+    def keep_language(self, stem: str, language: str) -> None:
+        if (file := self._open(f"{stem}-language")) is not None:
+            with file:
+                Recorder(file, 0).line({"language": language})
+
+    def _read(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a file that are whole."""
+        if self._folder is None:
+            return []
+        path = self._folder / f"{name}.jsonl"
+        try:
+            lines = path.read_bytes().split(b"\n")
+            os.utime(path)
+        except OSError:
+            return []
+        records = []
+        for line in lines:
+            total, _, text = line.partition(b" ")
+            if total == _checksum(text):
+                with suppress(ValueError, RecursionError):
+                    record = json.loads(text, parse_constant=_refuse)
+                    if isinstance(record, dict):
+                        records.append(record)
+        return records
+
+    def _open(self, name: str) -> BinaryIO | None:
+        if self._folder is None:
+            return None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _prune(self._folder)
-            log = path.open("ab", buffering=0)
-            log.write(b"\n")  # ends a line that was cut short
-            return log
+            self._prune(self._folder)
+            file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
+            file.write(b"\n")  # ends a line that was cut short
+            return file
         except OSError as error:
             _log.warning("transcripts are not kept: %s: %s", self._folder, error.strerror or error)
             return None
 
+    def _prune(self, folder: Path) -> None:
+        found = []
+        for path in folder.glob("*.jsonl"):
+            with suppress(OSError):  # another process was faster
+                stat = path.stat()
+                found.append((stat.st_mtime, stat.st_size, path))
+        kept = 0
+        for _time, size, path in sorted(found, reverse=True):
+            kept += size
+            if kept > self._limit:
+                with suppress(OSError):
+                    path.unlink()
 
-class Remembering:
-    """A transcriber for one medium that recalls what is in the cache; in place of :class:`Transcriber` where only ``stream`` is called.
+
+class Recorder:
+    """Writes the lines of a file, each at once.
 
     Args:
-        media: identity of the medium's content.
+        file: open for appending; ``None`` writes nothing.
+        position: samples of the chapter that are done with.
     """
 
-    def __init__(self, transcriber: Transcriber, media: str, cache: TranscriptCache) -> None:
-        self._transcriber, self._media, self._cache = transcriber, media, cache
+    def __init__(self, file: BinaryIO | None, position: int) -> None:
+        self._file, self._position = file, position
 
-    def stream(self, audio: Samples, *, start: float = 0.0) -> Iterator[Segment]:
-        """As :meth:`Transcriber.stream`, for a stretch of the medium that begins at ``start``."""
-        blocks = (audio[at : at + RATE * 30] for at in range(0, len(audio), RATE * 30))
-        for part in self._cache.parts(self._transcriber, self._media, lambda: blocks, start, start + len(audio) / RATE):
-            yield from part.segments
+    def part(self, part: Part) -> None:
+        self.line({"at": self._position, **asdict(part)})
+        self._position = part.after.position
 
+    def done(self) -> None:
+        self.line({"at": self._position, "done": True})
 
-def _append(log: BinaryIO | None, record: dict[str, Any]) -> None:
-    if log is not None:
+    def line(self, record: dict[str, Any]) -> None:
+        if self._file is None:
+            return
+        text = json.dumps(record).encode()
         try:
-            log.write(json.dumps(record).encode() + b"\n")
+            self._file.write(_checksum(text) + b" " + text + b"\n")
         except OSError as error:  # a full disk
             _log.warning("the rest of this transcript is not kept: %s", error.strerror or error)
+            self._file = None
 
 
-def _load(path: Path) -> tuple[list[Part], bool]:
-    """The parts that follow on one another from the start, and whether they are all there are."""
-    parts: list[Part] = []
-    position = 0
-    with suppress(OSError):
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                record = json.loads(line)
-                if record["at"] != position:
-                    continue
-                if "done" in record:
-                    os.utime(path)
-                    return parts, True
-                parts.append(Part(tuple(_segment(fields) for fields in record["segments"]), Checkpoint(**record["after"])))
-                position = parts[-1].after.position
-            except (ValueError, TypeError, KeyError):
-                continue
-    return parts, False
+def _checksum(text: bytes) -> bytes:
+    return blake2b(text, digest_size=_SUM // 2).hexdigest().encode()
 
 
-def _segment(fields: dict[str, Any]) -> Segment:
-    return Segment(**{**fields, "words": tuple(Word(**word) for word in fields["words"])})
-
-
-def _prune(folder: Path) -> None:
-    files = sorted(((stat.st_mtime, stat.st_size, path) for path in folder.glob("*.jsonl") if (stat := path.stat())), reverse=True)
-    kept = 0
-    for _time, size, path in files:
-        kept += size
-        if kept > LIMIT:
-            path.unlink(missing_ok=True)
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no time")

@@ -85,6 +85,19 @@ def check_whisper(path: Path) -> WhisperHeader:
         return header
 
 
+def read_vocabulary(path: Path) -> list[bytes]:
+    """The text tokens of a Whisper model by id, as UTF-8 bytes (a token may be a part of a character).
+
+    Raises:
+        ModelError: the file is missing, unreadable, something else, or cut short.
+    """
+    with _open(path, "a Whisper model in whisper.cpp's format (ggml-*.bin)") as (file, _size):
+        _ints(file, 11)
+        mels, bins = _ints(file, 2)
+        file.seek(4 * mels * bins, os.SEEK_CUR)
+        return [file.read(*_ints(file, 1)) for _ in range(*_ints(file, 1))]
+
+
 def read_silero(path: Path) -> dict[str, NDArray[np.float32]]:
     """The tensors of a Silero VAD model, by name, in C order.
 

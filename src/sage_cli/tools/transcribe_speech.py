@@ -44,7 +44,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         transcriber = workspace.transcriber
         transcript: dict[int, dict[str, str]] = {}
         yield ToolProgress("speech", 0, round(end - start))
-        for number, segment in enumerate(transcriber.stream(workspace.video.audio(start, end), start=start)):
+        for number, segment in enumerate(transcriber.segments(start, end)):
             transcript[number] = {"text": segment.text.strip(), "start": _short(segment.start), "end": _short(segment.end)}
             yield ToolProgress("speech", round(min(segment.end, end) - start), round(end - start))
         looked = (Looked(start, end, "speech transcribed"),)

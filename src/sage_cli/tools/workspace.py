@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol, TypeVar, final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sage_cli import timecode
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply
@@ -30,9 +29,9 @@ T = TypeVar("T")
 
 
 class SpeechModel(Protocol):
-    """What a tool needs of speech recognition: see :class:`sage_cli.speech.Transcriber`."""
+    """What a tool needs of speech recognition: see :class:`sage_cli.speech.Transcript`."""
 
-    def stream(self, audio: NDArray[np.float32], *, start: float = 0.0) -> Iterator[Segment]: ...
+    def segments(self, start: float, end: float) -> Iterator[Segment]: ...
 
 
 class Window(Protocol):

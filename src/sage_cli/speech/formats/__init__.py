@@ -1,6 +1,6 @@
 """Transcripts as text, one module a format."""
 
-from sage_cli.speech.formats.base import About, Format, Layout
+from sage_cli.speech.formats.base import About, Format
 from sage_cli.speech.formats.csv import Csv
 from sage_cli.speech.formats.json import Json
 from sage_cli.speech.formats.jsonl import Jsonl

@@ -1,32 +1,15 @@
-"""What a format is, and the subtitle cues that two of them share."""
+"""What a format is, and the subtitles that two of them share."""
 
 from __future__ import annotations
 
-import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sage_cli.speech.cues import DEFAULT, Layout, wrap
 from sage_cli.speech.segment import Segment
 
 SPEAKER_TURN = "[SPEAKER_TURN]"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How subtitles are broken.
-
-    Attributes:
-        width: most characters of a line; ``None`` for no limit.
-        lines: most lines of a cue, when the width is limited; a longer segment becomes several cues.
-    """
-
-    width: int | None = None
-    lines: int = 2
-
-
-UNBROKEN = Layout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +27,7 @@ class Format(ABC):
 
     suffix: ClassVar[str]
 
-    def __init__(self, layout: Layout = UNBROKEN) -> None:
+    def __init__(self, layout: Layout = DEFAULT) -> None:
         self.layout = layout
 
     def head(self, about: About) -> str:
@@ -57,32 +40,45 @@ class Format(ABC):
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """Lines that stand on the screen together."""
-
-    start: float
-    end: float
-    lines: list[str]
-
-
 def one_line(segment: Segment) -> str:
     """The text on one line, a change of speaker marked at its end as whisper.cpp marks it."""
     return " ".join(segment.text.split()) + (f" {SPEAKER_TURN}" if segment.speaker_turn else "")
 
 
-def cues(segment: Segment, layout: Layout) -> Iterator[Cue]:
-    """The segment as one cue or more. Where it is divided, time is shared out by the length of the text."""
-    text = one_line(segment)
-    lines = textwrap.wrap(text, layout.width) if layout.width else [text]
-    groups = [lines[at : at + layout.lines] for at in range(0, len(lines), layout.lines)] if layout.width else [lines]
-    total = sum(len(line) for line in lines) or 1
-    passed, start = 0, segment.start
-    for group in groups:
-        passed += sum(len(line) for line in group)
-        end = segment.start + (segment.end - segment.start) * passed / total
-        yield Cue(start, end, group)
-        start = end
+class Subtitles(Format):
+    """Cues, each one kept until the next one is known: it stays on screen until it can be read, if there is time."""
+
+    speed: ClassVar[float] = 20.0  # characters a second that people read with ease
+    longer: ClassVar[float] = 1.0  # seconds that a cue may stay after the words
+    gap: ClassVar[float] = 0.08  # seconds between two cues, two frames
+
+    def __init__(self, layout: Layout = DEFAULT) -> None:
+        super().__init__(layout)
+        self._waiting: Segment | None = None
+
+    def segment(self, segment: Segment) -> str:
+        written = self._stretched(segment.start - self.gap)
+        self._waiting = segment
+        return written
+
+    def foot(self, about: About) -> str:
+        return self._stretched(about.duration)
+
+    def lines(self, segment: Segment) -> list[str]:
+        """The cue's lines."""
+        return wrap(one_line(segment), self.layout)
+
+    @abstractmethod
+    def cue(self, segment: Segment) -> str:
+        """A cue as it is written."""
+
+    def _stretched(self, latest: float) -> str:
+        waiting = self._waiting
+        if waiting is None:
+            return ""
+        enough = waiting.start + min(len(one_line(waiting)) / self.speed, self.layout.seconds)
+        end = max(waiting.end, min(enough, waiting.end + self.longer, latest))
+        return self.cue(replace(waiting, end=end))
 
 
 def clock(seconds: float, decimal: str = ".") -> str:

@@ -13,10 +13,10 @@ class Csv(Format):
     suffix = "csv"
 
     def head(self, about: About) -> str:
-        return "start,end,confidence,text\n"
+        return "start,end,confidence,language,text\n"
 
     def segment(self, segment: Segment) -> str:
         line = io.StringIO()
-        row = (f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.confidence:.3f}", one_line(segment))
+        row = (f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.confidence:.3f}", segment.language, one_line(segment))
         csv.writer(line, lineterminator="\n").writerow(row)
         return line.getvalue()

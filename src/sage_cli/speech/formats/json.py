@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sage_cli.speech.formats.base import UNBROKEN, About, Format, Layout
+from sage_cli.speech.cues import DEFAULT, Layout
+from sage_cli.speech.formats.base import About, Format
 from sage_cli.speech.segment import Segment
 
 
 class Json(Format):
     suffix = "json"
 
-    def __init__(self, layout: Layout = UNBROKEN) -> None:
+    def __init__(self, layout: Layout = DEFAULT) -> None:
         super().__init__(layout)
         self._separator = "\n"
 
@@ -29,7 +30,7 @@ class Json(Format):
 
 
 def record(segment: Segment) -> dict[str, Any]:
-    """The segment as a JSON-ready object; words only where they were asked for."""
+    """The segment as a JSON-ready object; words only where it has them."""
     fields: dict[str, Any] = {
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sage_cli.speech.formats.base import UNBROKEN, About, Format, Layout, one_line
+from sage_cli.speech.cues import DEFAULT, Layout
+from sage_cli.speech.formats.base import About, Format, one_line
 from sage_cli.speech.segment import Segment
 
 _PAUSE = 1.0  # seconds without speech after which the last line is taken away
@@ -11,7 +12,7 @@ _PAUSE = 1.0  # seconds without speech after which the last line is taken away
 class Lrc(Format):
     suffix = "lrc"
 
-    def __init__(self, layout: Layout = UNBROKEN) -> None:
+    def __init__(self, layout: Layout = DEFAULT) -> None:
         super().__init__(layout)
         self._shown_until: float | None = None
 

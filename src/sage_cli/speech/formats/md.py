@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from sage_cli.speech.formats.base import UNBROKEN, About, Format, Layout, one_line
+from sage_cli.speech.cues import DEFAULT, Layout
+from sage_cli.speech.formats.base import About, Format, one_line
 from sage_cli.speech.segment import Segment
 from sage_cli.timecode import format_clock
 
@@ -16,7 +17,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 class Md(Format):
     suffix = "md"
 
-    def __init__(self, layout: Layout = UNBROKEN) -> None:
+    def __init__(self, layout: Layout = DEFAULT) -> None:
         super().__init__(layout)
         self._began: float | None = None
         self._last = 0.0

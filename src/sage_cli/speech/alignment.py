@@ -1,0 +1,196 @@
+"""Tokens to timed words.
+
+A word begins where the token before it ends and lasts as long as its own tokens, by the decoder's cross-attention
+(:attr:`~sage_cli.speech.whisper.Token.spoken_until`), and is then drawn in to the speech that the voice activity detector found: attention
+says which word, the detector says to 32 ms where sound begins and ends. Models without known alignment heads have timestamps only; between
+two of them, words share the speech by their length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import exp
+
+from sage_cli.speech.segment import Word
+from sage_cli.speech.whisper import Token
+from sage_cli.speech.windows import Window
+
+_UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
+_ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【": "】", "<": ">"}  # noqa: RUF001
+_SHORTEST = 0.02  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class TimedWord:
+    """A word in a window.
+
+    Attributes:
+        start, end: seconds of the window.
+        tokens: what it was written with.
+        stamped: the model wrote a timestamp before it: it begins a phrase.
+        turn: the model marked a change of speaker after it.
+        heard: there is speech where it is.
+    """
+
+    start: float
+    end: float
+    tokens: tuple[Token, ...]
+    stamped: bool = False
+    turn: bool = False
+    heard: bool = True
+
+    @property
+    def text(self) -> str:
+        return text_of(self.tokens)
+
+
+def align(tokens: Sequence[Token], window: Window, language: str) -> list[TimedWord]:
+    """The words that tokens spell, in order, each with its place in the window."""
+    words: list[TimedWord] = []
+    for start, end, stretch in _stretches(tokens, window.seconds):
+        groups = split_words([token for token in stretch if token.text], language)
+        if not groups:
+            continue
+        edges = _attended(groups, words, start, end) or _shared(groups, window, start, end)
+        for number, (group, (first, last)) in enumerate(zip(groups, edges, strict=True)):
+            after = words[-1].end if words else 0.0
+            place = window.snap(max(first, min(after, last)), last)
+            first, last = place or (max(first, after), max(last, after))
+            first = max(first, after)
+            words.append(
+                TimedWord(
+                    first,
+                    max(last, first + _SHORTEST),
+                    tuple(group),
+                    stamped=number == 0,
+                    turn=number == len(groups) - 1 and any(token.turn for token in stretch),
+                    heard=place is not None,
+                )
+            )
+    return words
+
+
+def spoken(words: Iterable[TimedWord]) -> list[TimedWord]:
+    """The words without annotations, such as ``[Music]`` and ``(applause)``, which are not speech."""
+    kept: list[TimedWord] = []
+    held: list[TimedWord] = []
+    closing = ""
+    for word in words:
+        text = word.text
+        if not closing and text[:1] in _ANNOTATIONS:
+            closing = _ANNOTATIONS[text[:1]]
+            text = text[1:] or " "
+        if not closing:
+            kept.append(word)
+            continue
+        held.append(word)
+        if text.rstrip(".,!?;:").endswith(closing):
+            held, closing = [], ""
+    # A bracket that nobody closed is speech after all; a note is music to the end.
+    return kept if closing == "♪" else kept + held
+
+
+def without_annotations(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens without annotations and without the timestamps around what they leave empty: what a later window may see."""
+    kept: list[Token] = []
+    closing = ""
+    for token in tokens:
+        text = token.text.decode(errors="ignore").strip()
+        if not closing and text[:1] in _ANNOTATIONS:
+            closing = _ANNOTATIONS[text[:1]]
+            text = text[1:] or " "
+        if closing:
+            if text.rstrip(".,!?;:").endswith(closing):
+                closing = ""
+            elif token.time is not None:
+                closing = ""
+                kept.append(token)
+            continue
+        if token.time is not None and len(kept) >= 2 and kept[-1].time is not None and kept[-2].time is not None:
+            kept[-1] = token
+            continue
+        kept.append(token)
+    return kept if any(token.text.strip() for token in kept) else []
+
+
+def split_words(tokens: Iterable[Token], language: str) -> list[list[Token]]:
+    """Text tokens word by word; punctuation belongs to the word before it."""
+    groups: list[list[Token]] = []
+    complete = True
+    for token in tokens:
+        begins = token.text.startswith(b" ") or (language in _UNSPACED and has_letters([token]))
+        if not groups or (complete and begins):
+            groups.append([])
+        groups[-1].append(token)
+        complete = _decodes(b"".join(token.text for token in groups[-1]))
+    return groups
+
+
+def text_of(tokens: Iterable[Token]) -> str:
+    return b"".join(token.text for token in tokens).decode(errors="replace").strip()
+
+
+def has_letters(tokens: Iterable[Token]) -> bool:
+    """Whether there is anything to pronounce: a letter, a digit, or a part of a character."""
+    text = b"".join(token.text for token in tokens)
+    return any(c.isalnum() for c in text.decode(errors="replace")) or not _decodes(text)
+
+
+def confidence_of(tokens: Iterable[Token]) -> float:
+    """Geometric mean of the probabilities of the tokens that hold text."""
+    logprobs = [token.logprob for token in tokens if token.text]
+    return exp(sum(logprobs) / len(logprobs)) if logprobs else 0.0
+
+
+def on_clock(word: TimedWord, window: Window, not_before: float) -> Word:
+    """The word on the clock of the stream that the window was taken from, in seconds."""
+    start, end = window.word_on_clock(word.start, word.end)
+    start = max(start, not_before)
+    return Word(start, max(end, start + _SHORTEST), word.text, confidence_of(word.tokens))
+
+
+def _stretches(tokens: Sequence[Token], seconds: float) -> Iterable[tuple[float, float, list[Token]]]:
+    """Start, end and tokens of what stands between timestamps. What lies past the end of the window is left out."""
+    start, held = 0.0, list[Token]()
+    for token in [*tokens, Token(-1, b"", 0.0, time=seconds)]:
+        if token.time is None:
+            held.append(token)
+            continue
+        if any(token.text for token in held) and start < seconds:
+            yield start, min(max(token.time, start), seconds), held
+        start, held = token.time, []
+
+
+def _attended(groups: list[list[Token]], before: list[TimedWord], start: float, end: float) -> list[tuple[float, float]] | None:
+    """Places by attention; ``None`` where the model gave none."""
+    times = [token.spoken_until for group in groups for token in group]
+    if any(time is None for time in times):
+        return None
+    edges = []
+    passed = next((t.spoken_until for word in reversed(before) for t in reversed(word.tokens) if t.spoken_until is not None), 0.0)
+    for group in groups:
+        spelled = [token for token in group if has_letters([token])] or group
+        first, last = passed, spelled[-1].spoken_until or 0.0
+        edges.append((min(first, last), last))
+        passed = group[-1].spoken_until or passed
+    return edges
+
+
+def _shared(groups: list[list[Token]], window: Window, start: float, end: float) -> list[tuple[float, float]]:
+    """Places by the length of the words in the speech between two timestamps."""
+    lengths = [0]
+    for group in groups:
+        lengths.append(lengths[-1] + len(text_of(group)) + 1)
+    place = window.tighten(start, end) or (start, end)
+    edges = window.share(*place, [length / lengths[-1] for length in lengths])
+    return list(pairwise(edges))
+
+
+def _decodes(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

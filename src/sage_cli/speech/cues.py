@@ -1,0 +1,152 @@
+"""Segments people can read: short enough for two lines, on screen for a few seconds, divided where a reader would pause.
+
+Limits follow subtitle guidelines (42 characters a line, two lines, 7 seconds, some 20 characters a second), e.g. Netflix's Timed Text
+Style Guide and the BBC Subtitle Guidelines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from sage_cli.speech.phrases import ends_sentence, segment_of
+from sage_cli.speech.segment import Segment, Word
+
+_CLAUSE = re.compile(r"[,;:、，；：\-–—][\"'”’»)]*$")  # noqa: RUF001
+_PAUSE = 0.3  # seconds that a reader hears as a pause
+_SHORT = 1.5  # seconds; a shorter cue flashes by
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How much a cue may hold.
+
+    Attributes:
+        width: most characters of a line.
+        lines: most lines of a cue.
+        seconds: longest a cue may last.
+    """
+
+    width: int = 42
+    lines: int = 2
+    seconds: float = 7.0
+
+
+DEFAULT = Layout()
+
+
+def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
+    """Divide a segment at its words, at as few places as the limits allow and at those where it hurts least.
+
+    A single word that exceeds the limits stays whole, its time cut to ``seconds``.
+    """
+    words = segment.words
+    pieces = _written(segment) if len(words) > 1 else None
+    if pieces is None or _fits(words, pieces, layout):
+        yield replace(segment, end=min(segment.end, segment.start + layout.seconds))
+        return
+    borders = _borders(words, pieces, layout)
+    for first, last in pairwise(borders):
+        turn = segment.speaker_turn and last == len(words)
+        cue = segment_of(words[first:last], "".join(pieces[first:last]), segment.language, turn=turn)
+        yield replace(cue, end=min(cue.end, cue.start + layout.seconds))
+
+
+def present(segments: Iterable[Segment], start: float, end: float, layout: Layout = DEFAULT, *, words: bool = True) -> Iterator[Segment]:
+    """Segments as they are shown: readable, those that reach into ``[start, end)``, with or without their words."""
+    for segment in segments:
+        for cue in readable(segment, layout):
+            if cue.start < end and cue.end > start:
+                yield cue if words else replace(cue, words=())
+
+
+def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
+    """The text in lines of about equal length; a word longer than a line is broken."""
+    words = [part for word in text.split() for part in (word[at : at + layout.width] for at in range(0, len(word), layout.width))]
+    count = _count_lines(words, layout.width)
+    width = layout.width
+    if count > 1:  # the narrowest width that needs no more lines
+        low, high = max(len(word) for word in words), layout.width
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (low, middle) if _count_lines(words, middle) <= count else (middle + 1, high)
+        width = low
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines or [""]
+
+
+def _count_lines(words: Sequence[str], width: int) -> int:
+    count, room = 0, -1
+    for word in words:
+        if len(word) + 1 <= room:
+            room -= len(word) + 1
+        else:
+            count, room = count + 1, width - len(word)
+    return count
+
+
+def _written(segment: Segment) -> list[str] | None:
+    """The text from each word to the next; ``None`` if the text is not that of the words."""
+    starts, at = [], 0
+    for word in segment.words:
+        found = segment.text.find(word.text, at)
+        if found < 0:
+            return None
+        starts.append(found)
+        at = found + len(word.text)
+    return [segment.text[a:b] for a, b in zip(starts, [*starts[1:], len(segment.text)], strict=True)]
+
+
+def _fits(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> bool:
+    if words[-1].end - words[0].start > layout.seconds:
+        return False
+    text = "".join(pieces).strip()
+    if len(text) <= layout.width:
+        return True
+    if len(text) > layout.width * layout.lines + layout.lines:
+        return False
+    parts = [part for word in text.split() for part in (word[at : at + layout.width] for at in range(0, len(word), layout.width))]
+    return _count_lines(parts, layout.width) <= layout.lines
+
+
+def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> list[int]:
+    """Numbers of the words that begin a cue, and the count of words, so that the sum of what each cue costs is least."""
+    count = len(words)
+    best = [0.0] + [float("inf")] * count
+    before = [0] * (count + 1)
+    for last in range(1, count + 1):
+        for first in range(last - 1, -1, -1):
+            if first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
+                break
+            cost = (
+                best[first] + 1.0 + (_cost(words, last) if last < count else 0.0) + _thinness(words[first:last], pieces[first:last], layout)
+            )
+            if cost < best[last]:
+                best[last], before[last] = cost, first
+    borders = [count]
+    while borders[-1]:
+        borders.append(before[borders[-1]])
+    return borders[::-1]
+
+
+def _cost(words: Sequence[Word], border: int) -> float:
+    """What it costs to divide before a word: nothing at the end of a sentence, little at a comma or a pause."""
+    last, after = words[border - 1], words[border]
+    pause = after.start - last.end
+    if ends_sentence(last.text):
+        return 0.0
+    clause = _CLAUSE.search(last.text) is not None
+    return (0.4 if clause else 1.0) - (0.3 if pause >= _PAUSE else 0.0)
+
+
+def _thinness(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> float:
+    """What it costs that a cue holds a word or two, or is gone before it is read."""
+    filled = sum(len(piece) for piece in pieces) / (layout.width * layout.lines)
+    return max(0.0, 0.4 - filled) + max(0.0, 1.0 - (words[-1].end - words[0].start) / _SHORT)

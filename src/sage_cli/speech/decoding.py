@@ -1,0 +1,140 @@
+"""Decode a window until the text fits the sound.
+
+Greedy decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where somebody speaks, or skips sentences. Each shows in the
+text next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another:
+without the context (which is what the model usually loops on), by beam search, and at rising temperatures at last. The best one counts.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+from sage_cli.speech.alignment import without_annotations
+from sage_cli.speech.options import SpeechOptions
+from sage_cli.speech.whisper import DecodeOptions, Token, Whisper
+from sage_cli.speech.windows import Window
+
+# The reference's sign of a loop: text that zlib makes this many times smaller (https://github.com/openai/whisper, decoding.py).
+_COMPRESSION = 2.4
+_ENTROPY_TOKENS = 32  # what whisper.cpp takes the entropy of
+
+# Bytes of UTF-8 for a second of speech. Languages differ little in them: 12 to 16 in English and Chinese, 20 to 30 in Russian and Hindi.
+_FEWEST, _MOST = 5.0, 60.0
+_ENOUGH_SPEECH = 2.0  # seconds; of less, nothing can be said about its text
+_BEAMS = 5
+_LITTLE = "little text"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An attempt.
+
+    Attributes:
+        tokens: in order, timestamps among them.
+        faults: what is wrong with it, by name, each with how bad it is; none if it is plausible.
+    """
+
+    tokens: tuple[Token, ...]
+    faults: dict[str, float]
+
+    @property
+    def good(self) -> bool:
+        return not self.faults
+
+    @property
+    def reliable(self) -> bool:
+        """The next window may follow on it: what there is of it is plausible."""
+        return set(self.faults) <= {_LITTLE}
+
+
+class Decoder:
+    """A model with its options.
+
+    Args:
+        whisper: the model.
+        options: how to listen.
+        measured: the detector tells speech from other sounds, so that the amount of text can be held against it.
+    """
+
+    def __init__(self, whisper: Whisper, options: SpeechOptions, *, measured: bool) -> None:
+        self._whisper, self._options, self._measured = whisper, options, measured
+        self._static: list[int] | None = None
+
+    def decode(self, window: Window, language: str, context: Sequence[int]) -> Decoded:
+        """The best of as many attempts as it takes.
+
+        Args:
+            context: ids of the tokens of the windows before, the last ones count.
+        """
+        options = self._options
+        samples = window.samples
+        plan = DecodeOptions(
+            language=language,
+            translate=options.translate,
+            beam_size=options.beam_size or 1,
+            temperature=options.temperature,
+            no_speech_threshold=options.no_speech_threshold,
+            entropy_threshold=options.entropy_threshold,
+            logprob_threshold=options.logprob_threshold,
+            suppress_regex=options.suppress_regex,
+            suppress_non_speech=options.suppress_non_speech,
+        )
+        static = self._prompt()
+        attempts = [(plan, [*static, *context])]
+        if context:
+            attempts.append((plan, static))
+        if plan.beam_size < _BEAMS:
+            attempts.append((replace(plan, beam_size=_BEAMS), static))
+        attempts.append((replace(plan, temperature=min(1.0, plan.temperature + 0.2), fallback=True), []))
+        best: Decoded | None = None
+        for attempt, prompt in attempts:
+            decoded = self._judge(self._whisper.decode(samples, attempt, prompt), window)
+            if best is None or sum(decoded.faults.values()) < sum(best.faults.values()):
+                best = decoded
+            if best.good or (set(best.faults) == {_LITTLE} and attempt.beam_size >= _BEAMS):
+                break  # a temperature invents text rather than finding it
+        assert best is not None
+        return best
+
+    def _prompt(self) -> list[int]:
+        """What stands before every window: hotwords and the prompt, as a phrase with timestamps.
+
+        Whisper stops writing timestamps after a text that has none. At most half of the room is taken: the rest is for the context.
+        """
+        if self._static is None:
+            text = " ".join(part for part in (self._options.hotwords.replace(",", " ").strip(), self._options.prompt.strip()) if part)
+            ids = self._whisper.tokenizer.encode(f" {text}")[-max(0, self._whisper.prompt_length // 2 - 2) :] if text else []
+            first = self._whisper.first_stamp if ids else 0
+            self._static = [first, *ids, first + 100] if ids else []  # two seconds
+        return self._static
+
+    def _judge(self, tokens: list[Token], window: Window) -> Decoded:
+        faults: dict[str, float] = {}
+        text = b"".join(token.text for token in tokens)
+        scored = [token.logprob for token in tokens]
+        if scored and (average := sum(scored) / len(scored)) < self._options.logprob_threshold:
+            faults["unlikely"] = self._options.logprob_threshold - average
+        if text and (ratio := len(text) / len(zlib.compress(text))) > _COMPRESSION:
+            faults["loop"] = ratio
+        elif (entropy := _entropy(tokens)) < self._options.entropy_threshold:
+            faults["loop"] = 1 + self._options.entropy_threshold - entropy
+        speech = window.speech
+        if self._measured and speech >= _ENOUGH_SPEECH:
+            written = sum(len(token.text) for token in without_annotations(tokens)) / speech
+            if written < _FEWEST:
+                faults[_LITTLE] = 1.0 + (_FEWEST - written) / _FEWEST
+            elif written > _MOST:
+                faults["much text"] = written / _MOST
+        return Decoded(tuple(tokens), faults)
+
+
+def _entropy(tokens: Sequence[Token]) -> float:
+    """Of the last tokens, in nats, as whisper.cpp counts it; high where there are too few to tell."""
+    if len(tokens) <= _ENTROPY_TOKENS:
+        return float("inf")
+    counts = Counter(token.id for token in tokens[-_ENTROPY_TOKENS:])
+    return -sum(count / _ENTROPY_TOKENS * log(count / _ENTROPY_TOKENS) for count in counts.values())

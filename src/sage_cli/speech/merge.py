@@ -1,0 +1,36 @@
+"""Segments to entries of a transcript for a language model: fewer and longer than subtitles, still with times inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sage_cli.speech.cues import Layout, readable
+from sage_cli.speech.segment import Segment
+
+_PAUSE = 3.0  # seconds without speech that begin an entry
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Consecutive speech: seconds to a tenth, and the text."""
+
+    start: float
+    end: float
+    text: str
+
+
+def entries(segments: Iterable[Segment], longest: float = 30.0) -> Iterator[Entry]:
+    """Join segments to entries of at most ``longest`` seconds; a longer segment is divided at its words first."""
+    held: list[Segment] = []
+    for segment in (piece for whole in segments for piece in readable(whole, Layout(width=1000, lines=1, seconds=longest))):
+        if held and (segment.end - held[0].start > longest or segment.start - held[-1].end > _PAUSE):
+            yield _entry(held)
+            held = []
+        held.append(segment)
+    if held:
+        yield _entry(held)
+
+
+def _entry(segments: list[Segment]) -> Entry:
+    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(segment.text for segment in segments))

@@ -1,0 +1,170 @@
+"""The transcript of a recording, whole or any part of it: the part is always the slice of the whole.
+
+A recording is transcribed in chapters of about five minutes. Where a chapter begins depends on the sound around that place alone, and
+every chapter is decoded by itself, without context from the one before. So a part needs no more than the chapters that it touches, gives
+the text that the whole would give, and what was decoded for a part serves the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from sage_cli.speech.cache import Chapter, TranscriptCache
+from sage_cli.speech.languages import SURE
+from sage_cli.speech.segment import Segment
+from sage_cli.speech.transcriber import Part, Transcriber
+from sage_cli.speech.vad import FRAME, levels
+from sage_cli.speech.whisper import RATE, Samples
+
+CHAPTER = 300.0  # seconds
+_AROUND = 8.0  # seconds on each side of five full minutes in which a chapter may begin
+_SHORTEST = 30.0  # seconds of a last chapter
+_LANGUAGE_WINDOWS = 10  # windows of speech after which the most likely language is taken
+
+
+class Recording(Protocol):
+    """What is transcribed, e.g. a :class:`sage_cli.video.Video`."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        ...
+
+    def audio_blocks(self, start: float, end: float) -> Iterable[Samples]:
+        """The sound of ``[start, end)``, 16 kHz mono in blocks of any length."""
+        ...
+
+
+class Sound:
+    """A recording in memory.
+
+    Args:
+        samples: mono ``float32`` at 16 kHz.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self.duration = len(samples) / RATE
+
+    def audio_blocks(self, start: float, end: float) -> Iterable[Samples]:
+        part = self._samples[round(start * RATE) : round(end * RATE)]
+        return (part[at : at + 30 * RATE] for at in range(0, len(part), 30 * RATE))
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The segments of one window, and the seconds of the recording that are done with it."""
+
+    segments: tuple[Segment, ...]
+    seconds: float
+
+
+class Transcript:
+    """What is said in a recording, decoded when it is asked for and kept in the cache.
+
+    Args:
+        transcriber: the model and its options.
+        recording: what is transcribed.
+        media_id: identity of its content: the key in the cache.
+        cache: where transcripts are kept; ``None`` keeps none.
+    """
+
+    def __init__(self, transcriber: Transcriber, recording: Recording, media_id: str, cache: TranscriptCache | None = None) -> None:
+        self._transcriber, self._recording = transcriber, recording
+        self._cache = cache or TranscriptCache(None)
+        self._stem = f"{media_id}-{transcriber.identity}"
+        self._count = max(1, int((recording.duration - _SHORTEST) // CHAPTER) + 1)
+        self._language: str | None = None
+
+    def segments(
+        self, start: float = 0.0, end: float | None = None, *, progress: Callable[[float], None] | None = None
+    ) -> Iterator[Segment]:
+        """The segments that reach into ``[start, end)``, in time order and without overlaps.
+
+        Args:
+            start, end: seconds of the recording; by default all of it.
+            progress: called with the seconds of the recording that are done, window by window.
+
+        Raises:
+            ModelError: whisper.cpp failed.
+            VideoError: the recording cannot be read.
+        """
+        for part in self.parts(start, end):
+            yield from part.segments
+            if progress is not None:
+                progress(part.seconds)
+
+    def parts(self, start: float = 0.0, end: float | None = None) -> Iterator[Progress]:
+        """As :meth:`segments`, a window at a time."""
+        end = self._recording.duration if end is None else min(end, self._recording.duration)
+        first = max(0, int((start - _AROUND) // CHAPTER))
+        for number in range(first, self._count):
+            if number and number * CHAPTER - _AROUND >= end:
+                return
+            chapter = self._cache.load(self._stem, number) or Chapter(self._border(number), self._border(number + 1))
+            if chapter.end <= start or chapter.start >= end:
+                continue
+            for part in self._parts(number, chapter):
+                done = chapter.start + part.after.seconds
+                inside = tuple(segment for segment in part.segments if segment.start < end and segment.end > start)
+                if done > start:
+                    yield Progress(inside, min(done, end))
+                if done >= end:
+                    break
+
+    def _parts(self, number: int, chapter: Chapter) -> Iterator[Part]:
+        """The parts of a chapter: those that are kept, and then those that are left to decode."""
+        yield from chapter.parts
+        if chapter.done:
+            return
+        blocks = self._recording.audio_blocks(chapter.start, chapter.end)
+        after = chapter.parts[-1].after if chapter.parts else None
+        with self._cache.recorder(self._stem, number, chapter) as record:
+            parts = self._transcriber.parts(blocks, start=chapter.start, after=after, language=self._spoken())
+            for part in parts:
+                record.part(part)
+                yield part
+            record.done()
+
+    def _border(self, number: int) -> float:
+        """Where a chapter begins, in seconds: in the longest pause around its full minutes, or else where it is quietest."""
+        if number == 0:
+            return 0.0
+        if number >= self._count:
+            return self._recording.duration
+        middle = number * CHAPTER
+        start = middle - _AROUND
+        sound = np.concatenate([np.zeros(0, np.float32), *self._recording.audio_blocks(start, middle + _AROUND)])
+        if len(sound) < FRAME:
+            return middle
+        flags = self._transcriber.speech_flags(sound)
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], flags, [True]]).astype(np.int8)))
+        if len(edges):
+            longest = int(np.argmax(edges[1::2] - edges[::2]))
+            frame = int(edges[2 * longest] + edges[2 * longest + 1]) // 2
+        else:
+            frame = int(np.argmin(np.convolve(levels(sound), np.ones(9) / 9, "same")[4:-4])) + 4
+        return start + frame * FRAME / RATE
+
+    def _spoken(self) -> str | None:
+        """The language of the recording where it is to be detected: that of the first window that the model is sure of."""
+        if not self._transcriber.needs_language or self._language is not None:
+            return self._language
+        self._language = self._cache.language(self._stem)
+        best, tried = ("", 0.0), 0
+        for number in range(self._count if self._language is None else 0):
+            blocks = self._recording.audio_blocks(self._border(number), self._border(number + 1))
+            for found in self._transcriber.guess_languages(blocks):
+                best, tried = max(best, found, key=lambda guess: guess[1]), tried + 1
+                if best[1] >= SURE or tried >= _LANGUAGE_WINDOWS:
+                    break
+            if best[1] >= SURE or tried >= _LANGUAGE_WINDOWS:
+                break
+        if best[0]:
+            self._language = best[0]
+            self._cache.keep_language(self._stem, best[0])
+        return self._language
