@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.errors import ModelError
-from sage_cli.store import ModelFiles, find_model, find_speech_detector, find_speech_model
+from sage_cli.store import ModelFiles, find_model, find_speech_model
 from sage_cli.store.gguf import read_metadata
 from tests.models import TinyModel, write_qwen3_vl
 
@@ -196,17 +196,3 @@ def test_a_speech_model_is_checked(models: Path) -> None:
     path.write_bytes(b"RIFF")
     with pytest.raises(ModelError, match="not a Whisper model"):
         find_speech_model("base")
-
-
-def test_the_speech_detector_lies_beside(models: Path, tmp_path: Path) -> None:
-    model = tmp_path / "downloads" / "ggml-base.bin"
-    below = model.parent / "other" / "ggml-silero-v4.bin"
-    below.parent.mkdir(parents=True)
-    below.touch()
-    assert find_speech_detector(model) is None
-    beside = model.with_name("ggml-silero-v3.bin")
-    beside.touch()
-    assert find_speech_detector(model) == beside
-    for name in "ggml-silero-v5.bin", "ggml-silero-v6.bin":
-        (models / name).touch()
-    assert find_speech_detector(model) == models / "ggml-silero-v6.bin"

@@ -1,6 +1,6 @@
 """Where things live on disk: models, caches and their folders."""
 
-from sage_cli.store.models import ModelFiles, NotInstalledError, find_model, find_speech_detector, find_speech_model
+from sage_cli.store.models import ModelFiles, NotInstalledError, find_model, find_speech_model
 from sage_cli.store.paths import cache_dir, check_scratch, config_path, models_dir
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "check_scratch",
     "config_path",
     "find_model",
-    "find_speech_detector",
     "find_speech_model",
     "models_dir",
 ]

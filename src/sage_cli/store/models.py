@@ -138,15 +138,6 @@ def find_speech_model(model: str | None) -> Path | None:
     raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
 
 
-def find_speech_detector(model: Path) -> Path | None:
-    """The newest Silero model (``ggml-silero*.bin``, tells speech from other sounds) in the models folder or beside a speech model.
-
-    A speech model may lie anywhere, in a home folder too: what lies below its folder is not looked through.
-    """
-    found = [*visible(models_dir(), "**/ggml-silero*.bin"), *visible(model.parent, "ggml-silero*.bin")]
-    return max(found, key=lambda path: [int(number) for number in re.findall(r"\d+", path.stem)], default=None)
-
-
 def _checked_speech_model(path: Path) -> Path:
     try:
         with path.open("rb") as file:
