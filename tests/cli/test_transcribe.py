@@ -21,7 +21,7 @@ import pytest
 from sage_cli.cli import main
 from tests.cli.conftest import Popen
 from tests.media import make_audio, make_video
-from tests.models.tiny_whisper import write_silero, write_whisper
+from tests.models.tiny_whisper import write_whisper
 from tests.speech.sounds import RATE, babble, hush
 
 Sage = Callable[..., subprocess.CompletedProcess[str]]
@@ -77,14 +77,13 @@ def test_segments_on_stdout_notices_on_stderr(sage: Sage, whisper: Path, talk: P
     done = sage("transcribe", talk, "-m", whisper, "--threads", "1")
     assert done.returncode == 0
     assert re.fullmatch(r"(\[00:00:0\d\.\d{3} --> 00:00:0\d\.\d{3}\]  [a-z ]+\n){2}", done.stdout)
-    assert re.fullmatch(r"sage: no Silero model [^\n]*\n", done.stderr)
+    assert done.stderr == ""
 
 
-def test_a_model_and_a_detector_from_the_models_folder(sage: Sage, whisper: Path, talk: Path, environment: dict[str, str]) -> None:
+def test_a_model_from_the_models_folder(sage: Sage, whisper: Path, talk: Path, environment: dict[str, str]) -> None:
     folder = Path(environment["SAGE_MODELS_DIR"])
     folder.mkdir()
     shutil.copy(whisper, folder / "ggml-tiny.en.bin")
-    write_silero(folder / "ggml-silero-v6.bin", seed=2)
     by_name = sage("transcribe", talk, "-m", "tiny.en", "--threads", "1")
     assert (by_name.returncode, by_name.stderr) == (0, "")
     assert sage("transcribe", talk, "--threads", "1").stdout == by_name.stdout
@@ -106,10 +105,11 @@ def test_words(transcribe: Sage, talk: Path) -> None:
 
 
 def test_a_part_is_on_the_media_s_clock(transcribe: Sage, talk: Path) -> None:
-    done = transcribe(talk, "-f", "jsonl", "--start", "3", "--end", "00:06")
-    segments = [json.loads(line) for line in done.stdout.splitlines()]
-    assert segments[0]["start"] == pytest.approx(3.0, abs=0.3)
-    assert segments[-1]["end"] == pytest.approx(6.0, abs=0.3)
+    """And holds the segments of the whole that reach into it."""
+    part = transcribe(talk, "-f", "jsonl", "--start", "1", "--end", "00:06").stdout.splitlines()
+    whole = transcribe(talk, "-f", "jsonl").stdout.splitlines()
+    assert part == [line for line in whole if json.loads(line)["start"] < 6 and json.loads(line)["end"] > 1]
+    assert part
 
 
 def test_a_pipe(start: Start, whisper: Path, talk: Path, transcribe: Sage) -> None:
@@ -214,15 +214,11 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
     refused(sage("transcribe", talk, "-m", cut), 3, "cut short")
 
 
-def test_vad_without_a_detector(transcribe: Sage, talk: Path) -> None:
-    refused(transcribe(talk, "--vad"), 3, "--vad needs a Silero model")
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--language", "klingon"], "no language 'klingon'"),
-        (["--beam-size", "99"], "beams"),
+        (["--beam-size", "99"], "beam-size"),
         (["--start", "8", "--end", "2"], "nothing lies between"),
         (["--start", "soon"], "not a time"),
         (["-f", "docx"], "docx"),
@@ -415,7 +411,7 @@ def windows(folder: Path) -> Iterator[int]:
     for path in (folder / "transcripts").glob("*.jsonl"):
         for line in path.read_bytes().splitlines():
             if line.endswith(b"}") and b'"segments"' in line:
-                yield json.loads(line)["at"]
+                yield json.loads(line.partition(b" ")[2])["at"]
 
 
 @pytest.mark.parametrize("finished", [1, 3])
