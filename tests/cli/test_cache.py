@@ -30,13 +30,13 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert kinds["embeddings"]["entries"] == kinds["times"]["entries"] == 1
     assert kinds["transcripts"]["entries"] == 0
     assert record["size"] == sum(kind["size"] for kind in record["kinds"]) > 0
-    assert record["limit"] == 12 << 30
+    assert record["limit"] == 12_000_000_000
     assert [(video["id"], video["path"]) for video in record["videos"]] == [(Video(clip).id, str(clip))]
     text = sage("cache", "info").stdout
-    assert text.startswith(f"{environment['SAGE_CACHE_DIR']}: ")
+    assert text.startswith(f"folder  {environment['SAGE_CACHE_DIR']}\n")
     assert text.rstrip().endswith(clip.name)
 
-    assert "0 B freed" in sage("cache", "prune").stderr
+    assert "freed 0 bytes" in sage("cache", "prune").stderr
     assert sage("cache", "clear", "--video", "other.mp4").stderr == (
         "sage: error: nothing is cached: other.mp4 ('sage cache info' shows all)\n"
     )
@@ -46,7 +46,7 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert record["videos"] == []
 
     assert sage("cache", "limit", "0").returncode == 0
-    assert sage("cache", "limit").stdout == "0 B\n"
+    assert sage("cache", "limit").stdout == "0 bytes\n"
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
     assert sage("ask", clip, "what?", "-m", model.text, *SMALL).returncode == 0
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0

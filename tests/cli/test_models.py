@@ -77,7 +77,7 @@ def test_pull_then_ask_then_remove(
     folders = [models / "qwen3-vl-2b" / TEXT, models / "whisper-base" / "ggml-base.bin", models / "silero-vad" / "ggml-silero-v6.2.0.bin"]
     assert done.stdout.splitlines() == [str(path) for path in folders]
     assert f"from {QWEN}, Q4_K_M" in done.stderr
-    assert "qwen3-vl-2b is the default model now" in done.stderr
+    assert "qwen3-vl-2b is now the default model" in done.stderr
     assert (models / "qwen3-vl-2b" / TEXT).is_symlink()  # the content lies in the cache that all programs share
 
     # From here on nothing needs a network.
@@ -98,17 +98,8 @@ def test_pull_then_ask_then_remove(
     assert "frames, context" in info["fit"]
     assert hub.requests == []
 
-    assert sage("models", "rm", "qwen3-vl-2b").returncode == 0
-    assert sage("models", "default").stdout.splitlines()[0].split() == [
-        "model",
-        "automatic:",
-        "the",
-        "only",
-        "one,",
-        "or",
-        "the",
-        "largest",
-    ]
+    assert sage("models", "rm", "-y", "qwen3-vl-2b").returncode == 0
+    assert sage("models", "default").stdout.splitlines()[0].split() == ["model", "none", "installed"]
     blobs = {path.stat().st_size for path in (tmp_path / "hf").glob("hub/models--Qwen*/blobs/*")}
     assert blobs == set()
     assert not (models / "qwen3-vl-2b").exists()
@@ -122,11 +113,11 @@ def test_pull_then_ask_then_remove(
 
 def test_rm_keeps_what_others_use(sage: Sage, hub: FakeHub, tmp_path: Path) -> None:
     sage("models", "pull", "qwen3-vl-2b", "qwen3-vl-2b:Q8_0")  # they share the vision encoder
-    assert sage("models", "rm", "qwen3-vl-2b").returncode == 0
+    assert sage("models", "rm", "-y", "qwen3-vl-2b").returncode == 0
     assert sage("models", "info", "qwen3-vl-2b:Q8_0").returncode == 0
     sizes = [len(hub.repositories[QWEN].files[name]) for name in (ANOTHER, MMPROJ)]
     assert sorted(path.stat().st_size for path in (tmp_path / "hf").glob("hub/models--Qwen*/blobs/*")) == sorted(sizes)
-    assert sage("models", "rm", "--keep-files", "qwen3-vl-2b:Q8_0").returncode == 0
+    assert sage("models", "rm", "--yes", "--keep-files", "qwen3-vl-2b:Q8_0").returncode == 0
     assert len(list((tmp_path / "hf").glob("hub/models--Qwen*/blobs/*"))) == 2
     # What is in the cache is installed from there, without a connection.
     transfers = len(hub.transfers)
@@ -147,7 +138,7 @@ def test_a_model_of_ones_own(sage: Sage, hub: FakeHub, model: TinyModel, environ
     assert rows(sage)["mine"]["installed"]
     assert sage("models", "default", "mine").returncode == 0
     assert rows(sage)["mine"]["default"]
-    refused = sage("models", "rm", "mine")
+    refused = sage("models", "rm", "-y", "mine")
     assert refused.returncode == 2
     assert "was not pulled by sage: delete it yourself" in refused.stderr
     taken = sage("models", "pull", "qwen3-vl-2b", "--name", "mine", "--update")
@@ -183,8 +174,8 @@ def test_conversions_by_others_are_offered(sage: Sage, hub: FakeHub) -> None:
         (["pull", "qwen3-vl-2"], 2, r"did you mean qwen3-vl-2b?"),
         (["pull", "hf:nobody/nothing"], 3, "no repository nobody/nothing"),
         (["pull", "qwen3-vl-2b:Q5_K_M"], 3, f"{QWEN} has no Q5_K_M: it has Q4_K_M, Q8_0"),
-        (["pull", "a", "b", "--name", "c"], 2, "--name is for one model"),
-        (["path", "qwen3-vl-2b"], 3, "is not installed (these are: none)"),
+        (["pull", "a", "b", "--name", "c"], 2, "--name works with one model"),
+        (["path", "qwen3-vl-2b"], 3, "is not installed (installed: none)"),
         (["default", "nothing"], 3, "nothing is not installed"),
     ],
 )
@@ -203,7 +194,7 @@ def test_interrupted_and_again(start: Start, sage: Sage, hub: FakeHub, environme
         process.send_signal(signal.SIGINT)
         _, complaint = process.communicate()
     assert process.returncode == 130
-    assert complaint.endswith("sage: what has arrived is kept: the same command goes on from here\nsage: interrupted\n")
+    assert complaint.endswith("sage: progress saved; rerun the command to resume\nsage: interrupted\n")
     assert not rows(sage)["qwen3-vl-2b"]["installed"]
     assert not list(Path(environment["SAGE_MODELS_DIR"]).glob("*"))
     hub.trickle = 0
@@ -293,3 +284,24 @@ def test_without_a_terminal_nobody_is_asked(sage: Sage, hub: FakeHub, clip: Path
 )
 def test_the_choice_fits_the_machine(machine: Machine, name: str) -> None:
     assert recommended(machine).name == name
+
+
+def test_the_bundled_model_is_shown_by_every_command(sage: Sage) -> None:
+    row = rows(sage)["nano"]
+    assert (row["installed"], row["default"], row["fits"]) == (True, False, "yes")
+    info = json.loads(sage("models", "info", "nano", "--json").stdout)
+    assert (info["installed"], info["kind"], info["architecture"]) == (True, "vision", "qwen3vl")
+    assert sage("models", "path", "nano").stdout == f"{row['path']}\n"
+    assert sage("models", "default", "nano").returncode == 0
+    assert rows(sage)["nano"]["default"]
+    assert sage("models", "default").stdout.splitlines()[0].split() == ["model", "nano"]
+    kept = sage("models", "rm", "-y", "nano")
+    assert (kept.returncode, kept.stderr) == (2, "sage: error: nano is part of the package and cannot be removed\n")
+
+
+def test_nothing_is_removed_without_being_asked(sage: Sage, hub: FakeHub) -> None:
+    sage("models", "pull", "whisper-base")
+    refused = sage("models", "rm", "whisper-base")
+    assert refused.returncode == 2
+    assert "cannot ask whether to remove whisper-base (64 bytes): add --yes" in refused.stderr
+    assert rows(sage)["whisper-base"]["installed"]

@@ -51,7 +51,7 @@ def test_option_environment_file_default(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"tools": "maybe"}, "true or false"),
         ({"start": "soon"}, "a time: HH:MM:SS"),
         ({"start": -1}, "a time: HH:MM:SS"),
-        ({"cache_limit": "5"}, "a size with its unit, such as 20 GiB"),
+        ({"cache_limit": "5"}, "a size with its unit, such as 20 GB"),
         ({"cache_limit": 20 << 30}, "a size with its unit"),
     ],
 )

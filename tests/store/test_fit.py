@@ -85,7 +85,7 @@ def test_a_short_trained_context_is_not_passed() -> None:
 
 def test_it_is_told_in_words() -> None:
     assert fit(QWEN_4B, machine(16, 6)).text == (
-        "128 frames, context 16384, KV cache q8_0: about 5.2 GiB of memory (a machine, 6.0 GiB free)"
+        "128 frames, context 16384, KV cache q8_0: about 5.6 GB of memory (a machine, 6.4 GB free)"
     )
     assert "layers on the GPU" in fit(QWEN_8B, machine(32, 5)).text
 

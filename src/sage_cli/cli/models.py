@@ -1,4 +1,4 @@
-"""``sage models``: which there are, which fit, and getting them."""
+"""``sage models``: list, download, choose and remove models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
 from sage_cli.cli.complete import installed_models, model_names
 from sage_cli.errors import ModelError, UsageError
+
+NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays quick
+_NANO_ABOUT = "bundled model of 'sage demo'; knows coloured shapes only"
 
 if TYPE_CHECKING:
     from sage_cli.store.catalogue import Entry, Reference
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="models",
-    help="List, download and choose models.\n\nFiles lie in the cache that all Hugging Face programs share (HF_HOME); what others have "
-    "downloaded is not downloaded again.",
+    help="List, download and choose models.\n\nFiles are stored in the shared Hugging Face cache (HF_HOME); files that another program "
+    "has downloaded are reused.",
     no_args_is_help=True,
     epilog="""[bold]Examples[/]
   sage models list
@@ -37,28 +40,27 @@ AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", show_de
 InstalledName = Annotated[
     str, typer.Argument(metavar="NAME", help="An installed model.", show_default=False, autocompletion=installed_models)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a model.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per model.")]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", envvar="SAGE_OFFLINE", show_envvar=False, help="Make no connection: use what the shared cache holds."),
+    typer.Option("--offline", envvar="SAGE_OFFLINE", show_envvar=False, help="Make no connections; use the shared cache only."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no notices.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
 
 
 @app.command(name="list")
 def list_(json: Json = False) -> int:
-    """Show the models that have a name, what they need, and which are installed.
+    """List models: download size, memory use, status.
 
-    FITS says whether a model fits this machine: yes, slow (it does, but without a GPU an answer takes minutes) or no.
+    STATUS is default, installed or bundled; for the others fits, slow (fits, but answers take minutes without a GPU) or too big.
     """
-    from sage_cli.assets import NANO
     from sage_cli.cli.machine import entry_fit
     from sage_cli.model.devices import this_machine
-    from sage_cli.store import config
+    from sage_cli.session import load_options
     from sage_cli.store.catalogue import catalogue
     from sage_cli.store.install import installed
 
-    machine, settings = this_machine(), config.current()
+    machine, options = this_machine(), load_options()
     here = {model.name: model for model in installed()}
     rows: list[dict[str, Any]] = []
     for entry in catalogue().values():
@@ -67,23 +69,18 @@ def list_(json: Json = False) -> int:
         memory = fit.bytes if entry.size else 0
         rows.append(_row(entry.name, entry.kind, here.pop(entry.name, None), size=entry.size, memory=memory, fits=fits, about=entry.about))
     rows += [_row(model.name, model.kind, model, size=model.size, memory=0, fits="", about=model.source) for model in here.values()]
-    size = NANO.text.stat().st_size + NANO.mmproj.stat().st_size
-    row = _row(NANO.name, "vision", None, size=size, memory=0, fits="yes", about="comes with the package, for demonstrations")
-    rows.append(row | {"installed": True, "path": str(NANO.text)})
+    nano = _nano()
+    rows.append(_row(nano.name, nano.kind, nano, size=nano.size, memory=0, fits="yes", about=_NANO_ABOUT))
     for row in rows:
-        row["default"] = row["name"] in (settings.model, settings.speech_model)
+        row["default"] = row["name"] in (options.model, options.speech_model)
     if json:
         for row in rows:
             console.write(console.dumps(row))
         return 0
-    table = [("NAME", "SIZE", "MEMORY", "FITS", "INSTALLED", "")]
-    for row in rows:
-        state = ("default " if row["default"] else "") + (row["quantization"] or "yes" if row["installed"] else "")
-        table.append((row["name"], _size(row["size"]), _size(row["memory"]), row["fits"], state.strip(), row["about"]))
-    widths = [max(len(row[column]) for row in table) for column in range(5)]
-    for line in table:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        console.write(console.neutral(f"{'  '.join(cells)}  {line[-1]}".rstrip()))
+    tables.table(
+        ("NAME", "SIZE", "MEMORY", "STATUS", "ABOUT"),
+        [(row["name"], _size(row["size"]), _size(row["memory"]), _status(row), row["about"]) for row in rows],
+    )
     return 0
 
 
@@ -93,26 +90,26 @@ def pull(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="A name from the list, or hf:OWNER/REPO; with :QUANTIZATION, that one, such as qwen3-vl-4b:Q8_0.",
+            help="NAME or hf:OWNER/REPO, optionally with :QUANT, as in qwen3-vl-4b:Q8_0.",
             show_default=False,
             autocompletion=model_names,
         ),
     ],
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What to call it.", show_default=False)] = None,
-    update: Annotated[bool, typer.Option("--update", help="Look for newer files of what is installed.")] = False,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Install under this name.", show_default=False)] = None,
+    update: Annotated[bool, typer.Option("--update", help="Download newer files of installed models.")] = False,
     offline: Offline = False,
     quiet: Quiet = False,
 ) -> int:
     """Download models.
 
-    The repository is listed, and the language model, its vision encoder and all parts of them are chosen: in the quantization that loses
-    little and fits this machine. Stopped half-way, the same command goes on where it stopped. Checksums are checked.
+    Lists the repository and selects the language model and its vision encoder, in a quantization that fits this machine. Verifies
+    checksums. An interrupted download resumes when the command is run again.
     """
     from sage_cli.store.catalogue import parse
     from sage_cli.store.install import find
 
     if name and len(names) > 1:
-        raise UsageError("--name is for one model")
+        raise UsageError("--name works with one model only")
     for reference in [parse(text) for text in names]:  # a mistyped name is told before anything is downloaded
         wanted = name or reference.name
         model = None if update else find(wanted)
@@ -120,7 +117,7 @@ def pull(
             hub = _hub(offline)
             model = _pull(wanted, hub, _plan(reference, hub), quiet=quiet)
         elif not quiet:
-            console.say(f"{wanted} is installed; --update looks for newer files")
+            console.say(f"{wanted} is already installed; --update checks for newer files")
         console.write(str(model.path))
     return 0
 
@@ -131,18 +128,24 @@ def rm(
         list[str],
         typer.Argument(metavar="NAME...", help="Installed models.", show_default=False, autocompletion=installed_models),
     ],
-    keep_files: Annotated[bool, typer.Option("--keep-files", help="Leave the files in the shared cache, for other programs.")] = False,
+    keep_files: Annotated[bool, typer.Option("--keep-files", help="Keep the files in the shared cache, for other programs.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> int:
-    """Uninstall models and delete their files."""
-    from sage_cli.store import config
+    """Uninstall models and delete their files; asks first."""
+    from sage_cli.session import settings
     from sage_cli.store.install import remove
 
-    for model in [_installed(name) for name in names]:
+    models = [_installed(name) for name in names]
+    if NANO in names:
+        raise UsageError(f"{NANO} is part of the package and cannot be removed")
+    if not yes:
+        _confirm_removal(models, keep_files)
+    for model in models:
         freed = remove(model, keep_files=keep_files)
-        for key, value in config.from_file().items():
+        for key, value in settings.from_file().items():
             if key in ("model", "speech-model") and value == model.name:
-                config.change(key, None)
-        console.say(f"{model.name} is gone, {_size(freed)} freed" if freed else f"{model.name} is gone")
+                settings.change(key, None)
+        console.say(f"removed {model.name}, freed {_size(freed)}" if freed else f"removed {model.name}")
     return 0
 
 
@@ -155,11 +158,12 @@ def info(name: AnyName, json: Json = False) -> int:
     from sage_cli.store.catalogue import parse
     from sage_cli.store.fit import Needs, fit
     from sage_cli.store.gguf import read_metadata
-    from sage_cli.store.install import find
 
-    model = find(name)
-    entry = None if model and model.name != name else _entry(name)
+    model = _find(name)
+    entry = None if name == NANO or (model and model.name != name) else _entry(name)
     facts: dict[str, Any] = {"name": model.name if model else parse(name).name, "installed": model is not None}
+    if name == NANO:
+        facts["about"] = _NANO_ABOUT
     if entry:
         facts |= {"about": entry.about, "checkpoint": entry.checkpoint, "repositories": list(entry.repositories)}
     if model is not None:
@@ -176,11 +180,12 @@ def info(name: AnyName, json: Json = False) -> int:
     if json:
         console.write(console.dumps(facts))
         return 0
+    lines = []
     for key, value in facts.items():
         text = "yes" if value is True else "no" if value is False else _size(value) if key == "size" else value
-        for number, line in enumerate(text if isinstance(text, list) else [text]):
-            if line not in ("", None):
-                console.write(console.neutral(f"{'' if number else key:<13} {line}".rstrip()))
+        values = [str(line) for line in (text if isinstance(text, list) else [text]) if line not in ("", None)]
+        lines += [("" if number else key, line) for number, line in enumerate(values)]
+    tables.facts(lines)
     return 0
 
 
@@ -197,18 +202,17 @@ def default(
         str | None, typer.Argument(metavar="[NAME]", help="An installed model.", show_default=False, autocompletion=installed_models)
     ] = None,
 ) -> int:
-    """Choose the model that is used when none is named; without NAME, show which they are."""
-    from sage_cli.store import config
+    """Set the default model; without NAME, show the defaults."""
+    from sage_cli.session import load_options, settings
 
     if name is None:
-        settings = config.current()
-        for key, value in ("model", settings.model), ("speech-model", settings.speech_model):
-            console.write(f"{key:<13} {value or 'automatic: the only one, or the largest'}")
+        options = load_options()
+        tables.facts([("model", options.model or _automatic("vision")), ("speech-model", options.speech_model or _automatic("speech"))])
         return 0
     model = _installed(name)
-    if model.kind == "pauses":
-        raise UsageError(f"{name} is used wherever it is installed: there is nothing to choose")
-    config.change("model" if model.kind == "vision" else "speech-model", model.name)
+    if model.kind == "vad":
+        raise UsageError(f"{name} needs no default: sage uses the newest installed VAD model")
+    settings.change("model" if model.kind == "vision" else "speech-model", model.name)
     return 0
 
 
@@ -235,7 +239,7 @@ def offer(missing: NotInstalledError, *, offline: bool = False) -> str:
     hub = _hub(offline)
     plan = _plan(parse(name), hub)
     about = plan.reference.entry.about if plan.reference.entry else plan.listing.repository
-    console.say(f"no model is installed; what fits this machine is {name}: {about}" if not missing.name else f"{name}: {about}")
+    console.say(f"no model is installed; {name} fits this machine: {about}" if not missing.name else f"{name}: {about}")
     size, place = _size(plan.choice.size), plan.listing.repository
     if not typer.confirm(f"sage: download {size} from {place}?", default=True, err=True):
         raise refusal
@@ -246,42 +250,42 @@ def offer(missing: NotInstalledError, *, offline: bool = False) -> str:
 
 
 def _hub(offline: bool) -> Hub:
-    from sage_cli.store import config
+    from sage_cli.session import load_options
     from sage_cli.store.hub import Hub
 
-    return Hub(offline=offline or config.current().offline)
+    return Hub(offline=offline or load_options().offline)
 
 
 def _plan(reference: Reference, hub: Hub) -> Plan:
     from sage_cli.cli.machine import rooms
     from sage_cli.model.devices import this_machine
-    from sage_cli.store import config
+    from sage_cli.session import load_options
     from sage_cli.store.install import plan
 
     kv = reference.entry.kv if reference.entry else 0
-    return plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=config.current().quantization)
+    return plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=load_options().quantization)
 
 
 def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
-    from sage_cli.store import config
+    from sage_cli.session import load_options, settings
     from sage_cli.store.install import install
 
     if not quiet:
         quantization = f", {plan.choice.quantization}" if plan.choice.quantization else ""
         console.say(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
         if not plan.choice.fits:
-            console.say("this is more than the memory of this machine: it will hardly run")
+            console.say("this model needs more memory than this machine has: it may not load")
     with _bars(quiet) as bars:
         try:
             model = install(plan, hub, bars, name=name)
         except KeyboardInterrupt:
             if not quiet:
-                console.say("what has arrived is kept: the same command goes on from here")
+                console.say("progress saved; rerun the command to resume")
             raise
-    if model.kind == "vision" and config.current().model is None:
-        config.change("model", model.name)
+    if model.kind == "vision" and load_options().model is None:
+        settings.change("model", model.name)
         if not quiet:
-            console.say(f"{model.name} is the default model now: 'sage models default NAME' chooses another")
+            console.say(f"{model.name} is now the default model; change it with 'sage models default NAME'")
     return model
 
 
@@ -313,13 +317,54 @@ def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]
 # ---- helpers -------------------------------------------------------------------------------------------------------
 
 
-def _installed(name: str) -> Installed:
-    from sage_cli.store.install import find, installed
+def _nano() -> Installed:
+    """The bundled model, in the form of an installed one."""
+    from sage_cli import assets
+    from sage_cli.store.install import Installed
 
-    if (model := find(name)) is not None:
+    paths = (assets.NANO.text, assets.NANO.mmproj)
+    return Installed(NANO, "vision", paths, "", sum(path.stat().st_size for path in paths))
+
+
+def _find(name: str) -> Installed | None:
+    from sage_cli.store.install import find
+
+    return _nano() if name == NANO else find(name)
+
+
+def _installed(name: str) -> Installed:
+    from sage_cli.store.install import installed
+
+    if (model := _find(name)) is not None:
         return model
     names = ", ".join(model.name for model in installed()) or "none"
-    raise ModelError(f"{name} is not installed (these are: {names}); 'sage models pull {name}' gets it")
+    raise ModelError(f"{name} is not installed (installed: {names}); install it with 'sage models pull {name}'")
+
+
+def _automatic(kind: str) -> str:
+    """The model that is used when no default is set."""
+    from sage_cli.store.install import installed
+
+    models = [model for model in installed() if model.kind == kind]
+    if not models:
+        return "none installed"
+    if kind == "speech":
+        return f"{max(models, key=lambda model: model.size).name} (the largest installed)"
+    return f"{models[0].name} (the only one installed)" if len(models) == 1 else f"not set ({len(models)} are installed)"
+
+
+def _confirm_removal(models: list[Installed], keep_files: bool) -> None:
+    """Ask before anything is removed.
+
+    Raises:
+        UsageError: there is no terminal to ask on.
+        typer.Exit: the answer is no.
+    """
+    what = ", ".join(f"{model.name} ({_size(model.size)})" for model in models)
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"cannot ask whether to remove {what}: add --yes")
+    if not typer.confirm(f"sage: remove {what}{'' if keep_files else ' and delete the files'}?", err=True):
+        raise typer.Exit(1)
 
 
 def _entry(name: str) -> Entry | None:
@@ -342,8 +387,16 @@ def _row(name: str, kind: str, model: Installed | None, *, size: int, memory: in
     }
 
 
+def _status(row: dict[str, Any]) -> str:
+    fits = {"yes": "fits", "slow": "slow", "no": "too big", "": ""}[row["fits"]]
+    if not row["installed"]:
+        return fits
+    state = "default" if row["default"] else "bundled" if row["name"] == NANO else f"installed {row['quantization'] or ''}".rstrip()
+    return state if fits in ("fits", "") else f"{state}, {fits}"
+
+
 def _size(size: int) -> str:
-    """Decimal units, as the hub and disk makers use."""
-    if not size:
-        return ""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB"
+    """Decimal units, as on the hub; empty if unknown."""
+    from rich.filesize import decimal
+
+    return decimal(size) if size else ""

@@ -37,7 +37,7 @@ class Option:
         auto: what happens when there is no value, in words.
         flags: how it is written, with its short form; made from the name by default.
         at_least, at_most: bounds of a number.
-        kind: how text becomes a value where the type does not tell: a size in bytes (``20 GiB``), a time of the video (``1:30``), or words
+        kind: how text becomes a value where the type does not tell: a size in bytes (``20 GB``), a time of the video (``1:30``), or words
             of a language, which are decoded; see :func:`sage_cli.text.decode`.
         setting: whether the environment and the settings file know it.
         advanced: shown by ``--help-all`` alone.
@@ -309,7 +309,7 @@ class Options:
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.")
 
     cache_limit: int = setting(
-        12 << 30, NOWHERE, "", "Maximum size of the cache, such as 20 GiB; 0 keeps nothing.", "SIZE", kind="size", at_least=0
+        12_000_000_000, NOWHERE, "", "Maximum size of the cache, such as 20 GB; 0 keeps nothing.", "SIZE", kind="size", at_least=0
     )
     quantization: str | None = setting(None, NOWHERE, "", "Quantization that `sage models pull` prefers, such as Q8_0.", "NAME")
 
@@ -331,13 +331,10 @@ def settings() -> dict[str, Option]:
 
 
 def size_text(size: int) -> str:
-    """Bytes in words, in the units that settings are given in."""
-    value, unit = float(size), "B"
-    for unit in "B", "KiB", "MiB", "GiB":
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:.4g} {unit}"
+    """Bytes in words, in decimal units: ``12.0 GB``."""
+    from rich.filesize import decimal
+
+    return decimal(size)
 
 
 @cache

@@ -133,7 +133,7 @@ def change(key: str, value: str | None) -> None:
         document.pop(one.key, None)
     else:
         checked = check(one, value, one.key)
-        # A size stays as it was written: "20 GiB" says more than 21474836480.
+        # A size stays as it was written: "20 GB" says more than 20000000000.
         document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
     _write(document.as_string())
 
@@ -201,7 +201,7 @@ def expected(one: Option) -> str:
     if one.kind == "time":
         return "a time: HH:MM:SS, MM:SS, seconds, or 1h2m3s"
     if one.kind == "size":
-        return "a size with its unit, such as 20 GiB or 500 MB"
+        return "a size with its unit, such as 20 GB or 500 MB"
     if one.switch:
         return "true or false"
     if one.type not in (int, float):
@@ -212,7 +212,7 @@ def expected(one: Option) -> str:
 
 
 def _with_unit(value: Any) -> Any:
-    """``20`` could be bytes or GiB: only nothing needs no unit."""
+    """``20`` could be bytes or GB: only nothing needs no unit."""
     bare = str(value).strip()
     if bare.replace(".", "", 1).isdigit() and float(bare) != 0:
         raise ValueError("no unit")

@@ -116,11 +116,11 @@ class Records(Kind):
 
 
 KINDS: Final[tuple[Kind, ...]] = (
-    Files("transcripts", "what was said", r"^([0-9a-f]{24})-", "*.jsonl"),
-    Records("times", "when frames are on screen", r"^([0-9a-f]{24})@"),
-    Records("embeddings", "frames as the vision encoder sees them", r"([0-9a-f]{24})@"),
+    Files("transcripts", "transcribed speech", r"^([0-9a-f]{24})-", "*.jsonl"),
+    Records("times", "frame times", r"^([0-9a-f]{24})@"),
+    Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
     Files("prefixes", "saved KV prefixes", pattern="*.state"),
-    Files("web", "searches and pages", pattern="*.json"),
+    Files("web", "search results and web pages", pattern="*.json"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The models that have a name of their own (``catalogue.toml``), and what a user may write after ``sage models pull``."""
+"""The catalogue of named models (``catalogue.toml``), and the names that ``sage models pull`` accepts."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Entry:
     """A model of the catalogue.
 
     Attributes:
-        kind: ``"vision"`` answers questions, ``"speech"`` transcribes, ``"pauses"`` finds where somebody speaks.
-        checkpoint: the original on the hub, of which conversions can be searched.
-        repositories: conversions known to exist, the preferred one first.
-        match: how the file's name begins, where a repository holds several models.
-        size: of the download, in bytes; 0 for what comes with the package.
-        kv: bytes of KV cache a token takes at 16 bits.
-        slow: hardly bearable without a GPU.
+        kind: ``"vision"`` answers questions, ``"speech"`` transcribes, ``"vad"`` detects voice activity.
+        checkpoint: the original on the Hub, whose GGUF conversions can be searched for.
+        repositories: known GGUF repositories, the preferred one first.
+        match: prefix of the file's name, where a repository holds several models.
+        size: of the download, in bytes.
+        kv: bytes of KV cache per token at 16 bits.
+        slow: answers take minutes without a GPU.
     """
 
     name: str
-    kind: Literal["vision", "speech", "pauses"]
+    kind: Literal["vision", "speech", "vad"]
     about: str
     repositories: tuple[str, ...]
     size: int
@@ -49,9 +49,9 @@ class Reference:
     """A model as a user names it.
 
     Attributes:
-        entry: what the catalogue says of it, if it is there.
-        repositories: where to look for it.
-        quantization: the one that is asked for; ``None`` leaves the choice to us.
+        entry: its catalogue entry, if it has one.
+        repositories: Hub repositories to try, in order.
+        quantization: the one the user asked for; ``None`` for automatic selection.
     """
 
     entry: Entry | None
@@ -60,7 +60,7 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """What it is called once it is installed; fit for a file name."""
+        """The name it is installed under, usable as a file name."""
         base = self.entry.name if self.entry else self.repositories[0].replace("/", "--")
         return f"{base}-{self.quantization}" if self.quantization else base
 
@@ -88,7 +88,7 @@ def parse(text: str) -> Reference:
             raise UsageError(f"{text} is not a repository: write hf:OWNER/REPO, or hf:OWNER/REPO:QUANTIZATION")
         return Reference(None, (head,), quantization or None)
     if head == NANO.name:
-        raise UsageError(f"{head} comes with the package: use it as it is, --model {head}")
+        raise UsageError(f"{head} comes with the package: use it with --model {head}")
     if head not in catalogue():
         near = get_close_matches(head, catalogue(), n=1)
         hint = f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"

@@ -30,7 +30,9 @@ class Config(BaseModel):
     speech_model: str | None = Field(default=None, description="The Whisper model: a name that `sage models` lists, or a path.")
     quantization: str | None = Field(default=None, description="The quantization that `sage models pull` looks for first, such as Q8_0.")
     offline: bool = Field(default=False, description="Never use the network, not even for what is asked for.")
-    cache_limit: ByteSize = Field(default=ByteSize(12 << 30), description="Most the cache may hold, such as 20 GiB; the oldest goes first.")
+    cache_limit: ByteSize = Field(
+        default=ByteSize(12_000_000_000), description="Most the cache may hold, such as 20 GB; the oldest goes first."
+    )
 
     frames: int | None = Field(default=None, ge=1, description="Most frames of the first look.")
     sampling: Literal["exact", "keyframe", "auto"] = Field(default="exact", description="Which frames the first look takes.")

@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from rich.filesize import decimal
+
 from sage_cli.store.gguf import read_metadata
 from sage_cli.store.models import ModelFiles, shards
 
@@ -127,11 +129,10 @@ class Fit:
     @cached_property
     def text(self) -> str:
         """In words."""
-        place = f"{self.machine.name}, {_gib(self.machine.gpu or self.machine.memory)} free"
+        place = f"{self.machine.name}, {decimal(self.machine.gpu or self.machine.memory)} free"
         layers = "" if self.gpu_layers is None else f", {self.gpu_layers} layers on the GPU"
-        return (
-            f"{self.frames} frames, context {self.context}, KV cache {self.kv_type}{layers}: about {_gib(self.bytes)} of memory ({place})"
-        )
+        settings = f"{self.frames} frames, context {self.context}, KV cache {self.kv_type}{layers}"
+        return f"{settings}: about {decimal(self.bytes)} of memory ({place})"
 
 
 def fit(
@@ -209,7 +210,3 @@ def _container_memory() -> int:
             continue
         return max(0, most - now + cached)
     return 1 << 62
-
-
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"

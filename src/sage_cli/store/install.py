@@ -37,7 +37,7 @@ class Installed:
     """
 
     name: str
-    kind: Literal["vision", "speech", "pauses"]
+    kind: Literal["vision", "speech", "vad"]
     files: tuple[Path, ...]
     source: str
     size: int
@@ -61,7 +61,7 @@ class Plan:
     choice: Choice
 
     @property
-    def kind(self) -> Literal["vision", "speech", "pauses"]:
+    def kind(self) -> Literal["vision", "speech", "vad"]:
         return self.reference.entry.kind if self.reference.entry else "vision"
 
 
@@ -192,7 +192,7 @@ def _folder(folder: Path) -> Installed | None:
     if text is not None:
         return _model(folder.name, "vision", [text, *(path for path in files if path != text)])
     speech = next((path for path in files if path.name.startswith("ggml-")), None)
-    return _model(folder.name, "pauses" if "silero" in speech.name else "speech", [speech]) if speech else None
+    return _model(folder.name, "vad" if "silero" in speech.name else "speech", [speech]) if speech else None
 
 
 def _loose(folder: Path) -> list[Installed]:
@@ -202,11 +202,11 @@ def _loose(folder: Path) -> list[Installed]:
     sounds = [path for path in files if path.name.startswith("ggml-") and path.suffix == ".bin"]
     return [
         *(_model(path.stem, "vision", shards(path)) for path in texts),
-        *(_model(path.stem, "pauses" if "silero" in path.name else "speech", [path]) for path in sounds),
+        *(_model(path.stem, "vad" if "silero" in path.name else "speech", [path]) for path in sounds),
     ]
 
 
-def _model(name: str, kind: Literal["vision", "speech", "pauses"], files: Sequence[Path]) -> Installed:
+def _model(name: str, kind: Literal["vision", "speech", "vad"], files: Sequence[Path]) -> Installed:
     match = _IN_CACHE.search(files[0].readlink().as_posix()) if files[0].is_symlink() else None
     source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
     return Installed(name, kind, tuple(files), source, sum(path.stat().st_size for path in files))
