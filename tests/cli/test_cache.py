@@ -38,7 +38,7 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
 
     assert "freed 0 bytes" in sage("cache", "prune").stderr
     assert sage("cache", "clear", "--video", "other.mp4").stderr == (
-        "sage: error: nothing is cached: other.mp4 ('sage cache info' shows all)\n"
+        "sage: error: nothing is cached for other.mp4 (see 'sage cache info')\n"
     )
     assert sage("cache", "clear", "--kind", "times", "--video", clip.name).returncode == 0
     assert sage("cache", "clear", "--kind", "embeddings", "--video", clip.name).returncode == 0
