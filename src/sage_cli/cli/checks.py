@@ -155,6 +155,110 @@ def check_setup(machine: Machine) -> Setup:
     except SageError as error:
         speech_problem = str(error)
     return Setup(model, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
+
+
+def hidden_gpu(root: Path = Path("/")) -> str | None:
+    """The vendor of a GPU that the system knows, whatever llama.cpp was built for: ``"NVIDIA"``, ``"AMD"`` or ``"Apple"``."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return "Apple"
+    if any((root / place).exists() for place in ("proc/driver/nvidia/version", "dev/nvidiactl")):
+        return "NVIDIA"
+    return "AMD" if (root / "dev/kfd").exists() else None
+
+
+def _free(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+
+def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speeds:
+    """Measure the bundled model, the user's models, and video decoding.
+
+    Args:
+        say: receives a line before each measurement.
+    """
+    import tempfile
+
+    from sage_cli.assets import NANO
+    from sage_cli.cli.measure import measure_decoding, measure_model, measure_speech
+    from sage_cli.session import load_options
+    from sage_cli.store import find_model
+    from sage_cli.store.fit import Needs, fit
+
+    threads = load_options().threads
+    models, problems, speech = [], [], None
+    for files in [find_model(name) for name in (NANO.name, setup.model) if name]:
+        say(f"measuring {files.text.stem} ...")
+        try:
+            chosen = setup.fit if setup.fit and str(files.text) == setup.model else fit(Needs.of(files), machine)
+            models.append(measure_model(files, chosen, threads))
+        except SageError as problem:
+            problems.append(str(problem))
+    whisper = Path(setup.speech_model or NANO.speech)
+    say(f"measuring {whisper.stem} ...")
+    try:
+        speech = measure_speech(whisper, threads)
+    except SageError as problem:
+        problems.append(str(problem))
+    say("measuring video decoding ...")
+    with tempfile.TemporaryDirectory(prefix="sage-") as folder:
+        decoding, codec = measure_decoding(Path(folder))
+    return Speeds(tuple(models), speech, decoding, codec, tuple(problems))
+
+
+# ---- advice --------------------------------------------------------------------------------------------------------
+
+
+def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
+    """What to do, the most useful first, one line each."""
+    return [
+        *([setup.speech_problem] if setup.speech_problem else []),
+        *_on_gpu(system),
+        *_on_model(system, setup, speeds),
+        *_on_speech(setup),
+        *_on_machine(system, speeds),
+    ]
+
+
+def _on_gpu(system: System) -> list[str]:
+    if any(device.kind == "gpu" for device in system.devices):
+        return []
+    if system.hidden_gpu:
+        return [f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU; rebuild it: {_rebuild(system)}"]
+    return ["no GPU was found, so models run on the CPU: use a small model such as qwen3-vl-2b, and few --frames"]
+
+
+def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
+    from sage_cli.cli.machine import recommended
+
+    advice = []
+    if setup.model is None:
+        missing = "no model:" in (setup.model_problem or "no model:")
+        problem = "no model is installed" if missing else setup.model_problem
+        advice.append(f"{problem}; recommended for this machine: sage models pull {recommended(system.machine).name}")
+    elif setup.model_problem:
+        advice.append(setup.model_problem)
+    advice += speeds.problems
+    fit = setup.fit
+    if fit is None:
+        return advice
+    if not fit.fits and fit.context > 4096:
+        advice.append(f"the settings need more memory than is free: lower ctx-size ({fit.context}) or set kv-type q8_0")
+    elif not fit.fits:
+        smaller = recommended(system.machine).name
+        advice.append(f"the model is too big for this machine: use a smaller quantization, or sage models pull {smaller}")
+    elif fit.gpu_layers is not None and any(device.kind == "gpu" for device in system.devices):
+        advice.append("the model exceeds the GPU's memory, so part of it runs on the CPU, slowly: use a smaller quantization or model")
+    seconds = speeds.models[-1].first_look_s(fit.frames) if setup.model and speeds.models else 0.0
+    if setup.timeout and seconds > setup.timeout / 2:
+        fewer = max(8, int(fit.frames * setup.timeout / 4 / seconds) // 8 * 8)
+        advice.append(
+            f"a first answer takes about {seconds:.0f} s of the time limit of {setup.timeout:.0f} s: "
+            f"sage config set frames {fewer}, or use a smaller model"
+        )
     return advice
 
 
