@@ -33,7 +33,7 @@ OPTIONS: Final = {
     "LLAMA_BUILD_TESTS": "OFF",
     "LLAMA_BUILD_EXAMPLES": "OFF",
 }
-TARGETS: Final = ("llama-server", "llama-mtmd-cli")
+TARGETS: Final = ("llama-server", "llama-mtmd-cli", "llama-bench")
 PATIENCE: Final = 300.0  # seconds that a server may take to load
 
 

@@ -127,7 +127,7 @@ def accepts(schema: Mapping[str, Any], text: str, wrap: tuple[str, str] = ("", "
         constraint.accept(list(text.encode()))
     except ValueError:
         return False
-    return constraint.finished or bool(constraint.allowed(BYTES.vocab_size)[BYTES.eos_token])
+    return constraint.finished or BYTES.eos_token in constraint.mask()
 
 
 def walk(schema: Mapping[str, Any], rng: random.Random, wrap: tuple[str, str] = ("", "")) -> str:
