@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ VARIABLES = {
 
 def pages() -> dict[Path, str]:
     """Every generated page, by where it belongs."""
+    from docs.pictures import PICTURES, run_picture
+
+    found: dict[Path, str] = {PICTURES / "run.svg": run_picture()}
     group = application()
-    found: dict[Path, str] = {}
-    for name in topics():
+    for name in sorted(path.stem for path in TOPICS.glob("*.md")):
         found[DOCS / f"{name}.md"] = NOTE + (TOPICS / f"{name}.md").read_text(encoding="utf-8").rstrip() + _appendix(name) + "\n"
     commands: dict[str, Any] = group.commands
     for name, command in commands.items():
@@ -136,4 +139,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(DOCS.parent))
     main()

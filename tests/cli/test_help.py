@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from sage_cli.cli.help import TOPICS, topics
 
 Sage = Callable[..., CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
+FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -85,6 +87,8 @@ def test_topics_are_listed_and_shown(sage: Sage) -> None:
     for name, title in topics().items():
         assert re.search(rf"^{name} +{re.escape(title)}$", listed, re.MULTILINE)
         assert title
+    for name in ("events", "troubleshooting", "faq", "architecture"):
+        assert sage("help", name).stdout.rstrip() == (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").rstrip()
     assert sage("help", "models").stdout.rstrip() == (TOPICS / "models.md").read_text(encoding="utf-8").rstrip()
 
 
@@ -115,3 +119,18 @@ def test_exit_codes_are_those_of_the_readme() -> None:
         return set(re.findall(r"^\| (\d+) \| [a-z]", path.read_text(encoding="utf-8"), re.MULTILINE))
 
     assert codes(TOPICS / "scripting.md") == codes(ROOT / "README.md")
+
+
+def test_messages_point_to_pages_that_are_installed() -> None:
+    """An installed user has no checkout: messages name `sage help TOPIC`, and the topic exists."""
+    named = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {
+            ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, ast.Module | ast.ClassDef | FUNCTIONS)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value in docstrings or not re.search(r"docs/\w+\.md", node.value), f"{path.name}: {node.value}"
+                named |= set(re.findall(r"sage help (\w+)", node.value))
+    assert named - {"TOPIC", "COMMAND"} <= {*topics(), *application().commands}

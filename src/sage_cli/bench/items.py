@@ -156,7 +156,9 @@ def read_dataset(source: str, videos: Path | None = None) -> Dataset:
         try:
             items.append(_item(index, row, folders, answered))
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-            raise UsageError(f"{source}, record {index + 1}: {_problem(error)}; see docs/bench.md for the fields of a question") from error
+            raise UsageError(
+                f"{source}, record {index + 1}: {_problem(error)}; see 'sage help bench' for the fields of a question"
+            ) from error
     name = source.removeprefix(HUB).rpartition("/")[2] if source.startswith(HUB) else _name(path)
     return Dataset(name, tuple(items), answered)
 

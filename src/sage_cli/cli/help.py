@@ -1,4 +1,4 @@
-"""``sage help TOPIC``: what does not belong to a single command."""
+"""``sage help TOPIC``: the pages of ``docs/``, which are installed with the package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
 from sage_cli.cli.complete import help_topics
 from sage_cli.errors import UsageError
 
@@ -17,7 +17,9 @@ EXAMPLES = """[bold]Examples[/]
   sage help models
   sage help transcribe"""
 
-TOPICS = Path(__file__).with_name("topics")
+TOPICS = Path(__file__).with_name("topics")  # sources of generated pages
+INSTALLED = Path(__file__).parents[1] / "docs"  # a wheel's copy of the folder `docs` (see pyproject.toml)
+DOCS = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[3] / "docs"
 
 
 def help(
@@ -26,24 +28,28 @@ def help(
         typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", show_default=False, autocompletion=help_topics),
     ] = None,
 ) -> int:
-    """Explain a topic or a command; without TOPIC, list them.
-
-    Topics are models, config, cache, scripting and examples.
-    """
+    """Show a page of the documentation, or a command's help; without TOPIC, list the pages."""
     if not topic:
-        console.write("\n".join(f"{name:<12} {summary}" for name, summary in topics().items()))
-        console.write("\nsage help TOPIC shows one of these, sage COMMAND --help a command.")
+        tables.facts(topics().items())
+        console.write("\n'sage help TOPIC' shows a page, 'sage COMMAND --help' a command's options.")
         return 0
-    path = TOPICS / f"{topic[0]}.md"
     if len(topic) == 1 and topic[0] in topics():
-        _show(path.read_text(encoding="utf-8"))
+        _show(_pages()[topic[0]].read_text(encoding="utf-8"))
         return 0
     return _command(topic)
 
 
 def topics() -> dict[str, str]:
-    """Names and titles, in the order of the names."""
-    return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in sorted(TOPICS.glob("*.md"))}
+    """Titles of the pages by name, in alphabetical order."""
+    return {name: _title(path.read_text(encoding="utf-8")) for name, path in sorted(_pages().items())}
+
+
+def _pages() -> dict[str, Path]:
+    return {path.stem: path for folder in (DOCS, TOPICS) for path in folder.glob("*.md") if path.stem.islower()}
+
+
+def _title(text: str) -> str:
+    return next((line.lstrip("# ") for line in text.splitlines() if line.startswith("# ")), "")
 
 
 def _command(words: list[str]) -> int:
@@ -52,13 +58,13 @@ def _command(words: list[str]) -> int:
 
     if words[0] not in COMMANDS:
         near = get_close_matches(words[0], [*topics(), *COMMANDS], n=1)
-        raise UsageError(f"no such topic or command: {words[0]}{f', did you mean {near[0]}?' if near else ''} ('sage help' lists them)")
+        raise UsageError(f"no such topic or command: {words[0]}{f', did you mean {near[0]}?' if near else ''} (see 'sage help')")
     parse([*words, "--help"])
     return 0
 
 
 def _show(text: str) -> None:
-    """Markdown is made to be read as it is; on a terminal it is set."""
+    """Print Markdown: formatted on a terminal, as it is elsewhere."""
     if not sys.stdout.isatty():
         console.write(text.rstrip())
         return

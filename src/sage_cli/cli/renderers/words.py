@@ -18,11 +18,11 @@ MARGIN: Final = CLOCK + 2
 
 # How frames were obtained: `FramesSampled.method`.
 METHODS: Final[Mapping[str, str]] = {
-    "scan": "decoded in one pass",
+    "sequential": "decoded in one pass",
     "seek": "decoded by seeking",
     "keyframe": "the nearest keyframes",
-    "known": "from the cache",
-    "kept": "from the previous question",
+    "cached": "from the cache",
+    "reused": "from the previous question",
 }
 # Arguments that the time span and the tool's name already tell.
 _HIDDEN_ARGUMENTS: Final = frozenset({"video_path", "timestamp_start", "timestamp_end"})
