@@ -11,7 +11,7 @@ import json
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
@@ -45,7 +45,7 @@ class Recording:
     def info(self) -> ModelInfo:
         return self._model.info
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         return self._model.frame_size(width, height, max_tokens)
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -54,7 +54,7 @@ class Recording:
     def prefetch(self, frames: Frames) -> None:
         self._model.prefetch(frames)
 
-    def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Iterator[StreamItem]:
+    def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks
         for item in self._model.stream(prompt, schema=schema, **options):
             if own and isinstance(item, Reply):

@@ -97,25 +97,53 @@ def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "longest", "window", "notes"),
+    ("start", "end", "shortest", "window", "notes"),
     [
-        ("00:10", "00:20", 600, (10, 20), []),
-        ("00:20", "00:10", 600, (10, 20), ["swapped"]),
-        ("00:00:00", "00:05:00", 120, (0, 120), ["longer than 00:02:00"]),
-        ("00:10", "99:00", 600, (10, 300), ["99:00 is outside the video"]),
-        ("00:04:50", "00:05:10", 600, (290, 300), ["00:05:10 is outside the video"]),
-        ("01:10:00", "01:20:00", 600, (70, 80), ["taken as 00:01:10", "taken as 00:01:20"]),
-        ("00:30", "00:30", 600, (30, 31), ["widened to 00:00:30-00:00:31"]),
-        ("05:00", "05:00", 600, (299, 300), ["widened"]),
-        (280, 10, 60, (10, 70), ["swapped", "longer than"]),
+        ("00:10", "00:20", 0, (10, 20), []),
+        ("00:20", "00:10", 0, (10, 20), ["swapped"]),
+        ("00:00:00", "00:05:00", 10, (0, 300), []),
+        ("00:10", "99:00", 0, (10, 300), ["99:00 is outside the video"]),
+        ("00:04:50", "00:05:10", 0, (290, 300), ["00:05:10 is outside the video"]),
+        ("01:10:00", "01:20:00", 0, (70, 80), ["taken as 00:01:10", "taken as 00:01:20"]),
+        ("00:30", "00:30", 0, (30, 31), ["widened to 00:00:30-00:00:31"]),
+        ("05:00", "05:00", 0, (299, 300), ["widened"]),
+        ("00:40", "00:40", 10, (35, 45), ["widened to 00:00:35-00:00:45"]),
+        ("00:02", "00:04", 10, (0, 10), ["widened"]),
+        ("04:58", "05:00", 10, (290, 300), ["widened"]),
+        (280, 10, 0, (10, 280), ["swapped"]),
     ],
 )
-def test_windows(start: str | float, end: str | float, longest: float, window: tuple[float, float], notes: list[str]) -> None:
-    first, last, said = repair_window(start, end, 300, longest)
+def test_windows(start: str | float, end: str | float, shortest: float, window: tuple[float, float], notes: list[str]) -> None:
+    first, last, said = repair_window(start, end, 300, shortest)
     assert (first, last) == window
     assert len(said) == len(notes)
     assert all(expected in note for expected, note in zip(notes, said, strict=True))
 
 
-def test_a_window_of_a_very_short_video_stays_inside_it() -> None:
-    assert repair_window("0", "0", 0.4, 600)[:2] == (0.0, 0.4)
+@pytest.mark.parametrize("shortest", [0.0, 10.0])
+def test_a_window_of_a_very_short_video_stays_inside_it(shortest: float) -> None:
+    assert repair_window("0", "0", 0.4, shortest)[:2] == (0.0, 0.4)
+
+
+# As published traces of trained models have them, with what each means in a video of 43 minutes.
+@pytest.mark.parametrize(
+    ("start", "end", "window"),
+    [
+        ("00:10:875", "02:14:875", (10.875, 134.875)),
+        ("00:26:959", "00:28:000", (26.959, 1680.0)),
+        ("00:00:26:959", "00:00:28:000", (26.959, 28.0)),
+        ("20", "40", (20, 40)),
+        ("0.0:54.0", "1.0:10.0", (54, 70)),
+        ("75:30", "90:00", (2580, 2580)),
+        ("10:00", "75:30", (600, 2580)),
+        ("12.5", "20.25", (12.5, 20.25)),
+        ("00:00:12,500", "00:00:20,250", (12.5, 20.25)),
+        ("02:00", "01:00", (60, 120)),
+        ("00:45:00", "00:50:00", (50, 2580)),
+        ("1m30s", "2m", (90, 120)),
+        ("45 s", "1 h", (45, 2580)),
+    ],
+)
+def test_times_that_trained_models_write(start: str, end: str, window: tuple[float, float]) -> None:
+    first, last, _ = repair_window(start, end, 2580)
+    assert (first, last) == pytest.approx(window if window[0] < window[1] else (window[0] - 1, window[1]))

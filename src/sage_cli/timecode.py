@@ -16,6 +16,8 @@ _OVERSHOOT = 1.1
 
 _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
+_LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
+_SPOKEN = re.compile(r"(?:(\d+)\s*h[a-z]*)?[\s,]*(?:(\d+)\s*m(?!s)[a-z]*)?[\s,]*(?:(\d+(?:\.\d+)?)\s*s[a-z]*)?", re.IGNORECASE)
 _UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORECASE)
 
 
@@ -56,7 +58,8 @@ def repair(time: str | float, duration: float) -> float:
     ``MM:SS`` and ``HH:MM:SS`` are taken at their word when they lie within 110% of the duration (then clamped to it). Past that, an
     ``HH:MM:SS`` may have its first two fields swapped, or be an ``MM:SS`` with two zeros too many (``01:10:00`` in a video of five minutes
     is 70 s); the largest reading that fits is taken. What never fits is the end of the video. (An ``MM:SS`` has only larger readings
-    left, so it goes to the end.) This is the rule the models were trained under.
+    left, so it goes to the end.) This is the rule the models were trained under. A third field above 59 is milliseconds:
+    ``00:10:875`` is 10.875 s.
 
     Raises:
         ValueError: there is no number in it to read a time from.
@@ -72,12 +75,11 @@ def repair(time: str | float, duration: float) -> float:
     return max((reading for reading in readings if reading <= duration), default=duration)
 
 
-def repair_window(start: str | float, end: str | float, duration: float, longest: float) -> tuple[float, float, list[str]]:
+def repair_window(start: str | float, end: str | float, duration: float, shortest: float = 0.0) -> tuple[float, float, list[str]]:
     """The stretch of video ``(start, end, notes)`` that a model most likely meant, in seconds.
 
-    Both ends are repaired, put in order, and the end brought forward so that the window is at most ``longest`` seconds. A window
-    without any length becomes the second that begins there (or the last one of the video). Notes say in words, one line each,
-    what had to be changed, for the user and the model.
+    Both ends are repaired and put in order. A window shorter than ``shortest`` is widened to both sides, one without any length to a second
+    at least. Notes say in words, one line each, what had to be changed, for the user and the model.
 
     Raises:
         ValueError: an end is not a time at all.
@@ -90,13 +92,13 @@ def repair_window(start: str | float, end: str | float, duration: float, longest
     if last < first:
         first, last = last, first
         notes.append("the start was after the end; swapped")
-    if last - first > longest:
-        last = first + longest
-        notes.append(f"the window was longer than {format_clock(longest)}; cut to end at {format_clock(last)}")
-    if first == last:
-        last = min(first + 1.0, duration)
-        first = max(0.0, last - 1.0)
-        notes.append(f"start and end were the same; widened to {format_clock(first)}-{format_clock(last)}")
+    if last - first < shortest or first == last:
+        # From the middle to both sides, or back from the end; a window without length begins where it was asked for.
+        length = min(max(shortest, 1.0), duration)
+        middle = (first + last) / 2 if shortest else first + length / 2
+        first = min(max(0.0, middle - length / 2), duration - length)
+        last = first + length
+        notes.append(f"the window was too short; widened to {format_clock(first)}-{format_clock(last)}")
     return first, last, notes
 
 
@@ -106,8 +108,15 @@ def _fields(time: str | float) -> list[float]:
         if not math.isfinite(time):
             raise ValueError(f"{time} is not a time")
         return [float(time)]
-    if match := re.search(r"\d+(?:\.\d+)?(?::\d+(?:\.\d+)?){0,2}", time):
-        return [float(field) for field in match[0].split(":")]
+    if (match := _SPOKEN.search(time)) and any(match.groups()):
+        return [_clock([float(field or 0) for field in match.groups()])]
+    if match := _LOOSE.search(time):
+        fields = [float(field.replace(",", ".")) for field in match[0].split(":")]
+        # HH:MM:SS:mmm, and MM:SS:mmm, whose last field cannot be seconds.
+        if len(fields) == 4 or (len(fields) == 3 and fields[2] >= 60):
+            *fields, millis = fields
+            fields[-1] += millis / 1000
+        return fields
     raise ValueError(f"{time!r} is not a time; write HH:MM:SS")
 
 

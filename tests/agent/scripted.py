@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -50,7 +50,7 @@ class TestModel:
         self.asked: list[Asked] = []
         self.encoded: list[Frames] = []  # by prefetch
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         assert width > 0
         assert height > 0
         return (2 * PATCH, PATCH) if max_tokens is None else (PATCH, PATCH)
@@ -72,7 +72,7 @@ class TestModel:
         max_tokens: int = 2048,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> Iterator[StreamItem]:
+    ) -> Generator[StreamItem]:
         asked = Asked(prompt, schema, wrap, max_tokens, temperature, seed)
         tokens = self.count_tokens(prompt)
         assert tokens + max_tokens <= self.info.context_size, "the prompt and the reply must fit the context"

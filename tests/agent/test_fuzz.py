@@ -10,7 +10,7 @@ import pytest
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
-from sage_cli.agent.protocol import WIRE_NAMES, WRAP, ContextReply, ReasonerReply, context_schema, reasoner_schema
+from sage_cli.agent.protocol import WIRE_NAMES, WRAP, ContextReply, ReasonerReply, context_schema, read, reasoner_schema
 from sage_cli.tools import TOOLS, Workspace
 from sage_cli.video import Video
 from tests.agent.scripted import RandomModel, walk
@@ -28,7 +28,7 @@ def test_whatever_a_schema_allows_is_a_reply_inside_the_run(video: Video, seed: 
         ]
         for kind, schema in kinds * 10:
             body = walk(schema, rng, WRAP).removeprefix(WRAP[0]).removesuffix(WRAP[1])
-            reply = kind.model_validate_json(body)
+            reply = read(kind, body)
             call = reply.recommended_tools.call
             assert (call is None) == (reply.final_answer is not None)
             if call is None:
@@ -36,7 +36,7 @@ def test_whatever_a_schema_allows_is_a_reply_inside_the_run(video: Video, seed: 
             tool = tools[call.name]
             arguments = tool.arguments.model_validate(call.arguments, strict=True)
             assert call.arguments.get("video_path", "holiday.mp4") == "holiday.mp4"
-            assert set(call.arguments.get("media_paths", ())) <= media
+            assert set(call.arguments.get("media_paths", ())) <= {*media, "holiday.mp4"}
             span = tool.span(arguments, workspace)
             if span is not None:
                 assert 3.0 <= span[0] <= span[1] <= 28.0
@@ -59,6 +59,6 @@ def test_random_runs_end_properly(video: Video, seed: int) -> None:
             # There is no speech model in these runs; nothing else may fail.
             assert end.ok or call.tool == "transcribe-speech", end.result
             assert call.span is not None or call.tool == "analyze"
-            assert set(call.arguments.get("media_paths", ())) <= made
+            assert set(call.arguments.get("media_paths", ())) <= {*made, "holiday.mp4"}
             made |= set(end.result.get("media_paths", ()))
         assert not any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in made)

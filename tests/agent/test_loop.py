@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Usage
+from sage_cli.model.base import Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
 from tests.agent.scripted import Asked, ScriptedModel, call, context, reasoner
@@ -134,7 +135,7 @@ def test_a_first_look_without_answer_or_call_is_no_answer(video: Video) -> None:
 
 
 def test_every_tool_on_the_way_to_an_answer(video: Video) -> None:
-    names = [f"f1/{second:04}.jpg" for second in range(2, 21, 2)]
+    names = [f"f1/00:{second:02}.jpg" for second in range(2, 21, 2)]
     model = ScriptedModel(
         context(None, TRANSCRIBE, "A man talks."),
         reasoner(None, GROUND),
@@ -154,7 +155,7 @@ def test_every_tool_on_the_way_to_an_answer(video: Video) -> None:
     assert [event.span for event in only(ToolCalled, events)] == [Span(0, 10), Span(10, 20), Span(2, 20), Span(2, 20)]
     finished = only(ToolFinished, events)
     assert all(event.ok and not event.repeated for event in finished)
-    assert finished[0].result == {"transcript": "{0: {'text': 'Look at that.', 'start': '00:01', 'end': '00:02'}}"}
+    assert finished[0].result == {"transcript": "{0: {'text': ' Look at that.', 'start': '00:01', 'end': '00:02'}}"}
     assert finished[1].result == {"name": "a jump", "timestamps": {"start": "00:00:12", "end": "00:00:14"}}
     assert finished[2].result == {"media_paths": names}
     assert finished[3].result == {"answer": "The car is red."}
@@ -179,8 +180,8 @@ def test_the_reasoner_reads_context_question_and_every_result(video: Video) -> N
         "extract_parts_from_timestamp_#1 with arguments {'video_path': 'holiday.mp4',",
         "A man talks.",
         "Which colour?\nVideo Path: holiday.mp4 of duration 00:00:30.",
-        "verbal_transcript_#1 output: {'transcript': \"{0: {'text': 'Look at that.'",
-        "extract_parts_from_timestamp_#1 output: {'media_paths': ['f1/0002.jpg',",
+        "verbal_transcript_#1 output: {'transcript': \"{0: {'text': ' Look at that.'",
+        "extract_parts_from_timestamp_#1 output: {'media_paths': ['f1/00:02.jpg',",
     ]
     assert [text.find(piece) for piece in order] == sorted(text.find(piece) for piece in order)
     assert text.find(order[0]) > 0
@@ -482,8 +483,16 @@ def test_fewer_frames_are_sampled_where_the_context_is_small(video: Video) -> No
     assert "20 of 60 frames" in only(Notice, events)[0].text
     events = list(agent.run("Why is it so?"))
     assert len(only(FramesSampled, events)[0].times) == only(RunStarted, events)[0].budget.frames == 10
-    assert "10 of 20 frames" in only(Notice, events)[0].text
+    assert "10 of 60 frames" in only(Notice, events)[0].text
     assert isinstance(events[-1], Answer)
+
+
+def test_a_long_question_costs_only_itself_frames(video: Video) -> None:
+    """The second question has room for more frames than the first one had, and gets them."""
+    model = ScriptedModel(context("Red."), context("Blue."), context("Blue."), context_size=room(video, 20))
+    agent = Agent(model, video, settings=Settings(frames=60, reply_tokens=100))
+    seen = [only(FramesSampled, list(agent.run(question)))[0] for question in ("Why is it so?", "Why?", "Why is it so?")]
+    assert [(len(event.times), event.method == "reused") for event in seen] == [(10, False), (20, False), (10, True)]
 
 
 def test_a_context_too_small_for_one_frame_is_said_before_any_is_decoded(video: Video) -> None:
@@ -522,13 +531,78 @@ def test_every_event_is_json(video: Video) -> None:
         assert next(iter(record)) == "type"
 
 
-def test_stopping_early_leaves_nothing_behind(video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    model = ScriptedModel(context(None, EXTRACT), reasoner("Red."))
-    events = Agent(model, video).run("Why?")
-    for event in events:
-        if isinstance(event, ToolFinished):
-            assert list(tmp_path.iterdir())
-            break
-    events.close()  # type: ignore[attr-defined]
-    assert not list(tmp_path.iterdir())
+def test_stopping_early_closes_the_models_stream(video: Video) -> None:
+    """A native model's stream holds memory that is freed with the model: it may not outlive its consumer."""
+    closed: list[str] = []
+
+    class Watched(ScriptedModel):
+        def stream(self, prompt: Prompt, **options: Any) -> Generator[StreamItem]:
+            try:
+                yield from super().stream(prompt, **options)
+            finally:
+                closed.append("stream")
+
+    for script in ([context("Red.")], [context(None, analyze([])), "Yes."]):
+        for kind in (StepStarted, TextDelta, ToolCalled):
+            model = Watched(*script)
+            events = Agent(model, video).run("Why?")
+            for event in events:
+                if isinstance(event, (kind, ToolFinished)):
+                    next(events, None)
+                    break
+            closed.clear()
+            asked = len(model.asked)
+            events.close()  # type: ignore[attr-defined]
+            assert len(closed) <= asked
+
+
+# ---- answers that are none -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nonsense", ["]", " ... ", "\n", "no spa. " * 40, "why what is known is enough, or what is still missing"])
+def test_an_answer_without_sense_is_asked_for_again_and_then_is_none(video: Video, nonsense: str) -> None:
+    model = ScriptedModel(context(nonsense), context("Red."), strict=False)
+    events = run(model, video)
+    blank = not nonsense.strip()
+    assert isinstance(events[-1], NoAnswer if blank else Answer)
+    if not blank:
+        assert [asked.temperature for asked in model.asked] == [0.0, 0.7]
+        events = run(ScriptedModel(context(nonsense), context(nonsense), strict=False), video)
+    assert isinstance(events[-1], NoAnswer)
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner(nonsense), reasoner(nonsense), strict=False)
+    events = run(model, video, max_steps=2)
+    assert isinstance(events[-1], NoAnswer)
+
+
+# ---- failures ------------------------------------------------------------------------------------------------------
+
+
+class Failing(Listener):
+    """Fails in the given way the first time."""
+
+    def __init__(self, error: Exception) -> None:
+        self.errors = [error]
+
+    def segments(self, start: float, end: float) -> Iterator[Segment]:
+        if self.errors:
+            raise self.errors.pop()
+        yield from super().segments(start, end)
+
+
+def test_a_call_that_failed_runs_again_when_it_is_made_again(video: Video) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner(None, TRANSCRIBE), reasoner("That."))
+    listener = Failing(VideoError("a part of it cannot be decoded"))
+    events = list(Agent(model, video, transcriber=lambda: listener).run("What is said?"))
+    assert [(event.ok, event.repeated) for event in only(ToolFinished, events)] == [(False, False), (True, False)]
+    assert isinstance(events[-1], Answer)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), OSError(errno.EIO, "Input/output error"), ModelError("no")]
+)
+def test_an_error_of_the_machine_is_not_a_result(video: Video, error: Exception) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner("Nothing."))
+    listener = Failing(error)
+    with pytest.raises(type(error)):
+        list(Agent(model, video, transcriber=lambda: listener).run("What is said?"))
+    assert len(model.script) == 1

@@ -57,7 +57,7 @@ def test_order_is_known(model: LlamaModel, tmp_path: Path) -> None:
 
 def answer(model: LlamaModel, path: Path, world: World, question: Question) -> tuple[bool, set[str]]:
     write_clip(world, path, size=96, sound=None)
-    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts_dir=NANO.prompts)
+    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=NANO.name)
     events = list(Agent(model, Video(path), settings=settings).run(question.text))
     last = events[-1]
     used = {event.tool for event in events if isinstance(event, ToolCalled)}

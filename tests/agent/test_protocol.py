@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from sage_cli.agent.protocol import (
     reasoner_schema,
     tool_lines,
 )
-from sage_cli.tools import TOOLS, Workspace
+from sage_cli.prompts import PACKS, Prompts
+from sage_cli.tools import TOOLS, Workspace, web_tools
 from sage_cli.tools.schema import Schema
 from sage_cli.video import Video
+from sage_cli.web import Web, WebSettings
 from tests.agent.scripted import BYTES, NO_CALL, ScriptedModel, accepts, call, context, reasoner
 
 WHERE = {"video_path": "holiday.mp4", "timestamp_start": "00:05", "timestamp_end": "00:00:15"}
@@ -35,7 +38,7 @@ def allows(schema: Schema, reply: Any) -> bool:
 
 
 def test_tools_are_described_one_a_line_in_the_wire_format() -> None:
-    first, *lines, last = tool_lines(TOOLS).split("\n")
+    first, *lines, last = tool_lines(Prompts(), TOOLS).split("\n")
     assert (first, last) == ("<tools>", "</tools>")
     described = [json.loads(line) for line in lines]
     assert [tool["function"]["name"] for tool in described] == [
@@ -54,7 +57,22 @@ def test_tools_are_described_one_a_line_in_the_wire_format() -> None:
     assert list(parameters["properties"]) == ["video_path", "timestamp_start", "timestamp_end", "extract_type"]
     assert list(parameters["properties"]["extract_type"]) == ["type", "description", "default"]
     assert list(parameters["properties"]["video_path"]) == ["type", "description"]
-    assert described[3]["function"]["parameters"]["properties"]["media_paths"]["type"] == "array"
+    assert described[3]["function"]["parameters"]["properties"]["media_paths"]["type"] == "any"
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_every_pack_describes_the_arguments_that_tools_have(pack: str, tmp_path: Path) -> None:
+    tools = (*TOOLS, *web_tools(Web(WebSettings(), tmp_path)))
+    lines = tool_lines(Prompts(pack), tools).split("\n")[1:-1]
+    described = {(function := json.loads(line)["function"])["name"]: function["parameters"] for line in lines}
+    assert described.keys() == {*WIRE_NAMES.values()}
+    for tool in tools:
+        parameters = described[WIRE_NAMES[tool.name]]
+        fields = tool.arguments.model_fields
+        assert list(parameters["properties"]) == list(fields)
+        defaults = {name: told["default"] for name, told in parameters["properties"].items() if "default" in told}
+        assert defaults == {name: field.default for name, field in fields.items() if name not in parameters["required"]}
+        assert {name for name, field in fields.items() if field.is_required()} <= set(parameters["required"])
 
 
 def test_every_tool_has_a_wire_name_of_its_own() -> None:
@@ -119,7 +137,6 @@ def changed(reply: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("final_answer", ["Red."]),
         ("recommended_tools", None),
         ("recommended_tools.needed", False),
-        ("recommended_tools.why_no_tool", "It is not."),
         ("recommended_tools.tool_calls", []),
         ("recommended_tools.tool_calls", TRANSCRIBE["tool_calls"] * 2),
         ("recommended_tools.tool_calls.0.name", "unified_web_search"),

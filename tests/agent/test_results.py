@@ -31,8 +31,9 @@ def test_the_newest_are_kept_by_age_and_not_by_name() -> None:
 
 def test_a_call_is_recognized_by_what_it_means() -> None:
     results = Results()
-    results.add(call(start="00:01"), "first")
-    assert results.earlier(call(start="00:00:01")) == "first"
+    first = Outcome({"transcript": "first"}, "")
+    results.add(call(start="00:01"), first)
+    assert results.earlier(call(start="00:00:01")) is first
     assert results.earlier(call(start="00:01", span=(1.0, 3.0))) is None
     assert results.earlier(call("perform_reasoning")) is None
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sage_cli.prompts import Prompts
 from sage_cli.tools import Analyze, ToolError, Workspace, complete
 from sage_cli.tools.analyze import AnalyzeArguments
 from sage_cli.tools.base import Looked, ToolNotice
@@ -35,7 +36,7 @@ def test_a_clip_is_shown_as_the_videos_own_frames(video: Video) -> None:
         again = {frame.key for frame in video.frames([10.0, 14.0], workspace.frame_size)}
     [shown] = model.asked[0].frames
     assert shown.pairs
-    assert len(shown.frames) == 8
+    assert len(shown.frames) == 20
     assert again <= {frame.key for frame in shown.frames}
     assert outcome.looked == (Looked(10.0, 14.0, "clip analyzed"),)
 
@@ -66,7 +67,7 @@ def test_a_question_without_media(video: Video) -> None:
     assert outcome.looked == ()
 
 
-@pytest.mark.parametrize("path", ["f1/0001.jpg", "/etc/passwd", "../holiday.mp4", "holiday.mp4"])
+@pytest.mark.parametrize("path", ["f1/00:01.jpg", "/etc/passwd", "../birthday.mp4"])
 def test_only_media_of_the_run_can_be_looked_at(video: Video, path: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="there is no"):
         complete(Analyze().run(AnalyzeArguments(query="What?", media_paths=[path]), workspace))
@@ -81,18 +82,38 @@ def test_a_long_answer_is_cut_and_said_to_be(video: Video) -> None:
 
 def test_the_schema_offers_the_media_that_exist(video: Video) -> None:
     def allows(*paths: str) -> bool:
-        return accepts(Analyze().schema(workspace), json.dumps({"query": "What?", "media_paths": paths}))
+        schema = Analyze().schema(workspace)
+        return schema is not None and accepts(schema, json.dumps({"query": "What?", "media_paths": paths}))
 
     with Workspace(ScriptedModel(), video) as workspace:
         assert allows()
-        assert not allows("f1/0001.jpg")
+        assert not allows("f1/00:01.jpg")
         names = workspace.add_frames(list(video.frames([1.0, 2.0], (64, 32))))
         assert allows()
         assert allows(*names)
-        assert allows("f1/0001.jpg")
-        assert not allows("f1/0003.jpg")
+        assert allows("f1/00:01.jpg")
+        assert not allows("f1/00:03.jpg")
         assert not allows("c1.mp4")
         clip = workspace.add_clip(1.0, 2.0)
         assert allows(clip)
         assert not allows(clip, clip)
         assert not allows(*names, clip)
+
+
+def test_a_general_model_never_looks_at_nothing(video: Video) -> None:
+    with Workspace(ScriptedModel(), video, prompts=Prompts("general")) as workspace:
+        schema = Analyze().schema(workspace)
+        assert schema is not None
+        assert accepts(schema, json.dumps({"query": "What?", "media_paths": ["holiday.mp4"]}))
+        assert not accepts(schema, json.dumps({"query": "What?", "media_paths": []}))
+
+
+def test_the_video_itself_is_looked_at_as_a_clip(video: Video) -> None:
+    model = ScriptedModel("Blue.")
+    with Workspace(model, video, span=(10.0, 20.0)) as workspace:
+        outcome = complete(Analyze().run(AnalyzeArguments(query="What?", media_paths=["holiday.mp4"]), workspace))
+    assert outcome.looked == (Looked(10.0, 20.0, "clip analyzed"),)
+    [frames] = model.asked[0].frames
+    assert len(frames.frames) == 50
+    # As the frames of a clip that was cut out of the video.
+    assert (frames.frames[0].time, frames.frames[-1].time) == pytest.approx((0.0, 10.0), abs=0.2)

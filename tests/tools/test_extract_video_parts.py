@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import pytest
-
 from sage_cli.tools import ExtractVideoParts, Workspace, complete
 from sage_cli.tools.base import Looked, ToolProgress
 from sage_cli.tools.extract_video_parts import ExtractVideoPartsArguments
@@ -20,7 +18,7 @@ def test_ten_frames_evenly_over_the_window(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         outcome = complete(ExtractVideoParts().run(arguments("00:02", "00:20"), workspace))
         names = outcome.result["media_paths"]
-        assert names == [f"f1/{second:04}.jpg" for second in range(2, 21, 2)]
+        assert names == [f"f1/00:{second:02}.jpg" for second in range(2, 21, 2)]
         frames = [workspace.media[name].frame for name in names]
     assert [read_number(frame.image) for frame in frames if frame] == [5 * second for second in range(2, 21, 2)]
     assert outcome.looked == (Looked(2.0, 20.0, "frames extracted"),)
@@ -30,14 +28,16 @@ def test_ten_frames_evenly_over_the_window(video: Video) -> None:
 def test_a_short_window_gives_the_frames_that_are_there(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         outcome = complete(ExtractVideoParts().run(arguments("00:02", "00:03"), workspace))
-    assert outcome.result["media_paths"] == [f"f1/{stem}.jpg" for stem in ("0002.0", "0002.2", "0002.4", "0002.6", "0002.8", "0003.0")]
+    stems = ("00:02.0", "00:02.2", "00:02.4", "00:02.6", "00:02.8", "00:03.0")
+    assert outcome.result["media_paths"] == [f"f1/{stem}.jpg" for stem in stems]
 
 
 def test_a_clip(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         outcome = complete(ExtractVideoParts().run(arguments("00:02", "00:06", "subclips"), workspace))
         assert outcome.result == {"media_paths": ["c1.mp4"]}
-        assert Video(workspace.media["c1.mp4"].path).duration == pytest.approx(4.0, abs=0.3)
+        clip = workspace.media["c1.mp4"]
+    assert (clip.start, clip.end, clip.frame) == (2.0, 6.0, None)
 
 
 def test_progress_counts_the_frames(video: Video) -> None:
@@ -46,7 +46,7 @@ def test_progress_counts_the_frames(video: Video) -> None:
     assert [(item.done, item.total) for item in progress] == [(number, 10) for number in range(1, 11)]
 
 
-def test_a_window_of_more_than_five_minutes_is_cut(video: Video) -> None:
+def test_the_schema_keeps_to_this_video(video: Video) -> None:
     tool = ExtractVideoParts()
     with Workspace(ScriptedModel(), video) as workspace:
         assert tool.span(arguments("00:02", "00:20"), workspace) == (2.0, 20.0)

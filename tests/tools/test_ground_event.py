@@ -29,8 +29,9 @@ def test_shows_the_window_and_gives_times_of_the_video(video: Video) -> None:
     [asked] = model.asked
     [frames] = asked.frames
     assert frames.pairs
-    assert len(frames.frames) == 20
-    assert (frames.frames[0].time, frames.frames[-1].time) == (10.0, 20.0)
+    assert len(frames.frames) == 50
+    # Trained models see the window as a clip of its own.
+    assert (frames.frames[0].time, frames.frames[-1].time) == (0.0, 10.0)
     [question] = asked.texts
     assert all(word in question for word in ("a dog jumps", "00:00:10", "00:00:20"))
 
@@ -65,7 +66,7 @@ def test_a_reply_without_sense_is_a_tool_error(video: Video, reply: str) -> None
 
 
 def test_the_schema_holds_the_times_inside_the_window_and_the_name_to_the_event(video: Video) -> None:
-    for reply in (found("00:00:09", "00:00:12"), found("00:00:12", None), found("00:00:12", "00:00:14", "a cat")):
+    for reply in (found("00:00:21", "00:00:22"), found("00:00:12", None), found("00:00:12", "00:00:14", "a cat")):
         with Workspace(ScriptedModel(reply), video) as workspace, pytest.raises(AssertionError, match="schema forbids"):
             complete(GroundEvent().run(arguments(), workspace))
 
@@ -78,7 +79,7 @@ def test_fewer_frames_are_shown_where_the_context_is_small(video: Video) -> None
         run = GroundEvent().run(arguments(), workspace)
         notices = [item for item in run if isinstance(item, ToolNotice)]
     assert len(model.asked[0].frames[0].frames) == 8
-    assert "8 of 20 frames" in notices[0].text
+    assert "8 of 50 frames" in notices[0].text
 
 
 def test_a_context_without_room_for_one_frame_is_a_tool_error(video: Video) -> None:

@@ -36,8 +36,8 @@ def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
         outcome = complete(TranscribeSpeech().run(arguments(), workspace))
     assert list(outcome.result) == ["transcript"]
     assert ast.literal_eval(outcome.result["transcript"]) == {
-        0: {"text": "It's here.", "start": "00:05", "end": "00:07"},
-        1: {"text": 'He said "go".', "start": "01:01:01", "end": "01:01:02"},
+        0: {"text": " It's here.", "start": "00:05", "end": "00:07"},
+        1: {"text": ' He said "go".', "start": "01:01:01", "end": "01:01:02"},
     }
     assert outcome.looked == (Looked(5.0, 15.0, "speech transcribed"),)
     assert outcome.summary == "5 words in 2 segments"
@@ -63,7 +63,7 @@ def test_a_missing_speech_model_is_an_error(video: Video) -> None:
 
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="not available"):
         complete(TranscribeSpeech().run(arguments(), workspace))
-    with Workspace(ScriptedModel(), video, transcriber=missing) as workspace, pytest.raises(ModelError, match="sage models pull"):
+    with Workspace(ScriptedModel(), video, transcriber=missing) as workspace, pytest.raises(ToolError, match="sage models pull"):
         complete(TranscribeSpeech().run(arguments(), workspace))
 
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
-import cv2
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from sage_cli.prompts import Prompts
 from sage_cli.tools import ToolError, Workspace
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
-from sage_cli.tools.workspace import most, thin
+from sage_cli.tools.workspace import FrameSize, most, thin
 from sage_cli.video import Frame, Video
 from tests.agent.scripted import ScriptedModel
-from tests.media import read_number
+from tests.media import make_video
 
 
 def frame(time: float) -> Frame:
@@ -23,54 +27,110 @@ def window(start: str, end: str, path: str = "holiday.mp4") -> TranscribeSpeechA
 @pytest.mark.parametrize(
     ("times", "stems"),
     [
-        ([0.0, 45.0, 61.2], ["0000", "0045", "0101"]),
-        ([3599.0, 3600.0], ["5959", "010000"]),
-        ([1.0, 1.5, 2.0], ["0001.0", "0001.5", "0002.0"]),
-        ([1.0, 1.04, 1.96], ["0001.00", "0001.04", "0001.96"]),
+        ([0.0, 45.0, 61.2], ["00:00", "00:45", "01:01"]),
+        ([3599.0, 3600.0], ["59:59", "01:00:00"]),
+        ([1.0, 1.5, 2.0], ["00:01.0", "00:01.5", "00:02.0"]),
+        ([1.0, 1.04, 1.96], ["00:01.00", "00:01.04", "00:01.96"]),
     ],
 )
 def test_frames_are_named_by_their_times(video: Video, times: list[float], stems: list[str]) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         assert workspace.add_frames([frame(time) for time in times]) == [f"f1/{stem}.jpg" for stem in stems]
+    with Workspace(ScriptedModel(), video, prompts=Prompts("nano")) as workspace:
+        assert workspace.add_frames([frame(time) for time in times]) == [f"f1/{stem.replace(':', '')}.jpg" for stem in stems]
 
 
-def test_media_lie_in_a_folder_that_is_gone_afterwards(video: Video) -> None:
+def test_media_are_names_and_nothing_is_written(video: Video, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with Workspace(ScriptedModel(), video) as workspace:
-        names = [*workspace.add_frames([frame(1.0)]), *workspace.add_frames([frame(1.0)]), workspace.add_clip(1.0, 2.0)]
-        folder = workspace.folder
-        assert names == ["f1/0001.jpg", "f2/0001.jpg", "c1.mp4"]
-        assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*")) == sorted(names)
-        assert [workspace.media[name].path for name in names] == [folder / name for name in names]
-    assert not folder.exists()
+        shown = list(video.frames([10.0], (64, 48)))
+        names = [*workspace.add_frames(shown), *workspace.add_frames(shown), workspace.add_clip(1.0, 2.0)]
+        assert names == ["f1/00:10.jpg", "f2/00:10.jpg", "c1.mp4"]
+        assert workspace.find_media(names[0]).frame is shown[0]
+        assert (workspace.find_media("c1.mp4").start, workspace.find_media("c1.mp4").end) == (1.0, 2.0)
+        assert not list(tmp_path.iterdir())
     assert not workspace.media
 
 
-def test_written_frames_are_what_was_seen(video: Video) -> None:
-    with Workspace(ScriptedModel(), video) as workspace:
-        shown = list(video.frames([10.0], (64, 48)))
-        [name] = workspace.add_frames(shown)
-        image = cv2.imdecode(np.fromfile(workspace.media[name].path, np.uint8), cv2.IMREAD_COLOR)
-        assert image is not None
-        assert read_number(np.asarray(image, np.uint8)) == read_number(shown[0].image) == 50
+@pytest.mark.parametrize("name", ["holiday.mp4", "/data/videos/holiday.mp4", "holiday_no_audio.mp4"])
+def test_the_video_itself_and_its_silent_twin_are_media(video: Video, name: str) -> None:
+    with Workspace(ScriptedModel(), video, span=(5.0, 20.0)) as workspace:
+        media = workspace.find_media(name)
+    assert (media.name, media.start, media.end, media.frame) == ("holiday.mp4", 5.0, 20.0, None)
+
+
+@pytest.mark.parametrize("name", ["birthday.mp4", "holiday_no_audio.avi", "c1.mp4", ""])
+def test_other_videos_are_not_media(video: Video, name: str) -> None:
+    with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="there is no"):
+        workspace.find_media(name)
 
 
 def test_a_window_is_read_as_a_model_means_it(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
-        assert workspace.window(window("00:05", "00:00:15"), 600) == (5.0, 15.0, [])
-        assert workspace.window(window("00:15", "00:05"), 600)[:2] == (5.0, 15.0)
-        start, end, notes = workspace.window(window("00:05", "00:25"), 10)
-        assert (start, end) == (5.0, 15.0)
+        assert workspace.window(window("00:05", "00:00:15")) == (5.0, 15.0, [])
+        assert workspace.window(window("00:15", "00:05"))[:2] == (5.0, 15.0)
+        start, end, notes = workspace.window(window("00:05", "00:07"), shortest=10)
+        assert (start, end) == (1.0, 11.0)
         assert len(notes) == 1
+
+
+def test_windows_have_no_upper_limit_and_for_general_models_a_lower_one(tmp_path: Path) -> None:
+    long = Video(make_video(tmp_path / "holiday.mp4", times=[0, 2000], size=(64, 48)))
+    with Workspace(ScriptedModel(), long) as workspace:
+        assert workspace.window(window("00:00", "29:00")) == (0.0, 1740.0, [])
+        assert workspace.window(window("10:00", "10:01"))[:2] == (600.0, 601.0)
+    with Workspace(ScriptedModel(), long, prompts=Prompts("general")) as workspace:
+        start, end, notes = workspace.window(window("10:00", "10:00"))
+        assert end - start == workspace.prompts.style.smallest_window_s
+        assert "widened" in notes[0]
 
 
 def test_a_window_stays_inside_the_part_asked_about(video: Video) -> None:
     with Workspace(ScriptedModel(), video, span=(10.0, 20.0)) as workspace:
-        assert workspace.window(window("00:12", "00:14"), 600) == (12.0, 14.0, [])
-        start, end, notes = workspace.window(window("00:05", "00:14"), 600)
+        assert workspace.window(window("00:12", "00:14")) == (12.0, 14.0, [])
+        start, end, notes = workspace.window(window("00:05", "00:14"))
         assert (start, end) == (10.0, 14.0)
         assert "00:00:10-00:00:20" in notes[0]
         with pytest.raises(ToolError, match="inside it"):
-            workspace.window(window("00:22", "00:24"), 600)
+            workspace.window(window("00:22", "00:24"))
+
+
+class Sizing(ScriptedModel):
+    """Notes the sizes that it is asked for."""
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+        return (max_tokens or 0, max_pixels or 0)
+
+
+@pytest.mark.parametrize(
+    ("pack", "family", "size", "first", "close"),
+    [
+        ("sage-mm", "qwen3-vl", "reference", 105_369, 150_528),
+        ("sage-mm", "qwen3-vl", "paper", 150_528, 150_528),
+        ("sage-mm", "qwen2.5-vl", "reference", 37_632, 602_112),
+        ("general", "qwen3-vl", "reference", 105_369, 150_528),
+    ],
+)
+def test_frames_are_as_large_as_the_weights_know_them(
+    video: Video, pack: str, family: str, size: FrameSize, first: int, close: int
+) -> None:
+    model = Sizing()
+    model.info = replace(model.info, family=family)
+    workspace = Workspace(model, video, prompts=Prompts(pack), frame_size=size)
+    assert (workspace.frame_size, workspace.close_size) == ((0, first), (0, close))
+    workspace = Workspace(model, video, prompts=Prompts(pack), frame_size=size, frame_tokens=9)
+    assert (workspace.frame_size, workspace.close_size) == ((9, 0), (9, 0))
+
+
+def test_trained_qwen3_sees_as_many_frames_as_there_are_at_every_duration(video: Video) -> None:
+    """The video has five frames a second."""
+    model = ScriptedModel()
+    workspace = Workspace(model, video)
+    assert len(workspace.times(0.0, 30.0)) == 128
+    assert len(workspace.times(2.0, 12.0)) == 50
+    assert len(Workspace(model, video, prompts=Prompts("general")).times(0.0, 30.0)) == 60
+    model.info = replace(model.info, family="qwen2.5-vl")
+    assert len(Workspace(model, video).times(0.0, 30.0)) == 30
 
 
 @pytest.mark.parametrize(
@@ -79,7 +139,7 @@ def test_a_window_stays_inside_the_part_asked_about(video: Video) -> None:
 )
 def test_a_window_that_cannot_be_served_is_a_tool_error(video: Video, arguments: TranscribeSpeechArguments, message: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match=message):
-        workspace.window(arguments, 600)
+        workspace.window(arguments)
 
 
 def test_most_finds_the_largest_that_fits() -> None:

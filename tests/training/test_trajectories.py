@@ -46,7 +46,7 @@ def test_the_agent_asks_what_was_trained(kind: Kind, seed: int, tmp_path: Path, 
     video = Video(path)
     turns = list(Trajectory(world, question, path.name).turns())
     model = ScriptedModel(*(turn.plain_reply for turn in turns))  # strict: every reply has to satisfy the schema in force
-    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts_dir=NANO.prompts)
+    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=NANO.name)
     events = list(Agent(model, video, settings=settings, transcriber=lambda: Listener(world)).run(question.text))
 
     assert isinstance(events[-1], Answer), events[-1]

@@ -1,7 +1,7 @@
 """The wire format that SAGE models speak: two replies, six calls, and the JSON schema of a reply as it may be right now.
 
-Keys, their order, wire names and the shapes of values are those of the trained weights. The wire names of tools appear here and
-nowhere else; everywhere else a tool goes by the paper's name.
+Keys, wire names and the shapes of values are those of the trained weights; in which orders keys may come, the prompt pack says, for it
+depends on what a checkpoint learned. The wire names of tools appear here and nowhere else; everywhere else a tool goes by the paper's name.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from operator import getitem
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
+from sage_cli.prompts import Order, Prompts, Style
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import EMPTY, NULL, Schema, array, constant, either, record, text
@@ -91,33 +92,27 @@ R = TypeVar("R", ContextReply, ReasonerReply)
 # ---- what the model is told about tools ----------------------------------------------------------------------------
 
 
-def tool_lines(tools: Sequence[AnyTool]) -> str:
-    """The tools for the system prompt, one JSON object a line. The same tools give the same bytes: it is part of every cached prefix."""
-    return "\n".join(["<tools>", *(json.dumps(_description(tool), ensure_ascii=False) for tool in tools), "</tools>"])
-
-
-def _description(tool: AnyTool) -> dict[str, Any]:
-    properties: dict[str, dict[str, Any]] = {}
-    required: list[str] = []
-    for name, argument in tool.arguments.model_json_schema()["properties"].items():
-        properties[name] = {"type": argument["type"], "description": argument["description"]}
-        if "default" in argument:
-            properties[name]["default"] = argument["default"]
-        else:
-            required.append(name)
-    parameters = {"type": "object", "properties": properties, "required": required}
-    return {"type": "function", "function": {"name": WIRE_NAMES[tool.name], "description": tool.description, "parameters": parameters}}
+def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
+    """The tools for the system prompt, one JSON object a line, in the order of the pack."""
+    return prompts.tool_lines([WIRE_NAMES[tool.name] for tool in tools])
 
 
 # ---- the reply as it may be now ------------------------------------------------------------------------------------
 
 
-def context_schema(tools: Sequence[AnyTool], workspace: Workspace) -> Schema:
-    """Schema of the first reply: an answer, or one call of one of ``tools``; without tools that can be called, an answer."""
+def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again: bool = False) -> Schema:
+    """Schema of the first reply: an answer, or one call of one of ``tools``; without tools that can be called, an answer.
+
+    Args:
+        look_again: allow calls alone, where there are any.
+    """
+    style = workspace.prompts.style
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
-    answered = record(**seen, final_answer=text(_ANSWER), recommended_tools=_no_call())
-    calls = _calls(tools, workspace)
-    return either(record(**seen, final_answer=NULL, recommended_tools=_one_of(calls)), answered) if calls else answered
+    calls = _calls(tools, workspace, style.first_call)
+    replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
+    if not (calls and look_again):
+        replies.append({"final_answer": text(_ANSWER), "recommended_tools": _no_call()})
+    return either(*(_ordered(order, {**seen, **reply}) for order in style.first for reply in replies))
 
 
 def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: bool) -> Schema:
@@ -125,34 +120,41 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
 
     In the last step no call could be made any more: the other way out is then a null answer.
     """
+    style = workspace.prompts.style
+    calls = [] if last else _calls(tools, workspace, style.later_call)
 
-    def reply(verdict: bool, answer: Schema, recommended: Schema) -> Schema:
-        return record(
-            answerable=record(verdict=constant(verdict), reasoning=text(_REASON)), final_answer=answer, recommended_tools=recommended
-        )
+    def reply(verdict: bool, answer: Schema, recommended: Schema) -> dict[str, Schema]:
+        answerable = _ordered(style.answerable, {"verdict": constant(verdict), "reasoning": text(_REASON)})
+        return {"answerable": answerable, "final_answer": answer, "recommended_tools": recommended}
 
-    calls = [] if last else _calls(tools, workspace)
-    return either(
-        reply(False, NULL, _one_of(calls) if calls else _no_call()),
-        reply(True, text(_ANSWER), _no_call()),
-    )
+    replies = [reply(False, NULL, _one_of(calls, style) if calls else _no_call()), reply(True, text(_ANSWER), _no_call())]
+    return either(*(_ordered(order, values) for order in style.later for values in replies))
+
+
+def _ordered(order: Order, values: Mapping[str, Schema]) -> Schema:
+    return record(**{key: values[key] for key in order})
 
 
 def _no_call() -> Schema:
     return record(needed=constant(False), why_no_tool=either(text(_REASON), NULL), tool_calls=EMPTY)
 
 
-def _calls(tools: Sequence[AnyTool], workspace: Workspace) -> list[Schema]:
-    """The calls that can be made now, one of each tool."""
+def _calls(tools: Sequence[AnyTool], workspace: Workspace, orders: Sequence[Order]) -> list[Schema]:
+    """The calls that can be made now: of each tool one, in each order, with the reason under each name that it may have."""
+    reasons = workspace.prompts.style.rationale
     return [
-        record(rationale=text(_REASON), name=constant(WIRE_NAMES[tool.name]), arguments=arguments)
+        record(**{reason if key == "rationale" else key: {**values, "rationale": text(_REASON)}[key] for key in order})
         for tool in tools
         if (arguments := tool.schema(workspace)) is not None
+        for values in [{"name": constant(WIRE_NAMES[tool.name]), "arguments": arguments}]
+        for order in orders
+        for reason in reasons
     ]
 
 
-def _one_of(calls: Sequence[Schema]) -> Schema:
-    return record(needed=constant(True), why_no_tool=NULL, tool_calls=array(either(*calls), 1, 1))
+def _one_of(calls: Sequence[Schema], style: Style) -> Schema:
+    reason = either(NULL, text(_REASON)) if style.reason_beside_call else NULL
+    return record(needed=constant(True), why_no_tool=reason, tool_calls=array(either(*calls), 1, 1))
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -165,10 +167,6 @@ def read(kind: type[R], reply: str) -> R:
         ValueError: there is no JSON object in it.
     """
     data = json_object(reply)
-    try:
-        return kind.model_validate(data)
-    except ValidationError:
-        pass
     plain: dict[str, Any] = {
         "final_answer": as_text(data.get("final_answer")),
         "recommended_tools": _recommended(data.get("recommended_tools")),
@@ -189,9 +187,9 @@ def _recommended(value: object) -> dict[str, Any]:
         "why_no_tool": as_text(recommended.get("why_no_tool")),
         "tool_calls": [
             {
-                "rationale": as_text(call.get("rationale")) or "",
+                "rationale": _rationale(call) or "",
                 "name": as_text(call.get("name")) or "",
-                "arguments": {str(key): item for key, item in _mapping(call.get("arguments")).items()},
+                "arguments": _arguments(call.get("arguments")),
             }
             for call in (calls if isinstance(calls, list) else [])
             if isinstance(call, dict)
@@ -199,13 +197,25 @@ def _recommended(value: object) -> dict[str, Any]:
     }
 
 
+def _arguments(value: object) -> dict[str, Any]:
+    """The arguments of a call; a list of them counts by its first."""
+    value = value[0] if isinstance(value, list) and value else value
+    return {str(key): item for key, item in _mapping(value).items()}
+
+
+def _rationale(call: Mapping[Any, Any]) -> str | None:
+    """Why a call is made. Trained weights write ``rationing`` or ``reason_id`` for ``rationale``: any key but name and arguments."""
+    others = [value for key, value in call.items() if key not in ("name", "arguments", "rationale")]
+    return next((value for value in [call.get("rationale"), *others] if isinstance(value, str) and value), None)
+
+
 def as_text(value: object) -> str | None:
     """An answer, or another value that should have been a string, as one; nothing said is ``None``."""
     match value:
-        case None | "" | "null" | "None":
+        case None | "null" | "None":
             return None
         case str():
-            return value
+            return value.strip() or None
         case list():
             return ", ".join(filter(None, map(as_text, value))) or None
         case dict():
@@ -231,7 +241,7 @@ _FIELDS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
         "answerable.reasoning": ("answerable", "reasoning"),
         "final_answer": ("final_answer",),
         "why_no_tool": ("recommended_tools", "why_no_tool"),
-        "rationale": ("recommended_tools", "tool_calls", 0, "rationale"),
+        "rationale": ("recommended_tools", "tool_calls", 0),
     }
 )
 
@@ -257,6 +267,8 @@ class FieldStream:
         news = []
         for field, path in _FIELDS.items():
             value = _dig(reply, path)
+            if isinstance(value, dict):
+                value = _rationale(value)
             if isinstance(value, str) and len(value) > self._given[field]:
                 news.append((field, value[self._given[field] :]))
                 self._given[field] = len(value)

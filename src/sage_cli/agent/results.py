@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sage_cli.tools.base import Outcome
+from sage_cli.model.base import Usage
+from sage_cli.tools.base import Looked, Outcome
 
 # The newest results are shown, no more than this many.
 KEPT: Final = 10
@@ -55,21 +56,32 @@ class Results:
     def __init__(self) -> None:
         self._results: list[Result] = []
         self._numbers: Counter[str] = Counter()
-        self._earlier: dict[str, tuple[str, Outcome | str]] = {}
+        self._earlier: dict[str, tuple[str, Outcome]] = {}
 
     def kept(self) -> Sequence[Result]:
         """The newest results, oldest first: those that are shown to the model."""
         return self._results[-KEPT:]
 
-    def earlier(self, call: Call) -> Outcome | str | None:
-        """What came of the same call before, if it was made."""
+    def earlier(self, call: Call) -> Outcome | None:
+        """What came of the same call before, if it was made and did not fail."""
         return self._earlier[call.identity][1] if call.identity in self._earlier else None
 
     def add(self, call: Call, outcome: Outcome | str) -> None:
-        """Keep the outcome of a call, or its error text."""
+        """Keep the outcome of a call, or its error text. A call that failed runs again when it is made again: the cause may be gone."""
         key = self._key(call.name)
         self._results.append(Result(key, call.arguments, _output(key, outcome)))
-        self._earlier[call.identity] = key, outcome
+        if isinstance(outcome, Outcome):
+            self._earlier[call.identity] = key, outcome
+
+    @property
+    def looked(self) -> list[Looked]:
+        """All stretches of video that were examined."""
+        return [item for _, outcome in self._earlier.values() for item in outcome.looked]
+
+    @property
+    def usage(self) -> Usage:
+        """Of the model calls that tools made."""
+        return sum((outcome.usage for _, outcome in self._earlier.values()), Usage())
 
     def add_again(self, call: Call) -> None:
         """Keep a call that was made before: with its earlier result, or only a pointer to it if the model still has it before its eyes."""

@@ -24,6 +24,7 @@ from sage_cli.bench.pool import Died, work_here, work_on_ray
 from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, write_text
+from sage_cli.prompts import Prompts
 from sage_cli.store.content import fingerprint
 from sage_cli.version import __version__
 
@@ -51,7 +52,7 @@ class Plan:
     def settings(self) -> dict[str, Any]:
         """All that an answer and its verdict depend on, JSON-ready; models by content, so that a renamed one is the same."""
         worker = self.worker
-        agent = {key: value for key, value in asdict(worker.settings).items() if key != "prompts_dir"}
+        agent = {key: value for key, value in asdict(worker.settings).items() if key not in ("prompts", "pack")}
         return {
             "sage": __version__,
             "dataset": self.dataset.name,
@@ -60,7 +61,7 @@ class Plan:
             "speech": fingerprint(worker.speech) if worker.speech else None,
             "tools": list(worker.tools),
             **agent,
-            "prompts": _prompts(worker.settings.prompts_dir),
+            "prompts": Prompts(worker.settings.prompts, worker.settings.pack).digest,
             "context": worker.context,
             "kv_type": worker.kv_type,
             "judge": str(worker.judge),
@@ -202,16 +203,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.__exit__(None, None, None)
-
-
-def _prompts(folder: Path | None) -> str | None:
-    """Identity of the replaced prompt texts."""
-    if folder is None:
-        return None
-    from sage_cli.prompts import PLACEHOLDERS, Prompts
-
-    prompts = Prompts(folder)
-    return _digest([prompts.render(name, **dict.fromkeys(values, "")) for name, values in sorted(PLACEHOLDERS.items())])
 
 
 def _digest(value: Mapping[str, Any] | Sequence[Any]) -> str:

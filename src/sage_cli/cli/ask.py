@@ -186,14 +186,13 @@ def ask(
     from sage_cli.agent.events import Working
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.renderers import follow, renderer
-    from sage_cli.prompts import Prompts
+    from sage_cli.prompts import TRAINED
     from sage_cli.store import config
     from sage_cli.tools import TOOLS, web_tools
 
     limit = int(config.current().cache_limit)
     opened = _open(video, remember=limit > 0)
     span = _span(start, end, opened.duration)
-    Prompts(prompts_dir)
     settings = nano.as_trained(
         Settings(
             frames=frames or 0,
@@ -203,7 +202,7 @@ def ask(
             timeout_s=timeout or None,
             temperature=temperature,
             seed=seed,
-            prompts_dir=prompts_dir,
+            prompts=str(prompts_dir or TRAINED),
         ),
         files,
     )

@@ -129,9 +129,8 @@ def bench(
     from sage_cli.agent import Settings
     from sage_cli.bench import Plan
     from sage_cli.bench.run import settings_of
-    from sage_cli.prompts import Prompts
+    from sage_cli.prompts import TRAINED
 
-    Prompts(prompts_dir)
     tools = _tools([] if asked.answered else no_tool or [], direct or asked.answered)
     settings = Settings(
         frames=frames or 0,
@@ -141,7 +140,7 @@ def bench(
         timeout_s=timeout or None,
         temperature=temperature,
         seed=seed,
-        prompts_dir=prompts_dir,
+        prompts=str(prompts_dir or TRAINED),
     )
     if asked.answered and judging.kind != "model":
         worker = _worker(None, None, tools, settings, judging)

@@ -32,7 +32,7 @@ app = typer.Typer(
   sage models list
   sage models pull qwen3-vl-4b
   sage models pull hf:unsloth/Qwen3-VL-4B-Instruct-GGUF:Q8_0 --name big
-  sage models pull whisper-base
+  sage models pull whisper-base silero-vad
   sage models default qwen3-vl-4b""",
 )
 

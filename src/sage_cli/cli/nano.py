@@ -37,5 +37,5 @@ def as_trained(settings: Settings, files: ModelFiles) -> Settings:
         settings,
         frames=settings.frames or nano.frames,
         frame_tokens=settings.frame_tokens or nano.frame_tokens,
-        prompts_dir=settings.prompts_dir or nano.prompts,
+        prompts=nano.name,
     )

@@ -6,7 +6,7 @@ them down (chat template, timestamp text, positions) is the implementation's own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -30,10 +30,12 @@ class Frames:
         frames: what the model sees.
         pairs: merge two consecutive frames into one temporal slice, as for video input: half the tokens. ``False`` gives
             every frame a slice of its own, for the few frames that are to be looked at closely.
+        timed: write the time before each slice, where the family of the model does so.
     """
 
     frames: tuple[Frame, ...]
     pairs: bool = True
+    timed: bool = True
 
 
 Part: TypeAlias = Text | Frames
@@ -142,11 +144,12 @@ class ChatModel(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         """``(width, height)`` in pixels that a frame of the given display size should be resized to.
 
         Args:
-            max_tokens: most vision tokens a slice may take; ``None`` for the model's default.
+            max_tokens: most vision tokens a slice may take.
+            max_pixels: most pixels of a frame, where ``max_tokens`` is ``None``; both ``None`` for the model's default.
         """
         ...
 
@@ -174,7 +177,7 @@ class ChatModel(Protocol):
         max_tokens: int = 2048,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> Iterator[StreamItem]:
+    ) -> Generator[StreamItem]:
         """Generate a reply.
 
         Args:

@@ -194,9 +194,9 @@ class LlamaModel:
     def info(self) -> ModelInfo:
         return self._info
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         unit = _MERGE_PIXELS[self._family]
-        most = REFERENCE_MAX_PIXELS if max_tokens is None else max_tokens * unit * unit
+        most = max_tokens * unit * unit if max_tokens else max_pixels or REFERENCE_MAX_PIXELS
         return fit_size(width, height, min_pixels=min(REFERENCE_MIN_PIXELS, most), max_pixels=most, multiple=unit)
 
     def count_tokens(self, prompt: Prompt) -> int:

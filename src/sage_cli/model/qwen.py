@@ -159,7 +159,8 @@ class QwenTemplate:
             yield from (self._vision_start, VisionBlock(slices, rows, columns, steps), self._vision_end)
             return
         for part_slice in slices:
-            yield f"<{slice_time(part_slice):.1f} seconds>"
+            if part.timed:
+                yield f"<{slice_time(part_slice):.1f} seconds>"
             yield from (self._vision_start, VisionBlock((part_slice,), rows, columns, (0,)), self._vision_end)
 
 

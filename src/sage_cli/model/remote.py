@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -144,8 +144,8 @@ class RemoteModel:
         at = f"served at {self.address.host}"
         return ModelInfo(self._name, "remote", self._context, at, at, "" if self.address.loopback else self.address.host)
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None) -> tuple[int, int]:
-        most = _MAX_PIXELS if max_tokens is None else max_tokens * _UNIT * _UNIT
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+        most = max_tokens * _UNIT * _UNIT if max_tokens else max_pixels or _MAX_PIXELS
         return fit_size(width, height, min_pixels=min(_MIN_PIXELS, most), max_pixels=most, multiple=_UNIT)
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -170,7 +170,7 @@ class RemoteModel:
         max_tokens: int = 2048,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> Iterator[StreamItem]:
+    ) -> Generator[StreamItem]:
         """As :meth:`ChatModel.stream`; under a schema the reply is JSON as far as the server keeps to it.
 
         Raises:

@@ -1,66 +1,217 @@
-"""The texts the models are told, as files that a user can replace.
+"""The texts that models read, as files that a user can replace, and how each family of checkpoints is spoken to.
 
-The files and their ``<<<placeholders>>>`` are laid out as in the reference implementation of SAGE, so a checkout of it can serve
-as the directory: its ``sage/prompts`` then gives the wording that the SAGE-MM weights were trained on.
+A *pack* is a folder of prompt texts (``context_vlm.txt`` and so on, see :data:`PLACEHOLDERS`), the descriptions of the tools
+(``tools.jsonl``), and what is no wording: key orders, sampling, sizes (``pack.toml``). There is one for checkpoints trained for this agent,
+one for general-purpose models, and one that comes with the nano models. A folder of the user's may replace any of these files.
+
+The files and their ``<<<placeholders>>>`` are laid out as in the reference implementation of SAGE (``allenai/SAGE``), so a checkout of it
+can serve as the folder: it then gives the system prompts that the SAGE-MM weights were trained on; see :mod:`sage_cli.prompts.reference`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeAlias
 
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+
+from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
+from sage_cli.prompts.reference import reference_tools
 
 # Every prompt file (less its .txt) and the placeholders it may use.
 PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "context_vlm": frozenset({"tools"}),
+        "context_vlm_msg": frozenset({"query", "video_info", "facts"}),
         "iterative_reasoner": frozenset({"tools"}),
-        "iterative_reasoner_msg": frozenset({"previous_tool_call", "visual_context", "query", "video_info", "tools_so_far"}),
+        "iterative_reasoner_msg": frozenset({"previous_tool_call", "visual_context", "query", "video_info", "tools_so_far", "facts"}),
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
+        "direct": frozenset({"query"}),
     }
 )
+TRAINED: Final = "sage-mm"
+GENERAL: Final = "general"
+PACKS: Final = (TRAINED, GENERAL, NANO.name)
 
-# Where a prompt may lie below the directory given, which may be a checkout's root or `sage/prompts/sage` or between. The last wins.
+_TOOLS: Final = "tools.jsonl"
+_STYLE: Final = "pack.toml"
+# Where a prompt may lie below the folder given, which may be a checkout's root or `sage/prompts/sage` or between. The last wins.
 _PLACES: Final = ("sage/prompts/sage", "sage/prompts", "prompts/sage", "prompts", "sage", "")
 _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
+
+Order: TypeAlias = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStyle:
+    """How the frames of a family of models are sampled and sized.
+
+    Attributes:
+        fps: frames per second as far as the frame limit allows; ``None`` for as many as the limit allows at every duration.
+        reference: pixels of a frame as the weights were released; ``None`` for the model's default.
+        paper: pixels of a frame in the paper.
+        close: pixels of a frame where a tool looks closely.
+    """
+
+    fps: float | None = None
+    reference: int | None = None
+    paper: int | None = None
+    close: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """What is no wording about speaking to a family of checkpoints. Orders are those in which a reply's keys may come.
+
+    Attributes:
+        first, later: of the first reply and of the later ones.
+        answerable: of the verdict in later replies.
+        first_call, later_call: of a tool call in them.
+        rationale: names under which a call's reason may be given.
+        reason_beside_call: let a reason against tools stand beside a call, as trained models write it at times.
+        transcript_entry_s: most seconds of an entry that a transcript is merged into; 0 for segments as they were decoded.
+        clock_names: call frames ``f1/00:45.jpg`` and not ``f1/0045.jpg``.
+        empty_media: let ``analyze`` run without media although there is something to look at.
+        whole_video: let ``analyze`` look at the video itself.
+        clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
+        timed_frames: write the time before each frame that is looked at closely.
+        smallest_window_s: shortest useful window; a shorter one is widened to it.
+        whole_transcript_s: length of video up to which a transcript is always of the whole.
+        frames: by model family.
+    """
+
+    first: tuple[Order, ...]
+    later: tuple[Order, ...]
+    answerable: Order
+    first_call: tuple[Order, ...]
+    later_call: tuple[Order, ...]
+    rationale: tuple[str, ...]
+    reason_beside_call: bool = False
+    transcript_entry_s: float
+    clock_names: bool
+    empty_media: bool
+    whole_video: bool
+    clips_from_zero: bool = False
+    timed_frames: bool = True
+    smallest_window_s: float = 0.0
+    whole_transcript_s: float = 0.0
+    frames: Mapping[str, FrameStyle]
+
+    def of_frames(self, family: str) -> FrameStyle:
+        """Sampling and sizes for a model family; those of Qwen3-VL where the pack knows nothing of it."""
+        return self.frames.get(family) or self.frames["qwen3-vl"]
+
+
+def pack_for(metadata: Mapping[str, object], name: str) -> str:
+    """The pack for a model: ``sage-mm`` if the metadata of its GGUF or its file's name say that it was trained for this agent, else
+    ``general``."""
+    told = [str(value) for key, value in metadata.items() if key.startswith("general.") and isinstance(value, str)]
+    return TRAINED if any(re.search(r"sage[-_ ]?mm", text, re.IGNORECASE) for text in [name, *told]) else GENERAL
 
 
 class Prompts:
     """The prompt texts in force.
 
     Args:
-        directory: where replacements are looked for, under the same file names; a file that is not there keeps its built-in text.
+        source: name of a pack, or a folder whose files replace those of a pack.
+        pack: the pack that a folder's files replace; for a checkout of the reference always the one for trained checkpoints.
 
     Raises:
-        UsageError: the directory holds none of the files, or one of them is unreadable or has an unknown placeholder.
+        UsageError: there is no such pack; the folder holds none of the files, or one of them cannot be used.
     """
 
-    def __init__(self, directory: Path | None = None) -> None:
-        package = files(__name__)
-        self._texts = {name: package.joinpath(f"{name}.txt").read_text(encoding="utf-8") for name in PLACEHOLDERS}
-        if directory is None:
-            return
-        found = {name: path for place in _PLACES for name in PLACEHOLDERS if (path := directory / place / f"{name}.txt").is_file()}
-        if not found:
-            raise UsageError(
-                f"{directory}: no prompt file in it; it should hold one of {', '.join(f'{name}.txt' for name in PLACEHOLDERS)}"
-            )
-        for name, path in found.items():
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}); fix the file or leave it out") from error
-            if unknown := set(_PLACEHOLDER.findall(text)) - PLACEHOLDERS[name]:
-                known = ", ".join(sorted(PLACEHOLDERS[name])) or "none"
-                raise UsageError(f"{path}: unknown placeholder <<<{min(unknown)}>>>; known in this file: {known}")
-            self._texts[name] = text
+    def __init__(self, source: str | Path = TRAINED, pack: str = TRAINED) -> None:
+        folder = None if str(source) in PACKS else Path(source).expanduser()
+        self.reference = reference_tools(folder) if folder else None
+        chosen = str(source) if folder is None else TRAINED if self.reference else pack
+        # What a pack does not have, it shares with the first one.
+        self._texts = _built_in(TRAINED) | _built_in(chosen)
+        if folder is not None:
+            self._texts |= _given(folder)
+        if self.reference is not None:
+            self._texts[_TOOLS] = self.reference
+        self.style = _style(self._texts[_STYLE], source)
+        self.tools = _tools(self._texts[_TOOLS], source)
 
     def render(self, name: str, **values: str) -> str:
         """The prompt with its placeholders filled in. What is filled in is never searched for placeholders itself."""
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], self._texts[name])
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], self._texts[f"{name}.txt"])
+
+    def tool_lines(self, names: Sequence[str]) -> str:
+        """The tools of these wire names for the system prompt, one JSON object a line. The same tools give the same bytes: they are part of
+        every cached prefix."""
+        return "\n".join(["<tools>", *(line for name, line in self.tools.items() if name in names), "</tools>"])
+
+    @cached_property
+    def digest(self) -> str:
+        """Identity of all texts."""
+        return hashlib.blake2b(json.dumps(self._texts, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+    @cached_property
+    def said(self) -> str:
+        """All that the model is told, to find out whether an answer only repeats it."""
+        return "\n".join(text for name, text in self._texts.items() if name.endswith(".txt"))
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def _built_in(pack: str) -> dict[str, str]:
+    folder = NANO.prompts if pack == NANO.name else files(__name__) / "packs" / pack
+    return {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.is_file()}
+
+
+def _given(folder: Path) -> dict[str, str]:
+    """The files of a user's folder that replace built-in ones."""
+    wanted = (*(f"{name}.txt" for name in PLACEHOLDERS), _TOOLS, _STYLE)
+    found = {name: path for place in _PLACES for name in wanted if (path := folder / place / name).is_file()}
+    if not found:
+        problem = "no prompt file in it" if folder.is_dir() else "no such pack or folder"
+        raise UsageError(f"--prompts {folder}: {problem}; give {', '.join(PACKS)}, or a folder with one of {', '.join(wanted)}")
+    texts = {}
+    for name, path in found.items():
+        try:
+            texts[name] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}); fix the file or leave it out") from error
+        placeholders = PLACEHOLDERS.get(path.stem, frozenset())
+        if path.suffix == ".txt" and (unknown := set(_PLACEHOLDER.findall(texts[name])) - placeholders):
+            known = ", ".join(sorted(placeholders)) or "none"
+            raise UsageError(f"{path}: unknown placeholder <<<{min(unknown)}>>>; known in this file: {known}")
+    return texts
+
+
+def _style(text: str, source: str | Path) -> Style:
+    try:
+        data: dict[str, Any] = tomlkit.parse(text).unwrap()
+        frames = {family: FrameStyle(**values) for family, values in data["frames"].items()}
+        values = {**data["replies"], **data["tools"], "frames": frames}
+        orders = {name: _tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Style(**{**values, **orders})
+    except (TOMLKitError, KeyError, TypeError, AttributeError) as error:
+        known = ", ".join(field.name for field in fields(Style))
+        problem = f"{_STYLE} cannot be used ({error}); its tables replies, tools and frames hold {known}"
+        raise UsageError(f"--prompts {source}: {problem}") from error
+
+
+def _tuple(value: object) -> object:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+
+
+def _tools(text: str, source: str | Path) -> dict[str, str]:
+    """The lines of a ``tools.jsonl`` by wire name, in order."""
+    try:
+        return {json.loads(line)["function"]["name"]: line for line in text.split("\n") if line.strip()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--prompts {source}: {_TOOLS} cannot be used ({error}); it has one JSON object per tool and line") from error

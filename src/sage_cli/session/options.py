@@ -239,7 +239,12 @@ class Options:
     timeout: float = setting(
         0.0, LOOKING, _LOOKS, "Time limit per question in seconds; 0 is none.", "SECONDS", at_least=0.0, at_most=1e9, auto="none"
     )
-    prompts_dir: Path | None = setting(None, LOOKING, _LOOKS, "Folder with files that replace the built-in prompts.", "DIR", advanced=True)
+    frame_size: Literal["reference", "paper"] = setting(
+        "reference", LOOKING, _LOOKS, "Frame size of the released weights, or the larger one of the paper.", advanced=True
+    )
+    prompts: str | None = setting(
+        None, LOOKING, _LOOKS, "Prompts: sage-mm, general, or a folder with prompt files.", "NAME|DIR", auto="by the model", advanced=True
+    )
 
     web: Literal["off", "ask", "on"] = setting("off", WEB, "ask", "Let the model use the web; =ask asks you before each request.", "[=ask]")
     search_provider: Literal["ddgs", "serper", "brave", "searxng"] = setting(

@@ -250,18 +250,33 @@ class Session:
         from sage_cli.prompts import Prompts
 
         given, nano = self.options, self.bundled
+        pack = self.pack
         settings = Settings(
             frames=given.frames or (nano.frames if nano else _SERVED_FRAMES if self.remote else 0),
             sampling=given.sampling,
+            frame_size=given.frame_size,
             frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
             max_steps=given.max_steps,
             timeout_s=given.timeout or None,
             temperature=given.temperature,
             seed=given.seed,
-            prompts_dir=given.prompts_dir or (nano.prompts if nano else None),
+            prompts=given.prompts or pack,
+            pack=pack,
         )
-        Prompts(settings.prompts_dir)
+        Prompts(settings.prompts, settings.pack)
         return settings
+
+    @property
+    def pack(self) -> str:
+        """The prompt pack of the model's family, by what its file says."""
+        from sage_cli.prompts import pack_for
+        from sage_cli.store.gguf import read_metadata
+
+        if self.bundled:
+            return self.bundled.name
+        if self.remote:
+            return pack_for({}, str(self.options.model))
+        return pack_for(read_metadata(self.files.text), self.files.text.stem)
 
     @cached_property
     def plan(self) -> Fit:

@@ -9,10 +9,10 @@ from typing import Final
 from pydantic import Field
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
-from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolError, ToolNotice, ToolProgress, ToolRun, What
+from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
 from sage_cli.tools.schema import EMPTY, Schema, array, either, one_of, record, text
 from sage_cli.tools.workspace import Media, Workspace
-from sage_cli.video import Frame, uniform_times
+from sage_cli.video import Frame
 
 _QUERY_LENGTH: Final = 1000
 _MOST_FRAMES: Final = 20
@@ -20,23 +20,23 @@ _REPLY_TOKENS: Final = 512
 
 
 class AnalyzeArguments(Arguments):
-    query: str = Field(description="The question to answer.")
-    media_paths: list[str] = Field(description="Paths of the extracted frames, or of one extracted clip, to look at; may be empty.")
+    query: str
+    media_paths: list[str] = Field(default_factory=list)
 
 
 class Analyze(Tool[AnalyzeArguments]):
     name = "analyze"
-    description = (
-        "Answer a question by looking closely at extracted frames or at one extracted clip. "
-        "Without media it is a question to a language model."
-    )
     arguments = AnalyzeArguments
 
-    def schema(self, workspace: Workspace) -> Schema:
+    def schema(self, workspace: Workspace) -> Schema | None:
+        style = workspace.prompts.style
         frames = [media.name for media in workspace.media.values() if media.frame]
         clips = [media.name for media in workspace.media.values() if not media.frame]
+        clips += [workspace.video_path] if style.whole_video else []
         choices = [array(one_of(names), 1, most) for names, most in ((frames, _MOST_FRAMES), (clips, 1)) if names]
-        return record(query=text(_QUERY_LENGTH), media_paths=either(*choices, EMPTY))
+        if style.empty_media:
+            choices.append(EMPTY)
+        return record(query=text(_QUERY_LENGTH), media_paths=either(*choices)) if choices else None
 
     def span(self, arguments: AnalyzeArguments, workspace: Workspace) -> tuple[float, float] | None:
         media = self._media(arguments, workspace)
@@ -51,7 +51,8 @@ class Analyze(Tool[AnalyzeArguments]):
         frames = yield from self._frames(media, workspace)
 
         def build(frames: Sequence[Frame]) -> Prompt:
-            shown = (Frames(tuple(frames), pairs=bool(clips)),) if frames else ()
+            timed = bool(clips) or workspace.prompts.style.timed_frames
+            shown = (Frames(tuple(frames), pairs=bool(clips), timed=timed),) if frames else ()
             return [
                 Message("system", (Text(workspace.prompts.render("analyze")),)),
                 Message("user", (*shown, Text(arguments.query))),
@@ -66,30 +67,24 @@ class Analyze(Tool[AnalyzeArguments]):
 
     def _media(self, arguments: AnalyzeArguments, workspace: Workspace) -> list[Media]:
         """The media meant, without repetitions, in time order."""
-        media = {}
-        for name in arguments.media_paths:
-            if name not in workspace.media:
-                known = ", ".join(workspace.media) or "none yet: extract some first"
-                raise ToolError(f"there is no {name!r}; the media are: {known}")
-            media[name] = workspace.media[name]
+        media = {name: workspace.find_media(name) for name in arguments.media_paths}
         return sorted(media.values(), key=lambda item: item.start)
 
     def _frames(self, media: Sequence[Media], workspace: Workspace) -> Generator[ToolProgress, None, list[Frame]]:
         frames: list[Frame] = []
         for item in media:
-            if item.frame is not None:
-                frames.append(item.frame)
-            else:
-                # From the video, not from the clip's file: these frames may have been looked at before, and are then not encoded again.
-                times = uniform_times(workspace.video.duration, workspace.frame_budget, start=item.start, end=item.end)
-                frames += yield from workspace.frames(times)
+            frames += [item.frame] if item.frame is not None else (yield from workspace.clip_frames(item.start, item.end))
         return frames
 
 
 def _looked(media: Sequence[Media]) -> tuple[Looked, ...]:
     """The stretches seen: a clip's, and for frames the stretch of each group that was extracted together."""
     looked = []
-    for _, group in groupby(sorted(media, key=lambda item: item.path.parent), key=lambda item: item.path.parent):
+
+    def group_of(item: Media) -> str:
+        return item.name.rpartition("/")[0]
+
+    for _, group in groupby(sorted(media, key=group_of), key=group_of):
         items = list(group)
         what: What = "frames analyzed" if items[0].frame else "clip analyzed"
         looked.append(Looked(min(item.start for item in items), max(item.end for item in items), what))

@@ -1,6 +1,6 @@
-"""What a tool is: a name, a description, an argument model and a ``run``.
+"""What a tool is: a name, an argument model, a schema of its arguments as they can be now, and a ``run``.
 
-The schema shown to the model, the constrained grammar, the validation and the documentation all come from that one definition.
+What a model is told about it is wording, and lies with the other texts that a user can replace: ``tools.jsonl`` of a prompt pack.
 A tool runs in a :class:`Workspace`: one video, the media made from it so far, and the models it may use. It can be used from Python
 without the agent: ``outcome = complete(Analyze().run(arguments, workspace))``.
 """
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class Arguments(BaseModel):
-    """Base of the argument models; field names are the wire keys, field descriptions are what the model reads."""
+    """Base of the argument models; field names are the wire keys."""
 
-    model_config = ConfigDict(extra="forbid")
+    # Numbers for times and the like are read as the text that was meant.
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 class ToolError(Exception):
@@ -86,12 +87,10 @@ class Tool(ABC, Generic[A]):
 
     Attributes:
         name: the paper's name (``ground-event``); the wire name lives in :mod:`sage_cli.agent.protocol`.
-        description: what the model is told about it.
         arguments: the argument model; its fields are the wire keys.
     """
 
     name: ClassVar[str]
-    description: ClassVar[str]
     arguments: type[A]
 
     @abstractmethod

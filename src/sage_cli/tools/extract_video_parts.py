@@ -5,30 +5,24 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 import numpy as np
-from pydantic import Field
 
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolRun
 from sage_cli.tools.schema import Schema, clock, constant, one_of, record
 from sage_cli.tools.workspace import Workspace
 
-LONGEST_S: Final = 300.0
 FRAMES: Final = 10
 
 
 class ExtractVideoPartsArguments(Arguments):
-    video_path: str = Field(description="Path of the video.")
-    timestamp_start: str = Field(description="Where to begin (HH:MM:SS).")
-    timestamp_end: str = Field(description="Where to end (HH:MM:SS).")
-    extract_type: Literal["frames", "subclips"] = Field("frames", description='"frames" for 10 still frames, "subclips" for one clip.')
+    video_path: str
+    timestamp_start: str
+    timestamp_end: str
+    extract_type: Literal["frames", "subclips"] = "frames"
 
 
 class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
     name = "extract-video-parts"
-    description = (
-        "Cut frames or a clip out of a stretch of the video, so that they can be analyzed. "
-        "The end must be less than 5 minutes after the start. Gives the paths of the media; does not look at them."
-    )
     arguments = ExtractVideoPartsArguments
 
     def schema(self, workspace: Workspace) -> Schema:
@@ -41,10 +35,10 @@ class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
         )
 
     def span(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments, LONGEST_S)[:2]
+        return workspace.window(arguments)[:2]
 
     def run(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> ToolRun:
-        start, end, notes = workspace.window(arguments, LONGEST_S)
+        start, end, notes = workspace.window(arguments)
         for note in notes:
             yield ToolNotice(note)
         where = f"{format_clock(start)}-{format_clock(end)}"

@@ -5,35 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic import Field
-
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock, repair
 from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolError, ToolNotice, ToolRun
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import NULL, Schema, clock, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
-from sage_cli.video import Frame, uniform_times
+from sage_cli.video import Frame
 
-LONGEST_S: Final = 600.0
 _EVENT_LENGTH: Final = 300
 _REPLY_TOKENS: Final = 256
 
 
 class GroundEventArguments(Arguments):
-    video_path: str = Field(description="Path of the video.")
-    event: str = Field(description="The event to find: what is seen when it happens.")
-    timestamp_start: str = Field(description="Where to begin looking (HH:MM:SS), a guess.")
-    timestamp_end: str = Field(description="Where to stop looking (HH:MM:SS), a guess.")
+    video_path: str
+    event: str
+    timestamp_start: str
+    timestamp_end: str
 
 
 class GroundEvent(Tool[GroundEventArguments]):
     name = "ground-event"
-    description = (
-        "Find when an event happens by looking closely at a stretch of the video. "
-        "The end must be less than 10 minutes after the start, and a long video cannot be searched as a whole: "
-        "guess the stretch, with the help of other tools if need be."
-    )
     arguments = GroundEventArguments
 
     def schema(self, workspace: Workspace) -> Schema:
@@ -41,10 +33,10 @@ class GroundEvent(Tool[GroundEventArguments]):
         return record(video_path=constant(workspace.video_path), event=text(_EVENT_LENGTH), timestamp_start=when, timestamp_end=when)
 
     def span(self, arguments: GroundEventArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments, LONGEST_S)[:2]
+        return workspace.window(arguments)[:2]
 
     def run(self, arguments: GroundEventArguments, workspace: Workspace) -> ToolRun:
-        start, end, notes = workspace.window(arguments, LONGEST_S)
+        start, end, notes = workspace.window(arguments)
         for note in notes:
             yield ToolNotice(note)
         begin_text, end_text = format_clock(start), format_clock(end)
@@ -53,10 +45,11 @@ class GroundEvent(Tool[GroundEventArguments]):
         def build(frames: Sequence[Frame]) -> Prompt:
             return [Message("user", (Frames(tuple(frames)), Text(question)))]
 
-        times = uniform_times(workspace.video.duration, workspace.frame_budget, start=start, end=end)
-        frames = yield from workspace.frames(times)
+        frames = yield from workspace.clip_frames(start, end)
         prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
         when = clock(start, end)
+        if workspace.prompts.style.clips_from_zero and start:  # trained models count from the beginning of the clip that they see
+            when = either(when, clock(0.0, end - start))
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema, wrap=("<json>\n", "\n</json>"))

@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from pydantic import Field
+import math
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
 from sage_cli.tools.schema import Schema, clock, constant, record
 from sage_cli.tools.workspace import Workspace
 
-LONGEST_S: Final = 600.0
+if TYPE_CHECKING:
+    from sage_cli.speech.segment import Segment
 
 
 class TranscribeSpeechArguments(Arguments):
-    video_path: str = Field(description="Path of the video.")
-    timestamp_start: str = Field(description="Where to begin (HH:MM:SS).")
-    timestamp_end: str = Field(description="Where to end (HH:MM:SS).")
+    video_path: str
+    timestamp_start: str
+    timestamp_end: str
 
 
 class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
     name = "transcribe-speech"
-    description = (
-        "Speech recognition: the words spoken in a stretch of the video, in segments with their times. "
-        "The end must be less than 10 minutes after the start."
-    )
     arguments = TranscribeSpeechArguments
 
     def schema(self, workspace: Workspace) -> Schema:
-        when = clock(workspace.start, workspace.end)
-        return record(video_path=constant(workspace.video_path), timestamp_start=when, timestamp_end=when)
+        start = end = clock(workspace.start, workspace.end)
+        if workspace.end - workspace.start <= workspace.prompts.style.whole_transcript_s:
+            start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
+        return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
     def span(self, arguments: TranscribeSpeechArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments, LONGEST_S)[:2]
+        return workspace.window(arguments)[:2]
 
     def run(self, arguments: TranscribeSpeechArguments, workspace: Workspace) -> ToolRun:
-        start, end, notes = workspace.window(arguments, LONGEST_S)
+        start, end, notes = workspace.window(arguments)
         for note in notes:
             yield ToolNotice(note)
         if not workspace.video.has_audio:
             return Outcome({"transcript": "The video has no sound, so there is no speech to transcribe."}, "no audio track")
         transcriber = workspace.transcriber
-        transcript: dict[int, dict[str, str]] = {}
+        segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))
-        for number, segment in enumerate(transcriber.segments(start, end)):
-            transcript[number] = {"text": segment.text.strip(), "start": _short(segment.start), "end": _short(segment.end)}
+        for segment in transcriber.segments(start, end):
+            segments.append(segment)
             yield ToolProgress("speech", round(min(segment.end, end) - start), round(end - start))
+        transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
         looked = (Looked(start, end, "speech transcribed"),)
         if not transcript:
             return Outcome(
@@ -54,8 +55,21 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             )
         # The transcript is a string: the models were trained on the dictionary's Python notation.
         result = {"transcript": str(transcript)} | ({"note": "; ".join(notes)} if notes else {})
-        words = sum(len(segment["text"].split()) for segment in transcript.values())
-        return Outcome(result, f"{words} words in {len(transcript)} segments", looked)
+        words = sum(len(segment.text.split()) for segment in segments)
+        return Outcome(result, f"{words} words in {len(segments)} segments", looked)
+
+
+def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
+    """Segments as entries of at most ``longest`` seconds, with a leading blank as speech recognition gave the models in training; for 0
+    every segment as it is."""
+    group: list[Segment] = []
+    for segment, following in zip_longest(segments, segments[1:]):
+        group.append(segment)
+        if longest and following and following.end - group[0].start <= longest:
+            continue
+        words = " ".join(item.text.strip() for item in group)
+        yield {"text": f" {words}" if longest else words, "start": _short(group[0].start), "end": _short(group[-1].end)}
+        group = []
 
 
 def _short(seconds: float) -> str:

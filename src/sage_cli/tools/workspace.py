@@ -7,25 +7,28 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol, TypeVar, final
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, final
 
-import cv2
 import numpy as np
 
 from sage_cli import timecode
+from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply
 from sage_cli.prompts import Prompts
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
 from sage_cli.tools.schema import Schema
-from sage_cli.video.frame import Frame
+from sage_cli.video import Frame, uniform_times
 
 if TYPE_CHECKING:
     from sage_cli.speech.segment import Segment
     from sage_cli.video import Video
 
 T = TypeVar("T")
+FrameSize: TypeAlias = Literal["reference", "paper"]
+
+_UNKNOWN_FPS = 30.0  # taken for a video that does not tell
+_TWIN = "_no_audio"  # SAGE's training data had copies of its videos without sound; the weights name them at times
 
 
 class SpeechModel(Protocol):
@@ -44,17 +47,15 @@ class Window(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Something made from the video in this run.
+    """Something made from the video in this run. Nothing is written: whoever looks at it decodes the video.
 
     Attributes:
-        name: what the model calls it: ``f1/0045.jpg``, ``c1.mp4``.
-        path: where it lies until the run ends.
+        name: what the model calls it: ``f1/00:45.jpg``, ``c1.mp4``.
         start, end: the stretch of video it shows, in seconds; the same for a frame.
-        frame: the frame; ``None`` for a clip, whose frames come from the video itself.
+        frame: the frame; ``None`` for a clip.
     """
 
     name: str
-    path: Path
     start: float
     end: float
     frame: Frame | None
@@ -62,7 +63,7 @@ class Media:
 
 @final
 class Workspace:
-    """Where the tools of one run work. A context manager: what was made in it is gone when it closes.
+    """What the tools of one run work on and with. A context manager: the media made in it are forgotten when it closes.
 
     Args:
         model: serves the tools that ask a model themselves.
@@ -71,7 +72,8 @@ class Workspace:
         prompts: the texts models are told.
         transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
         frames: most frames a tool shows a model at once.
-        frame_tokens: most vision tokens a frame (pair) may take; ``None`` for the model's default.
+        frame_tokens: most vision tokens a frame (pair) may take, in the first look and in tools; ``None`` leaves it to ``frame_size``.
+        frame_size: how large frames are, as the weights were released or as in the paper.
         addresses: web addresses that may be opened; searches add what they find.
     """
 
@@ -85,28 +87,31 @@ class Workspace:
         transcriber: Callable[[], SpeechModel] | None = None,
         frames: int = 128,
         frame_tokens: int | None = None,
+        frame_size: FrameSize = "reference",
         addresses: Iterable[str] = (),
     ) -> None:
         self.model = model
         self.video = video
         self.start, self.end = span or (0.0, video.duration)
         self.prompts = prompts or Prompts()
-        self.frame_budget = frames
-        self.frame_size = model.frame_size(video.width, video.height, frame_tokens)
+        self.frame_limit = frames
+        self.frame_style = self.prompts.style.of_frames(model.info.family)
+        pixels = self.frame_style.paper if frame_size == "paper" else self.frame_style.reference
+
+        def size(pixels: int | None) -> tuple[int, int]:
+            return model.frame_size(video.width, video.height, frame_tokens, None if frame_tokens else pixels)
+
+        self.frame_size, self.close_size = size(pixels), size(self.frame_style.close)
         self.media: dict[str, Media] = {}
         self.addresses: list[str] = []
         self.allow_addresses(addresses)
         self._load_speech = transcriber
-        self._folder: TemporaryDirectory[str] | None = None
         self._made = {"f": 0, "c": 0}
 
     def __enter__(self) -> Workspace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
         self.media.clear()
 
     @property
@@ -119,25 +124,31 @@ class Workspace:
         """The speech model, loaded at first use.
 
         Raises:
-            ToolError: this run has none.
-            SageError: it could not be loaded.
+            ToolError: this run has none, or it could not be loaded.
         """
         if self._load_speech is None:
             raise ToolError("speech recognition is not available in this run")
-        return self._load_speech()
+        try:
+            return self._load_speech()
+        except ModelError as error:
+            raise ToolError(str(error)) from error
 
     # ---- times -----------------------------------------------------------------------------------------------------
 
-    def window(self, arguments: Window, longest: float) -> tuple[float, float, list[str]]:
+    def window(self, arguments: Window, shortest: float = 0.0) -> tuple[float, float, list[str]]:
         """The stretch of video that a call means: start and end in seconds, and what had to be repaired to get there, one line each.
+
+        Args:
+            shortest: seconds that are of use; a shorter window is widened to them.
 
         Raises:
             ToolError: it is of another video or outside the part that may be looked at, or a time cannot be read at all.
         """
-        if Path(arguments.video_path).name != self.video_path:
+        if not self.is_video(arguments.video_path):
             raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
+        shortest = max(shortest, self.prompts.style.smallest_window_s)
         try:
-            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, self.video.duration, longest)
+            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, self.video.duration, shortest)
         except ValueError as error:
             raise ToolError(str(error)) from error
         inside = max(start, self.start), min(end, self.end)
@@ -149,47 +160,67 @@ class Workspace:
             notes.append(f"only the part {part} of the video is asked about; the window was cut to it")
         return *inside, notes
 
+    def is_video(self, name: str) -> bool:
+        """Whether a path that the model gave is that of the video, or of its twin without sound."""
+        given, own = PurePath(name), PurePath(self.video_path)
+        return given.name == own.name or (given.stem == own.stem + _TWIN and given.suffix == own.suffix)
+
+    def times(self, start: float, end: float) -> list[float]:
+        """The times at which a model looks at a stretch of the video, in seconds."""
+        fps = self.frame_style.fps or self.video.fps or _UNKNOWN_FPS
+        return uniform_times(self.video.duration, self.frame_limit, fps=fps, start=start, end=end)
+
     # ---- frames ----------------------------------------------------------------------------------------------------
 
     def frames(self, times: Sequence[float]) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
-        """Decode the frames at these times. Two times may share a frame: there can be fewer frames than times."""
+        """Decode the frames at these times, to be looked at closely. Two times may share a frame: there can be fewer frames than times."""
         frames: dict[str, Frame] = {}
-        with closing(self.video.frames(times, self.frame_size)) as reader:
+        with closing(self.video.frames(times, self.close_size)) as reader:
             for done, frame in enumerate(reader, start=1):
                 frames.setdefault(frame.key, frame)
                 yield ToolProgress("frames", done, len(times))
         return tuple(frames.values())
 
+    def clip_frames(self, start: float, end: float) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
+        """The frames of a stretch as a model sees it: trained ones know it as a clip that begins at 0."""
+        frames = yield from self.frames(self.times(start, end))
+        if not self.prompts.style.clips_from_zero:
+            return frames
+        return tuple(frame.at(max(0.0, frame.time - start)) for frame in frames)
+
     # ---- media -----------------------------------------------------------------------------------------------------
 
     def add_frames(self, frames: Sequence[Frame]) -> list[str]:
-        """Write frames as one group of JPEG files. Returns their names, which tell their times: ``f1/0045.jpg`` is at 00:45."""
-        folder = self._next("f")
-        names = [f"{folder}/{stem}.jpg" for stem in _stems([frame.time for frame in frames])]
+        """Name frames as one group. Their names tell their times: ``f1/00:45.jpg`` is at 00:45."""
+        group = self._next("f")
+        stems = _stems([frame.time for frame in frames], ":" if self.prompts.style.clock_names else "")
+        names = [f"{group}/{stem}.jpg" for stem in stems]
         for name, frame in zip(names, frames, strict=True):
-            path = self.folder / name
-            path.parent.mkdir(exist_ok=True)
-            # Not imwrite: on Windows it cannot open a path outside the code page.
-            path.write_bytes(cv2.imencode(".jpg", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))[1].tobytes())
-            self.media[name] = Media(name, path, frame.time, frame.time, frame)
+            self.media[name] = Media(name, frame.time, frame.time, frame)
         return names
 
     def add_clip(self, start: float, end: float) -> str:
-        """Cut a clip. Returns its name: ``c1.mp4``."""
+        """Name a stretch of the video as a clip: ``c1.mp4``."""
         name = f"{self._next('c')}.mp4"
-        self.media[name] = Media(name, self.video.clip(start, end, self.folder / name), start, end, None)
+        self.media[name] = Media(name, start, end, None)
         return name
+
+    def find_media(self, name: str) -> Media:
+        """What a path that the model gave stands for; the video itself counts as a clip.
+
+        Raises:
+            ToolError: there is nothing of the kind.
+        """
+        if name in self.media:
+            return self.media[name]
+        if self.is_video(name):
+            return Media(self.video_path, self.start, self.end, None)
+        known = ", ".join(self.media) or "none yet: extract some first"
+        raise ToolError(f"there is no {name!r}; the media are: {known}")
 
     def _next(self, kind: str) -> str:
         self._made[kind] += 1
         return f"{kind}{self._made[kind]}"
-
-    @property
-    def folder(self) -> Path:
-        """The run's temporary folder."""
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="sage-")
-        return Path(self._folder.name)
 
     # ---- the web ---------------------------------------------------------------------------------------------------
 
@@ -204,15 +235,16 @@ class Workspace:
     ) -> Generator[ToolProgress, None, Reply]:
         """Ask the model, greedily, as the reference's tools do."""
         pieces = 0
-        for item in self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens):
-            match item:
-                case Progress(stage, done, total):
-                    yield ToolProgress(stage, done, total)
-                case Delta():
-                    pieces += 1
-                    yield ToolProgress("decode", pieces, max_tokens)
-                case Reply():
-                    reply = item
+        with closing(self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens)) as stream:
+            for item in stream:
+                match item:
+                    case Progress(stage, done, total):
+                        yield ToolProgress(stage, done, total)
+                    case Delta():
+                        pieces += 1
+                        yield ToolProgress("decode", pieces, max_tokens)
+                    case Reply():
+                        reply = item
         return reply
 
     def fit(
@@ -248,16 +280,16 @@ def thin(items: Sequence[T], count: int) -> tuple[T, ...]:
     return tuple(items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int))
 
 
-def _stems(times: Sequence[float]) -> list[str]:
-    """File stems for frames at these times: ``0045``, with hours ``010045``, with as many decimals as it takes to tell them apart."""
+def _stems(times: Sequence[float], separator: str) -> list[str]:
+    """File stems for frames at these times: ``00:45``, with hours ``01:00:45``, with as many decimals as it takes to tell them apart."""
     for digits in range(7):
         whole = [divmod(round(time * 10**digits), 10**digits) for time in times]
-        stems = [_stem(seconds) + (f".{rest:0{digits}}" if digits else "") for seconds, rest in whole]
+        stems = [_stem(seconds, separator) + (f".{rest:0{digits}}" if digits else "") for seconds, rest in whole]
         if len(set(stems)) == len(stems):
             break
     return stems
 
 
-def _stem(seconds: int) -> str:
-    hours = f"{seconds // 3600:02}" if seconds >= 3600 else ""
-    return f"{hours}{seconds // 60 % 60:02}{seconds % 60:02}"
+def _stem(seconds: int, separator: str) -> str:
+    hours = [seconds // 3600] if seconds >= 3600 else []
+    return separator.join(f"{field:02}" for field in (*hours, seconds // 60 % 60, seconds % 60))

@@ -39,6 +39,10 @@ class Frame:
         frame._image, frame._load = None, load
         return frame
 
+    def at(self, time: float) -> Frame:
+        """The same frame under another time, as that of a clip that begins later than the video."""
+        return Frame.undecoded(time, (self.width, self.height), self.key, lambda: self.image)
+
     @property
     def image(self) -> NDArray[np.uint8]:
         """RGB, shape ``(height, width, 3)``, ``uint8``, upright and with square pixels.

@@ -1,0 +1,216 @@
+"""Ask a model forty questions about talks that it can only answer by listening, or not at all; count what it did.
+
+``python -m benchmarks.speech_questions make WORK`` writes ten videos of some 3.5 minutes (speech by espeak-ng) and ``set.jsonl``, a
+question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` asks; ``... table RUN...`` prints the counts of runs side by
+side. Half of the questions need one sentence of the speech, a quarter two that are minutes apart, and a quarter have no answer.
+
+Questions about a video are asked one after another by one session, as ``sage ask VIDEO QUESTION QUESTION...`` does, so the model reads
+frames and instructions once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import tomlkit
+from numpy.typing import NDArray
+
+from sage_cli import open_session
+from sage_cli.agent import Event, as_record
+from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, Working
+from tests.media import make_video
+
+SPEECH: Final = ("speech", "two facts")
+RATE: Final = 22050  # of espeak-ng
+# What an answer says that found nothing.
+_DENIES: Final = re.compile(
+    r"\b(no|not|nothing|never|none|cannot|can't|doesn't|don't|didn't|isn't|aren't|wasn't|unknown|unclear|unable|without)\b", re.IGNORECASE
+)
+
+
+def talks() -> list[dict[str, Any]]:
+    data = tomlkit.parse(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).unwrap()
+    found: list[dict[str, Any]] = data["talk"]
+    return found
+
+
+# ---- videos --------------------------------------------------------------------------------------------------------
+
+
+def make(work: Path) -> None:
+    """Write the videos and the question set into ``work``."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "set.jsonl").open("w", encoding="utf-8") as table:
+        for talk in talks():
+            name = talk["title"].lower().replace(" ", "-") + ".mp4"
+            sound = _speech(talk["said"], talk["voice"])
+            seconds = len(sound) / RATE
+            if not (work / name).exists():
+                make_video(
+                    work / name, seconds=seconds, fps=2, size=(320, 240), painter=_painter(talk["title"]), audio=sound, audio_rate=RATE
+                )
+            for number, (kind, question, right) in enumerate(talk["ask"]):
+                row = {
+                    "id": f"{Path(name).stem}-{number}",
+                    "video_path": name,
+                    "question": question,
+                    "answer": right[0] if right else "The video does not say.",
+                    "right": right,
+                    "kind": kind,
+                    "modality": "verbal",
+                    "duration": round(seconds, 3),
+                }
+                table.write(json.dumps(row) + "\n")
+
+
+def _speech(said: Iterable[tuple[float, str]], voice: str) -> NDArray[np.float32]:
+    """The sentences at their times, mono at :data:`RATE`, with two seconds of silence behind the last one."""
+    pieces = []
+    for start, text in said:
+        raw = subprocess.run(["espeak-ng", "-v", voice, "-s", "150", "--stdout", text], check=True, capture_output=True).stdout
+        pieces.append((round(start * RATE), np.frombuffer(raw[44:], np.int16).astype(np.float32) / 32768))
+    for (start, samples), (following, _) in pairwise(pieces):
+        assert start + len(samples) < following, "a sentence runs into the next one"
+    sound = np.zeros(pieces[-1][0] + len(pieces[-1][1]) + 2 * RATE, np.float32)
+    for start, samples in pieces:
+        sound[start : start + len(samples)] = samples
+    return sound
+
+
+def _painter(title: str) -> Any:
+    def paint(moment: float, index: int) -> NDArray[np.uint8]:
+        image = np.full((240, 320, 3), (235, 230, 220), np.uint8)
+        cv2.putText(image, title, (24, 110), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (40, 40, 60), 2, cv2.LINE_AA)
+        cv2.circle(image, (20 + index * 7 % 280, 200), 12, (60, 90, 170), -1)
+        return image
+
+    return paint
+
+
+# ---- counting ------------------------------------------------------------------------------------------------------
+
+
+def right(row: Mapping[str, Any], answer: str | None) -> bool:
+    """Whether an answer holds what was said, or denies that anything was where nothing was."""
+    if not row["right"]:
+        return answer is None or bool(_DENIES.search(answer))
+    words = re.sub(r"[^\w ]", " ", (answer or "").lower())
+    return any(all(re.search(rf"\b{word}", words) for word in wanted.split()) for wanted in row["right"])
+
+
+def degenerate(answer: str | None) -> bool:
+    """An answer without a word, or of one phrase again and again."""
+    if answer is None:
+        return False
+    words = re.findall(r"\w+", answer.lower())
+    return not words or (len(words) > 20 and len(set(words)) < len(words) / 4)
+
+
+def table(runs: list[Path]) -> str:
+    """Markdown; a column per run."""
+    counted = [_count([json.loads(line) for line in run.read_text(encoding="utf-8").splitlines()]) for run in runs]
+    lines = ["| | " + " | ".join(run.stem for run in runs) + " |", "| --- " * (len(runs) + 1) + "|"]
+    lines += [f"| {name} | " + " | ".join(count[name] for count in counted) + " |" for name in counted[0]]
+    return "\n".join(lines)
+
+
+def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
+    def share(chosen: Iterable[bool]) -> str:
+        values = list(chosen)
+        return f"{sum(values)}/{len(values)} ({100 * sum(values) / len(values):.0f} %)" if values else "-"
+
+    def mean(key: str, digits: int) -> str:
+        return f"{sum(row[key] for row in rows) / len(rows):.{digits}f}"
+
+    spoken = [row for row in rows if row["kind"] in SPEECH]
+    return {
+        "questions": str(len(rows)),
+        "transcript called, questions about speech": share("transcribe-speech" in row["tools"] for row in spoken),
+        **{f"right, {kind}": share(right(row, row["answer"]) for row in rows if row["kind"] == kind) for kind in (*SPEECH, "none")},
+        "right, speech and two facts": share(right(row, row["answer"]) for row in spoken),
+        "degenerate answers": share(degenerate(row["answer"]) for row in rows),
+        "replies over their limit": str(sum(row["over"] for row in rows)),
+        "steps a question": mean("steps", 1),
+        "prompt tokens a question (of them reused)": f"{mean('prompt', 0)} ({mean('reused', 0)})",
+        "reply tokens a question (longest reply)": f"{mean('output', 0)} ({max(row['longest'] for row in rows)})",
+        "seconds a question": mean("seconds", 1),
+    }
+
+
+# ---- asking --------------------------------------------------------------------------------------------------------
+
+
+def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
+    """Ask the questions that ``run`` has no answers to yet, and append what came of each."""
+    rows = [json.loads(line) for line in (work / "set.jsonl").read_text(encoding="utf-8").splitlines()][:limit]
+    done = {json.loads(line)["id"] for line in run.read_text(encoding="utf-8").splitlines()} if run.exists() else set()
+    with open_session(**options) as session, run.open("a", encoding="utf-8") as file:
+        for row in rows:
+            if row["id"] in done:
+                continue
+            started = time.monotonic()
+            events = [
+                event for event in session.ask(work / row["video_path"], row["question"]) if not isinstance(event, Working | TextDelta)
+            ]
+            record = {**row, **_summary(events, session.settings.reply_tokens), "seconds": time.monotonic() - started}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            print(f"{row['id']} ({row['kind']}): {record['tools']} {record['answer']!r} {record['seconds']:.0f} s", flush=True)
+
+
+def _summary(events: list[Event], reply_tokens: int) -> dict[str, Any]:
+    last = events[-1]
+    assert isinstance(last, Answer | NoAnswer)
+    written = [event.usage.output_tokens for event in events if isinstance(event, StepFinished)]
+    return {
+        "answer": last.answer if isinstance(last, Answer) else None,
+        "tools": [event.tool for event in events if isinstance(event, ToolCalled)],
+        "over": sum(tokens > reply_tokens for tokens in written),
+        "longest": max(written),
+        "steps": last.steps,
+        "prompt": last.usage.prompt_tokens,
+        "reused": last.usage.prompt_reused,
+        "output": last.usage.output_tokens,
+        "events": [as_record(event) for event in events],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("make").add_argument("work", type=Path)
+    asking = commands.add_parser("ask")
+    asking.add_argument("work", type=Path)
+    asking.add_argument("run", type=Path, help="JSONL file for what came of it; questions that it has already are left out")
+    asking.add_argument("--model", required=True)
+    asking.add_argument("--mmproj", type=Path)
+    asking.add_argument("--speech-model", required=True)
+    asking.add_argument("--prompts")
+    asking.add_argument("--frames", type=int, default=4)
+    asking.add_argument("--ctx-size", type=int, default=8192)
+    asking.add_argument("--max-steps", type=int, default=4)
+    asking.add_argument("--threads", type=int)
+    asking.add_argument("--limit", type=int, help="only the first questions")
+    commands.add_parser("table").add_argument("run", type=Path, nargs="+")
+    given = vars(parser.parse_args())
+    match given.pop("command"):
+        case "make":
+            make(given["work"])
+        case "ask":
+            ask(**{name: value for name, value in given.items() if value is not None or name == "limit"})
+        case "table":
+            print(table(given["run"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The one tool call of a step: checked, run, and its result kept for the reasoner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Final
+
+from pydantic import ValidationError
+
+from sage_cli.agent.asking import Steps
+from sage_cli.agent.events import Event, Notice, Span, ToolCalled, ToolFinished, WebRequested, Working
+from sage_cli.agent.protocol import WIRE_NAMES, ToolCall
+from sage_cli.agent.results import Call, Results
+from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.errors import VideoError
+from sage_cli.model.base import Usage
+from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice
+from sage_cli.tools.workspace import Workspace
+from sage_cli.web.base import Request, WebError
+
+WEB_TOOLS: Final = frozenset({"web-search", "parse-website"})
+
+# What goes wrong with a part of the video or a page is a result: the model can look elsewhere. All else ends the run: of a full disk, too
+# little memory or a broken model it can make nothing.
+_RESULTS: Final = (ToolError, VideoError, WebError)
+
+
+class Actor:
+    """Runs the tool calls of a run.
+
+    Args:
+        tools: that may be called.
+        workspace: that they work in.
+        results: where their outcomes go.
+        watch: of the run.
+        consent: asked before anything is sent.
+        web_hint: tells, once, that the web could be let in.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[AnyTool],
+        workspace: Workspace,
+        results: Results,
+        watch: Stopwatch,
+        consent: Callable[[WebRequested], bool] | None,
+        web_hint: Callable[[str], Iterator[str]],
+    ) -> None:
+        self._tools = {WIRE_NAMES[tool.name]: tool for tool in tools}
+        self._workspace, self._results, self._watch = workspace, results, watch
+        self._consent, self._web_hint = consent, web_hint
+
+    def act(self, step: int, wanted: ToolCall | None) -> Iterator[Event]:
+        """Run the call and keep what comes of it."""
+        tool = self._tools.get(wanted.name) if wanted else None
+        if wanted is None or tool is None:
+            for text in self._missing(wanted):
+                yield Notice(self._watch.elapsed, text)
+            self._results.add_nothing()
+            return
+        # Arguments that the tool does not have are ignored, as the reference does.
+        given = {name: value for name, value in wanted.arguments.items() if name in tool.arguments.model_fields and value is not None}
+        span: tuple[float, float] | None = None
+        outcome: Outcome | str | None = None
+        try:
+            arguments = tool.arguments.model_validate(given)
+            span = tool.span(arguments, self._workspace)
+        except ValidationError as error:
+            outcome = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False))
+        except ToolError as error:
+            outcome = str(error)
+        where = Span(*span) if span else None
+        yield ToolCalled(self._watch.elapsed, step, tool.name, given, wanted.rationale, where)
+        self._watch.check()
+        call = Call(wanted.name, given, span)
+        earlier = self._results.earlier(call)
+        if earlier is not None:
+            outcome = earlier
+            self._results.add_again(call)
+        else:
+            outcome = outcome or (yield from self._run(step, tool, arguments))
+            self._results.add(call, outcome)
+        if isinstance(outcome, str):
+            result, summary, usage = {"error": outcome}, outcome, Usage()
+        else:
+            result, summary, usage = outcome.result, outcome.summary, Usage() if earlier else outcome.usage
+        ok = not isinstance(outcome, str)
+        yield ToolFinished(self._watch.elapsed, step, tool.name, ok, earlier is not None, result, summary, where, usage)
+
+    def _missing(self, wanted: ToolCall | None) -> Iterator[str]:
+        """What the user should know of a call that cannot be made."""
+        if wanted is None:
+            return
+        hints = list(self._web_hint("the model wanted to ask the web")) if wanted.name in {WIRE_NAMES[name] for name in WEB_TOOLS} else []
+        yield from hints or [f"the model called {wanted.name!r}, which is not one of its tools"]
+
+    def _run(self, step: int, tool: AnyTool, arguments: Arguments) -> Steps[Outcome | str]:
+        """Run a tool to its outcome, or to its error text."""
+        with closing(tool.run(arguments, self._workspace)) as run:
+            try:
+                while True:
+                    item = next(run)
+                    if isinstance(item, ToolNotice):
+                        yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}")
+                    elif isinstance(item, Request):
+                        if not (yield from self._allowed(step, tool, item)):
+                            return "the user did not allow this request"
+                        yield Working(self._watch.elapsed, step, "web", 0, 0)
+                    # When a model will stop writing is not known: that is no progress, only an occasion to look at the clock.
+                    elif item.stage != "decode":
+                        yield Working(self._watch.elapsed, step, item.stage, item.done, item.total)
+                    self._watch.check()
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            except _RESULTS as error:
+                return str(error)
+
+    def _allowed(self, step: int, tool: AnyTool, request: Request) -> Steps[bool]:
+        """Say what is about to leave the machine, and hear whether it may."""
+        event = WebRequested(self._watch.elapsed, step, tool.name, request.purpose, request.host, request.text)
+        yield event
+        with self._watch.paused():
+            return self._consent is None or self._consent(event)

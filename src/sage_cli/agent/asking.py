@@ -1,0 +1,88 @@
+"""One question to the model: the stream of its reply as events, the reply read, and asked again where it cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, TypeVar
+
+from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
+from sage_cli.agent.nonsense import is_nonsense
+from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerReply, read
+from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
+from sage_cli.tools.schema import Schema
+
+R = TypeVar("R", ContextReply, ReasonerReply)
+T = TypeVar("T")
+Steps: TypeAlias = Generator[Event, None, T]
+
+_RETRY_TEMPERATURE: Final = 0.7
+
+
+class UnusableReplyError(Exception):
+    """The model's reply was of no use, and neither was that to asking again. The text says why."""
+
+
+@dataclass
+class Asker:
+    """Asks the model for the replies of a run.
+
+    Attributes:
+        model: that is asked.
+        watch: of the run.
+        said: all that the model is told, to know an answer that only repeats it.
+        reply_tokens, temperature, seed: of its replies.
+        usage: of all of them so far.
+    """
+
+    model: ChatModel
+    watch: Stopwatch
+    said: str
+    reply_tokens: int
+    temperature: float
+    seed: int
+    usage: Usage = field(default_factory=Usage)
+
+    def ask(self, kind: type[R], step: int, prompt: Prompt, schema: Schema) -> Steps[R]:
+        """Ask and read the reply; ask once more, less greedily, when it cannot be read (which happens without a schema only) or its answer
+        is nonsense.
+
+        Raises:
+            UnusableReplyError: both replies were of no use.
+        """
+        retry = max(self.temperature, _RETRY_TEMPERATURE)
+        for temperature, seed in ((self.temperature, self.seed), (retry, self.seed + 1)):
+            yield StepStarted(self.watch.elapsed, step)
+            self.watch.check()
+            text = yield from self._stream(step, prompt, schema, temperature, seed)
+            try:
+                reply = read(kind, text)
+            except ValueError:
+                problem = "the model's reply could not be read"
+            else:
+                if reply.final_answer is None or not is_nonsense(reply.final_answer, self.said):
+                    return reply
+                problem = "the model's answer made no sense"
+            yield Notice(self.watch.elapsed, problem)
+        raise UnusableReplyError(problem)
+
+    def _stream(self, step: int, prompt: Prompt, schema: Schema, temperature: float, seed: int) -> Steps[str]:
+        fields = FieldStream()
+        items = self.model.stream(prompt, schema=schema, wrap=WRAP, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
+        with closing(items) as stream:
+            for item in stream:
+                match item:
+                    case Progress(stage, done, total):
+                        yield Working(self.watch.elapsed, step, stage, done, total)
+                        self.watch.check()
+                    case Delta(text):
+                        for name, piece in fields.feed(text):
+                            yield TextDelta(self.watch.elapsed, step, name, piece)
+                        self.watch.check()
+                    case Reply(text, _, usage):
+                        reply = text
+                        self.usage += usage
+                        yield StepFinished(self.watch.elapsed, step, usage)
+        return reply

@@ -1,0 +1,91 @@
+"""The first look: which frames the model sees, and those frames decoded, once for all questions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from sage_cli.agent.asking import Steps
+from sage_cli.agent.events import FramesSampled, Notice, Working
+from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.model.base import ChatModel, Frames, Prompt
+from sage_cli.tools.workspace import Workspace, most, thin
+from sage_cli.video import Frame, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The frames that a first look can have.
+
+    Attributes:
+        times: in seconds, of all that are wanted.
+        count: how many of them the context holds beside the question.
+        size: ``(width, height)`` in pixels.
+    """
+
+    times: tuple[float, ...]
+    count: int
+    size: tuple[int, int]
+
+
+def choose(workspace: Workspace, build: Callable[[Sequence[Frame]], Prompt], room: int) -> Choice:
+    """Choose as many frames as the limit and the context allow. Nothing is decoded: only their size counts.
+
+    Args:
+        build: the prompt with frames.
+        room: tokens that it may take.
+    """
+    width, height = workspace.frame_size
+    times = workspace.times(workspace.start, workspace.end)
+    pixels = np.broadcast_to(np.uint8(0), (height, width, 3))
+    blanks = [Frame(at, pixels, f"blank:{width}x{height}") for at in times]
+    count = most(len(times), lambda number: workspace.model.count_tokens(build(thin(blanks, number))) <= room)
+    return Choice(tuple(times), count, (width, height))
+
+
+class FirstLook:
+    """Decodes the frames of first looks at one video and keeps them: the next question's are the same, or a part of them."""
+
+    def __init__(self, model: ChatModel, sampling: Sampling) -> None:
+        self._model, self._sampling = model, sampling
+        self._frames: tuple[Frame, ...] = ()
+        self._count = 0  # of times that the kept frames were taken at
+
+    def frames(self, workspace: Workspace, choice: Choice, watch: Stopwatch) -> Steps[tuple[Frame, ...]]:
+        """The chosen frames.
+
+        Raises:
+            VideoError: they cannot be decoded.
+        """
+        if choice.count < len(choice.times):
+            yield Notice(watch.elapsed, f"{choice.count} of {len(choice.times)} frames: more do not fit the model's context")
+        if self._count >= choice.count:
+            frames = self._frames if self._count == choice.count else thin(self._frames, choice.count)
+            yield FramesSampled(watch.elapsed, tuple(frame.time for frame in frames), "reused")
+            return frames
+        reader = workspace.video.frames(thin(choice.times, choice.count), choice.size, sampling=self._sampling)
+        method = reader.method
+        found: dict[str, Frame] = {}
+        pair: list[Frame] = []
+        with closing(reader):
+            for number, frame in enumerate(reader, start=1):
+                if frame.key not in found:
+                    found[frame.key] = frame
+                    pair.append(frame)
+                if len(pair) == 2:
+                    if method != "cached":  # those may need no encoding, and then no decoding
+                        self._model.prefetch(Frames(tuple(pair)))
+                    pair.clear()
+                yield Working(watch.elapsed, 0, "frames", number, choice.count)
+                watch.check()
+        self._frames, self._count = tuple(found.values()), choice.count
+        if method == "keyframe" and len(found) < choice.count:
+            text = f"{len(found)} keyframes instead of {choice.count} frames: there are no others near the times to look at"
+            yield Notice(watch.elapsed, text)
+        elif method not in ("keyframe", "cached") and self._sampling == "keyframe":
+            yield Notice(watch.elapsed, "there is no keyframe in the part asked about: its frames are decoded")
+        yield FramesSampled(watch.elapsed, tuple(frame.time for frame in self._frames), method)
+        return self._frames

@@ -1,0 +1,43 @@
+"""Answers that are none: without a word, in circles, or copied out of the prompt."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_WORD: Final = re.compile(r"\w+")
+_FEWEST: Final = 4  # words; fewer may stand in a prompt by chance
+_TIMES: Final = 4  # that a phrase has to come in a row
+_LENGTH: Final = 120  # characters that this has to fill: a list or a poem may repeat itself for a while
+_PHRASE: Final = 160  # characters of the longest phrase that is found
+
+
+def is_nonsense(answer: str, said: str) -> bool:
+    """Whether an answer says nothing.
+
+    Args:
+        said: all that the model was told about how to answer.
+    """
+    words = _WORD.findall(answer.casefold())
+    if not words or in_circles(answer):
+        return True
+    return len(words) >= _FEWEST and f" {' '.join(words)} " in f" {' '.join(_WORD.findall(said.casefold()))} "
+
+
+def in_circles(text: str) -> bool:
+    """Whether the text ends in one phrase written at least four times in a row, over 120 characters or more.
+
+    Takes time in proportion to 640 characters, however long the text is.
+    """
+    tail = text[: -_TIMES * _PHRASE - 1 : -1]
+    # Prefix function (Knuth, Morris, Pratt) of the reversed end: a prefix of n characters has the period n - borders[n - 1].
+    borders = [0] * len(tail)
+    matched = 0
+    for at in range(1, len(tail)):
+        while matched and tail[at] != tail[matched]:
+            matched = borders[matched - 1]
+        matched += tail[at] == tail[matched]
+        borders[at] = matched
+        if at + 1 >= max(_LENGTH, _TIMES * (at + 1 - matched)):
+            return True
+    return False

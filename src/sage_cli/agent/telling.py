@@ -1,0 +1,101 @@
+"""What the model is told in a run: the two prompts, as much of them as the context holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sage_cli.agent.asking import Steps
+from sage_cli.agent.events import Notice
+from sage_cli.agent.protocol import tool_lines
+from sage_cli.agent.results import Result, Results
+from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.errors import ModelError
+from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.timecode import format_clock
+from sage_cli.tools.base import AnyTool
+from sage_cli.tools.workspace import Workspace, most
+from sage_cli.video import Frame
+
+_LAST_STEP = "This is the last step: no tool can be called any more. Answer now; if that is impossible, the answer is null.\n"
+
+
+@dataclass(frozen=True)
+class Telling:
+    """The prompts of a run.
+
+    Attributes:
+        question: as it was asked.
+        workspace: of the run.
+        tools: that may be called.
+        room: tokens that a prompt may take.
+    """
+
+    question: str
+    workspace: Workspace
+    tools: Sequence[AnyTool]
+    room: int
+
+    def first(self, frames: Sequence[Frame]) -> Prompt:
+        """Of the first look: the frames, the question, and what is known of the video."""
+        prompts = self.workspace.prompts
+        system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools))
+        message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=self._facts)
+        return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
+
+    def later(self, results: Results, video_context: str, watch: Stopwatch, *, last: bool) -> Steps[Prompt]:
+        """Of the reasoner: the newest results with all that the context holds beside them.
+
+        Raises:
+            ModelError: it does not even hold the question.
+        """
+        kept = results.kept()
+        newest = kept[-1]
+
+        def build(results: Sequence[Result], cut: int | None = None) -> Prompt:
+            return self._later(newest, [(result.key, result.output[:cut]) for result in results], video_context, last)
+
+        def fits(prompt: Prompt) -> bool:
+            return self.workspace.model.count_tokens(prompt) <= self.room
+
+        count = most(len(kept), lambda number: fits(build(kept[-number:])))
+        if count:
+            if count < len(kept):
+                yield Notice(watch.elapsed, f"only the newest {count} of {len(kept)} tool results fit the model's context")
+            return build(kept[-count:])
+        length = most(len(newest.output), lambda number: fits(build([newest], number)))
+        if not length:
+            size = self.workspace.model.info.context_size
+            raise ModelError(f"the question does not fit a context of {size} tokens; raise --ctx-size")
+        yield Notice(watch.elapsed, f"the result of {newest.key} was cut to its first {length} characters to fit the model's context")
+        return build([newest], length)
+
+    def _later(self, newest: Result, outputs: Sequence[tuple[str, str]], video_context: str, last: bool) -> Prompt:
+        prompts = self.workspace.prompts
+        system = prompts.render("iterative_reasoner", tools=tool_lines(prompts, self.tools))
+        message = prompts.render(
+            "iterative_reasoner_msg",
+            previous_tool_call=f"{newest.key} with arguments {newest.arguments}\n",
+            visual_context=video_context,
+            query=self.question,
+            video_info=self._video_info,
+            facts=self._facts,
+            tools_so_far="".join(f"{key} output: {output}\n" for key, output in outputs) + (_LAST_STEP if last else ""),
+        )
+        return [Message("system", (Text(system),)), Message("user", (Text(message),))]
+
+    @property
+    def _video_info(self) -> str:
+        start, end, duration = self.workspace.start, self.workspace.end, self.workspace.video.duration
+        info = f"Video Path: {self.workspace.video_path} of duration {format_clock(duration)}."
+        if (start, end) == (0.0, duration):
+            return info
+        return f"{info} Only the part from {format_clock(start)} to {format_clock(end)} is asked about."
+
+    @property
+    def _facts(self) -> str:
+        """What no model can see in frames, for those that are not trained to ask for it."""
+        heard = any(tool.name == "transcribe-speech" for tool in self.tools)
+        if not self.workspace.video.has_audio:
+            return "It has no sound."
+        return "It has sound." if heard else "It has sound that cannot be listened to."

@@ -1,0 +1,122 @@
+"""Tool descriptions out of a checkout of SAGE's reference implementation, byte for byte as its system prompts show them.
+
+There a tool is a function of a module in ``sage/src/functions/tools``, and what the model reads about it is made from its source. The
+docstring up to ``Args:`` is the description, ``name: text`` lines after it describe the arguments, annotations become JSON types.
+Nothing of the checkout is imported or run; its files are only parsed.
+
+To compare with a real checkout, run there (in its own environment) ::
+
+    python -c "from sage.src.functions.utils.utils import *
+    print(format_tool_descs(get_functions_from_folder('sage/src/functions/tools')[0]))"
+
+and here ::
+
+    python -m sage_cli.prompts.reference CHECKOUT
+
+Both print the same bytes.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from sage_cli.errors import UsageError
+
+# Where the tools lie, seen from the folders that may be given as prompts: the checkout's root, `sage`, `sage/prompts`, `sage/prompts/sage`.
+_PLACES: Final = ("sage/src/functions/tools", "src/functions/tools", "../src/functions/tools", "../../src/functions/tools")
+
+# Only bare names are understood there: `List[str]` is "any".
+_TYPES: Final = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "list": "array",
+    "dict": "object",
+    "None": "null",
+}
+
+
+def reference_tools(folder: Path) -> str | None:
+    """The tool lines of a checkout, or ``None`` if the folder belongs to none.
+
+    Raises:
+        UsageError: one of its modules cannot be parsed.
+    """
+    place = next((found for place in _PLACES if (found := folder / place).is_dir()), None)
+    if place is None:
+        return None
+    described = [function for path in _modules(place) for function in _functions(path)]
+    return "\n".join(json.dumps({"type": "function", "function": function}, ensure_ascii=False) for function in described)
+
+
+def _modules(place: Path) -> Iterator[Path]:
+    """In the order of ``os.walk``, which is the order of the tools there."""
+    for root, _, names in os.walk(place):
+        yield from (Path(root) / name for name in names if name.endswith(".py"))
+
+
+def _functions(path: Path) -> list[dict[str, Any]]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be parsed ({error}); check out allenai/SAGE anew") from error
+    return [_described(node) for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def _described(node: ast.FunctionDef) -> dict[str, Any]:
+    docstring = ast.get_docstring(node) or ""
+    description, _, told = docstring.partition("Args:")
+    # A second "Args:" would end the section.
+    about = _arguments(told.partition("Args:")[0])
+    arguments = [argument for argument in node.args.args if argument.arg != "self"]
+    defaults: list[ast.expr | None] = [None] * (len(arguments) - len(node.args.defaults))
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for argument, default in zip(arguments, [*defaults, *node.args.defaults], strict=True):
+        properties[argument.arg] = {"type": _type(argument.annotation), "description": about.get(argument.arg, "")}
+        if default is None:
+            required.append(argument.arg)
+        else:
+            properties[argument.arg]["default"] = default.value if isinstance(default, ast.Constant) else "unknown"
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return {"name": node.name, "description": description.strip(), "parameters": parameters}
+
+
+def _arguments(section: str) -> dict[str, str]:
+    """What each ``name: text`` line says."""
+    about: dict[str, str] = {}
+    for line in map(str.strip, section.split("\n")):
+        name, colon, text = line.partition(":")
+        if colon and name.strip() and text.strip() and not line.startswith("Returns:"):
+            about[name.strip()] = text.strip()
+    return about
+
+
+def _type(annotation: ast.expr | None) -> str:
+    if annotation is None:
+        return "string"
+    if isinstance(annotation, ast.Name):
+        return _TYPES.get(annotation.id, "any")
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        return _TYPES.get(annotation.value.id, "any")
+    return "any"
+
+
+def main() -> None:
+    """Print the tool lines of a checkout as its system prompts hold them."""
+    folder = Path(sys.argv[1])
+    lines = reference_tools(folder)
+    if lines is None:
+        raise SystemExit(f"{folder}: no checkout of allenai/SAGE (no {_PLACES[0]} in it)")
+    sys.stdout.write(f"<tools>\n{lines}\n</tools>\n")
+
+
+if __name__ == "__main__":
+    main()
