@@ -68,7 +68,7 @@ def test_questions_from_stdin_share_a_run(sage: Sage, model: TinyModel, clip: Pa
 def test_version(sage: Sage) -> None:
     done = sage("--version")
     assert done.returncode == 0
-    assert re.fullmatch(r"sage \d+\.\d+\S*\npython \S+, .*\nllama.cpp of .*: CPU.*\nwhisper.cpp .*\n", done.stdout)
+    assert re.fullmatch(r"sage \d+\.\d+\S*\nPython \S+, .*\nllama.cpp from .*: CPU.*\nwhisper.cpp .*\n", done.stdout)
 
 
 # ---- 1: failure ----------------------------------------------------------------------------------------------------
