@@ -33,6 +33,17 @@ class VideoError(SageError):
     exit_code = 4
 
 
+class MachineError(SageError):
+    """The machine failed, not what was asked of it: no memory, a full disk, a broken one.
+
+    It ends a run: it is never the result of a tool, and nothing that it cut short is cached.
+    """
+
+
+class MediaReadError(VideoError, MachineError):
+    """A media file that could be opened and then not be read to its end, or that was changed meanwhile."""
+
+
 # Exit codes that are outcomes, not exceptions.
 EXIT_NO_ANSWER = 5
 EXIT_INTERRUPTED = 130

@@ -180,10 +180,10 @@ def undecodable(path: Path) -> None:
         (lambda path: path.write_text("It was a dark night.\n" * 50), "cannot be read as video"),
         (lambda path: path.write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n"), "not a single frame or sound"),
         (lambda path: path.write_bytes(np.random.default_rng(0).bytes(100_000)), "cannot be read as video"),
-        (lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"), "cannot be read as video"),
+        (lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"), "is a playlist"),
         (cut_off, "cannot be read as video"),
         (empty_mkv, "not a single frame or sound"),
-        (undecodable, r"no frame of .* can be decoded \(h264\)"),
+        (undecodable, r"nothing of .* can be decoded: the picture .*\(h264"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(make: Callable[[Path], object], said: str, tmp_path: Path) -> None:

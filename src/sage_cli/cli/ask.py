@@ -278,8 +278,10 @@ def _web(provider: ProviderName, searxng_url: str | None, offline: bool) -> Web:
 
 def _open(path: Path, *, remember: bool) -> Video:
     from sage_cli.store import cache_dir
+    from sage_cli.store.content import remember_fingerprints
     from sage_cli.video import FrameTimeCache, Video
 
+    remember_fingerprints(remember)
     video = Video(path, cache=FrameTimeCache(cache_dir() / "times") if remember else None)
     if not video.has_video:
         raise VideoError(f"{path} has sound but no picture: give a video file")

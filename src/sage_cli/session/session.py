@@ -24,6 +24,7 @@ from sage_cli.store import (
     find_speech_model,
 )
 from sage_cli.store.cache import note_media
+from sage_cli.store.content import remember_fingerprints
 
 if TYPE_CHECKING:
     from sage_cli.agent import Agent, Event, Settings
@@ -91,6 +92,7 @@ class Session:
         self._videos: dict[str, Video] = {}
         self._agents: dict[tuple[str, float, float], Agent] = {}
         self._resources = ExitStack()
+        remember_fingerprints(self.caching)
 
     def __enter__(self) -> Session:
         return self

@@ -121,6 +121,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
     Files("prefixes", "saved KV prefixes", pattern="*.state"),
     Files("web", "search results and web pages", pattern="*.json"),
+    Files("fingerprints", "hashes of unchanged files", pattern="*.json"),
 )
 
 

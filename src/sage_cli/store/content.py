@@ -1,26 +1,223 @@
-"""What a file is, whatever it is called."""
+"""Which content a file holds: a hash of all of it, and when that hash need not be computed again.
+
+**The guarantee.** :func:`fingerprint` gives the hash of the content that the file has now. It is taken from a table instead of the
+file only when size, modification time, change time, inode and device are all what they were when the content was hashed. Every write,
+truncation or replacement moves the change time, and so does setting the modification time back; nothing but the machine's clock can
+set it. What could still share a change time with an earlier content is not trusted, as git does with "racily clean" files: see
+:func:`_settled`. A clock that was set back since, and file systems whose change time is not a real one (FAT, exFAT, FUSE, tmpfs),
+make the content be hashed again each time.
+
+On Windows, Python knows no change time: there, an edit that puts the modification time back, at the same size, is not noticed.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from functools import lru_cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from threading import Event
+from typing import BinaryIO, Final
 
-_SAMPLES, _SAMPLE = 16, 1 << 15
+from blake3 import blake3
+
+from sage_cli.store.paths import cache_dir
+
+_BYTES: Final = 12
+_CHUNK: Final = 1 << 20  # read at once; Ctrl-C is heard between two
+_TRIES: Final = 3  # at hashing a file that changes meanwhile
+
+# A file system's clock ticks at least this often: every few milliseconds, where times have fractions of a second at all; else FAT's 2 s.
+_TICK: Final = 100_000_000
+_COARSE_TICK: Final = 2_500_000_000
+
+# Waiting for the next tick is quicker than hashing so many bytes again.
+_WORTH_WAITING: Final = 256 << 20
+
+# Pages written through a memory map do not move the change time again until the kernel has cleaned them: half a minute on Linux.
+_UNCLEAN: Final = 60_000_000_000
+
+# File systems on which every change moves the change time.
+_HONEST: Final = {
+    *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "nilfs2", "overlay", "virtiofs"),
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ntfs3", "apfs", "hfs"),
+}
+
+_enabled = True
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What changes whenever a file does. Times are in nanoseconds."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, file: Path | int) -> FileState:
+        """The state of a path or of an open file.
+
+        Raises:
+            OSError: there is no such file.
+        """
+        stat = os.stat(file)  # noqa: PTH116
+        # Windows has the time of creation in place of the time of change; it does no harm.
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's fingerprint, and the state in which it had it."""
+
+    fingerprint: str
+    state: FileState
+
+    def still_in(self, path: Path) -> bool:
+        """Whether the file at ``path`` holds this content now. Looks into it only if its state is another.
+
+        Raises:
+            OSError: the file is gone or cannot be read.
+        """
+        state = FileState.of(path)
+        return state == self.state or (state.size == self.state.size and fingerprint(path) == self.fingerprint)
 
 
 def fingerprint(path: Path) -> str:
-    """Identity of a file's content, 24 hexadecimal digits: from its size, both ends and samples between them.
-
-    Takes milliseconds for gigabytes. The same content has the same id under any name; an edit that changes a media file or a model
-    changes its size, its head or its index at the end, and so its id.
+    """Identity of a file's content, 24 hexadecimal digits: the same under any name, another after any edit.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is being written.
     """
-    size = path.stat().st_size
-    digest = hashlib.blake2b(str(size).encode(), digest_size=12)
-    with path.open("rb") as file:
-        for index in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLE) * index // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE))
-    return digest.hexdigest()
+    return identify(path).fingerprint
+
+
+def identify(path: Path, stop: Event | None = None) -> Content:
+    """The fingerprint with the file's state; see :func:`fingerprint`.
+
+    Args:
+        stop: set by another thread to end this, with an :class:`InterruptedError`.
+    """
+    state = FileState.of(path)
+    if (known := _recall(path, state)) is not None:
+        return Content(known, state)
+    for _ in range(_TRIES):
+        if state.size >= _WORTH_WAITING and 0 < (missing := _settled(state) - time.time_ns()) <= _COARSE_TICK:
+            time.sleep(missing / 1e9)
+        with path.open("rb", buffering=0) as file:
+            began = time.time_ns()
+            if abs(began - FileState.of(file.fileno()).changed) < _UNCLEAN:
+                with suppress(OSError):
+                    os.fsync(file.fileno())
+            state = FileState.of(file.fileno())
+            found = _hash(file, stop)
+        if FileState.of(path) == state:
+            _record(path, state, found, began)
+            return Content(found, state)
+        state = FileState.of(path)
+    raise OSError(errno.EBUSY, "it is being written; try again when it is complete", str(path))
+
+
+def remember_fingerprints(enabled: bool) -> None:
+    """Whether this process may use the table; one that is to keep nothing on disk may not."""
+    global _enabled
+    _enabled = enabled
+
+
+def _hash(file: BinaryIO, stop: Event | None = None) -> str:
+    digest = blake3(max_threads=blake3.AUTO)
+    while data := file.read(_CHUNK):
+        if stop is not None and stop.is_set():
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR), file.name)
+        digest.update(data)
+    return digest.hexdigest(length=_BYTES)
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+
+def _settled(state: FileState) -> int:
+    """The time (ns) from which on any further change gives the file another state: its clock has ticked since the last one."""
+    changed = state.modified if os.name == "nt" else state.changed
+    return changed + (_TICK if changed % 1_000_000_000 else _COARSE_TICK)
+
+
+def _entry(state: FileState) -> Path:
+    name = blake3(f"{state.device}:{state.inode}".encode()).hexdigest(length=_BYTES)
+    return cache_dir() / "fingerprints" / f"{name}.json"
+
+
+def _line(state: FileState, found: str, hashed: int) -> bytes:
+    """An entry: what was found, when, in what state, and a check of all that."""
+    text = json.dumps([found, hashed, *astuple(state)])
+    return f"{text}\n{blake3(text.encode()).hexdigest(length=_BYTES)}\n".encode()
+
+
+def _recall(path: Path, state: FileState) -> str | None:
+    """The fingerprint that the file had in this state; None unless there can be no doubt."""
+    if not _enabled:
+        return None
+    try:
+        stored = _entry(state).read_bytes()
+        found, hashed, *_ = json.loads(stored.partition(b"\n")[0])
+        whole = stored == _line(state, found, hashed)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return None
+    return str(found) if whole and _settled(state) <= hashed <= time.time_ns() and _keeps_change_time(str(path.resolve().parent)) else None
+
+
+def _record(path: Path, state: FileState, found: str, began: int) -> None:
+    """Enter a fingerprint, if it can be trusted later. A table that cannot be written is done without."""
+    if not _enabled or _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
+        return
+    entry = _entry(state)
+    with suppress(OSError):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as part:
+            part.write(_line(state, found, began))
+        try:
+            os.replace(part.name, entry)  # noqa: PTH105
+        except OSError:
+            os.unlink(part.name)  # noqa: PTH108
+
+
+@lru_cache(maxsize=64)
+def _keeps_change_time(folder: str) -> bool:
+    """Whether the file system that a folder is on moves a file's change time with every change."""
+    if os.name == "nt":
+        return True  # there is none: see the top
+    with suppress(OSError, subprocess.SubprocessError):
+        mounts = _linux_mounts() if sys.platform == "linux" else _bsd_mounts()
+        inside = [(len(point), number, kind) for number, (point, kind) in enumerate(mounts) if _is_inside(folder, point)]
+        return bool(inside) and max(inside)[2] in _HONEST  # of two in one place, the later one hides the other
+    return False
+
+
+def _is_inside(folder: str, point: str) -> bool:
+    return folder == point or folder.startswith(point.rstrip("/") + "/")
+
+
+def _linux_mounts() -> list[tuple[str, str]]:
+    """Mount points and the kinds of file systems there, by ``/proc/self/mountinfo`` (proc(5))."""
+    mounts = []
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split(" ")[4])
+        mounts.append((point, after.split(" ")[0]))
+    return mounts
+
+
+def _bsd_mounts() -> list[tuple[str, str]]:
+    """The same by ``mount``, which prints ``/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled)`` on macOS."""
+    printed = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=5, check=True).stdout
+    return [(found[1], found[2]) for line in printed.splitlines() if (found := re.match(r".+? on (/.*) \((\w+)", line))]

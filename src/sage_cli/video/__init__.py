@@ -3,7 +3,19 @@
 from sage_cli.video.cached import FrameTimeCache
 from sage_cli.video.frame import Frame
 from sage_cli.video.prefetch import FrameReader
+from sage_cli.video.probe import MediaNotice
 from sage_cli.video.sampling import Sampling, fit_size, uniform_times
 from sage_cli.video.video import SAMPLE_RATE, NoAudioError, Video
 
-__all__ = ["SAMPLE_RATE", "Frame", "FrameReader", "FrameTimeCache", "NoAudioError", "Sampling", "Video", "fit_size", "uniform_times"]
+__all__ = [
+    "SAMPLE_RATE",
+    "Frame",
+    "FrameReader",
+    "FrameTimeCache",
+    "MediaNotice",
+    "NoAudioError",
+    "Sampling",
+    "Video",
+    "fit_size",
+    "uniform_times",
+]

@@ -10,7 +10,8 @@ import av
 from av.stream import Disposition
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import Media, open_media
+from sage_cli.video.probe import Media
+from sage_cli.video.source import packet_time, time_base
 
 # Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
 _TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "ttml"})
@@ -34,12 +35,14 @@ class TextTrack:
 
 
 def text_tracks(media: Media) -> list[TextTrack]:
-    """The tracks that hold text, in the file's order.
+    """The tracks that hold text, in the file's order; none where the file's times start again, since theirs cannot be told apart.
 
     Raises:
         VideoError: the file cannot be opened.
     """
-    with open_media(media.path) as container:
+    if media.shifts:
+        return []
+    with media.open() as file:
         return [
             TextTrack(
                 stream.index,
@@ -47,7 +50,7 @@ def text_tracks(media: Media) -> list[TextTrack]:
                 bool(stream.disposition & Disposition.default),
                 bool(stream.disposition & Disposition.forced),
             )
-            for stream in container.streams.subtitles
+            for stream in file.container.streams.subtitles
             if stream.codec_context is not None and stream.codec_context.name in _TEXT_CODECS
         ]
 
@@ -58,15 +61,16 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
     Raises:
         VideoError: there is no such track, or it cannot be read.
     """
-    with open_media(media.path) as container:
-        if index >= len(container.streams) or container.streams[index].type != "subtitle":
+    with media.open() as file:
+        if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
             raise VideoError(f"{media.path} has no subtitle track {index}")
         try:
-            for packet in container.demux(container.streams[index]):
-                if packet.pts is None or packet.time_base is None:
+            for packet in file.packets(index):
+                time = packet_time(packet)
+                if time is None:
                     continue
-                start = float(packet.pts * packet.time_base - media.origin)
-                end = start + float((packet.duration or 0) * packet.time_base)
+                start = float(time - media.origin)
+                end = start + float((packet.duration or 0) * time_base(packet))
                 for part in packet.decode():
                     dialogue = getattr(part, "dialogue", None)
                     if dialogue:

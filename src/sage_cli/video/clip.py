@@ -15,9 +15,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media, VideoTrack, frame_time, time_base
-from sage_cli.video.reader import TOLERANCE, FrameCursor, Keyframe, picture
+from sage_cli.video.probe import AudioTrack, Media, VideoTrack
+from sage_cli.video.reader import TOLERANCE, FrameCursor, picture
 from sage_cli.video.sound import blocks, sound
+from sage_cli.video.source import frame_time, time_base
 
 # The first encoder that this build of FFmpeg has.
 _ENCODERS = ("libx264", "mpeg4")
@@ -25,12 +26,12 @@ _CLOCK = Fraction(1, 90000)
 _AUDIO_FRAME = 1024
 
 
-def cut(media: Media, keyframes: list[Keyframe], start: float, end: float, target: Path) -> Path:
+def cut(media: Media, start: float, end: float, target: Path) -> Path:
     """Write ``[start, end)`` to ``target``; see :meth:`sage_cli.video.Video.clip`."""
     part = target.with_name(f"{target.stem}.part{target.suffix}")
     try:
         with av.open(str(part), "w") as output:
-            tracks = [_video_packets(output, media, media.video, keyframes, start, end)] if media.video is not None else []
+            tracks = [_video_packets(output, media, media.video, start, end)] if media.video is not None else []
             tracks += [_audio_packets(output, media, media.audio, start, end)] if media.audio is not None else []
             _interleave(output, tracks)
         part.replace(target)
@@ -54,9 +55,7 @@ def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) ->
             heads.append((following, track))
 
 
-def _video_packets(
-    output: OutputContainer, media: Media, track: VideoTrack, keyframes: list[Keyframe], start: float, end: float
-) -> Iterator[Packet[Any]]:
+def _video_packets(output: OutputContainer, media: Media, track: VideoTrack, start: float, end: float) -> Iterator[Packet[Any]]:
     size = (track.width // 2 * 2 or 2, track.height // 2 * 2 or 2)  # 4:2:0 wants even sides
     codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
     rate = Fraction(track.fps or 25).limit_denominator(1001)
@@ -67,7 +66,7 @@ def _video_packets(
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
         stamp = -1
-        with closing(FrameCursor(media, track, keyframes)) as cursor:
+        with closing(FrameCursor(media, track, media.keyframes)) as cursor:
             decoded: VideoFrame | None = cursor.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")

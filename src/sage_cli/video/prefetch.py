@@ -20,9 +20,11 @@ from typing import Literal
 
 from sage_cli.store.fit import cores
 from sage_cli.video.frame import Frame, frame_key
-from sage_cli.video.probe import Media, VideoTrack, frame_time
-from sage_cli.video.reader import FrameCursor, Keyframe, Stopped, Unseekable, jump, keyframe_before, picture, tell_damage
+from sage_cli.video.probe import Media, VideoTrack
+from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
 from sage_cli.video.sampling import Sampling, keyframes_near
+from sage_cli.video.source import Stopped, frame_time
+from sage_cli.video.timeline import Keyframe
 
 Method = Literal["seek", "sequential", "keyframe"]
 
@@ -111,7 +113,7 @@ class _Plan:
         shown = cursor.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
         shown = shown or cursor.at(target, last=last)
         time = float(frame_time(shown) - self.media.origin)
-        return Frame(time, picture(shown, self.track.orientation, self.size), frame_key(self.media.id, time, self.size))
+        return Frame(time, picture(shown, self.track.orientation, self.size), frame_key(self.media.content.fingerprint, time, self.size))
 
 
 def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator[Frame, None, None]:

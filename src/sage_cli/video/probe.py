@@ -1,43 +1,62 @@
-"""What is in a media file: found by reading it, because headers lie. Also the one way in which this room opens and reads files.
+"""What is in a media file: found by reading it, because headers lie.
 
 **The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at
 (MPEG-TS begins anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's
-own zero, which no player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist.
+own zero, which no player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist. Where a file's own times
+cannot be taken as they are, :mod:`sage_cli.video.timeline` decides.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, cast
+from threading import Event
+from typing import Any, Final, Literal, cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.packet import Packet
-from av.sidedata.sidedata import SideData
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from sage_cli.errors import VideoError
-from sage_cli.store.content import fingerprint
-
-log = logging.getLogger(__name__)
-
-# Consecutive read errors after which the rest of a file is given up.
-_MAX_READ_ERRORS = 32
-
-# Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
-_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+from sage_cli.store.content import Content, identify
+from sage_cli.video.background import in_background
+from sage_cli.video.source import MediaFile, Shifts, frame_time
+from sage_cli.video.timeline import Keyframe, Survey, survey
 
 # Sound this little before a container's zero, in seconds, is the encoder's priming.
-_MAX_PRIMING = 1
+_MAX_PRIMING: Final = 1
+
+# Packets that are tried before a stream counts as undecodable.
+_TRIED: Final = 2000
+
+# Pixels of the largest picture that is decoded: 12K video and 108-megapixel photographs. More takes gigabytes.
+_MOST_PIXELS: Final = 128_000_000
+
+# A part of the packets, or of the length that the header claims, whose loss is worth a word.
+_WORTH_SAYING: Final = Fraction(1, 50)
+
+Part = Literal["video", "audio", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaNotice:
+    """Something of a file that cannot be seen or heard, or not rightly.
+
+    Attributes:
+        part: the stream it is about, or ``"file"``.
+        kind: ``"no decoder"``, ``"encrypted"``, ``"undecodable"`` (the stream is left out); ``"damaged"`` (some of it is missing);
+            ``"cut short"``, ``"unreadable"`` (some of the file is); ``"joined"`` (times started again, and were made to run on).
+        text: for people, without the file's name: ``"the sound cannot be decoded (aac, encrypted)"``.
+    """
+
+    part: Part
+    kind: Literal["no decoder", "encrypted", "undecodable", "damaged", "cut short", "unreadable", "joined"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,110 +95,139 @@ class AudioTrack:
     channels: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Media:
-    """A probed file. ``origin`` is the container's time at which the clock reads zero, ``duration`` the last moment on it, in seconds."""
+    """A probed file.
+
+    Attributes:
+        content: what is in it; reading ends with an error when something else is.
+        origin: the container's time at which the clock reads zero, in seconds.
+        duration: the last moment on the clock, in seconds.
+        keyframes: of the video, in container seconds; at least one where there is a video.
+        shifts: see :class:`~sage_cli.video.source.MediaFile`.
+        notices: grows while damage is met.
+    """
 
     path: Path
-    id: str
+    content: Content
     origin: Fraction
     duration: float
     video: VideoTrack | None
     audio: AudioTrack | None
+    keyframes: Sequence[Keyframe]
+    shifts: Shifts
+    notices: list[MediaNotice] = field(default_factory=list)
+
+    def open(self, stop: Event | None = None) -> MediaFile:
+        """The file, to be read on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
+        return MediaFile(self.path, shifts=self.shifts, content=self.content, stop=stop)
+
+    def notice(self, found: MediaNotice) -> None:
+        """Add what was found, unless it was before."""
+        if found not in self.notices:
+            self.notices.append(found)
+
+    def lost(self, part: Part) -> MediaNotice | None:
+        """Why there is no video or no audio, though the file has some."""
+        return next((notice for notice in self.notices if notice.part == part and notice.kind in _LOST), None)
+
+
+_LOST: Final = ("no decoder", "encrypted", "undecodable")
+_NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
 def probe(path: Path) -> Media:
-    """Look into a media file: decodes its first frame and reads its last packets.
+    """Look into a media file: hashes it, decodes its first frame and looks at all its packets. Ctrl-C is heard meanwhile.
 
     Raises:
         VideoError: there is no such file, or nothing in it can be shown or heard.
+        MediaReadError: it could not be read to its end.
     """
     _check_file(path)
-    with open_media(path) as container:
-        video_stream, audio_stream = _choose_streams(container)
-        video, first_frame = _video_track(container, video_stream, path) if video_stream is not None else (None, None)
-        audio_index = None if audio_stream is None else audio_stream.index
-    with open_media(path) as container:
-        audio, first_sound = _audio_track(container, audio_index, path) if audio_index is not None else (None, None)
-        begins = [time for time in (first_frame, first_sound) if time is not None]
-        if not begins:
-            raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
-        indices = [track.index for track in (video, audio) if track is not None]
-        end = _end(container, indices, 1 / Fraction(video.fps if video and video.fps else 25))
-    return Media(path, fingerprint(path), min(begins), float(max(end - min(begins), Fraction(1, 1000))), video, audio)
+    return in_background(lambda stop: _probe(path, stop))
 
 
-def open_media(path: Path) -> InputContainer:
-    """Open a local file for reading. Playlists inside it cannot lead to the network: only the file protocol is allowed.
-
-    Raises:
-        VideoError: it cannot be opened, or is no media file.
-    """
+def _probe(path: Path, stop: Event) -> Media:
     try:
-        container: InputContainer = av.open(str(path), "r", options={"protocol_whitelist": "file"}, **_LENIENT)
-        return container
-    except (av.FFmpegError, ValueError) as error:
-        if isinstance(error, OSError):  # PyAV's errors are both
-            raise VideoError(f"cannot open {path}: {error.strerror}") from error
-        raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
-
-
-def packets(container: InputContainer, *indices: int) -> Iterator[Packet[Any]]:
-    """Packets of the given streams from the current position on, past read errors; at the end the empty ones that flush decoders."""
-    errors = 0
-    while errors < _MAX_READ_ERRORS:
-        try:
-            for packet in container.demux([container.streams[index] for index in indices]):
-                yield packet
-                errors = 0
-            return
-        except av.FFmpegError as error:
-            errors += 1
-            log.debug("%s: read error: %s", container.name, error)
-
-
-def undecodable(path: Path, codec: str) -> VideoError:
-    return VideoError(f"no frame of {path} can be decoded ({codec}): damaged, or unknown to this FFmpeg; convert it to H.264")
-
-
-def time_base(timed: Any) -> Fraction:
-    """Seconds per tick of a stream, packet, frame or codec; PyAV 19 has rational numbers of its own, earlier ones have None for unknown."""
-    base = timed.time_base
-    return Fraction(base.numerator, base.denominator) if base else Fraction(1, 1_000_000)
-
-
-def packet_time(packet: Packet[Any]) -> Fraction | None:
-    """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return None if stamp is None else stamp * time_base(packet)
-
-
-def frame_time(frame: VideoFrame | AudioFrame) -> Fraction:
-    """Presentation time in the container's own seconds; only for frames that have a ``pts``."""
-    return cast(int, frame.pts) * time_base(frame)
+        content = identify(path, stop)
+    except OSError as error:
+        raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
+    notices: list[MediaNotice] = []
+    found = _first_of_each(path, content, stop, notices)
+    if not found:
+        lost = " and ".join(notice.text for notice in notices if notice.kind in _LOST)
+        if lost:
+            raise VideoError(f"nothing of {path} can be decoded: {lost}; convert it to H.264 and AAC")
+        raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
+    video, audio = (found[part][0] if part in found else None for part in ("video", "audio"))
+    assert video is None or isinstance(video, VideoTrack)
+    assert audio is None or isinstance(audio, AudioTrack)
+    with MediaFile(path, content=content, stop=stop) as file:
+        fps = Fraction(video.fps) if video is not None and video.fps else Fraction(25)
+        seen = survey(file, video.index if video else None, audio.index if audio else None, 1 / fps)
+    origin = min(begin + seen.first[track.index] for track, begin in found.values())
+    duration = float(max(seen.end - origin, Fraction(1, 1000)))
+    keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
+    _tell(seen, {track.index: part for part, (track, _) in found.items()}, origin, notices)
+    return Media(path, content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------
 
 
-def _choose_streams(container: InputContainer) -> tuple[VideoStream | None, AudioStream | None]:
-    pictures = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]  # cover art is no video
-    best = container.streams.best("video")
-    video = best if best in pictures else next(iter(pictures), None)
-    return video, cast("AudioStream | None", container.streams.best("audio"))
+def _first_of_each(
+    path: Path, content: Content, stop: Event, notices: list[MediaNotice]
+) -> dict[Part, tuple[VideoTrack | AudioTrack, Fraction]]:
+    """The best video and the best audio stream that can be decoded, with the times at which they begin; what cannot be is noticed."""
+    with MediaFile(path, content=content, stop=stop) as file:
+        candidates = {part: _candidates(file, part) for part in ("video", "audio")}
+    found: dict[Part, tuple[VideoTrack | AudioTrack, Fraction]] = {}
+    for part, indices in candidates.items():
+        for index in indices:
+            with MediaFile(path, content=content, stop=stop) as file:
+                begun = _track(file, index, path)
+            if isinstance(begun, MediaNotice):
+                notices.append(begun)
+            elif begun is not None:
+                found[cast(Part, part)] = begun
+                break
+    return found
 
 
-def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> tuple[VideoTrack | None, Fraction | None]:
-    """The track and the time of its first frame; None for both when the stream is empty.
+def _candidates(file: MediaFile, part: str) -> list[int]:
+    """Numbers of the streams of a kind, the best first. Cover art is no video."""
+    streams = file.container.streams
+    chosen = [s for s in (streams.video if part == "video" else streams.audio) if not int(s.disposition) & int(Disposition.attached_pic)]
+    best = streams.best(cast(Any, part))
+    return sorted((stream.index for stream in chosen), key=lambda index: (best is None or index != best.index, index))
+
+
+def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioTrack, Fraction] | MediaNotice | None:
+    """The track and the time of its first frame; why it cannot be decoded; or None when the stream is empty.
 
     Raises:
-        VideoError: there is something, but no frame of it can be decoded.
+        VideoError: its pictures are too large.
     """
-    frame = cast("VideoFrame | None", _first_decoded(container, stream.index))
+    stream = file.stream(index)
+    part: Part = "video" if stream.type == "video" else "audio"
+    if stream.codec_context is None:
+        return MediaNotice(part, "no decoder", f"the {_NAMES[part]} cannot be decoded (unknown codec)")
+    codec = str(stream.codec_context.codec.canonical_name)
+    if part == "video" and (pixels := stream.codec_context.width * stream.codec_context.height) > _MOST_PIXELS:
+        raise VideoError(
+            f"{path} has pictures of {stream.codec_context.width}x{stream.codec_context.height} pixels; "
+            f"the most that is decoded is {_MOST_PIXELS // 10**6} million, not {pixels // 10**6}: scale it down"
+        )
+    frame, failed, encrypted = _first_decoded(file, index)
+    if encrypted:
+        return MediaNotice(part, "encrypted", f"the {_NAMES[part]} cannot be decoded ({codec}, encrypted)")
     if frame is None:
-        if stream.frames:
-            raise undecodable(path, _codec_name(stream))
-        return None, None
+        if failed:
+            return MediaNotice(part, "undecodable", f"the {_NAMES[part]} cannot be decoded ({codec}: damaged, or unknown to this FFmpeg)")
+        return None
+    begin = frame_time(frame)
+    if isinstance(frame, AudioFrame):
+        return AudioTrack(index, codec, frame.sample_rate, frame.layout.nb_channels), Fraction(0) if -_MAX_PRIMING < begin < 0 else begin
     orientation = _orientation(frame)
     aspect = float(stream.sample_aspect_ratio or 1)
     # Widen or heighten, never flatten: no line of the picture is lost.
@@ -187,43 +235,35 @@ def _video_track(container: InputContainer, stream: VideoStream, path: Path) -> 
     if orientation.transpose:
         width, height = height, width
     rate = stream.average_rate or stream.guessed_rate
-    track = VideoTrack(stream.index, _codec_name(stream), width, height, orientation, float(rate) if rate else None)
-    return track, frame_time(frame)
+    return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None), begin
 
 
-def _audio_track(container: InputContainer, index: int, path: Path) -> tuple[AudioTrack | None, Fraction | None]:
-    """The track and the time of its first sound; None for both when the stream is empty or cannot be decoded."""
-    stream = cast(AudioStream, container.streams[index])
-    frame = _first_decoded(container, index)
-    if frame is None:
-        log.warning("%s: the sound cannot be decoded (%s); going on without", path.name, stream.codec_context.name)
-        return None, None
-    start = frame_time(frame)
-    track = AudioTrack(index, _codec_name(stream), stream.rate, stream.codec_context.channels)
-    return track, Fraction(0) if -_MAX_PRIMING < start < 0 else start
-
-
-def _first_decoded(container: InputContainer, index: int) -> VideoFrame | AudioFrame | None:
-    for packet in packets(container, index):
+def _first_decoded(file: MediaFile, index: int) -> tuple[VideoFrame | AudioFrame | None, int, bool]:
+    """The first frame, the number of packets that could not be decoded before it, and whether the stream is encrypted."""
+    failed = 0
+    for packet in file.packets(index):
+        if packet.has_sidedata("encryption_info"):
+            return None, failed, True
         try:
             frames = cast("list[VideoFrame | AudioFrame]", packet.decode())
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):
+            failed += 1
+            if failed > _TRIED:
+                break
             continue
         if frames:
             frame = frames[0]
             frame.pts = frame.pts if frame.pts is not None else frame.dts or 0
-            return frame
-    return None
-
-
-def _codec_name(stream: VideoStream | AudioStream) -> str:
-    """The format's name (``mp3``), not the decoder's (``mp3float``)."""
-    return str(stream.codec_context.codec.canonical_name)
+            return frame, failed, False
+    return None, failed, False
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
     """From the display matrix ((a, b), (c, d)), which maps a stored (x, y) to (a x + c y, b x + d y) on screen."""
-    matrix = cast("SideData | None", frame.side_data.get("DISPLAYMATRIX"))
+    try:
+        matrix = cast(Any, frame.side_data.get("DISPLAYMATRIX"))
+    except ValueError:  # there is side data that PyAV has no name for, such as EXIF
+        matrix = None
     if matrix is None:
         return Orientation()
     a, b, _, c, d = np.frombuffer(bytes(matrix)[:20], np.int32).tolist()
@@ -232,49 +272,40 @@ def _orientation(frame: VideoFrame) -> Orientation:
     return Orientation(True, flip_x=c < 0, flip_y=b < 0)
 
 
-# ---- times ---------------------------------------------------------------------------------------------------------
+# ---- what is wrong -------------------------------------------------------------------------------------------------
 
 
-def _end(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction:
-    """Where the last packet ends, in the container's time.
-
-    Reads from the last keyframe before the end that the header claims. If nothing is there (the header claims too much), or there is
-    no claim, everything is read.
-    """
-    claimed = container.duration
-    if claimed:
-        try:
-            container.seek(max(0, (container.start_time or 0) + claimed))
-            if (end := _last(container, indices, frame_length)) is not None:
-                return end
-        except av.FFmpegError:
-            pass
-    with open_media(Path(container.name)) as whole:
-        return _last(whole, indices, frame_length) or Fraction(0)
-
-
-def _last(container: InputContainer, indices: list[int], frame_length: Fraction) -> Fraction | None:
-    end, untimed = Fraction(0), 0
-    for packet in packets(container, *indices):
-        if packet.size and not packet.is_discard:
-            length = packet.duration * time_base(packet) if packet.duration else frame_length
-            if (time := packet_time(packet)) is None:
-                untimed += 1
-            else:
-                end = max(end, time + length)
-    return end or untimed * frame_length or None  # bare streams (.h264) have no clock: count
-
-
-# ---- the file ------------------------------------------------------------------------------------------------------
+def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice]) -> None:
+    for index, part in parts.items():
+        count, zeros = seen.packets[index], seen.zeros[index]
+        if zeros > count * _WORTH_SAYING:
+            notices.append(
+                MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
+            )
+    total = sum(seen.packets.values()) + seen.missing
+    short = seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
+    if seen.gave_up:
+        notices.append(MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read"))
+    elif seen.missing > total * _WORTH_SAYING or short:
+        length = f"{float(seen.end - origin):.0f} s"
+        claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
+        notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))
+    elif seen.errors:
+        notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read"))
+    if seen.shifts:
+        notices.append(MediaNotice("file", "joined", "the file's times start again or jump: its parts are taken one after the other"))
 
 
 def _check_file(path: Path) -> None:
     try:
-        if path.is_dir():
-            raise VideoError(f"{path} is a directory; give a video file")
-        if path.stat().st_size == 0:
-            raise VideoError(f"{path} is empty (0 bytes); download or export it again")
+        found = path.stat()
     except FileNotFoundError:
         raise VideoError(f"{path} does not exist; check the path") from None
-    except OSError as error:
-        raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise VideoError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise VideoError(f"{path} is a directory; give a video file")
+    if not stat.S_ISREG(found.st_mode):
+        raise VideoError(f"{path} is not a regular file; copy it to one first")
+    if found.st_size == 0:
+        raise VideoError(f"{path} is empty (0 bytes); download or export it again")

@@ -6,23 +6,23 @@ import bisect
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from threading import Event
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import av
 import cv2
 import numpy as np
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from sage_cli.video.probe import Media, Orientation, VideoTrack, frame_time, open_media, packet_time, packets, time_base, undecodable
+from sage_cli.errors import VideoError
+from sage_cli.video.probe import Media, MediaNotice, Orientation, VideoTrack
+from sage_cli.video.source import MediaFile, Stopped, frame_time, packet_time, time_base
+from sage_cli.video.timeline import Keyframe
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ TOLERANCE = Fraction(1, 2000)
 
 # Frames that must be saved to make a seek worthwhile: refilling the decoder's threads and reorder buffer costs about as much.
 _SEEK_COST = 8
+
+# Pixels of a picture that is decoded by one thread.
+_LARGE = 40_000_000
 
 # Keyframes to try for one target before seeking is given up for good.
 _SEEK_ATTEMPTS = 5
@@ -43,27 +46,8 @@ _PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE
 _MARKS_UNREFERENCED = {"h264"}
 
 
-class Keyframe(NamedTuple):
-    """Where decoding can begin: presentation time (container seconds; exact or estimated), and the stream's timestamp to seek to."""
-
-    time: Fraction
-    stamp: int
-    exact: bool
-
-    def landed(self, time: Fraction, target: Fraction) -> bool:
-        """Whether a seek here that found a packet of this time serves the target.
-
-        Demuxers that have to guess timestamps guess others after a seek (MPEG-PS), so a time that is known must come out again.
-        """
-        return time == self.time if self.exact else time <= target
-
-
 class Unseekable(Exception):
     """A file in which no seek leads where it should."""
-
-
-class Stopped(Exception):
-    """Nobody wants the rest."""
 
 
 class FrameCursor:
@@ -93,7 +77,7 @@ class FrameCursor:
         self._media, self._track, self._keyframes = media, track, keyframes
         self._threads, self._alone, self._stop = threads, alone, stop
         self._tells, self._damaged = damaged is None, set() if damaged is None else damaged
-        self._container: InputContainer | None = None
+        self._file: MediaFile | None = None
         self._frames: Iterator[VideoFrame] = iter(())
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
@@ -105,8 +89,8 @@ class FrameCursor:
         self._drained = False  # the decoder was given no more than it needed: only a seek leads on
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        if self._file is not None:
+            self._file.close()
         if self._tells:
             tell_damage(self._media, self._damaged)
 
@@ -122,7 +106,7 @@ class FrameCursor:
         target += TOLERANCE
         self._target, self._last = target, last
         position = self._shown or self._next
-        if self._container is None:
+        if self._file is None:
             self._open()
             self._go(jump(self._keyframes, self._track, self._keyframes[0].time, target) or 0, target)
         elif self._drained:
@@ -137,7 +121,7 @@ class FrameCursor:
             self._forward(target)
         frame = self._shown or self._next
         if frame is None:
-            raise undecodable(self._media.path, self._track.codec)
+            raise VideoError(f"no frame of {self._media.path} can be decoded ({self._track.codec}): the file is damaged; export it again")
         return frame
 
     def keyframe(self, number: int) -> VideoFrame | None:
@@ -146,7 +130,7 @@ class FrameCursor:
         Raises:
             Unseekable: a seek to it leads elsewhere.
         """
-        if self._container is None:
+        if self._file is None:
             self._open()
         stream = self._packets_from(number)
         first = _first_keyframe(stream) if stream is not None else None
@@ -168,12 +152,14 @@ class FrameCursor:
         return all(keyframe.time < time for keyframe in before) and all(time < keyframe.time for keyframe in after)
 
     def _open(self) -> None:
-        if self._container is not None:
-            self._container.close()
-        self._container = open_media(self._media.path)
-        codec = cast(VideoStream, self._container.streams[self._track.index]).codec_context
-        codec.thread_type = "NONE" if self._threads == 1 else "AUTO"
-        codec.thread_count = self._threads
+        if self._file is not None:
+            self._file.close()
+        self._file = self._media.open(self._stop)
+        codec = self._file.stream(self._track.index).codec_context
+        # Each thread of a decoder may hold a picture.
+        threads = 1 if self._track.width * self._track.height > _LARGE else self._threads
+        codec.thread_type = "NONE" if threads == 1 else "AUTO"
+        codec.thread_count = threads
         # Where a frame may be two packets, one a field, packets do not say what is shown when.
         progressive = self._track.codec != "h264" or int(codec.field_order) == _PROGRESSIVE
         self._looks_ahead = progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
@@ -183,8 +169,8 @@ class FrameCursor:
     def _restart(self) -> None:
         if not self._fresh:
             self._open()
-        assert self._container is not None
-        self._begin(self._decode(packets(self._container, self._track.index)))
+        assert self._file is not None
+        self._begin(self._decode(self._file.packets(self._track.index)))
 
     def _begin(self, frames: Iterator[VideoFrame]) -> None:
         self._frames, self._shown, self._due, self._drained, self._fresh = frames, None, None, False, False
@@ -196,13 +182,20 @@ class FrameCursor:
 
     def _packets_from(self, number: int) -> Iterator[Packet[Any]] | None:
         """Packets from near a keyframe on; None when the demuxer refuses."""
-        assert self._container is not None
+        stamp = self._keyframes[number].stamp
+        if self._media.shifts:  # times are not unique, so packets are counted
+            if not self._fresh:
+                self._open()
+            assert self._file is not None
+            self._fresh = False
+            return islice(self._file.packets(self._track.index), stamp, None)
+        assert self._file is not None
         self._fresh = False
         try:
-            self._container.seek(self._keyframes[number].stamp, stream=self._container.streams[self._track.index])
+            self._file.seek(stamp, self._track.index)
         except av.FFmpegError:
             return None
-        return packets(self._container, self._track.index)
+        return self._file.packets(self._track.index)
 
     def _go(self, number: int, target: Fraction) -> None:
         """Go to a keyframe; to an earlier one where the demuxer lands too late or nothing decodes; to the very beginning.
@@ -249,8 +242,8 @@ class FrameCursor:
 
     def _needed(self, stream: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         """The packets, the decoder told to skip what nothing depends on, up to the last frame that is wanted."""
-        assert self._container is not None
-        codec = cast(VideoStream, self._container.streams[self._track.index]).codec_context
+        assert self._file is not None
+        codec = self._file.stream(self._track.index).codec_context
         ahead: deque[Packet[Any]] = deque()
         skipping = False
         codec.skip_frame = "DEFAULT"
@@ -312,6 +305,7 @@ def _flush(packet: Packet[Any]) -> Packet[Any]:
 def tell_damage(media: Media, damaged: set[int | None]) -> None:
     if damaged:
         log.warning("%s: skipped %d damaged packets", media.path.name, len(damaged))
+        media.notice(MediaNotice("video", "damaged", "some of the picture is damaged: frames there are missing or wrong"))
 
 
 def jump(keyframes: Sequence[Keyframe], track: VideoTrack, position: Fraction, target: Fraction) -> int | None:
@@ -343,30 +337,3 @@ def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) 
     if orientation.transpose:
         image = image.transpose(1, 0, 2)
     return np.ascontiguousarray(image[:: -1 if orientation.flip_y else 1, :: -1 if orientation.flip_x else 1])
-
-
-def find_keyframes(media: Media, track: VideoTrack) -> list[Keyframe]:
-    """The points at which decoding can begin, at least one, in time order.
-
-    They come from the file's own index, or from reading all packets where it has none.
-    MP4's index holds decoding times, but is sought in by presentation time: later by the delay of reordering, for which the first packet's
-    has to stand.
-    """
-    with open_media(media.path) as container:
-        stream = container.streams[track.index]
-        base = time_base(stream)
-        first = next((packet for packet in packets(container, track.index) if packet.pts is not None and packet.dts is not None), None)
-        matroska = "matroska" in container.format.name
-        if matroska:
-            # Its index stands at the end of the file and is read only when a seek asks for it.
-            with suppress(av.FFmpegError):
-                container.seek(int((media.origin + Fraction(media.duration)) / base), stream=stream)
-        # Fragmented MP4 and others without a frame count have no index worth the name.
-        if (matroska or stream.frames) and (index := [entry.timestamp for entry in stream.index_entries if entry.is_keyframe]):
-            delay = 0 if matroska or first is None else cast(int, first.pts) - cast(int, first.dts)
-            return [Keyframe((stamp + delay) * base, stamp + delay, exact=matroska) for stamp in index]
-    with open_media(media.path) as container:
-        keys = (packet for packet in packets(container, track.index) if packet.is_keyframe and packet.size)
-        timed = ((time, packet) for packet in keys if (time := packet_time(packet)) is not None)
-        found = sorted(Keyframe(time, packet.dts if packet.dts is not None else round(time / base), exact=True) for time, packet in timed)
-        return found or [Keyframe(media.origin, round(media.origin / base), exact=False)]

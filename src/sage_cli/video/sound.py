@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
+from threading import Event
 from typing import cast
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import InputContainer
 from numpy.typing import NDArray
 
-from sage_cli.video.probe import AudioTrack, Media, frame_time, open_media, packets, time_base
+from sage_cli.errors import VideoError
+from sage_cli.video.probe import AudioTrack, Media, MediaNotice
+from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +27,19 @@ _RUN_UP = Fraction(1)
 # less than the shortest packet (Opus, 20 ms) whose loss would be a gap.
 _TOLERANCE = Fraction(1, 100)
 
+# The most channels that FFmpeg's resampler is given; it knows no layouts of arbitrarily many.
+_MOST_CHANNELS = 8
+
 _MAX_SILENCE = 1 << 16  # samples in one piece
 
 
-def sound(media: Media, track: AudioTrack, start: float, end: float, *, rate: int, layout: str) -> Iterator[NDArray[np.float32]]:
+def sound(
+    media: Media, track: AudioTrack, start: float, end: float, *, rate: int, layout: str, stop: Event | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Consecutive pieces ``(channels, n)`` that together are exactly ``[start, end)``: silence where the stream has nothing to say."""
     cursor, last = round(start * rate), round(end * rate)
     channels = 1 if layout == "mono" else 2
-    for at, piece in _placed(media, track, Fraction(start), rate, layout):
+    for at, piece in _placed(media, track, Fraction(start), rate, layout, stop):
         yield from _silence(channels, min(at, last) - cursor)
         cursor = max(cursor, min(at, last))
         piece = piece[:, cursor - at : last - at] if at <= cursor else piece[:, :0]
@@ -64,7 +72,9 @@ def _silence(channels: int, samples: int) -> Iterator[NDArray[np.float32]]:
         samples -= _MAX_SILENCE
 
 
-def _placed(media: Media, track: AudioTrack, start: Fraction, rate: int, layout: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _placed(
+    media: Media, track: AudioTrack, start: Fraction, rate: int, layout: str, stop: Event | None
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Resampled pieces with the number of their first sample on the video's clock; from a little before ``start`` to the end of the file.
 
     A run is what sounds without a break. Its place comes from the timestamp that it begins with, all else from counting samples.
@@ -79,7 +89,8 @@ def _placed(media: Media, track: AudioTrack, start: Fraction, rate: int, layout:
             yield place, cast("NDArray[np.float32]", output.to_ndarray())
             place += output.samples
 
-    for time, frame in _decoded(media, track, start):
+    for time, frame in _decoded(media, track, start, stop):
+        frame = _mixed(frame)
         expected = run + Fraction(consumed, frame.sample_rate)
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
@@ -93,42 +104,71 @@ def _placed(media: Media, track: AudioTrack, start: Fraction, rate: int, layout:
     yield from resampled(None)
 
 
-def _decoded(media: Media, track: AudioTrack, start: Fraction) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+def _mixed(frame: AudioFrame) -> AudioFrame:
+    """The frame itself, or its mean over the channels if those are more than any layout of loudspeakers has."""
+    channels = frame.layout.nb_channels
+    if channels <= _MOST_CHANNELS:
+        return frame
+    samples = frame.to_ndarray()
+    samples = samples if frame.format.is_planar else samples.reshape(-1, channels).T
+    scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max) + 1
+    centre = 128 if samples.dtype == np.uint8 else 0
+    mono = ((samples.astype(np.float64) - centre) / (scale if samples.dtype != np.uint8 else 128)).mean(axis=0, keepdims=True)
+    mixed = AudioFrame.from_ndarray(mono.astype(np.float32), format="fltp", layout="mono")
+    mixed.sample_rate, mixed.time_base, mixed.pts = frame.sample_rate, frame.time_base, frame.pts
+    return mixed
+
+
+def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Iterator[tuple[Fraction | None, AudioFrame]]:
     """Decoded frames with their times on the video's clock, past damaged packets."""
     begin = start - _RUN_UP
-    with open_media(media.path) as container:
-        if begin > 0 and _land(container, media, track, begin):
-            yield from _frames(container, media, track)
+    with closing(media.open(stop)) as file:
+        if begin > 0 and not media.shifts and _land(file, media, track, begin):
+            yield from _frames(file, media, track)
             return
-    with open_media(media.path) as container:
-        yield from _frames(container, media, track)
+    with closing(media.open(stop)) as file:
+        yield from _frames(file, media, track, begin if media.shifts else None)
 
 
-def _land(container: InputContainer, media: Media, track: AudioTrack, begin: Fraction) -> bool:
+def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> bool:
     """Seek to just before ``begin``; False when the demuxer cannot, or lands past it."""
-    stream = container.streams[track.index]
-    stamp = int((begin + media.origin) / time_base(stream))
+    stamp = int((begin + media.origin) / time_base(file.stream(track.index)))
     try:
-        container.seek(stamp, stream=stream)
-        time = next((time for time, _ in _frames(container, media, track)), None)
+        file.seek(stamp, track.index)
+        time = next((time for time, _ in _frames(file, media, track)), None)
         if time is None or time > begin + _RUN_UP / 2:
             return False
-        container.seek(stamp, stream=stream)
+        file.seek(stamp, track.index)
     except av.FFmpegError:
         return False
     return True
 
 
-def _frames(container: InputContainer, media: Media, track: AudioTrack) -> Iterator[tuple[Fraction | None, AudioFrame]]:
-    damaged = 0
-    for packet in packets(container, track.index):
-        try:
-            frames = cast("list[AudioFrame]", packet.decode())
-        except av.FFmpegError as error:
-            damaged += 1
-            log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
-            continue
-        for frame in frames:
-            yield None if frame.pts is None else frame_time(frame) - media.origin, frame
-    if damaged:
-        log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)
+def _frames(
+    file: MediaFile, media: Media, track: AudioTrack, begin: Fraction | None = None
+) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+    """Decoded frames from where the file is, or from ``begin`` on.
+
+    Raises:
+        VideoError: there is nothing but damage.
+    """
+    decoded = damaged = 0
+    try:
+        for packet in file.packets(track.index):
+            if begin is not None and packet.size and (time := packet_time(packet)) is not None and time - media.origin < begin:
+                continue
+            try:
+                frames = cast("list[AudioFrame]", packet.decode())
+            except (av.FFmpegError, ValueError) as error:
+                damaged += 1
+                log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
+                continue
+            decoded += bool(frames)
+            for frame in frames:
+                yield None if frame.pts is None else frame_time(frame) - media.origin, frame
+    finally:
+        if damaged:
+            log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)
+            media.notice(MediaNotice("audio", "damaged", "some of the sound is damaged: what could not be decoded is silent"))
+    if damaged and not decoded:
+        raise VideoError(f"nothing of the sound of {media.path} can be decoded ({track.codec}): the file is damaged; export it again")

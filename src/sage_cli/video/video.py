@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
+from sage_cli.video.background import iterate_in_background
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.captions import TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import cut
 from sage_cli.video.prefetch import FrameReader
-from sage_cli.video.probe import VideoTrack, probe
-from sage_cli.video.reader import Keyframe, find_keyframes
+from sage_cli.video.probe import MediaNotice, VideoTrack, probe
 from sage_cli.video.sampling import Sampling
 from sage_cli.video.sound import blocks, sound
 
@@ -58,7 +58,7 @@ class Video:
         self._media = probe(self.path)
         self._cache = cache
         video, audio = self._media.video, self._media.audio
-        self.id = self._media.id
+        self.id = self._media.content.fingerprint
         self.duration = self._media.duration
         self.has_video, self.has_audio = video is not None, audio is not None
         self.width, self.height = (video.width, video.height) if video else (0, 0)
@@ -66,6 +66,11 @@ class Video:
         self.fps = video.fps if video else None
         self.video_codec = video.codec if video else None
         self.audio_codec = audio.codec if audio else None
+
+    @property
+    def notices(self) -> tuple[MediaNotice, ...]:
+        """What of the file cannot be seen or heard, or not rightly. Damage is added when it is met, as frames and sound are read."""
+        return tuple(self._media.notices)
 
     def __repr__(self) -> str:
         return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
@@ -104,7 +109,7 @@ class Video:
         size = size or (self.width, self.height)
 
         def read(times: Sequence[float], sampling: Sampling) -> FrameReader:
-            return FrameReader(self._media, track, self._keyframes, times, size, progress, sampling)
+            return FrameReader(self._media, track, self._media.keyframes, times, size, progress, sampling)
 
         return self._cache.frames(self.id, times, size, sampling, read) if self._cache else read(times, sampling)
 
@@ -118,6 +123,7 @@ class Video:
 
         Raises:
             NoAudioError: there is no sound in the file; ``has_audio`` tells beforehand.
+            VideoError: there is some, and it cannot be decoded.
         """
         return np.concatenate([np.zeros(0, np.float32), *self.audio_blocks(start, end, 60.0)])
 
@@ -125,9 +131,24 @@ class Video:
         """The same as :meth:`audio` in blocks of ``seconds``, the last one shorter: memory does not grow with the video."""
         track = self._media.audio
         if track is None:
+            self.check_audio()
             raise NoAudioError(f"{self.path} has no sound; give a file with an audio track")
-        pieces = sound(self._media, track, max(0.0, start), self.duration if end is None else end, rate=SAMPLE_RATE, layout="mono")
-        return blocks((piece[0] for piece in pieces), max(1, round(seconds * SAMPLE_RATE)))
+        media, last = self._media, self.duration if end is None else end
+
+        def read(stop: Event) -> Iterator[NDArray[np.float32]]:
+            pieces = sound(media, track, max(0.0, start), last, rate=SAMPLE_RATE, layout="mono", stop=stop)
+            return blocks((piece[0] for piece in pieces), max(1, round(seconds * SAMPLE_RATE)))
+
+        return iterate_in_background(read, ahead=1)
+
+    def check_audio(self) -> None:
+        """Make sure that there is no sound which cannot be decoded; a file without any is fine.
+
+        Raises:
+            VideoError: there is.
+        """
+        if lost := self._media.lost("audio"):
+            raise VideoError(f"{self.path}: {lost.text}; convert it to AAC")
 
     def clip(self, start: float, end: float, target: str | os.PathLike[str]) -> Path:
         """Cut ``[start, end)`` to a new file, frame-accurate, and return its path.
@@ -144,7 +165,7 @@ class Video:
         start, end = max(0.0, start), min(end, self.duration)
         if end <= start:
             raise VideoError(f"cannot cut an empty clip ({start:.3f}-{end:.3f} s of {self.duration:.3f} s); give a start before the end")
-        return cut(self._media, self._keyframes if self.has_video else [], start, end, Path(target))
+        return cut(self._media, start, end, Path(target))
 
     def text_tracks(self) -> list[TextTrack]:
         """Its subtitle tracks that hold text; see :func:`sage_cli.video.captions.text_tracks`."""
@@ -156,9 +177,7 @@ class Video:
 
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
+            if lost := self._media.lost("video"):
+                raise VideoError(f"{self.path}: {lost.text}; convert it to H.264")
             raise VideoError(f"{self.path} has sound but no picture; give a video file")
         return self._media.video
-
-    @cached_property
-    def _keyframes(self) -> list[Keyframe]:
-        return find_keyframes(self._media, self._video_track())

@@ -1,0 +1,66 @@
+"""Work in FFmpeg that Ctrl-C does not have to wait for: another thread does it, and the caller only waits."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from typing import Final, TypeVar
+
+from sage_cli.video.source import Stopped
+
+T = TypeVar("T")
+
+# Seconds after which a waiting thread looks whether it is still wanted.
+_GLANCE: Final = 0.2
+
+
+def in_background(work: Callable[[Event], T]) -> T:
+    """The result of ``work``, or its exception. What interrupts the wait sets the event, which ``work`` is to heed."""
+    return next(iterate_in_background(lambda stop: iter((work(stop),)), ahead=1))
+
+
+def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> Generator[T, None, None]:
+    """The items of ``work``, computed at most ``ahead`` of them in advance. Closing sets the event, which ``work`` is to heed."""
+    queue: Queue[tuple[T | None, BaseException | None]] = Queue(ahead)
+    stop = Event()
+
+    def put(item: tuple[T | None, BaseException | None]) -> None:
+        while not stop.is_set():
+            with suppress(Full):
+                queue.put(item, timeout=_GLANCE)
+                return
+        raise Stopped
+
+    def run() -> None:
+        # Signals are for the thread that waits: one that struck here would not wake it.
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for item in work(stop):
+                put((item, None))
+            put((None, None))
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001
+            with suppress(Stopped):
+                put((None, error))
+
+    thread = Thread(target=run, name="sage-media", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                item, error = queue.get(timeout=_GLANCE)
+            except Empty:
+                continue
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join(timeout=1.0)

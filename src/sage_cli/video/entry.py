@@ -1,0 +1,95 @@
+"""At which packets decoding can begin with the right picture.
+
+Containers and parsers mark those, except that in H.264 they also mark recovery points, from which on the picture gets right little by
+little (periodic intra refresh). In the other codecs what is marked is a random access point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+HEAD: Final = 8192  # bytes of a packet that tell
+
+_SLICE, _IDR, _SEI = 1, 5, 6
+_RECOVERY_POINT: Final = 6
+_INTRA: Final = (2, 4, 7, 9)  # slice types I and SI
+
+
+def entry_points(stream: Any) -> Callable[[bytes], bool]:
+    """A test for the beginnings (:data:`HEAD` bytes) of a video stream's packets that are marked as keyframes."""
+    context = stream.codec_context
+    if context is None or context.name != "h264":
+        return lambda head: True
+    extradata = bytes(context.extradata or b"")
+    length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else None
+    return lambda head: _is_h264_entry(head, length_size)
+
+
+def _is_h264_entry(head: bytes, length_size: int | None) -> bool:
+    """Whether the access unit is an IDR picture, or an intra picture that everything after it can do with (ITU-T H.264, D.2.8)."""
+    for unit in _units(head, length_size):
+        kind = unit[0] & 31
+        if kind == _IDR:
+            return True
+        if kind == _SEI and (frames := _recovery_frames(unit)) is not None and frames > 0:
+            return False
+        if kind == _SLICE:
+            bits = _Bits(_unescaped(unit[1:40]))
+            bits.exponential()  # first macroblock
+            return bits.exponential() in _INTRA
+    return True
+
+
+def _units(head: bytes, length_size: int | None) -> Iterator[bytes]:
+    """NAL units: after their lengths (MP4, Matroska, FLV) or between start codes (Annex B)."""
+    if length_size is None:
+        yield from (part for part in head.split(b"\x00\x00\x01")[1:] if part)
+        return
+    at = 0
+    while at + length_size < len(head):
+        length = int.from_bytes(head[at : at + length_size], "big")
+        at += length_size
+        if length:
+            yield head[at : at + length]
+        at += length
+
+
+def _recovery_frames(unit: bytes) -> int | None:
+    """``recovery_frame_cnt`` of a SEI unit; None if it has no recovery point."""
+    data, at = _unescaped(unit[1:]), 0
+    while at + 2 < len(data):
+        values = []
+        for _ in range(2):  # type and size, each a run of 255s and a rest
+            value = 0
+            while at < len(data) and data[at] == 255:
+                value, at = value + 255, at + 1
+            values.append(value + (data[at] if at < len(data) else 0))
+            at += 1
+        if values[0] == _RECOVERY_POINT:
+            return _Bits(data[at : at + 16]).exponential()
+        at += values[1]
+    return None
+
+
+def _unescaped(data: bytes) -> bytes:
+    return data.replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+class _Bits:
+    def __init__(self, data: bytes) -> None:
+        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
+
+    def _bit(self) -> int:
+        self._left -= 1
+        return self._value >> self._left & 1 if self._left >= 0 else 1
+
+    def exponential(self) -> int:
+        """An unsigned Exp-Golomb number (9.1)."""
+        zeros = 0
+        while not self._bit():
+            zeros += 1
+        value = 1
+        for _ in range(zeros):
+            value = value << 1 | self._bit()
+        return value - 1

@@ -1,0 +1,306 @@
+"""The one way in which media files are opened and read.
+
+FFmpeg reads through :class:`Source`, not by itself. So a read error is not taken for the end of the file, a file that is cut short or
+replaced while it is read is noticed, nothing but the file itself is ever opened, names mean nothing, and reading ends when it is told to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Any, Final
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+
+from sage_cli.errors import MachineError, MediaReadError, VideoError
+from sage_cli.store.content import Content, FileState
+
+# Consecutive errors of a demuxer after which the rest of a file is given up.
+_MAX_ERRORS: Final = 32
+
+# Bytes that may be read without a packet coming out of them. More than the largest frame (8K, uncompressed), and little enough for
+# demuxers that hold all of it in memory while they search, or that search a byte at a time.
+_MAX_BARREN: Final = 128 << 20
+
+_BUFFER: Final = 256 << 10
+
+# Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
+_LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+
+# What leads elsewhere instead of being media, and text files that FFmpeg would draw.
+_REFUSED: Final = {"hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webm_dash_manifest", "tty", "ffmetadata"}
+_PLAYLISTS: Final = (
+    (rb"#EXTM3U", "HLS"),
+    (rb"ffconcat version", "FFmpeg concat"),
+    (rb"(<\?xml.*?)?<MPD\b", "DASH"),
+    (rb"v=0\r?\no=", "SDP"),
+)
+
+_AVSEEK_SIZE: Final = 0x10000
+
+# For each stream: numbers of packets from which on a number of seconds is added to its times.
+Shifts = Mapping[int, Sequence[tuple[int, Fraction]]]
+
+
+class Stopped(Exception):
+    """Nobody wants the rest."""
+
+
+class Source:
+    """A file for FFmpeg to read. Errors are kept for :meth:`check`: FFmpeg would take them for the end of the file.
+
+    Args:
+        content: what the file has to hold; by default whatever it does.
+        stop: set by another thread to end the file.
+
+    Raises:
+        VideoError: the file cannot be opened.
+        MediaReadError: it holds something else.
+    """
+
+    def __init__(self, path: Path, content: Content | None = None, stop: Event | None = None) -> None:
+        self.path, self._content, self._stop = path, content, stop
+        # All that FFmpeg learns of the name is the suffix, by which it tells formats apart that look alike.
+        self.name = "media" + (path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else "")
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError as error:
+            raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
+        self._state = FileState.of(self._file.fileno())
+        self._error: MediaReadError | None = None
+        self._barren = 0
+        if content is not None and self._state != content.state and not _holds(path, content):
+            self._file.close()
+            raise MediaReadError(f"{path} was changed while it was in use; run the command again")
+
+    def close(self) -> None:
+        self._file.close()
+
+    # ---- for FFmpeg ------------------------------------------------------------------------------------------------
+
+    def read(self, size: int) -> bytes:
+        if self._error is not None or self.gave_up or (self._stop is not None and self._stop.is_set()):
+            return b""
+        try:
+            data = self._file.read(size) or b""
+        except OSError as error:
+            self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({self._where()})")
+            return b""
+        self._barren += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence & _AVSEEK_SIZE:
+            return self._state.size
+        return self._file.seek(offset, whence & 3)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    # ---- for us ----------------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        return self._state.size
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Bytes at a place, as many as can be read; FFmpeg's own position stays."""
+        here = self._file.tell()
+        try:
+            self._file.seek(offset)
+            return self._file.read(size) or b""
+        except OSError:
+            return b""
+        finally:
+            self._file.seek(here)
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether so much was read in vain that the rest counts as empty."""
+        return self._barren > _MAX_BARREN
+
+    def fruitful(self) -> None:
+        """A packet came out of what was read."""
+        self._barren = 0
+
+    def check(self) -> None:
+        """Raise what kept the file from being read to its end.
+
+        Raises:
+            MediaReadError: a read failed, or the file was changed meanwhile.
+            Stopped: that was wanted.
+        """
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
+        if self._error is not None:
+            raise self._error
+        try:
+            state = FileState.of(self._file.fileno())
+        except OSError as error:
+            raise MediaReadError(f"cannot read {self.path}: {error.strerror or error}") from error
+        if state.size < self._state.size:
+            raise MediaReadError(
+                f"{self.path} was cut from {self._state.size} to {state.size} bytes while it was read; run the command again"
+            )
+        if self._content is not None and state != self._state and not _holds(self.path, self._content):
+            raise MediaReadError(f"{self.path} was changed while it was read; run the command again")
+
+    def _where(self) -> str:
+        return f"at byte {self._file.tell()} of {self._state.size}"
+
+
+class MediaFile:
+    """An open media file: a context manager.
+
+    Args:
+        shifts: what to add to times, for files whose clock restarts. Such a file can only be read from its beginning.
+        content, stop: see :class:`Source`.
+
+    Raises:
+        VideoError: it cannot be opened, or is no media file.
+        MediaReadError: it cannot be read, or does not hold that content.
+        MachineError: there is not enough memory.
+    """
+
+    def __init__(self, path: Path, *, shifts: Shifts | None = None, content: Content | None = None, stop: Event | None = None) -> None:
+        self._shifts = shifts or {}
+        self._counts = dict.fromkeys(self._shifts, 0)
+        self.source = Source(path, content, stop)
+        self.errors = 0  # of the demuxer
+        try:
+            self.container = self._open()
+            if refused := _REFUSED & set(self.container.format.name.split(",")):
+                self.container.close()
+                raise VideoError(f"{path} is not a media file ({min(refused)}); give the video itself")
+        except BaseException:
+            self.source.close()
+            raise
+
+    def _open(self) -> InputContainer:
+        path = self.source.path
+        try:
+            # No protocol at all: what a file names instead of holding it is not opened.
+            options = {"protocol_whitelist": "none"}
+            container: InputContainer = av.open(self.source, "r", options=options, buffer_size=_BUFFER, **_LENIENT)
+            return container
+        except (av.FFmpegError, ValueError, MemoryError) as error:
+            self.source.check()
+            _check_memory(error, path)
+            if kind := _playlist(path):
+                raise VideoError(f"{path} is a playlist ({kind}), not media; give one of the files it names") from error
+            raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
+
+    def __enter__(self) -> MediaFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.container.close()
+        self.source.close()
+
+    def stream(self, index: int) -> Any:
+        """A stream by its number: a ``VideoStream`` or an ``AudioStream``."""
+        streams = self.container.streams
+        if index >= len(streams):
+            raise MediaReadError(f"{self.source.path} was changed while it was in use; run the command again")
+        return streams[index]
+
+    def seek(self, stamp: int, index: int) -> None:
+        """Seek to a stream's timestamp.
+
+        Raises:
+            av.FFmpegError: the demuxer cannot.
+        """
+        self.source.fruitful()
+        self.container.seek(stamp, stream=self.stream(index))
+
+    def packets(self, *indices: int) -> Iterator[Packet[Any]]:
+        """Packets of the given streams from the current position on, past errors; at the end the empty ones that flush decoders.
+
+        Raises:
+            MediaReadError: the file could not be read to its end; all before that have come.
+            MachineError: there is not enough memory.
+            Stopped: that was wanted.
+        """
+        streams = [self.stream(index) for index in indices]
+        errors = 0
+        while errors < _MAX_ERRORS:
+            try:
+                for packet in self.container.demux(streams):
+                    if packet.size:
+                        self.source.fruitful()
+                        self._shift(packet)
+                    errors = 0
+                    yield packet
+                break
+            except (av.FFmpegError, MemoryError) as error:
+                self.source.check()
+                _check_memory(error, self.source.path)
+                errors += 1
+                self.errors += 1
+        self.source.check()
+
+    def _shift(self, packet: Packet[Any]) -> None:
+        index = packet.stream_index
+        shifts = self._shifts.get(index)
+        if not shifts:
+            return
+        number = self._counts[index]
+        self._counts[index] += 1
+        seconds = Fraction(0)
+        for first, shift in shifts:
+            if first > number:
+                break
+            seconds = shift
+        ticks = round(seconds / time_base(packet))
+        packet.pts = None if packet.pts is None else packet.pts + ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def time_base(timed: Any) -> Fraction:
+    """Seconds per tick of a stream, packet, frame or codec; PyAV 19 has rational numbers of its own, earlier ones have None for unknown."""
+    base = timed.time_base
+    return Fraction(base.numerator, base.denominator) if base else Fraction(1, 1_000_000)
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
+    """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return None if stamp is None else stamp * time_base(packet)
+
+
+def frame_time(frame: Any) -> Fraction:
+    """Presentation time of a video or audio frame in the container's own seconds; only for frames that have a ``pts``."""
+    stamp: int = frame.pts
+    return stamp * time_base(frame)
+
+
+def _holds(path: Path, content: Content) -> bool:
+    try:
+        return content.still_in(path)
+    except OSError:
+        return False
+
+
+def _check_memory(error: BaseException, path: Path) -> None:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        raise MachineError(f"not enough memory to read {path}; close other programs") from error
+
+
+def _playlist(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip()
+    except OSError:
+        return None
+    return next((kind for mark, kind in _PLAYLISTS if re.match(mark, start, re.DOTALL)), None)

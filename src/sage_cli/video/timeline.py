@@ -1,0 +1,337 @@
+"""When everything in a file happens: the one place that decides which times are believed, for pictures and sound alike.
+
+Every packet of a file is looked at once, without being decoded; in MP4 its index tells the same. Where a stream's times run on, they are
+taken as they are. Where they do not, it is decided much as ``ffmpeg`` does when it plays a file:
+
+* Times that start again (files joined end to end, a restarted encoder) go on where the stream had got to.
+* So do times that leap ahead in formats whose clock may be set anew at any point (MPEG-TS, MPEG-PS, Ogg). Elsewhere a gap is a gap, unless
+  it leads further than the file's header says the file is long.
+* A few packets with other times than those before and after them are damaged: they take the place between.
+
+What one stream is moved by, the other is moved by too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+import av
+from av.packet import Packet
+
+from sage_cli.video.entry import HEAD, entry_points
+from sage_cli.video.source import MediaFile, Shifts, packet_time, time_base
+
+# Times that go back by more than this start again. Decoding times never go back; presentation times do, by the depth of reordering.
+_BACK: Final = Fraction(1, 2)
+_REORDERED: Final = 17  # packets
+
+# A step ahead that is looked into, and one that is too long for a clock that may be set anew (ffmpeg's -dts_delta_threshold).
+_AHEAD: Final = Fraction(1)
+_DISCONTINUITY: Final = Fraction(10)
+
+# A gap that is believed where no header says how long the file is.
+_LONGEST_GAP: Final = Fraction(600)
+
+# A packet's own length that is believed without the header's support: others come of counters that wrapped around.
+_LONGEST_PACKET: Final = Fraction(10)
+
+# How far apart two streams' moves at one place can be and still be the same move.
+_SAME_MOVE: Final = Fraction(3)
+
+_TS_DISCONT: Final = 0x200  # AVFMT_TS_DISCONT
+
+# Codecs in which no packet begins with this many zeros. (Raw sound and pictures may be all zeros.)
+_NEVER_ZEROS: Final = {
+    *("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1"),
+    *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "flac"),
+}
+_ZEROS: Final = bytes(64)
+_SAMPLES: Final = 512  # of an index's packets that are looked into
+
+
+class Keyframe(NamedTuple):
+    """Where decoding can begin: presentation time (container seconds; exact or estimated), and the stream's timestamp to seek to.
+
+    In a file that can only be read from its beginning, ``stamp`` is the number of the packet in its stream.
+    """
+
+    time: Fraction
+    stamp: int
+    exact: bool
+
+    def landed(self, time: Fraction, target: Fraction) -> bool:
+        """Whether a seek here that found a packet of this time serves the target.
+
+        Demuxers that have to guess timestamps guess others after a seek (MPEG-PS), so a time that is known must come out again.
+        """
+        return time == self.time if self.exact else time <= target
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is in a file, by its packets.
+
+    Attributes:
+        shifts: what to add to times; empty where the times run on.
+        first: by stream, what is added to the times of its first packets.
+        end: where the last packet ends, in the container's (shifted) seconds.
+        claimed: where the header says that it ends; None without a claim.
+        keyframes: of the video, in time order.
+        packets, zeros: how many there are, and how many of them are nothing but zeros; by stream, the latter perhaps estimated.
+        missing: packets that an index lists behind the end of the file.
+        errors: of the demuxer.
+        gave_up: whether the rest of the file was given up, since nothing came out of it.
+    """
+
+    shifts: Shifts
+    first: Mapping[int, Fraction]
+    end: Fraction
+    claimed: Fraction | None
+    keyframes: Sequence[Keyframe]
+    packets: Mapping[int, int]
+    zeros: Mapping[int, int]
+    missing: int
+    errors: int
+    gave_up: bool
+
+
+@dataclass
+class _Run:
+    """Packets of a stream whose times run on. Times are in seconds, before any shift.
+
+    Attributes:
+        first: number of the first one in its stream.
+        place: number of the first one in the file.
+        start, begin: decoding and presentation time of the first one.
+        next: decoding time that the one after the last would have.
+        end: where the last picture or sound ends.
+    """
+
+    first: int
+    place: int
+    start: Fraction
+    begin: Fraction
+    next: Fraction
+    end: Fraction
+    shift: Fraction = Fraction(0)
+    stray: bool = False  # a few packets between two that fit together
+
+
+@dataclass
+class _Track:
+    """What was seen of one stream. ``usual`` is how long a packet lasts, in seconds, where nothing tells."""
+
+    usual: Fraction
+    never_zeros: bool
+    is_entry: Callable[[bytes], bool] | None  # None for sound
+    claimed: Fraction | None
+    sought_by_pts: bool
+    runs: list[_Run] = field(default_factory=list)
+    keys: list[tuple[int, Fraction, int]] = field(default_factory=list)  # number, time, the stream's timestamp to seek to
+    packets: int = 0
+    untimed: int = 0
+    zeros: int = 0
+    latest: Fraction = Fraction(0)  # decoding time, or something earlier
+    recent: deque[Fraction] = field(default_factory=lambda: deque(maxlen=_REORDERED))
+
+    def add(self, packet: Packet[Any], place: int) -> None:
+        number, self.packets = self.packets, self.packets + 1
+        if self.never_zeros and packet.size >= len(_ZEROS):
+            self.zeros += memoryview(packet)[: len(_ZEROS)].tobytes() == _ZEROS
+        time = packet_time(packet)
+        if time is None:
+            self.untimed += 1
+            return
+        base = time_base(packet)
+        decoded = time if packet.dts is None else packet.dts * base
+        length = self._length(packet.duration * base if packet.duration else Fraction(0), time)
+        self.place(number, place, decoded, time, length, reordered=packet.dts is None)
+        if not packet.is_discard:
+            self.runs[-1].end = max(self.runs[-1].end, time + length)
+        if packet.is_keyframe and self.is_entry is not None and self.is_entry(memoryview(packet)[:HEAD].tobytes()):
+            stamp = packet.dts if packet.dts is not None and not self.sought_by_pts else round(time / base)
+            self.keys.append((number, time, stamp))
+
+    def place(self, number: int, place: int, decoded: Fraction, presented: Fraction, length: Fraction, *, reordered: bool = False) -> None:
+        """Add a packet to the run it belongs to, or begin another.
+
+        Args:
+            reordered: it has a presentation time alone, which stands in for its decoding time. Of the last few ones, in whatever order,
+                the earliest is no later than the decoding time.
+        """
+        run = self.runs[-1] if self.runs else None
+        if run is None or decoded < self.latest - _BACK or decoded > run.next + (_DISCONTINUITY if reordered else _AHEAD):
+            run = _Run(number, place, decoded, presented, decoded, presented)
+            self.runs.append(run)
+            self.recent.clear()
+        if reordered:
+            self.recent.append(decoded)
+            self.latest = min(self.recent)
+            run.next = max(run.next, decoded + length)
+        else:
+            self.latest = decoded
+            run.next = decoded + length
+
+    def _length(self, told: Fraction, time: Fraction) -> Fraction:
+        supported = self.claimed is not None and time + told <= self.claimed + 1
+        return told if 0 < told <= _LONGEST_PACKET or (told > 0 and supported) else self.usual
+
+
+def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: Fraction) -> Survey:
+    """Look at all packets of the chosen streams of a file just opened.
+
+    Args:
+        frame_length: seconds that a frame of the video lasts, where the file does not tell.
+
+    Raises:
+        MediaReadError: the file could not be read to its end.
+    """
+    container = file.container
+    claimed = None
+    if container.duration and container.duration > 0:
+        claimed = Fraction(container.duration + (container.start_time or 0), av.time_base)
+    by_pts = "matroska" in container.format.name
+    tracks: dict[int, _Track] = {}
+    for index in (index for index in (video, audio) if index is not None):
+        context = file.stream(index).codec_context
+        is_entry = entry_points(file.stream(index)) if index == video else None
+        tracks[index] = _Track(frame_length if index == video else Fraction(0), context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
+    indexed = _is_indexed(file, tracks)
+    missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
+    if not indexed:
+        for place, packet in enumerate(packet for packet in file.packets(*tracks) if packet.size):
+            tracks[packet.stream_index].add(packet, place)
+    _decide(list(tracks.values()), bool(int(container.format.flags) & _TS_DISCONT), claimed)
+    shifts: Shifts = {index: [(run.first, run.shift) for run in track.runs] for index, track in tracks.items()}
+    if not any(shift for shifted in shifts.values() for _, shift in shifted):
+        shifts = {}
+    end = max((run.end + run.shift for track in tracks.values() for run in track.runs), default=Fraction(0))
+    if indexed and not shifts and not missing and (last := _last(file, tracks)):
+        end = last
+    untimed = tracks[video].untimed * frame_length if video is not None else Fraction(0)  # bare streams (.h264) have no clock: count
+    return Survey(
+        shifts=shifts,
+        first={index: track.runs[0].shift if track.runs else Fraction(0) for index, track in tracks.items()},
+        end=end or untimed,
+        claimed=claimed,
+        keyframes=_keyframes(tracks[video], restarts=bool(shifts), exact=not indexed) if video is not None else [],
+        packets={index: track.packets for index, track in tracks.items()},
+        zeros={index: track.zeros for index, track in tracks.items()},
+        missing=missing,
+        errors=file.errors,
+        gave_up=file.source.gave_up,
+    )
+
+
+def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
+    """In time order. Where times restart, packets are told by number."""
+    found, runs, at = [], track.runs, 0
+    for number, time, stamp in track.keys:
+        while at + 1 < len(runs) and runs[at + 1].first <= number:
+            at += 1
+        found.append(Keyframe(time + runs[at].shift, number if restarts else stamp, exact))
+    return sorted(found)
+
+
+# ---- MP4's index ---------------------------------------------------------------------------------------------------
+
+
+def _is_indexed(file: MediaFile, tracks: Iterable[int]) -> bool:
+    """Whether the file has an index of every packet: fragmented MP4 and others without a count of frames do not."""
+    if "mp4" not in file.container.format.name:
+        return False
+    return all(0 < file.stream(index).frames <= len(file.stream(index).index_entries) for index in tracks)
+
+
+def _by_index(file: MediaFile, index: int, track: _Track) -> int:
+    """What the index says of a stream; the number of packets that it lists behind the end of the file.
+
+    It holds decoding times, but is sought in by presentation time: later by the delay of reordering, for which the first packet's has
+    to stand.
+    """
+    stream = file.stream(index)
+    base, size = time_base(stream), file.source.size
+    first = next((packet for packet in file.packets(index) if packet.pts is not None and packet.dts is not None), None)
+    delay = (first.pts - first.dts) if first is not None and first.pts is not None and first.dts is not None else 0
+    missing, entries = 0, list(stream.index_entries)
+    step = max(1, len(entries) // _SAMPLES)
+    for number, entry in enumerate(entries):
+        if entry.pos + entry.size > size:
+            missing += 1
+            continue
+        track.packets += 1
+        decoded = entry.timestamp * base
+        after = entries[number + 1].timestamp if number + 1 < len(entries) else None
+        length = (after - entry.timestamp) * base if after is not None and entry.timestamp < after else track.usual
+        track.place(number, number, decoded, decoded + delay * base, length)
+        if not entry.is_discard:
+            track.runs[-1].end = max(track.runs[-1].end, decoded + delay * base + length)
+        if number % step == 0 and entry.size >= len(_ZEROS) and track.never_zeros and file.source.peek(entry.pos, len(_ZEROS)) == _ZEROS:
+            track.zeros += step
+        if entry.is_keyframe and track.is_entry is not None and track.is_entry(file.source.peek(entry.pos, min(entry.size, HEAD))):
+            track.keys.append((number, decoded + delay * base, entry.timestamp + delay))
+    return missing
+
+
+def _last(file: MediaFile, tracks: Mapping[int, _Track]) -> Fraction | None:
+    """Where the last packets end, by reading them: they know better than the index when they are presented."""
+    end = Fraction(0)
+    try:
+        for index, track in tracks.items():
+            file.seek(round((track.runs[-1].end if track.runs else 0) / time_base(file.stream(index))), index)
+            for packet in file.packets(index):
+                time = packet_time(packet)
+                if packet.size and not packet.is_discard and time is not None:
+                    told = packet.duration * time_base(packet) if packet.duration else Fraction(0)
+                    end = max(end, time + track._length(told, time))
+    except av.FFmpegError:
+        return None
+    return end or None
+
+
+# ---- decisions -----------------------------------------------------------------------------------------------------
+
+
+def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | None) -> None:
+    """Give every run its shift, in the order in which the runs begin in the file."""
+    for track in tracks:
+        _find_strays(track.runs)
+    order = sorted(((run.place, number, track) for track in tracks for number, run in enumerate(track.runs)), key=lambda item: item[0])
+    moves: list[Fraction] = []
+    shifts = dict.fromkeys(map(id, tracks), Fraction(0))  # in effect
+    reached: dict[int, Fraction] = {}  # where each stream has got to, shifted: when it is decoded, and when it is presented
+    ended: dict[int, Fraction] = {}
+    for _, number, track in order:
+        run, stream = track.runs[number], id(track)
+        if run.stray:
+            begin = reached[stream] if stream in reached else track.runs[number + 1].start - (run.next - run.start)
+            run.shift = begin - run.start
+            continue
+        shift = shifts[stream]
+        gap = run.start + shift - reached.get(stream, run.start)
+        if gap < -_BACK or (gap > _DISCONTINUITY and not _is_believed(run, gap, shift, discontinuous, claimed)):
+            own = max(reached[stream] - run.start, ended[stream] - run.begin)
+            shift = min(moves, key=lambda move: abs(move - own), default=own)
+            shift = own if abs(shift - own) > _SAME_MOVE else shift
+            moves.append(shift)
+        run.shift = shifts[stream] = shift
+        reached[stream], ended[stream] = run.next + shift, run.end + shift
+
+
+def _find_strays(runs: Sequence[_Run]) -> None:
+    """Mark runs between two that fit together as if the one between had other times; and a first one that is far from all others."""
+    for before, run, after in zip(runs, runs[1:], runs[2:]):  # noqa: B905
+        room = after.start - before.next
+        run.stray = not before.stray and room >= -_BACK and abs(room - (run.next - run.start)) < _AHEAD
+    if len(runs) > 1 and runs[0].next - runs[0].start < _AHEAD and abs(runs[1].start - runs[0].next) > _DISCONTINUITY:
+        runs[0].stray = not runs[1].stray and runs[1].next - runs[1].start > runs[0].next - runs[0].start
+
+
+def _is_believed(run: _Run, gap: Fraction, shift: Fraction, discontinuous: bool, claimed: Fraction | None) -> bool:
+    if discontinuous:
+        return False
+    return gap <= _LONGEST_GAP if claimed is None else run.end + shift <= claimed + _DISCONTINUITY
