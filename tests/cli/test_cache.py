@@ -40,22 +40,29 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert sage("cache", "clear", "--video", "other.mp4").stderr == (
         "sage: error: nothing is cached for other.mp4 (see 'sage cache info')\n"
     )
-    assert sage("cache", "clear", "--kind", "times", "--video", clip.name).returncode == 0
-    assert sage("cache", "clear", "--kind", "embeddings", "--video", clip.name).returncode == 0
+    for words in ("clear",), ("limit", "0"), ("prune", "--older-than", "0"):  # all of them ask, and nobody is there
+        refused = sage("cache", *words)
+        assert refused.returncode == 2
+        assert "cannot ask whether to remove 2 cached entries (" in refused.stderr
+    assert json.loads(sage("cache", "info", "--json").stdout) == record
+    assert sage("cache", "clear", "--kind", "times", "--video", clip.name, "-y").returncode == 0
+    assert sage("cache", "clear", "--kind", "embeddings", "--video", clip.name, "--yes").returncode == 0
     record = json.loads(sage("cache", "info", "--json").stdout)
     assert record["videos"] == []
 
-    assert sage("cache", "limit", "0").returncode == 0
+    assert sage("cache", "limit", "0", "-y").returncode == 0
     assert sage("cache", "limit").stdout == "0 bytes\n"
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
     assert sage("ask", clip, "what?", "-m", model.text, *SMALL).returncode == 0
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
 
 
-def test_a_limit_that_is_none(sage: Sage) -> None:
-    done = sage("cache", "limit", "much")
-    assert done.returncode == 2
-    assert "cache-limit cannot be 'much'" in done.stderr
+@pytest.mark.parametrize("size", ["much", "5", "20", "1.5", "-1GB", ""])
+def test_a_limit_needs_a_unit(refusal: Callable[..., tuple[int, str]], size: str) -> None:
+    """5 was taken for 5 bytes, which emptied the cache."""
+    status, said = refusal("cache", "limit", "--", size)
+    assert status == 2
+    assert f"cache-limit cannot be {size!r}: expected a size with its unit, such as" in said
 
 
 @pytest.mark.parametrize(("kept", "entries"), [("auto", 0), ("on", 1), ("off", 0)])

@@ -240,7 +240,7 @@ def on_terminal(start: Start, *words: object, answer: str) -> tuple[int, str, st
             except OSError:  # Linux says that the other side is closed
                 break
             shown += piece
-            if b"[Y/n]" in shown and not asked:
+            if b"[y/n]" in shown.lower() and not asked:
                 asked = True
                 os.write(ours, f"{answer}\n".encode())
         stdout, _ = process.communicate()
@@ -299,9 +299,22 @@ def test_the_bundled_model_is_shown_by_every_command(sage: Sage) -> None:
     assert (kept.returncode, kept.stderr) == (2, "sage: error: nano is part of the package and cannot be removed\n")
 
 
-def test_nothing_is_removed_without_being_asked(sage: Sage, hub: FakeHub) -> None:
+@pytest.mark.parametrize("name", ["a/b", "nano", ".."])
+def test_a_name_that_cannot_be_is_told_before_the_download(sage: Sage, hub: FakeHub, name: str) -> None:
+    refused = sage("models", "pull", "whisper-base", "--name", name)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--name" in refused.stderr
+    assert hub.requests == []
+
+
+def test_nothing_is_removed_without_being_asked(sage: Sage, start: Start, hub: FakeHub) -> None:
     sage("models", "pull", "whisper-base")
     refused = sage("models", "rm", "whisper-base")
     assert refused.returncode == 2
     assert "cannot ask whether to remove whisper-base (64 bytes): add --yes" in refused.stderr
+    status, _, shown = on_terminal(start, "models", "rm", "whisper-base", answer="n")
+    assert status == 1
+    assert "remove whisper-base (64 bytes) and delete the files? [y/N]" in shown
     assert rows(sage)["whisper-base"]["installed"]
+    assert on_terminal(start, "models", "rm", "whisper-base", answer="y")[0] == 0
+    assert not rows(sage)["whisper-base"]["installed"]

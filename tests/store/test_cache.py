@@ -159,3 +159,36 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     note_media(TALK, tmp_path)
     assert cache.media_paths() == {}
     assert entries() == []
+
+
+def test_what_is_no_entry_is_never_in_the_way(filled: None) -> None:
+    """A folder in place of an entry, a link, a stray copy, a damaged database."""
+    before = len(entries())
+    (cache_dir() / "transcripts" / f"{TALK}-stray (copy).jsonl").mkdir()
+    (cache_dir() / "web" / "folder.json" / "deep").mkdir(parents=True)
+    (cache_dir() / "web" / "link.json").symlink_to("nowhere")
+    (cache_dir() / "media" / TALK).mkdir(parents=True)
+    assert len(entries()) == before
+    trim(0)
+    assert entries() == []
+    forget_media()
+    for kind in KINDS:
+        kind.reset()
+        assert not kind.folder.exists()
+
+
+def test_a_damaged_database_is_cleared_all_the_same(filled: None) -> None:
+    database = cache_dir() / "embeddings" / "cache.db"
+    for content in (b"no database at all", b"", database.read_bytes()[:5000]):
+        database.write_bytes(content)
+        entries()
+        trim(0)
+    freed = {kind.name: kind.reset() for kind in KINDS}
+    assert freed["embeddings"] > 0
+    assert not database.exists()
+
+
+def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    note_media(TALK, path)
+    assert media_paths() == {TALK: path}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import subprocess
@@ -9,12 +10,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from sage_cli.errors import SageError
+from sage_cli.errors import SageError, UsageError
 from sage_cli.store import hub as hub_module
+from sage_cli.store import install
+from sage_cli.store.catalogue import parse
+from sage_cli.store.choose import RemoteFile
 from sage_cli.store.hub import Hub, Listing, NotThereError
 from tests.hub import FakeHub, Repository, running
 
@@ -306,3 +311,76 @@ def test_the_listing_names_a_commit(hub: Hub, fake: FakeHub) -> None:
     listing: Listing = hub.listing(NAME)
     assert listing.commit == fake.repositories[NAME].commit
     assert {(file.path, file.size) for file in listing.files} == {(FILE, len(CONTENT)), ("README.md", 9)}
+
+
+def test_a_login_page_in_place_of_the_hub(tmp_path: Path) -> None:
+    """As in hotels: everything is answered with 200 and a page."""
+    page = b"<!doctype html><title>Welcome to our network</title>"
+
+    class Portal(BaseHTTPRequestHandler):
+        kind = "text/html"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", self.kind)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        hub = Hub(f"http://127.0.0.1:{server.server_address[1]}", tmp_path / "hub")
+        listing = Listing(NAME, "c" * 40, (RemoteFile(FILE, 1000, "a" * 64),))
+        for Portal.kind in "application/json", "text/html; charset=utf-8", "text/html":
+            with pytest.raises(SageError, match="not a Hugging Face hub, perhaps the login page"):
+                hub.listing(NAME)
+        with pytest.raises(SageError, match="perhaps the login page"):
+            hub.fetch(listing, listing.files[0])
+        server.shutdown()
+
+
+@pytest.mark.parametrize("asked", ["\xb2", "-1", "soon", "1" * 5000])
+def test_a_wait_that_is_no_number(fake: FakeHub, hub: Hub, waits: list[float], asked: str) -> None:
+    fake.answers.append((503, {"Retry-After": asked}))
+    if asked.isdecimal():
+        with pytest.raises(SageError, match="asks to come back"):
+            hub.listing(NAME)
+    else:
+        assert hub.listing(NAME).repository == NAME
+
+
+BASE = {"ggml-base.bin": b"lmgg" + bytes(60)}
+
+
+@pytest.mark.parametrize("links", ["none", "hard"])
+def test_file_systems_without_links(fake: FakeHub, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: str) -> None:
+    """The model is copied or linked hard; it is known to be ours and can be removed."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
+    fake.repositories["ggerganov/whisper.cpp"] = Repository(BASE)
+    planned = install.plan(parse("whisper-base"), hub)
+    monkeypatch.setattr(os, "symlink", refuse)
+    if links == "none":
+        monkeypatch.setattr(os, "link", refuse)
+    model = install.install(planned, hub, lambda _file: lambda _done: None)
+    assert model.path.read_bytes() == BASE["ggml-base.bin"]
+    assert not model.path.is_symlink()
+    assert model.source == "hf:ggerganov/whisper.cpp"
+    again = install.install(planned, hub, lambda _file: lambda _done: None)  # an update of our own is no stranger's
+    assert again.path.read_bytes() == BASE["ggml-base.bin"]
+    install.remove(again)
+    assert install.installed() == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "/x", "-x", ".x", "nano", "hf:a", "a\nb", "n" * 250])
+def test_names_that_no_model_can_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
+    with pytest.raises(UsageError):
+        install.check_name(name)
+    install.check_name("qwen3-vl-2b:Q8_0")

@@ -49,6 +49,22 @@ def test_metadata_is_read_past_arrays(tmp_path: Path) -> None:
     assert read_metadata(path) == {"general.name": "Näme", "x.embedding_length": 2560}
 
 
+@pytest.mark.parametrize("count", [1, 1 << 62])
+def test_arrays_within_arrays_are_no_header(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "x.gguf"
+    key = struct.pack("<Q", 1) + b"k"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + key + struct.pack("<I", 9) + struct.pack("<IQ", 9, count) * 100_000)
+    with pytest.raises(ModelError, match="broken GGUF header"):
+        read_metadata(path)
+
+
+def test_an_array_of_more_than_there_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"k" + struct.pack("<IIQ", 9, 10, (1 << 64) - 1))
+    with pytest.raises(ModelError, match="broken GGUF header"):
+        read_metadata(path)
+
+
 def test_a_path_finds_the_mmproj_beside_it(tiny: TinyModel, tmp_path: Path) -> None:
     expected = put(tiny, tmp_path)
     assert find_model(str(expected.text)) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -93,10 +92,26 @@ def test_a_broken_file_is_as_good_as_none(content: str, tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_version_is_as_good_as_none(site: Internet, open_web: Open, tmp_path: Path) -> None:
-    done(open_web().read("http://site.example/"))
-    [file] = (tmp_path / "web").iterdir()
-    file.write_text(json.dumps({**json.loads(file.read_text()), "value": {"url": "u", "colour": "red"}}))
+    WebCache(tmp_path / "web", None).put({"url": "u", "colour": "red"}, "page", "http://site.example/")
     assert len(done(open_web().read("http://site.example/"))[1]) == 1
+
+
+def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
+    cache = WebCache(tmp_path, None)
+    cache.put({"text": "number 1", "date": None}, "page", "u")
+    [file] = tmp_path.iterdir()
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cache.get(dict, "page", "u") in (None, {"text": "number 1", "date": None})
+    for other in b"[" * 100_000, b'{"digest": NaN}', b"\xff", whole[:-1]:
+        file.write_bytes(other)
+        assert cache.get(dict, "page", "u") is None
+    file.unlink()
+    file.mkdir()
+    assert cache.get(dict, "page", "u") is None
+    cache.put({}, "page", "u")  # cannot be kept, which harms nobody
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_only_this_user_reads_it(tmp_path: Path) -> None:

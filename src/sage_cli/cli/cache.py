@@ -10,6 +10,7 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import media_files
+from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,15 +86,18 @@ def info(json: Annotated[bool, typer.Option("--json", help="One JSON object.")] 
 
 
 @app.command()
-def clear(kind: Kind = None, video: Video = None) -> int:
+def clear(kind: Kind = None, video: Video = None, yes: Yes = False) -> int:
     """Remove cached data: everything, one kind, or one video's."""
     from rich.filesize import decimal
 
-    from sage_cli.store.cache import entries, forget_media, remove
+    from sage_cli.store.cache import KINDS, entries, forget_media, remove
 
     media = _media(video) if video else None
     chosen = [entry for entry in entries() if kind in (None, entry.kind) and (media is None or entry.media == media)]
+    _confirm(chosen, yes)
     freed = remove(chosen)
+    if media is None:  # also what is damaged beyond being listed
+        freed += sum(one.reset() for one in KINDS if kind in (None, one.name))
     forget_media(but={entry.media for entry in entries()})
     console.say(f"freed {decimal(freed)}")
     return 0
@@ -105,14 +109,17 @@ def prune(
         float,
         typer.Option("--older-than", min=0, metavar="DAYS", help="Remove entries unused for N days. Default: 30.", show_default=False),
     ] = 30.0,
+    yes: Yes = False,
 ) -> int:
     """Remove old and unfinished entries, then the oldest ones above the limit."""
     from rich.filesize import decimal
 
     from sage_cli.session import load_options
-    from sage_cli.store.cache import entries, forget_media, trim
+    from sage_cli.store.cache import entries, forget_media, surplus, trim
 
-    freed = trim(int(load_options().cache_limit), older_than=time.time() - older_than * 24 * 3600)
+    limit, before = int(load_options().cache_limit), time.time() - older_than * 24 * 3600
+    _confirm(surplus(limit, older_than=before), yes)
+    freed = trim(limit, older_than=before)
     forget_media(but={entry.media for entry in entries()})
     console.say(f"freed {decimal(freed)}")
     return 0
@@ -123,18 +130,21 @@ def limit(
     size: Annotated[
         str | None, typer.Argument(metavar="[SIZE]", help="For example '20 GB'; 0 turns the cache off.", show_default=False)
     ] = None,
+    yes: Yes = False,
 ) -> int:
     """Set the cache's maximum size and remove the excess; without SIZE, show it."""
     from rich.filesize import decimal
 
     from sage_cli.session import load_options, settings
-    from sage_cli.store.cache import trim
+    from sage_cli.store.cache import surplus, trim
 
     if size is None:
         console.write(decimal(int(load_options().cache_limit)))
         return 0
+    wanted = int(load_options({"cache_limit": "cache-limit"}, cache_limit=size).cache_limit)
+    _confirm(surplus(wanted), yes)
     settings.change("cache-limit", size)
-    if freed := trim(int(load_options().cache_limit)):
+    if freed := trim(wanted):
         console.say(f"freed {decimal(freed)}")
     return 0
 
@@ -146,6 +156,15 @@ def path() -> int:
 
     console.write(str(cache_dir()))
     return 0
+
+
+def _confirm(unwanted: list[Entry], yes: bool) -> None:
+    """Ask before entries are removed, if there are any."""
+    from rich.filesize import decimal
+
+    if unwanted:
+        entries = "1 cached entry" if len(unwanted) == 1 else f"{len(unwanted)} cached entries"
+        confirm(f"remove {entries} ({decimal(_total(unwanted))})", yes=yes)
 
 
 def _media(video: str) -> str:

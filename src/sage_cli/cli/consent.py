@@ -1,14 +1,44 @@
-"""``--web=ask``: somebody at the terminal decides what may leave the machine."""
+"""Questions to somebody at the terminal: what may be deleted, and, with ``--web=ask``, what may leave the machine."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from sage_cli.cli import console
+from sage_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from sage_cli.agent.events import WebRequested
+
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+
+
+def confirm(action: str, *, yes: bool) -> None:
+    """Ask before something is deleted.
+
+    Args:
+        action: what would be done, and how much it deletes: ``remove qwen3-vl-4b (3.3 GB)``.
+        yes: do not ask.
+
+    Raises:
+        UsageError: nobody can be asked.
+        typer.Exit: the answer is no.
+    """
+    if yes:
+        return
+    if not (sys.stdin and sys.stderr and sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(f"cannot ask whether to {action}: add --yes")
+    if _ask(f"{action}? [y/N]") not in ("y", "yes"):
+        raise typer.Exit(1)
+
+
+def _ask(question: str) -> str:
+    print(f"sage: {' '.join(console.neutral(question).split())} ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower()
 
 
 class Consent:
@@ -24,8 +54,7 @@ class Consent:
     def __call__(self, request: WebRequested) -> bool:
         if self._all or (request.purpose in ("robots", "redirect") and request.host == self._host):
             return True
-        print(f"sage: {' '.join(console.neutral(request.line).split())}? [y]es, [n]o, [a]ll: ", end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline().strip().lower()
+        answer = _ask(f"{request.line}? [y]es, [n]o, [a]ll:")
         self._all = answer in ("a", "all")
         allowed = self._all or answer in ("y", "yes")
         self._host = request.host if allowed else ""

@@ -11,6 +11,7 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import installed_models, model_names
+from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import ModelError, UsageError
 
 NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays quick
@@ -106,10 +107,12 @@ def pull(
     checksums. An interrupted download resumes when the command is run again.
     """
     from sage_cli.store.catalogue import parse
-    from sage_cli.store.install import find
+    from sage_cli.store.install import check_name, find
 
-    if name and len(names) > 1:
-        raise UsageError("--name works with one model only")
+    if name is not None:
+        if len(names) > 1:
+            raise UsageError("--name works with one model only")
+        check_name(name)
     for reference in [parse(text) for text in names]:  # a mistyped name is told before anything is downloaded
         wanted = name or reference.name
         model = None if update else find(wanted)
@@ -129,17 +132,19 @@ def rm(
         typer.Argument(metavar="NAME...", help="Installed models.", show_default=False, autocompletion=installed_models),
     ],
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Keep the files in the shared cache, for other programs.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    yes: Yes = False,
 ) -> int:
     """Uninstall models and delete their files; asks first."""
     from sage_cli.session import settings
-    from sage_cli.store.install import remove
+    from sage_cli.store.install import check_removable, remove
 
-    models = [_installed(name) for name in names]
+    models = [_installed(name) for name in dict.fromkeys(names)]
     if NANO in names:
         raise UsageError(f"{NANO} is part of the package and cannot be removed")
-    if not yes:
-        _confirm_removal(models, keep_files)
+    for model in models:
+        check_removable(model)
+    what = ", ".join(f"{model.name} ({_size(model.size)})" for model in models)
+    confirm(f"remove {what}{'' if keep_files else ' and delete the files'}", yes=yes)
     for model in models:
         freed = remove(model, keep_files=keep_files)
         for key, value in settings.from_file().items():
@@ -351,20 +356,6 @@ def _automatic(kind: str) -> str:
     if kind == "speech":
         return f"{max(models, key=lambda model: model.size).name} (the largest installed)"
     return f"{models[0].name} (the only one installed)" if len(models) == 1 else f"not set ({len(models)} are installed)"
-
-
-def _confirm_removal(models: list[Installed], keep_files: bool) -> None:
-    """Ask before anything is removed.
-
-    Raises:
-        UsageError: there is no terminal to ask on.
-        typer.Exit: the answer is no.
-    """
-    what = ", ".join(f"{model.name} ({_size(model.size)})" for model in models)
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError(f"cannot ask whether to remove {what}: add --yes")
-    if not typer.confirm(f"sage: remove {what}{'' if keep_files else ' and delete the files'}?", err=True):
-        raise typer.Exit(1)
 
 
 def _entry(name: str) -> Entry | None:

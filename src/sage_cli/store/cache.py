@@ -6,6 +6,7 @@ kind of cached thing is a new line there. What belongs to one video carries the 
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
@@ -13,10 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 from sage_cli.store.paths import cache_dir
+from sage_cli.store.shelf import DAMAGE, DATABASE, drop, open_cache
 
 _MEDIA: Final = "media"  # folder: for each content id, where that video was last seen
 _STALE: Final = 24 * 3600  # seconds after which an unfinished file belongs to nobody
@@ -72,6 +76,10 @@ class Kind(ABC):
         """Remove what was never finished; the bytes that frees."""
         return 0
 
+    def reset(self) -> int:
+        """Remove the whole folder, also what is damaged beyond being listed; the bytes that frees."""
+        return drop(self.folder)
+
 
 @dataclass(frozen=True, slots=True)
 class Files(Kind):
@@ -82,12 +90,14 @@ class Files(Kind):
     def entries(self) -> Iterator[Entry]:
         for path in sorted(self.folder.glob(self.pattern)):
             with suppress(OSError):  # it has gone since
-                stat = path.stat()
-                yield self.entry(path.name, stat.st_size, max(stat.st_mtime, stat.st_atime))
+                stat = path.lstat()
+                if S_ISREG(stat.st_mode):
+                    yield self.entry(path.name, stat.st_size, max(stat.st_mtime, stat.st_atime))
 
     def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            (self.folder / entry.key).unlink(missing_ok=True)
+            with suppress(OSError):  # it has gone since, or something else has its name
+                (self.folder / entry.key).unlink()
 
     def sweep(self) -> int:
         return _sweep(self.folder.glob("*.part"))
@@ -98,19 +108,19 @@ class Records(Kind):
     """A diskcache: a database, with files for what is large. Read here by SQL, which needs no lock and changes no time of use."""
 
     def entries(self) -> Iterator[Entry]:
-        database = self.folder / "cache.db"
+        database = self.folder / DATABASE
         if not database.is_file():
             return
-        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-            for key, size, used in connection.execute(
-                "SELECT key, max(size, length(coalesce(value, ''))), access_time FROM Cache WHERE raw"
-            ):
-                yield self.entry(str(key), int(size), float(used))
+        columns = "SELECT key, max(size, length(coalesce(value, ''))), access_time FROM Cache WHERE raw"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
+            for key, size, used in connection.execute(columns):
+                with suppress(TypeError, ValueError, OverflowError):  # a damaged database: 'clear' removes it whole
+                    yield self.entry(str(key), max(0, int(size)), float(used) if isfinite(float(used)) else 0.0)
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        from diskcache import Cache
+        from diskcache import Timeout
 
-        with suppress(sqlite3.Error), Cache(str(self.folder)) as cache:
+        with suppress(sqlite3.Error, Timeout, OSError, *DAMAGE), open_cache(self.folder) as cache:
             for entry in entries:
                 cache.delete(entry.key)
 
@@ -144,16 +154,21 @@ def remove(unwanted: Iterable[Entry]) -> int:
 
 
 def trim(limit: int, *, older_than: float = 0.0) -> int:
-    """Throw away what was left unfinished, what is older than a time, and then the longest unused until the rest is within the limit.
-
-    Args:
-        limit: bytes that may stay.
-        older_than: seconds since the epoch; what was used later than that is kept, if the limit allows.
+    """Throw away what was left unfinished, and what :func:`surplus` finds.
 
     Returns:
         Bytes that were freed.
     """
-    freed = sum(kind.sweep() for kind in KINDS)
+    return sum(kind.sweep() for kind in KINDS) + remove(surplus(limit, older_than=older_than))
+
+
+def surplus(limit: int, *, older_than: float = 0.0) -> list[Entry]:
+    """What is older than a time, and then the longest unused until the rest is within the limit.
+
+    Args:
+        limit: bytes that may stay.
+        older_than: seconds since the epoch; what was used later than that is kept, if the limit allows.
+    """
     found = entries()
     total = sum(entry.size for entry in found)
     unwanted = []
@@ -161,7 +176,7 @@ def trim(limit: int, *, older_than: float = 0.0) -> int:
         if entry.used < older_than or total > limit:
             unwanted.append(entry)
             total -= entry.size
-    return freed + remove(unwanted)
+    return unwanted
 
 
 # ---- names of videos -----------------------------------------------------------------------------------------------
@@ -172,15 +187,15 @@ def note_media(media: str, path: Path) -> None:
     with suppress(OSError):
         note = cache_dir() / _MEDIA / media
         note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(str(path.resolve()), encoding="utf-8")
+        note.write_bytes(os.fsencode(path.resolve()))
 
 
 def media_paths() -> dict[str, Path]:
     """Where videos were last seen, by content id."""
     found = {}
     for note in (cache_dir() / _MEDIA).glob("*"):
-        with suppress(OSError, UnicodeDecodeError):
-            found[note.name] = Path(note.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError):
+            found[note.name] = Path(os.fsdecode(note.read_bytes()))
     return found
 
 
@@ -189,7 +204,8 @@ def forget_media(but: Iterable[str] = ()) -> None:
     kept = set(but)
     for note in (cache_dir() / _MEDIA).glob("*"):
         if note.name not in kept:
-            note.unlink(missing_ok=True)
+            with suppress(OSError):
+                note.unlink()
 
 
 def _sweep(paths: Iterable[Path]) -> int:

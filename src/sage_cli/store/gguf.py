@@ -18,6 +18,7 @@ VERSIONS = (2, 3)
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
+_DEEPEST = 4  # arrays within arrays; real files have none
 _LONGEST_STRING = 1 << 20  # a chat template is some 10 kB; a length past this is a broken file, not a string
 
 Value = str | int | float | bool
@@ -46,7 +47,7 @@ def read_metadata(path: Path) -> dict[str, Value]:
                 if value is not None:
                     found[key] = value
             return found
-    except (struct.error, UnicodeDecodeError, KeyError, ValueError) as error:
+    except (struct.error, UnicodeDecodeError, KeyError, ValueError, OverflowError) as error:
         raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
@@ -65,8 +66,10 @@ def _string(file: BinaryIO) -> str:
     return data.decode()
 
 
-def _value(file: BinaryIO, kind: int) -> Value | None:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value | None:
     """The value that stands next in the file; ``None`` for an array, which is only passed over."""
+    if depth > _DEEPEST:
+        raise ValueError("arrays within arrays")
     if kind == _STRING:
         return _string(file)
     if kind != _ARRAY:
@@ -76,5 +79,5 @@ def _value(file: BinaryIO, kind: int) -> Value | None:
         file.seek(count * struct.calcsize(_SCALARS[item]), 1)
     else:
         for _ in range(count):
-            _value(file, item)
+            _value(file, item, depth + 1)
     return None

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read when huggingface_hub is imported
+# Read when huggingface_hub is imported. A disk without links costs space, which nobody can change while a command runs.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_SYMLINKS_WARNING", "1")
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url, scan_cache_dir
@@ -183,6 +185,8 @@ class Hub:
             "GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT, follow_redirects=True
         ) as response:
             hf_raise_for_status(response)
+            if response.headers.get("Content-Type", "").startswith("text/html"):
+                raise SageError(_portal(self.endpoint))
             if response.status_code != 206:  # all of it: a server that knows no ranges
                 part.restart()
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {part.position}-"):
@@ -236,6 +240,8 @@ class Hub:
             raise SageError(
                 f"no connection to {self.endpoint} ({_first_line(error)}): check the network or HF_ENDPOINT; what has arrived is kept"
             ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SageError(_portal(self.endpoint)) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -322,11 +328,19 @@ def _pause(problem: Exception | None, failures: int) -> float:
         SageError: it asks for too long.
     """
     asked = problem.response.headers.get("Retry-After", "") if isinstance(problem, HfHubHTTPError) else ""
-    if not asked.isdigit():
+    if not (asked.isascii() and asked.isdigit()):
         return float(min(2 ** max(0, failures - 1), 16))
-    if int(asked) > _LONGEST_WAIT:
-        raise SageError(f"the hub asks to come back in {int(asked) // 60} minutes; what has arrived is kept")
+    if int(asked[:9]) > _LONGEST_WAIT:
+        raise SageError(f"the hub asks to come back in {int(asked[:9]) // 60} minutes; what has arrived is kept")
     return float(asked)
+
+
+def _portal(endpoint: str) -> str:
+    """What is most likely when something answers, but not as a hub does."""
+    return (
+        f"what answers at {endpoint} is not a Hugging Face hub, perhaps the login page of this network: "
+        "log in with a browser, or check HF_ENDPOINT; what has arrived is kept"
+    )
 
 
 def _first_line(error: Exception) -> str:

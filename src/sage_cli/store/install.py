@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sage_cli.assets import NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.catalogue import HUB, Reference, parse
 from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision, quantization_of
@@ -23,6 +24,8 @@ from sage_cli.store.paths import models_dir
 if TYPE_CHECKING:
     from sage_cli.store.hub import Hub, Listing, Progress
 
+_SOURCE = ".source"  # in a model's folder: where it comes from
+_LONGEST_NAME = 200  # bytes; file systems allow 255, and we add to it
 _IN_CACHE = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/[0-9a-f]+/")
 
 
@@ -121,19 +124,19 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
 
     Raises:
         SageError: a download failed; nothing is installed then.
-        UsageError: the name is taken by files that are not ours.
+        UsageError: the name cannot be, or is taken by files that are not ours.
     """
     name = name or plan.reference.name
+    check_name(name)
     target = models_dir() / name
-    if target.exists() and (not target.is_dir() or any(not path.is_symlink() for path in target.iterdir())):
-        raise UsageError(f"{target} is there and was not made by sage: give the model another name with --name, or move it away")
     paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
-    before = {path.readlink() for path in target.glob("*")} if target.exists() else set()
+    before = {path.readlink() for path in target.glob("*") if path.is_symlink()} if target.exists() else set()
     part = target.with_name(f".{name}.{os.getpid()}")
     part.mkdir(parents=True)
     try:
         for path in paths:
             _link(path, part / path.name)
+        (part / _SOURCE).write_text(f"{HUB}{plan.listing.repository}\n", encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         part.rename(target)
@@ -145,6 +148,25 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     return model
 
 
+def check_name(name: str) -> None:
+    """Make sure, before gigabytes are downloaded, that a model can have this name.
+
+    Raises:
+        UsageError: it cannot be a folder's name, stands for something else, or is taken by files that are not ours.
+    """
+    if name == NANO.name:
+        raise UsageError(f"the bundled model is called {name}: choose another name with --name")
+    if not name or name.startswith((".", "-", HUB)) or not name.isprintable() or "/" in name or "\\" in name:
+        raise UsageError(f"no model can be called {name!r}: choose a name without slashes, such as --name my-model")
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        raise UsageError(f"the name is longer than {_LONGEST_NAME} bytes: choose a shorter one with --name")
+    target = models_dir() / name
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir() or not ((target / _SOURCE).is_file() or all(path.is_symlink() for path in target.iterdir())):
+        raise UsageError(f"{target} is there and was not made by sage: give the model another name with --name, or move it away")
+
+
 def remove(model: Installed, *, keep_files: bool = False) -> int:
     """Uninstall a model, and delete its files from the hub's cache unless another installed model has them.
 
@@ -154,14 +176,23 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
     Raises:
         UsageError: it was not installed by us.
     """
+    check_removable(model)
+    snapshots = {path.readlink() for path in model.files if path.is_symlink()}
+    copied = sum(path.stat().st_size for path in model.files if not path.is_symlink() and path.stat().st_nlink == 1)
+    shutil.rmtree(model.path.parent)
+    return copied + (0 if keep_files else _delete_unused(snapshots))
+
+
+def check_removable(model: Installed) -> None:
+    """Make sure that a model may be deleted.
+
+    Raises:
+        UsageError: it was not installed by us.
+    """
     if not model.source:
         raise UsageError(f"{model.name} was not pulled by sage: delete it yourself, it is {model.path}")
-    snapshots = {path.readlink() for path in model.files if path.is_symlink()}
-    folder = model.path.parent
-    if folder == models_dir():
+    if model.path.parent == models_dir():
         raise UsageError(f"{model.path} does not lie in a folder of its own: delete it yourself")
-    shutil.rmtree(folder)
-    return 0 if keep_files else _delete_unused(snapshots)
 
 
 def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], preferred: str | None) -> Choice:
@@ -209,14 +240,21 @@ def _loose(folder: Path) -> list[Installed]:
 def _model(name: str, kind: Literal["vision", "speech", "vad"], files: Sequence[Path]) -> Installed:
     match = _IN_CACHE.search(files[0].readlink().as_posix()) if files[0].is_symlink() else None
     source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
+    if not source and files[0].parent != models_dir():
+        with suppress(OSError, UnicodeDecodeError):
+            source = (files[0].parent / _SOURCE).read_text(encoding="utf-8").strip()
     return Installed(name, kind, tuple(files), source, sum(path.stat().st_size for path in files))
 
 
 def _link(target: Path, link: Path) -> None:
-    try:
-        link.symlink_to(target)
-    except OSError:  # Windows without the right to: then the cache holds plain files, and a second name for one costs nothing
-        link.hardlink_to(target)
+    """A second name for a file, without a copy where the file system can do that."""
+    for name_it in (link.symlink_to, link.hardlink_to):
+        try:
+            name_it(target)
+        except OSError:  # Windows without the right to, exFAT, some network drives
+            continue
+        return
+    shutil.copyfile(target, link)
 
 
 def _delete_unused(snapshots: set[Path]) -> int:

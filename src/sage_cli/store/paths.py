@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -15,17 +16,17 @@ APP = "sage-cli"
 
 def cache_dir() -> Path:
     """Folder of everything that can be made again; safe to delete at any time. ``SAGE_CACHE_DIR`` moves it."""
-    return _folder("SAGE_CACHE_DIR", platformdirs.user_cache_path(APP, appauthor=False))
+    return _folder("SAGE_CACHE_DIR", lambda: platformdirs.user_cache_path(APP, appauthor=False))
 
 
 def models_dir() -> Path:
     """Folder where ``--model NAME`` is looked up. ``SAGE_MODELS_DIR`` moves it."""
-    return _folder("SAGE_MODELS_DIR", platformdirs.user_data_path(APP, appauthor=False) / "models")
+    return _folder("SAGE_MODELS_DIR", lambda: platformdirs.user_data_path(APP, appauthor=False) / "models")
 
 
 def config_path() -> Path:
     """File with the user's settings; it need not exist. ``SAGE_CONFIG`` moves it."""
-    return _folder("SAGE_CONFIG", platformdirs.user_config_path(APP, appauthor=False) / "config.toml")
+    return _folder("SAGE_CONFIG", lambda: platformdirs.user_config_path(APP, appauthor=False) / "config.toml")
 
 
 def check_scratch() -> None:
@@ -40,6 +41,13 @@ def check_scratch() -> None:
         raise SageError("no folder for temporary files can be written: make room, or set TMPDIR to one that can") from error
 
 
-def _folder(variable: str, default: Path) -> Path:
+def _folder(variable: str, default: Callable[[], Path]) -> Path:
+    """An absolute path: from the variable, else the platform's, which needs a home and is asked for only then."""
     override = os.environ.get(variable)
-    return Path(override).expanduser() if override else default
+    try:
+        path = Path(override).expanduser().absolute() if override else default()
+    except RuntimeError:  # no HOME, and no entry for this user
+        path = Path()
+    if not path.is_absolute():
+        raise SageError(f"this user has no home folder: set {variable} to the path that it would have there")
+    return path

@@ -1,12 +1,15 @@
-"""A bounded folder of cached values, done without when there is trouble with it."""
+"""A bounded folder of cached values that disables itself on errors of the disk and empties itself when it is damaged."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import shutil
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from diskcache import Cache
@@ -15,13 +18,24 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+DATABASE: Final = "cache.db"
+_SEAL: Final = 16  # bytes of digest
+_PATIENCE: Final = 2.0  # seconds to wait for another process that holds the database
+# What diskcache raises on a database with wrong contents: it believes every column.
+DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, AssertionError)
+
 
 class Shelf:
     """A diskcache: least recently used out first, shared by processes and threads, safe to delete.
 
+    Values are text, numbers or bytes, never pickled objects. Whoever reads one checks it: a damaged disk can change it.
+
     Args:
         folder: made when it is needed.
         limit: most bytes to keep; 0 keeps none.
+
+    Attributes:
+        usable: whether anything is read and written.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -30,21 +44,98 @@ class Shelf:
         self.usable = limit > 0
 
     def use(self, action: Callable[[Cache], T]) -> T | None:
-        """What ``action`` makes of the cache, or ``None``: its first trouble (full disk, damaged index) is logged and ends its use."""
+        """What ``action`` makes of the cache, or ``None`` if it cannot be used.
+
+        A damaged database is dropped with all that belongs to it; the next run begins a new one. Other trouble (a full disk, a lock that
+        another process does not let go) ends the use of the cache in this process.
+        """
         if not self.usable:
             return None
-        from diskcache import Cache, Timeout  # not at the top: whoever reads a video without remembering it need not wait for it
+        from diskcache import Timeout  # not at the top: whoever reads a video without remembering it need not wait for it
 
         try:
             if self._cache is None:
-                self._cache = Cache(str(self._folder), size_limit=self.limit, eviction_policy="least-recently-used", cull_limit=2)
+                self._cache = open_cache(self._folder, self.limit)
             return action(self._cache)
-        except (sqlite3.Error, Timeout, OSError, EOFError, ValueError) as error:
-            logger.warning("the cache in %s is not used: %s", self._folder, error)
-            self.usable = False
-            return None
+        except (sqlite3.OperationalError, Timeout, OSError, MemoryError) as error:
+            if "malformed" in str(error):
+                self._drop(error)
+            else:
+                self._disable(error)
+        except (sqlite3.Error, *DAMAGE) as error:
+            self._drop(error)
+        return None
 
     def close(self) -> None:
         if self._cache is not None:
-            self._cache.close()
+            with suppress(sqlite3.Error):
+                self._cache.close()
             self._cache = None
+
+    def _drop(self, error: Exception) -> None:
+        self._disable(error)
+        drop(self._folder)
+
+    def _disable(self, error: Exception) -> None:
+        logger.warning("the cache in %s is not used: %s", self._folder, error or type(error).__name__)
+        self.usable = False
+        self.close()
+
+
+def open_cache(folder: Path, limit: int | None = None) -> Cache:
+    """A diskcache in a folder.
+
+    Raises:
+        sqlite3.Error: its database is damaged, or locked for longer than :data:`_PATIENCE`.
+        OSError: the folder cannot be made or written.
+    """
+    from diskcache import Cache, Disk
+
+    class Plain(Disk):  # type: ignore[misc]
+        """Stores no pickles, and never loads one: whoever can write the folder could run code with it."""
+
+        def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+            if mode == _PICKLED:
+                raise ValueError("a pickled value")
+            return super().fetch(mode, filename, value, read)
+
+    _wait_for_lock(folder / DATABASE)
+    settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
+    return Cache(str(folder), timeout=_PATIENCE, disk=Plain, eviction_policy="least-recently-used", cull_limit=2, **settings)
+
+
+_PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
+
+
+def _wait_for_lock(database: Path) -> None:
+    """diskcache itself waits 60 seconds for a database that somebody holds."""
+    if database.is_file():
+        with closing(sqlite3.connect(database, timeout=_PATIENCE, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+
+
+def drop(folder: Path) -> int:
+    """Delete a cache folder with all that is in it, whatever that is.
+
+    Returns:
+        Bytes that were freed. What cannot be deleted stays.
+    """
+    freed = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            freed += path.lstat().st_size if not path.is_dir() or path.is_symlink() else 0
+    shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() and not folder.is_symlink() else folder.unlink(missing_ok=True)
+    return freed
+
+
+def seal(data: bytes) -> bytes:
+    """Data with a digest in front: :func:`unseal` tells whether a byte of it was changed."""
+    return hashlib.blake2b(data, digest_size=_SEAL).digest() + data
+
+
+def unseal(sealed: object) -> bytes | None:
+    """The data that was sealed, ``None`` if it is not whole, or was never sealed."""
+    if not isinstance(sealed, bytes) or seal(sealed[_SEAL:]) != sealed:
+        return None
+    return sealed[_SEAL:]

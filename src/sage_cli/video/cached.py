@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.store.shelf import Shelf
+from sage_cli.store.shelf import Shelf, seal, unseal
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
@@ -51,7 +52,9 @@ class FrameTimeCache:
         shown = self._shelf.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:
             return CachedFrames(media, shown, size, read)
-        return RecordedFrames(read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, json.dumps(shown))))
+        return RecordedFrames(
+            read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, seal(json.dumps(shown).encode())))
+        )
 
 
 class RecordedFrames(Iterator[Frame]):
@@ -115,5 +118,11 @@ class CachedFrames(Iterator[Frame]):
 
 def _times(stored: object, count: int) -> list[float] | None:
     """What lies in the cache, if it can stand for as many times as were asked for: of keyframes there may be fewer."""
-    times = json.loads(stored) if isinstance(stored, str) else None
-    return times if isinstance(times, list) and 0 < len(times) <= count and all(isinstance(time, float) for time in times) else None
+    data = unseal(stored)
+    try:
+        times = json.loads(data) if data else None
+    except ValueError:
+        return None
+    if not isinstance(times, list) or not 0 < len(times) <= count:
+        return None
+    return times if all(isinstance(time, float) and isfinite(time) for time in times) else None

@@ -32,20 +32,27 @@ class WebCache:
 
     def get(self, make: Callable[[Any], T], *key: str) -> T | None:
         """The answer kept under this key as ``make`` makes it, ``None`` if there is none that is fresh enough and whole."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             record = json.loads(self._path(key).read_bytes())
-            if record["key"] == list(key) and (self._max_age_s is None or 0 <= time.time() - record["at"] < self._max_age_s):
+            whole = record["digest"] == _digest(key, record["at"], record["value"])
+            if whole and (self._max_age_s is None or 0 <= time.time() - record["at"] < self._max_age_s):
                 return make(record["value"])
         return None
 
     def put(self, value: Any, *key: str) -> None:
         path = self._path(key)
-        record = json.dumps({"key": key, "at": time.time(), "value": value})
+        at = time.time()
+        record = json.dumps({"key": key, "at": at, "value": value, "digest": _digest(key, at, value)}).encode()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with NamedTemporaryFile("w", dir=self._folder, suffix=".part", delete=False, encoding="utf-8") as file:
-                file.write(record)
-            Path(file.name).replace(path)
+            with NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
+                try:
+                    file.write(record)
+                    file.close()
+                    Path(file.name).replace(path)
+                except BaseException:
+                    Path(file.name).unlink(missing_ok=True)
+                    raise
             _prune(self._folder)
         except OSError as error:
             _log.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
@@ -54,10 +61,20 @@ class WebCache:
         return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
 
 
+def _digest(key: tuple[str, ...], at: float, value: Any) -> str:
+    """Tells whether a byte of an answer was changed on the disk."""
+    return hashlib.blake2b(json.dumps([*key, at, value]).encode(), digest_size=16).hexdigest()
+
+
 def _prune(folder: Path) -> None:
-    files = sorted(((stat.st_mtime, stat.st_size, path) for path in folder.iterdir() if (stat := path.stat())), reverse=True)
+    files = []
+    for path in folder.iterdir():
+        with suppress(OSError):  # another process removed it
+            stat = path.lstat()
+            files.append((stat.st_mtime, stat.st_size, path))
     kept = 0
-    for _time, size, path in files:
+    for _time, size, path in sorted(files, reverse=True):
         kept += size
         if kept > LIMIT:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a folder in place of an entry
+                path.unlink()

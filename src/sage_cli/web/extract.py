@@ -84,8 +84,9 @@ def extract(data: bytes, content_type: str, url: str) -> Page:
 
 
 def _environment() -> dict[str, str]:
-    # A parser has no use for our keys.
-    return {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
+    """What Python needs to start, and nothing else: a parser of hostile pages has no use for tokens, keys or names."""
+    needed = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows starts nothing without it
+    return needed | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 # ---- in the process of its own -------------------------------------------------------------------------------------

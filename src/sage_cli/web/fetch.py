@@ -312,11 +312,11 @@ def _seconds(retry_after: str | None) -> float | None:
     """``Retry-After``: seconds, or a date."""
     if retry_after is None:
         return None
-    if retry_after.isdigit():
-        return float(retry_after)
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
     try:
         return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
-    except ValueError:
+    except (ValueError, OverflowError, OSError):  # no date, or one that this machine's clock does not know
         return None
 
 
