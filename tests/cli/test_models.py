@@ -311,7 +311,7 @@ def test_nothing_is_removed_without_being_asked(sage: Sage, start: Start, hub: F
     sage("models", "pull", "whisper-base")
     refused = sage("models", "rm", "whisper-base")
     assert refused.returncode == 2
-    assert "cannot ask whether to remove whisper-base (64 bytes): add --yes" in refused.stderr
+    assert "cannot ask whether to remove whisper-base (64 bytes) and delete the files: add --yes" in refused.stderr
     status, _, shown = on_terminal(start, "models", "rm", "whisper-base", answer="n")
     assert status == 1
     assert "remove whisper-base (64 bytes) and delete the files? [y/N]" in shown
