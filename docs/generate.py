@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sage_cli.cli import application
 from sage_cli.cli.help import TOPICS, topics
+from sage_cli.session.options import Option, settable, taken_by
 from sage_cli.store.catalogue import catalogue
-from sage_cli.store.config import Config, variable
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py: change the code, or a topic in src/sage_cli/cli/topics, and run it again. -->\n\n"
@@ -40,7 +41,8 @@ def pages() -> dict[Path, str]:
         found[DOCS / f"{name}.md"] = NOTE + (TOPICS / f"{name}.md").read_text(encoding="utf-8").rstrip() + _appendix(name) + "\n"
     commands: dict[str, Any] = group.commands
     for name, command in commands.items():
-        found[DOCS / "reference" / f"{name}.md"] = NOTE + "\n\n".join(_command(f"sage {name}", command)) + "\n"
+        variables = {one.name: one.variable for one in taken_by(name) if one.setting}
+        found[DOCS / "reference" / f"{name}.md"] = NOTE + "\n\n".join(_command(f"sage {name}", command, variables)) + "\n"
     index = [
         "# Reference",
         "Every command with all its options, as `--help` shows them.",
@@ -53,10 +55,7 @@ def pages() -> dict[Path, str]:
 
 def _appendix(topic: str) -> str:
     if topic == "config":
-        rows = [
-            (f"`{field.alias}`", f"`{variable(str(field.alias))}`", _default(field.default), (field.description or "").replace("`", "`"))
-            for field in Config.model_fields.values()
-        ]
+        rows = [(f"`{key}`", f"`{one.variable}`", one.default_text or _default(one), one.help) for key, one in settable().items()]
         others = [(f"`{name}`", about) for name, about in VARIABLES.items()]
         return (
             "\n\n## All settings\n\n"
@@ -73,7 +72,7 @@ def _appendix(topic: str) -> str:
     return ""
 
 
-def _command(path: str, command: Any) -> list[str]:
+def _command(path: str, command: Any, variables: Mapping[str, str]) -> list[str]:
     blocks = [f"# {path}", _plain(command.help or "")]
     children = getattr(command, "commands", {})
     options = [option for option in command.params if option.name != "help"]
@@ -82,7 +81,10 @@ def _command(path: str, command: Any) -> list[str]:
         flags = " [OPTIONS]" if any(option.param_type_name == "option" for option in options) else ""
         blocks.append(f"```\n{path}{flags} {arguments}".rstrip() + "\n```")
     if options:
-        rows = [(_names(option), f"`{option.envvar}`" if option.envvar else "", _plain(option.help or "")) for option in options]
+        rows = [
+            (_names(option), f"`{variables[option.name]}`" if option.name in variables else "", _plain(option.help or ""))
+            for option in options
+        ]
         blocks.append(
             _table(("option", "variable", ""), rows) if any(row[1] for row in rows) else _table(("option", ""), [row[::2] for row in rows])
         )
@@ -91,7 +93,7 @@ def _command(path: str, command: Any) -> list[str]:
             "```sh\n" + "\n".join(line.strip() for line in _plain(command.epilog).splitlines() if line.strip() != "Examples") + "\n```"
         )
     for name, child in children.items():
-        blocks += [re.sub(r"^#", "##", block) for block in _command(f"{path} {name}", child)]
+        blocks += [re.sub(r"^#", "##", block) for block in _command(f"{path} {name}", child, {})]
     return blocks
 
 
@@ -116,11 +118,8 @@ def _plain(text: str) -> str:
     return re.sub(r"\[/?(?:bold|dim)?\]", "", text).replace("\\[", "[").strip()
 
 
-def _default(value: Any) -> str:
-    if value is None:
-        return "automatic"
-    readable = getattr(value, "human_readable", None)
-    return f"`{readable(separator=' ') if readable else str(value).lower() if isinstance(value, bool) else value}`"
+def _default(one: Option) -> str:
+    return "off" if one.default is False else "none"
 
 
 def _size(size: int) -> str:

@@ -12,15 +12,15 @@ package loads nothing: that happens when something is asked. It sets how OpenMP'
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from sage_cli.hardware.openmp import bound_spinning
 from sage_cli.version import __version__
 
 bound_spinning()  # here, since nothing of the package is imported before, and so no library that computes
 
+TYPE_CHECKING = False  # to a type checker it is true; typing itself takes longer to import than all the rest
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from sage_cli.agent.events import Answer, NoAnswer
     from sage_cli.session import Options, Session

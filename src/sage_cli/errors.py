@@ -13,24 +13,28 @@ class SageError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    code: ClassVar[str] = "failure"  # for programs, as the exit code is for shells
 
 
 class UsageError(SageError):
     """An option or argument that cannot work."""
 
     exit_code = 2
+    code = "usage"
 
 
 class ModelError(SageError):
     """A model that is missing, broken, mismatched or too big for what was asked of it."""
 
     exit_code = 3
+    code = "model"
 
 
 class VideoError(SageError):
     """A media file that cannot be read."""
 
     exit_code = 4
+    code = "video"
 
 
 class MachineError(SageError):

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from sage_cli.agent import Settings
 from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.errors import UsageError
+from sage_cli.session import Options
 
 ITEMS = 60
 
@@ -33,7 +33,7 @@ def answers(tmp_path: Path) -> Path:
 
 
 def plan(answers: Path, judge: str = "exact", **more: Any) -> Plan:
-    return Plan(read_dataset(str(answers)), Worker(None, Settings(), (), JudgeChoice.parse(judge)), **more)
+    return Plan(read_dataset(str(answers)), Worker(Options(), JudgeChoice.parse(judge), asks=False), **more)
 
 
 def test_every_item_has_a_record(answers: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.store.config import KEYS
+from sage_cli.session.options import settable
 
 Complete = Callable[[str], list[str]]
 
@@ -50,7 +50,7 @@ def complete(environment: dict[str, str], tmp_path: Path) -> Complete:
         ("sage transcribe videos/", ["videos/film.mkv"]),
         ("sage ask nowhere/", []),
         ("sage config set fr", ["frames", "frame-tokens"]),
-        ("sage config get ", list(KEYS)),
+        ("sage config get ", list(settable())),
         ("sage cache clear --kind we", ["web"]),
         ("sage help scr", ["scripting"]),
         ("sage models pull --up", ["--update"]),

@@ -218,9 +218,9 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
     ("words", "said"),
     [
         (["--language", "klingon"], "no language 'klingon'"),
-        (["--beam-size", "99"], "beam-size"),
+        (["--beam-size", "99"], "a whole number from 1 to 8"),
         (["--start", "8", "--end", "2"], "nothing lies between"),
-        (["--start", "soon"], "not a time"),
+        (["--start", "soon"], "a time: HH:MM:SS"),
         (["-f", "docx"], "docx"),
         (["--skip-existing"], "--skip-existing"),
     ],
@@ -441,7 +441,7 @@ def test_interrupted(start: Start, whisper: Path, lecture: Path, tmp_path: Path,
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
     assert process.returncode == 130
-    assert "goes on from here" in stderr
+    assert "rerun the command to resume" in stderr
     assert not list(tmp_path.glob("lecture*"))
 
 

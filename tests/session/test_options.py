@@ -12,7 +12,7 @@ import pytest
 
 from sage_cli.errors import UsageError
 from sage_cli.session import Options, load_options
-from sage_cli.session.options import declared, settings, taken_by
+from sage_cli.session.options import declared, settable, taken_by
 from sage_cli.session.settings import change
 
 
@@ -50,6 +50,7 @@ def test_option_environment_file_default(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"kv_type": "q3"}, "one of f16, q8_0"),
         ({"tools": "maybe"}, "true or false"),
         ({"start": "soon"}, "a time: HH:MM:SS"),
+        ({"model": 3j}, "text"),
         ({"start": -1}, "a time: HH:MM:SS"),
         ({"cache_limit": "5"}, "a size with its unit, such as 20 GB"),
         ({"cache_limit": 20 << 30}, "a size with its unit"),
@@ -92,7 +93,7 @@ def test_every_option_is_of_use() -> None:
         assert not (one.setting and one.commands) or one.panel, one.name
         assert one.help.endswith(".") or one.default_text, one.name
         assert one.choices or one.switch or one.metavar, one.name
-    assert "frames" in settings() and "output" not in settings()
+    assert "frames" in settable() and "output" not in settable()
     assert [one.flag for one in taken_by("transcribe") if one.name == "speech_model"] == ["--model"]
 
 

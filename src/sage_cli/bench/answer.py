@@ -9,26 +9,22 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, TypeAlias
 
-from sage_cli.agent import Agent, Event, Settings, as_record
+from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, ServerJudge, Verdict, choice, exact
-from sage_cli.bench.records import COULD_NOT, Record, said
 from sage_cli.errors import SageError
-from sage_cli.model.base import ChatModel
-from sage_cli.model.llama import LlamaModel
-from sage_cli.model.native import KVType
-from sage_cli.speech import Transcriber, Transcript, TranscriptCache
-from sage_cli.store import ModelFiles, cache_dir
-from sage_cli.tools import TOOLS
-from sage_cli.tools.workspace import SpeechModel
+from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
+
+Record: TypeAlias = dict[str, Any]
+
+# What the reference's scorer looks for in an answer that is none.
+_COULD_NOT: Final = "Could not produce an answer"
 
 
 @dataclass(frozen=True)
@@ -36,22 +32,20 @@ class Worker:
     """All that a worker needs; goes to its process as it is.
 
     Attributes:
-        model: the model asked, and the judge where that is ``model``; ``None`` when nothing is asked and somebody else judges.
-        tools: paper names of those offered; none at all for the direct baseline.
-        speech: the Whisper model.
+        options: how questions are answered.
+        judge: who says what is right.
+        asks: whether a model is needed: to answer, or to judge.
         key: for a judge behind an address.
     """
 
-    model: ModelFiles | None
-    settings: Settings
-    tools: tuple[str, ...]
+    options: Options
     judge: JudgeChoice
-    speech: Path | None = None
-    context: int | None = None
-    gpu_layers: int | None = None
-    threads: int | None = None
-    kv_type: KVType = "f16"
-    key: str = ""
+    asks: bool = True
+    key: str = field(default="", repr=False)
+
+    def session(self) -> Session:
+        """A session with these options. What a question costs and how it is answered may not depend on what this machine has cached."""
+        return open_session(self.options, model_cache=False)
 
     def __call__(self) -> Answerer:
         """Load the model.
@@ -59,33 +53,21 @@ class Worker:
         Raises:
             ModelError: it cannot be loaded.
         """
-        if self.model is None:
-            return Answerer(self, None)
-        model = LlamaModel(
-            self.model.text,
-            self.model.mmproj,
-            context_size=self.context,
-            gpu_layers=self.gpu_layers,
-            threads=self.threads,
-            kv_type=self.kv_type,
-        )
-        return Answerer(self, model)
+        session = self.session()
+        if self.asks:
+            _ = session.model
+        return Answerer(self, session)
 
 
 class Answerer:
     """Answers and judges items, one after another."""
 
-    def __init__(self, worker: Worker, model: ChatModel | None) -> None:
-        self._worker, self._model = worker, model
-        self._speech: Transcriber | None = None
+    def __init__(self, worker: Worker, session: Session) -> None:
+        self._worker, self._session = worker, session
         self._judge = self._judge_of(worker.judge)
 
     def __call__(self, item: Item) -> Record:
-        """The item's record. What goes wrong with an item is told in it.
-
-        Raises:
-            OSError, MemoryError: the machine fails: a full disk, no memory, a read error.
-        """
+        """The item's record. What goes wrong with an item is told in it."""
         if item.given is not None:
             return self._judged(item, dict(item.given))
         events: list[Event] = []
@@ -94,32 +76,17 @@ class Answerer:
         video = None
         try:
             assert item.path is not None
-            video = Video(item.path)
-            for event in self._agent(video).run(item.question):
+            self._session.forget()  # an item's answer may not depend on which items came before it
+            video = self._session.video(item.path)
+            for event in self._session.ask(item.path, item.question):
                 if not isinstance(event, Working):
                     events.append(event)
         except SageError as problem:
             error = str(problem)
-        except (OSError, MemoryError):  # the machine's trouble is no answer to this question: it ends the run
-            raise
         except Exception as problem:  # noqa: BLE001
             error = f"unexpected {type(problem).__name__}: {problem}"
         seconds = time.monotonic() - started
         return self._judged(item, _record(item, video, events, seconds, error))
-
-    def _agent(self, video: Video) -> Agent:
-        if isinstance(self._model, LlamaModel):
-            self._model.forget()  # an item's answer may not depend on which items came before it
-        assert self._model is not None
-        hears = self._worker.speech is not None and video.has_audio
-        tools = [tool for tool in TOOLS if tool.name in self._worker.tools and (hears or tool.name != "transcribe-speech")]
-        return Agent(self._model, video, tools=tools, settings=self._worker.settings, transcriber=partial(self._transcriber, video))
-
-    def _transcriber(self, video: Video) -> SpeechModel:
-        assert self._worker.speech is not None
-        if self._speech is None:
-            self._speech = Transcriber(self._worker.speech, threads=self._worker.threads)
-        return Transcript(self._speech, video, video.id, TranscriptCache(cache_dir() / "transcripts"))
 
     def _judge_of(self, wanted: JudgeChoice) -> Judge:
         match wanted.kind:
@@ -128,19 +95,20 @@ class Answerer:
             case "choice":
                 return choice
             case "model":
-                assert self._model is not None
-                return ModelJudge(self._model)
+                return ModelJudge(self._session.model)
             case "server":
                 return ServerJudge(wanted, self._worker.key)
 
     def _judged(self, item: Item, record: Record) -> Record:
-        answer = said(record)
-        if answer is None:
+        answer = record.get("answer")
+        if isinstance(answer, list):
+            answer = ", ".join(map(str, answer))
+        if answer is None or not str(answer).strip() or str(answer).startswith(_COULD_NOT):
             verdict = Verdict(False, "there is no answer")
         else:
-            if isinstance(self._model, LlamaModel):
-                self._model.forget()
-            verdict = self._judge(item, answer)
+            if self._worker.asks:
+                self._session.forget()
+            verdict = self._judge(item, str(answer))
         if "is_correct" in record and item.given is not None:
             record["label"] = record["is_correct"]
         return record | {"is_correct": verdict.correct, "evaluation_reasoning": verdict.reasoning, "judge": str(self._worker.judge)}
@@ -157,7 +125,7 @@ def failure(item: Item, reason: str) -> Record:
 
 def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: float, error: str | None) -> Record:
     last = events[-1] if events and isinstance(events[-1], Answer | NoAnswer) else None
-    answer = last.answer if isinstance(last, Answer) and last.answer.strip() else None
+    answer = last.answer if isinstance(last, Answer) else None
     finished = [event for event in events if isinstance(event, ToolFinished)]
     calls = [event for event in events if isinstance(event, ToolCalled)]
     outcome = "failed" if error else "answered" if answer is not None else "no_answer"
@@ -167,7 +135,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         "id": item.id,
         "path": item.video,
         "question": item.question,
-        "answer": f"{COULD_NOT}: {error}" if error else answer,
+        "answer": f"{_COULD_NOT}: {error}" if error else answer,
         "correct_answer": item.letter,
         "full_answer": item.reference,
         "none_prediction": answer is None and error is None,

@@ -130,7 +130,7 @@ def bucket(seconds: float) -> str:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_dataset(source: str, videos: Path | None = None) -> Dataset:
+def read_dataset(source: str, videos: Path | None = None, *, offline: bool = False) -> Dataset:
     """Read a question set.
 
     Args:
@@ -144,7 +144,7 @@ def read_dataset(source: str, videos: Path | None = None) -> Dataset:
     """
     if videos is not None and not videos.is_dir():
         raise UsageError(f"no such folder: {videos} (--videos takes the folder that the videos lie in)")
-    path = _from_hub(source.removeprefix(HUB)) if source.startswith(HUB) else Path(source).expanduser()
+    path = _from_hub(source.removeprefix(HUB), offline) if source.startswith(HUB) else Path(source).expanduser()
     files = _tables(path, source)
     rows = [row for file in files for row in _rows(file)]
     if not rows:
@@ -228,17 +228,20 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _from_hub(repository: str) -> Path:
-    """The tables of a dataset, in the hub's shared cache."""
+def _from_hub(repository: str, offline: bool) -> Path:
+    """The tables of a dataset, in the hub's shared cache: downloaded, unless ``offline``."""
     import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=[f"*{suffix}" for suffix in _TABLES]))
+        tables = [f"*{suffix}" for suffix in _TABLES]
+        return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=tables, local_files_only=offline))
     except (HfHubHTTPError, HFValidationError) as error:
         raise UsageError(f"no dataset {repository} on the Hugging Face Hub, or it needs a token: {str(error).splitlines()[0]}") from error
     except (LocalEntryNotFoundError, httpx2.HTTPError) as error:
+        if offline:
+            raise SageError(f"{repository} is not in the hub's cache, and --offline (or the setting offline) allows no download") from error
         raise SageError(f"the Hugging Face Hub cannot be reached; get {repository} by other means and give its file") from error
 
 

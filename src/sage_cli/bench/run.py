@@ -51,21 +51,24 @@ class Plan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """All that an answer and its verdict depend on, JSON-ready; models by content, so that a renamed one is the same."""
-        worker = self.worker
-        agent = {key: value for key, value in asdict(worker.settings).items() if key not in ("prompts", "pack")}
-        return {
-            "sage": __version__,
-            "dataset": self.dataset.name,
-            "model": worker.model.text.stem if worker.model else None,
-            "files": [fingerprint(path) for path in (worker.model.text, worker.model.mmproj)] if worker.model else [],
-            "speech": fingerprint(worker.speech) if worker.speech else None,
-            "tools": list(worker.tools),
-            **agent,
-            "prompts": Prompts(worker.settings.prompts, worker.settings.pack).digest,
-            "context": worker.context,
-            "kv_type": worker.kv_type,
-            "judge": str(worker.judge),
-        }
+        worker, options = self.worker, self.worker.options
+        known: dict[str, Any] = {"sage": __version__, "dataset": self.dataset.name, "judge": str(worker.judge)}
+        if not worker.asks:
+            return {**known, "model": None}
+        with worker.session() as session:
+            tools = [tool.name for tool in session.allowed_tools]
+            agent = {key: value for key, value in asdict(session.settings).items() if key not in ("prompts", "pack")}
+            return {
+                **known,
+                "model": session.model_name,
+                "files": [] if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)],
+                "speech": fingerprint(session.speech_file) if session.speech_file and "transcribe-speech" in tools else None,
+                "tools": tools,
+                **agent,
+                "prompts": Prompts(session.settings.prompts, session.settings.pack).digest,
+                "context": options.ctx_size,
+                "kv_type": options.kv_type,
+            }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -92,8 +95,8 @@ class Plan:
     @property
     def limit_s(self) -> float | None:
         """Seconds after which a worker is hung: the agent looks at the clock itself, but not inside a native call."""
-        timeout = self.worker.settings.timeout_s
-        return None if timeout is None else 2 * timeout + 60
+        timeout = self.worker.options.timeout
+        return 2 * timeout + 60 if timeout else None
 
 
 class RunFolder:

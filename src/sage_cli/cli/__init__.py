@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn, cast
 
@@ -16,10 +17,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import console
-from sage_cli.errors import EXIT_INTERRUPTED, SageError
+from sage_cli.cli.options import show_plainly
+from sage_cli.errors import EXIT_INTERRUPTED, SageError, UsageError
 from sage_cli.version import __version__
 
 HELP = ["-h", "--help"]
+
+START = """[bold]Start with[/]
+  sage demo                                   see it work, with nothing to download
+  sage ask video.mp4 "What happens in it?"    ask about a video of yours
+
+[bold]Documentation[/]: sage help"""
 
 # In the order of the help. The module of the same name holds the function, or the `app` of its subcommands; it is imported when the command
 # is called, or when all are listed.
@@ -31,6 +39,7 @@ def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
     app = typer.Typer(
         name="sage",
         help="Ask questions about videos, answered on this machine.",
+        epilog=START,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": HELP},
@@ -43,7 +52,16 @@ def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
         else:
             options: dict[str, Any] = {"cls": getattr(module, "COMMAND", None), "epilog": getattr(module, "EXAMPLES", None)}
             app.command(name, **options)(getattr(module, name))
-    return cast(TyperGroup, typer.main.get_command(app))
+    group = cast(TyperGroup, typer.main.get_command(app))
+    for command in _leaves(group):
+        show_plainly(command.params)
+    return group
+
+
+def _leaves(command: Any) -> Iterator[Any]:
+    for child in getattr(command, "commands", {}).values():
+        yield from _leaves(child)
+    yield command
 
 
 def _show_version(wanted: bool) -> None:
@@ -58,7 +76,8 @@ def _show_version(wanted: bool) -> None:
 
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and what it is built on, and exit.")
+        bool,
+        typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and what it is built on, and exit."),
     ] = False,
 ) -> None:
     pass
@@ -69,10 +88,11 @@ def main() -> NoReturn:
     console.prepare()
     status = _run()
     try:
-        if sys.stdout:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         status = console.output_closed()
+    except OSError:  # said already
+        status = status or 1
     sys.exit(status)
 
 
@@ -84,19 +104,23 @@ def _run() -> int:
             return int(context.command.invoke(context) or 0)
     except typer.Exit as stop:
         return stop.exit_code
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # rich's way to say that nobody reads its output
+            return console.output_closed()
+        raise
     except typer.TyperException as error:
         return _usage_error(error)
     except SageError as error:
-        return _failure(str(error), error.exit_code)
+        return _failure(str(error), error.exit_code, error.code)
     except KeyboardInterrupt:
-        return _failure("interrupted", EXIT_INTERRUPTED, kind="")
+        return _failure("interrupted", EXIT_INTERRUPTED, "interrupted")
     except BrokenPipeError:
         return console.output_closed()
     except OSError as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
         where = f"{error.filename}: " if error.filename else ""
         return _failure(f"{where}{error.strerror or error}", 1)
     except Exception as error:  # noqa: BLE001
-        return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1)
+        return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
 
 
 def parse(words: list[str]) -> Any:
@@ -105,7 +129,6 @@ def parse(words: list[str]) -> Any:
     Raises:
         typer.TyperException: there is no such command or option, or it cannot have this value.
         typer.Exit: it was ``--help`` or ``--version``, and is done.
-        UsageError: the settings file says something that cannot be.
     """
     command: TyperCommand | TyperGroup = application(words[:1] if words and words[0] in COMMANDS else COMMANDS)
     name = "sage"
@@ -113,24 +136,7 @@ def parse(words: list[str]) -> Any:
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
         name = f"{name} {words[0]}"
         command, words = cast("TyperCommand | TyperGroup", command.commands[words[0]]), words[1:]
-    defaults = {} if {*HELP} & {*words} else _settings(command)
-    return command.make_context(name, words, default_map=defaults, help_option_names=HELP)
-
-
-def _settings(command: TyperCommand | TyperGroup) -> dict[str, Any]:
-    """What the user's settings say of a command's options: its ``SAGE_CTX_SIZE`` is their ``ctx-size``."""
-    names = {
-        str(option.envvar).removeprefix("SAGE_").replace("_", "-").lower(): str(option.name) for option in command.params if option.envvar
-    }
-    if not names:
-        return {}
-    from sage_cli.store.paths import config_path
-
-    if not config_path().is_file():
-        return {}
-    from sage_cli.store.config import from_file
-
-    return {names[key]: value for key, value in from_file().items() if key in names}
+    return command.make_context(name, words, help_option_names=HELP)
 
 
 def _usage_error(error: typer.TyperException) -> int:
@@ -138,13 +144,19 @@ def _usage_error(error: typer.TyperException) -> int:
     if not error.format_message():  # no arguments at all: the help was shown
         return error.exit_code
     command = context.command_path if context else "sage"
-    return _failure(f"{error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code)
+    return _failure(f"{error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code, UsageError.code)
 
 
-def _failure(message: str, status: int, kind: str = "error: ") -> int:
-    if console.debugging and kind:
+def _failure(message: str, status: int, code: str = SageError.code) -> int:
+    """Say what went wrong, on stderr and, where results are JSON, on stdout too."""
+    if console.debugging and code != "interrupted":
         import traceback
 
         traceback.print_exc()
-    console.say(f"{kind}{message}")
+    console.say(message if code == "interrupted" else f"error: {message}")
+    words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
+    if formats := {"--json", "--jsonl"} & {*words}:
+        kind = {"type": "error"} if "--jsonl" in formats else {}
+        with suppress(OSError):
+            console.write(console.dumps({**kind, "error": " ".join(message.split()), "code": code, "exit_code": status}))
     return status

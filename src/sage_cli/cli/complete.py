@@ -30,9 +30,17 @@ def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completi
 @_quietly
 def setting_names(incomplete: str) -> Completions:
     """Settings of ``sage config``, with what they mean."""
-    from sage_cli.store.config import Config
+    from sage_cli.session.options import settable
 
-    return [(str(field.alias), field.description or "") for field in Config.model_fields.values()]
+    return [(key, one.help) for key, one in settable().items()]
+
+
+@_quietly
+def tool_names(incomplete: str) -> Completions:
+    """Tools that a model can call."""
+    from sage_cli.tools import TOOLS
+
+    return [(tool.name, "") for tool in TOOLS]
 
 
 @_quietly

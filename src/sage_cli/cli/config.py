@@ -1,19 +1,22 @@
-"""``sage config``: settings that need not be typed every time."""
+"""``sage config``: options that are used often, saved."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import setting_names
 from sage_cli.errors import SageError, UsageError
+from sage_cli.session.options import settable, size_text
+
+if TYPE_CHECKING:
+    from sage_cli.session.options import Option
 
 app = typer.Typer(
     name="config",
-    help="Show and change settings.\n\nAn option given on the command line wins over the environment (SAGE_FRAMES), that over the file, "
-    "that over the default.",
+    help="Show and change settings.\n\nPrecedence: option, environment (SAGE_FRAMES), file, default.",
     no_args_is_help=True,
     epilog="""[bold]Examples[/]
   sage config set frames 64
@@ -26,10 +29,11 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as fram
 
 @app.command()
 def get(key: Key) -> int:
-    """Print the value of a setting that is in effect; an empty line if it is decided when it is needed."""
-    from sage_cli.store import config
+    """Print the value of a setting; an empty line if it is automatic."""
+    from sage_cli.session.settings import in_effect, known
 
-    console.write(_text(config.get(key)))
+    key = known(key)
+    console.write(_text(settable()[key], next(one.value for one in in_effect() if one.key == key)))
     return 0
 
 
@@ -39,40 +43,41 @@ def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="I
 
     Comments in the file are kept.
     """
-    from sage_cli.store import config
+    from sage_cli.session.settings import change
 
-    config.change(key, value)
+    change(key, value)
     _warn_if_overridden(key)
     return 0
 
 
 @app.command()
 def unset(key: Key) -> int:
-    """Take a setting out of the file: its default holds again."""
-    from sage_cli.store import config
+    """Remove a setting from the file; restores the default."""
+    from sage_cli.session.settings import change
 
-    config.change(key, None)
+    change(key, None)
     _warn_if_overridden(key)
     return 0
 
 
 @app.command(name="list")
-def list_(json: Annotated[bool, typer.Option("--json", help="One JSON object a setting.")] = False) -> int:
-    """Show every setting, its value, and where that comes from."""
-    from sage_cli.store import config, config_path
+def list_(json: Annotated[bool, typer.Option("--json", help="Print one JSON object per setting.")] = False) -> int:
+    """Show every setting, its value, and its source."""
+    from sage_cli.session.settings import in_effect
+    from sage_cli.store import config_path
 
-    found = config.settings()
+    found = in_effect()
     if json:
         for setting in found:
             value = setting.value if setting.value is None or isinstance(setting.value, (bool, int, float)) else str(setting.value)
             console.write(console.dumps({"key": setting.key, "value": value, "origin": setting.origin}))
         return 0
-    origins = {"environment": "environment", "file": str(config_path()), "default": "default"}
     width = max(len(setting.key) for setting in found)
     for setting in found:
-        value = "automatic" if setting.value is None else _text(setting.value)
-        source = f"environment {config.variable(setting.key)}" if setting.origin == "environment" else origins[setting.origin]
-        console.write(f"{setting.key:<{width}}  {value:<12}  {source}")
+        one = settable()[setting.key]
+        value = "automatic" if setting.value is None else _text(one, setting.value)
+        sources = {"environment": f"environment {one.variable}", "file": str(config_path()), "default": "default"}
+        console.write(f"{setting.key:<{width}}  {value:<12}  {sources[setting.origin]}")
     return 0
 
 
@@ -83,14 +88,16 @@ def edit() -> int:
     import shlex
     import subprocess
 
-    from sage_cli.store import config, config_path
+    from sage_cli.output import write_text
+    from sage_cli.session.settings import from_file
+    from sage_cli.store import config_path
 
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
     path = config_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        lines = (f"# {key} = {_example(key)}" for key in config.KEYS)
-        path.write_text("# Settings of sage; 'sage help config' says what they mean.\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        lines = (f"# {key} = {_example(one)}" for key, one in settable().items())
+        write_text(path, "# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
     try:
         status = subprocess.run([*shlex.split(editor, posix=os.name != "nt"), str(path)], check=False).returncode
     except OSError as error:
@@ -98,15 +105,15 @@ def edit() -> int:
     if status:
         raise SageError(f"the editor {editor} ended with status {status}")
     try:
-        config.from_file()
+        from_file()
     except UsageError as error:
-        raise UsageError(f"{error}; until it is mended no command that reads it works") from error
+        raise UsageError(f"{error}; commands that read the file fail until this is corrected") from error
     return 0
 
 
 @app.command()
 def path() -> int:
-    """Print where the file is, whether it exists or not."""
+    """Print the path of the file, whether it exists or not."""
     from sage_cli.store import config_path
 
     console.write(str(config_path()))
@@ -116,25 +123,22 @@ def path() -> int:
 def _warn_if_overridden(key: str) -> None:
     import os
 
-    from sage_cli.store import config
+    from sage_cli.session.settings import known
 
-    name = config.variable(config.known(key))
+    name = settable()[known(key)].variable
     if os.environ.get(name):
-        console.say(f"{name} is set in the environment and wins over the file")
+        console.say(f"{name} is set in the environment and overrides the file")
 
 
-def _example(key: str) -> str:
+def _example(one: Option) -> str:
     """A value as it stands in TOML."""
-    from sage_cli.store import config
-
-    value = getattr(config.Config(), key.replace("-", "_"))
-    return '""' if value is None else f'"{_text(value)}"' if type(value) not in (bool, int, float) else _text(value)
+    text = _text(one, one.default)
+    return text if type(one.default) in (bool, int, float) and one.kind != "size" else f'"{text}"'
 
 
-def _text(value: Any) -> str:
+def _text(one: Option, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    readable = getattr(value, "human_readable", None)  # of a size
-    return str(readable(separator=" ")) if readable else str(value)
+    return size_text(value) if one.kind == "size" else str(value)

@@ -7,14 +7,18 @@ import os
 import re
 import signal
 import sys
+from contextlib import suppress
 from textwrap import fill
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
+
+from sage_cli.errors import SageError
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program ended by SIGPIPE
 EXIT_TERMINATED = 143
 
 debugging = False
+_stdout_closed = False
 
 # What could move the cursor, recolour or retitle a terminal, reverse text or break a line, and code points that cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -46,12 +50,58 @@ def say(text: str) -> None:
 
 def prepare() -> None:
     """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, SIGTERM cleans up."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
-        if stream:
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stderr = cast(TextIO, _Notices(sys.stderr))
     logging.getLogger().addHandler(logging.NullHandler())
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see sage_cli.__main__
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def need_stdout() -> None:
+    """Called before work whose results go to stdout.
+
+    Raises:
+        SageError: it is closed.
+    """
+    if _stdout_closed:
+        raise SageError("standard output is closed: there is nowhere to write results to")
+
+
+def _open_standard_streams() -> None:
+    """A process may be started without them (``2>&-``): then the next file that is opened gets their number, and what is meant for them."""
+    global _stdout_closed
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # Writing results is an error, not a success that loses them; notices are lost.
+            handle = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
+            _stdout_closed |= name == "stdout"
+
+
+class _Notices:
+    """stderr on which nothing fails: an answer is not lost because a notice cannot be written (``2>/dev/full``)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def log(*, verbose: bool, debug: bool) -> None:

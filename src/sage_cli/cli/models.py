@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from sage_cli.store.choose import RemoteFile
     from sage_cli.store.hub import Hub
     from sage_cli.store.install import Installed, Plan
-    from sage_cli.store.models import NotInstalledError
 
 app = typer.Typer(
     name="models",
@@ -44,7 +43,7 @@ InstalledName = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per model.")]
 Offline = Annotated[
     bool,
-    typer.Option("--offline", envvar="SAGE_OFFLINE", show_envvar=False, help="Make no connections; use the shared cache only."),
+    typer.Option("--offline", help="Make no connections; use the shared cache only."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
 
@@ -221,37 +220,16 @@ def default(
     return 0
 
 
-# ---- the first run -------------------------------------------------------------------------------------------------
+# ---- downloading ---------------------------------------------------------------------------------------------------
 
 
-def offer(missing: NotInstalledError, *, offline: bool = False) -> str:
-    """Ask once whether to download what is missing, and do so.
-
-    Returns:
-        Its name.
-
-    Raises:
-        ModelError: nobody can be asked, or the answer was no; the message names the command to run.
-    """
-    from sage_cli.cli.machine import recommended
-    from sage_cli.model.devices import this_machine
+def download(names: list[str]) -> list[str]:
+    """Download and install models; return the names they are installed under."""
     from sage_cli.store.catalogue import parse
 
-    name = missing.name or recommended(this_machine()).name
-    refusal = missing if missing.name else ModelError(f"no model: run 'sage models pull {name}', or give --model the path of a GGUF")
-    if offline or not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise refusal
-    hub = _hub(offline)
-    plan = _plan(parse(name), hub)
-    about = plan.reference.entry.about if plan.reference.entry else plan.listing.repository
-    console.say(f"no model is installed; {name} fits this machine: {about}" if not missing.name else f"{name}: {about}")
-    size, place = _size(plan.choice.size), plan.listing.repository
-    if not typer.confirm(f"sage: download {size} from {place}?", default=True, err=True):
-        raise refusal
-    return _pull(plan.reference.name, hub, plan, quiet=False).name
-
-
-# ---- downloading ---------------------------------------------------------------------------------------------------
+    hub = _hub(offline=False)
+    references = [parse(name) for name in names]
+    return [_pull(reference.name, hub, _plan(reference, hub), quiet=False).name for reference in references]
 
 
 def _hub(offline: bool) -> Hub:

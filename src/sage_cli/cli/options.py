@@ -1,18 +1,155 @@
-"""How the commands declare their options: in panels, with defaults told by the help text itself."""
+"""Options as the command line takes them: typer signatures made from :class:`sage_cli.session.options.Options`.
+
+Typer gets words and flags alone. What a value can be, and what is said about one that it cannot, is the session's.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperOption
+
+from sage_cli.cli import complete, console
+from sage_cli.session.options import Option, Options, declared, taken_by
+
+Command = Callable[..., int]
+
+LONGEST_METAVAR = 22  # characters; more leave too little room for the help at 80 columns
 
 
-def option(panel: str, *names: str, **more: Any) -> Any:
-    """An option of one command; an environment variable only if ``more`` names one."""
-    return typer.Option(*names, rich_help_panel=panel, show_default=False, show_envvar=False, **more)
+def takes(command: str) -> Callable[[Command], Command]:
+    """Give a function in place of its parameter ``options`` all options of a command; it is called with them, checked."""
+
+    def decorate(function: Command) -> Command:
+        taken = taken_by(command)
+        own = [one for one in inspect.signature(function, eval_str=True).parameters.values() if one.name != "options"]
+        parameters = [*own, *map(_parameter, taken)]
+        if any(one.advanced for one in taken):
+            parameters.append(_help_all())
+
+        @wraps(function)
+        def run(**given: Any) -> int:
+            options = checked(command, given)
+            console.log(verbose=options.verbose, debug=options.debug)
+            return function(**{one.name: given[one.name] for one in own}, options=options)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        return run
+
+    return decorate
 
 
-def setting(panel: str, *names: str, **more: Any) -> Any:
-    """An option that the environment and the settings file know under its own name: ``--ctx-size`` is ``SAGE_CTX_SIZE``."""
-    variable = names[0].split("/")[0].strip("-").replace("-", "_").upper()
-    return option(panel, *names, envvar=f"SAGE_{variable}", **more)
+def checked(command: str, given: Mapping[str, Any]) -> Options:
+    """The options of a command as typer gives them, with what the environment and the settings file say.
+
+    Raises:
+        UsageError: a value cannot be.
+    """
+    from sage_cli.session import load_options
+
+    taken = taken_by(command)
+    # An empty list is what typer makes of an option that is not given.
+    return load_options(
+        {one.name: one.flag for one in taken}, **{one.name: given[one.name] if given[one.name] != [] else None for one in taken}
+    )
+
+
+def shared(name: str, **changes: Any) -> Any:
+    """The annotation of one option for commands that take few: ``json: shared("json") = False``."""
+    one = declared()[name]
+    kind = bool if one.switch else list[str] if one.many else str
+    return Annotated[kind, _typer_option(one, changes)]
+
+
+class OptionsCommand(TyperCommand):
+    """Lets some options stand alone, ``--web`` for ``--web=on``; typer itself has no options whose value can be left out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        alone = {one.flag: one for one in declared().values() if one.alone}
+
+        def complete(at: int, word: str) -> str:
+            one = alone.get(word) if at < end else None
+            return word if one is None or args[at + 1 : at + 2] in [[value] for value in one.choices] else f"{word}={one.alone}"
+
+        return super().parse_args(ctx, [complete(at, word) for at, word in enumerate(args)])
+
+
+class Argument(TyperArgument):
+    """An argument that is shown by its name alone: without ``{}``, and without the type of what typer makes of it."""
+
+    def display_type_rich(self, ctx: Any) -> str | None:
+        return None
+
+    def get_usage_pieces(self, ctx: Any) -> list[str]:
+        return [self.metavar or self.name.upper()]
+
+
+class Flag(TyperOption):
+    """A flag that is shown without a type: it takes no value."""
+
+    def display_type_rich(self, ctx: Any) -> str | None:
+        return None
+
+
+def show_plainly(parameters: Iterable[Any]) -> None:
+    """Have a command's arguments and flags shown so."""
+    for one in parameters:
+        if isinstance(one, TyperArgument):
+            one.__class__ = Argument
+        elif isinstance(one, TyperOption) and one.is_flag:
+            one.__class__ = Flag
+
+
+# ---- declarations ------------------------------------------------------------------------------------------------
+
+
+def _parameter(one: Option) -> inspect.Parameter:
+    kind: Any = bool | None if one.switch else list[str] | None if one.many else str | None
+    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, _typer_option(one, {})])
+
+
+def _typer_option(one: Option, changes: dict[str, Any]) -> Any:
+    choices = "|".join(one.choices)
+    listed = f"{one.about} One of: {', '.join(one.choices)}." if len(choices) > LONGEST_METAVAR else one.about
+    told = {
+        "rich_help_panel": one.panel or None,
+        "help": listed,
+        "hidden": one.advanced,
+        "show_default": False,
+        "metavar": one.metavar or (choices if listed == one.about else "NAME") or None,
+        "autocompletion": _completion(one),
+        # Not typer's own strings: those refuse file names that are no UTF-8.
+        "parser": None if one.switch else str,
+    }
+    return typer.Option(*one.spelled, **(told | changes))
+
+
+def _completion(one: Option) -> Callable[[str], complete.Completions] | None:
+    if one.complete:
+        found: Callable[[str], complete.Completions] = getattr(complete, one.complete)
+        return found
+
+    def choices(incomplete: str) -> complete.Completions:
+        return [(choice, "") for choice in one.choices]
+
+    return choices if one.choices else None
+
+
+def _help_all() -> inspect.Parameter:
+    declaration = typer.Option("--help-all", is_eager=True, expose_value=False, callback=_show_all, help="Show all options and exit.")
+    return inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, declaration])
+
+
+def _show_all(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        for one in context.command.params:
+            one.hidden = False  # type: ignore[attr-defined]
+        if text := context.get_help():
+            console.write(text)
+        raise typer.Exit

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import media_files, usable_models
+from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
-from sage_cli.cli.options import option
-from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, VideoError
+from sage_cli.cli.options import takes
+from sage_cli.errors import ModelError, SageError, UsageError
+from sage_cli.session.options import Options, declared
 
 if TYPE_CHECKING:
-    from sage_cli.speech import Transcriber
-    from sage_cli.speech.cues import Layout
-    from sage_cli.speech.formats import Format
-    from sage_cli.video import Video
+    from sage_cli.bench.pool import Died
+    from sage_cli.session import Session
 
 STDIN = STDOUT = "-"
 
@@ -33,140 +32,64 @@ EXAMPLES = """[bold]Examples[/]
   sage transcribe talk.mp4 --language de --translate"""
 
 
-# What sage_cli.speech.formats.FORMATS holds; spelled out because --help must not import it.
-FormatName = Literal["txt", "srt", "vtt", "json", "jsonl", "csv", "tsv", "lrc", "md"]
-
-
+@takes("transcribe")
 def transcribe(
-    context: typer.Context,
     media: Annotated[
         list[str],
         typer.Argument(
             metavar="MEDIA...",
-            help="Videos or sound files of any kind; [bold]-[/] reads one from stdin.",
+            help="Video or sound file; [bold]-[/] reads one from stdin.",
             show_default=False,
             autocompletion=media_files,
+            parser=str,
         ),
     ],
-    format: Annotated[
-        FormatName | None, option("Output", "--format", "-f", help="Default: what the file name of --output says, else txt.")
-    ] = None,
-    output: Annotated[
-        str | None,
-        option("Output", "--output", "-o", metavar="FILE|DIR|-", help="Where to. Default: stdout; several files need a DIR."),
-    ] = None,
-    words: Annotated[bool, option("Output", "--words", help="Time every word, too (json and jsonl).")] = False,
-    max_line_width: Annotated[
-        int | None, option("Output", "--max-line-width", min=8, metavar="N", help="Break subtitles (srt, vtt) into lines of N characters.")
-    ] = None,
-    max_line_count: Annotated[
-        int, option("Output", "--max-line-count", min=1, metavar="N", help="Most such lines on screen at once. Default: 2.")
-    ] = 2,
-    skip_existing: Annotated[bool, option("Output", "--skip-existing", help="Pass over media whose transcript is there.")] = False,
-    model: Annotated[
-        str | None,
-        option(
-            "Model",
-            "--model",
-            "-m",
-            metavar="NAME|PATH",
-            envvar="SAGE_SPEECH_MODEL",
-            autocompletion=usable_models,
-            help="Whisper model: a ggml-*.bin or, like base.en, a name in the models folder. Default: the largest there.",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        option("Model", "--threads", min=1, metavar="N", envvar="SAGE_THREADS", help="CPU threads. Default: all cores, up to 8."),
-    ] = None,
-    jobs: Annotated[
-        int, option("Model", "--jobs", "-j", min=1, metavar="N", help="Files at a time, each with a model of its own. Default: 1.")
-    ] = 1,
-    offline: Annotated[bool, option("Model", "--offline", help="Use only what is on this machine, as is always so yet.")] = False,
-    language: Annotated[
-        str,
-        option(
-            "Listening",
-            "--language",
-            "-l",
-            metavar="CODE",
-            envvar="SAGE_LANGUAGE",
-            help="What is spoken: en, de, zh ... Default: auto, found out.",
-        ),
-    ] = "auto",
-    translate: Annotated[bool, option("Listening", "--translate", help="Write English, whatever is spoken.")] = False,
-    prompt: Annotated[
-        str, option("Listening", "--prompt", metavar="TEXT", help="Text that sets spelling and style, e.g. names that occur.")
-    ] = "",
-    start: Annotated[str | None, option("Listening", "--start", metavar="TIME", help="Begin here: SS, MM:SS or HH:MM:SS.")] = None,
-    end: Annotated[str | None, option("Listening", "--end", metavar="TIME", help="End here.")] = None,
-    vad: Annotated[
-        bool | None,
-        option(
-            "Listening",
-            "--vad/--no-vad",
-            help="Leave out what is not speech, with a Silero model (ggml-silero-*.bin in the models folder). "
-            "Default: so if there is one, else by loudness; --no-vad decodes everything.",
-        ),
-    ] = None,
-    beam_size: Annotated[
-        int | None,
-        option("Listening", "--beam-size", min=1, metavar="N", help="Beams of a beam search, up to 8. Default: greedy."),
-    ] = None,
-    temperature: Annotated[float, option("Listening", "--temperature", metavar="T", help="Of sampling. Default: 0.")] = 0.0,
-    quiet: Annotated[bool, option("Output", "--quiet", "-q", help="Nothing but transcripts and errors.")] = False,
-    verbose: Annotated[bool, option("Output", "--verbose", "-v", help="Library logs too.")] = False,
-    debug: Annotated[bool, option("Output", "--debug", help="Tracebacks and all logs.")] = False,
+    options: Options,
 ) -> int:
     """Transcribe what is said in videos and recordings.
 
-    Segments come as they are decoded. Stopped half-way, the same command goes on where it stopped; done, it answers at once.
+    Segments are printed as they are decoded. If it is interrupted, rerun the command to resume; a finished transcript is cached.
     """
-    console.log(verbose=verbose, debug=debug)
-    tasks = _plan(media, output, format)
-    if skip_existing:
-        tasks = _without_existing(tasks, quiet)
+    tasks = _plan(media, options.output, options.format)
+    if options.skip_existing:
+        tasks = _without_existing(tasks, options.quiet)
 
     from sage_cli.output import check_targets
+    from sage_cli.session import open_session
 
     check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
-
-    from sage_cli.speech import SpeechOptions, Transcriber
-    from sage_cli.speech.cues import Layout
-    from sage_cli.timecode import parse
-
-    span = _Span(parse(start) if start else 0.0, parse(end) if end else None)
-    path = _find_model(model)
-    listening = SpeechOptions(
-        language=language, translate=translate, prompt=prompt, beam_size=beam_size, temperature=temperature, vad=vad is not False
-    )
-    transcriber = Transcriber(path, listening, threads=threads)
-
-    failures: list[tuple[str, str, int]] = []
-    if jobs > 1 and len(tasks) > 1:
-        failures = _in_parallel(tasks, _arguments(context), _affordable(jobs, path, quiet), threads, quiet)
-    else:
-        run = _Run(transcriber, path.name, span, Layout(max_line_width or 42, max_line_count), words, quiet)
+    with open_session(options) as session:
+        if options.jobs > 1 and len(tasks) > 1:
+            return _report(_in_parallel(tasks, session), len(tasks))
+        failures: list[Failure] = []
+        make = TranscriptMaker(session)
         for task in tasks:
             try:
-                run(task)
+                make(task)
             except (SageError, OSError) as error:
                 if len(tasks) == 1 or isinstance(error, (ModelError, BrokenPipeError)):
                     raise
-                failures.append((task.source, _reason(error), getattr(error, "exit_code", 1)))
-    return _report(failures, len(tasks))
+                failures.append(Failure.of(task, error))
+        return _report(failures, len(tasks))
 
 
 # ---- what to do ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """One transcript: from what, in which format, and where to; ``None`` is stdout."""
+class Task:
+    """One transcript.
+
+    Attributes:
+        source: the media as it was typed.
+        target: where to; ``None`` is stdout.
+        path: of the media, where that is not ``source``.
+    """
 
     source: str
     format: str
     target: Path | None
+    path: str = ""
 
     @property
     def name(self) -> str:
@@ -174,20 +97,23 @@ class _Task:
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
-    """The part that is asked for, in seconds; up to the end if there is none."""
+class Failure:
+    """A transcript that could not be made: of what, why, and the exit code that this is worth."""
 
-    start: float
-    end: float | None
+    source: str
+    reason: str
+    status: int
 
-    def within(self, duration: float) -> tuple[float, float]:
-        end = duration if self.end is None else min(self.end, duration)
-        if self.start >= end:
-            raise UsageError(f"nothing lies between --start and --end: the media is {duration:.1f} seconds long")
-        return self.start, end
+    @classmethod
+    def of(cls, task: Task, error: SageError | OSError) -> Failure:
+        """In one line; the machine's own troubles as ``FILE: No space left on device``."""
+        if isinstance(error, OSError):
+            text = str(error.strerror or error)
+            return cls(task.source, f"{error.filename}: {text}" if error.filename else text, 1)
+        return cls(task.source, str(error), error.exit_code)
 
 
-def _plan(sources: Sequence[str], output: str | None, format: str | None) -> list[_Task]:
+def _plan(sources: Sequence[str], output: str | None, format: str | None) -> list[Task]:
     """The transcripts to write.
 
     Raises:
@@ -197,8 +123,6 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
 
     if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read once: give - once")
-    if output == "":
-        raise UsageError("--output is empty: name a file or a folder, or - for stdout")
     folder = output is not None and output != STDOUT and is_folder(output)
     if len(sources) > 1 and not folder:
         if output is None or output == STDOUT:
@@ -206,10 +130,11 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
         if Path(output).suffix or Path(output).is_file():
             raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
         folder = True
-    format = format or (format_of(output, get_args(FormatName), "txt") if output not in (None, STDOUT) and not folder else "txt")
+    named = output not in (None, STDOUT) and not folder
+    format = format or (format_of(str(output), declared()["format"].choices, "txt") if named else "txt")
     if not folder:
-        return [_Task(sources[0], format, None if output in (None, STDOUT) else Path(str(output)))]
-    tasks = [_Task(source, format, None) for source in sources]
+        return [Task(sources[0], format, None if output in (None, STDOUT) else Path(str(output)))]
+    tasks = [Task(source, format, None) for source in sources]
     stems = Counter(Path(task.name).stem for task in tasks)
     # talk.mp4 gives talk.srt; where talk.mkv is given too, they give talk.mp4.srt and talk.mkv.srt.
     names = [Path(task.name).stem if stems[Path(task.name).stem] == 1 else task.name for task in tasks]
@@ -218,7 +143,7 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     return [replace(task, target=Path(str(output)) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
 
 
-def _without_existing(tasks: list[_Task], quiet: bool) -> list[_Task]:
+def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
     if any(task.target is None for task in tasks):
         raise UsageError("--skip-existing needs files to look for: add --output")
     left = [task for task in tasks if task.target is not None and not task.target.exists()]
@@ -227,119 +152,81 @@ def _without_existing(tasks: list[_Task], quiet: bool) -> list[_Task]:
     return left
 
 
-def _find_model(name: str | None) -> Path:
-    from sage_cli.store import find_speech_model
-
-    found = find_speech_model(name)
-    if found is None:
-        raise ModelError("no speech model: run 'sage models pull whisper-base', or give --model the path of a Whisper model (ggml-*.bin)")
-    return found
-
-
 # ---- one transcript ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """How every transcript of this call is made."""
+class TranscriptMaker:
+    """Makes transcripts, one after another, with the model of a session."""
 
-    transcriber: Transcriber
-    model: str
-    span: _Span
-    layout: Layout
-    words: bool
-    quiet: bool
+    def __init__(self, session: Session) -> None:
+        from sage_cli.speech.cues import Layout
 
-    def __call__(self, task: _Task) -> None:
+        self._session, self._options = session, session.options
+        self._layout = Layout(session.options.max_line_width, session.options.max_line_count)
+        _ = session.transcriber  # what is wrong with it is not the media's fault
+
+    def __call__(self, task: Task) -> None:
         """Write one transcript.
 
         Raises:
             SageError: the media cannot be read or decoded.
             OSError: the transcript cannot be written.
         """
-        from sage_cli.speech.formats import FORMATS
-
-        format = FORMATS[task.format](self.layout)
-        with _target(task.target, task.source) as out, _local(task.source) as path, interrupts() as stop_if_asked:
-            video = _open(path, task)
+        with _target(task) as out, interrupts() as stop_if_asked:
             try:
-                with closing(self._pieces(task, format, video)) as pieces:  # its progress bar goes away with it
+                with closing(self._pieces(task)) as pieces:  # its progress bar goes away with it
                     for piece in pieces:
                         out(piece)
                         stop_if_asked()
             except KeyboardInterrupt:
-                if not self.quiet:
-                    console.say("what is done is kept: the same command goes on from here")
+                if not self._options.quiet:
+                    console.say("progress saved; rerun the command to resume")
                 raise
 
-    def _pieces(self, task: _Task, format: Format, video: Video) -> Generator[str]:
-        """The text of the transcript, as it comes; empty pieces where nothing is said for long."""
-        from sage_cli.speech import Transcript, TranscriptCache
-        from sage_cli.speech.cues import present
-        from sage_cli.speech.formats import About
-        from sage_cli.store import cache_dir
-        from sage_cli.store.cache import note_media
+    def text(self, task: Task) -> str:
+        """A whole transcript.
 
-        start, end = self.span.within(video.duration)
-        about = About(task.name, video.duration, self.model)
+        Raises:
+            SageError: the media cannot be read or decoded.
+        """
+        with closing(self._pieces(task)) as pieces:
+            return "".join(pieces)
+
+    def _pieces(self, task: Task) -> Generator[str]:
+        """The text of the transcript, as it comes; empty pieces where nothing is said for long."""
+        from sage_cli.speech.cues import present
+        from sage_cli.speech.formats import FORMATS, About
+
+        session, format = self._session, FORMATS[task.format](self._layout)
+        video = session.video(task.path or task.source)
+        start, end = session.span(video)
+        about = About(task.name, video.duration, session.transcriber_name)
         yield format.head(about)
         said = False
-        if video.has_audio:
-            if task.source != STDIN:
-                note_media(video.id, Path(task.source))
-            cache = TranscriptCache(cache_dir() / "transcripts")
-            visible = sys.stderr.isatty() and not self.quiet and not (task.target is None and sys.stdout.isatty())
-            with _progress(task.name, end - start) if visible else nullcontext() as show:
-                for part in Transcript(self.transcriber, video, video.id, cache).parts(start, end):
-                    for segment in present(part.segments, start, end, self.layout, words=self.words):
-                        said = True
-                        about = replace(about, language=segment.language)
-                        yield format.segment(segment)
-                    if show:
-                        show(part.seconds - start)
-                    yield ""
+        visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
+        with _progress(task.name, end - start) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
+            for part in parts:
+                for segment in present(part.segments, start, end, self._layout, words=self._options.words):
+                    said = True
+                    about = replace(about, language=segment.language)
+                    yield format.segment(segment)
+                if show:
+                    show(part.seconds - start)
+                yield ""
         yield format.foot(about)
-        if not said and not self.quiet:
+        if not said and not self._options.quiet:
             console.say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
-def _open(path: Path, task: _Task) -> Video:
-    from sage_cli.video import Video
-
-    try:
-        return Video(path)
-    except VideoError as error:
-        raise VideoError(str(error).replace(str(path), task.source if task.source != STDIN else "stdin")) from error
-
-
 @contextmanager
-def _local(source: str) -> Iterator[Path]:
-    """The media as a file that can be read more than once: what comes through a pipe is put on the disk first."""
-    import shutil
-    import tempfile
-
-    path = Path(source)
-    if source != STDIN and not (path.is_fifo() or path.is_char_device()):
-        yield path
-        return
-    if source == STDIN and sys.stdin.isatty():
-        raise UsageError("stdin is a terminal: pipe media into it, or name a file")
-    with tempfile.TemporaryDirectory(prefix="sage-") as folder:
-        copy = Path(folder) / "media"
-        with copy.open("wb") as file, open(0, "rb", closefd=False) if source == STDIN else path.open("rb") as pipe:
-            shutil.copyfileobj(pipe, file, 1 << 20)
-        yield copy
-
-
-@contextmanager
-def _target(path: Path | None, source: str) -> Iterator[Callable[[str], None]]:
-    """What to write with; ``None`` is stdout."""
-    if path is None:
+def _target(task: Task) -> Iterator[Callable[[str], None]]:
+    """What to write with."""
+    if task.target is None:
         yield _write_stdout
         return
     from sage_cli.output import open_text
 
-    with open_text(path, [Path(source)]) as file:
+    with open_text(task.target, [Path(task.source)]) as file:
         yield lambda text: print(text, end="", file=file)
 
 
@@ -364,95 +251,73 @@ def _progress(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
 # ---- several at a time ---------------------------------------------------------------------------------------------
 
 
-def _arguments(context: typer.Context) -> list[str]:
-    """The options of this call that a call for one of its files needs too, as they would be typed."""
-    own = {"media", "output", "format", "jobs", "skip_existing", "quiet", "threads"}
-    typed: list[str] = []
-    for parameter in context.command.params:
-        value = context.params.get(parameter.name or "")
-        if parameter.name in own or value is None or value == parameter.default:
-            continue
-        if isinstance(value, bool):
-            typed.append(parameter.opts[0] if value else parameter.secondary_opts[0])
-        else:
-            typed.append(f"{parameter.opts[0]}={value}")
-    return typed
+Outcome: TypeAlias = "tuple[Task, str | Failure | Died]"
 
 
-def _affordable(jobs: int, model: Path, quiet: bool) -> int:
-    """As many jobs as cores and memory bear: every one holds the whole model."""
-    from sage_cli.speech.whisper import available_cores
+class Worker:
+    """Makes transcripts in a process of its own; what comes back is the text, so that the parent alone writes files."""
 
-    each = model.stat().st_size * 3 // 2 + (300 << 20)
-    bearable = max(1, min(available_cores(), _free_memory() // each))
-    if bearable < jobs and not quiet:
-        console.say(f"--jobs {bearable} instead of {jobs}: more than this machine's cores or memory bear")
-    return min(jobs, bearable)
+    def __init__(self, options: Options) -> None:
+        from sage_cli.session import open_session
 
+        self._make = TranscriptMaker(open_session(options))
 
-def _free_memory() -> int:
-    """Bytes that can be had without swapping; half of all there is where the system does not tell."""
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else 4 << 30
+    def __call__(self, task: Task) -> str | Failure:
+        try:
+            return self._make.text(task)
+        except (SageError, OSError) as error:
+            return Failure.of(task, error)
 
 
-def _in_parallel(tasks: list[_Task], arguments: list[str], jobs: int, threads: int | None, quiet: bool) -> list[tuple[str, str, int]]:
-    """Every file in a process of its own, so that one that brings whisper.cpp down takes no other along."""
-    import subprocess
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
+    """Every file in one of several processes, so that one that brings whisper.cpp down takes no other along."""
+    from sage_cli.bench.pool import Died, work_here
+    from sage_cli.store.fit import cores
 
-    from sage_cli.speech.whisper import available_cores
-
-    share = threads or max(1, min(8, available_cores() // jobs))
-    running: list[subprocess.Popen[str]] = []
-    failures = []
-
-    def run(task: _Task) -> tuple[_Task, int, str]:
-        command = [sys.executable, "-m", "sage_cli", "transcribe", *arguments, "--quiet", f"--threads={share}"]
-        command += [f"--format={task.format}", f"--output={task.target}", "--", task.source]
-        # stdin is for the one task that reads it.
-        child = subprocess.Popen(command, stdin=None if task.source == STDIN else subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        running.append(child)
-        _, complaints = child.communicate()
-        return task, child.returncode, complaints
-
-    pool = ThreadPoolExecutor(jobs)
-    show = _progress(f"{len(tasks)} files", len(tasks)) if sys.stderr.isatty() and not quiet else nullcontext()
-    try:
-        with show as advance:
-            for done, future in enumerate(as_completed([pool.submit(run, task) for task in tasks]), 1):
-                task, status, complaints = future.result()
-                if status == EXIT_INTERRUPTED:
-                    raise KeyboardInterrupt
-                if status:
-                    last = complaints.strip().rpartition("\n")[2].removeprefix("sage: ").removeprefix("error: ")
-                    failures.append((task.source, last or f"its process ended with status {status}", status if 0 < status < 128 else 1))
-                if advance:
-                    advance(done)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in running:
-            if child.poll() is None:
-                child.terminate()
+    options = session.options
+    if session.speech_file is None:
+        _ = session.transcriber  # says what is missing
+    jobs = _affordable(session)
+    own = replace(options, quiet=True, jobs=1, threads=options.threads or max(1, min(8, cores() // jobs)))
+    # A worker has no stdin.
+    given = [replace(task, path=str(session.video(STDIN).path)) if task.source == STDIN else task for task in tasks]
+    failures: list[Failure] = []
+    show = _progress(f"{len(tasks)} files", len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
+    with show as advance, closing(cast("Generator[Outcome]", work_here(partial(Worker, own), given, jobs))) as outcomes:
+        for done, (task, outcome) in enumerate(outcomes, 1):
+            if isinstance(outcome, Died):
+                failures.append(Failure(task.source, outcome.reason, 1))
+            elif isinstance(outcome, Failure):
+                failures.append(outcome)
+            else:
+                try:
+                    with _target(task) as out:
+                        out(outcome)
+                except OSError as error:
+                    failures.append(Failure.of(task, error))
+            if advance:
+                advance(done)
     return failures
 
 
-def _reason(error: SageError | OSError) -> str:
-    """One line; the machine's own troubles as ``FILE: No space left on device``."""
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror or error}" if error.filename else str(error.strerror or error)
-    return str(error)
+def _affordable(session: Session) -> int:
+    """As many jobs as cores and memory bear: every one holds the whole model."""
+    from sage_cli.store.fit import cores, free_memory
+
+    assert session.speech_file is not None
+    wanted, each = session.options.jobs, session.speech_file.stat().st_size * 3 // 2 + (300 << 20)
+    bearable = max(1, min(cores(), free_memory() // each))
+    if bearable < wanted and not session.options.quiet:
+        console.say(f"--jobs {bearable} instead of {wanted}: this machine has no cores or memory for more")
+    return min(wanted, bearable)
 
 
-def _report(failures: list[tuple[str, str, int]], tasks: int) -> int:
+def _report(failures: list[Failure], tasks: int) -> int:
     """Say what failed; the exit code is the failures' common one, else 1."""
     if not failures:
         return 0
     console.say(f"{len(failures)} of {tasks} files failed:")
-    for source, reason, _status in failures:
-        console.say(reason if source in reason else f"{source}: {reason}")
-    statuses = {status for _source, _reason, status in failures}
+    for one in failures:
+        console.say(one.reason if one.source in one.reason else f"{one.source}: {one.reason}")
+    statuses = {one.status for one in failures}
     return statuses.pop() if len(statuses) == 1 else 1

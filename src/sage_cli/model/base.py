@@ -168,6 +168,10 @@ class ChatModel(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Hold no prompt any more, so that the next reply does not depend on earlier ones, not even in rounding."""
+        ...
+
     def stream(
         self,
         prompt: Prompt,

@@ -161,6 +161,9 @@ class RemoteModel:
     def prefetch(self, frames: Frames) -> None:
         """Nothing: the server encodes what the prompt shows."""
 
+    def forget(self) -> None:
+        """The server holds what it likes; here is nothing."""
+
     def stream(
         self,
         prompt: Prompt,

@@ -41,6 +41,7 @@ class Option:
             of a language, which are decoded; see :func:`sage_cli.text.decode`.
         setting: whether the environment and the settings file know it.
         advanced: shown by ``--help-all`` alone.
+        alone: the value where the option is given without one.
         complete: what the shell offers after it; a function of :mod:`sage_cli.cli.complete`.
         per: what is different for a command.
     """
@@ -57,6 +58,7 @@ class Option:
     kind: Literal["", "size", "time", "words"] = ""
     setting: bool = False
     advanced: bool = False
+    alone: str = ""
     complete: str = ""
     default: Any = None
     per: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -108,7 +110,7 @@ class Option:
     @property
     def default_text(self) -> str:
         """The default in words, ``""`` where it goes without saying."""
-        if self.auto or self.default in (None, False, "", ()):
+        if self.auto or self.default is None or self.default is False or self.default in ("", ()):
             return self.auto
         if self.default is True:
             return "on"
@@ -246,7 +248,9 @@ class Options:
         None, LOOKING, _LOOKS, "Prompts: sage-mm, general, or a folder with prompt files.", "NAME|DIR", auto="by the model", advanced=True
     )
 
-    web: Literal["off", "ask", "on"] = setting("off", WEB, "ask", "Let the model use the web; =ask asks you before each request.", "[=ask]")
+    web: Literal["off", "ask", "on"] = setting(
+        "off", WEB, "ask", "Let the model use the web; =ask asks you before each request.", "[=ask]", alone="on"
+    )
     search_provider: Literal["ddgs", "serper", "brave", "searxng"] = setting(
         "ddgs", WEB, "ask", "Search engine; serper and brave need SAGE_SEARCH_KEY.", advanced=True
     )
@@ -302,8 +306,8 @@ class Options:
         per={"bench": {"help": "Folder for results and report.", "metavar": "DIR", "auto": "named after the question set and the model"}},
     )
     words: bool = option(False, OUTPUT, "transcribe", "Add the time of every word (json, jsonl).")
-    max_line_width: int | None = option(
-        None, OUTPUT, "transcribe", "Maximum characters per subtitle line (srt, vtt).", "N", at_least=8, at_most=10000
+    max_line_width: int = option(
+        42, OUTPUT, "transcribe", "Maximum characters per subtitle line (srt, vtt).", "N", at_least=8, at_most=10000
     )
     max_line_count: int = option(2, OUTPUT, "transcribe", "Maximum lines per subtitle.", "N", at_least=1, at_most=100)
     skip_existing: bool = option(False, OUTPUT, "transcribe", "Skip files that already have a transcript.")
@@ -330,13 +334,13 @@ def taken_by(command: str) -> list[Option]:
     return [one.on(command) for one in declared().values() if command in one.commands]
 
 
-def settings() -> dict[str, Option]:
+def settable() -> dict[str, Option]:
     """The options that the environment and the settings file know, by key."""
     return {one.key: one for one in declared().values() if one.setting}
 
 
 def size_text(size: int) -> str:
-    """Bytes in words, in decimal units: ``12.0 GB``."""
+    """Bytes in words."""
     from rich.filesize import decimal
 
     return decimal(size)

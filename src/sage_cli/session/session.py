@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -10,7 +11,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session.options import Options, declared
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from sage_cli.tools.base import AnyTool
     from sage_cli.video import Video
 
+STDIN: Final = "-"
+SPEECH_TOOL: Final = "transcribe-speech"
+WEB_TOOLS: Final = ("web-search", "parse-website")
+
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS, _PREFIXES = 1 / 3, 2 / 3
 _SERVED_FRAMES = 128  # of the first look of a served model: the reference's number
@@ -47,6 +52,7 @@ def open_session(
     *,
     consent: Callable[[WebRequested], bool] | None = None,
     offer: Callable[[NotInstalledError], str] | None = None,
+    model_cache: bool = True,
     **overrides: Any,
 ) -> Session:
     """A session to ask and transcribe with; a context manager. Nothing is loaded before it is needed.
@@ -55,19 +61,20 @@ def open_session(
         options: all that is chosen; by default what the environment and the settings file say.
         consent: asked before anything is sent to the web with ``web="ask"``; without it, nothing is sent.
         offer: asked for the name of another model when one is not installed; it may install one. Without it that is an error.
+        model_cache: whether frame embeddings and KV prefixes are kept on disk.
         overrides: options by name, such as ``model="qwen3-vl-4b"``; they win over ``options``.
 
     Raises:
         UsageError: there is no such option, or a value cannot be.
     """
     if options is None:
-        return Session(load_options(**overrides), consent=consent, offer=offer)
+        return Session(load_options(**overrides), consent=consent, offer=offer, model_cache=model_cache)
     checked: dict[str, Any] = {}
     for name, value in overrides.items():
         if name not in declared():
             raise UsageError(f"no such option: {name}")
         checked[name] = check(declared()[name], value, name) if value is not None else None
-    return Session(replace(options, **checked), consent=consent, offer=offer)
+    return Session(replace(options, **checked), consent=consent, offer=offer, model_cache=model_cache)
 
 
 class Session:
@@ -86,9 +93,10 @@ class Session:
         *,
         consent: Callable[[WebRequested], bool] | None = None,
         offer: Callable[[NotInstalledError], str] | None = None,
+        model_cache: bool = True,
     ) -> None:
         self.options = options
-        self._consent, self._offer = consent, offer
+        self._consent, self._offer, self._model_cache = consent, offer, model_cache
         self._videos: dict[str, Video] = {}
         self._agents: dict[tuple[str, float, float], Agent] = {}
         self._resources = ExitStack()
@@ -110,7 +118,7 @@ class Session:
         """Answer a question about a video. The last event is an ``Answer`` or a ``NoAnswer``.
 
         Args:
-            video: its path; a pipe is read to its end first.
+            video: its path, or ``-`` for stdin; a pipe is read to its end first.
             start, end: the part asked about, in seconds; by default what the options say.
 
         Raises:
@@ -157,13 +165,13 @@ class Session:
         if key not in self._videos:
             from sage_cli.video import FrameTimeCache, Video
 
-            local = self._local(Path(path).expanduser())
+            local = self._local(path)
             times = FrameTimeCache(cache_dir() / "times") if self.caching else None
             try:
                 self._videos[key] = Video(local, cache=times)
             except VideoError as error:
-                raise VideoError(str(error).replace(str(local), key)) from error
-            if self.caching and local == Path(path).expanduser():
+                raise VideoError(str(error).replace(str(local), "stdin" if key == STDIN else key)) from error
+            if self.caching and local == Path(path):
                 note_media(self._videos[key].id, local)
         return self._videos[key]
 
@@ -188,15 +196,24 @@ class Session:
         Raises:
             UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
         """
+        return [tool for tool in self.allowed_tools if tool.name != SPEECH_TOOL or video.has_audio]
+
+    @cached_property
+    def allowed_tools(self) -> list[AnyTool]:
+        """The tools for questions about any video.
+
+        Raises:
+            UsageError: as :meth:`tools`.
+        """
         from sage_cli.tools import TOOLS, web_tools
 
         known = [tool.name for tool in TOOLS]
         for name in self.options.no_tool:
-            if name not in known and name not in ("web-search", "parse-website"):
-                raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join(known)}")
+            if name not in (*known, *WEB_TOOLS):
+                raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
         if not self.options.tools or self.options.direct:
             return []
-        found = [tool for tool in TOOLS if tool.name != "transcribe-speech" or (video.has_audio and self.speech_file)]
+        found = [tool for tool in TOOLS if tool.name != SPEECH_TOOL or self.speech_file]
         if self.options.web != "off":
             from sage_cli.web import Web, WebSettings
 
@@ -282,14 +299,15 @@ class Session:
 
     @cached_property
     def plan(self) -> Fit:
-        """The memory plan: what the options leave open, chosen by what this machine can carry."""
+        """The memory plan: what the options leave open, chosen by what this machine can carry as many times as there are jobs."""
         from sage_cli.model.devices import this_machine
         from sage_cli.store.fit import Needs, fit
 
-        given = self.options
+        given, here = self.options, this_machine()
+        share = replace(here, memory=here.memory // given.jobs, gpu=here.gpu // given.jobs, cores=max(1, here.cores // given.jobs))
         return fit(
             Needs.of(self.files),
-            this_machine(),
+            share,
             frames=self.settings.frames or None,
             context=given.ctx_size,
             kv_type=given.kv_type,
@@ -312,7 +330,7 @@ class Session:
         from sage_cli.model.llama import LlamaModel
 
         cache = None
-        if self.caching:
+        if self.caching and self._model_cache:
             limit = self.options.cache_limit
             prefixes = 0 if self.options.kv_cache == "off" else int(limit * _PREFIXES)
             every = self.options.kv_cache == "on"
@@ -370,13 +388,23 @@ class Session:
             threads=given.threads,
         )
 
+    @property
+    def model_name(self) -> str:
+        """The model's, for people and for names of files."""
+        return (self.remote.name or self.remote.host) if self.remote else self.files.text.stem
+
+    @property
+    def transcriber_name(self) -> str:
+        """The speech model's, for people."""
+        return self.speech_file.name if self.speech_file else ""
+
     # ---- transcribing ----------------------------------------------------------------------------------------------
 
     def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Iterator[Segment]:
         """What is said in a video or recording, as it is decoded. Stopped half-way, the next call continues there.
 
         Args:
-            media: its path; a pipe is read to its end first.
+            media: its path, or ``-`` for stdin; a pipe is read to its end first.
             start, end: the part to transcribe, in seconds; by default what the options say.
 
         Raises:
@@ -400,6 +428,33 @@ class Session:
 
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
         return Transcript(self.transcriber, video, video.id, cache)
+
+    def forget(self) -> None:
+        """Hold no video, frame and prompt any more, so that the next answer does not depend on earlier ones; loaded models stay."""
+        self._videos.clear()
+        self._agents.clear()
+        if "model" in vars(self):
+            self.model.forget()
+
+    def resolved(self) -> Options:
+        """The options with what was left open filled in, for processes that share this machine.
+
+        Raises:
+            ModelError: there is no model.
+        """
+        if self.remote:
+            return self.options
+        files, plan, jobs = self.files, self.plan, self.options.jobs
+        return replace(
+            self.options,
+            model=files.bundled.name if files.bundled else str(files.text),
+            mmproj=files.mmproj,
+            frames=plan.frames,
+            ctx_size=plan.context,
+            kv_type=plan.kv_type,
+            gpu_layers=plan.gpu_layers,
+            threads=self.options.threads or (plan.machine.cores if jobs > 1 else None),
+        )
 
     # ---- limits ----------------------------------------------------------------------------------------------------
 
@@ -439,14 +494,20 @@ class Session:
             consent=consent,
         )
 
-    def _local(self, path: Path) -> Path:
+    def _local(self, given: str | Path) -> Path:
         """The media as a file that can be read more than once."""
+        path = Path(given)
         try:
-            piped = path.is_fifo() or path.is_char_device() or path.is_socket()
-            if not piped:
+            if str(given) == STDIN:
+                if os.isatty(0):
+                    raise UsageError("stdin is a terminal: pipe media into it, or name a file")
+                pipe = open(0, "rb", closefd=False)  # noqa: SIM115
+            elif path.is_fifo() or path.is_char_device() or path.is_socket():
+                pipe = path.open("rb")
+            else:
                 return path
             copy = self._scratch / f"media-{len(self._videos)}"
-            with path.open("rb") as pipe, copy.open("wb") as file:
+            with pipe, copy.open("wb") as file:
                 shutil.copyfileobj(pipe, file, 1 << 20)
         except PermissionError as error:
             raise VideoError(f"cannot read {path}: {error.strerror}") from error

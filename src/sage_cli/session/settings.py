@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import tomlkit
@@ -20,7 +20,8 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from sage_cli.errors import SageError, UsageError
-from sage_cli.session.options import Option, Options, declared, settings
+from sage_cli.output import write_text
+from sage_cli.session.options import Option, Options, declared, settable
 from sage_cli.store.paths import config_path
 from sage_cli.text import from_argument
 from sage_cli.timecode import parse as parse_time
@@ -55,7 +56,7 @@ def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> O
     for name in given:
         if name not in declared():
             raise UsageError(f"no such option: {name}{_nearest(name, declared())}")
-    values = {settings()[key].name: value for key, value in (from_file() | from_environment()).items()}
+    values = {settable()[key].name: value for key, value in (from_file() | from_environment()).items()}
     for name, value in given.items():
         if value is not None:
             values[name] = check(declared()[name], value, (sources or {}).get(name, name))
@@ -69,10 +70,10 @@ def in_effect() -> list[Setting]:
         UsageError: the file or a variable says something that cannot be.
     """
     file, environment = from_file(), from_environment()
-    values = {one.key: one.default for one in settings().values()} | file | environment
+    values = {one.key: one.default for one in settable().values()} | file | environment
     return [
         Setting(key, values[key], "environment" if key in environment else "file" if key in file else "default")
-        for key in settings()
+        for key in settable()
     ]  # fmt: skip
 
 
@@ -83,8 +84,8 @@ def known(key: str) -> str:
         UsageError: there is none of this name.
     """
     name = key.strip().lstrip("-").replace("_", "-").lower()
-    if name not in settings():
-        raise UsageError(f"no such setting: {key}{_nearest(name, settings())} ('sage config list' shows all)")
+    if name not in settable():
+        raise UsageError(f"no such setting: {key}{_nearest(name, settable())} ('sage config list' shows all)")
     return name
 
 
@@ -97,9 +98,9 @@ def from_environment() -> dict[str, Any]:
     Raises:
         UsageError: a value cannot be.
     """
-    given = {key: os.environ.get(one.variable) for key, one in settings().items()}
+    given = {key: os.environ.get(one.variable) for key, one in settable().items()}
     return {
-        key: check(settings()[key], value, f"{settings()[key].variable}={value}", shown=False)
+        key: check(settable()[key], value, f"{settable()[key].variable}={value}", shown=False)
         for key, value in given.items()
         if value
     }  # fmt: skip
@@ -113,10 +114,10 @@ def from_file() -> dict[str, Any]:
     """
     found = {}
     for key, value in _read().unwrap().items():
-        if key not in settings():
+        if key not in settable():
             kind = "section" if isinstance(value, (dict, Table)) else "setting"
-            raise UsageError(f"{config_path()}: no such {kind}: {key}{_nearest(key, settings())} ('sage config list' shows all)")
-        found[key] = check(settings()[key], value, f"{config_path()}: {key}")
+            raise UsageError(f"{config_path()}: no such {kind}: {key}{_nearest(key, settable())} ('sage config list' shows all)")
+        found[key] = check(settable()[key], value, f"{config_path()}: {key}")
     return found
 
 
@@ -127,7 +128,7 @@ def change(key: str, value: str | None) -> None:
         UsageError: there is no such setting, or it cannot have this value.
         SageError: the file cannot be written.
     """
-    one = settings()[known(key)]
+    one = settable()[known(key)]
     document = _read()
     if value is None:
         document.pop(one.key, None)
@@ -135,7 +136,12 @@ def change(key: str, value: str | None) -> None:
         checked = check(one, value, one.key)
         # A size stays as it was written: "20 GB" says more than 20000000000.
         document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
-    _write(document.as_string())
+    try:
+        path = config_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, document.as_string())
+    except OSError as error:
+        raise SageError(f"cannot write {config_path()}: {error.strerror or error}") from error
 
 
 def _read() -> tomlkit.TOMLDocument:
@@ -152,20 +158,6 @@ def _read() -> tomlkit.TOMLDocument:
         raise UsageError(f"{path} is not TOML: {error}; correct it with 'sage config edit'") from error
     except OSError as error:
         raise SageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-def _write(text: str) -> None:
-    path = config_path().resolve()  # a link, as people who keep their settings in a repository have, stays one
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise SageError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 # ---- values --------------------------------------------------------------------------------------------------------
@@ -186,12 +178,14 @@ def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
             return parse_time(value)
         if one.kind == "words" and isinstance(value, str):
             return from_argument(value)
+        if one.type in (str, Path) and isinstance(value, (str, Path)):
+            return _text(one, value)
         if one.kind == "size":
             value = _with_unit(value)
         return _adapter(one.name).validate_python(value)
     except (ValidationError, UsageError, ValueError, OverflowError) as error:
-        quoted = f" cannot be {value!r}" if shown else ""
-        raise UsageError(f"{source}{quoted}: expected {expected(one)}") from error
+        problem = " is empty" if value == "" else f" cannot be {value!r}" if shown else ""
+        raise UsageError(f"{source}{problem}: expected {expected(one)}") from error
 
 
 def expected(one: Option) -> str:
@@ -205,10 +199,17 @@ def expected(one: Option) -> str:
     if one.switch:
         return "true or false"
     if one.type not in (int, float):
-        return "text"
+        return "a path" if one.type is Path else "text"
     low, high = (f"{bound:,.0f}".replace(",", "") if bound is not None else None for bound in (one.at_least, one.at_most))
     bounds = f" from {low} to {high}" if low and high else f", at least {low}" if low else ""
     return f"{'a whole number' if one.type is int else 'a number'}{bounds}"
+
+
+def _text(one: Option, value: str | Path) -> str | Path:
+    """A name or a path. Not by pydantic: file names need not be UTF-8."""
+    if not str(value).strip():
+        raise ValueError("empty")
+    return Path(value).expanduser() if one.type is Path else str(value)
 
 
 def _with_unit(value: Any) -> Any:

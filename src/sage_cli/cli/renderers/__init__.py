@@ -14,9 +14,7 @@ from sage_cli.agent.events import Event
 from sage_cli.cli.interrupts import interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from sage_cli.agent import Agent
+    from collections.abc import Generator, Iterator
 
 
 class Renderer(Protocol):
@@ -56,12 +54,12 @@ def renderer(
     return Terminal(results, verbose=verbose)
 
 
-def follow(agent: Agent, question: str, view: Renderer) -> bool:
+def follow(events: Iterator[Event], view: Renderer) -> bool:
     """Show one question's run from start to end; return whether it was answered."""
     event: Event | None = None
     # Closed on Ctrl-C too: a run removes what it left on disk.
-    with closing(cast("Generator[Event]", agent.run(question))) as events, interrupts() as stop_if_asked:
-        for event in events:
+    with closing(cast("Generator[Event]", events)) as run, interrupts() as stop_if_asked:
+        for event in run:
             view.show(event)
             stop_if_asked()
     return event is not None and event.type == "answer"

@@ -1,0 +1,51 @@
+"""The first run: no model is installed, and one question is asked before anything is connected to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.errors import ModelError
+
+if TYPE_CHECKING:
+    from sage_cli.store.models import NotInstalledError
+
+SPEECH = "whisper-base"
+
+
+def offer(missing: NotInstalledError) -> str:
+    """Ask once whether to download what is missing: the model, and a speech model if there is none. Download both.
+
+    Returns:
+        The model's name.
+
+    Raises:
+        ModelError: nobody can be asked, or the answer was no; the message names the command to run.
+    """
+    from rich.filesize import decimal
+
+    from sage_cli.cli.machine import recommended
+    from sage_cli.cli.models import download
+    from sage_cli.model.devices import this_machine
+    from sage_cli.store import find_speech_model
+    from sage_cli.store.catalogue import catalogue, parse
+
+    name = missing.name or recommended(this_machine()).name
+    names = [name] if find_speech_model(None) else [name, SPEECH]
+    command = f"sage models pull {' '.join(names)}"
+    refusal = missing if missing.name else ModelError(f"no model: run '{command}', or give --model the path of a GGUF")
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise refusal
+    entries = [catalogue()[each] for each in (parse(name).name, *names[1:]) if each in catalogue()]
+    for entry in entries:
+        console.say(f"{entry.name}: {entry.about} ({decimal(entry.size)})")
+    size = f"about {decimal(sum(entry.size for entry in entries))}" if len(entries) == len(names) else f"{name}"
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").netloc
+    if not typer.confirm(f"sage: not installed; download {size} from {host}?", default=True, err=True):
+        raise refusal
+    return download(names)[0]

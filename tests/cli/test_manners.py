@@ -1,0 +1,229 @@
+"""What a command line owes to shells, pipes, programs and people who type in a hurry, through real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sage_cli.assets import CLIPS
+from tests.cli.conftest import Popen
+
+Sage = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Popen]
+Refusal = Callable[..., tuple[int, str]]
+
+SHORT = CLIPS / "short.mp4"
+NANO = ["--model", "nano", "-q", "--threads", "1"]
+SAGE = f"{sys.executable} -m sage_cli"
+
+
+@pytest.fixture
+def shell(environment: dict[str, str]) -> Sage:
+    """A line for bash in which ``sage`` is sage."""
+
+    def run(line: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = ["bash", "-c", re.sub(r"\bsage\b", SAGE, line)]
+        return subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", env=environment | more, check=False)
+
+    return run
+
+
+# ---- what was typed ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a.mp4", "b.mp4", "what?"], "b.mp4 is a file, not a question"),
+        (["What is it?", "a.mp4"], "the video comes before the question: sage ask a.mp4 'What is it?'"),
+        (["a.mp4", "what", "is", "this"], 'put the question in quotes: sage ask a.mp4 "what is this"'),
+        (["https://youtu.be/x", "what?"], "yt-dlp"),
+        (["a.mp4", ""], "the question is empty"),
+        (["a.mp4", "what?", "--frames", "abc"], "--frames cannot be 'abc': expected a whole number from 1 to 65536"),
+        (["a.mp4", "what?", "--ctx-size", "4294967297"], "--ctx-size cannot be '4294967297': expected a whole number from 256"),
+        (["a.mp4", "what?", "--threads", "99999999999"], "--threads cannot be '99999999999'"),
+        (["a.mp4", "what?", "--model", ""], "--model is empty"),
+        (["a.mp4", "what?", "--web=ask"], "needs a terminal to ask on"),
+        (["a.mp4", "what?", "--no-tool", "telepathy"], "a.mp4"),  # the path comes first
+    ],
+)
+def test_mistakes_in_one_line(refusal: Refusal, words: list[str], said: str) -> None:
+    status, line = refusal("ask", *words)
+    assert status in (2, 4)
+    assert said in line and line.count("\n") == 1, line
+
+
+def test_the_path_comes_before_the_model(sage: Sage) -> None:
+    done = sage("ask", "nonesuch.mp4", "what?")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "nonesuch.mp4" in done.stderr
+
+
+def test_help_fits_80_columns_and_60_lines(shell: Sage) -> None:
+    short, long = shell("sage ask --help", COLUMNS="80").stdout, shell("sage ask --help-all", COLUMNS="80").stdout
+    assert len(short.splitlines()) <= 60
+    assert max(map(len, [*short.splitlines(), *long.splitlines()])) <= 80
+    assert "--help-all" in short and "--gpu-layers" not in short
+    assert "--gpu-layers" in long
+    assert not re.search(r"<(bool|str|list)|\{QUESTION", short + long)
+    front = shell("sage", COLUMNS="80")
+    assert "sage demo" in front.stdout[-500:] and "sage ask video.mp4" in front.stdout[-500:] and "sage help" in front.stdout[-500:]
+
+
+# ---- text from outside ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        r"""sage ask {video} $'Which shape appears last? caf\xe9' {nano} --json""",
+        r"""printf 'Which shape appears last? caf\xc3\xa9' | iconv -t UTF-16 | sage ask {video} - {nano} --json""",
+        r"""LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 sage ask {video} $'Which shape appears last? caf\xc3\xa9' {nano} --json""",
+    ],
+)
+def test_questions_in_any_encoding(shell: Sage, line: str) -> None:
+    done = shell(line.format(video=SHORT, nano=" ".join(NANO)))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["question"] == "Which shape appears last? café"
+
+
+def test_prompts_in_any_encoding(shell: Sage) -> None:
+    done = shell(rf"sage transcribe {CLIPS / 'speech.mp4'} -m nano -q --threads 1 --prompt $'caf\xe9'")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+
+def test_closed_standard_streams(shell: Sage) -> None:
+    ask = f"sage ask {SHORT} 'Which shape appears last?' {' '.join(NANO)}"
+    answer = "A red star appears last.\n"
+    for closed in ("<&- 2>&-", "2>/dev/full"):
+        done = shell(f"{ask} {closed}")
+        assert (done.returncode, done.stdout) == (0, answer), closed
+    done = shell(f"{ask} >&-")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sage: error: standard output is closed: there is nowhere to write results to\n"
+    assert shell(f"sage ask nonesuch.mp4 what? {' '.join(NANO)} 2>&-").stdout == ""
+
+
+def test_the_reader_of_help_goes_away(shell: Sage) -> None:
+    done = shell("sage ask --help-all | head -1; echo ${PIPESTATUS[0]}")
+    assert done.stdout.splitlines()[-1] in ("141", "0")  # 0: all of it fitted into the pipe
+    with subprocess.Popen(["bash", "-c", f"sleep 1; {SAGE} --help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["sage ask <(cat {video}) 'Which shape appears last?' {nano}", "cat {video} | sage ask /dev/stdin 'Which shape appears last?' {nano}"],
+)
+def test_a_pipe_in_place_of_a_video(shell: Sage, environment: dict[str, str], line: str) -> None:
+    done = shell(line.format(video=SHORT, nano=" ".join(NANO)))
+    assert (done.returncode, done.stdout) == (0, "A red star appears last.\n"), done.stderr
+    assert not any(Path(environment["TMPDIR"]).iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.parametrize("command", [["ask", "what?"], ["transcribe"]])
+def test_what_may_not_be_read(sage: Sage, tmp_path: Path, command: list[str]) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    (locked / "v.mp4").write_bytes(SHORT.read_bytes())
+    (locked / "v.mp4").chmod(0)
+    for mode in (0o700, 0):
+        locked.chmod(mode)
+        done = sage(command[0], locked / "v.mp4", *command[1:], *NANO[:2] if command[0] == "ask" else ["-m", "nano"])
+        assert done.returncode == 4, done.stderr
+        assert "v.mp4" in done.stderr
+    locked.chmod(0o700)
+
+
+def test_without_a_home(environment: dict[str, str]) -> None:
+    for name in "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME":
+        environment.pop(name, None)
+    # A user that the system does not know, where the test may become one.
+    become = "import os; os.setuid(12345) if os.geteuid() == 0 else None"
+    program = f"{become}\nimport sys; sys.argv = ['sage', 'config', 'list']\nfrom sage_cli.cli import main; main()"
+    done = subprocess.run([sys.executable, "-Bc", program], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- for programs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "status"),
+    [
+        (["ask", "v.mp4", "what?", "--json"], "video", 4),
+        (["ask", SHORT, "what?", "--json"], "model", 3),
+        (["ask", SHORT, "what?", "--json", "--frames", "x"], "usage", 2),
+        (["ask", SHORT, "--json"], "usage", 2),
+        (["ask", "v.mp4", "what?", "--jsonl"], "video", 4),
+    ],
+)
+def test_errors_as_json(sage: Sage, words: list[object], code: str, status: int) -> None:
+    done = sage(*words)
+    [line] = done.stdout.splitlines()
+    record = json.loads(line)
+    assert (record["code"], record["exit_code"], done.returncode) == (code, status, status)
+    assert done.stderr == f"sage: error: {record['error']}\n"
+    assert record.get("type") == ("error" if "--jsonl" in words else None)
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("milliseconds", [30, 60, 100])
+def test_ctrl_c_at_the_start(start: Start, milliseconds: int) -> None:
+    with start("ask", SHORT, "Which shape appears last?", *NANO) as process:
+        time.sleep(milliseconds / 1000)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    if "site" not in stderr and "importlib" not in stderr:  # the interpreter itself, before our first line
+        assert "Traceback" not in stderr
+        assert process.returncode in (130, -signal.SIGINT, 0)
+
+
+# ---- settings ------------------------------------------------------------------------------------------------------
+
+
+def test_a_cache_limit_of_0_leaves_nothing(sage: Sage, environment: dict[str, str]) -> None:
+    environment["SAGE_CACHE_LIMIT"] = "0"
+    assert sage("ask", SHORT, "Which shape appears last?", *NANO).returncode == 0
+    assert sage("transcribe", CLIPS / "speech.mp4", "-m", "nano", "-q").returncode == 0
+    assert not Path(environment["SAGE_CACHE_DIR"]).exists()
+
+
+def test_an_option_equal_to_the_default_reaches_workers(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    environment["SAGE_LANGUAGE"] = "klingon"
+    media = [tmp_path / "a.mp4", tmp_path / "b.mp4"]
+    for path in media:
+        path.write_bytes((CLIPS / "speech.mp4").read_bytes())
+    done = sage("transcribe", *media, "-m", "nano", "-q", "-j", "2", "-o", f"{tmp_path}/out/", "--language", "auto")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "secret number" in (tmp_path / "out" / "b.txt").read_text()
+
+
+def test_offline_is_kept_by_bench(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    environment |= {"SAGE_OFFLINE": "true", "HF_HOME": str(tmp_path / "hub")}
+    done = sage("bench", "hf:allenai/SAGE-Bench")
+    assert done.returncode == 1
+    assert "allows no download" in done.stderr
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"question": "?", "video_path": "v", "answer": "1", "full_answer": "1", "num_attempts": 1}\n')
+    done = sage("bench", answers, "--judge", "http://127.0.0.1:9/v1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the judge at http://127.0.0.1:9/v1 needs a connection" in done.stderr
