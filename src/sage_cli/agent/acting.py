@@ -1,4 +1,4 @@
-"""The one tool call of a step: checked, run, and its result kept for the reasoner."""
+"""Checks and runs the one tool call of a step, and keeps its result for the reasoner."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Actor:
     """Runs the tool calls of a run.
 
     Args:
-        tools: that may be called.
-        workspace: that they work in.
-        results: where their outcomes go.
-        watch: of the run.
-        consent: asked before anything is sent.
-        web_hint: tells, once, that the web could be let in.
+        tools: the enabled tools.
+        workspace: the video and media that they work on.
+        results: receives their outcomes.
+        watch: the run's clock and time limit.
+        consent: asked before a request is sent.
+        web_hint: mentions, once, that web tools could be enabled.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Actor:
         self._consent, self._web_hint = consent, web_hint
 
     def act(self, step: int, wanted: ToolCall | None) -> Iterator[Event]:
-        """Run the call and keep what comes of it."""
+        """Run the call and keep its outcome."""
         tool = self._tools.get(wanted.name) if wanted else None
         if wanted is None or tool is None:
             for text in self._missing(wanted):
                 yield Notice(self._watch.elapsed, text)
             self._results.add_nothing()
             return
-        # Arguments that the tool does not have are ignored, as the reference does.
+        # Unknown arguments are ignored, as in the reference.
         given = {name: value for name, value in wanted.arguments.items() if name in tool.arguments.model_fields and value is not None}
         span: tuple[float, float] | None = None
         outcome: Outcome | str | None = None
@@ -89,7 +89,7 @@ class Actor:
         yield ToolFinished(self._watch.elapsed, step, tool.name, ok, earlier is not None, result, summary, where, usage)
 
     def _missing(self, wanted: ToolCall | None) -> Iterator[str]:
-        """What the user should know of a call that cannot be made."""
+        """A notice about a call that cannot be made."""
         if wanted is None:
             return
         hints = list(self._web_hint("the model wanted to ask the web")) if wanted.name in {WIRE_NAMES[name] for name in WEB_TOOLS} else []
@@ -107,7 +107,7 @@ class Actor:
                         if not (yield from self._allowed(step, tool, item)):
                             return "the user did not allow this request"
                         yield Working(self._watch.elapsed, step, "web", 0, 0)
-                    # When a model will stop writing is not known: that is no progress, only an occasion to look at the clock.
+                    # The length of a model's reply is unknown, so it is no progress; only the time limit is checked.
                     elif item.stage != "decode":
                         yield Working(self._watch.elapsed, step, item.stage, item.done, item.total)
                     self._watch.check()
@@ -118,7 +118,7 @@ class Actor:
                 return str(error)
 
     def _allowed(self, step: int, tool: AnyTool, request: Request) -> Steps[bool]:
-        """Say what is about to leave the machine, and hear whether it may."""
+        """Announce a request, and ask whether it may be sent."""
         event = WebRequested(self._watch.elapsed, step, tool.name, request.purpose, request.host, request.text)
         yield event
         with self._watch.paused():

@@ -1,4 +1,4 @@
-"""One question to the model: the stream of its reply as events, the reply read, and asked again where it cannot be used."""
+"""One request to the model: streams the reply as events, parses it, and asks again if it is unusable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RETRY_TEMPERATURE: Final = 0.7
 
 
 class UnusableReplyError(Exception):
-    """The model's reply was of no use, and neither was that to asking again. The text says why."""
+    """The model's reply was unusable twice in a row. The message says why."""
 
 
 @dataclass
@@ -30,11 +30,11 @@ class Asker:
     """Asks the model for the replies of a run.
 
     Attributes:
-        model: that is asked.
-        watch: of the run.
-        said: all that the model is told, to know an answer that only repeats it.
-        reply_tokens, temperature, seed: of its replies.
-        usage: of all of them so far.
+        model: answers the requests.
+        watch: the run's clock and time limit.
+        said: all instructions given to the model, to recognize an answer that only repeats them.
+        reply_tokens, temperature, seed: limits and sampling of the replies.
+        usage: sum over all replies so far.
     """
 
     model: ChatModel
@@ -46,11 +46,11 @@ class Asker:
     usage: Usage = field(default_factory=Usage)
 
     def ask(self, kind: type[R], step: int, prompt: Prompt, schema: Schema) -> Steps[R]:
-        """Ask and read the reply; ask once more, less greedily, when it cannot be read (which happens without a schema only) or its answer
-        is nonsense.
+        """Ask and parse the reply. If it cannot be parsed (only without a schema) or its answer is nonsense, ask once more at a higher
+        temperature.
 
         Raises:
-            UnusableReplyError: both replies were of no use.
+            UnusableReplyError: both replies were unusable.
         """
         retry = max(self.temperature, _RETRY_TEMPERATURE)
         for temperature, seed in ((self.temperature, self.seed), (retry, self.seed + 1)):

@@ -1,7 +1,7 @@
-"""Everything that happens in a run, as typed events. What a user sees is a rendering of this stream and of nothing else.
+"""A run as a stream of typed events. Everything a user sees is a rendering of this stream.
 
-Every event knows the seconds since the run started (``elapsed``); spans of video are in seconds of the original video.
-:func:`as_record` gives the JSON object of the ``--jsonl`` stream, documented in ``docs/events.md``.
+``elapsed`` is in seconds since the run started; spans are in seconds of the original video. :func:`as_record` gives the JSON object of the
+``--jsonl`` stream, documented in ``docs/events.md``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sage_cli.web.base import Purpose
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of the original video, in seconds."""
+    """A time span of the original video, in seconds."""
 
     start: float
     end: float
@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A stretch of video that the answer rests on, and what was done with it."""
+    """A time span that the answer is based on, and how it was examined."""
 
     span: Span
     what: What
@@ -32,7 +32,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The limits a run works under, as they are in effect, not as they were asked for."""
+    """The limits of a run that are in effect; they may be lower than requested."""
 
     frames: int
     frame_width: int
@@ -57,7 +57,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class FramesSampled:
-    """The frames of the first look, by presentation time."""
+    """The frames of the first look, with their presentation times in seconds."""
 
     type: ClassVar[str] = "frames_sampled"
     elapsed: float
@@ -67,7 +67,7 @@ class FramesSampled:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """Progress inside a step, for a progress bar; not part of the ``--jsonl`` stream."""
+    """Progress within a step, for progress bars; not part of the ``--jsonl`` stream."""
 
     type: ClassVar[str] = "working"
     elapsed: float
@@ -79,7 +79,7 @@ class Working:
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """The model is asked. Step 0 is the first look (context VLM), later ones are text-only reasoning."""
+    """A request to the model. Step 0 is the first look (context VLM); later steps are text-only reasoning."""
 
     type: ClassVar[str] = "step_started"
     elapsed: float
@@ -109,7 +109,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class ToolCalled:
-    """A tool starts. ``tool`` is the paper's name; ``span`` is the stretch of video it will look at, if any."""
+    """A tool starts. ``tool`` is the paper's name; ``span`` is the time span it will examine, if any."""
 
     type: ClassVar[str] = "tool_called"
     elapsed: float
@@ -122,12 +122,12 @@ class ToolCalled:
 
 @dataclass(frozen=True, slots=True)
 class WebRequested:
-    """A tool is about to send something to somebody else. Told before it leaves.
+    """A tool is about to send a request to a host. The event precedes the request.
 
     Attributes:
-        purpose: a search; a page; where that page sent us on to; or a host's rules for robots, read before its first page.
-        host: who gets it.
-        text: the words searched for, or the whole address.
+        purpose: a search; a page; the target of a page's redirect; or a host's ``robots.txt``, read before its first page.
+        host: the recipient.
+        text: the search words, or the full address.
     """
 
     type: ClassVar[str] = "web_requested"
@@ -140,7 +140,7 @@ class WebRequested:
 
     @property
     def line(self) -> str:
-        """In words, for people: ``search duckduckgo.com for "who wrote Emma"``, or ``open https://...``."""
+        """For people: ``search duckduckgo.com for "who wrote Emma"``, or ``open https://...``."""
         match self.purpose:
             case "search":
                 return f'search {self.host} for "{self.text}"'
@@ -151,13 +151,13 @@ class WebRequested:
 
 @dataclass(frozen=True, slots=True)
 class ToolFinished:
-    """A tool is done.
+    """A tool has finished.
 
     Attributes:
-        ok: False when the tool failed; its error text then stands in ``result["error"]`` and went to the model.
-        repeated: the call was identical to an earlier one, whose result was given again instead of running it.
+        ok: False if the tool failed; ``result["error"]`` then holds the error text that the model was given.
+        repeated: the call was identical to an earlier one, whose result was used again.
         summary: one line for people.
-        usage: of the model calls the tool made.
+        usage: sum over the model calls that the tool made.
     """
 
     type: ClassVar[str] = "tool_finished"
@@ -174,7 +174,7 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something the user should know: a limit that bound, a guess that was made. One line."""
+    """One line of information for the user: a limit that took effect, an assumption that was made."""
 
     type: ClassVar[str] = "notice"
     elapsed: float
@@ -196,7 +196,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """The run ended within its budget without an answer."""
+    """The run reached a limit without an answer."""
 
     type: ClassVar[str] = "no_answer"
     answer: ClassVar[None] = None  # so that either last event can be asked for its answer

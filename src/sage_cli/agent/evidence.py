@@ -1,4 +1,4 @@
-"""What an answer rests on: the stretches of video that were looked at or listened to on the way, each said once."""
+"""Evidence for an answer: the time spans that were examined, merged."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 from sage_cli.agent.events import Evidence, Span
 from sage_cli.tools.base import Looked
 
-# Stretches of the same kind this close together, in seconds, are one.
+# Spans of the same kind that are this close together, in seconds, are merged.
 _GAP: Final = 1.0
 
 
 def evidence(looked: Iterable[Looked]) -> tuple[Evidence, ...]:
-    """Merge what overlaps or touches, in time order. Frames that were extracted and then analyzed count as analyzed only."""
+    """Merge spans that overlap or touch, in time order. Frames that were extracted and then analyzed count as analyzed only."""
     merged: list[Looked] = []
     for item in sorted(looked, key=lambda item: (item.what, item.start)):
         last = merged[-1] if merged else None

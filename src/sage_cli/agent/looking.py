@@ -1,4 +1,4 @@
-"""The first look: which frames the model sees, and those frames decoded, once for all questions."""
+"""The first look: selects the frames that the model sees, and decodes them once for all questions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sage_cli.video import Frame, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The frames that a first look can have.
+    """The frames available to a first look.
 
     Attributes:
-        times: in seconds, of all that are wanted.
-        count: how many of them the context holds beside the question.
+        times: of all requested frames, in seconds.
+        count: how many of them fit the context together with the question.
         size: ``(width, height)`` in pixels.
     """
 
@@ -32,11 +32,11 @@ class Choice:
 
 
 def choose(workspace: Workspace, build: Callable[[Sequence[Frame]], Prompt], room: int) -> Choice:
-    """Choose as many frames as the limit and the context allow. Nothing is decoded: only their size counts.
+    """Select as many frames as the limit and the context allow. Decodes nothing: only the frame size matters.
 
     Args:
-        build: the prompt with frames.
-        room: tokens that it may take.
+        build: makes the prompt for given frames.
+        room: tokens available to it.
     """
     width, height = workspace.frame_size
     times = workspace.times(workspace.start, workspace.end)
@@ -47,15 +47,15 @@ def choose(workspace: Workspace, build: Callable[[Sequence[Frame]], Prompt], roo
 
 
 class FirstLook:
-    """Decodes the frames of first looks at one video and keeps them: the next question's are the same, or a part of them."""
+    """Decodes the frames of one video's first looks and keeps them: the next question uses the same frames, or a subset."""
 
     def __init__(self, model: ChatModel, sampling: Sampling) -> None:
         self._model, self._sampling = model, sampling
         self._frames: tuple[Frame, ...] = ()
-        self._count = 0  # of times that the kept frames were taken at
+        self._count = 0  # the times of the kept frames
 
     def frames(self, workspace: Workspace, choice: Choice, watch: Stopwatch) -> Steps[tuple[Frame, ...]]:
-        """The chosen frames.
+        """The selected frames.
 
         Raises:
             VideoError: they cannot be decoded.
@@ -76,7 +76,7 @@ class FirstLook:
                     found[frame.key] = frame
                     pair.append(frame)
                 if len(pair) == 2:
-                    if method != "cached":  # those may need no encoding, and then no decoding
+                    if method != "cached":  # cached frames may need no encoding, and then no decoding
                         self._model.prefetch(Frames(tuple(pair)))
                     pair.clear()
                 yield Working(watch.elapsed, 0, "frames", number, choice.count)

@@ -1,6 +1,6 @@
-"""The any-horizon loop: look at the video once, answer at once or call a tool, think again with its result, until there is an answer.
+"""The any-horizon loop: look at the video once, then answer or call a tool, and reason about its result until there is an answer.
 
-A generator of events without any input or output of its own: whoever iterates decides what becomes of them, and may stop at any time.
+A generator of events without I/O of its own: the caller decides what to do with them, and may stop at any time.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _WEB_HINT: Final = "--web lets the model search the web and read pages, and show
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The limits a run is asked to keep; the defaults are the reference's.
+    """The requested limits of a run; the defaults are those of the reference implementation.
 
     Attributes:
-        frames: most frames that the model sees at once, in the first look and in tools.
-        frame_size: how large they are: as the weights were released, or as in the paper.
-        frame_tokens: most vision tokens a frame pair may take; ``None`` leaves it to ``frame_size``.
-        sampling: whether the first look takes the frames at its times or the keyframes nearest to them; see :meth:`Video.frames`.
-        max_steps: most calls of the reasoner; 0 makes every answer come from the first look.
-        timeout_s: seconds a question may take; ``None`` for no limit.
-        reply_tokens: most tokens of a reply; a small context lowers it.
+        frames: maximum frames that the model sees at once, in the first look and in tools.
+        frame_size: their size: as in the released configuration, or as in the paper.
+        frame_tokens: maximum vision tokens per frame pair; ``None``: as ``frame_size`` says.
+        sampling: whether the first look uses the frames at its times, or the nearest keyframes; see :meth:`Video.frames`.
+        max_steps: maximum calls of the reasoner; with 0, every answer comes from the first look.
+        timeout_s: time limit per question in seconds; ``None`` for no limit.
+        reply_tokens: maximum tokens of a reply; lower with a small context.
         temperature, seed: of the sampler.
         prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
         pack: the pack of the model's family.
@@ -63,21 +63,21 @@ class Settings:
 
 
 class Agent:
-    """Answers questions about one video. What one question cost, decoded frames and a loaded speech model, serves the next ones.
+    """Answers questions about one video. Decoded frames and the loaded speech model are reused for further questions.
 
     Args:
-        model: asked at every step, and by the tools that ask a model themselves.
-        video: what the questions are about.
-        tools: what it may call; none at all makes every answer come from the first look.
+        model: used at every step, and by tools that need a model.
+        video: the subject of the questions.
+        tools: the enabled tools; without any, every answer comes from the first look.
         settings: limits.
-        span: the part of the video asked about, in seconds; all of it by default.
-        transcriber: loads the speech model; called once, when speech is first needed. ``None``: there is none.
-        consent: asked before a tool sends anything to anybody, after the event that tells it; by default that the tool is there is enough.
-        clock: seconds from any fixed point; only differences count.
+        span: the part of the video to ask about, in seconds; the whole video by default.
+        transcriber: loads the speech model; called once, when speech is first needed. ``None``: speech cannot be transcribed.
+        consent: asked after the event that announces a web request and before it is sent. ``None``: always allowed.
+        clock: seconds from any fixed point; only differences matter.
 
     Raises:
         UsageError: the prompts cannot be used.
-        VideoError: there are no pictures in the video.
+        VideoError: the video has no pictures.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Agent:
         self.transcriber = cache(transcriber) if transcriber else None
         self.consent = consent
         self.clock = clock
-        # Said once, when the web could have helped: whoever works with private videos need not be told again.
+        # Mentioned once, when the web could have helped: users with private videos need no reminders.
         self._told_of_web = not self.tools or any(tool.name in WEB_TOOLS for tool in self.tools)
         self.first_look = FirstLook(model, self.settings.sampling)
 
     @property
     def reply_tokens(self) -> int:
-        """Most tokens of a reply: three quarters of the context at least are for what is asked."""
+        """Maximum tokens of a reply: at least three quarters of the context are for the prompt."""
         return min(self.settings.reply_tokens, self.model.info.context_size // 4)
 
     def run(self, question: str) -> Iterator[Event]:
@@ -121,10 +121,10 @@ class Agent:
         return _Run(self, question).events()
 
     def workspace(self, addresses: Iterable[str] = ()) -> Workspace:
-        """What tools work on and with, as in a run, for a tool that is run without a question.
+        """The workspace of a run, for a tool that is called without a question.
 
         Args:
-            addresses: of web pages that may be opened.
+            addresses: web pages that may be opened.
         """
         return Workspace(
             self.model,
@@ -139,14 +139,14 @@ class Agent:
         )
 
     def web_hint(self, occasion: str) -> Iterator[str]:
-        """What to tell a user whom the web could have helped; nothing the second time."""
+        """A hint for a user whom the web could have helped; ``None`` the second time."""
         if not self._told_of_web:
             self._told_of_web = True
             yield f"{occasion}; {_WEB_HINT}"
 
 
 class _Run:
-    """One question on its way to an answer."""
+    """The run of one question."""
 
     def __init__(self, agent: Agent, question: str) -> None:
         settings = agent.settings

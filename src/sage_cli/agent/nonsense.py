@@ -1,4 +1,4 @@
-"""Answers that are none: without a word, in circles, or copied out of the prompt."""
+"""Recognizes answers without content: empty, repetitive, or copied from the prompt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PHRASE: Final = 160  # characters of the longest phrase that is found
 
 
 def is_nonsense(answer: str, said: str) -> bool:
-    """Whether an answer says nothing.
+    """Whether an answer has no content.
 
     Args:
-        said: all that the model was told about how to answer.
+        said: all instructions that the model was given.
     """
     words = _WORD.findall(answer.casefold())
     if not words or in_circles(answer):
@@ -25,9 +25,9 @@ def is_nonsense(answer: str, said: str) -> bool:
 
 
 def in_circles(text: str) -> bool:
-    """Whether the text ends in one phrase written at least four times in a row, over 120 characters or more.
+    """Whether the text ends in one phrase that is repeated at least four times, over 120 characters or more.
 
-    Takes time in proportion to 640 characters, however long the text is.
+    Examines the last 640 characters, however long the text is.
     """
     tail = text[: -_TIMES * _PHRASE - 1 : -1]
     # Prefix function (Knuth, Morris, Pratt) of the reversed end: a prefix of n characters has the period n - borders[n - 1].

@@ -1,7 +1,7 @@
-"""The wire format that SAGE models speak: two replies, six calls, and the JSON schema of a reply as it may be right now.
+"""The wire format of SAGE models: two replies, six calls, and the JSON schema of the reply that is valid at this moment.
 
-Keys, wire names and the shapes of values are those of the trained weights; in which orders keys may come, the prompt pack says, for it
-depends on what a checkpoint learned. The wire names of tools appear here and nowhere else; everywhere else a tool goes by the paper's name.
+Keys, wire names and the shapes of values are those of the trained weights. The prompt pack defines the order of keys, because it depends on
+the checkpoint. The wire names of tools appear only here; everywhere else a tool has the paper's name.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ WIRE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# Literal text around the JSON of every reply.
+# Literal text around the JSON of each reply.
 WRAP: Final = ("<json>\n", "\n</json>")
 
-# Characters. Twice the longest seen in the published traces of trained models; only there to stop one that does not stop.
+# Characters. Twice the longest in the published traces of trained models; a stop for models that do not end.
 _CONTEXT, _INTENT, _REASON, _ANSWER = 2000, 600, 1500, 2000
 
 
@@ -60,12 +60,12 @@ class RecommendedTools(_Wire):
 
     @property
     def call(self) -> ToolCall | None:
-        """The call to make: the first one, if any was asked for. SAGE runs one tool a step."""
+        """The call to make: the first one requested, if any. SAGE runs one tool per step."""
         return self.tool_calls[0] if self.needed and self.tool_calls else None
 
 
 class ContextReply(_Wire):
-    """Stage 1: what the context VLM makes of the sampled frames."""
+    """Stage 1: the context VLM's reply to the sampled frames."""
 
     video_context: str
     query_intent: str
@@ -79,7 +79,7 @@ class Answerable(_Wire):
 
 
 class ReasonerReply(_Wire):
-    """Stage 2: what the iterative reasoner makes of the tool results."""
+    """Stage 2: the iterative reasoner's reply to the tool results."""
 
     answerable: Answerable
     final_answer: str | None
@@ -93,7 +93,7 @@ R = TypeVar("R", ContextReply, ReasonerReply)
 
 
 def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
-    """The tools for the system prompt, one JSON object a line, in the order of the pack."""
+    """The tools for the system prompt, one JSON object per line, in the order of the pack."""
     return prompts.tool_lines([WIRE_NAMES[tool.name] for tool in tools])
 
 
@@ -101,10 +101,10 @@ def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
 
 
 def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again: bool = False) -> Schema:
-    """Schema of the first reply: an answer, or one call of one of ``tools``; without tools that can be called, an answer.
+    """Schema of the first reply: an answer, or one call of one of ``tools``; an answer if no tool can be called.
 
     Args:
-        look_again: allow calls alone, where there are any.
+        look_again: allow only calls, if any tool can be called.
     """
     style = workspace.prompts.style
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
@@ -118,7 +118,7 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
 def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: bool) -> Schema:
     """Schema of a later reply: an answer, or one call.
 
-    In the last step no call could be made any more: the other way out is then a null answer.
+    In the last step, a null answer takes the place of the call.
     """
     style = workspace.prompts.style
     calls = [] if last else _calls(tools, workspace, style.later_call)
@@ -140,7 +140,7 @@ def _no_call() -> Schema:
 
 
 def _calls(tools: Sequence[AnyTool], workspace: Workspace, orders: Sequence[Order]) -> list[Schema]:
-    """The calls that can be made now: of each tool one, in each order, with the reason under each name that it may have."""
+    """The calls that can be made now: one per tool, in each key order, with each name of the rationale."""
     reasons = workspace.prompts.style.rationale
     return [
         record(**{reason if key == "rationale" else key: {**values, "rationale": text(_REASON)}[key] for key in order})
@@ -161,10 +161,10 @@ def _one_of(calls: Sequence[Schema], style: Style) -> Schema:
 
 
 def read(kind: type[R], reply: str) -> R:
-    """Read a reply, also one that no schema held: broken JSON, missing keys, an answer that is a list.
+    """Parse a reply, even one that was not constrained by a schema: broken JSON, missing keys, a list as the answer.
 
     Raises:
-        ValueError: there is no JSON object in it.
+        ValueError: it contains no JSON object.
     """
     data = json_object(reply)
     plain: dict[str, Any] = {
@@ -198,19 +198,19 @@ def _recommended(value: object) -> dict[str, Any]:
 
 
 def _arguments(value: object) -> dict[str, Any]:
-    """The arguments of a call; a list of them counts by its first."""
+    """The arguments of a call; of a list, the first."""
     value = value[0] if isinstance(value, list) and value else value
     return {str(key): item for key, item in _mapping(value).items()}
 
 
 def _rationale(call: Mapping[Any, Any]) -> str | None:
-    """Why a call is made. Trained weights write ``rationing`` or ``reason_id`` for ``rationale``: any key but name and arguments."""
+    """The rationale of a call. Trained weights write ``rationing`` or ``reason_id`` for ``rationale``: any key but name and arguments."""
     others = [value for key, value in call.items() if key not in ("name", "arguments", "rationale")]
     return next((value for value in [call.get("rationale"), *others] if isinstance(value, str) and value), None)
 
 
 def as_text(value: object) -> str | None:
-    """An answer, or another value that should have been a string, as one; nothing said is ``None``."""
+    """An answer, or another value in place of a string, as a string; ``None`` if empty."""
     match value:
         case None | "null" | "None":
             return None
@@ -233,7 +233,7 @@ def _truth(value: object) -> bool:
 
 # ---- reading while it is written -----------------------------------------------------------------------------------
 
-# The fields for people to read, in the order they are written, and where they lie in the reply.
+# The fields for people, in the order they are written, and their paths in the reply.
 _FIELDS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
     {
         "video_context": ("video_context",),
@@ -247,22 +247,22 @@ _FIELDS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
 
 
 class FieldStream:
-    """Turns the text of a reply, piece by piece, into pieces of its text fields."""
+    """Splits a reply that arrives in pieces into pieces of its text fields."""
 
     def __init__(self) -> None:
         self._text = ""
         self._given = dict.fromkeys(_FIELDS, 0)
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
-        """The ``(field, text)`` pieces that became known with this piece of the reply."""
+        """The ``(field, text)`` pieces that this piece of the reply completes."""
         self._text += piece
         start = self._text.find("{")
         if start < 0:
             return []
         try:
-            # What follows the object is ignored in this mode, so the closing tag does no harm.
+            # Text after the object is ignored in this mode, so the closing tag is harmless.
             reply = from_json(self._text[start:], allow_partial="trailing-strings")
-        except ValueError:  # not JSON: the tolerant reader has its turn when the reply is complete
+        except ValueError:  # not JSON: the tolerant parser takes over when the reply is complete
             return []
         news = []
         for field, path in _FIELDS.items():

@@ -1,4 +1,4 @@
-"""The tool calls of a run and what came of them, as the reasoner reads them."""
+"""The tool calls of a run and their results, as given to the reasoner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 from sage_cli.model.base import Usage
 from sage_cli.tools.base import Looked, Outcome
 
-# The newest results are shown, no more than this many.
+# At most this many results are shown, the newest ones.
 KEPT: Final = 10
 
 
@@ -22,7 +22,7 @@ class Result:
     Attributes:
         key: ``{wire name}_#{n}``, where n counts the calls of that tool.
         arguments: as the model gave them.
-        output: what the model reads about it.
+        output: the text that the model is given.
     """
 
     key: str
@@ -32,12 +32,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that can be recognized when it is made again.
+    """A call, comparable with later ones.
 
     Attributes:
         name: wire name of the tool.
         arguments: as the model gave them.
-        span: the stretch of video they mean, in seconds: ``00:45`` and ``00:00:45`` are the same.
+        span: the time span that they mean, in seconds: ``00:45`` and ``00:00:45`` are the same.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Call:
 
 
 class Results:
-    """Every result of a run, in order."""
+    """All results of a run, in order."""
 
     def __init__(self) -> None:
         self._results: list[Result] = []
@@ -59,15 +59,15 @@ class Results:
         self._earlier: dict[str, tuple[str, Outcome]] = {}
 
     def kept(self) -> Sequence[Result]:
-        """The newest results, oldest first: those that are shown to the model."""
+        """The results shown to the model: the newest ones, oldest first."""
         return self._results[-KEPT:]
 
     def earlier(self, call: Call) -> Outcome | None:
-        """What came of the same call before, if it was made and did not fail."""
+        """The result of an identical earlier call that succeeded, if any."""
         return self._earlier[call.identity][1] if call.identity in self._earlier else None
 
     def add(self, call: Call, outcome: Outcome | str) -> None:
-        """Keep the outcome of a call, or its error text. A call that failed runs again when it is made again: the cause may be gone."""
+        """Keep the outcome of a call, or its error text. A failed call runs again when it is repeated: the cause may be gone."""
         key = self._key(call.name)
         self._results.append(Result(key, call.arguments, _output(key, outcome)))
         if isinstance(outcome, Outcome):
@@ -75,18 +75,18 @@ class Results:
 
     @property
     def looked(self) -> list[Looked]:
-        """All stretches of video that were examined."""
+        """All time spans that were examined."""
         return [item for _, outcome in self._earlier.values() for item in outcome.looked]
 
     @property
     def usage(self) -> Usage:
-        """Of the model calls that tools made."""
+        """Sum over the model calls that tools made."""
         return sum((outcome.usage for _, outcome in self._earlier.values()), Usage())
 
     def add_again(self, call: Call) -> None:
-        """Keep a call that was made before: with its earlier result, or only a pointer to it if the model still has it before its eyes."""
+        """Keep a repeated call: with its earlier result, or with a pointer to it if the model is still shown that result."""
         key, (first, outcome) = self._key(call.name), self._earlier[call.identity]
-        # One of the results kept now gives way to this one.
+        # This one displaces one of the results kept now.
         if any(result.key == first for result in self._results[-KEPT + 1 :]):
             output = f"This is the same call as {first}, whose result stands above; it was not run again. Make another call, or answer."
         else:
@@ -94,7 +94,7 @@ class Results:
         self._results.append(Result(key, call.arguments, output))
 
     def add_nothing(self) -> None:
-        """Keep the fact that a reply had neither a usable call nor an answer."""
+        """Record that a reply had neither a usable call nor an answer."""
         self._results.append(Result(self._key("None"), {}, "No tool call was found and no answer was returned."))
 
     def _key(self, name: str) -> str:
@@ -103,5 +103,5 @@ class Results:
 
 
 def _output(key: str, outcome: Outcome | str) -> str:
-    # Results are shown in Python's notation, not as JSON: so they were in training.
+    # Results are in Python's notation, not JSON, as they were in training.
     return str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}"

@@ -1,4 +1,4 @@
-"""How long a run has taken, and whether it may go on."""
+"""The clock of a run, and its time limit."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class OutOfTimeError(Exception):
 
 
 class Stopwatch:
-    """Counts the seconds of a run.
+    """Measures the time of a run.
 
     Args:
-        clock: seconds from any fixed point.
-        limit_s: seconds that the run may take; ``None`` for no limit.
+        clock: returns seconds from any fixed point.
+        limit_s: time limit in seconds; ``None`` for no limit.
     """
 
     def __init__(self, clock: Callable[[], float], limit_s: float | None) -> None:
@@ -33,7 +33,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is not the run's: what a person takes to decide."""
+        """Exclude time from the run: the time that a person takes to decide."""
         since = self._clock()
         try:
             yield

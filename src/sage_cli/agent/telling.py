@@ -1,4 +1,4 @@
-"""What the model is told in a run: the two prompts, as much of them as the context holds."""
+"""The two prompts of a run, cut to what fits the context."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Telling:
     """The prompts of a run.
 
     Attributes:
-        question: as it was asked.
-        workspace: of the run.
-        tools: that may be called.
-        room: tokens that a prompt may take.
+        question: the user's.
+        workspace: the run's.
+        tools: the enabled tools.
+        room: tokens available to a prompt.
     """
 
     question: str
@@ -37,17 +37,17 @@ class Telling:
     room: int
 
     def first(self, frames: Sequence[Frame]) -> Prompt:
-        """Of the first look: the frames, the question, and what is known of the video."""
+        """The prompt of the first look: the frames, the question, and facts about the video."""
         prompts = self.workspace.prompts
         system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools))
         message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=self._facts)
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
 
     def later(self, results: Results, video_context: str, watch: Stopwatch, *, last: bool) -> Steps[Prompt]:
-        """Of the reasoner: the newest results with all that the context holds beside them.
+        """The prompt of the reasoner: the newest results, as many as the context holds.
 
         Raises:
-            ModelError: it does not even hold the question.
+            ModelError: the question alone does not fit.
         """
         kept = results.kept()
         newest = kept[-1]
@@ -94,7 +94,7 @@ class Telling:
 
     @property
     def _facts(self) -> str:
-        """What no model can see in frames, for those that are not trained to ask for it."""
+        """Facts that frames do not show, for models that are not trained to ask for them."""
         heard = any(tool.name == "transcribe-speech" for tool in self.tools)
         if not self.workspace.video.has_audio:
             return "It has no sound."

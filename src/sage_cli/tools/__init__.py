@@ -27,10 +27,10 @@ __all__ = [
     "web_tools",
 ]
 
-# Every tool that needs nothing but the video, in the order the model reads about them.
+# The tools that need only the video, in the order in which they are listed to the model.
 TOOLS: tuple[AnyTool, ...] = (TranscribeSpeech(), GroundEvent(), ExtractVideoParts(), Analyze())
 
 
 def web_tools(web: Web) -> tuple[AnyTool, ...]:
-    """The tools that send what the model writes out into the world: for a run whose user said that they may."""
+    """The tools that send text written by the model to other hosts; only with the user's consent."""
     return WebSearch(web), ParseWebsite(web)

@@ -1,4 +1,4 @@
-"""analyze: a question answered by a model that looks closely at a few extracted frames, or at a clip, or just thinks."""
+"""analyze: a model answers a question about a few extracted frames or a clip, or by reasoning alone."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Analyze(Tool[AnalyzeArguments]):
         return Outcome({"answer": answer}, " ".join(answer.split()), _looked(media), reply.usage)
 
     def _media(self, arguments: AnalyzeArguments, workspace: Workspace) -> list[Media]:
-        """The media meant, without repetitions, in time order."""
+        """The media that the arguments name, without duplicates, in time order."""
         media = {name: workspace.find_media(name) for name in arguments.media_paths}
         return sorted(media.values(), key=lambda item: item.start)
 
@@ -78,7 +78,7 @@ class Analyze(Tool[AnalyzeArguments]):
 
 
 def _looked(media: Sequence[Media]) -> tuple[Looked, ...]:
-    """The stretches seen: a clip's, and for frames the stretch of each group that was extracted together."""
+    """The time spans shown: a clip's, and for frames the span of each group that was extracted together."""
     looked = []
 
     def group_of(item: Media) -> str:

@@ -1,6 +1,6 @@
-"""What a tool is: a name, an argument model, a schema of its arguments as they can be now, and a ``run``.
+"""The interface of tools: a name, an argument model, a schema of the arguments that are valid at the moment, and ``run``.
 
-What a model is told about it is wording, and lies with the other texts that a user can replace: ``tools.jsonl`` of a prompt pack.
+The description given to the model is part of the prompt pack (``tools.jsonl``), which a user can replace.
 A tool runs in a :class:`Workspace`: one video, the media made from it so far, and the models it may use. It can be used from Python
 without the agent: ``outcome = complete(Analyze().run(arguments, workspace))``.
 """
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 class Arguments(BaseModel):
     """Base of the argument models; field names are the wire keys."""
 
-    # Numbers for times and the like are read as the text that was meant.
+    # Numbers in place of times are accepted as text.
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 class ToolError(Exception):
-    """The call cannot be served. The text goes back to the model, which may recover."""
+    """The call cannot be executed. The model is given the text and may recover."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolProgress:
-    """Work done inside a tool: frames decoded, vision slices encoded, prompt tokens prefilled, pieces of text written, or seconds heard."""
+    """Progress of a tool: frames decoded, vision slices encoded, prompt tokens read, pieces of text written, or seconds transcribed."""
 
     stage: Literal["frames", "encode", "prefill", "decode", "speech"]
     done: int
@@ -43,7 +43,7 @@ class ToolProgress:
 
 @dataclass(frozen=True, slots=True)
 class ToolNotice:
-    """Something the user should know, e.g. a timestamp that was repaired."""
+    """Information for the user, e.g. a timestamp that was corrected."""
 
     text: str
 
@@ -53,7 +53,7 @@ What: TypeAlias = Literal["frames sampled", "speech transcribed", "event grounde
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A stretch of the original video, in seconds, that a tool examined, and how."""
+    """A time span of the original video, in seconds, that a tool examined, and how."""
 
     start: float
     end: float
@@ -62,13 +62,13 @@ class Looked:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a tool gives back.
+    """The result of a tool.
 
     Attributes:
         result: JSON-ready object in the wire shape; the model reads it.
         summary: one line for people.
-        looked: the stretches of video it examined.
-        usage: of the model calls it made.
+        looked: the time spans it examined.
+        usage: sum over the model calls it made.
     """
 
     result: dict[str, Any]
@@ -77,7 +77,7 @@ class Outcome:
     usage: Usage = field(default_factory=Usage)
 
 
-# A tool that yields a Request sends it when it is asked to go on, and does not when it is closed.
+# A tool that yields a Request sends it when the generator is resumed, and does not when it is closed.
 ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice | Request, None, Outcome]
 A = TypeVar("A", bound=Arguments)
 
@@ -95,18 +95,18 @@ class Tool(ABC, Generic[A]):
 
     @abstractmethod
     def schema(self, workspace: Workspace) -> dict[str, Any] | None:
-        """JSON schema of the arguments as they can be *now*: this video's path, media that exist, times inside the video.
+        """JSON schema of the arguments that are valid *now*: this video's path, media that exist, times inside the video.
 
-        ``None``: there is nothing yet that it could be called with.
+        ``None``: the tool cannot be called yet.
         """
 
     @abstractmethod
     def span(self, arguments: A, workspace: Workspace) -> tuple[float, float] | None:
-        """The stretch of video, in seconds, that a call with these arguments will look at."""
+        """The time span, in seconds, that a call with these arguments will examine."""
 
     @abstractmethod
     def run(self, arguments: A, workspace: Workspace) -> ToolRun:
-        """Do it. Raises :class:`ToolError` when it cannot be done."""
+        """Execute the call. Raises :class:`ToolError` if that is impossible."""
 
 
 AnyTool: TypeAlias = Tool[Any]

@@ -1,4 +1,4 @@
-"""extract-video-parts: frames or a clip from a stretch of the video, to be analyzed closely."""
+"""extract-video-parts: frames or a clip from a time span, for closer analysis."""
 
 from __future__ import annotations
 

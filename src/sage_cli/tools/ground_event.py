@@ -1,4 +1,4 @@
-"""ground-event: when something happens in a stretch of the video, by showing a model the frames of that stretch."""
+"""ground-event: locates an event in a time span by showing its frames to a model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class GroundEvent(Tool[GroundEventArguments]):
         frames = yield from workspace.clip_frames(start, end)
         prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
         when = clock(start, end)
-        if workspace.prompts.style.clips_from_zero and start:  # trained models count from the beginning of the clip that they see
+        if workspace.prompts.style.clips_from_zero and start:  # trained models count from the start of the clip that they see
             when = either(when, clock(0.0, end - start))
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
@@ -65,10 +65,10 @@ class GroundEvent(Tool[GroundEventArguments]):
 
 
 def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:
-    """Where the reply puts the event, in seconds of the video; ``None`` if it was not found, or only where nobody looked.
+    """The event's span according to the reply, in seconds of the video; ``None`` if not found, or found outside the examined span.
 
     Raises:
-        ToolError: the reply makes no sense.
+        ToolError: the reply contains no usable times.
     """
     try:
         timestamps = json_object(reply).get("timestamps") or {}
@@ -78,7 +78,7 @@ def _span(reply: str, start: float, end: float, duration: float) -> tuple[float,
         found = sorted((repair(first, duration), repair(last, duration)))
     except (ValueError, TypeError, AttributeError) as error:
         raise ToolError("the model gave no times that can be read") from error
-    # A time before the stretch was counted from its beginning. (Clock times are whole seconds, rounded down.)
+    # A time before the span was counted from the span's start. (Clock times are whole seconds, rounded down.)
     if found[0] < int(start):
         found = [start + time for time in found]
     if found[0] > end:

@@ -1,7 +1,7 @@
-"""parse-website: the text of a page. There only with the user's consent.
+"""parse-website: the text of a page. Available only with the user's consent.
 
-Only addresses that a search gave or the question names can be opened. An address that the model makes up, or that a page tells it to make
-up, could carry away what it knows about the video.
+Only addresses from a search or from the question can be opened. An address that the model invents, or that a page makes it invent, could
+leak what it knows about the video.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ParseWebsiteArguments(Arguments):
 
 
 class ParseWebsite(Tool[ParseWebsiteArguments]):
-    """Reads with ``web``."""
+    """Fetches pages with ``web``."""
 
     name = "parse-website"
     arguments = ParseWebsiteArguments
@@ -52,5 +52,5 @@ class ParseWebsite(Tool[ParseWebsiteArguments]):
 
 
 def _bare(address: str) -> str:
-    """What two spellings of an address have in common when they differ in nothing that reaches the server."""
+    """A canonical form of an address: equal for spellings that make the same request."""
     return address.strip().partition("#")[0].rstrip("/")

@@ -1,4 +1,4 @@
-"""Reads the JSON object out of a model's reply, also a reply that no schema held."""
+"""Extracts the JSON object from a model's reply, even one that was not constrained by a schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BODY: Final = re.compile(r"<json>(.*?)(?:</json>|$)|```(?:json)?(.*?)(?:```|$)"
 
 
 def json_object(reply: str) -> dict[str, Any]:
-    """The JSON object between ``<json>`` tags, in a code fence, or standing alone; broken JSON is repaired.
+    """The JSON object between ``<json>`` tags, in a code fence, or bare; broken JSON is repaired.
 
     Raises:
         ValueError: there is none.

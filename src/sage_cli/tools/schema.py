@@ -1,7 +1,6 @@
-"""The few JSON schema shapes that replies and arguments are made of.
+"""JSON schema building blocks of replies and arguments.
 
-Every string is bounded, so that a model which does not know when to stop is stopped, and every object has exactly its keys in
-their order.
+Every string is bounded, so that a model cannot continue forever, and every object has exactly its keys in their order.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ def either(*schemas: Schema) -> Schema:
 def clock(start: float, end: float) -> Schema:
     """A time of day ``HH:MM:SS``, or ``MM:SS`` below an hour, between two times in seconds.
 
-    Both forms, because models trained on SAGE's data write the short one whatever they are told: made to write three fields, they
-    would put the minutes where the hours belong.
+    Both forms, because models trained on SAGE's data write the short one regardless of instructions: forced to write three fields, they
+    put the minutes in place of the hours.
     """
     low = math.floor(start)
     high = max(low, math.floor(end + 0.5))

@@ -1,4 +1,4 @@
-"""transcribe-speech: what is said in a stretch of the video, sentence by sentence."""
+"""transcribe-speech: the speech in a time span, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
 
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
-    """Segments as entries of at most ``longest`` seconds, with a leading blank as speech recognition gave the models in training; for 0
-    every segment as it is."""
+    """Segments as entries of at most ``longest`` seconds, with a leading blank as in the models' training data; with 0, every segment
+    unchanged."""
     group: list[Segment] = []
     for segment, following in zip_longest(segments, segments[1:]):
         group.append(segment)

@@ -1,4 +1,4 @@
-"""web-search: what a search engine finds. There only with the user's consent."""
+"""web-search: results of a search engine. Available only with the user's consent."""
 
 from __future__ import annotations
 

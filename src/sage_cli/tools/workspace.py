@@ -1,4 +1,4 @@
-"""One run's workspace: a video, the media made from it so far, and the models that tools may use."""
+"""The workspace of a run: a video, the media made from it so far, and the models that tools may use."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 FrameSize: TypeAlias = Literal["reference", "paper"]
 
-_UNKNOWN_FPS = 30.0  # taken for a video that does not tell
+_UNKNOWN_FPS = 30.0  # assumed if the video does not say
 _TWIN = "_no_audio"  # SAGE's training data had copies of its videos without sound; the weights name them at times
 
 
 class SpeechModel(Protocol):
-    """What a tool needs of speech recognition: see :class:`sage_cli.speech.Transcript`."""
+    """The speech recognition interface that tools need: see :class:`sage_cli.speech.Transcript`."""
 
     def segments(self, start: float, end: float) -> Iterator[Segment]: ...
 
 
 class Window(Protocol):
-    """The arguments of a tool that looks at a stretch of the video."""
+    """The arguments of a tool that examines a time span."""
 
     video_path: str
     timestamp_start: str
@@ -47,11 +47,11 @@ class Window(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Something made from the video in this run. Nothing is written: whoever looks at it decodes the video.
+    """A frame or clip of the video, named in this run. Nothing is written to disk: its frames are decoded when they are needed.
 
     Attributes:
-        name: what the model calls it: ``f1/00:45.jpg``, ``c1.mp4``.
-        start, end: the stretch of video it shows, in seconds; the same for a frame.
+        name: the model's name for it: ``f1/00:45.jpg``, ``c1.mp4``.
+        start, end: the time span it shows, in seconds; equal for a frame.
         frame: the frame; ``None`` for a clip.
     """
 
@@ -63,18 +63,18 @@ class Media:
 
 @final
 class Workspace:
-    """What the tools of one run work on and with. A context manager: the media made in it are forgotten when it closes.
+    """What the tools of one run work on and with. A context manager: closing it forgets the media made in it.
 
     Args:
-        model: serves the tools that ask a model themselves.
-        video: the one video that can be looked at.
-        span: the part of it that may be looked at, in seconds; all of it by default.
-        prompts: the texts models are told.
+        model: used by tools that need a model.
+        video: the only video that tools can examine.
+        span: the part of it that may be examined, in seconds; the whole video by default.
+        prompts: the texts given to models.
         transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
-        frames: most frames a tool shows a model at once.
-        frame_tokens: most vision tokens a frame (pair) may take, in the first look and in tools; ``None`` leaves it to ``frame_size``.
-        frame_size: how large frames are, as the weights were released or as in the paper.
-        addresses: web addresses that may be opened; searches add what they find.
+        frames: maximum frames that a tool shows a model at once.
+        frame_tokens: maximum vision tokens per frame (pair), in the first look and in tools; ``None``: as ``frame_size`` says.
+        frame_size: the size of frames: as in the released configuration, or as in the paper.
+        addresses: web addresses that may be opened; searches add their results.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Workspace:
 
     @property
     def video_path(self) -> str:
-        """The video's name as the model knows it: short, for it is copied out token by token, and without the user's directories."""
+        """The video's name for the model: short, because it is copied token by token, and without the user's directories."""
         return self.video.path.name
 
     @cached_property
@@ -124,7 +124,7 @@ class Workspace:
         """The speech model, loaded at first use.
 
         Raises:
-            ToolError: this run has none, or it could not be loaded.
+            ToolError: this run has no speech model, or it could not be loaded.
         """
         if self._load_speech is None:
             raise ToolError("speech recognition is not available in this run")
@@ -136,13 +136,13 @@ class Workspace:
     # ---- times -----------------------------------------------------------------------------------------------------
 
     def window(self, arguments: Window, shortest: float = 0.0) -> tuple[float, float, list[str]]:
-        """The stretch of video that a call means: start and end in seconds, and what had to be repaired to get there, one line each.
+        """The time span that a call means: start and end in seconds, and a line for each correction that was necessary.
 
         Args:
-            shortest: seconds that are of use; a shorter window is widened to them.
+            shortest: minimum length in seconds; a shorter window is widened to it.
 
         Raises:
-            ToolError: it is of another video or outside the part that may be looked at, or a time cannot be read at all.
+            ToolError: it belongs to another video, is outside the allowed part, or a time cannot be parsed.
         """
         if not self.is_video(arguments.video_path):
             raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
@@ -155,25 +155,25 @@ class Workspace:
         part = f"{timecode.format_clock(self.start)}-{timecode.format_clock(self.end)}"
         if inside[0] >= inside[1]:
             raise ToolError(f"only the part {part} of the video is asked about; choose times inside it")
-        # The times that the schema offers are whole seconds, so they may lie a little outside a part that begins or ends between two.
+        # The schema offers whole seconds, which may be slightly outside a part that begins or ends between two.
         if abs(inside[0] - start) > 1 or abs(inside[1] - end) > 1:
             notes.append(f"only the part {part} of the video is asked about; the window was cut to it")
         return *inside, notes
 
     def is_video(self, name: str) -> bool:
-        """Whether a path that the model gave is that of the video, or of its twin without sound."""
+        """Whether a path from the model is that of the video, or of its copy without sound."""
         given, own = PurePath(name), PurePath(self.video_path)
         return given.name == own.name or (given.stem == own.stem + _TWIN and given.suffix == own.suffix)
 
     def times(self, start: float, end: float) -> list[float]:
-        """The times at which a model looks at a stretch of the video, in seconds."""
+        """The times, in seconds, of the frames that show a time span to a model."""
         fps = self.frame_style.fps or self.video.fps or _UNKNOWN_FPS
         return uniform_times(self.video.duration, self.frame_limit, fps=fps, start=start, end=end)
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 
     def frames(self, times: Sequence[float]) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
-        """Decode the frames at these times, to be looked at closely. Two times may share a frame: there can be fewer frames than times."""
+        """Decode the frames at these times. Two times may share a frame: there can be fewer frames than times."""
         frames: dict[str, Frame] = {}
         with closing(self.video.frames(times, self.close_size)) as reader:
             for done, frame in enumerate(reader, start=1):
@@ -182,7 +182,7 @@ class Workspace:
         return tuple(frames.values())
 
     def clip_frames(self, start: float, end: float) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
-        """The frames of a stretch as a model sees it: trained ones know it as a clip that begins at 0."""
+        """The frames of a time span as given to a model: trained models expect a clip that starts at 0."""
         frames = yield from self.frames(self.times(start, end))
         if not self.prompts.style.clips_from_zero:
             return frames
@@ -191,7 +191,7 @@ class Workspace:
     # ---- media -----------------------------------------------------------------------------------------------------
 
     def add_frames(self, frames: Sequence[Frame]) -> list[str]:
-        """Name frames as one group. Their names tell their times: ``f1/00:45.jpg`` is at 00:45."""
+        """Name frames as one group, by their times: ``f1/00:45.jpg`` is at 00:45."""
         group = self._next("f")
         stems = _stems([frame.time for frame in frames], ":" if self.prompts.style.clock_names else "")
         names = [f"{group}/{stem}.jpg" for stem in stems]
@@ -200,16 +200,16 @@ class Workspace:
         return names
 
     def add_clip(self, start: float, end: float) -> str:
-        """Name a stretch of the video as a clip: ``c1.mp4``."""
+        """Name a time span as a clip: ``c1.mp4``."""
         name = f"{self._next('c')}.mp4"
         self.media[name] = Media(name, start, end, None)
         return name
 
     def find_media(self, name: str) -> Media:
-        """What a path that the model gave stands for; the video itself counts as a clip.
+        """The media behind a path from the model; the video itself counts as a clip.
 
         Raises:
-            ToolError: there is nothing of the kind.
+            ToolError: there are no such media.
         """
         if name in self.media:
             return self.media[name]
@@ -225,7 +225,7 @@ class Workspace:
     # ---- the web ---------------------------------------------------------------------------------------------------
 
     def allow_addresses(self, addresses: Iterable[str]) -> None:
-        """Let these be opened from now on."""
+        """Allow these addresses to be opened."""
         self.addresses = list(dict.fromkeys([*self.addresses, *addresses]))
 
     # ---- the model -------------------------------------------------------------------------------------------------
@@ -250,10 +250,10 @@ class Workspace:
     def fit(
         self, frames: Sequence[Frame], build: Callable[[Sequence[Frame]], Prompt], max_tokens: int
     ) -> Generator[ToolNotice, None, Prompt]:
-        """The prompt with as many of the frames as the model's context holds beside a reply of ``max_tokens``.
+        """The prompt with as many of the frames as fit the model's context together with a reply of ``max_tokens``.
 
         Raises:
-            ToolError: it does not hold the prompt even with one frame.
+            ToolError: the prompt does not fit even with one frame.
         """
         room = self.model.info.context_size - max_tokens
         count = most(len(frames), lambda n: self.model.count_tokens(build(thin(frames, n))) <= room)
@@ -267,21 +267,21 @@ class Workspace:
 
 
 def most(limit: int, fits: Callable[[int], bool]) -> int:
-    """The largest number from 0 to ``limit`` that fits, if all that is smaller than a fitting one fits too. 0 is not asked about."""
+    """The largest number from 0 to ``limit`` that fits, assuming that every smaller one fits too. 0 is not tested."""
     if limit == 0 or fits(limit):
         return limit
     return bisect.bisect_left(range(1, limit + 1), True, key=lambda number: not fits(number))
 
 
 def thin(items: Sequence[T], count: int) -> tuple[T, ...]:
-    """``count`` of the items, spread evenly, in order; all of them if there are no more."""
+    """``count`` of the items, spread evenly, in order; all of them if there are fewer."""
     if count >= len(items):
         return tuple(items)
     return tuple(items[index] for index in np.linspace(0, len(items) - 1, count).round().astype(int))
 
 
 def _stems(times: Sequence[float], separator: str) -> list[str]:
-    """File stems for frames at these times: ``00:45``, with hours ``01:00:45``, with as many decimals as it takes to tell them apart."""
+    """File stems for frames at these times: ``00:45``, with hours ``01:00:45``, with as many decimals as needed to distinguish them."""
     for digits in range(7):
         whole = [divmod(round(time * 10**digits), 10**digits) for time in times]
         stems = [_stem(seconds, separator) + (f".{rest:0{digits}}" if digits else "") for seconds, rest in whole]
