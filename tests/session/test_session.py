@@ -13,7 +13,7 @@ import sage_cli
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session import Options, open_session
-from sage_cli.session.session import require_network
+from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
 
 NANO = {"model": "nano", "threads": 1}
@@ -48,6 +48,16 @@ def test_questions_share_models_videos_and_frames() -> None:
         assert (first.answer, second.answer) == ("A red star appears last.", "A blue circle appears first.")
         assert first.usage.images_reused == 0 < second.usage.images_reused
         assert session.agent(session.video(SHORT)) is session.agent(session.video(str(SHORT)))
+
+
+def test_a_run_ends_before_the_model_it_uses() -> None:
+    with open_session(**NANO) as session:
+        run = session.ask(SHORT, "Which shape appears last?")
+        assert any(event.type == "text_delta" for event in run)  # somewhere in a reply
+    assert list(run) == []
+    session.close()
+    assert list(session.ask(SHORT, "Which shape appears last?"))[-1].answer == "A red star appears last."  # loaded anew
+    session.close()
 
 
 def test_a_cache_limit_of_0_writes_nothing(home: Path) -> None:

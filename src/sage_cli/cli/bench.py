@@ -108,7 +108,7 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     from sage_cli.bench.answer import Worker
     from sage_cli.bench.run import settings_of
     from sage_cli.session import open_session
-    from sage_cli.session.session import require_network
+    from sage_cli.session.models import require_network
     from sage_cli.store import check_scratch
 
     if judging.kind == "server":

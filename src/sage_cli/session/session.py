@@ -4,47 +4,35 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakSet
 
-from sage_cli.errors import ModelError, UsageError, VideoError
+from sage_cli.errors import UsageError, VideoError
+from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.settings import check, load_options
-from sage_cli.store import (
-    ModelFiles,
-    NotInstalledError,
-    cache_dir,
-    check_scratch,
-    find_model,
-    find_speech_model,
-)
+from sage_cli.store import NotInstalledError, cache_dir, check_scratch
 from sage_cli.store.cache import note_media
 from sage_cli.store.content import remember_fingerprints
 
 if TYPE_CHECKING:
-    from sage_cli.agent import Agent, Event, Settings
+    from sage_cli.agent import Agent, Event
     from sage_cli.agent.events import WebRequested
-    from sage_cli.assets import Nano
-    from sage_cli.model.base import ChatModel
-    from sage_cli.model.remote import RemoteAddress
-    from sage_cli.speech import Progress, Segment, Transcriber, Transcript
-    from sage_cli.store.fit import Fit
+    from sage_cli.speech import Progress, Segment, Transcript
     from sage_cli.tools.base import AnyTool
     from sage_cli.video import Video
+
+T = TypeVar("T")
 
 STDIN: Final = "-"
 SPEECH_TOOL: Final = "transcribe-speech"
 WEB_TOOLS: Final = ("web-search", "parse-website")
-
-# Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
-_EMBEDDINGS, _PREFIXES = 1 / 3, 2 / 3
-_SERVED_FRAMES = 128  # of the first look of a served model: the reference's number
 
 
 def open_session(
@@ -77,7 +65,7 @@ def open_session(
     return Session(replace(options, **checked), consent=consent, offer=offer, model_cache=model_cache)
 
 
-class Session:
+class Session(Models):
     """Answers questions about videos and transcribes media; see :func:`open_session`.
 
     The one place that finds models, plans memory, opens caches, decides tools and keeps to ``offline``. What one question cost serves the
@@ -95,26 +83,35 @@ class Session:
         offer: Callable[[NotInstalledError], str] | None = None,
         model_cache: bool = True,
     ) -> None:
-        self.options = options
-        self._consent, self._offer, self._model_cache = consent, offer, model_cache
+        super().__init__(options, offer=offer, model_cache=model_cache)
+        self._consent = consent
         self._videos: dict[str, Video] = {}
         self._agents: dict[tuple[str, float, float], Agent] = {}
-        self._resources = ExitStack()
+        self._running: WeakSet[Generator[Any]] = WeakSet()
         remember_fingerprints(self.caching)
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
         self._resources.__exit__(kind, error, trace)
+        super().close()
 
     def close(self) -> None:
-        """Free models and temporary files. Safe to call again."""
-        self._resources.close()
+        """Stop what is running, and free models and temporary files. Safe to call again."""
+        self._stop()
+        super().close()
+
+    def _stop(self) -> None:
+        """A run or a transcript holds native state of the models, so it ends before them."""
+        for run in [*self._running]:
+            run.close()
+        self._agents.clear()
 
     # ---- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(self, video: str | Path, question: str, *, start: float | None = None, end: float | None = None) -> Iterator[Event]:
+    def ask(self, video: str | Path, question: str, *, start: float | None = None, end: float | None = None) -> Generator[Event]:
         """Answer a question about a video. The last event is an ``Answer`` or a ``NoAnswer``.
 
         Args:
@@ -124,10 +121,17 @@ class Session:
         Raises:
             SageError: the video, the model or an option cannot be used.
         """
+        return self._tracked(self._ask(video, question, start, end))
+
+    def _ask(self, video: str | Path, question: str, start: float | None, end: float | None) -> Generator[Event]:
         if not question.strip():
             raise UsageError("the question is empty: write what you want to know about the video")
         with closing(_generator(self.agent(self.video(video), start=start, end=end).run(question))) as events:
             yield from events
+
+    def _tracked(self, run: Generator[T]) -> Generator[T]:
+        self._running.add(run)
+        return run
 
     def agent(self, video: Video, *, start: float | None = None, end: float | None = None) -> Agent:
         """What answers questions about a part of a video. The same one for the same part: it keeps the frames.
@@ -223,184 +227,9 @@ class Session:
             found += web_tools(Web(settings, cache_dir() / "web" if self.caching else self._scratch / "web"))
         return [tool for tool in found if tool.name not in self.options.no_tool]
 
-    # ---- models ----------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def remote(self) -> RemoteAddress | None:
-        """Where the model is served; ``None`` for a model on this machine.
-
-        Raises:
-            UsageError: the address cannot be used, or ``offline`` is set and it is another machine's.
-        """
-        from sage_cli.model.remote import RemoteAddress
-
-        address = RemoteAddress.parse(self.options.model) if self.options.model else None
-        if address is not None and not address.loopback:
-            self.require_network(f"the model at {address.host}")
-        return address
-
-    @cached_property
-    def bundled(self) -> Nano | None:
-        """The nano model that comes with the package, if it is the one in use."""
-        return None if self.remote else self.files.bundled
-
-    @cached_property
-    def files(self) -> ModelFiles:
-        """The model's files.
-
-        Raises:
-            ModelError: there are none, or they cannot be used.
-        """
-        try:
-            return find_model(self.options.model, self.options.mmproj)
-        except NotInstalledError as missing:
-            if self._offer is None or self.options.offline:
-                raise
-            return find_model(self._offer(missing), self.options.mmproj)
-
-    @cached_property
-    def settings(self) -> Settings:
-        """How the agent asks, before the plan says how many frames fit; the bundled nano model answers under its own settings alone.
-
-        Raises:
-            UsageError: the prompts cannot be used.
-        """
-        from sage_cli.agent import Settings
-        from sage_cli.prompts import Prompts
-
-        given, nano = self.options, self.bundled
-        pack = self.pack
-        settings = Settings(
-            frames=given.frames or (nano.frames if nano else _SERVED_FRAMES if self.remote else 0),
-            sampling=given.sampling,
-            frame_size=given.frame_size,
-            frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
-            max_steps=given.max_steps,
-            timeout_s=given.timeout or None,
-            temperature=given.temperature,
-            seed=given.seed,
-            prompts=given.prompts or pack,
-            pack=pack,
-        )
-        Prompts(settings.prompts, settings.pack)
-        return settings
-
-    @property
-    def pack(self) -> str:
-        """The prompt pack of the model's family, by what its file says."""
-        from sage_cli.prompts import pack_for
-        from sage_cli.store.gguf import read_metadata
-
-        if self.bundled:
-            return self.bundled.name
-        if self.remote:
-            return pack_for({}, str(self.options.model))
-        return pack_for(read_metadata(self.files.text), self.files.text.stem)
-
-    @cached_property
-    def plan(self) -> Fit:
-        """The memory plan: what the options leave open, chosen by what this machine can carry as many times as there are jobs."""
-        from sage_cli.model.devices import this_machine
-        from sage_cli.store.fit import Needs, fit
-
-        given, here = self.options, this_machine()
-        share = replace(here, memory=here.memory // given.jobs, gpu=here.gpu // given.jobs, cores=max(1, here.cores // given.jobs))
-        return fit(
-            Needs.of(self.files),
-            share,
-            frames=self.settings.frames or None,
-            context=given.ctx_size,
-            kv_type=given.kv_type,
-            gpu_layers=given.gpu_layers,
-        )
-
-    @cached_property
-    def model(self) -> ChatModel:
-        """The model, loaded.
-
-        Raises:
-            ModelError: it cannot be loaded.
-        """
-        if self.remote:
-            from sage_cli.model.remote import RemoteModel, api_key
-
-            served = RemoteModel(self.remote, key=api_key(self.remote), context_size=self.options.ctx_size)
-            return self._resources.enter_context(served)
-        from sage_cli.model.disk import ModelCache
-        from sage_cli.model.llama import LlamaModel
-
-        cache = None
-        if self.caching and self._model_cache:
-            limit = self.options.cache_limit
-            prefixes = 0 if self.options.kv_cache == "off" else int(limit * _PREFIXES)
-            every = self.options.kv_cache == "on"
-            cache = ModelCache(cache_dir(), embeddings=int(limit * _EMBEDDINGS), prefixes=prefixes, everything=every)
-            self._resources.enter_context(closing(cache))
-        return self._resources.enter_context(
-            LlamaModel(
-                self.files.text,
-                self.files.mmproj,
-                context_size=self.plan.context,
-                gpu_layers=self.plan.gpu_layers,
-                threads=self.options.threads,
-                kv_type=self.plan.kv_type,
-                cache=cache,
-            )
-        )
-
-    @cached_property
-    def speech_file(self) -> Path | None:
-        """The Whisper model; ``None`` if none is installed.
-
-        Raises:
-            ModelError: the one that is named cannot be used.
-        """
-        named = self.options.speech_model
-        if named is None and self.options.model is not None and self.bundled:
-            named = self.bundled.name
-        return find_speech_model(named)
-
-    @cached_property
-    def transcriber(self) -> Transcriber:
-        """The speech model, loaded.
-
-        Raises:
-            ModelError: there is none, or it cannot be used.
-            UsageError: an option cannot be used with it.
-        """
-        from sage_cli.speech import SpeechOptions, Transcriber
-
-        if self.speech_file is None:
-            raise ModelError(
-                "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
-            )
-        given = self.options
-        return Transcriber(
-            self.speech_file,
-            SpeechOptions(
-                language=given.language,
-                translate=given.translate,
-                prompt=given.prompt,
-                beam_size=given.beam_size,
-                temperature=given.speech_temperature,
-                vad=given.vad,
-            ),
-            threads=given.threads,
-        )
-
-    @property
-    def model_name(self) -> str:
-        """The model's, for people and for names of files."""
-        return (self.remote.name or self.remote.host) if self.remote else self.files.text.stem
-
-    @property
-    def transcriber_name(self) -> str:
-        """The speech model's, for people."""
-        return self.speech_file.name if self.speech_file else ""
-
     # ---- transcribing ----------------------------------------------------------------------------------------------
 
-    def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Iterator[Segment]:
+    def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Generator[Segment]:
         """What is said in a video or recording, as it is decoded. Stopped half-way, the next call continues there.
 
         Args:
@@ -410,9 +239,12 @@ class Session:
         Raises:
             SageError: the media, the speech model or an option cannot be used.
         """
-        opened = self.video(media)
-        for part in self.parts(opened, start=start, end=end):
-            yield from part.segments
+        return self._tracked(self._segments(media, start, end))
+
+    def _segments(self, media: str | Path, start: float | None, end: float | None) -> Generator[Segment]:
+        with closing(self.parts(self.video(media), start=start, end=end)) as parts:
+            for part in parts:
+                yield from part.segments
 
     def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same window by window, with how far it has got. Nothing where there is no sound."""
@@ -435,44 +267,6 @@ class Session:
         self._agents.clear()
         if "model" in vars(self):
             self.model.forget()
-
-    def resolved(self) -> Options:
-        """The options with what was left open filled in, for processes that share this machine.
-
-        Raises:
-            ModelError: there is no model.
-        """
-        if self.remote:
-            return self.options
-        files, plan, jobs = self.files, self.plan, self.options.jobs
-        return replace(
-            self.options,
-            model=files.bundled.name if files.bundled else str(files.text),
-            mmproj=files.mmproj,
-            frames=plan.frames,
-            ctx_size=plan.context,
-            kv_type=plan.kv_type,
-            gpu_layers=plan.gpu_layers,
-            threads=self.options.threads or (plan.machine.cores if jobs > 1 else None),
-        )
-
-    # ---- limits ----------------------------------------------------------------------------------------------------
-
-    @property
-    def caching(self) -> bool:
-        """Whether anything may be kept on disk: a cache limit of 0 keeps nothing at all."""
-        return self.options.cache_limit > 0
-
-    def require_network(self, purpose: str) -> None:
-        """Called before a connection is made for something that the user did not ask the web tools for.
-
-        Args:
-            purpose: what needs it, for the message.
-
-        Raises:
-            UsageError: ``offline`` is set.
-        """
-        require_network(self.options, purpose)
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
@@ -512,21 +306,6 @@ class Session:
         except PermissionError as error:
             raise VideoError(f"cannot read {path}: {error.strerror}") from error
         return copy
-
-    @cached_property
-    def _scratch(self) -> Path:
-        check_scratch()
-        return Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
-
-
-def require_network(options: Options, purpose: str) -> None:
-    """Called before a connection is made; see :meth:`Session.require_network`.
-
-    Raises:
-        UsageError: ``offline`` is set.
-    """
-    if options.offline:
-        raise UsageError(f"{purpose} needs a connection, and --offline (or the setting offline) allows none")
 
 
 def _generator(events: Iterator[Any]) -> Generator[Any]:

@@ -1,0 +1,277 @@
+"""The models that options choose: found, fitted to this machine and loaded, each when it is first needed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.session.options import Options
+from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
+
+if TYPE_CHECKING:
+    from sage_cli.agent import Settings
+    from sage_cli.assets import Nano
+    from sage_cli.model.base import ChatModel
+    from sage_cli.model.remote import RemoteAddress
+    from sage_cli.speech import Transcriber
+    from sage_cli.store.fit import Fit
+
+# Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
+_EMBEDDINGS: Final = 1 / 3
+_PREFIXES: Final = 2 / 3
+_SERVED_FRAMES: Final = 128  # of the first look of a served model: the reference's number
+
+
+class Models:
+    """The models of a session.
+
+    Args:
+        options: in effect.
+        offer: asked for the name of another model when one is not installed; it may install one.
+        model_cache: whether frame embeddings and KV prefixes are kept on disk.
+    """
+
+    def __init__(self, options: Options, *, offer: Callable[[NotInstalledError], str] | None = None, model_cache: bool = True) -> None:
+        self.options = options
+        self._offer, self._model_cache = offer, model_cache
+        self._resources = ExitStack()
+
+    def close(self) -> None:
+        """Free models and temporary files. Safe to call again; what is needed after that is loaded anew."""
+        self._resources.close()
+        for name in ("model", "transcriber", "_scratch"):
+            vars(self).pop(name, None)
+
+    @property
+    def caching(self) -> bool:
+        """Whether anything may be kept on disk: a cache limit of 0 keeps nothing at all."""
+        return self.options.cache_limit > 0
+
+    def require_network(self, purpose: str) -> None:
+        """Called before a connection is made for something that the user did not ask the web tools for.
+
+        Args:
+            purpose: what needs it, for the message.
+
+        Raises:
+            UsageError: ``offline`` is set.
+        """
+        require_network(self.options, purpose)
+
+    # ---- the model that answers ----------------------------------------------------------------------------------------
+
+    @cached_property
+    def remote(self) -> RemoteAddress | None:
+        """Where the model is served; ``None`` for a model on this machine.
+
+        Raises:
+            UsageError: the address cannot be used, or ``offline`` is set and it is another machine's.
+        """
+        from sage_cli.model.remote import RemoteAddress
+
+        address = RemoteAddress.parse(self.options.model) if self.options.model else None
+        if address is not None and not address.loopback:
+            self.require_network(f"the model at {address.host}")
+        return address
+
+    @cached_property
+    def bundled(self) -> Nano | None:
+        """The nano model that comes with the package, if it is the one in use."""
+        return None if self.remote else self.files.bundled
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        """The model's files.
+
+        Raises:
+            ModelError: there are none, or they cannot be used.
+        """
+        try:
+            return find_model(self.options.model, self.options.mmproj)
+        except NotInstalledError as missing:
+            if self._offer is None or self.options.offline:
+                raise
+            return find_model(self._offer(missing), self.options.mmproj)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """How the agent asks, before the plan says how many frames fit; the bundled nano model answers under its own settings alone.
+
+        Raises:
+            UsageError: the prompts cannot be used.
+        """
+        from sage_cli.agent import Settings
+        from sage_cli.prompts import Prompts
+
+        given, nano = self.options, self.bundled
+        pack = self.pack
+        settings = Settings(
+            frames=given.frames or (nano.frames if nano else _SERVED_FRAMES if self.remote else 0),
+            sampling=given.sampling,
+            frame_size=given.frame_size,
+            frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
+            max_steps=given.max_steps,
+            timeout_s=given.timeout or None,
+            temperature=given.temperature,
+            seed=given.seed,
+            prompts=given.prompts or pack,
+            pack=pack,
+        )
+        Prompts(settings.prompts, settings.pack)
+        return settings
+
+    @property
+    def pack(self) -> str:
+        """The prompt pack of the model's family, by what its file says."""
+        from sage_cli.prompts import pack_for
+        from sage_cli.store.gguf import read_metadata
+
+        if self.bundled:
+            return self.bundled.name
+        if self.remote:
+            return pack_for({}, str(self.options.model))
+        return pack_for(read_metadata(self.files.text), self.files.text.stem)
+
+    @cached_property
+    def plan(self) -> Fit:
+        """The memory plan: what the options leave open, chosen by what this machine can carry as many times as there are jobs."""
+        from sage_cli.model.devices import this_machine
+        from sage_cli.store.fit import Needs, fit
+
+        given, here = self.options, this_machine()
+        share = replace(here, memory=here.memory // given.jobs, gpu=here.gpu // given.jobs, cores=max(1, here.cores // given.jobs))
+        return fit(
+            Needs.of(self.files),
+            share,
+            frames=self.settings.frames or None,
+            context=given.ctx_size,
+            kv_type=given.kv_type,
+            gpu_layers=given.gpu_layers,
+        )
+
+    @cached_property
+    def model(self) -> ChatModel:
+        """The model, loaded.
+
+        Raises:
+            ModelError: it cannot be loaded.
+        """
+        if self.remote:
+            from sage_cli.model.remote import RemoteModel, api_key
+
+            served = RemoteModel(self.remote, key=api_key(self.remote), context_size=self.options.ctx_size)
+            return self._resources.enter_context(served)
+        from sage_cli.model.disk import ModelCache
+        from sage_cli.model.llama import LlamaModel
+
+        cache = None
+        if self.caching and self._model_cache:
+            limit = self.options.cache_limit
+            prefixes = 0 if self.options.kv_cache == "off" else int(limit * _PREFIXES)
+            every = self.options.kv_cache == "on"
+            cache = ModelCache(cache_dir(), embeddings=int(limit * _EMBEDDINGS), prefixes=prefixes, everything=every)
+            self._resources.enter_context(closing(cache))
+        return self._resources.enter_context(
+            LlamaModel(
+                self.files.text,
+                self.files.mmproj,
+                context_size=self.plan.context,
+                gpu_layers=self.plan.gpu_layers,
+                threads=self.options.threads,
+                kv_type=self.plan.kv_type,
+                cache=cache,
+            )
+        )
+
+    @cached_property
+    def speech_file(self) -> Path | None:
+        """The Whisper model; ``None`` if none is installed.
+
+        Raises:
+            ModelError: the one that is named cannot be used.
+        """
+        named = self.options.speech_model
+        if named is None and self.options.model is not None and self.bundled:
+            named = self.bundled.name
+        return find_speech_model(named)
+
+    @cached_property
+    def transcriber(self) -> Transcriber:
+        """The speech model, loaded.
+
+        Raises:
+            ModelError: there is none, or it cannot be used.
+            UsageError: an option cannot be used with it.
+        """
+        from sage_cli.speech import SpeechOptions, Transcriber
+
+        if self.speech_file is None:
+            raise ModelError(
+                "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
+            )
+        given = self.options
+        return Transcriber(
+            self.speech_file,
+            SpeechOptions(
+                language=given.language,
+                translate=given.translate,
+                prompt=given.prompt,
+                beam_size=given.beam_size,
+                temperature=given.speech_temperature,
+                vad=given.vad,
+            ),
+            threads=given.threads,
+        )
+
+    @property
+    def model_name(self) -> str:
+        """The model's, for people and for names of files."""
+        return (self.remote.name or self.remote.host) if self.remote else self.files.text.stem
+
+    @property
+    def transcriber_name(self) -> str:
+        """The speech model's, for people."""
+        return self.speech_file.name if self.speech_file else ""
+
+    def resolved(self) -> Options:
+        """The options with what was left open filled in, for processes that share this machine.
+
+        Raises:
+            ModelError: there is no model.
+        """
+        if self.remote:
+            return self.options
+        files, plan, jobs = self.files, self.plan, self.options.jobs
+        return replace(
+            self.options,
+            model=files.bundled.name if files.bundled else str(files.text),
+            mmproj=files.mmproj,
+            frames=plan.frames,
+            ctx_size=plan.context,
+            kv_type=plan.kv_type,
+            gpu_layers=plan.gpu_layers,
+            threads=self.options.threads or (plan.machine.cores if jobs > 1 else None),
+        )
+
+    # ---- inside ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _scratch(self) -> Path:
+        check_scratch()
+        return Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
+
+
+def require_network(options: Options, purpose: str) -> None:
+    """Called before a connection is made; see :meth:`Session.require_network`.
+
+    Raises:
+        UsageError: ``offline`` is set.
+    """
+    if options.offline:
+        raise UsageError(f"{purpose} needs a connection, and --offline (or the setting offline) allows none")
