@@ -12,8 +12,8 @@ import pytest
 
 from sage_cli.cli.checks import Setup, Speeds, System, advise, hidden_gpu
 from sage_cli.cli.measure import ModelSpeed
+from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
 from sage_cli.model.devices import Device, devices
-from sage_cli.store.fit import GIB, Machine, Needs, fit
 from tests.models import TinyModel
 from tests.models.tiny_whisper import write_whisper
 
@@ -42,7 +42,7 @@ SYSTEM = System(
 )
 SETUP = Setup(
     model="/m/model.gguf",
-    fit=fit(NEEDS, WITH_GPU),
+    fit=plan_memory(NEEDS, WITH_GPU),
     speech_model="/m/ggml-base.bin",
     timeout=300.0,
 )
@@ -66,7 +66,7 @@ def test_no_advice_without_problems() -> None:
     ("changed", "said"),
     [
         (
-            {"devices": (CPU,), "machine": WITHOUT, "fit": fit(NEEDS, WITHOUT)},
+            {"devices": (CPU,), "machine": WITHOUT, "fit": plan_memory(NEEDS, WITHOUT)},
             ["cannot use the NVIDIA GPU", "-DGGML_CUDA=on"],
         ),
         ({"devices": (CPU,), "hidden_gpu": "AMD"}, ["AMD GPU", "-DGGML_VULKAN=on"]),
@@ -77,9 +77,9 @@ def test_no_advice_without_problems() -> None:
             ["x is not installed", "recommended for this machine: sage models pull sage-mm-7b"],
         ),
         ({"model_problem": "/m/model.gguf: cannot be loaded"}, ["cannot be loaded"]),
-        ({"fit": fit(NEEDS, Machine(2 * GIB, 0, 2, "small"))}, ["too big for this machine", "smaller quantization"]),
-        ({"fit": fit(NEEDS, Machine(4 * GIB, 0, 2, "small"), context=65536)}, ["lower ctx-size (65536)"]),
-        ({"fit": fit(NEEDS, Machine(32 * GIB, 3 * GIB, 8, "a card"))}, ["exceeds the GPU's memory"]),
+        ({"fit": plan_memory(NEEDS, Machine(2 * GIB, 0, 2, "small"))}, ["too big for this machine", "smaller quantization"]),
+        ({"fit": plan_memory(NEEDS, Machine(4 * GIB, 0, 2, "small"), context=65536)}, ["lower ctx-size (65536)"]),
+        ({"fit": plan_memory(NEEDS, Machine(32 * GIB, 3 * GIB, 8, "a card"))}, ["exceeds the GPU's memory"]),
         ({"speech_model": None}, ["speech is not transcribed: sage models pull whisper-base"]),
         ({"disks": {"hub cache": ("/h", 10**9)}}, ["only 1.0 GB are free on the disk of /h", "HF_HOME"]),
         ({"packages": {"opencv-python": "4", "opencv-python-headless": "4"}}, ["opencv-python overwrites files of opencv-python-headless"]),

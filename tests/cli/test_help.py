@@ -97,7 +97,7 @@ def test_the_short_form(words: list[str]) -> None:
 
 
 def test_the_ladder_in_the_documentation_is_the_code_s() -> None:
-    from sage_cli.store.fit import LADDER, OVERHEAD
+    from sage_cli.hardware.plan import LADDER, OVERHEAD
 
     text = (TOPICS / "models.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) \| (\d+) \| (\w+) \|$", text, re.MULTILINE)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.cli.machine import recommended
-from sage_cli.store.fit import GIB, Machine
+from sage_cli.hardware.plan import GIB, Machine
 from tests.cli.conftest import SMALL, Popen
 from tests.hub import FakeHub, Repository, running
 from tests.models import TinyModel

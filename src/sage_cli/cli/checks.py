@@ -15,8 +15,8 @@ from sage_cli.errors import SageError
 
 if TYPE_CHECKING:
     from sage_cli.cli.measure import ModelSpeed
+    from sage_cli.hardware.plan import Machine, MemoryPlan
     from sage_cli.model.devices import Device
-    from sage_cli.store.fit import Fit, Machine
 
 PACKAGES = (
     "llama-cpp-python",
@@ -70,7 +70,7 @@ class Setup:
 
     model: str | None = None
     model_problem: str | None = None
-    fit: Fit | None = None
+    fit: MemoryPlan | None = None
     speech_model: str | None = None
     speech_problem: str | None = None
     timeout: float | None = None
@@ -131,16 +131,16 @@ def check_system() -> System:
 
 
 def check_setup(machine: Machine) -> Setup:
+    from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
     from sage_cli.store import find_model, find_speech_model
-    from sage_cli.store.fit import Needs, fit
 
     options = load_options()
     model = problem = fitted = speech = speech_problem = None
     try:
         files = find_model(options.model)
         model = str(files.text)
-        fitted = fit(
+        fitted = plan_memory(
             Needs.of(files),
             machine,
             frames=options.frames,
@@ -184,16 +184,16 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
 
     from sage_cli.assets import NANO
     from sage_cli.cli.measure import measure_decoding, measure_model, measure_speech
+    from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
     from sage_cli.store import find_model
-    from sage_cli.store.fit import Needs, fit
 
     threads = load_options().threads
     models, problems, speech = [], [], None
     for files in [find_model(name) for name in (NANO.name, setup.model) if name]:
         say(f"measuring {files.text.stem} ...")
         try:
-            chosen = setup.fit if setup.fit and str(files.text) == setup.model else fit(Needs.of(files), machine)
+            chosen = setup.fit if setup.fit and str(files.text) == setup.model else plan_memory(Needs.of(files), machine)
             models.append(measure_model(files, chosen, threads))
         except SageError as problem:
             problems.append(str(problem))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sage_cli.hardware.plan import Machine, MemoryPlan
     from sage_cli.store.catalogue import Entry
-    from sage_cli.store.fit import Fit, Machine
 
 
-def entry_fit(entry: Entry, machine: Machine) -> Fit:
+def entry_fit(entry: Entry, machine: Machine) -> MemoryPlan:
     """What a model of the catalogue comes to here, before its files are known."""
-    from sage_cli.store.fit import OVERHEAD, Needs, fit
+    from sage_cli.hardware.plan import OVERHEAD, Needs, plan_memory
 
     # Whisper's buffers grow with the model, and there is no second model beside it.
     weights = entry.size if entry.kind == "vision" else entry.size * 3 // 2 + (300 << 20) - OVERHEAD
-    return fit(Needs(weights, 0, entry.kv, 36, 1 << 18), machine)
+    return plan_memory(Needs(weights, 0, entry.kv, 36, 1 << 18), machine)
 
 
 def recommended(machine: Machine) -> Entry:
@@ -30,7 +30,7 @@ def recommended(machine: Machine) -> Entry:
 
 def rooms(entry_kv: int, machine: Machine) -> list[int]:
     """Bytes for a model's files where it would be fastest, and in main memory."""
-    from sage_cli.store.fit import OVERHEAD
+    from sage_cli.hardware.plan import OVERHEAD
 
     kv = (entry_kv or 150_000) * 16384 * 34 // 64
     return [max(0, memory - OVERHEAD - kv) for memory in (machine.gpu, machine.memory) if memory]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sage_cli.hardware.plan import MemoryPlan
     from sage_cli.store import ModelFiles
-    from sage_cli.store.fit import Fit
 
 FRAMES = 8
 WIDTH, HEIGHT = 1280, 720
@@ -44,7 +44,7 @@ class ModelSpeed:
         return self.encode_s * pairs + (self.pair_tokens * pairs + 1800) / self.prefill + 250 / self.decode
 
 
-def measure_model(files: ModelFiles, fit: Fit, threads: int | None = None) -> ModelSpeed:
+def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None) -> ModelSpeed:
     """Load a model, show it frames, and have it write.
 
     Raises:

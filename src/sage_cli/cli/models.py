@@ -157,10 +157,10 @@ def rm(
 def info(name: AnyName, json: Json = False) -> int:
     """Show what a model is, where it comes from, and what it takes on this machine."""
     from sage_cli.cli.machine import entry_fit
+    from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
     from sage_cli.store import ModelFiles
     from sage_cli.store.catalogue import parse
-    from sage_cli.store.fit import Needs, fit
     from sage_cli.store.gguf import read_metadata
 
     model = _find(name)
@@ -178,7 +178,7 @@ def info(name: AnyName, json: Json = False) -> int:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
-            facts["fit"] = fit(Needs.of(ModelFiles(model.path, encoder)), this_machine()).text
+            facts["fit"] = plan_memory(Needs.of(ModelFiles(model.path, encoder)), this_machine()).text
     elif entry and entry.size:
         facts |= {"kind": entry.kind, "size": entry.size, "fit": entry_fit(entry, this_machine()).text}
     if json:

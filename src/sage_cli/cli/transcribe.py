@@ -272,7 +272,7 @@ class Worker:
 def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     """Every file in one of several processes, so that one that brings whisper.cpp down takes no other along."""
     from sage_cli.bench.pool import Died, work_here
-    from sage_cli.store.fit import cores
+    from sage_cli.hardware.threads import cores
 
     options = session.options
     if session.speech_file is None:
@@ -302,7 +302,8 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
 
 def _affordable(session: Session) -> int:
     """As many jobs as cores and memory bear: every one holds the whole model."""
-    from sage_cli.store.fit import cores, free_memory
+    from sage_cli.hardware.memory import free_memory
+    from sage_cli.hardware.threads import cores
 
     assert session.speech_file is not None
     wanted, each = session.options.jobs, session.speech_file.stat().st_size * 3 // 2 + (300 << 20)

@@ -9,8 +9,10 @@ from typing import Final, Literal
 import llama_cpp
 from llama_cpp import llama_cpp as llama
 
+from sage_cli.hardware.memory import free_memory
+from sage_cli.hardware.plan import Machine
+from sage_cli.hardware.threads import cores
 from sage_cli.model.native import route_logs
-from sage_cli.store.fit import Machine, cores, free_memory
 
 _KINDS: Final[dict[int, Literal["cpu", "gpu", "accelerator"]]] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator"}  # ggml_backend_dev_type
 

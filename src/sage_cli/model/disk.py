@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sage_cli.hardware.threads import background
 from sage_cli.model.statefile import StateFiles
-from sage_cli.store.shelf import Shelf
+from sage_cli.store.diskcache import DiskCache
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class _Embeddings:
     """Embeddings on disk, written by a thread that nobody waits for."""
 
     def __init__(self, folder: Path, limit: int, everything: bool) -> None:
-        self._shelf = Shelf(folder, limit)
+        self._disk = DiskCache(folder, limit)
         self._everything = everything
         self.read_s: float | None = None
         self.keeps = limit > 0
@@ -95,7 +95,7 @@ class _Embeddings:
 
     def get(self, key: str, shape: tuple[int, int]) -> NDArray[np.floating] | None:
         started = time.perf_counter()
-        data = self._shelf.use(lambda cache: cache.get(key))
+        data = self._disk.use(lambda cache: cache.get(key))
         if not isinstance(data, bytes) or data[:_DIGEST] != xxhash.xxh3_128_digest(memoryview(data)[_DIGEST:]):
             return None
         cells = shape[0] * shape[1]
@@ -109,7 +109,7 @@ class _Embeddings:
     def keep(self, key: str, embedding: NDArray[np.floating], encode_s: float) -> None:
         self.keeps = (
             not self._stopped.is_set()
-            and self._shelf.usable
+            and self._disk.usable
             and (self._everything or self.read_s is None or encode_s > _WORTH * self.read_s)
         )
         if not self.keeps:
@@ -133,7 +133,7 @@ class _Embeddings:
             self._thread.join(_PATIENCE)
             if self._thread.is_alive():
                 return  # it may be inside the index; the process ends with it
-        self._shelf.close()
+        self._disk.close()
 
     def _write(self) -> None:
         while True:
@@ -150,4 +150,4 @@ class _Embeddings:
                 self._queue.task_done()
 
     def _set(self, key: str, data: bytes) -> bool:
-        return bool(self._shelf.use(lambda cache: cache.set(key, data)))
+        return bool(self._disk.use(lambda cache: cache.set(key, data)))

@@ -17,10 +17,10 @@ from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scrat
 if TYPE_CHECKING:
     from sage_cli.agent import Settings
     from sage_cli.assets import Nano
+    from sage_cli.hardware.plan import MemoryPlan
     from sage_cli.model.base import ChatModel
     from sage_cli.model.remote import RemoteAddress
     from sage_cli.speech import Transcriber
-    from sage_cli.store.fit import Fit
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS: Final = 1 / 3
@@ -139,14 +139,14 @@ class Models:
         return pack_for(read_metadata(self.files.text), self.files.text.stem)
 
     @cached_property
-    def plan(self) -> Fit:
+    def plan(self) -> MemoryPlan:
         """The memory plan: what the options leave open, chosen by what this machine can carry as many times as there are jobs."""
+        from sage_cli.hardware.plan import Needs, plan_memory
         from sage_cli.model.devices import this_machine
-        from sage_cli.store.fit import Needs, fit
 
         given, here = self.options, this_machine()
         share = replace(here, memory=here.memory // given.jobs, gpu=here.gpu // given.jobs, cores=max(1, here.cores // given.jobs))
-        return fit(
+        return plan_memory(
             Needs.of(self.files),
             share,
             frames=self.settings.frames or None,

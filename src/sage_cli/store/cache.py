@@ -19,8 +19,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
+from sage_cli.store.diskcache import DAMAGE, DATABASE, drop, open_cache
 from sage_cli.store.paths import cache_dir
-from sage_cli.store.shelf import DAMAGE, DATABASE, drop, open_cache
 
 _MEDIA: Final = "media"  # folder: for each content id, where that video was last seen
 _STALE: Final = 24 * 3600  # seconds after which an unfinished file belongs to nobody

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.store.shelf import Shelf, seal, unseal
+from sage_cli.store.diskcache import DiskCache, seal, unseal
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
@@ -33,7 +33,7 @@ class FrameTimeCache:
     """
 
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
-        self._shelf = Shelf(folder, limit)
+        self._disk = DiskCache(folder, limit)
 
     def frames(
         self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
@@ -49,11 +49,11 @@ class FrameTimeCache:
         # Another FFmpeg may show other frames at these times.
         digest = hashlib.blake2b(json.dumps([*times, sampling, version("av")]).encode(), digest_size=12).hexdigest()
         key = f"{media}@{digest}"
-        shown = self._shelf.use(lambda cache: _times(cache.get(key), len(times)))
+        shown = self._disk.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:
             return CachedFrames(media, shown, size, read)
         return RecordedFrames(
-            read(times, sampling), lambda shown: self._shelf.use(lambda cache: cache.set(key, seal(json.dumps(shown).encode())))
+            read(times, sampling), lambda shown: self._disk.use(lambda cache: cache.set(key, seal(json.dumps(shown).encode())))
         )
 
 

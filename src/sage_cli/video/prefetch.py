@@ -18,7 +18,7 @@ from itertools import pairwise
 from threading import Condition, Event, Thread
 from typing import Literal
 
-from sage_cli.store.fit import cores
+from sage_cli.hardware.threads import cores
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage

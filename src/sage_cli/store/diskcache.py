@@ -25,7 +25,7 @@ _PATIENCE: Final = 2.0  # seconds to wait for another process that holds the dat
 DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, AssertionError)
 
 
-class Shelf:
+class DiskCache:
     """A diskcache: least recently used out first, shared by processes and threads, safe to delete.
 
     Values are text, numbers or bytes, never pickled objects. Whoever reads one checks it: a damaged disk can change it.

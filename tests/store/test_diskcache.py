@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.store.shelf import DATABASE, Shelf, drop, open_cache, seal, unseal
+from sage_cli.store.diskcache import DATABASE, DiskCache, drop, open_cache, seal, unseal
 
 LARGE = bytes(range(256)) * 400  # goes into a file of its own
 RIGHT = [*(str(number).encode() for number in range(20)), LARGE]
 
 
 def filled(folder: Path) -> Path:
-    shelf = Shelf(folder, 1 << 30)
+    cache = DiskCache(folder, 1 << 30)
     for value in RIGHT:
-        assert shelf.use(lambda cache, value=value: cache.set(value[:4].decode("latin-1"), seal(value)))  # type: ignore[misc]
-    shelf.close()
+        assert cache.use(lambda cache, value=value: cache.set(value[:4].decode("latin-1"), seal(value)))  # type: ignore[misc]
+    cache.close()
     return folder / DATABASE
 
 
 def read(folder: Path) -> list[bytes | None]:
-    shelf = Shelf(folder, 1 << 30)
-    found = [unseal(shelf.use(lambda cache, value=value: cache.get(value[:4].decode("latin-1")))) for value in RIGHT]  # type: ignore[misc]
-    shelf.use(lambda cache: cache.set("new", b"x"))
-    shelf.close()
+    cache = DiskCache(folder, 1 << 30)
+    found = [unseal(cache.use(lambda cache, value=value: cache.get(value[:4].decode("latin-1")))) for value in RIGHT]  # type: ignore[misc]
+    cache.use(lambda cache: cache.set("new", b"x"))
+    cache.close()
     return found
 
 
@@ -88,9 +88,9 @@ def test_a_locked_database_is_done_without(tmp_path: Path) -> None:
     database = filled(tmp_path / "cache")
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    shelf = Shelf(tmp_path / "cache", 1 << 30)
-    assert shelf.use(lambda cache: cache.get("1")) is None
-    assert not shelf.usable
+    cache = DiskCache(tmp_path / "cache", 1 << 30)
+    assert cache.use(lambda cache: cache.get("1")) is None
+    assert not cache.usable
     holder.close()
     assert read(tmp_path / "cache")[1] == b"1"  # it was not dropped for that
 
@@ -102,14 +102,14 @@ def test_something_else_in_its_place(tmp_path: Path, place: str) -> None:
         (folder / place).mkdir(parents=True)
     else:
         folder.write_text("a file")
-    shelf = Shelf(folder, 1 << 30)
-    assert shelf.use(lambda cache: cache.get("1")) is None
-    assert not shelf.usable
+    cache = DiskCache(folder, 1 << 30)
+    assert cache.use(lambda cache: cache.get("1")) is None
+    assert not cache.usable
 
 
 def test_a_limit_of_nothing_touches_nothing(tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "cache", 0)
-    assert shelf.use(lambda cache: cache.set("1", b"x")) is None
+    cache = DiskCache(tmp_path / "cache", 0)
+    assert cache.use(lambda cache: cache.set("1", b"x")) is None
     assert not (tmp_path / "cache").exists()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from sage_cli.hardware.plan import GIB, LADDER, OVERHEAD, Machine, MemoryPlan, Needs, plan_memory
 from sage_cli.store import ModelFiles
-from sage_cli.store.fit import GIB, LADDER, OVERHEAD, Fit, Machine, Needs, cores, fit, free_memory
 from tests.models import write_qwen3_vl
 
 # From the headers of the released conversions: 36 layers, 8 KV heads of 128, in Q4_K_M, with the F16 encoder.
@@ -19,7 +19,7 @@ def machine(memory: float, gpu: float = 0, cores: int = 8) -> Machine:
     return Machine(int(memory * GIB), int(gpu * GIB), cores, "a machine")
 
 
-def chosen(found: Fit) -> tuple[int, int, str, int | None]:
+def chosen(found: MemoryPlan) -> tuple[int, int, str, int | None]:
     return found.frames, found.context, found.kv_type, found.gpu_layers
 
 
@@ -38,7 +38,7 @@ def chosen(found: Fit) -> tuple[int, int, str, int | None]:
     ],
 )
 def test_the_best_that_fits(needs: Needs, given: Machine, wanted: tuple[int, int, str, int | None]) -> None:
-    found = fit(needs, given)
+    found = plan_memory(needs, given)
     assert chosen(found) == wanted
     assert found.fits
     assert found.bytes == needs.total(found.context, found.kv_type) + OVERHEAD <= (given.gpu or given.memory)
@@ -49,7 +49,7 @@ def test_more_memory_never_gives_less() -> None:
     ranks = [
         next(number for number, rung in enumerate(LADDER) if rung[1:] == (found.context, found.kv_type))
         for tenths in range(20, 200)
-        for found in [fit(QWEN_8B, machine(0.1, tenths / 10))]
+        for found in [plan_memory(QWEN_8B, machine(0.1, tenths / 10))]
         if found.fits
     ]
     assert ranks == sorted(ranks, reverse=True)
@@ -58,36 +58,36 @@ def test_more_memory_never_gives_less() -> None:
 
 def test_what_the_user_says_holds() -> None:
     small = machine(4)
-    assert chosen(fit(QWEN_8B, small, frames=100, context=9000, kv_type="f16", gpu_layers=3)) == (100, 9000, "f16", 3)
-    assert fit(QWEN_4B, machine(5), frames=100).frames == 100
-    assert fit(QWEN_4B, machine(5), kv_type="f16").context == 6144
-    assert fit(QWEN_4B, machine(5), context=16384).kv_type == "q8_0"
+    assert chosen(plan_memory(QWEN_8B, small, frames=100, context=9000, kv_type="f16", gpu_layers=3)) == (100, 9000, "f16", 3)
+    assert plan_memory(QWEN_4B, machine(5), frames=100).frames == 100
+    assert plan_memory(QWEN_4B, machine(5), kv_type="f16").context == 6144
+    assert plan_memory(QWEN_4B, machine(5), context=16384).kv_type == "q8_0"
 
 
 def test_a_model_larger_than_the_gpu_is_shared_out() -> None:
-    found = fit(QWEN_8B, machine(32, 5))
+    found = plan_memory(QWEN_8B, machine(32, 5))
     assert found.fits
     assert found.gpu_layers is not None
     assert 0 < found.gpu_layers < QWEN_8B.layers
-    assert fit(QWEN_8B, machine(32, 2)).gpu_layers == 0
-    assert fit(QWEN_8B, machine(32, 5), gpu_layers=0).context == 16384  # then it is a matter of main memory alone
+    assert plan_memory(QWEN_8B, machine(32, 2)).gpu_layers == 0
+    assert plan_memory(QWEN_8B, machine(32, 5), gpu_layers=0).context == 16384  # then it is a matter of main memory alone
 
 
 def test_a_model_larger_than_the_machine() -> None:
-    found = fit(QWEN_8B, machine(4))
+    found = plan_memory(QWEN_8B, machine(4))
     assert not found.fits
     assert chosen(found) == (16, 4096, "q8_0", None)
 
 
 def test_a_short_trained_context_is_not_passed() -> None:
-    assert fit(Needs(1, 1, 1, 1, limit=8192), machine(64)).context == 8192
+    assert plan_memory(Needs(1, 1, 1, 1, limit=8192), machine(64)).context == 8192
 
 
 def test_it_is_told_in_words() -> None:
-    assert fit(QWEN_4B, machine(16, 6)).text == (
+    assert plan_memory(QWEN_4B, machine(16, 6)).text == (
         "128 frames, context 16384, KV cache q8_0: about 5.6 GB of memory (a machine, 6.4 GB free)"
     )
-    assert "layers on the GPU" in fit(QWEN_8B, machine(32, 5)).text
+    assert "layers on the GPU" in plan_memory(QWEN_8B, machine(32, 5)).text
 
 
 def test_needs_are_read_from_the_header(tmp_path: Path) -> None:
@@ -102,8 +102,3 @@ def test_needs_are_read_from_the_header(tmp_path: Path) -> None:
     assert needs.layers == read["block_count"]
     assert needs.limit == read["context_length"]
     assert needs.kv == 4 * read["block_count"] * read["attention.head_count_kv"] * read["attention.key_length"]
-
-
-def test_this_machine() -> None:
-    assert 100 << 20 < free_memory() < 1 << 50
-    assert 1 <= cores() <= 4096

@@ -1,4 +1,4 @@
-"""What a machine can carry: how many frames, how long a context, and how precise a KV cache go with a model.
+"""The memory plan: how many frames, how long a context, and how precise a KV cache go with a model.
 
 An estimate, on the safe side: the weights, the vision encoder and the KV cache are known to the byte, the rest is put at
 :data:`OVERHEAD`. Nothing here measures; the numbers come from a model's header and from the system.
@@ -6,10 +6,8 @@ An estimate, on the safe side: the weights, the vision encoder and the KV cache 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from rich.filesize import decimal
@@ -105,7 +103,7 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MemoryPlan:
     """Settings that go with a model and a machine.
 
     Attributes:
@@ -135,7 +133,7 @@ class Fit:
         return f"{settings}: about {decimal(self.bytes)} of memory ({place})"
 
 
-def fit(
+def plan_memory(
     needs: Needs,
     machine: Machine,
     *,
@@ -143,7 +141,7 @@ def fit(
     context: int | None = None,
     kv_type: KVType | None = None,
     gpu_layers: int | None = None,
-) -> Fit:
+) -> MemoryPlan:
     """Choose what was not chosen by the user.
 
     The first rung of the ladder that fits into the memory of the GPU, or into main memory if there is none. If not even the last one fits
@@ -170,43 +168,4 @@ def fit(
         layers = max(0, min(needs.layers, spare * needs.layers // max(1, needs.weights)))
     chosen_frames, chosen_context, chosen_kv, size = rungs[found if found is not None else -1]
     less = found != 0 or (frames is None and chosen_frames < LADDER[0][0])
-    return Fit(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, less)
-
-
-# ---- the machine ---------------------------------------------------------------------------------------------------
-
-
-def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping, within the limits of a container."""
-    return min(_system_memory(), _container_memory())
-
-
-def cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _system_memory() -> int:
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux: two thirds of all there is
-        if hasattr(os, "sysconf"):
-            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 2 // 3
-        return 8 * GIB
-
-
-def _container_memory() -> int:
-    """What is left of a control group's limit (cgroup v2, then v1); the pages of cached files in it can be had."""
-    for limit, used, statistics in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-        *[tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))],
-    ):
-        try:
-            most, now = int(Path(limit).read_text(encoding="ascii")), int(Path(used).read_text(encoding="ascii"))
-            fields = dict(line.split() for line in Path(statistics).read_text(encoding="ascii").splitlines())
-            cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        return max(0, most - now + cached)
-    return 1 << 62
+    return MemoryPlan(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, less)
