@@ -46,7 +46,7 @@ SETUP = Setup(
     speech_model="/m/ggml-base.bin",
     timeout=300.0,
 )
-SPEEDS = Speeds(models=(ModelSpeed("model", "CUDA0", "CUDA0", 1.0, 0.02, 2000.0, 60.0, 91.0),), decoding=500.0)
+SPEEDS = Speeds(models=(ModelSpeed("model", "CUDA0", "CUDA0", 1.0, 0.02, 0.004, False, 2000.0, 60.0, 91.0),), decoding=500.0)
 
 
 def advice(**changed: object) -> list[str]:
@@ -85,7 +85,7 @@ def test_no_advice_without_problems() -> None:
         ({"packages": {"opencv-python": "4", "opencv-python-headless": "4"}}, ["opencv-python overwrites files of opencv-python-headless"]),
         ({"load": 20.0}, ["the machine is busy (load 20 on 8 cores)"]),
         (
-            {"models": (ModelSpeed("model", "CPU", "CPU", 1.0, 3.0, 40.0, 5.0, 91.0),)},
+            {"models": (ModelSpeed("model", "CPU", "CPU", 1.0, 3.0, 0.002, True, 40.0, 5.0, 91.0),)},
             ["a first answer takes about", "of the time limit of 300 s: sage config set frames 16"],
         ),
     ],
@@ -98,7 +98,7 @@ def test_advice(changed: dict[str, object], said: list[str]) -> None:
 
 
 def test_the_estimate_of_a_first_look() -> None:
-    speed = ModelSpeed("model", "CPU", "CPU", 1.0, encode_s=0.5, prefill=100.0, decode=10.0, pair_tokens=90.0)
+    speed = ModelSpeed("model", "CPU", "CPU", 1.0, encode_s=0.5, read_s=None, stored=False, prefill=100.0, decode=10.0, pair_tokens=90.0)
     assert speed.first_look_s(128) == 0.5 * 64 + (90 * 64 + 1800) / 100 + 25
 
 
@@ -136,7 +136,7 @@ def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dic
     measured = record["speeds"][-1]
     assert measured["name"] == model.text.stem
     assert measured["pair_tokens"] == pytest.approx(91, abs=10)  # as the reference sizes 720p
-    assert min(measured[key] for key in ("load_s", "encode_s", "prefill", "decode")) > 0
+    assert min(measured[key] for key in ("load_s", "encode_s", "read_s", "prefill", "decode")) > 0
     assert record["speech_speed"] > 0
     assert record["decode_speed"] > 0
     text = sage("doctor", "--quick")

@@ -156,11 +156,10 @@ def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: 
     assert (reply.usage.prompt_reused, reply.usage.images_reused) == (0, 0)
 
 
-def test_a_quick_look_is_not_kept(load: Load, family: str, folder: Path) -> None:
-    prompt = ask("What?", clip(2, family=family), pairs=False)
-    in_a_process(load, folder, prompt, context_size=4096, everything=False)
-    usage = in_a_process(load, folder, prompt, context_size=4096, everything=False).usage
-    assert usage.prompt_reused == 0
+def test_what_is_quick_to_compute_is_not_kept(folder: Path) -> None:
+    files = ModelCache(folder).prefixes
+    assert [files.wants("key", 1 << 30, spent_s) for spent_s in (0.5, 2.0)] == [False, True]
+    assert [files.wants("key", 1000, spent_s) for spent_s in (0.05, 0.2)] == [False, True]
 
 
 def test_embeddings_are_written_only_where_encoding_is_slower_than_reading(folder: Path) -> None:
@@ -242,9 +241,9 @@ def test_the_stores_keep_to_their_limits(folder: Path) -> None:
 
 def test_a_prefix_too_large_for_the_store_is_not_written(folder: Path) -> None:
     files = ModelCache(folder, prefixes=1000).prefixes
-    assert [files.wants("key", size, quick=False) for size in (400, 600)] == [True, False]
+    assert [files.wants("key", size, spent_s=9.0) for size in (400, 600)] == [True, False]
     everything = ModelCache(folder, prefixes=1000, everything=True).prefixes
-    assert [everything.wants("key", size, quick=True) for size in (600, 1600)] == [True, False]
+    assert [everything.wants("key", size, spent_s=0.0) for size in (600, 1600)] == [True, False]
 
 
 def test_the_longest_unused_prefixes_go_first(folder: Path) -> None:

@@ -276,7 +276,7 @@ class LlamaModel:
                 yield item
                 if not started and isinstance(item, Delta) and self._prefixes is not None:
                     started = True
-                    self._prefixes.keep(sequence)
+                    self._prefixes.keep(sequence, usage.encode_s + usage.prefill_s)
         finally:
             if number == self._streams:
                 decoder.cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind

@@ -63,13 +63,17 @@ class Prefixes:
         elif not sequence.items:
             cache.truncate(sequence, 0)  # what a damaged file may have left
 
-    def keep(self, sequence: CachedSequence) -> None:
-        """Write the sequence up to its last frames, if that is worth it and not done yet; returns while it is being written."""
+    def keep(self, sequence: CachedSequence, spent_s: float) -> None:
+        """Write the sequence up to its last frames, if that is worth it and not done yet; returns while it is being written.
+
+        Args:
+            spent_s: seconds that it took to compute.
+        """
         end = end_of_frames(sequence.items)
         items = sequence.items[:end]
         cells = cells_of(items)
         size = cells * self._cell_size(sequence)
-        if not end or not self._files.wants(self._key(items), size, quick=cells < self._decoder.cache.size // 8):
+        if not end or not self._files.wants(self._key(items), size, spent_s):
             return
         self.finish()
         context, memory = self._decoder.context, llama.llama_get_memory(self._decoder.context)

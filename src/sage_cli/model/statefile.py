@@ -23,6 +23,10 @@ _MAGIC: Final = b"sagekv01"
 _CHUNK: Final = 4 << 20
 _POLL_S: Final = 0.0005
 
+# What is computed in less time than this and than it takes to read it is not worth a file.
+_LEAST_S: Final = 0.1
+_READ_RATE: Final = 1.5e9  # bytes a second
+
 
 class StateFiles:
     """State files by key. What cannot be written is done without, and that is logged once.
@@ -37,8 +41,9 @@ class StateFiles:
         self._folder, self._limit, self._everything = folder, limit, everything
         self._usable = limit > 0
 
-    def wants(self, key: str, size: int, *, quick: bool) -> bool:
-        """Whether a state of ``size`` bytes should be saved under ``key``; ``quick``: it takes little time to compute."""
+    def wants(self, key: str, size: int, spent_s: float) -> bool:
+        """Whether a state of ``size`` bytes that took ``spent_s`` seconds to compute should be saved under ``key``."""
+        quick = spent_s < _LEAST_S + size / _READ_RATE
         if not self._usable or size > (self._limit if self._everything else self._limit // 2) or (quick and not self._everything):
             return False
         return not self._path(key).exists()
