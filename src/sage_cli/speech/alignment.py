@@ -1,15 +1,15 @@
 """Tokens to timed words.
 
 A word begins where the token before it ends and lasts as long as its own tokens, by the decoder's cross-attention
-(:attr:`~sage_cli.speech.whisper.Token.spoken_until`), and is then drawn in to the speech that the voice activity detector found: attention
-says which word, the detector says to 32 ms where sound begins and ends. Models without known alignment heads have timestamps only; between
-two of them, words share the speech by their length.
+(:attr:`~sage_cli.speech.whisper.Token.spoken_until`). Attention may slip over a pause, so a word stays between the timestamps that the
+model wrote around it. It is then drawn in to the speech that the voice activity detector found: attention says which word, the detector
+says to 32 ms where sound begins and ends. Where there is no attention to go by, words share the speech between two timestamps by length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import exp
 
@@ -20,6 +20,7 @@ from sage_cli.speech.windows import Window
 _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
 _ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【": "】", "<": ">"}  # noqa: RUF001
 _SHORTEST = 0.02  # seconds
+_SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,13 @@ class TimedWord:
 def align(tokens: Sequence[Token], window: Window, language: str) -> list[TimedWord]:
     """The words that tokens spell, in order, each with its place in the window."""
     words: list[TimedWord] = []
+    passed = 0.0
     for start, end, stretch in _stretches(tokens, window.seconds):
         groups = split_words([token for token in stretch if token.text], language)
         if not groups:
             continue
-        edges = _attended(groups, words, start, end) or _shared(groups, window, start, end)
+        edges = _attended(groups, passed, window, start, end) or _shared(groups, window, start, end)
+        passed = groups[-1][-1].spoken_until or passed
         for number, (group, (first, last)) in enumerate(zip(groups, edges, strict=True)):
             after = words[-1].end if words else 0.0
             place = window.snap(max(first, min(after, last)), last)
@@ -69,7 +72,18 @@ def align(tokens: Sequence[Token], window: Window, language: str) -> list[TimedW
                     heard=place is not None,
                 )
             )
-    return words
+    return _filled(words, window)
+
+
+def _filled(words: list[TimedWord], window: Window) -> list[TimedWord]:
+    """The words, the first one after a pause from the moment that speech begins, the last one before a pause until it ends."""
+    filled: list[TimedWord] = []
+    for number, word in enumerate(words):
+        before = words[number - 1].end if number else 0.0
+        after = words[number + 1].start if number + 1 < len(words) else window.seconds
+        start, end = window.grow(word.start, word.end, before, after)
+        filled.append(replace(word, start=max(start, filled[-1].end if filled else 0.0), end=end))
+    return filled
 
 
 def spoken(words: Iterable[TimedWord]) -> list[TimedWord]:
@@ -163,18 +177,30 @@ def _stretches(tokens: Sequence[Token], seconds: float) -> Iterable[tuple[float,
         start, held = token.time, []
 
 
-def _attended(groups: list[list[Token]], before: list[TimedWord], start: float, end: float) -> list[tuple[float, float]] | None:
-    """Places by attention; ``None`` where the model gave none."""
-    times = [token.spoken_until for group in groups for token in group]
-    if any(time is None for time in times):
+def _attended(groups: list[list[Token]], passed: float, window: Window, start: float, end: float) -> list[tuple[float, float]] | None:
+    """Places by attention; ``None`` where the model gave none, or none between the timestamps.
+
+    Words at either end that attention puts outside the timestamps share the speech that is left there.
+
+    Args:
+        passed: where attention was before the first word.
+    """
+    if any(token.spoken_until is None for group in groups for token in group):
         return None
     edges = []
-    passed = next((t.spoken_until for word in reversed(before) for t in reversed(word.tokens) if t.spoken_until is not None), 0.0)
     for group in groups:
         spelled = [token for token in group if has_letters([token])] or group
-        first, last = passed, spelled[-1].spoken_until or 0.0
-        edges.append((min(first, last), last))
+        last = spelled[-1].spoken_until or 0.0
+        edges.append((min(passed, last), last))
         passed = group[-1].spoken_until or passed
+    inside = [number for number, (_, last) in enumerate(edges) if start - _SLIP <= last <= end + _SLIP]
+    if not inside:
+        return None
+    first, after = inside[0], inside[-1] + 1
+    if first:
+        edges[:first] = _shared(groups[:first], window, start, max(start, edges[first][0]))
+    if after < len(groups):
+        edges[after:] = _shared(groups[after:], window, min(end, edges[after - 1][1]), end)
     return edges
 
 

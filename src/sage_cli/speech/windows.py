@@ -26,6 +26,7 @@ _PADDING = 0.26  # seconds kept on both sides of speech
 _BLIP = 2  # fewer than this many frames in a row are a click
 _SMOOTH = 9  # frames, 0.3 s: the pause between two words
 _PAUSE_IN_WORD = 8  # frames, 0.26 s: more of a pause is between words
+_GROW = 16  # frames, 0.5 s: more of speech that no word covers is a word that is missing
 _QUIET = -60.0  # dBFS; below this one pause is as good as another
 
 
@@ -123,6 +124,26 @@ class Window:
             if stop - begin >= best:
                 place, best = (begin, stop), stop - begin
         return place if place[0] < place[1] else None
+
+    def grow(self, start: float, end: float, before: float, after: float) -> tuple[float, float]:
+        """A word's place, extended to the speech around it that belongs to no other word.
+
+        Args:
+            start, end: the word, in seconds of the window.
+            before, after: the end of the word before and the start of the next one.
+        """
+        step = FRAME / RATE
+        first, last = int(start / step + 0.5), int(end / step + 0.5)
+        low, high = first, last
+        while low > 0 and low * step > before and first - low < _GROW and self._active[low - 1]:
+            low -= 1
+        while high < len(self._active) and high * step < after and high - last < _GROW and self._active[high]:
+            high += 1
+        if low * step <= before + step or first - low >= _GROW:  # it is the word before that ends late
+            low = first
+        if high * step >= after - step or high - last >= _GROW:
+            high = last
+        return (low * step if low < first else start), (high * step if high > last else end)
 
     def pauses(self) -> list[float]:
         """The middles of the pauses between what is said, in seconds of the window."""
