@@ -188,6 +188,7 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
     if any(token.spoken_until is None for group in groups for token in group):
         return None
     edges = []
+    passed = min(max(passed, start - _SLIP), end)
     for group in groups:
         spelled = [token for token in group if has_letters([token])] or group
         last = spelled[-1].spoken_until or 0.0

@@ -16,6 +16,7 @@ from sage_cli.speech.segment import Segment, Word
 
 _CLAUSE = re.compile(r"[,;:、，；：\-–—][\"'”’»)]*$")  # noqa: RUF001
 _PAUSE = 0.3  # seconds that a reader hears as a pause
+_CUE = 0.5  # what another cue costs, in units of a break inside a phrase
 _SHORT = 1.5  # seconds; a shorter cue flashes by
 
 
@@ -126,7 +127,7 @@ def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> li
             if first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
                 break
             cost = (
-                best[first] + 1.0 + (_cost(words, last) if last < count else 0.0) + _thinness(words[first:last], pieces[first:last], layout)
+                best[first] + _CUE + (_cost(words, last) if last < count else 0.0) + _thinness(words[first:last], pieces[first:last], layout)
             )
             if cost < best[last]:
                 best[last], before[last] = cost, first
@@ -143,7 +144,7 @@ def _cost(words: Sequence[Word], border: int) -> float:
     if ends_sentence(last.text):
         return 0.0
     clause = _CLAUSE.search(last.text) is not None
-    return (0.4 if clause else 1.0) - (0.3 if pause >= _PAUSE else 0.0)
+    return (0.4 if clause else 1.5) - (0.3 if pause >= _PAUSE else 0.0)
 
 
 def _thinness(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> float:

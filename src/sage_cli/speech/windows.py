@@ -133,7 +133,7 @@ class Window:
             before, after: the end of the word before and the start of the next one.
         """
         step = FRAME / RATE
-        first, last = int(start / step + 0.5), int(end / step + 0.5)
+        first, last = (min(int(time / step + 0.5), len(self._active)) for time in (start, end))
         low, high = first, last
         while low > 0 and low * step > before and first - low < _GROW and self._active[low - 1]:
             low -= 1

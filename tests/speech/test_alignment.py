@@ -1,0 +1,116 @@
+"""Words at their places: attention within timestamps, drawn in to the speech."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from sage_cli.speech.alignment import align, split_words, spoken, text_of, without_annotations
+from sage_cli.speech.vad import FRAME
+from sage_cli.speech.whisper import RATE, Token
+from sage_cli.speech.windows import Span, Window
+
+
+def text(written: str, until: float | None = None) -> Token:
+    return Token(1, written.encode(), -0.1, spoken_until=until)
+
+
+def stamp(seconds: float) -> Token:
+    return Token(2, b"", -0.1, time=seconds)
+
+
+def window(*stretches: tuple[float, float], seconds: float = 12.0) -> Window:
+    """A window with speech at these places."""
+    active = np.zeros(round(seconds * RATE) // FRAME, bool)
+    for start, end in stretches:
+        active[round(start * RATE) // FRAME : round(end * RATE) // FRAME] = True
+    return Window((Span(0, np.zeros(len(active) * FRAME, np.float32), active),), len(active) * FRAME)
+
+
+def places(tokens: list[Token], where: Window) -> list[tuple[str, float, float]]:
+    return [(word.text, round(word.start, 1), round(word.end, 1)) for word in align(tokens, where, "en")]
+
+
+def test_a_word_lasts_from_the_token_before_to_its_own_last_one() -> None:
+    tokens = [stamp(0.0), text(" one", 1.0), text(" tw", 1.5), text("o", 2.0), text(".", 2.9), stamp(3.0)]
+    assert places(tokens, window((0.0, 2.0))) == [("one", 0.0, 1.0), ("two.", 1.0, 2.0)]
+
+
+def test_the_first_word_after_a_pause_begins_with_the_sound() -> None:
+    """Attention comes early, or late; the full stop before takes the pause."""
+    for early in 4.0, 5.4:
+        tokens = [stamp(0.0), text(" one", 1.0), text(".", early), stamp(5.0), stamp(5.0), text(" two", 6.0), text(".", 6.5), stamp(6.5)]
+        assert places(tokens, window((0.0, 1.2), (5.2, 6.1))) == [("one.", 0.0, 1.2), ("two.", 5.2, 6.1)]
+
+
+def test_attention_that_slips_over_a_pause_is_held_back_by_the_timestamps() -> None:
+    tokens = [stamp(0.0), text(" press", 0.5), text(" the", 8.2), text(" key", 8.4), stamp(2.0), stamp(8.0), text(" Next", 8.8), stamp(9.0)]
+    found = places(tokens, window((0.0, 2.0), (8.0, 9.0)))
+    assert [word for word, _, end in found if end <= 2.1] == ["press", "the", "key"]
+    assert found[-1] == ("Next", 8.0, 9.0)
+
+
+def test_without_attention_words_share_the_speech() -> None:
+    tokens = [stamp(0.0), text(" four"), text(" four"), stamp(4.0)]
+    assert places(tokens, window((0.0, 4.0))) == [("four", 0.0, 2.0), ("four", 2.0, 4.0)]
+
+
+def test_words_are_in_order_whatever_attention_says() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        tokens = [stamp(0.0), *(text(f" w{n}", float(t)) for n, t in enumerate(random.uniform(0, 12, 12))), stamp(11.0)]
+        words = align(tokens, window((1.0, 3.0), (5.0, 9.0)), "en")
+        assert len(words) == 12
+        assert all(word.start < word.end for word in words)
+        assert all(a.end <= b.start + 1e-9 for a, b in pairwise(words))
+
+
+def test_the_place_of_words_over_silence_is_marked() -> None:
+    words = align([stamp(5.0), text(" ghost", 6.0), stamp(7.0)], window((0.0, 2.0)), "en")
+    assert [word.heard for word in words] == [False]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        ([" [", "Music", "]", " hello"], ["hello"]),
+        ([" (", "speaking", " Spanish", ")"], []),
+        ([" ♪", " la", " la", " ♪", " hello"], ["hello"]),
+        ([" ♪", " la", " la"], []),
+        ([" *", "laughs", "*", " yes"], ["yes"]),
+        ([" said", " (", "he"], ["said", "(he"]),
+        ([" 3", " <", " 4"], ["3", "<", "4"]),
+    ],
+)
+def test_annotations_are_no_speech(pieces: list[str], kept: list[str]) -> None:
+    tokens = [stamp(0.0), *(text(piece, 0.5 + n) for n, piece in enumerate(pieces)), stamp(8.0)]
+    assert [word.text for word in spoken(align(tokens, window((0.0, 9.0)), "en"))] == kept
+
+
+def test_no_annotation_gets_into_the_context() -> None:
+    tokens = [
+        stamp(0.0),
+        text(" Hi"),
+        stamp(1.0),
+        stamp(1.0),
+        text(" ["),
+        text("Music"),
+        text("]"),
+        stamp(9.0),
+        stamp(9.0),
+        text(" Bye"),
+        stamp(9.5),
+    ]
+    kept = without_annotations(tokens)
+    assert text_of(kept) == "Hi Bye"
+    assert [token.time for token in kept if token.time is not None] == [0.0, 1.0, 9.0, 9.5]
+    assert without_annotations([stamp(0.0), text(" [Music]"), stamp(9.0)]) == []
+
+
+def test_words_of_scripts_without_spaces() -> None:
+    assert [text_of(group) for group in split_words([text("水"), text("曜"), text("日"), text("。")], "ja")] == ["水", "曜", "日。"]
+    halves = "曜".encode()
+    tokens = [Token(1, halves[:2], 0.0), Token(1, halves[2:], 0.0), text("日")]
+    assert [text_of(group) for group in split_words(tokens, "ja")] == ["曜", "日"]

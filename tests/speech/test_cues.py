@@ -1,0 +1,108 @@
+"""Segments that people can read, and entries for a model."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from sage_cli.speech.cues import DEFAULT, Layout, present, readable, wrap
+from sage_cli.speech.merge import entries
+from sage_cli.speech.phrases import Placed, segments
+from sage_cli.speech.segment import Segment, Word
+
+TEXT = (
+    "If you would like to learn more technical information about the system, dial two now. In order for this test to work, you will "
+    "need to be connected to the internet, and have at least a modem. Finally, you can press the pound key to disconnect."
+)
+
+
+def speech(text: str = TEXT, pace: float = 0.3, start: float = 10.0) -> Segment:
+    words = tuple(Word(start + n * pace, start + (n + 1) * pace - 0.02, word, 0.9) for n, word in enumerate(text.split()))
+    return Segment(words[0].start, words[-1].end, text, 0.9, words, speaker_turn=True, language="de")
+
+
+@pytest.mark.parametrize("layout", [DEFAULT, Layout(20, 1, 3.0), Layout(30, 3, 100.0), Layout(1000, 1, 5.0)])
+def test_cues_keep_to_the_limits_and_lose_nothing(layout: Layout) -> None:
+    whole = speech()
+    cues = list(readable(whole, layout))
+    assert " ".join(cue.text for cue in cues) == TEXT
+    assert [word for cue in cues for word in cue.words] == list(whole.words)
+    for cue in cues:
+        lines = wrap(cue.text, layout)
+        assert len(lines) <= layout.lines
+        assert max(map(len, lines)) <= layout.width
+        assert cue.end - cue.start <= layout.seconds + 1e-9
+        assert (cue.start, cue.end, cue.language) == (cue.words[0].start, cue.words[-1].end, "de")
+    assert [cue.speaker_turn for cue in cues] == [False] * (len(cues) - 1) + [True]
+
+
+def test_cues_break_at_sentences_and_commas() -> None:
+    cues = [cue.text for cue in readable(speech())]
+    assert all(text[-1] in ".," for text in cues)
+
+
+def test_a_pause_is_a_good_place_to_break() -> None:
+    words = [Word(n * 0.5 + (2.0 if n >= 9 else 0.0), n * 0.5 + 0.45 + (2.0 if n >= 9 else 0.0), f"word{n}", 0.9) for n in range(18)]
+    whole = Segment(0.0, words[-1].end, " ".join(word.text for word in words), 0.9, tuple(words))
+    assert [cue.words[0].text for cue in readable(whole)] == ["word0", "word9"]
+
+
+def test_what_fits_stays_as_it_is() -> None:
+    short = speech("Press one, or hold.")
+    assert list(readable(short)) == [short]
+    assert list(readable(Segment(1.0, 2.0, "no words", 0.5))) == [Segment(1.0, 2.0, "no words", 0.5)]
+
+
+def test_scripts_without_spaces_are_divided_too() -> None:
+    words = tuple(Word(n * 0.2, n * 0.2 + 0.2, "水曜日"[n % 3], 0.9) for n in range(120))
+    cues = list(readable(Segment(0.0, 24.0, "".join(word.text for word in words), 0.9, words, language="ja")))
+    assert "".join(cue.text for cue in cues) == "".join(word.text for word in words)
+    assert all(cue.end - cue.start <= 7.0 + 1e-9 for cue in cues)
+
+
+def test_present_gives_the_part_and_the_words_on_demand() -> None:
+    whole = [speech()]
+    cues = list(present(whole, 0.0, 100.0))
+    assert list(present(whole, 14.0, 16.0)) == [cue for cue in cues if cue.start < 16 and cue.end > 14]
+    assert all(not cue.words for cue in present(whole, 0.0, 100.0, words=False))
+
+
+def test_lines_of_a_cue_are_balanced() -> None:
+    lines = wrap("Finally, you can press the pound key to disconnect")
+    assert len(lines) == 2
+    assert abs(len(lines[0]) - len(lines[1])) <= 10
+    assert wrap("") == [""]
+    assert wrap("a" * 100) == ["a" * 42, "a" * 42, "a" * 16]
+
+
+def placed(text: str, gaps: dict[int, float] | None = None, stamps: tuple[int, ...] = ()) -> list[Placed]:
+    words, now = [], 0.0
+    for number, word in enumerate(text.split()):
+        now += (gaps or {}).get(number, 0.0)
+        words.append(Placed(Word(now, now + 0.3, word, 0.9), f" {word}", number in stamps, turn=False))
+        now += 0.3
+    return words
+
+
+def test_segments_are_sentences_and_what_lies_between_pauses() -> None:
+    found = [segment.text for segment in segments(placed("One two three four five six. Seven eight", {3: 1.0}), "en")]
+    assert found == ["One two three", "four five six. Seven eight"]
+    found = [segment.text for segment in segments(placed("This is quite a long sentence now. And more"), "en")]
+    assert found == ["This is quite a long sentence now.", "And more"]
+    assert [s.text for s in segments(placed("Yes. No.", stamps=(1,)), "en")] == ["Yes.", "No."]
+
+
+def test_entries_for_a_model_are_few_and_at_most_thirty_seconds() -> None:
+    rng = random.Random(0)
+    said, now = [], 0.0
+    for _ in range(40):
+        said.append(speech(" ".join(["word"] * rng.randint(3, 90)), 0.4, now))
+        now = said[-1].end + rng.choice([0.2, 0.5, 5.0])
+    found = list(entries(said))
+    assert len(found) < 40
+    assert all(entry.end - entry.start <= 30.05 for entry in found)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert " ".join(entry.text for entry in found) == " ".join(segment.text for segment in said)
+    assert all(round(time, 1) == time for entry in found for time in (entry.start, entry.end))
