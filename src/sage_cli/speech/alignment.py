@@ -194,7 +194,8 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
         last = spelled[-1].spoken_until or 0.0
         edges.append((min(passed, last), last))
         passed = group[-1].spoken_until or passed
-    inside = [number for number, (_, last) in enumerate(edges) if start - _SLIP <= last <= end + _SLIP]
+    low, high = window.limits(start, end, _SLIP)
+    inside = [number for number, (_, last) in enumerate(edges) if low < last <= high]
     if not inside:
         return None
     first, after = inside[0], inside[-1] + 1

@@ -127,7 +127,10 @@ def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> li
             if first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
                 break
             cost = (
-                best[first] + _CUE + (_cost(words, last) if last < count else 0.0) + _thinness(words[first:last], pieces[first:last], layout)
+                best[first]
+                + _CUE
+                + (_cost(words, last) if last < count else 0.0)
+                + _thinness(words[first:last], pieces[first:last], layout)
             )
             if cost < best[last]:
                 best[last], before[last] = cost, first

@@ -34,26 +34,29 @@ class LanguageFinder:
         samples = window.samples
         pauses = [pause for pause in window.pauses() if _SHORTEST <= pause <= window.seconds - _SHORTEST]
         edges = [0.0, *pauses, window.seconds]
-        first = self._at(samples, 0.0, edges[1] if len(edges) == 2 else min(window.seconds, max(_PROBE, edges[1]))) or before
-        if first is None:
-            return self._whisper.language(samples)[0], None
+        # The start may be short, so more than the first stretch is heard unless the window is all there is.
+        first, sure = self._best(samples, 0.0, min(window.seconds, max(_PROBE, edges[1])))
+        language = first if sure or before is None else before
         low, high = 0, len(edges) - 2  # the last stretch
-        if high == 0 or self._differs(samples, edges, high, first) is None:
-            return first, None
+        if high == 0:
+            return language, None
+        other, sure = self._best(samples, edges[high], edges[-1])
+        if not sure or other == language:
+            return language, None
         while high - low > 1:
             middle = (low + high) // 2
-            if self._differs(samples, edges, middle, first) is None:
-                low = middle
-            else:
+            found = self._probabilities(samples, edges[middle], edges[middle + 1])
+            if found[other] > found[language]:
                 high = middle
-        return first, edges[high]
+            else:
+                low = middle
+        return language, edges[high]
 
-    def _differs(self, samples: Samples, edges: list[float], stretch: int, language: str) -> str | None:
-        """The language of a stretch between pauses if it surely is another one."""
-        found = self._at(samples, edges[stretch], min(edges[-1], max(edges[stretch + 1], edges[stretch] + _SHORTEST)))
-        return found if found != language else None
+    def _best(self, samples: Samples, start: float, end: float) -> tuple[str, bool]:
+        """The most likely language between two times, in seconds, and whether the model is sure of it."""
+        found = self._probabilities(samples, start, end)
+        best = max(found, key=found.__getitem__)
+        return best, found[best] >= SURE
 
-    def _at(self, samples: Samples, start: float, end: float) -> str | None:
-        """The language between two times, in seconds; ``None`` where the model is not sure."""
-        code, probability = self._whisper.language(samples[round(start * RATE) : round(end * RATE)])
-        return code if probability >= SURE else None
+    def _probabilities(self, samples: Samples, start: float, end: float) -> dict[str, float]:
+        return self._whisper.language_probabilities(samples[round(start * RATE) : round(end * RATE)])

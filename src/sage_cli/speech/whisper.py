@@ -123,8 +123,14 @@ class Whisper:
 
     def language(self, samples: Samples) -> tuple[str, float]:
         """The language that is spoken, as Whisper's code, and its probability."""
+        probabilities = self.language_probabilities(samples)
+        best = max(probabilities, key=probabilities.__getitem__)
+        return best, probabilities[best]
+
+    def language_probabilities(self, samples: Samples) -> dict[str, float]:
+        """How likely each language is, by Whisper's code."""
         if not self.multilingual:
-            return "en", 1.0
+            return {"en": 1.0}
         self._load()
         samples = self._padded(samples)
         probabilities = np.zeros(self._binding.whisper_lang_max_id() + 1, np.float32)
@@ -132,7 +138,7 @@ class Whisper:
         best = self._binding.whisper_lang_auto_detect(self._context, 0, self.threads, probabilities)
         if best < 0:
             raise ModelError(f"{self.path.name} cannot detect languages: name the language")
-        return self._binding.whisper_lang_str(best), float(probabilities[best])
+        return {self._binding.whisper_lang_str(number): float(value) for number, value in enumerate(probabilities)}
 
     def decode(self, samples: Samples, options: DecodeOptions, prompt: Sequence[int] = ()) -> list[Token]:
         """Decode a window.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -53,7 +54,7 @@ class Span:
         return (Span(self.start, self.samples[:at], self.active[:frame]), Span(self.start + at, self.samples[at:], self.active[frame:]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Window:
     """Spans put side by side.
 
@@ -125,6 +126,19 @@ class Window:
                 place, best = (begin, stop), stop - begin
         return place if place[0] < place[1] else None
 
+    def limits(self, start: float, end: float, slip: float) -> tuple[float, float]:
+        """Between which times a word must end that the model puts between two timestamps, in seconds of the window.
+
+        Timestamps are not exact: one that is nearer than ``slip`` to a pause means the pause.
+        """
+        low, high = start - slip, end + slip
+        for first, last in self._gaps:
+            if first - slip <= start <= last + slip:
+                low = last
+            if first - slip <= end <= last + slip and last > low:
+                high = last
+        return low, high
+
     def grow(self, start: float, end: float, before: float, after: float) -> tuple[float, float]:
         """A word's place, extended to the speech around it that belongs to no other word.
 
@@ -147,8 +161,13 @@ class Window:
 
     def pauses(self) -> list[float]:
         """The middles of the pauses between what is said, in seconds of the window."""
+        return [(first + last) / 2 for first, last in self._gaps]
+
+    @cached_property
+    def _gaps(self) -> list[tuple[float, float]]:
+        """Where the pauses begin and end."""
         runs = _runs(self._active, _PAUSE_IN_WORD) if self._active.any() else []
-        return [(before[1] + after[0]) / 2 * FRAME / RATE for before, after in pairwise(runs)]
+        return [(before[1] * FRAME / RATE, after[0] * FRAME / RATE) for before, after in pairwise(runs)]
 
     def until(self, seconds: float) -> Window:
         """The window up to a time of its own."""
