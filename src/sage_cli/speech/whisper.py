@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
+from sage_cli.hardware.threads import compute_threads
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
 from sage_cli.speech.tokenizer import Tokenizer
 
@@ -34,6 +35,7 @@ _SAMPLES_PER_POSITION = 320  # of the encoder: 1500 positions are 30 s
 
 _SHORTEST = RATE  # whisper.cpp does nothing for less than 0.1 s and little good for less than 1 s
 _SECONDS_PER_STAMP = 0.02
+_MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
 _TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
 _complaints: list[str] = []
@@ -87,7 +89,7 @@ class Whisper:
 
     Args:
         path: a model in whisper.cpp's format.
-        threads: CPU threads; ``None`` for all cores this process may use, 8 at most.
+        threads: CPU threads; ``None`` for one per full core, 8 at most.
 
     Raises:
         ModelError: the file is missing or broken; from the methods, that whisper.cpp cannot load it.
@@ -100,7 +102,7 @@ class Whisper:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.threads = threads or min(8, available_cores())
+        self.threads = threads or min(_MOST_THREADS, compute_threads())
         header = check_whisper(self.path)
         self.multilingual, self.longest = header.multilingual, header.audio_context * _SAMPLES_PER_POSITION
         self.prompt_length = max(0, header.text_context // 2 - 1)
@@ -284,16 +286,6 @@ def languages() -> Sequence[str]:
     """The codes of the languages that Whisper knows."""
     pw = binding()
     return [pw.whisper_lang_str(n) for n in range(pw.whisper_lang_max_id() + 1)]
-
-
-def available_cores() -> int:
-    """CPU cores this process may use: those it is bound to, and no more than a container's quota pays for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cores
 
 
 def accelerators() -> list[str]:
