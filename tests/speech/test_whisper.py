@@ -106,8 +106,8 @@ def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
     whole = whisper.decode(sound, DecodeOptions(beam_size=8))
     old = signal.signal(signal.SIGUSR1, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     try:
-        threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)).start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):  # the timer starts in here: on a busy machine it may go off at once
+            threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)).start()
             for _ in range(100):
                 whisper.decode(sound, DecodeOptions(beam_size=8))
             time.sleep(1)
