@@ -154,9 +154,9 @@ def test_what_may_not_be_read(sage: Sage, tmp_path: Path, command: list[str]) ->
 def test_without_a_home(environment: dict[str, str]) -> None:
     for name in "HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME":
         environment.pop(name, None)
-    # A user that the system does not know, where the test may become one.
-    become = "import os; os.setuid(12345) if os.geteuid() == 0 else None"
-    program = f"{become}\nimport sys; sys.argv = ['sage', 'config', 'list']\nfrom sage_cli.cli import main; main()"
+    # A user that the system does not know, as in a container that runs under any number.
+    nobody = "import pwd\ndef unknown(number): raise KeyError(number)\npwd.getpwuid = unknown\n"
+    program = f"{nobody}import sys; sys.argv = ['sage', 'config', 'list']\nfrom sage_cli.cli import main; main()"
     done = subprocess.run([sys.executable, "-Bc", program], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -24,8 +24,8 @@ from sage_cli.version import __version__
 HELP = ["-h", "--help"]
 
 START = """[bold]Start with[/]
-  sage demo                                   see it work, with nothing to download
-  sage ask video.mp4 "What happens in it?"    ask about a video of yours
+  sage demo                              see it work, without a download
+  sage ask video.mp4 "What happens?"     ask about a video of yours
 
 [bold]Documentation[/]: sage help"""
 
@@ -54,7 +54,7 @@ def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
             app.command(name, **options)(getattr(module, name))
     group = cast(TyperGroup, typer.main.get_command(app))
     for command in _leaves(group):
-        show_plainly(command.params)
+        show_plainly(command)
     return group
 
 
@@ -91,7 +91,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         status = console.output_closed()
-    except OSError:  # said already
+    except OSError:  # a full disk, or stdout was closed from the start
+        console.output_closed()
         status = status or 1
     sys.exit(status)
 

@@ -47,6 +47,7 @@ def ask(
         raise UsageError("--json and --jsonl exclude each other: choose one")
     if options.web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("--web=ask needs a terminal to ask on: use --web, or leave it out")
+    console.need_stdout()
     check_order(video, questions)
     asked = read_questions(questions)
 

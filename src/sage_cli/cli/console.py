@@ -137,4 +137,5 @@ def dumps(record: dict[str, Any]) -> str:
     """One line of JSON that is safe to show on a terminal."""
     import json
 
-    return neutral_json(json.dumps(record, ensure_ascii=False))
+    readable = "utf" in (sys.stdout.encoding or "").lower()
+    return neutral_json(json.dumps(record, ensure_ascii=not readable))

@@ -31,10 +31,11 @@ SCENES = (
 
 @takes("demo")
 def demo(options: Options) -> int:
-    """Answer three questions about three bundled clips, in one look or in several.
+    """Answer three questions about three bundled clips.
 
     All it needs is in the package; nothing is downloaded. The model, nano, knows coloured shapes and a few spoken words, and nothing else.
     """
+    console.need_stdout()
     from sage_cli.assets import CLIPS, NANO
     from sage_cli.cli.ask import introduce
     from sage_cli.cli.renderers import follow, renderer

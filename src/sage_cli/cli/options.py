@@ -6,7 +6,7 @@ Typer gets words and flags alone. What a value can be, and what is said about on
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any
 
@@ -97,13 +97,22 @@ class Flag(TyperOption):
         return None
 
 
-def show_plainly(parameters: Iterable[Any]) -> None:
-    """Have a command's arguments and flags shown so."""
-    for one in parameters:
+def show_plainly(command: Any) -> None:
+    """Have a command's arguments and flags shown so, ``--help`` included."""
+    for one in command.params:
         if isinstance(one, TyperArgument):
             one.__class__ = Argument
         elif isinstance(one, TyperOption) and one.is_flag:
             one.__class__ = Flag
+    make = command.get_help_option
+
+    def plain_help(ctx: Any) -> Any:
+        option = make(ctx)
+        if isinstance(option, TyperOption):
+            option.__class__ = Flag
+        return option
+
+    command.get_help_option = plain_help
 
 
 # ---- declarations ------------------------------------------------------------------------------------------------
