@@ -1,0 +1,46 @@
+"""Temporary folders that are gone when a run is over, however it ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+_PREFIX: Final = "sage-"
+_LOCK: Final = ".lock"
+_NEW: Final = 60.0  # seconds that a folder may be without a lock: its process is about to take it
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder, removed when the block ends.
+
+    A process that is killed (SIGKILL, a power cut) cannot clean up: its folder goes when the next one is made. A lock, which the system
+    releases when a process ends, tells whose are still in use.
+
+    Raises:
+        OSError: it cannot be made; ``filename`` names the place.
+    """
+    parent = Path(tempfile.gettempdir())
+    _sweep(parent)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+        with FileLock(Path(name) / _LOCK):
+            yield Path(name)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what killed processes of this user left."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError, Timeout):
+            stat = folder.lstat()
+            ours = not hasattr(os, "getuid") or stat.st_uid == os.getuid()
+            if ours and (folder / _LOCK).is_file() and time.time() - stat.st_mtime > _NEW:
+                with FileLock(folder / _LOCK, timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
