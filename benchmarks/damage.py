@@ -1,4 +1,4 @@
-"""Damage small media files in every way and run ``sage ask`` and ``sage transcribe`` on them: nothing may crash, hang, swell or stay behind.
+"""Damage small media files and run ``sage ask`` and ``sage transcribe`` on them: nothing may crash, hang, swell or stay behind.
 
 Some 40 valid files in as many containers and codecs are each damaged in 10 ways. A run is in order if its exit code is a documented one, it
 says at most three lines on stderr, ends within the time and memory allowed, and leaves no file that was not asked for. Runs that are not
@@ -54,9 +54,7 @@ class Sample:
         return "-".join(part for part in (self.suffix, self.video, self.audio) if part)
 
 
-SAMPLES = tuple(
-    Sample(*row.split("|"))
-    for row in """
+_KINDS = """
 mp4|libx264|aac
 mp4|libx265|aac
 mp4|mpeg4|libmp3lame
@@ -106,8 +104,8 @@ aiff||pcm_s16be
 au||pcm_mulaw
 caf||pcm_s16le
 mka||libopus
-""".split()
-)
+"""
+SAMPLES = tuple(Sample(*row.split("|")) for row in _KINDS.split())
 
 
 def make(sample: Sample, folder: Path) -> Path | None:
@@ -262,12 +260,12 @@ def run(command: str, media: Path, damage: str, work: Path, limit_s: float) -> R
     scratch, out = place / "scratch", place / "out"
     scratch.mkdir()
     out.mkdir()
-    words = ["ask", str(media), "What is it?", "--frames", "4"] if command == "ask" else ["transcribe", str(media), "-o", str(out / "x.srt")]
+    asked = [str(media), "What is it?", "--frames", "4"] if command == "ask" else [str(media), "-o", str(out / "x.srt")]
     settings = {"TMPDIR": str(scratch), "SAGE_CACHE_DIR": str(work / "cache"), "SAGE_CONFIG": str(place / "none.toml")}
     began = time.monotonic()
     with (place / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sage_cli", *words, "--model", "nano", "--quiet", "--threads", "1"],
+            [sys.executable, "-m", "sage_cli", command, *asked, "--model", "nano", "--quiet", "--threads", "1"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 
@@ -51,7 +53,6 @@ class MediaReadError(VideoError, MachineError):
 # Exit codes that are outcomes, not exceptions.
 EXIT_NO_ANSWER = 5
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
 
 def machine_trouble(error: OSError | MemoryError) -> str:
@@ -60,3 +61,14 @@ def machine_trouble(error: OSError | MemoryError) -> str:
         return "out of memory: close other programs, or choose a smaller model or fewer frames"
     reason = error.strerror or str(error) or type(error).__name__
     return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, (str, bytes, os.PathLike)) else reason
+
+
+@contextmanager
+def naming(path: os.PathLike[str] | str) -> Iterator[None]:
+    """Make errors of the machine name a file: the system's own "No space left on device" says nothing of where."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error

@@ -16,7 +16,7 @@ from io import BufferedWriter, BytesIO, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 
-from sage_cli.errors import UsageError
+from sage_cli.errors import UsageError, naming
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -59,7 +59,7 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text:
     for target in targets:
         if source := next((source for source in inputs if _same(source, target)), None):
             raise UsageError(f"{target} is the input {source}: give the output another name")
-        with _named(target):
+        with naming(target):
             if not _is_special(target):
                 _check_file(target, text)
 
@@ -103,7 +103,7 @@ class _Device(FileIO):
     """A device or pipe whose failed writes name it."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        with _named(Path(os.fsdecode(self.name))):
+        with naming(Path(os.fsdecode(self.name))):
             return super().write(data)
 
 
@@ -115,7 +115,7 @@ def _open(target: Path) -> Iterator[BinaryIO]:
         return
     buffer = BytesIO()
     yield buffer
-    with _named(target):
+    with naming(target):
         _replace(Path(os.path.realpath(target)), buffer.getbuffer())  # a link stays one
 
 
@@ -167,14 +167,3 @@ def _same(first: Path, second: Path) -> bool:
         return first.samefile(second)
     except OSError:  # one of the two is not there
         return False
-
-
-@contextmanager
-def _named(target: Path) -> Iterator[None]:
-    """Make errors of the machine name the file that the user asked for, not a temporary one or none ("No space left on device")."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from error

@@ -29,6 +29,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     light = {
         "sage_cli.errors",
         "sage_cli.version",
+        "sage_cli.signals",
         "sage_cli.text",
         "sage_cli.session",
         "sage_cli.session.options",

@@ -36,7 +36,8 @@ def test_gone_with_its_block(parent: Path) -> None:
 def test_what_a_killed_process_left_goes_with_the_next(parent: Path) -> None:
     program = (
         "import time\nfrom sage_cli.store.scratch import scratch_folder\n"
-        "with scratch_folder() as folder:\n    (folder / 'media').write_bytes(bytes(1000))\n    print(folder, flush=True)\n    time.sleep(60)\n"
+        "with scratch_folder() as folder:\n    (folder / 'media').write_bytes(bytes(1000))\n    print(folder, flush=True)\n"
+        "    time.sleep(60)\n"
     )
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(parent)}) as process:

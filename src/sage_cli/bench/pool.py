@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
-from typing import Any, Final, Generic, NoReturn, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from sage_cli.errors import EXIT_TERMINATED, SageError, UsageError, machine_trouble
+from sage_cli.errors import SageError, UsageError, machine_trouble
+from sage_cli.signals import clean_up_when_ended
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -143,7 +143,7 @@ def _how_it_ended(status: int) -> str:
 
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     """A worker's life."""
-    signal.signal(signal.SIGTERM, _end)
+    clean_up_when_ended()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -162,10 +162,6 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
         except (OSError, MemoryError) as error:  # a full disk or no memory would fail the other items too
             connection.send(SageError(machine_trouble(error)))
             return
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
 
 
 def _end_with_parent() -> None:

@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import console
 from sage_cli.cli.options import show_plainly
-from sage_cli.errors import EXIT_INTERRUPTED, SageError, UsageError
+from sage_cli.errors import EXIT_INTERRUPTED, SageError, UsageError, machine_trouble
 from sage_cli.version import __version__
 
 HELP = ["-h", "--help"]
@@ -117,9 +117,8 @@ def _run() -> int:
         return _failure("interrupted", EXIT_INTERRUPTED, "interrupted")
     except BrokenPipeError:
         return console.output_closed()
-    except OSError as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
-        where = f"{error.filename}: " if error.filename else ""
-        return _failure(f"{where}{error.strerror or error}", 1)
+    except (OSError, MemoryError) as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
+        return _failure(machine_trouble(error), 1)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
 

@@ -180,13 +180,12 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     Args:
         say: receives a line before each measurement.
     """
-    import tempfile
-
     from sage_cli.assets import NANO
     from sage_cli.cli.measure import measure_decoding, measure_model, measure_speech
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
     from sage_cli.store import find_model
+    from sage_cli.store.scratch import scratch_folder
 
     threads = load_options().threads
     models, problems, speech = [], [], None
@@ -204,8 +203,8 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     except SageError as problem:
         problems.append(str(problem))
     say("measuring video decoding ...")
-    with tempfile.TemporaryDirectory(prefix="sage-") as folder:
-        decoding, codec = measure_decoding(Path(folder))
+    with scratch_folder() as folder:
+        decoding, codec = measure_decoding(folder)
     return Speeds(tuple(models), speech, decoding, codec, tuple(problems))
 
 

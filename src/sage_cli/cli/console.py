@@ -9,13 +9,12 @@ import signal
 import sys
 from contextlib import suppress
 from textwrap import fill
-from types import FrameType
-from typing import Any, NoReturn, TextIO, cast
+from typing import Any, TextIO, cast
 
 from sage_cli.errors import SageError
+from sage_cli.signals import clean_up_when_ended
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program ended by SIGPIPE
-EXIT_TERMINATED = 143
 
 debugging = False
 _stdout_closed = False
@@ -49,14 +48,14 @@ def say(text: str) -> None:
 
 
 def prepare() -> None:
-    """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, SIGTERM cleans up."""
+    """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, signals clean up."""
     _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.stderr = cast(TextIO, _Notices(sys.stderr))
     logging.getLogger().addHandler(logging.NullHandler())
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    signal.signal(signal.SIGTERM, _terminated)
+    clean_up_when_ended()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see sage_cli.__main__
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -127,10 +126,6 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(neutral(self.format(record)), file=sys.stderr)
-
-
-def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
 
 
 def dumps(record: dict[str, Any]) -> str:

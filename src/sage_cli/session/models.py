@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
 from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
+from sage_cli.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sage_cli.agent import Settings
@@ -264,7 +264,7 @@ class Models:
     @cached_property
     def _scratch(self) -> Path:
         check_scratch()
-        return Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="sage-")))
+        return Path(self._resources.enter_context(scratch_folder()))
 
 
 def require_network(options: Options, purpose: str) -> None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
-from sage_cli.errors import UsageError, VideoError
+from sage_cli.errors import UsageError, VideoError, naming
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.settings import check, load_options
@@ -301,7 +301,7 @@ class Session(Models):
             else:
                 return path
             copy = self._scratch / f"media-{len(self._videos)}"
-            with pipe, copy.open("wb") as file:
+            with pipe, naming(copy), copy.open("wb") as file:
                 shutil.copyfileobj(pipe, file, 1 << 20)
         except PermissionError as error:
             raise VideoError(f"cannot read {path}: {error.strerror}") from error

@@ -30,9 +30,8 @@ def scratch_folder() -> Iterator[Path]:
     """
     parent = Path(tempfile.gettempdir())
     _sweep(parent)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
-        with FileLock(Path(name) / _LOCK):
-            yield Path(name)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, FileLock(Path(name) / _LOCK):
+        yield Path(name)
 
 
 def _sweep(parent: Path) -> None:
