@@ -44,7 +44,7 @@ def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyMode
     assert done.stdout.startswith("# mine: tiny-qwen3-vl, direct\n")
     assert "| missing videos (questions not asked) | 1 |" in done.stdout
     missing, literal, where = done.stderr.splitlines()
-    assert missing == "sage: 1 of 4 questions are left out: their videos are missing (see the report)"
+    assert missing == "sage: 1 of 4 questions are skipped: their videos are missing (see the report)"
     assert literal.startswith("sage: 3 questions have no options: the judge choice accepts only the reference's own words")
     assert where == f"sage: results and report: {run}"
     first, *others = records(run)
@@ -109,7 +109,7 @@ def workers(process: int) -> list[int]:
         (["QUESTIONS", "--judge", "mother"], 2, "--judge mother"),
         (["QUESTIONS", "--filter", "mood=good"], 2, "KEY=VALUE"),
         (["QUESTIONS", "--videos", "nowhere"], 2, "no such folder: nowhere"),
-        (["QUESTIONS", "--filter", "video=gone.mp4"], 4, "none of the videos is here, e.g. gone.mp4"),
+        (["QUESTIONS", "--filter", "video=gone.mp4"], 4, "no video was found, for example gone.mp4"),
         (["QUESTIONS", "--compare", "direct", "--direct"], 2, "needs a run with tools"),
         (["QUESTIONS", "--no-tool", "hammer"], 2, "there are transcribe-speech, ground-event"),
         (["QUESTIONS", "-m", "nomodel"], 3, "nomodel"),

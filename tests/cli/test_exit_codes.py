@@ -122,7 +122,7 @@ def test_wrong_words(refusal: Refusal, words: list[str], said: str) -> None:
 def test_empty_part(refusal: Refusal, model: TinyModel, clip: Path, words: list[str]) -> None:
     status, line = refusal("ask", clip, "what?", "-m", model.text, *words)
     assert status == 2
-    assert re.fullmatch(r"sage: error: (nothing lies between --start and --end|--start cannot be 'soon': expected a time).*\n", line)
+    assert re.fullmatch(r"sage: error: (--start is not before --end, or past the end|--start cannot be 'soon': expected a time).*\n", line)
 
 
 def test_nothing_asked(sage: Sage) -> None:

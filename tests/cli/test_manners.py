@@ -52,7 +52,7 @@ def shell(environment: dict[str, str]) -> Sage:
         (["a.mp4", "what?", "--ctx-size", "4294967297"], "--ctx-size cannot be '4294967297': expected a whole number from 256"),
         (["a.mp4", "what?", "--threads", "99999999999"], "--threads cannot be '99999999999'"),
         (["a.mp4", "what?", "--model", ""], "--model is empty"),
-        (["a.mp4", "what?", "--web=ask"], "needs a terminal to ask on"),
+        (["a.mp4", "what?", "--web=ask"], "needs a terminal"),
         (["a.mp4", "what?", "--no-tool", "telepathy"], "a.mp4"),  # the path comes first
     ],
 )

@@ -219,7 +219,7 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
     [
         (["--language", "klingon"], "no language 'klingon'"),
         (["--beam-size", "99"], "a whole number from 1 to 8"),
-        (["--start", "8", "--end", "2"], "nothing lies between"),
+        (["--start", "8", "--end", "2"], "--start is not before --end"),
         (["--start", "soon"], "a time: HH:MM:SS"),
         (["-f", "docx"], "docx"),
         (["--skip-existing"], "--skip-existing"),
@@ -232,7 +232,7 @@ def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str]
 def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
     refused(transcribe(talk, talk), 2, "--output DIR")
     refused(transcribe(talk, talk, "-o", tmp_path), 2, "two files are called talk")
-    refused(transcribe("-", "-", "-o", tmp_path), 2, "stdin can be read once")
+    refused(transcribe("-", "-", "-o", tmp_path), 2, "stdin can be read only once")
     refused(transcribe(talk, "-o", talk / "below.txt"), 1, "(Not a directory|File exists)")
     refused(transcribe(talk, "-o", tmp_path / "no" / "such" / "folder.txt"), 1, "No such file")
 

@@ -1,4 +1,4 @@
-"""The ``sage`` command. The only room that prints, colours or exits.
+"""The ``sage`` command. The only package that prints, colours or exits.
 
 Start-up is part of the product: this module and the command modules it imports may import nothing beyond typer and the standard library.
 A command imports what it needs when it runs.
@@ -29,8 +29,8 @@ START = """[bold]Start with[/]
 
 [bold]Documentation[/]: sage help"""
 
-# In the order of the help. The module of the same name holds the function, or the `app` of its subcommands; it is imported when the command
-# is called, or when all are listed.
+# In the order of the help. The module of the same name defines the function, or the `app` of its subcommands; it is imported when the
+# command is called, or when all are listed.
 COMMANDS = ("demo", "ask", "transcribe", "bench", "models", "doctor", "config", "cache", "help")
 
 
@@ -77,7 +77,7 @@ def _show_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show the version and what it is built on, and exit."),
+        typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show versions and exit."),
     ] = False,
 ) -> None:
     pass
@@ -98,7 +98,7 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    if "_SAGE_COMPLETE" in os.environ:  # asked by the shell to complete a half-typed command
+    if "_SAGE_COMPLETE" in os.environ:  # the shell asks for completions
         return int(application().main(prog_name="sage", standalone_mode=False) or 0)
     try:
         with parse(sys.argv[1:]) as context:
@@ -106,7 +106,7 @@ def _run() -> int:
     except typer.Exit as stop:
         return stop.exit_code
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # rich's way to say that nobody reads its output
+        if isinstance(stop.__context__, BrokenPipeError):  # rich's error when the reader of its output is gone
             return console.output_closed()
         raise
     except typer.TyperException as error:
@@ -117,22 +117,22 @@ def _run() -> int:
         return _failure("interrupted", EXIT_INTERRUPTED, "interrupted")
     except BrokenPipeError:
         return console.output_closed()
-    except (OSError, MemoryError) as error:  # a full disk, a folder that cannot be written: the machine's trouble, not a bug
+    except (OSError, MemoryError) as error:  # a full disk, a folder without write permission: not a bug
         return _failure(machine_trouble(error), 1)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
 
 
 def parse(words: list[str]) -> Any:
-    """A command line, taken apart and checked: the context in which its command can be invoked.
+    """Parse and check a command line; return the context in which its command can be invoked.
 
     Raises:
-        typer.TyperException: there is no such command or option, or it cannot have this value.
-        typer.Exit: it was ``--help`` or ``--version``, and is done.
+        typer.TyperException: unknown command or option, or an invalid value.
+        typer.Exit: ``--help`` or ``--version`` was given, and has been printed.
     """
     command: TyperCommand | TyperGroup = application(words[:1] if words and words[0] in COMMANDS else COMMANDS)
     name = "sage"
-    # Straight to the command: on the way through the group typer imports pydantic, which takes as long as all the rest of its --help.
+    # Go to the command directly: through the group, typer imports pydantic, which doubles the time of --help.
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
         name = f"{name} {words[0]}"
         command, words = cast("TyperCommand | TyperGroup", command.commands[words[0]]), words[1:]
@@ -141,14 +141,14 @@ def parse(words: list[str]) -> Any:
 
 def _usage_error(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
-    if not error.format_message():  # no arguments at all: the help was shown
+    if not error.format_message():  # no arguments: the help was shown
         return error.exit_code
     command = context.command_path if context else "sage"
     return _failure(f"{error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code, UsageError.code)
 
 
 def _failure(message: str, status: int, code: str = SageError.code) -> int:
-    """Say what went wrong, on stderr and, where results are JSON, on stdout too."""
+    """Report a failure on stderr and, if results are JSON, on stdout too."""
     if console.debugging and code != "interrupted":
         import traceback
 

@@ -1,4 +1,4 @@
-"""``sage ask VIDEO QUESTION``: the whole path from a file to an answer."""
+"""``sage ask VIDEO QUESTION``: answer questions about a video."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ask(
     if options.json and options.jsonl:
         raise UsageError("--json and --jsonl exclude each other: choose one")
     if options.web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("--web=ask needs a terminal to ask on: use --web, or leave it out")
+        raise UsageError("--web=ask needs a terminal: use --web, or leave it out")
     console.need_stdout()
     check_order(video, questions)
     asked = read_questions(questions)
@@ -58,7 +58,7 @@ def ask(
     from sage_cli.session import open_session
 
     with open_session(options, consent=Consent(), offer=offer) as session:
-        # Cheapest first: nobody should wait for a model only to learn of a mistyped path.
+        # Cheap checks first: a mistyped path is reported before a model is loaded.
         opened = session.video(video)
         session.check(opened)
         introduce(session)
@@ -74,31 +74,31 @@ def ask(
 
 
 def introduce(session: Session) -> None:
-    """Say what the bundled model is not, if it is the one to be used."""
+    """Warn about the limits of the bundled model, if it is used."""
     if session.bundled and not session.options.quiet:
         console.say(
-            "nano knows coloured shapes and a few spoken words, and nothing of your footage: it is made for 'sage demo' and for tests. "
-            "For your videos get a real model: 'sage models list' shows which"
+            "nano, the bundled model, knows coloured shapes and a few spoken words, and nothing of your footage. "
+            "For your own videos, install a real model: 'sage models list'"
         )
 
 
 def tell_plan(session: Session) -> None:
-    """Say how the model fits this machine, where a person should know: it is less than usual, or asked for."""
+    """Report the memory plan if it is reduced, or if --verbose asks for it."""
     if session.remote:
         return
     options, plan = session.options, session.plan
     if not options.quiet and (options.verbose or not plan.fits or (plan.reduced and sys.stderr.isatty())):
-        console.say(f"{'fitted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
+        console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
 
 
 # ---- what was typed ------------------------------------------------------------------------------------------------
 
 
 def check_order(video: str, questions: list[str]) -> None:
-    """Tell usual mistakes by what was typed.
+    """Recognize common mistakes in the arguments.
 
     Raises:
-        UsageError: the video is an address, the question comes first, there are two videos, or a question is not quoted.
+        UsageError: the video is a link, the question comes first, there are two videos, or a question is not quoted.
     """
     if re.match(r"[a-z][a-z0-9+.-]*://", video, re.IGNORECASE):
         raise UsageError(f"{video} is an address: download the video first, for example with yt-dlp, and give its path")
@@ -116,7 +116,7 @@ def read_questions(words: list[str]) -> list[str]:
     """The questions in order, ``-`` replaced by the lines of stdin.
 
     Raises:
-        UsageError: one is empty, or there is none.
+        UsageError: a question is empty, or there is none.
     """
     questions: list[str] = []
     for word in words:
@@ -135,5 +135,5 @@ def read_questions(words: list[str]) -> list[str]:
 def _is_file(word: str) -> bool:
     try:
         return Path(word).is_file()
-    except (OSError, ValueError):  # too long for a file's name, for example
+    except (OSError, ValueError):  # for example too long for a file name
         return False

@@ -1,4 +1,4 @@
-"""``sage bench DATASET``: a model measured on a question set, with the report in every form."""
+"""``sage bench DATASET``: measure a model on a question set and write reports."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bench(
         str,
         typer.Argument(
             metavar="DATASET",
-            help="JSONL, JSON or parquet file, hf:OWNER/NAME, or the folder or results of a run.",
+            help="Question set (JSONL, JSON, parquet, hf:OWNER/NAME), or a finished run.",
             show_default=False,
             parser=str,
         ),
@@ -45,8 +45,8 @@ def bench(
 ) -> int:
     """Measure a model on a question set.
 
-    Every question goes through the same agent as in `sage ask`, without the web, in a worker process that may crash. --resume continues an
-    interrupted run. Existing results, also published ones, are only judged and reported on.
+    Every question goes through the agent of `sage ask`, without the web, in a worker process. --resume continues an interrupted run.
+    Existing results, including published ones, are judged and reported only. See `sage help bench`.
     """
     from sage_cli.bench import read_dataset
     from sage_cli.bench.judges import JudgeChoice
@@ -61,7 +61,7 @@ def bench(
     if compare == DIRECT and (options.direct or asked.answered):
         raise UsageError("--compare direct needs a run with tools to compare with")
     if not asked.answered and len(asked.missing) == len(asked.items):
-        raise VideoError(f"none of the videos is here, e.g. {asked.missing[0].video}: give their folder to --videos")
+        raise VideoError(f"no video was found, for example {asked.missing[0].video}: give their folder with --videos")
 
     folder, worker = _prepare(asked, options, judging)
     plan = _plan(asked, worker, options)
@@ -82,7 +82,7 @@ def bench(
 
 
 def _records(path: Path) -> list[Record]:
-    """A judged run, ours or a published one."""
+    """A judged run, of sage or published."""
     from sage_cli.bench import read_records
     from sage_cli.bench.items import RESULTS
 
@@ -93,14 +93,14 @@ def _records(path: Path) -> list[Record]:
 
 
 def _tell(plan: Plan) -> None:
-    """What a user should know before the run."""
+    """Notices before the run."""
     items, missing = plan.dataset.items, plan.dataset.missing
     if missing and not plan.dataset.answered:
-        console.say(f"{len(missing)} of {len(items)} questions are left out: their videos are missing (see the report)")
+        console.say(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
     if notice := plan.notice:
         console.say(notice)
     if plan.worker.judge.kind == "server":
-        console.say(f"questions, answers and references go to {plan.worker.judge.address} to be judged")
+        console.say(f"the judge at {plan.worker.judge.address} receives questions, answers and references")
 
 
 def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Path, Worker]:
@@ -121,7 +121,7 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     with open_session(own) as session:
         _ = session.allowed_tools, session.settings
         folder = Path(options.output) if options.output else _folder(asked, session.model_name, own.direct)
-    # What was fitted to the machine when a run began stays so when it is resumed.
+    # A resumed run keeps the memory plan that it began with.
     before = (settings_of(folder) if options.resume else None) or {}
     chosen = {"ctx_size": "context", "frames": "frames", "kv_type": "kv_type"}
     kept: dict[str, Any] = {name: getattr(own, name) or before.get(key) for name, key in chosen.items()}
@@ -151,7 +151,7 @@ def _run(plan: Plan, folder: Path, resume: bool, quiet: bool) -> list[Record]:
             return execute(plan, opened, progress)
     except (KeyboardInterrupt, SystemExit):
         if not quiet:
-            console.say(f"what is done is kept in {folder}: the same command with --resume goes on from here")
+            console.say(f"progress saved in {folder}; rerun the command with --resume to continue")
         raise
 
 
@@ -164,7 +164,7 @@ def _name(plan: Plan) -> str:
 
 @contextmanager
 def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr with what is left to wait."""
+    """A progress bar on stderr, with the time left."""
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
@@ -188,13 +188,13 @@ def _report(plan: Plan, records: Sequence[Record]) -> Report:
 
 
 class _Show:
-    """Where reports go: stdout, and files in a folder."""
+    """Writes reports: to stdout, and as files in a folder."""
 
     def __init__(self, folder: Path | None, json: bool, quiet: bool) -> None:
         self._folder, self._json, self._quiet = folder, json, quiet
 
     def existing(self, dataset: Dataset, source: Path, other: Sequence[Record] | None, other_name: str | None) -> int:
-        """The report on results that are there."""
+        """Report on existing results."""
         from sage_cli.bench import summarize
         from sage_cli.bench.run import settings_of
 
@@ -207,7 +207,7 @@ class _Show:
         return 0
 
     def run(self, plan: Plan, folder: Path, records: Sequence[Record], other: Sequence[Record] | None, other_name: str) -> int:
-        """The report on a run."""
+        """Report on a run."""
         self._folder = folder
         self._finish(_report(plan, records), records, other, other_name)
         return 0
@@ -224,7 +224,7 @@ class _Show:
             _print(report)
 
     def write(self, report: Report) -> None:
-        """Into the folder, as Markdown, JSON and a page."""
+        """Write Markdown, JSON and HTML into the folder."""
         if self._folder is None:
             return
         import json
@@ -242,7 +242,7 @@ class _Show:
 
 
 def _missing(folder: Path) -> list[str]:
-    """What an earlier report on a run says that was missing."""
+    """The missing videos, from an earlier report on a run."""
     import json
 
     try:
@@ -253,7 +253,7 @@ def _missing(folder: Path) -> list[str]:
 
 
 def _print(report: Report) -> None:
-    """On a terminal as tables, else as Markdown."""
+    """Print tables on a terminal, Markdown elsewhere."""
     from sage_cli.bench.tables import markdown, tables
 
     if not sys.stdout.isatty():

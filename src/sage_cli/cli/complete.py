@@ -1,4 +1,4 @@
-"""What the shell offers after Tab. Everything is imported when it is asked for, and nothing may fail."""
+"""Shell completion. Everything is imported on demand, and errors are silent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Completions = list[tuple[str, str]]
 
 
 def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
-    """A prompt is no place for a traceback."""
+    """No completions instead of an error: a traceback would ruin the prompt."""
 
     @wraps(complete)
     def wrapped(incomplete: str) -> Completions:
@@ -29,7 +29,7 @@ def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completi
 
 @_quietly
 def setting_names(incomplete: str) -> Completions:
-    """Settings of ``sage config``, with what they mean."""
+    """Settings of ``sage config``, with descriptions."""
     from sage_cli.session.options import settable
 
     return [(key, one.help) for key, one in settable().items()]
@@ -37,7 +37,7 @@ def setting_names(incomplete: str) -> Completions:
 
 @_quietly
 def tool_names(incomplete: str) -> Completions:
-    """Tools that a model can call."""
+    """The agent's tools."""
     from sage_cli.tools import TOOLS
 
     return [(tool.name, "") for tool in TOOLS]
@@ -66,15 +66,15 @@ def installed_models(incomplete: str) -> Completions:
 
 @_quietly
 def usable_models(incomplete: str) -> Completions:
-    """Models that can be used now: those, and the one that comes with the package."""
+    """Models that can be used now: installed ones and the bundled one."""
     from sage_cli.assets import NANO
 
-    return [*installed_models(incomplete), (NANO.name, "comes with the package; for demonstrations")]
+    return [*installed_models(incomplete), (NANO.name, "bundled; for demonstrations")]
 
 
 @_quietly
 def model_names(incomplete: str) -> Completions:
-    """Models that can be pulled, and what is there."""
+    """Models that can be pulled, and their status."""
     from sage_cli.store.catalogue import catalogue
 
     names = {entry.name: entry.about for entry in catalogue().values()}

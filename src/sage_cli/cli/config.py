@@ -1,4 +1,4 @@
-"""``sage config``: options that are used often, saved."""
+"""``sage config``: save options."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _warn_if_overridden(key: str) -> None:
 
 
 def _example(one: Option) -> str:
-    """A value as it stands in TOML."""
+    """A value in TOML notation."""
     text = _text(one, one.default)
     return text if type(one.default) in (bool, int, float) and one.kind != "size" else f'"{text}"'
 

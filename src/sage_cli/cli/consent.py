@@ -1,4 +1,4 @@
-"""Questions to somebody at the terminal: what may be deleted, and, with ``--web=ask``, what may leave the machine."""
+"""Confirmation at the terminal: of deletions, and, with ``--web=ask``, of web requests."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def confirm(action: str, *, yes: bool) -> None:
     """Ask before something is deleted.
 
     Args:
-        action: what would be done, and how much it deletes: ``remove qwen3-vl-4b (3.3 GB)``.
+        action: what would be done, with its size: ``remove qwen3-vl-4b (3.3 GB)``.
         yes: do not ask.
 
     Raises:
-        UsageError: nobody can be asked.
+        UsageError: there is no terminal to ask on.
         typer.Exit: the answer is no.
     """
     if yes:
@@ -42,9 +42,9 @@ def _ask(question: str) -> str:
 
 
 class Consent:
-    """Asks on stderr, hears on stdin. ``a`` says yes to the rest of the command; anything but a yes is a no.
+    """Asks on stderr, reads the answer from stdin. ``a`` allows all further requests of the command; anything except yes denies.
 
-    Not asked about: a host's rules for robots, which are read for a page that was just agreed to, and redirects that stay on its host.
+    Not asked about: the ``robots.txt`` of a page that was just allowed, and redirects within its host.
     """
 
     def __init__(self) -> None:

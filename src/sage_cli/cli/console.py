@@ -14,32 +14,32 @@ from typing import Any, TextIO, cast
 from sage_cli.errors import SageError
 from sage_cli.signals import clean_up_when_ended
 
-EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program ended by SIGPIPE
+EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 debugging = False
 _stdout_closed = False
 
-# What could move the cursor, recolour or retitle a terminal, reverse text or break a line, and code points that cannot be encoded.
+# Characters that could move the cursor, change colours or the title, reverse text or break a line; and code points that cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def neutral(text: str) -> str:
-    """Text from a model or a file, made harmless for a terminal: control characters become visible stand-ins."""
+    """Sanitize text from a model or a file for a terminal: control characters become visible substitutes."""
     return _UNSAFE.sub(lambda match: chr(0x2400 + ord(match[0])) if match[0] < " " else "\ufffd", text.replace("\r\n", "\n"))
 
 
 def neutral_json(text: str) -> str:
-    """The same for JSON, losslessly: such characters become ``\\u`` escapes (the ASCII ones already are)."""
+    """The same for JSON, without loss: such characters become ``\\u`` escapes (the ASCII ones already are)."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def write(text: str) -> None:
-    """A line of results on stdout, at once."""
+    """Print a line of results on stdout and flush."""
     print(text, flush=True)
 
 
 def say(text: str) -> None:
-    """A line for the user on stderr; on a terminal it is wrapped at words."""
+    """Print a line for the user on stderr; wrapped at words on a terminal."""
     line = f"sage: {' '.join(neutral(text).split())}"
     if sys.stderr.isatty():
         width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
@@ -61,7 +61,7 @@ def prepare() -> None:
 
 
 def need_stdout() -> None:
-    """Called before work whose results go to stdout.
+    """Check stdout before work whose results go there.
 
     Raises:
         SageError: it is closed.
@@ -71,11 +71,11 @@ def need_stdout() -> None:
 
 
 def _open_standard_streams() -> None:
-    """A process may be started without them (``2>&-``): then the next file that is opened gets their number, and what is meant for them."""
+    """Open standard streams that the process was started without (``2>&-``): the next opened file would otherwise receive their output."""
     global _stdout_closed
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
-            # Writing results is an error, not a success that loses them; notices are lost.
+            # Writing results to a closed stdout is an error; notices are dropped.
             handle = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
             if handle != number:
                 os.dup2(handle, number)
@@ -85,7 +85,7 @@ def _open_standard_streams() -> None:
 
 
 class _Notices:
-    """stderr on which nothing fails: an answer is not lost because a notice cannot be written (``2>/dev/full``)."""
+    """stderr whose writes never fail: a notice that cannot be written (``2>/dev/full``) does not cost the answer."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -104,7 +104,7 @@ class _Notices:
 
 
 def log(*, verbose: bool, debug: bool) -> None:
-    """Show the logs of our own rooms, the native libraries' included, on stderr."""
+    """Show the logs of sage's packages and of the native libraries on stderr."""
     global debugging
     debugging = debug
     if not (verbose or debug):
@@ -116,13 +116,13 @@ def log(*, verbose: bool, debug: bool) -> None:
 
 
 def output_closed() -> int:
-    """The reader of stdout has gone (``| head -1``). Python would complain again while it shuts down, unless stdout leads nowhere."""
+    """Handle a closed stdout (``| head -1``): redirect it, or Python would report the error again at shutdown."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_OUTPUT_CLOSED
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever ``sys.stderr`` is at the time: a live view takes its place and prints log lines above itself."""
+    """Writes to the current ``sys.stderr``: a live view replaces it and prints log lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(neutral(self.format(record)), file=sys.stderr)

@@ -1,4 +1,4 @@
-"""``sage demo``: three bundled clips, three questions, three horizons; offline, with a model made for nothing else."""
+"""``sage demo``: three questions about three bundled clips, offline, with the bundled model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXAMPLES = """[bold]Examples[/]
 
 
 class Scene(NamedTuple):
-    """One act of the demonstration."""
+    """One question of the demo."""
 
     title: str
     clip: str
@@ -33,7 +33,8 @@ SCENES = (
 def demo(options: Options) -> int:
     """Answer three questions about three bundled clips.
 
-    All it needs is in the package; nothing is downloaded. The model, nano, knows coloured shapes and a few spoken words, and nothing else.
+    One at first look, one from speech, one on a second look. Nothing is downloaded. The bundled model, nano, knows coloured shapes and
+    a few spoken words only.
     """
     console.need_stdout()
     from sage_cli.assets import CLIPS, NANO
@@ -41,7 +42,7 @@ def demo(options: Options) -> int:
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.session import open_session
 
-    # Shown as it is out of the box, whatever the settings say, and computed each time.
+    # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
     answered = []
     output: Literal["text", "jsonl"] = "jsonl" if options.jsonl else "text"

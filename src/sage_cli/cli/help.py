@@ -28,7 +28,10 @@ def help(
         typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", show_default=False, autocompletion=help_topics),
     ] = None,
 ) -> int:
-    """Show a page of the documentation, or a command's help; without TOPIC, list the pages."""
+    """Show a page of the documentation.
+
+    Without TOPIC, lists the pages. TOPIC may also be a command.
+    """
     if not topic:
         tables.facts(topics().items())
         console.write("\n'sage help TOPIC' shows a page, 'sage COMMAND --help' a command's options.")

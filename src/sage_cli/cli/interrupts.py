@@ -1,4 +1,4 @@
-"""Ctrl-C that is not lost."""
+"""Reliable Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """A check that raises KeyboardInterrupt after a Ctrl-C: the one that Python raises is lost when it hits PyAV at the wrong moment."""
+    """A check that raises KeyboardInterrupt after Ctrl-C: PyAV sometimes swallows the one that Python raises."""
     asked = False
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -23,7 +23,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
 
     before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # whoever started us wants it so
+    if before is signal.SIG_IGN:  # the parent process wants it so
         yield stop_if_asked
         return
     signal.signal(signal.SIGINT, ask)

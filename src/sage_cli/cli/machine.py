@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 
 
 def entry_fit(entry: Entry, machine: Machine) -> MemoryPlan:
-    """What a model of the catalogue comes to here, before its files are known."""
+    """The memory plan of a catalogue model on this machine, before its files are known."""
     from sage_cli.hardware.plan import OVERHEAD, Needs, plan_memory
 
-    # Whisper's buffers grow with the model, and there is no second model beside it.
+    # Whisper's buffers grow with the model, and no second model is loaded.
     weights = entry.size if entry.kind == "vision" else entry.size * 3 // 2 + (300 << 20) - OVERHEAD
     return plan_memory(Needs(weights, 0, entry.kv, 36, 1 << 18), machine)
 
 
 def recommended(machine: Machine) -> Entry:
-    """The best model for a first run: one that fits, and that answers in bearable time."""
+    """The recommended first model: the best one that fits and answers in reasonable time."""
     from sage_cli.store.catalogue import catalogue
 
     entries = [entry for entry in catalogue().values() if entry.kind == "vision" and entry.repositories]
@@ -29,7 +29,7 @@ def recommended(machine: Machine) -> Entry:
 
 
 def rooms(entry_kv: int, machine: Machine) -> list[int]:
-    """Bytes for a model's files where it would be fastest, and in main memory."""
+    """Bytes available for a model's files: in the fastest memory, then in main memory."""
     from sage_cli.hardware.plan import OVERHEAD
 
     kv = (entry_kv or 150_000) * 16384 * 34 // 64

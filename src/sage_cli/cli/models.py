@@ -32,7 +32,7 @@ app = typer.Typer(
   sage models list
   sage models pull qwen3-vl-4b
   sage models pull hf:unsloth/Qwen3-VL-4B-Instruct-GGUF:Q8_0 --name big
-  sage models pull whisper-base silero-vad
+  sage models pull whisper-base
   sage models default qwen3-vl-4b""",
 )
 
@@ -112,7 +112,7 @@ def pull(
         if len(names) > 1:
             raise UsageError("--name works with one model only")
         check_name(name)
-    for reference in [parse(text) for text in names]:  # a mistyped name is told before anything is downloaded
+    for reference in [parse(text) for text in names]:  # a mistyped name is reported before anything is downloaded
         wanted = name or reference.name
         model = None if update else find(wanted)
         if model is None:
@@ -155,7 +155,7 @@ def rm(
 
 @app.command()
 def info(name: AnyName, json: Json = False) -> int:
-    """Show what a model is, where it comes from, and what it takes on this machine."""
+    """Show a model's source, files and memory use on this machine."""
     from sage_cli.cli.machine import entry_fit
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
@@ -274,7 +274,7 @@ def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
 
 @contextmanager
 def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]]:
-    """A bar for each file, on a terminal; a line for each elsewhere."""
+    """A progress bar per file on a terminal, a line per file elsewhere."""
     if quiet or not sys.stderr.isatty():
 
         def line(file: RemoteFile) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""The first run: no model is installed, and one question is asked before anything is connected to."""
+"""The first run: no model is installed; offers a download, and connects only after a yes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SPEECH = "whisper-base"
 
 
 def offer(missing: NotInstalledError) -> str:
-    """Ask once whether to download what is missing: the model, and a speech model if there is none. Download both.
+    """Ask once whether to download the missing model, and a speech model if none is installed; download both.
 
     Returns:
         The model's name.
 
     Raises:
-        ModelError: nobody can be asked, or the answer was no; the message names the command to run.
+        ModelError: there is no terminal to ask on, or the answer was no; the message names the command to run.
     """
     from rich.filesize import decimal
 

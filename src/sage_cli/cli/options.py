@@ -1,6 +1,6 @@
-"""Options as the command line takes them: typer signatures made from :class:`sage_cli.session.options.Options`.
+"""Command-line options: typer signatures generated from :class:`sage_cli.session.options.Options`.
 
-Typer gets words and flags alone. What a value can be, and what is said about one that it cannot, is the session's.
+Typer parses words and flags only. The session checks values and reports invalid ones.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sage_cli.session.options import Option, Options, declared, taken_by
 
 Command = Callable[..., int]
 
-LONGEST_METAVAR = 22  # characters; more leave too little room for the help at 80 columns
+LONGEST_METAVAR = 22  # characters; more leaves too little space for the help at 80 columns
 
 
 def takes(command: str) -> Callable[[Command], Command]:
-    """Give a function in place of its parameter ``options`` all options of a command; it is called with them, checked."""
+    """Replace a function's parameter ``options`` by all options of a command; the function receives the checked options."""
 
     def decorate(function: Command) -> Command:
         taken = taken_by(command)
@@ -45,29 +45,29 @@ def takes(command: str) -> Callable[[Command], Command]:
 
 
 def checked(command: str, given: Mapping[str, Any]) -> Options:
-    """The options of a command as typer gives them, with what the environment and the settings file say.
+    """The options that typer parsed, completed from the environment and the settings file.
 
     Raises:
-        UsageError: a value cannot be.
+        UsageError: a value is invalid.
     """
     from sage_cli.session import load_options
 
     taken = taken_by(command)
-    # An empty list is what typer makes of an option that is not given.
+    # Typer gives an empty list for an option that is absent.
     return load_options(
         {one.name: one.flag for one in taken}, **{one.name: given[one.name] if given[one.name] != [] else None for one in taken}
     )
 
 
 def shared(name: str, **changes: Any) -> Any:
-    """The annotation of one option for commands that take few: ``json: shared("json") = False``."""
+    """The annotation of one option, for commands with few options: ``json: shared("json") = False``."""
     one = declared()[name]
     kind = bool if one.switch else list[str] if one.many else str
     return Annotated[kind, _typer_option(one, changes)]
 
 
 class OptionsCommand(TyperCommand):
-    """Lets some options stand alone, ``--web`` for ``--web=on``; typer itself has no options whose value can be left out."""
+    """Allows options without their value, ``--web`` for ``--web=on``; typer itself has no optional values."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -81,7 +81,7 @@ class OptionsCommand(TyperCommand):
 
 
 class Argument(TyperArgument):
-    """An argument that is shown by its name alone: without ``{}``, and without the type of what typer makes of it."""
+    """An argument whose help shows its name only, without braces and type."""
 
     def display_type_rich(self, ctx: Any) -> str | None:
         return None
@@ -91,7 +91,7 @@ class Argument(TyperArgument):
 
 
 class Flag(TyperOption):
-    """A flag that is shown without a type: it takes no value."""
+    """A flag whose help shows no type: it takes no value."""
 
     def display_type_rich(self, ctx: Any) -> str | None:
         return None
@@ -133,7 +133,7 @@ def _typer_option(one: Option, changes: dict[str, Any]) -> Any:
         "show_default": False,
         "metavar": one.metavar or (choices if listed == one.about else "NAME") or None,
         "autocompletion": _completion(one),
-        # Not typer's own strings: those refuse file names that are no UTF-8.
+        # Not typer's string type, which rejects file names that are not UTF-8.
         "parser": None if one.switch else str,
     }
     return typer.Option(*one.spelled, **(told | changes))

@@ -1,4 +1,4 @@
-"""``sage transcribe MEDIA...``: what is said in videos and recordings, as text and subtitles."""
+"""``sage transcribe MEDIA...``: transcripts and subtitles of videos and recordings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def transcribe(
         list[str],
         typer.Argument(
             metavar="MEDIA...",
-            help="Video or sound file; [bold]-[/] reads one from stdin.",
+            help="Video or audio file; [bold]-[/] reads one from stdin.",
             show_default=False,
             autocompletion=media_files,
             parser=str,
@@ -46,9 +46,9 @@ def transcribe(
     ],
     options: Options,
 ) -> int:
-    """Transcribe what is said in videos and recordings.
+    """Transcribe speech in videos and recordings.
 
-    Segments are printed as they are decoded. If it is interrupted, rerun the command to resume; a finished transcript is cached.
+    Prints segments as they are decoded. After an interruption, rerun the command to resume. Transcripts are cached.
     """
     tasks = _plan(media, options.output, options.format)
     if options.skip_existing:
@@ -81,9 +81,9 @@ class Task:
     """One transcript.
 
     Attributes:
-        source: the media as it was typed.
-        target: where to; ``None`` is stdout.
-        path: of the media, where that is not ``source``.
+        source: the media as given by the user.
+        target: the output file; ``None`` for stdout.
+        path: of the media, if it differs from ``source``.
     """
 
     source: str
@@ -98,7 +98,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A transcript that could not be made: of what, why, and the exit code that this is worth."""
+    """A transcript that failed: the media, the reason, and the exit code."""
 
     source: str
     reason: str
@@ -106,7 +106,7 @@ class Failure:
 
     @classmethod
     def of(cls, task: Task, error: SageError | OSError) -> Failure:
-        """In one line; the machine's own troubles as ``FILE: No space left on device``."""
+        """One line; an OSError as ``FILE: No space left on device``."""
         if isinstance(error, OSError):
             text = str(error.strerror or error)
             return cls(task.source, f"{error.filename}: {text}" if error.filename else text, 1)
@@ -117,12 +117,12 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     """The transcripts to write.
 
     Raises:
-        UsageError: stdin or a target is wanted twice, or several transcripts would go into one place.
+        UsageError: stdin or a target is used twice, or several transcripts have one target.
     """
     from sage_cli.output import format_of, is_folder
 
     if sources.count(STDIN) > 1:
-        raise UsageError("stdin can be read once: give - once")
+        raise UsageError("stdin can be read only once: give - once")
     folder = output is not None and output != STDOUT and is_folder(output)
     if len(sources) > 1 and not folder:
         if output is None or output == STDOUT:
@@ -145,10 +145,10 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
 
 def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
     if any(task.target is None for task in tasks):
-        raise UsageError("--skip-existing needs files to look for: add --output")
+        raise UsageError("--skip-existing needs output files: add --output")
     left = [task for task in tasks if task.target is not None and not task.target.exists()]
     if len(left) < len(tasks) and not quiet:
-        console.say(f"{len(tasks) - len(left)} of {len(tasks)} transcripts are there already")
+        console.say(f"skipped {len(tasks) - len(left)} of {len(tasks)} files: they already have a transcript")
     return left
 
 
@@ -156,14 +156,14 @@ def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
 
 
 class TranscriptMaker:
-    """Makes transcripts, one after another, with the model of a session."""
+    """Transcribes files one after another with the model of a session."""
 
     def __init__(self, session: Session) -> None:
         from sage_cli.speech.cues import Layout
 
         self._session, self._options = session, session.options
         self._layout = Layout(session.options.max_line_width, session.options.max_line_count)
-        _ = session.transcriber  # what is wrong with it is not the media's fault
+        _ = session.transcriber  # a broken model is not the media's fault
 
     def __call__(self, task: Task) -> None:
         """Write one transcript.
@@ -174,7 +174,7 @@ class TranscriptMaker:
         """
         with _target(task) as out, interrupts() as stop_if_asked:
             try:
-                with closing(self._pieces(task)) as pieces:  # its progress bar goes away with it
+                with closing(self._pieces(task)) as pieces:  # this also removes its progress bar
                     for piece in pieces:
                         out(piece)
                         stop_if_asked()
@@ -193,7 +193,7 @@ class TranscriptMaker:
             return "".join(pieces)
 
     def _pieces(self, task: Task) -> Generator[str]:
-        """The text of the transcript, as it comes; empty pieces where nothing is said for long."""
+        """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence."""
         from sage_cli.speech.cues import present
         from sage_cli.speech.formats import FORMATS, About
 
@@ -220,7 +220,7 @@ class TranscriptMaker:
 
 @contextmanager
 def _target(task: Task) -> Iterator[Callable[[str], None]]:
-    """What to write with."""
+    """Opens the target; gives the function that writes to it."""
     if task.target is None:
         yield _write_stdout
         return
@@ -237,12 +237,12 @@ def _write_stdout(text: str) -> None:
 
 @contextmanager
 def _progress(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr with what is left to wait."""
+    """A progress bar on stderr, with the time left."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # stdout may be a pipe: rich must not take it over.
+    # stdout may be a pipe: rich must not redirect it.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
         task = bar.add_task(console.neutral(name).replace("[", r"\["), total=seconds)
         yield lambda done: bar.update(task, completed=done)
@@ -255,7 +255,7 @@ Outcome: TypeAlias = "tuple[Task, str | Failure | Died]"
 
 
 class Worker:
-    """Makes transcripts in a process of its own; what comes back is the text, so that the parent alone writes files."""
+    """Transcribes in a worker process and returns the text, so that only the parent writes files."""
 
     def __init__(self, options: Options) -> None:
         from sage_cli.session import open_session
@@ -270,13 +270,13 @@ class Worker:
 
 
 def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
-    """Every file in one of several processes, so that one that brings whisper.cpp down takes no other along."""
+    """Transcribe files in worker processes, so that one that crashes whisper.cpp does not affect the others."""
     from sage_cli.bench.pool import Died, work_here
     from sage_cli.hardware.threads import cores
 
     options = session.options
     if session.speech_file is None:
-        _ = session.transcriber  # says what is missing
+        _ = session.transcriber  # reports a missing model
     jobs = _affordable(session)
     own = replace(options, quiet=True, jobs=1, threads=options.threads or max(1, min(8, cores() // jobs)))
     # A worker has no stdin.
@@ -301,7 +301,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
 
 
 def _affordable(session: Session) -> int:
-    """As many jobs as cores and memory bear: every one holds the whole model."""
+    """The number of jobs that cores and memory allow: each loads the whole model."""
     from sage_cli.hardware.memory import free_memory
     from sage_cli.hardware.threads import cores
 
@@ -309,12 +309,12 @@ def _affordable(session: Session) -> int:
     wanted, each = session.options.jobs, session.speech_file.stat().st_size * 3 // 2 + (300 << 20)
     bearable = max(1, min(cores(), free_memory() // each))
     if bearable < wanted and not session.options.quiet:
-        console.say(f"--jobs {bearable} instead of {wanted}: this machine has no cores or memory for more")
+        console.say(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")
     return min(wanted, bearable)
 
 
 def _report(failures: list[Failure], tasks: int) -> int:
-    """Say what failed; the exit code is the failures' common one, else 1."""
+    """Report failures; return their common exit code, or 1 if they differ."""
     if not failures:
         return 0
     console.say(f"{len(failures)} of {tasks} files failed:")

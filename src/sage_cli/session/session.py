@@ -191,7 +191,9 @@ class Session(Models):
         end = self.options.end if end is None else end
         first, last = start or 0.0, video.duration if end is None else min(end, video.duration)
         if first >= last:
-            raise UsageError(f"nothing lies between --start and --end: the media goes from 00:00:00 to {format_clock(video.duration)}")
+            raise UsageError(
+                f"--start is not before --end, or past the end: the media goes from 00:00:00 to {format_clock(video.duration)}"
+            )
         return first, last
 
     def tools(self, video: Video) -> list[AnyTool]:
