@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 # In the order of docs/performance.md; the others are building blocks, or need something that cannot be made here.
-IN_WORK = ("second_question", "decoding", "speculation", "memory")
+IN_WORK = ("second_question", "decoding", "speculation", "memory", "wall", "busy")
 ALONE = ("frames", "transcripts", "startup")
 
 

@@ -38,7 +38,7 @@ from tests.media import make_video
 QUESTIONS = ("What is shown here, and where?", "Why did she leave the room?", "When did she leave the room?")
 TEXT = "the man walks to the door and says that the red car is gone " * 150  # some 4096 tokens of the models that are made here
 STORY = "Tell a long story."
-VARIANTS = (BatchSizes(512, 448, 256), BatchSizes(2048, 1920, 256))  # beside the default
+VARIANTS = (BatchSizes(256, 182, 256), BatchSizes(1024, 928, 1024), BatchSizes(2048, 1920, 2048))  # beside the default
 
 
 @dataclass

@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sage_cli.cli.checks import Setup, Speeds, System, advise, hidden_gpu
+from sage_cli.cli.checks import Setup, Speeds, System, advise, gpu_vendor
 from sage_cli.cli.measure import ModelSpeed
 from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
 from sage_cli.model.devices import Device, devices
@@ -34,7 +34,7 @@ SYSTEM = System(
     llama_build="",
     devices=(CPU, CUDA),
     machine=WITH_GPU,
-    hidden_gpu="NVIDIA",
+    hidden_gpu=None,
     load=0.0,
     cache_size=0,
     cache_limit=0,
@@ -66,7 +66,7 @@ def test_no_advice_without_problems() -> None:
     ("changed", "said"),
     [
         (
-            {"devices": (CPU,), "machine": WITHOUT, "fit": plan_memory(NEEDS, WITHOUT)},
+            {"devices": (CPU,), "hidden_gpu": "NVIDIA", "machine": WITHOUT, "fit": plan_memory(NEEDS, WITHOUT)},
             ["cannot use the NVIDIA GPU", "-DGGML_CUDA=on"],
         ),
         ({"devices": (CPU,), "hidden_gpu": "AMD"}, ["AMD GPU", "-DGGML_VULKAN=on"]),
@@ -104,15 +104,15 @@ def test_the_estimate_of_a_first_look() -> None:
 
 def test_a_gpu_is_seen_whatever_llama_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "linux")
-    assert hidden_gpu(tmp_path) is None
+    assert gpu_vendor(tmp_path) is None
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev" / "kfd").touch()
-    assert hidden_gpu(tmp_path) == "AMD"
+    assert gpu_vendor(tmp_path) == "AMD"
     (tmp_path / "dev" / "nvidiactl").touch()
-    assert hidden_gpu(tmp_path) == "NVIDIA"
+    assert gpu_vendor(tmp_path) == "NVIDIA"
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert hidden_gpu(tmp_path) == "Apple"
+    assert gpu_vendor(tmp_path) == "Apple"
 
 
 def test_devices_of_this_machine() -> None:

@@ -40,7 +40,7 @@ class System:
 
     Attributes:
         packages: versions of the packages that matter, by name.
-        hidden_gpu: vendor of a GPU that the system knows, whether or not llama.cpp can use it.
+        hidden_gpu: vendor of a GPU that the system knows and this build of llama.cpp cannot use.
         load: average number of running processes in the last minute; 0 where the system does not tell.
         disks: folder and free bytes, by what is stored there.
     """
@@ -106,7 +106,7 @@ def check_system() -> System:
     from sage_cli.store.cache import entries
     from sage_cli.version import __version__
 
-    packages = {}
+    packages, found = {}, tuple(devices())
     for name in (*PACKAGES, *CONFLICTING):
         try:
             packages[name] = version(name)
@@ -120,9 +120,9 @@ def check_system() -> System:
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages=packages,
         llama_build=build(),
-        devices=tuple(devices()),
+        devices=found,
         machine=this_machine(),
-        hidden_gpu=hidden_gpu(),
+        hidden_gpu=None if any(device.kind == "gpu" for device in found) else gpu_vendor(),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         cache_size=sum(entry.size for entry in entries()),
         cache_limit=int(load_options().cache_limit),
@@ -157,7 +157,7 @@ def check_setup(machine: Machine) -> Setup:
     return Setup(model, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
 
 
-def hidden_gpu(root: Path = Path("/")) -> str | None:
+def gpu_vendor(root: Path = Path("/")) -> str | None:
     """The vendor of a GPU that the system knows, whatever llama.cpp was built for: ``"NVIDIA"``, ``"AMD"`` or ``"Apple"``."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return "Apple"

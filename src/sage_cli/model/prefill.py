@@ -16,7 +16,7 @@ from sage_cli.model.decoder import Decoder
 from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
-from sage_cli.model.tokens import TokenEmbeddings
+from sage_cli.model.tokens import TokenEmbeddings, fill
 from sage_cli.model.vision import VisionEncoder
 
 
@@ -36,6 +36,7 @@ class Prefill:
     ) -> None:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
+        self._buffer = np.empty((0, width), np.float32)  # of a batch; memory that is new each time would be slow to touch
 
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Decode what the sequence does not hold of the items; a stream of progress. The last item's logits are current afterwards.
@@ -72,19 +73,22 @@ class Prefill:
         if not slices:
             self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
             return
-        embeddings = np.zeros((batch.cells, self._width), np.float32)
+        if len(self._buffer) < batch.cells:
+            self._buffer = np.empty((batch.cells, self._width), np.float32)
+        embeddings = self._buffer[: batch.cells]
         positions = np.zeros((4, len(embeddings)), np.int32)
         at, position = 0, sequence.end
         waiting = iter(slices)
         # A block that began in an earlier batch is not among the sequence's items yet: its position is the sequence's end.
         for piece in batch.pieces:
             if isinstance(piece, int):
-                self._text.rows([piece], embeddings[at:])
+                embeddings[at] = 0.0  # text has no deepstack features
+                self._text.row(piece, embeddings[at])
                 positions[:3, at] = position
                 at, position = at + 1, position + 1
             else:
                 span = slice(at, at + piece.cells)
-                embeddings[span] = next(waiting)
+                fill(embeddings[span], next(waiting))
                 positions[:, span] = piece.block.slice_positions(piece.index, position)
                 at += piece.cells
                 if piece.index == len(piece.block.slices) - 1:

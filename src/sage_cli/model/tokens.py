@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,14 +42,13 @@ class TokenEmbeddings:
         traits = _LIB.ggml_get_type_traits(kind).contents
         self._to_float = _TO_FLOAT(traits.to_float) if traits.to_float else None  # none for f32
 
-    def rows(self, tokens: Sequence[int], out: NDArray[np.float32]) -> None:
-        """Put the embeddings of tokens into the rows of ``out``, from its first column on."""
-        for index, token in enumerate(tokens):
-            row, target = self._rows[token], out[index, : self._width]
-            if self._to_float is None:
-                target[:] = row.view(np.float32)
-            else:
-                self._to_float(row.ctypes.data, target.ctypes.data, self._width)
+    def row(self, token: int, out: NDArray[np.float32]) -> None:
+        """Put the embedding of a token into the beginning of ``out``."""
+        row = self._rows[token]
+        if self._to_float is None:
+            out[: self._width] = row.view(np.float32)
+        else:
+            self._to_float(row.ctypes.data, out.ctypes.data, self._width)
 
 
 class _Traits(ctypes.Structure):
@@ -132,9 +130,9 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
     return half
 
 
-def from_half(half: NDArray[np.float16], out: NDArray[np.float32]) -> None:
-    """Put contiguous values into a contiguous array of the same shape."""
-    if _FROM_HALF is None:
-        out[:] = half
+def fill(out: NDArray[np.float32], values: NDArray[np.floating]) -> None:
+    """Put contiguous values of either precision into a contiguous array of the same shape."""
+    if _FROM_HALF is None or values.dtype != np.float16:
+        out[:] = values
     else:
-        _FROM_HALF(half.ctypes.data, out.ctypes.data, half.size)
+        _FROM_HALF(values.ctypes.data, out.ctypes.data, values.size)
