@@ -117,13 +117,14 @@ def _converter(name: str) -> Any:
     return function
 
 
+_VECTOR: Final = 16  # what is left after the last whole vector goes by a table, which is empty until the backend has been started
 _TO_HALF: Final = _converter("ggml_cpu_fp32_to_fp16")
 _FROM_HALF: Final = _converter("ggml_cpu_fp16_to_fp32")
 
 
 def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
     """Contiguous values in half precision, rounded to nearest; what is too large for it becomes infinite."""
-    if _TO_HALF is None:
+    if _TO_HALF is None or values.size % _VECTOR:
         return values.astype(np.float16)
     half = np.empty(values.shape, np.float16)
     _TO_HALF(values.ctypes.data, half.ctypes.data, values.size)
@@ -132,7 +133,7 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
 def fill(out: NDArray[np.float32], values: NDArray[np.floating]) -> None:
     """Put contiguous values of either precision into a contiguous array of the same shape."""
-    if _FROM_HALF is None or values.dtype != np.float16:
+    if _FROM_HALF is None or values.dtype != np.float16 or values.size % _VECTOR:
         out[:] = values
     else:
         _FROM_HALF(values.ctypes.data, out.ctypes.data, values.size)
