@@ -286,10 +286,12 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
     short = seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
     if seen.gave_up:
         notices.append(MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read"))
-    elif seen.missing > total * _WORTH_SAYING or short:
+    elif seen.missing > total * _WORTH_SAYING or seen.short or short:
         length = f"{float(seen.end - origin):.0f} s"
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
         notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))
+    elif seen.blank:
+        notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.blank:,} bytes of it are blank"))
     elif seen.errors:
         notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read"))
     if seen.shifts:

@@ -238,7 +238,8 @@ class MediaFile:
             try:
                 for packet in self.container.demux(streams):
                     if packet.size:
-                        self.source.fruitful()
+                        if not _is_padding(packet):
+                            self.source.fruitful()
                         self._shift(packet)
                     errors = 0
                     yield packet
@@ -283,6 +284,11 @@ def frame_time(frame: Any) -> Fraction:
     """Presentation time of a video or audio frame in the container's own seconds; only for frames that have a ``pts``."""
     stamp: int = frame.pts
     return stamp * time_base(frame)
+
+
+def _is_padding(packet: Packet[Any]) -> bool:
+    """Whether a parser that found nothing more made a packet of a tail of zeros."""
+    return packet.size > _MAX_BARREN // 64 and memoryview(packet)[-4096:].tobytes() == bytes(4096)
 
 
 def _holds(path: Path, content: Content) -> bool:

@@ -50,6 +50,7 @@ _NEVER_ZEROS: Final = {
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "flac"),
 }
 _ZEROS: Final = bytes(64)
+_HOLE: Final = 4096  # bytes between packets that are looked into
 _SAMPLES: Final = 512  # of an index's packets that are looked into
 
 
@@ -83,6 +84,8 @@ class Survey:
         keyframes: of the video, in time order.
         packets, zeros: how many there are, and how many of them are nothing but zeros; by stream, the latter perhaps estimated.
         missing: packets that an index lists behind the end of the file.
+        blank: bytes between packets that are nothing but zeros.
+        short: whether the file is shorter than it says.
         errors: of the demuxer.
         gave_up: whether the rest of the file was given up, since nothing came out of it.
     """
@@ -95,6 +98,8 @@ class Survey:
     packets: Mapping[int, int]
     zeros: Mapping[int, int]
     missing: int
+    blank: int
+    short: bool
     errors: int
     gave_up: bool
 
@@ -200,11 +205,16 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         context = file.stream(index).codec_context
         is_entry = entry_points(file.stream(index)) if index == video else None
         tracks[index] = _Track(frame_length if index == video else Fraction(0), context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
-    indexed = _is_indexed(file, tracks)
+    indexed, blank = _is_indexed(file, tracks), 0
     missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
     if not indexed:
+        behind = 0  # where the packets so far end in the file
         for place, packet in enumerate(packet for packet in file.packets(*tracks) if packet.size):
             tracks[packet.stream_index].add(packet, place)
+            if packet.pos is not None and packet.pos >= 0:
+                if packet.pos - behind > _HOLE and behind > 0 and _is_blank(file, behind, packet.pos):
+                    blank += packet.pos - behind
+                behind = max(behind, packet.pos + packet.size)
     _decide(list(tracks.values()), bool(int(container.format.flags) & _TS_DISCONT), claimed)
     shifts: Shifts = {index: [(run.first, run.shift) for run in track.runs] for index, track in tracks.items()}
     if not any(shift for shifted in shifts.values() for _, shift in shifted):
@@ -222,6 +232,8 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         packets={index: track.packets for index, track in tracks.items()},
         zeros={index: track.zeros for index, track in tracks.items()},
         missing=missing,
+        blank=blank,
+        short=_is_short(file),
         errors=file.errors,
         gave_up=file.source.gave_up,
     )
@@ -235,6 +247,18 @@ def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
             at += 1
         found.append(Keyframe(time + runs[at].shift, number if restarts else stamp, exact))
     return sorted(found)
+
+
+def _is_blank(file: MediaFile, begin: int, end: int) -> bool:
+    return file.source.peek((begin + end - _HOLE // 4) // 2, _HOLE // 4) == bytes(_HOLE // 4)
+
+
+def _is_short(file: MediaFile) -> bool:
+    """Whether the size that a RIFF (WAV, AVI) or IFF (AIFF) file begins with is more than there is."""
+    mark, size = file.source.peek(0, 4), file.source.peek(4, 4)
+    if mark not in (b"RIFF", b"FORM") or size in (bytes(4), b"\xff" * 4):
+        return False
+    return int.from_bytes(size, "little" if mark == b"RIFF" else "big") > file.source.size + _HOLE
 
 
 # ---- MP4's index ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,262 @@
+"""Reading: errors are told, files that change are noticed, nothing else is opened, and it can be stopped."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from sage_cli.errors import MachineError, MediaReadError, VideoError
+from sage_cli.video import Video, source
+from sage_cli.video.background import in_background, iterate_in_background
+from sage_cli.video.source import MediaFile, Source, Stopped
+from tests.media import make_audio, make_video, read_number, tone
+
+SIZE = (64, 48)
+FORMATS = [".mp4", ".mkv", ".webm", ".ts", ".mpg", ".avi", ".flv", ".wav", ".flac", ".mp3", ".opus"]
+
+
+def make(path: Path) -> Path:
+    if path.suffix in (".wav", ".flac", ".mp3", ".opus"):
+        return make_audio(path, tone(8.0), codec="libopus" if path.suffix == ".opus" else None)
+    codec = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".avi": "mpeg4"}.get(path.suffix, "libx264")
+    return make_video(path, seconds=8, size=(160, 120), codec=codec, audio="tone", audio_codec="mp2" if path.suffix == ".mpg" else None)
+
+
+def use(path: Path) -> None:
+    video = Video(path)
+    if video.has_audio:
+        video.audio()
+    if video.has_video:
+        list(video.frames([index / 5 for index in range(40)], SIZE))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_read_error_is_not_the_end_of_the_file(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / f"disk{suffix}")
+    broken = path.stat().st_size // 2
+    video = Video(path)
+    original = Source.read
+
+    class Failing:
+        """The file of a disk with a bad sector in the middle."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def read(self, size: int) -> bytes:
+            if self._file.tell() <= broken < self._file.tell() + size:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            data: bytes = self._file.read(size)
+            return data
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._file, name)
+
+    def read(self: Source, size: int) -> bytes:
+        if not isinstance(self._file, Failing):
+            self._file = Failing(self._file)  # type: ignore[assignment]
+        return original(self, size)
+
+    monkeypatch.setattr(Source, "read", read)
+    said = rf"cannot read .*disk\{suffix}: Input/output error \(at byte \d+ of \d+\)"
+    for reading in (lambda: Video(path), lambda: video.audio()):
+        with pytest.raises(MediaReadError, match=said) as caught:
+            reading()
+        assert caught.value.exit_code == 4
+        assert isinstance(caught.value, MachineError)
+    if video.has_video:
+        with pytest.raises(MediaReadError, match=said):
+            list(video.frames([index / 25 for index in range(200)], SIZE))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".wav", ".mp3"])
+def test_a_file_that_is_cut_while_it_is_read(suffix: str, tmp_path: Path) -> None:
+    path = make(tmp_path / f"cut{suffix}")
+    size = path.stat().st_size
+    blocks = Video(path).audio_blocks(seconds=0.1)
+    next(blocks)
+    os.truncate(path, size // 2)
+    with pytest.raises(MediaReadError, match=r"was cut from \d+ to \d+ bytes|was changed while"):
+        list(blocks)
+
+
+def overwritten(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    stat = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def replaced(path: Path) -> None:
+    other = make_audio(path.with_name("other.wav"), tone(3.0))
+    other.replace(path)
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("change", [overwritten, replaced, removed])
+def test_a_file_that_is_another_later_is_noticed(change: Callable[[Path], None], tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4")
+    video = Video(path)
+    change(path)
+    for reading in (video.audio, lambda: next(video.frames([1.0])), lambda: video.clip(0, 1, tmp_path / "clip.mp4")):
+        with pytest.raises(VideoError, match=r"was changed while it was in use|cannot open"):
+            reading()
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_a_new_name_or_mode_is_no_change(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4")
+    video = Video(path)
+    os.utime(path, (1, 1))
+    path.chmod(0o400)
+    assert read_number(next(video.frames([1.0])).image) == 25
+
+
+# ---- nothing but the file ------------------------------------------------------------------------------------------
+
+PLAYLISTS = {
+    "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{file}\n#EXT-X-ENDLIST\n",
+    "FFmpeg concat": "ffconcat version 1.0\nfile '{file}'\n",
+    "DASH": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><AdaptationSet><Representation id="1">'
+    "<BaseURL>{file}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+    "SDP": "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=video 5004 RTP/AVP 96\r\n",
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+@pytest.mark.parametrize("suffix", [".mp4", ".m3u8", ".ffconcat", ".mpd", ".sdp", ".txt", ""])
+@pytest.mark.parametrize("named", ["itself", "other", "network"])
+def test_playlists_are_refused_by_content(kind: str, suffix: str, named: str, tmp_path: Path, clip_path: Path) -> None:
+    path = tmp_path / f"list{suffix}"
+    shutil.copy(clip_path, tmp_path / "clip.mp4")
+    file = {"itself": path.name, "other": "clip.mp4", "network": "http://127.0.0.1:9/a.ts"}[named]
+    path.write_text(PLAYLISTS[kind].format(file=file))
+    with pytest.raises(VideoError, match=rf"is a playlist \({kind}\), not media; give one of the files it names"):
+        Video(path)
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".nfo", ".srt", ".ffmeta"])
+def test_text_is_no_video(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"notes{suffix}"
+    path.write_text(";FFMETADATA1\ntitle=x\n" if suffix == ".ffmeta" else "It was a dark and stormy night.\n" * 100)
+    with pytest.raises(VideoError):
+        Video(path)
+
+
+# ---- names ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["2024-01-01T12:00:00.mp4", "http:.mp4", "pipe:0", "-i.mp4", "a b%d.mp4", "caf\udce9.mp4", "\N{PILE OF POO}.mp4", "x" * 200 + ".mp4"],
+)
+def test_names_mean_nothing(name: str, tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        shutil.copy(clip_path, tmp_path / name)
+    except OSError:
+        pytest.skip("the file system has no such names")
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / name, Path(name)):
+        video = Video(path)
+        assert read_number(next(video.frames([1.0])).image) == 25
+        assert len(video.audio(0, 1)) == 16000
+
+
+# ---- stopping ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".avi", ".mkv", ".ts", ".mp3", ".flac", ".h264", ".mp4"])
+def test_a_tail_of_zeros_is_given_up(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_MAX_BARREN", 1 << 20)
+    path = tmp_path / f"tail{suffix}"
+    if suffix == ".h264":
+        make_video(path, seconds=2, size=SIZE)
+    else:
+        make(path)
+    length = Video(path).duration
+    os.truncate(path, 4 << 30)  # sparse
+    began = time.process_time()
+    with MediaFile(path) as file:
+        read = sum(packet.size for packet in file.packets(0) if packet.size)
+    assert read < 64 << 20 or suffix in (".wav", ".ts")
+    assert time.process_time() - began < 20
+    assert length > 1
+
+
+def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.ts")
+    stop = Event()
+    with MediaFile(path, stop=stop) as file:
+        packets = file.packets(0)
+        next(packets)
+        stop.set()
+        with pytest.raises(Stopped):
+            list(packets)
+
+
+def test_work_in_the_background_is_told_to_stop() -> None:
+    began, ended = Event(), Event()
+
+    def endless(stop: Event) -> Any:
+        began.set()
+        stop.wait(20)
+        ended.set()
+        raise Stopped
+
+    def interrupt() -> None:
+        began.wait(20)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        in_background(endless)
+    assert ended.wait(5)
+
+
+def test_errors_and_items_of_background_work_come_in_order() -> None:
+    def work(stop: Event) -> Any:
+        yield 1
+        yield 2
+        raise ValueError("three")
+
+    items = iterate_in_background(work, ahead=1)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(items)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_while_a_file_is_opened(kind: signal.Signals, tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "long.wav", tone(1.0))
+    os.truncate(path, 200 << 30)  # hashing takes minutes
+    program = (
+        "import signal, sys; from sage_cli.video import Video\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        "print('go', flush=True)\n"
+        "Video(sys.argv[1])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"go\n"
+    time.sleep(0.5)
+    child.send_signal(kind)
+    sent = time.monotonic()
+    _, complaint = child.communicate(timeout=30)
+    assert time.monotonic() - sent < 10
+    assert child.returncode == (143 if kind == signal.SIGTERM else -signal.SIGINT), complaint

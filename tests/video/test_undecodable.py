@@ -1,0 +1,233 @@
+"""What cannot be decoded is not taken for absent, and something else that can be is taken instead."""
+
+from __future__ import annotations
+
+import wave
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from sage_cli.errors import VideoError
+from sage_cli.video import NoAudioError, Video
+from tests.media import make_audio, make_video, numbered, read_number, tone
+
+SIZE = (64, 48)
+
+
+def renamed(path: Path, *marks: tuple[bytes, bytes]) -> Path:
+    data = path.read_bytes()
+    for old, new in marks:
+        assert old in data
+        data = data.replace(old, new)
+    path.write_bytes(data)
+    return path
+
+
+def kinds(video: Video) -> list[tuple[str, str]]:
+    return [(notice.part, notice.kind) for notice in video.notices]
+
+
+@pytest.mark.parametrize(("suffix", "marks"), [(".mp4", [(b"mp4a", b"apac"), (b"esds", b"dapa")]), (".mkv", [(b"A_AAC", b"A_XYZ")])])
+def test_sound_of_an_unknown_codec_leaves_the_picture(suffix: str, marks: list[tuple[bytes, bytes]], tmp_path: Path) -> None:
+    video = Video(renamed(make_video(tmp_path / f"phone{suffix}", seconds=2, size=SIZE, audio="tone"), *marks))
+    assert (video.has_video, video.has_audio) == (True, False)
+    assert kinds(video) == [("audio", "no decoder")]
+    assert read_number(next(video.frames([1.0])).image) == 25
+    for use in (video.audio, video.check_audio):
+        with pytest.raises(VideoError, match="the sound cannot be decoded") as caught:
+            use()
+        assert not isinstance(caught.value, NoAudioError)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "marks"), [(".mp4", [(b"avc1", b"zzz1"), (b"avcC", b"zzzC")]), (".mkv", [(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ")])]
+)
+def test_a_picture_of_an_unknown_codec_leaves_the_sound(suffix: str, marks: list[tuple[bytes, bytes]], tmp_path: Path) -> None:
+    video = Video(renamed(make_video(tmp_path / f"a{suffix}", seconds=2, size=SIZE, audio="tone"), *marks))
+    assert (video.has_video, video.has_audio) == (False, True)
+    assert kinds(video) == [("video", "no decoder")]
+    assert np.abs(video.audio()).max() > 0.3
+    with pytest.raises(VideoError, match=r"the picture cannot be decoded \(unknown codec\)"):
+        video.frames([0.0])
+
+
+def test_where_nothing_can_be_decoded_both_are_named(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=1, size=SIZE, audio="tone")
+    renamed(path, (b"mp4a", b"apac"), (b"esds", b"dapa"), (b"avc1", b"zzz1"), (b"avcC", b"zzzC"))
+    with pytest.raises(VideoError, match=r"nothing of .* the picture cannot be decoded .* and the sound cannot be decoded") as caught:
+        Video(path)
+    assert caught.value.exit_code == 4
+
+
+def test_a_stream_that_can_be_decoded_is_preferred_to_a_better_one(tmp_path: Path) -> None:
+    """As on iPhones: a second track of sound in a codec that is not known, with more channels, before the one that is."""
+    path = tmp_path / "phone.mkv"
+    with av.open(str(path), "w") as output:
+        video: Any = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = *SIZE, "yuv420p"
+        tracks: list[Any] = [output.add_stream("pcm_s16le", rate=48000, layout=layout) for layout in ("5.1", "mono")]
+        tracks[0].codec_context.bit_rate = 4_000_000
+        for index in range(50):
+            frame = av.VideoFrame.from_ndarray(numbered(index, SIZE), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
+        for track, channels, value in zip(tracks, (6, 1), (0, 8000), strict=True):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 96000 * channels), value, np.int16), format="s16", layout=track.layout.name)
+            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+            output.mux(track.encode(frame))
+            output.mux(track.encode(None))
+    data = path.read_bytes()
+    at = data.index(b"A_PCM/INT/LIT")
+    path.write_bytes(data[:at] + b"A_XYZ/INT/LIT" + data[at + 13 :])
+    heard = Video(path)
+    assert heard.audio(0.5, 1.5).mean() == pytest.approx(8000 / 32768, abs=0.01)
+
+
+def scrambled(path: Path, kind: str) -> None:
+    """Overwrite the payload of all packets of a kind, as if they were encrypted or lost."""
+    with av.open(str(path)) as container:
+        stream = next(stream for stream in container.streams if stream.type == kind)
+        places = [(packet.pos, packet.size) for packet in container.demux(stream) if packet.pos is not None and packet.size]
+    data = bytearray(path.read_bytes())
+    noise = np.random.default_rng(3).integers(128, 255, max(size for _, size in places), np.uint8).tobytes()
+    for at, size in places:
+        data[at : at + size] = noise[:size]
+    path.write_bytes(data)
+
+
+def test_sound_of_nothing_but_damage_is_no_empty_transcript(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mp4", seconds=2, size=SIZE, audio="tone")
+    scrambled(path, "audio")
+    video = Video(path)
+    assert not video.has_audio
+    assert kinds(video) == [("audio", "undecodable")]
+    with pytest.raises(VideoError, match="the sound cannot be decoded"):
+        video.check_audio()
+    assert read_number(next(video.frames([1.0])).image) == 25
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_blank_stretches_are_told_before_anything_is_decoded(suffix: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / f"a{suffix}", seconds=8, size=(160, 120), audio="tone", bframes=0)
+    data = bytearray(path.read_bytes())
+    begin, end = len(data) // 3, len(data) * 2 // 3
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    assert any(kind in ("damaged", "joined", "cut short") for _, kind in kinds(Video(path)))
+
+
+def test_damage_met_on_the_way_is_told(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", seconds=8, size=(160, 120), audio="tone", bframes=0)
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size, packet.stream.type) for packet in container.demux() if packet.pos is not None and packet.size]
+    data = bytearray(path.read_bytes())
+    for at, size, _kind in places[len(places) // 3 : len(places) // 2]:
+        data[at + 8 : at + size] = bytes([255]) * (size - 8)
+    path.write_bytes(data)
+    video = Video(path)
+    video.audio()
+    list(video.frames([index / 25 for index in range(200)], SIZE))
+    assert {("audio", "damaged"), ("video", "damaged")} & set(kinds(video))
+    again = kinds(video)
+    video.audio()
+    assert kinds(video) == again
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".wav", ".avi"])
+def test_a_file_that_is_cut_short_says_so(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"part{suffix}"
+    if suffix == ".wav":
+        make_audio(path, tone(20.0))
+    else:
+        options = {"container_options": {"movflags": "faststart"}} if suffix == ".mp4" else {}
+        make_video(path, seconds=20, size=SIZE, codec="mpeg4" if suffix == ".avi" else "libx264", audio="tone", **options)  # type: ignore[arg-type]
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    video = Video(path)
+    assert video.duration < 19
+    assert ("file", "cut short") in kinds(video), video.notices
+
+
+def test_a_whole_file_says_nothing(clip_path: Path, silent_path: Path) -> None:
+    assert Video(clip_path).notices == Video(silent_path).notices == ()
+
+
+# ---- pictures and sound out of the ordinary ------------------------------------------------------------------------
+
+
+def exif_jpeg(path: Path) -> None:
+    """A picture with an EXIF block (orientation 1) behind its first marker."""
+    with av.open(str(path), "w", format="image2") as output:
+        stream: Any = output.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuvj420p"
+        frame = av.VideoFrame.from_ndarray(numbered(77, SIZE), format="rgb24")
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00"
+    block = b"Exif\x00\x00" + tiff
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + data[2:])
+
+
+def picture(codec: str, pixels: str) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        with av.open(str(path), "w", format="image2") as output:
+            stream: Any = output.add_stream(codec, rate=1)
+            stream.width, stream.height, stream.pix_fmt = *SIZE, pixels
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(77, SIZE), format="rgb24")))
+            output.mux(stream.encode(None))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("exif.jpg", exif_jpeg),
+        ("a.tiff", picture("tiff", "rgb24")),
+        ("a.png", picture("png", "rgb24")),
+        ("a.bmp", picture("bmp", "bgr24")),
+    ],
+)
+def test_pictures_are_videos_of_one_frame(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / name
+    make(path)
+    assert read_number(next(Video(path).frames([0.0])).image) == 77
+
+
+@pytest.mark.parametrize("channels", [9, 16, 32, 64])
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_sound_of_many_channels(channels: int, bits: int, tmp_path: Path) -> None:
+    path = tmp_path / "array.wav"
+    samples = (8000 / 32768 * np.ones((16000, channels))) * 2 ** (bits - 1) + (128 if bits == 8 else 0)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(bits // 8)
+        file.setframerate(16000)
+        file.writeframes(samples.astype({8: np.uint8, 16: np.int16, 32: np.int32}[bits]).tobytes())
+    video = Video(path)
+    assert video.duration == pytest.approx(1.0, abs=0.01)
+    assert video.audio(0.2, 0.8).mean() == pytest.approx(8000 / 32768, abs=0.02)
+    clip = Video(video.clip(0.2, 0.8, tmp_path / "clip.m4a"))
+    assert clip.has_audio
+
+
+def test_pictures_too_large_to_decode_are_refused(tmp_path: Path) -> None:
+    side = 12_000
+    packed = zlib.compress(bytes(1 + side // 8) * side)  # black and white, a bit per pixel
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    path = tmp_path / "poster.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
+    with pytest.raises(VideoError, match="12000x12000 pixels; the most that is decoded is 128 million, not 144: scale it down"):
+        Video(path)
