@@ -49,8 +49,8 @@ def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> G
                 put((None, error))
 
     thread = Thread(target=run, name="sage-media", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while True:
             try:
                 item, error = queue.get(timeout=_GLANCE)
@@ -63,4 +63,5 @@ def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> G
             yield item
     finally:
         stop.set()
-        thread.join(timeout=1.0)
+        if thread.ident is not None:
+            thread.join(timeout=1.0)
