@@ -39,15 +39,11 @@ class VideoError(SageError):
     code = "video"
 
 
-class MachineError(SageError):
-    """The machine failed, not what was asked of it: no memory, a full disk, a broken one.
+class MediaReadError(VideoError):
+    """A media file that could be opened and then not be read to its end, or that was changed meanwhile.
 
     It ends a run: it is never the result of a tool, and nothing that it cut short is cached.
     """
-
-
-class MediaReadError(VideoError, MachineError):
-    """A media file that could be opened and then not be read to its end, or that was changed meanwhile."""
 
 
 # Exit codes that are outcomes, not exceptions.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sage_cli.errors import VideoError
-from sage_cli.video import FrameTimeCache, Video
+from sage_cli.video import FrameReader, FrameTimeCache, Sampling, Video
+from sage_cli.video.cached import CachedFrames
 from tests.media import make_video
 
 SIZE = (64, 48)
@@ -97,3 +99,36 @@ def test_keyframes_are_cached_apart_from_exact_frames(tmp_path: Path, cache: Fra
     assert len(frames) < len(times)
     assert np.array_equal(frames[-1].image, read[-1].image)
     assert Video(path, cache=cache).frames(times, SIZE).method != "cached"
+
+
+def test_a_file_whose_times_come_out_differently_by_seeking_is_decoded_anew(tmp_path: Path, cache: FrameTimeCache) -> None:
+    """MPEG-PS: demuxers guess time stamps, and guess others after another seek."""
+    path = make_video(tmp_path / "disc.mpg", seconds=8, size=SIZE, codec="mpeg2video", gop=15, bframes=2, audio="tone", audio_codec="mp2")
+    for sampling in ("keyframe", "auto", "exact"):
+        times = [0.3 + 0.7 * step for step in range(10)]
+        read = list(Video(path, cache=cache).frames(times, SIZE, sampling=sampling))
+        again = Video(path, cache=cache).frames(times, SIZE, sampling=sampling)
+        assert again.method == "cached"
+        for frame, same in zip(again, read, strict=True):
+            assert np.array_equal(frame.image, same.image)
+
+
+@pytest.mark.parametrize("steady", [True, False])
+def test_times_that_come_out_differently_are_read_as_before_or_forgotten(steady: bool, path: Path) -> None:
+    times, forgotten = [0.0, 1.0, 2.0], []
+
+    def shifted(wanted: Sequence[float], sampling: Sampling) -> FrameReader:
+        return Video(path).frames([time + 0.1 for time in wanted], SIZE, sampling=sampling)  # type: ignore[return-value]
+
+    def anew() -> FrameReader:
+        return Video(path).frames([time + (0 if steady else 0.1) for time in times], SIZE)  # type: ignore[return-value]
+
+    frames = list(CachedFrames("id", times, SIZE, shifted, anew, lambda: forgotten.append(1)))
+    if steady:
+        assert [round(float(np.abs(frames[n].image - next(Video(path).frames([times[n]], SIZE)).image).max())) for n in (1, 0, 2)] == [
+            0
+        ] * 3
+    else:
+        with pytest.raises(VideoError, match="run the command again"):
+            _ = frames[1].image
+    assert bool(forgotten) is not steady

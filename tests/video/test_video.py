@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from sage_cli.errors import VideoError
+from sage_cli.errors import UsageError, VideoError
 from sage_cli.video import SAMPLE_RATE, NoAudioError, Video
 from tests.media import Sound, corners, display_matrix, make_audio, make_video, read_number, tone
 
@@ -326,8 +326,56 @@ def test_an_empty_clip_is_refused(start: float, end: float, silent_path: Path, t
         Video(silent_path).clip(start, end, tmp_path / "no.mp4")
 
 
-@pytest.mark.parametrize("target", ["no/such/folder.mp4", "clip.unknown"])
-def test_a_clip_that_cannot_be_written_leaves_nothing(target: str, silent_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="cannot write the clip"):
+@pytest.mark.parametrize(
+    ("target", "error", "said"),
+    [
+        ("no/such/folder.mp4", OSError, "No such file or directory: '.*folder.mp4'"),
+        ("clip.unknown", UsageError, r"cannot write the clip .*clip\.unknown: give it a suffix that is one of \.mp4"),
+    ],
+)
+def test_a_clip_that_cannot_be_written_leaves_nothing(
+    target: str, error: type[Exception], said: str, silent_path: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=said):
         Video(silent_path).clip(0, 1, tmp_path / target)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_never_takes_the_place_of_its_video(silent_path: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(silent_path.read_bytes())
+    (tmp_path / "link.mp4").hardlink_to(path)
+    for target in (path, tmp_path / "link.mp4"):
+        with pytest.raises(UsageError, match="is the input"):
+            Video(path).clip(0, 1, target)
+    assert path.read_bytes() == silent_path.read_bytes()
+
+
+def test_a_cut_that_is_stopped_leaves_nothing(clip_path: Path, tmp_path: Path) -> None:
+    told: list[tuple[float, float]] = []
+
+    def tell(done: float, total: float) -> None:
+        told.append((done, total))
+        if done > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Video(clip_path).clip(0, 4, tmp_path / "clip.mp4", progress=tell)
+    assert told[0][0] <= 0
+    assert {total for _, total in told} == {4.0}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_is_no_error_of_the_video(clip_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "full.mp4").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        Video(clip_path).clip(0, 1, tmp_path / "full.mp4")
+    assert not isinstance(caught.value, VideoError)
+
+
+def test_large_pictures_are_made_smaller_in_clips(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "large.mp4", seconds=0.2, size=(2880, 1620), codec_options={"preset": "ultrafast"})
+    clip = Video(Video(path).clip(0, 0.2, tmp_path / "small.mp4"))
+    assert (clip.width, clip.height) == (1920, 1080)
+    assert read_number(next(clip.frames([0.1])).image) == 2

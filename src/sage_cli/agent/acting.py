@@ -13,7 +13,7 @@ from sage_cli.agent.events import Event, Notice, Span, ToolCalled, ToolFinished,
 from sage_cli.agent.protocol import WIRE_NAMES, ToolCall
 from sage_cli.agent.results import Call, Results
 from sage_cli.agent.stopwatch import Stopwatch
-from sage_cli.errors import VideoError
+from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.model.base import Usage
 from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice
 from sage_cli.tools.workspace import Workspace
@@ -114,6 +114,8 @@ class Actor:
             except StopIteration as stop:
                 outcome: Outcome = stop.value
                 return outcome
+            except MediaReadError:
+                raise  # the video itself has gone or changed
             except _RESULTS as error:
                 return str(error)
 

@@ -97,5 +97,6 @@ class Telling:
         """Facts that frames do not show, for models that are not trained to ask for them."""
         heard = any(tool.name == "transcribe-speech" for tool in self.tools)
         if not self.workspace.video.has_audio:
-            return "It has no sound."
+            lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
+            return "It has sound that cannot be listened to." if lost else "It has no sound."
         return "It has sound." if heard else "It has sound that cannot be listened to."

@@ -214,6 +214,8 @@ class TranscriptMaker:
                     show(part.seconds - start)
                 yield ""
         yield format.foot(about)
+        if video.notices and not self._options.quiet:
+            console.say(f"{task.name}: {'; '.join(notice.text for notice in video.notices)}")
         if not said and not self._options.quiet:
             console.say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 

@@ -252,6 +252,7 @@ class Session(Models):
         """The same window by window, with how far it has got. Nothing where there is no sound."""
         first, last = self.span(video, start, end)
         if not video.has_audio:
+            video.check_audio()
             return
         with closing(_generator(self.transcript(video).parts(first, last))) as parts:
             yield from parts

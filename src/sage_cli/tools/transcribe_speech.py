@@ -40,6 +40,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         for note in notes:
             yield ToolNotice(note)
         if not workspace.video.has_audio:
+            workspace.video.check_audio()
             return Outcome({"transcript": "The video has no sound, so there is no speech to transcribe."}, "no audio track")
         transcriber = workspace.transcriber
         segments: list[Segment] = []

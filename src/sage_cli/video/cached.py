@@ -51,7 +51,9 @@ class FrameTimeCache:
         key = f"{media}@{digest}"
         shown = self._disk.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:
-            return CachedFrames(media, shown, size, read)
+            return CachedFrames(
+                media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.use(lambda cache: cache.delete(key))
+            )
         return RecordedFrames(
             read(times, sampling), lambda shown: self._disk.use(lambda cache: cache.set(key, seal(json.dumps(shown).encode())))
         )
@@ -82,11 +84,21 @@ class CachedFrames(Iterator[Frame]):
 
     method: Final = "cached"
 
-    def __init__(self, media: str, shown: Sequence[float], size: tuple[int, int], read: Read) -> None:
+    def __init__(
+        self,
+        media: str,
+        shown: Sequence[float],
+        size: tuple[int, int],
+        read: Read,
+        read_anew: Callable[[], FrameReader],
+        forget: Callable[[], object],
+    ) -> None:
         self._media, self._shown, self._size, self._read = media, shown, size, read
+        self._read_anew, self._forget = read_anew, forget
         self._given = 0
         self._reader: FrameReader | None = None
         self._at = 0  # number of the frame that the reader gives next
+        self._anew = False  # frames are read as they were when their times were cached, not by those times
 
     def __next__(self) -> Frame:
         number = self._given
@@ -102,18 +114,27 @@ class CachedFrames(Iterator[Frame]):
             self._reader = None
 
     def _image(self, number: int) -> NDArray[np.uint8]:
+        frame = self._frame(number)
+        if (frame is None or frame.time != self._shown[number]) and not self._anew:
+            # Where a demuxer guesses times after seeking (MPEG-PS), another way of seeking finds other times.
+            self.close()
+            self._anew = True
+            frame = self._frame(number)
+        if frame is None or frame.time != self._shown[number]:
+            self._forget()
+            raise VideoError("the video's frames are not at the times where they were before; run the command again")
+        return frame.image
+
+    def _frame(self, number: int) -> Frame | None:
+        """The frame of this number, from the reader that is there or a new one; None when there are fewer."""
         if self._reader is None or number < self._at:
             self.close()
-            self._reader, self._at = self._read(self._shown[number:], "exact"), number
+            self._reader, self._at = (self._read_anew(), 0) if self._anew else (self._read(self._shown[number:], "exact"), number)
         frame = None
         while self._at <= number:
-            frame = next(self._reader)
+            frame = next(self._reader, None)
             self._at += 1
-        if frame is None or frame.time != self._shown[number]:
-            raise VideoError(
-                "the video's frames are not at the times where they were before; if it was not changed, run 'sage cache clear'"
-            )
-        return frame.image
+        return frame
 
 
 def _times(stored: object, count: int) -> list[float] | None:

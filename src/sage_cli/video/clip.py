@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
-from pathlib import Path
+from io import BytesIO
+from threading import Event
 from typing import Any, cast
 
 import av
@@ -22,51 +25,66 @@ from sage_cli.video.source import frame_time, time_base
 
 # The first encoder that this build of FFmpeg has.
 _ENCODERS = ("libx264", "mpeg4")
+_OPTIONS = {"libx264": {"preset": "veryfast"}}
 _CLOCK = Fraction(1, 90000)
+
+# Frames a second that an encoder is told at the least: one frame in half an hour is no rate that they know.
+_SLOWEST = Fraction(1)
+
+# Larger pictures are scaled down: a clip of 4K would take minutes.
+_MOST_PIXELS = 1920 * 1080
+
+# Of files by their suffix: those that hold H.264 and AAC.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".m4a": "ipod", ".ts": "mpegts"}
+
 _AUDIO_FRAME = 1024
 
 
-def cut(media: Media, start: float, end: float, target: Path) -> Path:
-    """Write ``[start, end)`` to ``target``; see :meth:`sage_cli.video.Video.clip`."""
-    part = target.with_name(f"{target.stem}.part{target.suffix}")
+def cut(media: Media, start: float, end: float, container: str, target: BytesIO, stop: Event) -> Iterator[float]:
+    """Write ``[start, end)`` to ``target``; see :meth:`sage_cli.video.Video.clip`. Yields how many seconds are done.
+
+    Args:
+        container: a value of :data:`CONTAINERS`.
+        stop: set by another thread to end this.
+    """
     try:
-        with av.open(str(part), "w") as output:
-            tracks = [_video_packets(output, media, media.video, start, end)] if media.video is not None else []
-            tracks += [_audio_packets(output, media, media.audio, start, end)] if media.audio is not None else []
-            _interleave(output, tracks)
-        part.replace(target)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        if isinstance(error, VideoError):
-            raise
-        raise VideoError(f"cannot write the clip {target}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+        with av.open(target, "w", format=container) as output:
+            tracks = [_video_packets(output, media, media.video, start, end, stop)] if media.video is not None else []
+            tracks += [_audio_packets(output, media, media.audio, start, end, stop)] if media.audio is not None else []
+            yield from _interleave(output, tracks)
+    except (av.FFmpegError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            raise MemoryError(f"not enough memory to cut {media.path}") from error
+        raise VideoError(f"{media.path} cannot be cut: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) -> None:
-    """Mux the streams in step: the one that is behind goes next."""
+def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) -> Iterator[float]:
+    """Mux the streams in step: the one that is behind goes next. Yields its time."""
     heads = [(packet, track) for track in tracks if (packet := next(track, None)) is not None]
     while heads:
         heads.sort(key=lambda head: (head[0].dts or 0) * time_base(head[0]))
         packet, track = heads.pop(0)
+        yield float((packet.dts or 0) * time_base(packet))
         output.mux(packet)
         if (following := next(track, None)) is not None:
             heads.append((following, track))
 
 
-def _video_packets(output: OutputContainer, media: Media, track: VideoTrack, start: float, end: float) -> Iterator[Packet[Any]]:
-    size = (track.width // 2 * 2 or 2, track.height // 2 * 2 or 2)  # 4:2:0 wants even sides
+def _video_packets(
+    output: OutputContainer, media: Media, track: VideoTrack, start: float, end: float, stop: Event
+) -> Iterator[Packet[Any]]:
+    scale = min(1.0, math.sqrt(_MOST_PIXELS / (track.width * track.height)))
+    size = (int(track.width * scale) // 2 * 2 or 2, int(track.height * scale) // 2 * 2 or 2)  # 4:2:0 wants even sides
     codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
-    rate = Fraction(track.fps or 25).limit_denominator(1001)
-    stream = cast(VideoStream, output.add_stream(codec, rate=rate))
+    rate = max(_SLOWEST, Fraction(track.fps or 25).limit_denominator(1001))
+    stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=_OPTIONS.get(codec, {})))
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
     stream.codec_context.time_base = tick = _CLOCK if codec == "libx264" else 1 / rate
 
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
         stamp = -1
-        with closing(FrameCursor(media, track, media.keyframes)) as cursor:
+        with closing(FrameCursor(media, track, media.keyframes, stop=stop)) as cursor:
             decoded: VideoFrame | None = cursor.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
                 frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
@@ -85,13 +103,15 @@ def _video_packets(output: OutputContainer, media: Media, track: VideoTrack, sta
     return encoded()
 
 
-def _audio_packets(output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float) -> Iterator[Packet[Any]]:
+def _audio_packets(
+    output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float, stop: Event
+) -> Iterator[Packet[Any]]:
     rate, layout = min(track.rate, 48000), "mono" if track.channels == 1 else "stereo"
     stream = output.add_stream("aac", rate=rate, layout=layout)
 
     def encoded() -> Iterator[Packet[Any]]:
         at = 0
-        for block in blocks(sound(media, track, start, end, rate=rate, layout=layout), _AUDIO_FRAME):
+        for block in blocks(sound(media, track, start, end, rate=rate, layout=layout, stop=stop), _AUDIO_FRAME):
             frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), at
             at += block.shape[1]

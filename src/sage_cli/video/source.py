@@ -20,7 +20,7 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 
-from sage_cli.errors import MachineError, MediaReadError, VideoError
+from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.store.content import Content, FileState
 
 # Consecutive errors of a demuxer after which the rest of a file is given up.
@@ -167,7 +167,7 @@ class MediaFile:
     Raises:
         VideoError: it cannot be opened, or is no media file.
         MediaReadError: it cannot be read, or does not hold that content.
-        MachineError: there is not enough memory.
+        MemoryError: there is not enough.
     """
 
     def __init__(self, path: Path, *, shifts: Shifts | None = None, content: Content | None = None, stop: Event | None = None) -> None:
@@ -229,7 +229,7 @@ class MediaFile:
 
         Raises:
             MediaReadError: the file could not be read to its end; all before that have come.
-            MachineError: there is not enough memory.
+            MemoryError: there is not enough.
             Stopped: that was wanted.
         """
         streams = [self.stream(index) for index in indices]
@@ -300,7 +300,7 @@ def _holds(path: Path, content: Content) -> bool:
 
 def _check_memory(error: BaseException, path: Path) -> None:
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        raise MachineError(f"not enough memory to read {path}; close other programs") from error
+        raise MemoryError(f"not enough memory to read {path}") from error
 
 
 def _playlist(path: Path) -> str | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from io import BytesIO
 from pathlib import Path
 from threading import Event
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.errors import VideoError
+from sage_cli.errors import UsageError, VideoError
+from sage_cli.output import check_targets, open_binary
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.captions import TextTrack, text_cues, text_tracks
-from sage_cli.video.clip import cut
+from sage_cli.video.clip import CONTAINERS, cut
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import MediaNotice, VideoTrack, probe
 from sage_cli.video.sampling import Sampling
@@ -150,22 +153,39 @@ class Video:
         if lost := self._media.lost("audio"):
             raise VideoError(f"{self.path}: {lost.text}; convert it to AAC")
 
-    def clip(self, start: float, end: float, target: str | os.PathLike[str]) -> Path:
-        """Cut ``[start, end)`` to a new file, frame-accurate, and return its path.
+    def clip(
+        self, start: float, end: float, target: str | os.PathLike[str], *, progress: Callable[[float, float], None] | None = None
+    ) -> Path:
+        """Cut ``[start, end)`` to a new file, frame-accurate, and return its path. Ctrl-C ends it at once.
 
-        Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels. It begins with the frame
-        on screen at ``start``. Nothing is left at ``target`` when it fails.
+        Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels, at most as many as 1920x1080.
+        It begins with the frame on screen at ``start``. The file appears complete or not at all, and never in place of this video.
 
         Args:
             target: the file to write; its suffix chooses the container (``.mp4``).
+            progress: called with ``(done, total)`` in seconds. What it raises ends the cut.
 
         Raises:
-            VideoError: the window is empty or outside the video, or the file cannot be read or written.
+            VideoError: the window is empty or outside the video, or the file cannot be read or cut.
+            UsageError: no container for clips has this suffix, or the target is this video.
+            OSError: the target cannot be written; ``filename`` names it.
         """
+        target = Path(target)
         start, end = max(0.0, start), min(end, self.duration)
         if end <= start:
             raise VideoError(f"cannot cut an empty clip ({start:.3f}-{end:.3f} s of {self.duration:.3f} s); give a start before the end")
-        return cut(self._media, start, end, Path(target))
+        container = CONTAINERS.get(target.suffix.lower())
+        if container is None:
+            raise UsageError(f"cannot write the clip {target}: give it a suffix that is one of {', '.join(CONTAINERS)}")
+        check_targets([target], [self.path], text=False)
+        buffer = BytesIO()
+        with closing(iterate_in_background(lambda stop: cut(self._media, start, end, container, buffer, stop), ahead=1)) as steps:
+            for done in steps:
+                if progress is not None:
+                    progress(min(done, end - start), end - start)
+        with open_binary(target, [self.path]) as file:
+            file.write(buffer.getbuffer())
+        return target
 
     def text_tracks(self) -> list[TextTrack]:
         """Its subtitle tracks that hold text; see :func:`sage_cli.video.captions.text_tracks`."""
