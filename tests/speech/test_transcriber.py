@@ -160,6 +160,7 @@ def test_a_prompt_of_any_length_works(model: Path) -> None:
         ({"temperature": 1.5}, UsageError),
         ({"vad_threshold": float("nan")}, UsageError),
         ({"multilingual": True, "language": "de"}, UsageError),
+        ({"suppress_regex": "("}, UsageError),
         ({"language": "de"}, ModelError),
         ({"translate": True}, ModelError),
         ({"multilingual": True}, ModelError),

@@ -162,7 +162,7 @@ class TranscriptMaker:
         from sage_cli.speech.cues import Layout
 
         self._session, self._options = session, session.options
-        self._layout = Layout(session.options.max_line_width, session.options.max_line_count)
+        self._layout = Layout(session.options.max_line_width, session.options.max_line_count, session.options.max_cue_seconds)
         _ = session.transcriber  # a broken model is not the media's fault
 
     def __call__(self, task: Task) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -219,12 +219,8 @@ class Models:
         return Transcriber(
             self.speech_file,
             SpeechOptions(
-                language=given.language,
-                translate=given.translate,
-                prompt=given.prompt,
-                beam_size=given.beam_size,
                 temperature=given.speech_temperature,
-                vad=given.vad,
+                **{one.name: getattr(given, one.name) for one in fields(SpeechOptions) if one.name != "temperature"},
             ),
             threads=given.threads,
         )

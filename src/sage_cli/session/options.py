@@ -262,13 +262,40 @@ class Options:
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
     translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
     prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
+    hotwords: str = option("", SPEECH, "transcribe", "Words that may occur, such as names.", "WORDS", kind="words")
+    multilingual: bool = option(False, SPEECH, "transcribe", "Detect the language again wherever it changes.")
+    context: bool = option(True, SPEECH, "transcribe", "Let the text so far guide what follows.", advanced=True)
     vad: bool = option(True, SPEECH, "transcribe", "Skip what is not speech; --no-vad decodes everything.")
+    vad_threshold: float = option(
+        0.5, SPEECH, "transcribe", "Probability from which sound is speech.", "P", at_least=0.01, at_most=0.99, advanced=True
+    )
+    vad_padding: float = option(
+        0.26, SPEECH, "transcribe", "Sound to keep around speech.", "SECONDS", at_least=0.0, at_most=2.0, advanced=True
+    )
     beam_size: int | None = option(
-        None, SPEECH, "transcribe", "Beams of a beam search.", "N", at_least=1, at_most=8, auto="greedy decoding"
+        None, SPEECH, "transcribe", "Beams of a beam search; 1 decodes greedily.", "N", at_least=1, at_most=8, auto="5"
     )
     speech_temperature: float = option(
-        0.0, SPEECH, "transcribe", "Sampling temperature.", "T", flags="--temperature", at_least=0.0, at_most=1.0
+        0.0, SPEECH, "transcribe", "Sampling temperature.", "T", flags="--temperature", at_least=0.0, at_most=1.0, advanced=True
     )
+    no_speech_threshold: float = option(
+        0.6,
+        SPEECH,
+        "transcribe",
+        "No-speech probability that drops unlikely text.",
+        "P",
+        at_least=0.0,
+        at_most=1.0,
+        advanced=True,
+    )
+    entropy_threshold: float = option(
+        2.4, SPEECH, "transcribe", "Entropy below which text counts as a loop.", "X", at_least=0.0, at_most=10.0, advanced=True
+    )
+    logprob_threshold: float = option(
+        -1.0, SPEECH, "transcribe", "Mean log-probability below which text is a guess.", "X", at_least=-100.0, at_most=0.0, advanced=True
+    )
+    suppress_regex: str = option("", SPEECH, "transcribe", "Tokens never to write.", "REGEX", kind="words", advanced=True)
+    suppress_non_speech: bool = option(False, SPEECH, "transcribe", "Never write annotations or music notes.", advanced=True)
 
     videos: Path | None = option(None, QUESTIONS, "bench", "Folder with the videos.", "DIR", auto="the question set's")
     limit: int | None = option(None, QUESTIONS, "bench", "Ask only the first N questions.", "N", at_least=1)
@@ -310,6 +337,7 @@ class Options:
         42, OUTPUT, "transcribe", "Maximum characters per subtitle line (srt, vtt).", "N", at_least=8, at_most=10000
     )
     max_line_count: int = option(2, OUTPUT, "transcribe", "Maximum lines per subtitle.", "N", at_least=1, at_most=100)
+    max_cue_seconds: float = option(7.0, OUTPUT, "transcribe", "Maximum length of a segment.", "SECONDS", at_least=1.0, at_most=60.0)
     skip_existing: bool = option(False, OUTPUT, "transcribe", "Skip files that already have a transcript.")
     json: bool = option(False, OUTPUT, _LOOKS, "Print one JSON object per result.", per={"bench": {"help": "Print the report as JSON."}})
     jsonl: bool = option(False, OUTPUT, "ask demo", "Print every event as a line of JSON.")

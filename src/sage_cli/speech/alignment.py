@@ -20,7 +20,9 @@ from sage_cli.speech.windows import Window
 _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
 _ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【": "】", "<": ">"}  # noqa: RUF001
 _SHORTEST = 0.02  # seconds
-_SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
+_SENTENCE = 1.5  # seconds of speech that cannot be without a word
+_LATE = 0.3  # seconds that attention may be late
+SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,20 @@ def _filled(words: list[TimedWord], window: Window) -> list[TimedWord]:
         start, end = window.grow(word.start, word.end, before, after)
         filled.append(replace(word, start=max(start, filled[-1].end if filled else 0.0), end=end))
     return filled
+
+
+def unwritten(tokens: Sequence[Token], window: Window) -> float | None:
+    """Where speech begins that no word was written for, in seconds of the window: a stretch between pauses without attention to it.
+
+    ``None`` if there is none, or no telling.
+    """
+    times = [token.spoken_until for token in tokens if token.text and has_letters([token])]
+    if any(time is None for time in times):
+        return None
+    for start, end in window.runs:
+        if end - start >= _SENTENCE and not any(start < (time or 0.0) <= end + _LATE for time in times):
+            return start
+    return None
 
 
 def spoken(words: Iterable[TimedWord]) -> list[TimedWord]:
@@ -188,13 +204,13 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
     if any(token.spoken_until is None for group in groups for token in group):
         return None
     edges = []
-    passed = min(max(passed, start - _SLIP), end)
+    passed = min(max(passed, start - SLIP), end)
     for group in groups:
         spelled = [token for token in group if has_letters([token])] or group
         last = spelled[-1].spoken_until or 0.0
         edges.append((min(passed, last), last))
         passed = group[-1].spoken_until or passed
-    low, high = window.limits(start, end, _SLIP)
+    low, high = window.limits(start, end, SLIP)
     inside = [number for number, (_, last) in enumerate(edges) if low < last <= high]
     if not inside:
         return None

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log
 
-from sage_cli.speech.alignment import without_annotations
+from sage_cli.speech.alignment import unwritten, without_annotations
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.whisper import DecodeOptions, Token, Whisper
 from sage_cli.speech.windows import Window
@@ -27,6 +27,7 @@ _FEWEST, _MOST = 5.0, 60.0
 _ENOUGH_SPEECH = 2.0  # seconds; of less, nothing can be said about its text
 _BEAMS = 5
 _LITTLE = "little text"
+PROGRESS = 1.0  # seconds that a window gets done at the least
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Decoder:
         plan = DecodeOptions(
             language=language,
             translate=options.translate,
-            beam_size=options.beam_size or 1,
+            beam_size=options.beam_size or (1 if self._whisper.toy else _BEAMS),
             temperature=options.temperature,
             no_speech_threshold=options.no_speech_threshold,
             entropy_threshold=options.entropy_threshold,
@@ -122,6 +123,9 @@ class Decoder:
             faults["loop"] = ratio
         elif (entropy := _entropy(tokens)) < self._options.entropy_threshold:
             faults["loop"] = 1 + self._options.entropy_threshold - entropy
+        missing = unwritten(tokens, window) if self._measured else None
+        if missing is not None and missing < PROGRESS:  # one that comes later is heard again
+            faults[_LITTLE] = 1.0
         speech = window.speech
         if self._measured and speech >= _ENOUGH_SPEECH:
             written = sum(len(token.text) for token in without_annotations(tokens)) / speech

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 
 from sage_cli.errors import UsageError
@@ -20,7 +21,7 @@ class SpeechOptions:
         prompt: text that sets spelling and style; put before every window.
         hotwords: words that are likely to occur, separated by spaces or commas; put before every window.
         context: give the model what it wrote for the windows before. Without it, an error cannot spread, and more of them occur.
-        beam_size: beams of a beam search, 1 to 8; ``None`` decodes greedily.
+        beam_size: beams of a beam search, 1 to 8; 1 decodes greedily. ``None`` is 5, as with other programs.
         temperature: of sampling, 0 to 1; at 0 the most likely token is taken.
         no_speech_threshold: a window whose no-speech probability is above this, and whose text is unlikely, is silence.
         entropy_threshold: below this entropy of the last 32 tokens, a text counts as a loop and is decoded again.
@@ -68,6 +69,10 @@ class SpeechOptions:
             value = getattr(self, name)
             if not low <= value <= high:  # NaN is refused too
                 raise UsageError(f"--{name.replace('_', '-')} is {low:g} to {high:g}, not {value:g}")
+        try:
+            re.compile(self.suppress_regex)
+        except re.error as error:
+            raise UsageError(f"--suppress-regex {self.suppress_regex!r}: {error}") from None
         if self.multilingual and self.language != "auto":
             raise UsageError(f"--multilingual detects languages: leave out --language {self.language}")
 

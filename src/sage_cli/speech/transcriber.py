@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sage_cli.errors import ModelError, UsageError
-from sage_cli.speech.alignment import TimedWord, align, on_clock, spoken, without_annotations
-from sage_cli.speech.decoding import Decoder
+from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations
+from sage_cli.speech.decoding import PROGRESS, Decoder
 from sage_cli.speech.languages import LanguageFinder
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import Placed, segments
@@ -25,7 +25,6 @@ from sage_cli.store.content import fingerprint
 
 _BLOCK = 30 * RATE
 _UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth another look
-_PROGRESS = 1.0  # seconds that a window gets done at the least
 
 _VERSION = 2  # counts up when the same audio, model and options come to give another text
 
@@ -184,8 +183,8 @@ class Transcriber:
         same = language == state.language or state.language is None
         context = state.context if self.options.context and same else ()
         decoded = self._decoder.decode(window, language or "en", context)
-        again = _unheard(decoded.tokens, window) if border is None else border
-        tokens = _until(decoded.tokens, again) if again is not None and border is None else list(decoded.tokens)
+        tokens, again = self._heard(decoded.tokens, window)
+        again = border if again is None else again
         words = _with_speech(spoken(align(tokens, window, language or "en")))
         if "loop" in decoded.faults:
             words = _without_repeats(words)
@@ -194,6 +193,16 @@ class Transcriber:
         room = self._whisper.prompt_length
         ids = (*context, *(token.id for token in kept))[-room:] if kept and room else ()
         return list(segments(placed, language or "en")), replace(state, language=language, context=ids, clock=clock), again
+
+    def _heard(self, tokens: Sequence[Token], window: Window) -> tuple[list[Token], float | None]:
+        """The tokens that count, and from where the window is to be heard again, in seconds of it; ``None`` if all of it was heard."""
+        missing = unwritten(tokens, window) if isinstance(self._detect, Silero) else None
+        if missing is not None and missing >= PROGRESS:
+            kept = [number for number, token in enumerate(tokens) if token.spoken_until is not None and token.spoken_until < missing + SLIP]
+            stamp = self._whisper.first_stamp + round(missing / 0.02)
+            return [*tokens[: kept[-1] + 1 if kept else 0], Token(stamp, b"", 0.0, time=missing)], missing
+        again = _unheard(tokens, window)
+        return _until(tokens, again) if again is not None else list(tokens), again
 
     @staticmethod
     def _place(words: list[TimedWord], window: Window, clock: float) -> tuple[list[Placed], float]:
@@ -238,7 +247,7 @@ def _unheard(tokens: Iterable[Token], window: Window) -> float | None:
         return None
     number, last = stamps[-1]
     unfinished = any(token.text for token in tokens[number:])
-    if last < _PROGRESS or (unfinished and not window.cut) or window.speech_after(last) < _UNHEARD:
+    if last < PROGRESS or (unfinished and not window.cut) or window.speech_after(last) < _UNHEARD:
         return None
     return last
 

@@ -235,6 +235,8 @@ class Whisper:
             work = worker.submit(self._binding.whisper_full, self._context, parameters, samples, len(samples))
             try:
                 status = work.result()
+            except RuntimeError as error:  # C++'s regular expressions are not quite Python's
+                raise ModelError(f"whisper.cpp failed on this audio: {error}") from error
             except BaseException:
                 stop = True
                 raise

@@ -164,10 +164,15 @@ class Window:
         return [(first + last) / 2 for first, last in self._gaps]
 
     @cached_property
+    def runs(self) -> list[tuple[float, float]]:
+        """Start and end of what is said without a pause, in seconds of the window."""
+        runs = _runs(self._active, _PAUSE_IN_WORD) if self._active.any() else []
+        return [(first * FRAME / RATE, last * FRAME / RATE) for first, last in runs]
+
+    @property
     def _gaps(self) -> list[tuple[float, float]]:
         """Where the pauses begin and end."""
-        runs = _runs(self._active, _PAUSE_IN_WORD) if self._active.any() else []
-        return [(before[1] * FRAME / RATE, after[0] * FRAME / RATE) for before, after in pairwise(runs)]
+        return [(before[1], after[0]) for before, after in pairwise(self.runs)]
 
     def until(self, seconds: float) -> Window:
         """The window up to a time of its own."""
