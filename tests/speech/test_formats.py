@@ -13,7 +13,7 @@ import srt
 import webvtt
 from markdown_it import MarkdownIt
 
-from sage_cli.cli.transcribe import FormatName
+from sage_cli.session.options import declared
 from sage_cli.speech import Segment, Word
 from sage_cli.speech.cues import DEFAULT, Layout, present
 from sage_cli.speech.formats import FORMATS, About
@@ -56,9 +56,7 @@ def shown(name: str, number: int) -> str:
 
 
 def test_the_command_line_knows_them_all() -> None:
-    from typing import get_args
-
-    assert set(get_args(FormatName)) == set(FORMATS)
+    assert set(declared()["format"].choices) == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", FORMATS)
