@@ -1,7 +1,7 @@
-"""Files that commands write for the user: never an input, never somebody else's file, never half of one.
+"""Output files: never overwrite an input or a file of another kind, and appear complete or not at all.
 
-Every command that writes files does so here. What is written is kept in memory (transcripts, reports and stills are small) and put on the
-disk in one step at the end: under a temporary name in the same folder, then renamed. A run that fails or is killed leaves what was there.
+All commands write their files here. Content is collected in memory (transcripts, reports and stills are small) and written at the end:
+under a temporary name in the same folder, then renamed. A run that fails or is killed leaves existing files unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sage_cli.errors import UsageError, naming
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_HEAD = 8192  # bytes of an existing file that tell text from anything else
+_HEAD = 8192  # bytes of an existing file that are checked for text
 
 
 def format_of(target: str, formats: Sequence[str], default: str) -> str:
-    """The format that a file name asks for by its suffix; ``default`` where it has none.
+    """The format of a file name's suffix; ``default`` without a suffix.
 
     Raises:
         UsageError: the suffix is none of ``formats``.
@@ -39,17 +39,17 @@ def format_of(target: str, formats: Sequence[str], default: str) -> str:
 
 
 def is_folder(target: str) -> bool:
-    """Whether files go into this folder, rather than into a file of this name: it ends with a slash, or is one already."""
+    """Whether the target is a folder: it ends with a slash, or exists as one."""
     return target.endswith(("/", os.sep)) or Path(target).is_dir()
 
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text: bool = True) -> None:
-    """Make sure, before any work is done, that files can be written and destroy nothing.
+    """Check, before any work, that files can be written without destroying anything.
 
-    An input is recognised by the file itself, so under any spelling of its path, and through symbolic and hard links.
+    Inputs are compared by file identity, so under any spelling of the path, and through symbolic and hard links.
 
     Args:
-        text: the targets will be text; then an existing file that is not text is not ours to replace.
+        text: the targets will be text; an existing file that is not text is not replaced then.
 
     Raises:
         UsageError: a target is an input of this run, a folder, or an existing file of another kind.

@@ -1,7 +1,7 @@
-"""The one truth for time: seconds as ``float`` inside, clock times at the edges, read, written and repaired here.
+"""Times: seconds as ``float`` inside, clock times at the edges, parsed, formatted and corrected only here.
 
-People are read strictly (:func:`parse`: what cannot be a time is an error), models leniently (:func:`repair`: what a model wrote
-becomes the most likely time inside the video).
+Input from people is parsed strictly (:func:`parse`: an invalid time is an error), from models leniently (:func:`repair`: it becomes the
+most likely time inside the video).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 
 from sage_cli.errors import UsageError
 
-# A time this far past the end, in parts of the duration, is taken as "the end" and not as a misread unit.
+# A time this far past the end, relative to the duration, means the end rather than a wrong unit.
 _OVERSHOOT = 1.1
 
 _NUMBER = r"(\d+(?:\.\d*)?)"
@@ -22,10 +22,10 @@ _UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORE
 
 
 def parse(text: str) -> float:
-    """Seconds of a time as people write it: ``1:02:03.5``, ``02:03``, ``90``, ``90.5s``, ``1h2m3s``, ``5m``.
+    """Parse a time as people write it, to seconds: ``1:02:03.5``, ``02:03``, ``90``, ``90.5s``, ``1h2m3s``, ``5m``.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it has none of these forms.
     """
     text = text.strip()
     if match := re.fullmatch(_NUMBER, text):
@@ -55,10 +55,10 @@ def format_clock_ms(seconds: float) -> str:
 def repair(time: str | float, duration: float) -> float:
     """The time inside ``[0, duration]`` that a model most likely meant.
 
-    ``MM:SS`` and ``HH:MM:SS`` are taken at their word when they lie within 110% of the duration (then clamped to it). Past that, an
+    ``MM:SS`` and ``HH:MM:SS`` are taken literally within 110% of the duration (and clamped to it). Past that, an
     ``HH:MM:SS`` may have its first two fields swapped, or be an ``MM:SS`` with two zeros too many (``01:10:00`` in a video of five minutes
-    is 70 s); the largest reading that fits is taken. What never fits is the end of the video. (An ``MM:SS`` has only larger readings
-    left, so it goes to the end.) This is the rule the models were trained under. A third field above 59 is milliseconds:
+    is 70 s); the largest reading that fits is taken. A time that never fits is the end of the video. (An ``MM:SS`` has only larger
+    readings, so it becomes the end.) The models were trained with this rule. A third field above 59 is milliseconds:
     ``00:10:875`` is 10.875 s.
 
     Raises:
@@ -76,13 +76,13 @@ def repair(time: str | float, duration: float) -> float:
 
 
 def repair_window(start: str | float, end: str | float, duration: float, shortest: float = 0.0) -> tuple[float, float, list[str]]:
-    """The stretch of video ``(start, end, notes)`` that a model most likely meant, in seconds.
+    """The time span ``(start, end, notes)`` that a model most likely meant, in seconds.
 
-    Both ends are repaired and put in order. A window shorter than ``shortest`` is widened to both sides, one without any length to a second
-    at least. Notes say in words, one line each, what had to be changed, for the user and the model.
+    Both ends are corrected and ordered. A window shorter than ``shortest`` is widened on both sides; an empty one to at least a second.
+    Notes describe each change in a line, for the user and the model.
 
     Raises:
-        ValueError: an end is not a time at all.
+        ValueError: an end is not a time.
     """
     notes = []
     first, last = repair(start, duration), repair(end, duration)

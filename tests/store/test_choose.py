@@ -163,7 +163,7 @@ def test_shards_come_together_or_not_at_all() -> None:
 def test_a_part_is_missing() -> None:
     with pytest.raises(ModelError, match=r"a/b holds no vision encoder"):
         choose_vision([file for file in QWEN if "mmproj" not in file.path], repository="a/b")
-    with pytest.raises(ModelError, match=r"a/b holds no language model as GGUF"):
+    with pytest.raises(ModelError, match=r"a/b contains no GGUF language model"):
         choose_vision(WHISPER, repository="a/b")
 
 

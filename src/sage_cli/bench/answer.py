@@ -1,7 +1,7 @@
-"""A worker's work: an item becomes a record, by the agent that ``sage ask`` runs, and a judge.
+"""The work of a worker process: the agent of ``sage ask`` and a judge turn an item into a record.
 
-A record has the fields of the published result files, and ours behind them, so either side can score the other's. In ``allenai/SAGE`` those
-are the JSONL that ``sage/eval/process.py`` writes and the list that ``evaluate_responses.py`` makes of it.
+A record has the fields of the published result files, followed by fields of sage, so either side can score the other's results. In
+``allenai/SAGE`` the files are the JSONL of ``sage/eval/process.py`` and the list that ``evaluate_responses.py`` makes of it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from sage_cli.video import Video
 
 Record: TypeAlias = dict[str, Any]
 
-# What the reference's scorer looks for in an answer that is none.
+# The reference's scorer looks for this text in place of an answer.
 _COULD_NOT: Final = "Could not produce an answer"
 
 
 @dataclass(frozen=True)
 class Worker:
-    """All that a worker needs; goes to its process as it is.
+    """Everything a worker process needs; it is pickled.
 
     Attributes:
-        options: how questions are answered.
-        judge: who says what is right.
-        asks: whether a model is needed: to answer, or to judge.
-        key: for a judge behind an address.
+        options: for answering questions.
+        judge: decides whether answers are correct.
+        asks: whether a model is needed, to answer or to judge.
+        key: of a judge on a server.
     """
 
     options: Options
@@ -44,7 +44,7 @@ class Worker:
     key: str = field(default="", repr=False)
 
     def session(self) -> Session:
-        """A session with these options. What a question costs and how it is answered may not depend on what this machine has cached."""
+        """A session with these options, without disk caches: neither answers nor costs may depend on earlier runs."""
         return open_session(self.options, model_cache=False)
 
     def __call__(self) -> Answerer:
@@ -60,14 +60,14 @@ class Worker:
 
 
 class Answerer:
-    """Answers and judges items, one after another."""
+    """Answers and judges items one after another."""
 
     def __init__(self, worker: Worker, session: Session) -> None:
         self._worker, self._session = worker, session
         self._judge = self._judge_of(worker.judge)
 
     def __call__(self, item: Item) -> Record:
-        """The item's record. What goes wrong with an item is told in it."""
+        """The item's record; it reports failures of the item."""
         if item.given is not None:
             return self._judged(item, dict(item.given))
         events: list[Event] = []
@@ -76,7 +76,7 @@ class Answerer:
         video = None
         try:
             assert item.path is not None
-            self._session.forget()  # an item's answer may not depend on which items came before it
+            self._session.forget()  # an answer must not depend on earlier items
             video = self._session.video(item.path)
             for event in self._session.ask(item.path, item.question):
                 if not isinstance(event, Working):
@@ -118,7 +118,7 @@ class Answerer:
 
 
 def failure(item: Item, reason: str) -> Record:
-    """The record of an item whose worker did not survive it."""
+    """The record of an item that crashed its worker."""
     kept = dict(item.given) if item.given is not None else _record(item, None, (), 0.0, reason)
     return kept | {"is_correct": None if item.given else False, "evaluation_reasoning": reason, "error": reason}
 
@@ -130,7 +130,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
     calls = [event for event in events if isinstance(event, ToolCalled)]
     outcome = "failed" if error else "answered" if answer is not None else "no_answer"
     return {
-        # Theirs, in their order.
+        # The published fields, in their order.
         "index": item.index,
         "id": item.id,
         "path": item.video,
@@ -150,7 +150,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         "video_path": item.video,
         "num_attempts": 1,
         "complete_results": {"iterative_reasoner": _reasoning(calls, finished)},
-        # Ours.
+        # Fields of sage.
         "kind": item.kind,
         "options": item.options,
         "outcome": outcome,
@@ -164,7 +164,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
 
 
 def _reasoning(calls: Sequence[ToolCalled], finished: Sequence[ToolFinished]) -> list[Mapping[str, Any]]:
-    """The tool calls as the reference tells them: ``{wire name}_#{n}`` to arguments and result."""
+    """The tool calls in the reference's form: ``{wire name}_#{n}`` to arguments and result."""
     numbers: Counter[str] = Counter()
     told: list[Mapping[str, Any]] = []
     for call, done in zip(calls, finished, strict=False):

@@ -1,7 +1,7 @@
 """Question sets as items: SAGE-Bench's and MINERVA's published layouts, plain JSONL, the synthetic set, and results files.
 
-A results file is a question set whose questions have been answered: it can be judged, and reported on, without asking anything.
-Fields are those of the ``allenai/SAGE`` repository (``sage/eval``) and of ``google-deepmind/neptune`` (MINERVA).
+A results file is a question set with answers: it can be judged and reported on without running a model.
+The fields are those of the ``allenai/SAGE`` repository (``sage/eval``) and of ``google-deepmind/neptune`` (MINERVA).
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class Item:
 
     Attributes:
         index: place in the question set, from 0.
-        id: the question set's own name for it; its place if it has none.
-        question: as it is asked; the options of a multiple-choice question stand in it.
-        reference: the right answer, in words.
-        video: as the question set names it.
-        path: where it lies on this machine; ``None``: it does not.
+        id: the question set's identifier; by default its index.
+        question: the text, including the options of a multiple-choice question.
+        reference: the correct answer, in words.
+        video: its name in the question set.
+        path: the video on this machine; ``None`` if missing.
         options: of a multiple-choice question, in order.
-        letter: of the right option, if the question set tells it or it can be told from the options.
-        duration: of the video in seconds, if the question set tells it.
+        letter: of the correct option, if the question set gives it or it follows from the options.
+        duration: of the video in seconds, if the question set gives it.
         ques_type: ``"mcq"`` or ``"open_ended"``.
-        kind, difficulty, modality: what the report is broken down by; ``None`` where the question set says nothing.
-        given: the answered record this item was read from, in a results file.
+        kind, difficulty, modality: categories for the report; ``None`` if the question set has none.
+        given: the record that this item was read from, in a results file.
         numbered: whether the options are labelled 1, 2, 3 in the question, and not A, B, C.
     """
 
@@ -69,7 +69,7 @@ class Item:
     numbered: bool = False
 
     def matches(self, key: str, value: str) -> bool:
-        """Whether ``key=value`` holds: a field's value, or a stretch of seconds (``duration=600-1200``) that the duration lies in."""
+        """Whether ``key=value`` holds: a field's value, or a range that contains the duration in seconds (``duration=600-1200``)."""
         if key != "duration":
             return str(getattr(self, key)).lower() == value.lower()
         low, _, high = value.partition("-")
@@ -91,7 +91,7 @@ class Dataset:
     Attributes:
         name: short, for folders and headings.
         items: in order.
-        answered: it is a results file.
+        answered: whether it is a results file.
     """
 
     name: str
@@ -104,10 +104,10 @@ class Dataset:
         return tuple(item for item in self.items if item.path is None)
 
     def select(self, filters: Sequence[str], limit: int | None) -> Dataset:
-        """The items that every filter ``KEY=VALUE`` lets through, no more than ``limit``.
+        """The items that pass every filter ``KEY=VALUE``, at most ``limit``.
 
         Raises:
-            UsageError: a filter cannot be, or lets nothing through.
+            UsageError: a filter is invalid, or no item passes.
         """
         items: Sequence[Item] = self.items
         for filter in filters:
@@ -134,21 +134,21 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
     """Read a question set.
 
     Args:
-        source: a JSONL, JSON or parquet file; a folder with one, or that a run was written to; or ``hf:OWNER/NAME``, a dataset of the
+        source: a JSONL, JSON or parquet file; a folder with one, or of a run; or ``hf:OWNER/NAME``, a dataset of the
             Hugging Face Hub, of which only the tables are downloaded.
-        videos: folder of the videos; by default they are looked for beside the file.
+        videos: folder of the videos; by default the folder of the file.
 
     Raises:
-        UsageError: there is nothing of the kind, or it is not a question set.
-        SageError: the hub cannot be reached.
+        UsageError: it does not exist, or is not a question set.
+        SageError: the Hub cannot be reached.
     """
     if videos is not None and not videos.is_dir():
-        raise UsageError(f"no such folder: {videos} (--videos takes the folder that the videos lie in)")
+        raise UsageError(f"no such folder: {videos} (--videos is the folder with the videos)")
     path = _from_hub(source.removeprefix(HUB), offline) if source.startswith(HUB) else Path(source).expanduser()
     files = _tables(path, source)
     rows = [row for file in files for row in _rows(file)]
     if not rows:
-        raise UsageError(f"{source}: there is no question in it")
+        raise UsageError(f"{source} contains no questions")
     answered = any(key in row for row in rows for key in _ANSWERED)
     folders = [folder for folder in (videos, files[0].parent, Path()) if folder is not None]
     items = []
@@ -185,7 +185,7 @@ def _tables(path: Path, source: str) -> list[Path]:
     chosen = [file for file in found if file.name.startswith("test")] or found
     if len({file.suffix for file in chosen}) != 1 or (len(chosen) > 1 and chosen[0].suffix != ".parquet"):
         names = ", ".join(str(file.relative_to(path)) for file in chosen[:6]) or "none"
-        raise UsageError(f"{source}: it should hold one question set; name the file (there are: {names})")
+        raise UsageError(f"{source}: it should contain one question set; name the file (found: {names})")
     return chosen
 
 
@@ -203,7 +203,7 @@ def _rows(file: Path) -> Iterable[Row]:
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: cannot be read ({error})") from error
     if rows is None or not all(isinstance(row, dict) for row in rows):
-        raise UsageError(f"{file}: it should be a list of objects, one a question")
+        raise UsageError(f"{file}: it should be a list of objects, one per question")
     return rows
 
 
@@ -221,7 +221,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
         import pyarrow.parquet
     except ImportError as error:
         raise UsageError(f"{file}: to read parquet, install the extra 'bench': uv tool install '.[bench]'") from error
-    # Columns of pictures or other binary data would only fill the memory.
+    # Columns with pictures or other binary data would only use memory.
     table = pyarrow.parquet.ParquetFile(file)
     names = [field.name for field in table.schema_arrow if not pyarrow.types.is_binary(field.type)]
     rows: list[dict[str, Any]] = table.read(columns=names).to_pylist()
@@ -229,7 +229,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
 
 
 def _from_hub(repository: str, offline: bool) -> Path:
-    """The tables of a dataset, in the hub's shared cache: downloaded, unless ``offline``."""
+    """The tables of a dataset in the shared Hub cache, downloaded unless ``offline``."""
     import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

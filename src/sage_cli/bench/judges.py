@@ -1,4 +1,4 @@
-"""Whether an answer is right: by its words, by the option it names, or by a model's verdict."""
+"""Judges decide whether an answer is correct: by its words, by the option it names, or by a model's verdict."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sage_cli.tools.schema import record, text
 
 Kind: TypeAlias = Literal["exact", "choice", "model", "server"]
 
-TOLERANCE: Final = 2.0  # seconds that a clock time in an answer may be off
+TOLERANCE: Final = 2.0  # tolerance of clock times, in seconds
 
 _PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
 _CLOCK: Final = re.compile(r"\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b")
@@ -46,7 +46,7 @@ _SCHEMA: Final = record(reasoning=text(_REASON), verdict={"type": "boolean"})
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a judge says; ``correct`` is ``None`` when it could not tell, and ``reasoning`` then says why."""
+    """A verdict; ``correct`` is ``None`` if the judge could not decide, and ``reasoning`` says why."""
 
     correct: bool | None
     reasoning: str
@@ -60,12 +60,12 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JudgeChoice:
-    """Which judge to use.
+    """A choice of judge.
 
     Attributes:
-        kind: what it is.
-        address: of a server, up to and with ``/v1``.
-        model: name that a server knows its model by.
+        kind: of judge.
+        address: of a server, including ``/v1``.
+        model: its name on the server.
     """
 
     kind: Kind
@@ -74,10 +74,10 @@ class JudgeChoice:
 
     @classmethod
     def parse(cls, text: str, model: str | None = None) -> JudgeChoice:
-        """From what the user wrote after ``--judge`` and ``--judge-model``.
+        """Parse ``--judge`` and ``--judge-model``.
 
         Raises:
-            UsageError: there is no such judge.
+            UsageError: unknown judge.
         """
         if re.match(r"https?://[^/\s]+", text):
             return cls("server", text.rstrip("/").removesuffix("/chat/completions"), model or "default")
@@ -133,14 +133,14 @@ def _seconds(fields: tuple[str, str, str]) -> int:
 
 
 def task(item: Item, answer: str, form: str) -> str:
-    """What a judging model is asked, in the reference's shape: question, prediction, reference, then reasoning and verdict."""
+    """The prompt of a judging model, in the reference's form: question, prediction, reference, then reasoning and verdict."""
     reference = f"option: {item.letter}; text: {item.reference}" if item.letter else item.reference
     return _TASK.format(question=item.question, prediction=answer, reference=reference, form=form)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelJudge:
-    """A local model; a schema leaves it no way around a verdict."""
+    """A local model; a schema forces a verdict."""
 
     model: ChatModel
 
@@ -156,7 +156,7 @@ class ModelJudge:
 
 
 class ServerJudge:
-    """A model behind an OpenAI-compatible address (``POST /chat/completions``).
+    """A model on an OpenAI-compatible server (``POST /chat/completions``).
 
     Args:
         choice: its address and name.
@@ -179,7 +179,7 @@ class ServerJudge:
             return Verdict(None, f"no verdict: {error}")
 
     def _ask(self, body: dict[str, Any]) -> str:
-        """The reply; what may pass is tried again, each time after twice as long."""
+        """The reply; temporary failures are retried, with a doubled delay each time."""
         import httpx2
 
         problem = ""
@@ -203,10 +203,10 @@ class ServerJudge:
 
 
 def read_verdict(reply: str) -> Verdict:
-    """Read ``Reasoning: ... Verdict: True``, whatever a model put around it. The last verdict counts.
+    """Parse ``Reasoning: ... Verdict: True`` inside any other text. The last verdict counts.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no verdict.
     """
     verdicts = re.findall(r"verdict\W*(true|false)\b", reply, re.IGNORECASE)
     if not verdicts:

@@ -1,4 +1,4 @@
-"""A report as one HTML page with nothing outside it: tables, and plots as inline SVG. For phones and desks, light and dark; no scripts."""
+"""A report as one self-contained HTML page: tables, and plots as inline SVG. For small and large screens, light and dark; no scripts."""
 
 from __future__ import annotations
 

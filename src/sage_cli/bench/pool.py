@@ -1,7 +1,7 @@
-"""Work done by processes that may crash: each item by one of several workers, on this machine or on a Ray cluster.
+"""A pool of worker processes that may crash, on this machine or on a Ray cluster.
 
-A worker is loaded once and serves item after item. When its process dies, whatever the reason, that costs the item in its hands and no
-other: the death is that item's outcome, and another worker takes its place.
+A worker is loaded once and processes one item after another. If its process dies, for any reason, only its current item is lost: the death
+is that item's outcome, and a new worker replaces it.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from sage_cli.signals import clean_up_when_ended
 
 T = TypeVar("T")
 R = TypeVar("R")
-# Made in the worker's process, so it has to be picklable: a module's function or a partial of one.
+# Called in the worker's process, so it must be picklable: a module's function or a partial of one.
 Factory: TypeAlias = Callable[[], Callable[[T], R]]
 
 _READY: Final = "ready"
-_GRACE: Final = 2.0  # seconds that a worker has to end by itself
+_GRACE: Final = 2.0  # seconds for a worker to end by itself
 
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """An item's outcome when its worker did not survive it; ``reason`` in words."""
+    """The outcome of an item whose worker died; ``reason`` is for people."""
 
     reason: str
 
 
 def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
-    """Do the items in processes of this machine; outcomes come as they are ready.
+    """Process the items on this machine; yields outcomes as they are ready.
 
     Args:
-        factory: makes what does an item. Called once in every worker.
-        jobs: workers at a time.
-        limit_s: seconds after which a worker is taken for hung, and killed; ``None`` for never.
+        factory: makes the function that processes an item. Called once in every worker.
+        jobs: number of workers.
+        limit_s: seconds after which a worker counts as hung and is killed; ``None`` for never.
 
     Raises:
-        SageError: a worker could not be made, or the machine failed it (full disk, no memory).
+        SageError: a worker could not start, or the machine failed (full disk, no memory).
     """
     waiting = deque(items)
     workers: list[_Worker[T]] = []
@@ -82,13 +82,13 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
                 worker.ready = True
     finally:
         for worker in workers:
-            worker.process.terminate()  # all at once, so that they end side by side
+            worker.process.terminate()  # all at once, so that they end in parallel
         for worker in workers:
             worker.kill()
 
 
 def _until_late(workers: Sequence[_Worker[Any]], limit_s: float | None) -> float | None:
-    """Seconds until the first of these has taken too long."""
+    """Seconds until the first of these exceeds the limit."""
     times = [worker.seconds for worker in workers if worker.item is not None]
     return max(0.0, limit_s - max(times)) + 0.01 if limit_s is not None and times else None
 
@@ -97,7 +97,7 @@ class _Worker(Generic[T]):
     """A process, the parent's end of its pipe, and what it is doing."""
 
     def __init__(self, factory: Factory[T, Any]) -> None:
-        # Not forked: llama.cpp's threads and devices do not survive that.
+        # Not forked: llama.cpp's threads and devices do not survive a fork.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, factory), daemon=True)
@@ -109,12 +109,12 @@ class _Worker(Generic[T]):
 
     @property
     def seconds(self) -> float:
-        """How long it has had its item."""
+        """How long it has worked on its item."""
         return time.monotonic() - self._since
 
     def give(self, item: T) -> None:
         self.item, self._since = item, time.monotonic()
-        with suppress(OSError):  # it died while it was idle, which the pipe says in a moment
+        with suppress(OSError):  # it died while idle, as the pipe will report
             self.connection.send(item)
 
     def receive(self) -> Any:
@@ -142,7 +142,7 @@ def _how_it_ended(status: int) -> str:
 
 
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
-    """A worker's life."""
+    """The main function of a worker process."""
     clean_up_when_ended()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -159,13 +159,13 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
             return
         try:
             connection.send(work(item))
-        except (OSError, MemoryError) as error:  # a full disk or no memory would fail the other items too
+        except (OSError, MemoryError) as error:  # a full disk or lack of memory would fail the other items too
             connection.send(SageError(machine_trouble(error)))
             return
 
 
 def _end_with_parent() -> None:
-    """A killed parent must not leave a model computing for nobody."""
+    """End when the parent is killed: nobody would receive the results."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -176,7 +176,7 @@ def _end_with_parent() -> None:
 
 
 def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
-    """The same on a running Ray cluster (``RAY_ADDRESS``, or the one on this machine). Files must lie at the same paths everywhere.
+    """The same on a running Ray cluster (``RAY_ADDRESS``, or the one on this machine). Files must have the same paths on all nodes.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster.

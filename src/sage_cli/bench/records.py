@@ -1,4 +1,4 @@
-"""Records of results files, ours or published ones, with the fields that reports are made of.
+"""Records of results files, of sage or published, with the fields that reports need.
 
 Published files of ``allenai/SAGE`` come in three layouts: the list that its scorer makes (verdicts and tool counts, no trace), and JSONL
 with the trace in ``complete_results``, under ``iterative_reasoner`` or, in older files, ``search_llm`` (each step's reply under
@@ -19,7 +19,7 @@ from sage_cli.errors import UsageError
 
 Record: TypeAlias = dict[str, Any]
 
-# What the reference's scorer looks for in an answer that is none.
+# The reference's scorer looks for this text in place of an answer.
 COULD_NOT: Final = "Could not produce an answer"
 
 _PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
@@ -30,7 +30,7 @@ def read_records(path: Path) -> list[Record]:
     """The records of a results file.
 
     Raises:
-        UsageError: it cannot be read, or its records are no objects.
+        UsageError: it cannot be read, or its records are not objects.
     """
     try:
         text = path.read_bytes().decode()
@@ -43,7 +43,7 @@ def read_records(path: Path) -> list[Record]:
 
 
 def said(record: Mapping[str, Any]) -> str | None:
-    """The answer as text; ``None`` where there is none: nothing, blanks, or the words that stand for a failure."""
+    """The answer as text; ``None`` if it is missing, blank, or a text that stands for a failure."""
     answer = record.get("answer")
     text = ", ".join(map(str, answer)) if isinstance(answer, list) else "" if answer is None else str(answer)
     return None if not text.strip() or text.lstrip().lower().startswith(COULD_NOT.lower()) else text

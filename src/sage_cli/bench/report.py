@@ -1,6 +1,6 @@
-"""What the records of a run say: shares with their intervals, what it took, and how it compares to another run over the same questions.
+"""The report on a run's records: shares with intervals, cost, and comparison with another run on the same questions.
 
-Works on published result files too; what they do not tell is left out.
+Works on published result files too; fields that they lack are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STAGES: Final = ("load_s", "encode_s", "prefill_s", "decode_s")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """So many of so many, with its 95% Wilson interval."""
+    """A share with its 95% Wilson interval."""
 
     right: int
     total: int
@@ -51,7 +51,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How something is distributed over questions."""
+    """The distribution of a quantity over questions."""
 
     mean: float
     median: float
@@ -68,7 +68,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ToolUse:
-    """Calls of one tool. ``failed`` and ``repeated`` are ``None`` where the records do not tell."""
+    """Calls of one tool. ``failed`` and ``repeated`` are ``None`` if the records do not contain them."""
 
     calls: int
     failed: int | None
@@ -77,7 +77,7 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Two runs on the same questions; ``p`` is that of the exact McNemar test."""
+    """Two runs on the same questions; ``p`` of the exact McNemar test."""
 
     both: int
     only_first: int
@@ -102,7 +102,7 @@ class Pairs:
 
     @property
     def gain(self) -> float:
-        """How much better the first run is, in percentage points."""
+        """The difference in accuracy, in percentage points."""
         return 100 * (self.only_first - self.only_second) / self.total if self.total else 0.0
 
 
@@ -133,9 +133,9 @@ class Comparison:
 
     Attributes:
         other: the other run's report.
-        overall: over all questions that both have.
-        by: the same within the values of each field.
-        unpaired: questions that only one of them has.
+        overall: over all questions of both runs.
+        by: the same for each value of each field.
+        unpaired: questions of only one run.
     """
 
     other: Report
@@ -146,7 +146,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """A run in figures.
+    """The figures of a run.
 
     Attributes:
         name: of the run.

@@ -1,4 +1,4 @@
-"""The two pieces of statistics that the report rests on."""
+"""The statistics of the report: Wilson's interval and the exact McNemar test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import NormalDist
 def wilson(right: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share, without continuity correction (E. B. Wilson, 1927).
 
-    Unlike the textbook's "plus or minus" it stays within 0 and 1 and means something at 0 and at 20 of 20.
+    Unlike the normal approximation it stays within 0 and 1 and is meaningful at the extremes, such as 20 of 20.
     """
     if total == 0:
         return 0.0, 1.0
@@ -30,5 +30,5 @@ def mcnemar(only_first: int, only_second: int) -> float:
         only_first, only_second: questions that only one of the two runs got right.
     """
     total, fewer = only_first + only_second, min(only_first, only_second)
-    # Whole numbers until the one division: exact, however many there are.
+    # Integers until the final division: exact for any counts.
     return min(1.0, float(Fraction(2 * sum(comb(total, count) for count in range(fewer + 1)), 2**total)))

@@ -182,6 +182,8 @@ class TranscriptMaker:
                 if not self._options.quiet:
                     console.say("progress saved; rerun the command to resume")
                 raise
+        if task.target and sys.stderr.isatty() and not self._options.quiet:
+            console.say(f"wrote {task.target}")
 
     def text(self, task: Task) -> str:
         """A whole transcript.

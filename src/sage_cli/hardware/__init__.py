@@ -1,1 +1,1 @@
-"""The machine: its cores and memory, and what of a model fits them. Modules are imported one by one; most need little."""
+"""The machine: cores, memory, and plans for models that fit them. Import its modules directly; most are light."""

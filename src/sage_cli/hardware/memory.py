@@ -1,4 +1,4 @@
-"""Main memory: how much of it a model can have."""
+"""Main memory that is available to a model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNLIMITED: Final = 1 << 62
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be had without swapping, within the limits of the process and of a container."""
+    """Bytes of main memory available without swapping, within the limits of the process and of a container."""
     return min(int(psutil.virtual_memory().available), _container_memory(), _address_space())
 
 

@@ -1,4 +1,4 @@
-"""How the threads of OpenMP, which llama.cpp and whisper.cpp compute with, wait for each other."""
+"""How OpenMP's threads, used by llama.cpp and whisper.cpp, wait for each other."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ, platform: str = sys.platform) -> None:
-    """Keep OpenMP's threads from spinning long where they wait for each other, unless the user has chosen how they wait.
+    """Keep OpenMP's threads from spinning long at barriers, unless the user has configured it.
 
-    llama.cpp and whisper.cpp wait after every operation. GNU's runtime spins there for milliseconds by default. That costs nothing as long
-    as every thread has a processor of its own; on a busy machine it burns the very time the other thread needs. Runtimes read the
-    environment when they are loaded, so this runs before anything that loads one. macOS has no OpenMP of its own.
+    llama.cpp and whisper.cpp have a barrier after every operation. GNU's runtime spins there for milliseconds by default. That is free as
+    long as every thread has its own processor; on a busy machine it takes the time that the other threads need. Runtimes read the
+    environment when they are loaded, so this must run before anything that loads one. macOS has no OpenMP of its own.
     """
     if platform == "darwin" or any(name in environment for name in _POLICIES):
         return

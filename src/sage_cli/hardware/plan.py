@@ -1,7 +1,7 @@
 """The memory plan: how many frames, how long a context, and how precise a KV cache go with a model.
 
-An estimate, on the safe side: the weights, the vision encoder and the KV cache are known to the byte, the rest is put at
-:data:`OVERHEAD`. Nothing here measures; the numbers come from a model's header and from the system.
+A conservative estimate: the sizes of weights, vision encoder and KV cache are exact, everything else is assumed to take
+:data:`OVERHEAD`. Nothing is measured; the numbers come from a model's header and from the system.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _FRAMES_PER_CORE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to compute with.
+    """The resources of a machine.
 
     Attributes:
-        memory: bytes of main memory that can be had.
+        memory: available bytes of main memory.
         gpu: bytes of free memory of the largest GPU that llama.cpp can use; 0 without one.
         cores: CPU cores this process may use.
         name: of the GPU, or of the CPU.
@@ -55,18 +55,18 @@ class Machine:
 
     @property
     def room(self) -> int:
-        """Bytes that a model and its cache may take to run as fast as this machine can."""
+        """Bytes for a model and its KV cache in the fastest memory of this machine."""
         return max(0, (self.gpu or self.memory) - OVERHEAD)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a model takes, in bytes.
+    """The memory that a model needs, in bytes.
 
     Attributes:
         weights: of the language model.
         vision: of the vision encoder.
-        kv: of a token of context in the KV cache, at 16 bits.
+        kv: per token of context in the KV cache, at 16 bits.
         layers: of the language model.
         limit: the longest context it was trained for.
     """
@@ -79,7 +79,7 @@ class Needs:
 
     @classmethod
     def of(cls, files: ModelFiles) -> Needs:
-        """From the header of a model on disk.
+        """Read from the header of a model on disk.
 
         Raises:
             ModelError: the header is broken.
@@ -104,15 +104,15 @@ class Needs:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Settings that go with a model and a machine.
+    """Settings for a model on a machine.
 
     Attributes:
-        frames: most frames of the first look.
-        context: tokens.
+        frames: maximum frames of the first look.
+        context: in tokens.
         gpu_layers: layers to put on the GPU; ``None`` for all.
-        bytes: what it comes to, estimated.
-        fits: whether there is that much.
-        reduced: whether something is less than on a machine without limits.
+        bytes: estimated memory use.
+        fits: whether that much is available.
+        reduced: whether a setting is lower than on a machine without limits.
     """
 
     frames: int
@@ -142,10 +142,10 @@ def plan_memory(
     kv_type: KVType | None = None,
     gpu_layers: int | None = None,
 ) -> MemoryPlan:
-    """Choose what was not chosen by the user.
+    """Choose the settings that the user left open.
 
-    The first rung of the ladder that fits into the memory of the GPU, or into main memory if there is none. If not even the last one fits
-    a GPU, as many layers as do go there, and the rest of the model into main memory.
+    Takes the first rung of the ladder that fits the GPU's memory, or main memory without a GPU. If not even the last rung fits the GPU, as
+    many layers as fit are placed there, and the rest of the model in main memory.
     """
     on_gpu = machine.gpu > 0 and gpu_layers != 0
     room = machine.gpu if on_gpu else machine.memory
@@ -161,7 +161,7 @@ def plan_memory(
     found = next((number for number, (*_, size) in enumerate(rungs) if size <= room), None)
     layers = gpu_layers
     if found is None and on_gpu and gpu_layers is None:
-        # The vision encoder and the KV cache stay on the GPU: they are what a first look spends its time on.
+        # The vision encoder and the KV cache stay on the GPU: a first look spends most of its time on them.
         found = next((number for number, (*_, size) in enumerate(rungs) if size <= machine.memory + machine.gpu), None)
         *_, size = rungs[found if found is not None else -1]
         spare = room - (size - needs.weights)

@@ -1,4 +1,4 @@
-"""Where things live on disk: models, caches and their folders."""
+"""Models, caches and their folders on disk."""
 
 from sage_cli.store.models import ModelFiles, NotInstalledError, find_model, find_speech_model
 from sage_cli.store.paths import cache_dir, check_scratch, config_path, models_dir

@@ -1,7 +1,7 @@
-"""What lies in the cache folder, whoever put it there: looked at, and thrown away oldest first.
+"""The contents of the cache folder, for listing and for removing the oldest entries.
 
-The rooms that fill the cache keep their own order in it; each kind is described once, in :data:`KINDS`, by how its entries are found. A new
-kind of cached thing is a new line there. What belongs to one video carries the video's content id in its name or key.
+Each package stores its entries in its own way; :data:`KINDS` describes once how the entries of each kind are found. A new kind is a new
+line there. Entries made from a video have its fingerprint in their name or key.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from typing import Final
 from sage_cli.store.diskcache import DAMAGE, DATABASE, drop, open_cache
 from sage_cli.store.paths import cache_dir
 
-_MEDIA: Final = "media"  # folder: for each content id, where that video was last seen
-_STALE: Final = 24 * 3600  # seconds after which an unfinished file belongs to nobody
+_MEDIA: Final = "media"  # folder: for each fingerprint, the path where that video was last seen
+_STALE: Final = 24 * 3600  # seconds after which an unfinished file is abandoned
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A cached thing.
+    """A cache entry.
 
     Attributes:
         key: a file's name, or the key in a database.
         size: in bytes.
-        used: when it was last used, in seconds since the epoch.
-        media: content id of the video it was made from; ``""`` if that cannot be told.
+        used: time of last use, in seconds since the epoch.
+        media: fingerprint of the video it was made from; ``""`` if unknown.
     """
 
     kind: str
@@ -46,12 +46,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Kind(ABC):
-    """A kind of cached things, all in one folder.
+    """A kind of cache entries, all in one folder.
 
     Attributes:
         name: of the folder.
-        about: what it is, for people.
-        media: finds the content id in a key; its first group.
+        about: description for people.
+        media: regular expression; its first group is the fingerprint in a key.
     """
 
     name: str
@@ -73,17 +73,17 @@ class Kind(ABC):
     def remove(self, entries: Iterable[Entry]) -> None: ...
 
     def sweep(self) -> int:
-        """Remove what was never finished; the bytes that frees."""
+        """Remove unfinished files; return the freed bytes."""
         return 0
 
     def reset(self) -> int:
-        """Remove the whole folder, also what is damaged beyond being listed; the bytes that frees."""
+        """Remove the whole folder, including damaged files that cannot be listed; return the freed bytes."""
         return drop(self.folder)
 
 
 @dataclass(frozen=True, slots=True)
 class Files(Kind):
-    """A file for each."""
+    """One file per entry."""
 
     pattern: str = "*"
 
@@ -96,7 +96,7 @@ class Files(Kind):
 
     def remove(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            with suppress(OSError):  # it has gone since, or something else has its name
+            with suppress(OSError):  # removed meanwhile, or replaced by something else
                 (self.folder / entry.key).unlink()
 
     def sweep(self) -> int:
@@ -105,7 +105,7 @@ class Files(Kind):
 
 @dataclass(frozen=True, slots=True)
 class Records(Kind):
-    """A diskcache: a database, with files for what is large. Read here by SQL, which needs no lock and changes no time of use."""
+    """A diskcache: a database, with files for large values. Read by SQL here, which needs no lock and does not update times of use."""
 
     def entries(self) -> Iterator[Entry]:
         database = self.folder / DATABASE
@@ -136,15 +136,15 @@ KINDS: Final[tuple[Kind, ...]] = (
 
 
 def entries() -> list[Entry]:
-    """All that is cached, the longest unused first."""
+    """All entries, the longest unused first."""
     return sorted((entry for kind in KINDS for entry in kind.entries()), key=lambda entry: entry.used)
 
 
 def remove(unwanted: Iterable[Entry]) -> int:
-    """Throw entries away.
+    """Remove entries.
 
     Returns:
-        Their bytes.
+        Freed bytes.
     """
     chosen = list(unwanted)
     for kind in KINDS:
@@ -154,20 +154,20 @@ def remove(unwanted: Iterable[Entry]) -> int:
 
 
 def trim(limit: int, *, older_than: float = 0.0) -> int:
-    """Throw away what was left unfinished, and what :func:`surplus` finds.
+    """Remove unfinished files, and what :func:`surplus` finds.
 
     Returns:
-        Bytes that were freed.
+        Freed bytes.
     """
     return sum(kind.sweep() for kind in KINDS) + remove(surplus(limit, older_than=older_than))
 
 
 def surplus(limit: int, *, older_than: float = 0.0) -> list[Entry]:
-    """What is older than a time, and then the longest unused until the rest is within the limit.
+    """Entries unused since a time, then the longest unused ones until the rest is within the limit.
 
     Args:
-        limit: bytes that may stay.
-        older_than: seconds since the epoch; what was used later than that is kept, if the limit allows.
+        limit: maximum bytes to keep.
+        older_than: seconds since the epoch; entries used later are kept, if the limit allows.
     """
     found = entries()
     total = sum(entry.size for entry in found)
@@ -183,7 +183,7 @@ def surplus(limit: int, *, older_than: float = 0.0) -> list[Entry]:
 
 
 def note_media(media: str, path: Path) -> None:
-    """Remember where a video lies, so that what is cached of it can be shown by name. A cache that cannot be written is done without."""
+    """Record the path of a video, so that its entries can be shown by name. Does nothing if the cache cannot be written."""
     with suppress(OSError):
         note = cache_dir() / _MEDIA / media
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +191,7 @@ def note_media(media: str, path: Path) -> None:
 
 
 def media_paths() -> dict[str, Path]:
-    """Where videos were last seen, by content id."""
+    """The paths where videos were last seen, by fingerprint."""
     found = {}
     for note in (cache_dir() / _MEDIA).glob("*"):
         with suppress(OSError, ValueError):
@@ -200,7 +200,7 @@ def media_paths() -> dict[str, Path]:
 
 
 def forget_media(but: Iterable[str] = ()) -> None:
-    """Forget where videos lie, except those."""
+    """Forget the paths of all other videos."""
     kept = set(but)
     for note in (cache_dir() / _MEDIA).glob("*"):
         if note.name not in kept:

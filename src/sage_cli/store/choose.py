@@ -1,4 +1,4 @@
-"""Which files of a repository make up a model. Repositories follow habits, not rules; these are the habits.
+"""Select the files of a model in a repository. Repositories follow conventions, not rules; these are the conventions.
 
 The language model is one ``.gguf`` for each quantization, its name ending in it (``Qwen3VL-4B-Instruct-Q4_K_M.gguf``,
 ``SAGE-MM.i1-Q4_K_M.gguf``), or several files of it (``...-00001-of-00002.gguf``), perhaps in a folder; the vision encoder has ``mmproj``
@@ -16,7 +16,7 @@ from typing import Final
 from sage_cli.errors import ModelError
 from sage_cli.store.models import mmproj_rank
 
-# What to take when nothing is asked for: four bits with care lose little; then what is nearest to that in quality for its size.
+# The automatic choice: careful four-bit quantizations lose little; then the nearest in quality for their size.
 PREFERENCE: Final = (
     *("Q4_K_M", "UD-Q4_K_XL", "Q4_K_L", "Q4_K_S", "IQ4_NL", "IQ4_XS", "Q4_1", "Q4_0", "Q5_K_M", "UD-Q5_K_XL", "Q5_K_S", "Q5_1", "Q5_0"),
     *("Q6_K", "UD-Q6_K_XL", "Q8_0", "Q3_K_L", "UD-Q3_K_XL", "Q3_K_M", "IQ3_M", "IQ3_S", "Q3_K_S", "IQ3_XS", "IQ3_XXS"),
@@ -35,7 +35,7 @@ class RemoteFile:
     Attributes:
         path: in the repository.
         size: in bytes.
-        sha256: of its content, in hexadecimal digits; ``None`` if the hub does not say.
+        sha256: of its content, in hexadecimal digits; ``None`` if the Hub does not give it.
     """
 
     path: str
@@ -57,8 +57,8 @@ class Choice:
 
     Attributes:
         files: all of them, the language model's first shard first.
-        quantization: of the language model, ``""`` if its name does not tell.
-        fits: whether they leave room in the memory they were chosen for.
+        quantization: of the language model, ``""`` if its name does not contain it.
+        fits: whether they fit the memory they were selected for.
     """
 
     files: tuple[RemoteFile, ...]
@@ -79,13 +79,13 @@ def quantization_of(stem: str) -> str:
 def choose_vision(
     files: Iterable[RemoteFile], *, repository: str, quantization: str | None = None, preferred: str | None = None, room: int | None = None
 ) -> Choice:
-    """The language model and the vision encoder to take from a repository.
+    """Select the language model and the vision encoder in a repository.
 
     Args:
         repository: its name, for messages.
-        quantization: take this one or none.
-        preferred: take this one if it is there and fits.
-        room: bytes of memory for both files; ``None`` if it does not matter. If nothing fits, the smallest is taken.
+        quantization: the only acceptable one.
+        preferred: taken if it exists and fits.
+        room: bytes of memory for both files; ``None`` for any. If nothing fits, the smallest is taken.
 
     Raises:
         ModelError: a part is missing, or the quantization is.
@@ -94,7 +94,7 @@ def choose_vision(
     encoders = [file for file in ggufs if "mmproj" in file.name.lower()]
     versions = _versions(file for file in ggufs if "mmproj" not in file.name.lower())
     if not versions:
-        raise ModelError(f"{repository} holds no language model as GGUF: choose a repository of GGUF conversions")
+        raise ModelError(f"{repository} contains no GGUF language model: choose a repository of GGUF conversions")
     if not encoders:
         raise ModelError(
             f"{repository} holds no vision encoder (mmproj*.gguf): choose a repository that has both, "

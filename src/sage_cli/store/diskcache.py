@@ -1,4 +1,4 @@
-"""A bounded folder of cached values that disables itself on errors of the disk and empties itself when it is damaged."""
+"""A bounded disk cache that disables itself on I/O errors and empties itself when it is damaged."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class DiskCache:
     Values are text, numbers or bytes, never pickled objects. Whoever reads one checks it: a damaged disk can change it.
 
     Args:
-        folder: made when it is needed.
-        limit: most bytes to keep; 0 keeps none.
+        folder: created on first use.
+        limit: maximum bytes to keep; 0 keeps none.
 
     Attributes:
-        usable: whether anything is read and written.
+        usable: whether the cache is in use.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
@@ -44,14 +44,14 @@ class DiskCache:
         self.usable = limit > 0
 
     def use(self, action: Callable[[Cache], T]) -> T | None:
-        """What ``action`` makes of the cache, or ``None`` if it cannot be used.
+        """The result of ``action`` on the cache, or ``None`` if the cache cannot be used.
 
         A damaged database is dropped with all that belongs to it; the next run begins a new one. Other trouble (a full disk, a lock that
         another process does not let go) ends the use of the cache in this process.
         """
         if not self.usable:
             return None
-        from diskcache import Timeout  # not at the top: whoever reads a video without remembering it need not wait for it
+        from diskcache import Timeout  # not at the top: reading a video without a cache need not wait for this import
 
         try:
             if self._cache is None:
@@ -92,7 +92,7 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     from diskcache import Cache, Disk
 
     class Plain(Disk):  # type: ignore[misc]
-        """Stores no pickles, and never loads one: whoever can write the folder could run code with it."""
+        """Stores and loads no pickles: anybody who can write to the folder could run code with one."""
 
         def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
             if mode == _PICKLED:

@@ -67,7 +67,7 @@ def _string(file: BinaryIO) -> str:
 
 
 def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value | None:
-    """The value that stands next in the file; ``None`` for an array, which is only passed over."""
+    """The next value in the file; ``None`` for an array, which is skipped."""
     if depth > _DEEPEST:
         raise ValueError("arrays within arrays")
     if kind == _STRING:

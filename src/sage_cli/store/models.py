@@ -1,4 +1,4 @@
-"""From what the user wrote after ``--model`` to files on disk. Everything here is cheap: only headers are read."""
+"""Resolve ``--model`` to files on disk. Cheap: only headers are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sage_cli.store.paths import models_dir
 
 SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-bit number
 
-# Vision encoders are small and suffer from quantization: 16 bits first, then what costs least.
+# Vision encoders are small and quantize badly: 16 bits first, then the smallest loss.
 _PRECISIONS = ("f16", "bf16", "q8_0", "f32")
 _SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
 
@@ -38,7 +38,7 @@ class ModelFiles:
     Attributes:
         text: the language model.
         mmproj: the vision encoder, as llama.cpp calls it.
-        bundled: the nano model, if this is the one that comes with the package.
+        bundled: the nano model, if this is the bundled one.
     """
 
     text: Path
@@ -50,13 +50,13 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
     """Find the two files of a model and check that they are a pair.
 
     Args:
-        model: ``nano``, which comes with the package; path of the language model's GGUF, path of a folder that holds both files, or a
+        model: ``nano``, the bundled model; path of the language model's GGUF, path of a folder that holds both files, or a
             name in the models folder (a folder or a file, with or without ``.gguf``), as ``sage models pull`` gives them. ``None`` takes
-            the only model there is in the models folder.
+            the only model in the models folder.
         mmproj: path of the vision encoder; ``None`` takes the best match beside the language model.
 
     Raises:
-        NotInstalledError: it is not there, but can be pulled.
+        NotInstalledError: it is not installed, but can be pulled.
         ModelError: something is missing, broken, ambiguous, or does not belong together.
     """
     if model == NANO.name:
@@ -72,7 +72,7 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
         mmproj = _mmproj_beside(text)
         if mmproj is None:
             raise ModelError(
-                f"{text} is the language model alone, no mmproj*.gguf lies beside it: download the vision encoder of the same model "
+                f"{text} is the language model alone, there is no mmproj*.gguf beside it: download the vision encoder of the same model "
                 "and put it there, or give its path to --mmproj"
             )
     elif not mmproj.is_file():
@@ -96,13 +96,13 @@ def is_language_model(path: Path) -> bool:
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
-    """Files of a folder in order; not those in hidden folders, which are being put together."""
+    """Files of a folder in order, except in hidden folders, which are unfinished."""
     paths = (path for path in folder.glob(pattern) if not any(part.startswith(".") for part in path.relative_to(folder).parts))
     return sorted(path for path in paths if path.is_file())
 
 
 def shards(text: Path) -> list[Path]:
-    """All files of a language model, of which the first is given."""
+    """All files of a language model, given the first."""
     shard = _SHARD.search(text.stem)
     return sorted(text.parent.glob(f"{text.stem[: shard.start()]}-*-of-*.gguf")) if shard else [text]
 
@@ -115,7 +115,7 @@ def find_speech_model(model: str | None) -> Path | None:
             ``ggml-*.bin`` there.
 
     Returns:
-        Its path, ``None`` when none was asked for and none is there: then speech cannot be transcribed.
+        Its path; ``None`` if none was named and none is installed: speech cannot be transcribed then.
 
     Raises:
         ModelError: there is none of this name, or it is something else.
@@ -162,7 +162,7 @@ def _find_text(model: str | None) -> Path:
                 "with its mmproj beside it",
                 None,
             )
-        return _only(found, f"several models in {folder}", "choose one with --model, or for good with 'sage models default NAME'")
+        return _only(found, f"several models in {folder}", "choose one with --model, or set a default with 'sage models default NAME'")
     for path in (Path(model).expanduser(), folder / model, folder / f"{model}.gguf"):
         if path.is_dir():
             return _in_folder(path)
@@ -174,13 +174,13 @@ def _find_text(model: str | None) -> Path:
 
 
 def _offer(model: str, *, gone: bool = False) -> str | None:
-    """The folder of what ``sage models pull`` brings under a name; ``None`` if it is no such name.
+    """The folder of a model that ``sage models pull`` can install under a name; ``None`` for other names.
 
     Args:
-        gone: the folder is there, but not what it links to.
+        gone: the folder exists, but not the files it links to.
 
     Raises:
-        NotInstalledError: it was not pulled, or has gone since.
+        NotInstalledError: it is not installed, or its files are gone.
     """
     from sage_cli.store.catalogue import parse
 
@@ -222,7 +222,7 @@ def _named_mmproj(path: PurePath) -> bool:
 
 
 def mmproj_rank(text: PurePath, mmproj: PurePath) -> tuple[int, int, str]:
-    """The lower, the better: the vision encoder that shares most of a language model's name; among equals, the best precision."""
+    """Rank of a vision encoder for a language model, lower is better: most words of the name in common, then the best precision."""
     words, others = _words(text), _words(mmproj)
     precision = next((place for place, name in enumerate(_PRECISIONS) if name in others), len(_PRECISIONS))
     return -len(words & others), precision, mmproj.name
@@ -235,6 +235,6 @@ def _mmproj_beside(text: Path) -> Path | None:
 
 
 def _words(path: PurePath) -> set[str]:
-    """``Qwen3-VL-4B-Instruct-Q8_0.gguf`` as words, the precision left out of the language model's: it is no sign of kinship."""
+    """``Qwen3-VL-4B-Instruct-Q8_0.gguf`` as words, without the precision of the language model, which says nothing about a match."""
     words = set(re.split(r"[-.\s]+", path.stem.lower())) - {"mmproj"}
     return words if _named_mmproj(path) else words - set(_PRECISIONS)

@@ -1,4 +1,4 @@
-"""Temporary folders that are gone when a run is over, however it ends."""
+"""Temporary folders that are removed at the end of a run, however it ends."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _NEW: Final = 60.0  # seconds that a folder may be without a lock: its process i
 def scratch_folder() -> Iterator[Path]:
     """A temporary folder, removed when the block ends.
 
-    A process that is killed (SIGKILL, a power cut) cannot clean up: its folder goes when the next one is made. A lock, which the system
-    releases when a process ends, tells whose are still in use.
+    A killed process (SIGKILL, a power cut) cannot clean up: its folder is removed when the next one is made. A lock, which the system
+    releases when a process ends, marks folders in use.
 
     Raises:
         OSError: it cannot be made; ``filename`` names the place.
