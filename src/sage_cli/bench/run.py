@@ -1,4 +1,4 @@
-"""A run over a question set, in a folder that it can be gone on with from.
+"""A run over a question set, in a folder from which it can be resumed.
 
 ``run.json`` says how questions are asked, ``results.jsonl`` has a line for each that is done. Only the parent process writes, a line at a
 time and flushed to the disk, so whatever kills it leaves whole lines and at most one torn one at the end, which is dropped.

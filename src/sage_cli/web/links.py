@@ -45,7 +45,7 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
 
     Raises:
         UsageError: yt-dlp is not installed.
-        VideoError: there is no video, or it cannot be had.
+        VideoError: there is no video, or it cannot be downloaded.
     """
     link = _LINK.sub(lambda match: f"{match[0].split(':')[0].lower()}://", link, count=1)
     folder = cache / FOLDER
