@@ -344,6 +344,7 @@ class Options:
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
     verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.")
+    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours, as NO_COLOR does; every command takes it.")
 
     cache_limit: int = setting(
         12_000_000_000, NOWHERE, "", "Maximum size of the cache, such as 20 GB; 0 keeps nothing.", "SIZE", kind="size", at_least=0
