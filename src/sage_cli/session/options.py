@@ -259,7 +259,7 @@ class Options:
         False, WEB, _ALL, "Make no connections; use cached results only.", per={"transcribe": {"panel": RUN}, "bench": {"panel": RUN}}
     )
 
-    language: str = setting("auto", SPEECH, "ask transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
+    language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
     translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
     prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
     hotwords: str = option("", SPEECH, "transcribe", "Words that may occur, such as names.", "WORDS", kind="words")
