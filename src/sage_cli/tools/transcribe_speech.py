@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from sage_cli.timecode import format_clock
@@ -63,14 +62,11 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
     """Segments as entries of at most ``longest`` seconds, with a leading blank as in the models' training data; with 0, every segment
     unchanged."""
-    group: list[Segment] = []
-    for segment, following in zip_longest(segments, segments[1:]):
-        group.append(segment)
-        if longest and following and following.end - group[0].start <= longest:
-            continue
-        words = " ".join(item.text.strip() for item in group)
-        yield {"text": f" {words}" if longest else words, "start": _short(group[0].start), "end": _short(group[-1].end)}
-        group = []
+    from sage_cli.speech.merge import entries
+
+    blank = " " if longest else ""
+    for entry in entries(segments, longest):
+        yield {"text": f"{blank}{entry.text}", "start": _short(entry.start), "end": _short(entry.end)}
 
 
 def _short(seconds: float) -> str:
