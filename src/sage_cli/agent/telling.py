@@ -43,6 +43,11 @@ class Telling:
         message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=self._facts)
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
 
+    def direct(self, frames: Sequence[Frame]) -> Prompt:
+        """Of the paper's baseline: the frames and the question, to be thought about and answered in plain text."""
+        text = self.workspace.prompts.render("direct", question=self.question)
+        return [Message("user", (Frames(tuple(frames)), Text(text)))]
+
     def later(self, results: Results, video_context: str, watch: Stopwatch, *, last: bool) -> Steps[Prompt]:
         """The prompt of the reasoner: the newest results, as many as the context holds.
 
