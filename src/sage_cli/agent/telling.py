@@ -13,6 +13,7 @@ from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock
+from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
@@ -100,7 +101,7 @@ class Telling:
     @property
     def _facts(self) -> str:
         """Facts that frames do not show, for models that are not trained to ask for them."""
-        heard = any(tool.name == "transcribe-speech" for tool in self.tools)
+        heard = any(tool.name == TranscribeSpeech.name for tool in self.tools)
         if not self.workspace.video.has_audio:
             lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
             return "It has sound that cannot be listened to." if lost else "It has no sound."

@@ -26,6 +26,7 @@ from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, write_text
 from sage_cli.prompts import Prompts
 from sage_cli.store.content import fingerprint
+from sage_cli.tools import TranscribeSpeech
 from sage_cli.version import __version__
 
 Executor: TypeAlias = Literal["local", "ray"]
@@ -62,7 +63,7 @@ class Plan:
                 **known,
                 "model": session.model_name,
                 "files": [] if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)],
-                "speech": fingerprint(session.speech_file) if session.speech_file and "transcribe-speech" in tools else None,
+                "speech": fingerprint(session.speech_file) if session.speech_file and TranscribeSpeech.name in tools else None,
                 "tools": tools,
                 **agent,
                 "prompts": Prompts(session.settings.prompts, session.settings.pack).digest,

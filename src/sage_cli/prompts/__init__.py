@@ -89,7 +89,7 @@ class Style:
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
-        whole_transcript_s: length of video up to which a transcript is always of the whole.
+        whole_transcript_s: length of video up to which a transcript is of the whole, and the first call of a run that calls anything.
         frames: by model family.
     """
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STDIN: Final = "-"
-SPEECH_TOOL: Final = "transcribe-speech"
 WEB_TOOLS: Final = ("web-search", "parse-website")
 
 
@@ -202,7 +201,9 @@ class Session(Models):
         Raises:
             UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
         """
-        return [tool for tool in self.allowed_tools if tool.name != SPEECH_TOOL or video.has_audio]
+        from sage_cli.tools import TranscribeSpeech
+
+        return [tool for tool in self.allowed_tools if tool.name != TranscribeSpeech.name or video.has_audio]
 
     @cached_property
     def allowed_tools(self) -> list[AnyTool]:
@@ -211,7 +212,7 @@ class Session(Models):
         Raises:
             UsageError: as :meth:`tools`.
         """
-        from sage_cli.tools import TOOLS, web_tools
+        from sage_cli.tools import TOOLS, TranscribeSpeech, web_tools
 
         known = [tool.name for tool in TOOLS]
         for name in self.options.no_tool:
@@ -219,7 +220,7 @@ class Session(Models):
                 raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
         if not self.options.tools or self.options.direct:
             return []
-        found = [tool for tool in TOOLS if tool.name != SPEECH_TOOL or self.speech_file]
+        found = [tool for tool in TOOLS if tool.name != TranscribeSpeech.name or self.speech_file]
         if self.options.web != "off":
             from sage_cli.web import Web, WebSettings
 

@@ -27,7 +27,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
-        if workspace.end - workspace.start <= workspace.prompts.style.whole_transcript_s:
+        if workspace.hear_first:
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
