@@ -1,0 +1,53 @@
+"""``sage mcp``: videos for coding agents, by the Model Context Protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.errors import UsageError
+from sage_cli.session.options import Options
+
+COMMAND = OptionsCommand
+
+EXAMPLES = """[bold]Examples[/]
+  sage mcp ~/Videos                       # what a client starts
+  claude mcp add sage -- sage mcp ~/Videos
+  sage mcp --skill > .claude/skills/sage/SKILL.md"""
+
+
+@takes("mcp")
+def mcp(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FOLDER...", help="Folders whose files may be opened. Default: this one.", show_default=False),
+    ] = None,
+    skill: Annotated[bool, typer.Option("--skill", help="Print a skill file for coding agents and exit.")] = False,
+    *,
+    options: Options,
+) -> int:
+    """Serve videos to coding agents.
+
+    A server of the Model Context Protocol on stdin and stdout, with the tools ask, transcribe, find_event, frames and list_models. The
+    model is loaded by the first question and stays loaded. Nothing outside the folders is opened.
+    """
+    if skill:
+        console.write((Path(__file__).parents[1] / "mcp" / "SKILL.md").read_text(encoding="utf-8").rstrip())
+        return 0
+    try:
+        import mcp as _sdk  # noqa: F401
+    except ImportError:
+        raise UsageError("sage mcp needs the MCP SDK: install sage with its extra, as in uv tool install '.[mcp]'") from None
+
+    from sage_cli.mcp import Folders, run
+    from sage_cli.session import open_session
+
+    allowed = Folders([Path(folder).expanduser() for folder in folders or ["."]])
+    with open_session(options) as session:
+        console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
+        run(session, allowed)
+    return 0

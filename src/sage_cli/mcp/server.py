@@ -1,0 +1,295 @@
+"""The tools that a coding agent sees, over one session whose model stays loaded between calls.
+
+Native libraries work for seconds at a time, so all work happens in one worker thread: the event loop keeps answering, reports progress and
+hears cancellation, which the worker notices between two events.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Annotated, Any, Final, TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import cv2
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
+from sage_cli.errors import SageError
+from sage_cli.mcp.folders import Folders
+from sage_cli.session import Session
+from sage_cli.session.ground import Found, ground
+from sage_cli.timecode import format_clock, parse
+from sage_cli.version import __version__
+
+T = TypeVar("T")
+
+_MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
+_LONGEST_SIDE: Final = 768  # pixels
+_REPORT_EVERY_S: Final = 0.25
+
+INSTRUCTIONS: Final = (
+    "Answers questions about video and audio files on this machine, with a local model. Ask for what is seen or said; times are HH:MM:SS "
+    "in the file. Use `transcribe` for words, `find_event` for the time of something seen, `frames` to look yourself."
+)
+
+Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
+Start = Annotated[str | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
+End = Annotated[str | None, Field(description="Stop at this time.")]
+
+
+class Evidence(BaseModel):
+    """What an answer rests on: a part of the video, and how it was looked at."""
+
+    start: str
+    end: str
+    how: str
+
+
+class Answered(BaseModel):
+    """The answer to a question; ``answer`` is null when none was found, and ``reason`` then says why."""
+
+    answer: str | None
+    reason: str | None = None
+    evidence: list[Evidence]
+    tools_used: list[str]
+    notices: list[str]
+
+
+class Said(BaseModel):
+    """One segment of a transcript; times are HH:MM:SS."""
+
+    start: str
+    end: str
+    text: str
+
+
+class Transcript(BaseModel):
+    """What is said, in time order."""
+
+    language: str | None
+    segments: list[Said]
+
+
+class Occurrence(BaseModel):
+    """Where an event happens."""
+
+    start: str
+    end: str
+
+
+class Occurrences(BaseModel):
+    """Where an event happens; an empty list where it was not found."""
+
+    event: str
+    found: list[Occurrence]
+
+
+class Installed(BaseModel):
+    """A model that can be used."""
+
+    name: str
+    kind: str
+    about: str
+    installed: bool
+
+
+class Models(BaseModel):
+    """The models of the catalogue."""
+
+    in_use: str | None
+    models: list[Installed]
+
+
+class Worker:
+    """One call at a time on one session, in a thread, with progress and cancellation.
+
+    Args:
+        session: used by the worker thread alone.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._busy = threading.Lock()
+
+    async def run(self, context: Context, work: Callable[[Session, Callable[[str], None]], T]) -> T:
+        """Run ``work(session, report)``; ``report`` says what is being done, and raises when the client has cancelled.
+
+        Raises:
+            ToolError: the work failed; its message is for the client.
+        """
+        reported = 0
+        last = 0.0
+
+        def report(message: str) -> None:
+            nonlocal reported, last
+            anyio.from_thread.check_cancelled()
+            if time.monotonic() - last >= _REPORT_EVERY_S or not reported:
+                reported, last = reported + 1, time.monotonic()
+                anyio.from_thread.run(context.report_progress, float(reported), None, message)
+
+        def locked() -> T:
+            # A cancelled call may still be on its way out: the session is used by one at a time.
+            while not self._busy.acquire(timeout=0.1):
+                anyio.from_thread.check_cancelled()
+            try:
+                return work(self.session, report)
+            finally:
+                self._busy.release()
+
+        try:
+            return await anyio.to_thread.run_sync(locked, abandon_on_cancel=True)
+        except (SageError, OSError) as error:
+            raise ToolError(str(error)) from error
+
+
+def make_server(session: Session, folders: Folders) -> MCPServer:
+    """A server whose tools work on files in these folders. The session stays open as long as the server is used; its owner closes it."""
+    server: MCPServer = MCPServer("sage", title="sage", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
+    worker = Worker(session)
+
+    @server.tool()
+    async def ask(
+        video: Path,
+        question: Annotated[str, Field(description="What you want to know about the video.")],
+        context: Context,
+        start: Start = None,
+        end: End = None,
+    ) -> Answered:
+        """Answer a question about a video: its pictures, its speech, when things happen. A second question about it is quick."""
+
+        def work(session: Session, report: Callable[[str], None]) -> Answered:
+            events = session.ask(folders.resolve(video), question, start=_time(start), end=_time(end))
+            return _answered(events, report)
+
+        return await worker.run(context, work)
+
+    @server.tool()
+    async def transcribe(media: Path, context: Context, start: Start = None, end: End = None) -> Transcript:
+        """Transcribe the speech of a video or recording, with times."""
+
+        def work(session: Session, report: Callable[[str], None]) -> Transcript:
+            segments = []
+            for segment in session.transcribe(folders.resolve(media), start=_time(start), end=_time(end)):
+                report(f"transcribed to {format_clock(segment.end)}")
+                segments.append(segment)
+            said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
+            return Transcript(language=segments[0].language if segments else None, segments=said)
+
+        return await worker.run(context, work)
+
+    @server.tool()
+    async def find_event(
+        video: Path,
+        event: Annotated[str, Field(description="What is seen when it happens, such as 'the goal' or 'a slide with a table'.")],
+        context: Context,
+        start: Start = None,
+        end: End = None,
+    ) -> Occurrences:
+        """Find when something is seen in a video."""
+
+        def work(session: Session, report: Callable[[str], None]) -> Occurrences:
+            opened = session.video(folders.resolve(video))
+            spans: list[tuple[float, float]] = []
+            for step in ground(session, opened, event, start=_time(start), end=_time(end)):
+                report("looking")
+                if isinstance(step, Found):
+                    spans += step.spans
+                    report(f"looked up to {format_clock(step.end)}")
+            found = [Occurrence(start=format_clock(first), end=format_clock(last)) for first, last in spans]
+            return Occurrences(event=event, found=found)
+
+        return await worker.run(context, work)
+
+    @server.tool(structured_output=False)
+    async def frames(
+        video: Path,
+        times: Annotated[list[str], Field(description="Times: HH:MM:SS, MM:SS or seconds.", min_length=1, max_length=_MOST_FRAMES)],
+        context: Context,
+    ) -> list[Any]:
+        """Return frames of a video at given times, as JPEG images, each after its time."""
+
+        def work(session: Session, report: Callable[[str], None]) -> list[Any]:
+            opened = session.video(folders.resolve(video))
+            wanted = [parse(text) for text in times]
+            scale = min(1.0, _LONGEST_SIDE / max(opened.width, opened.height, 1))
+            size = (max(2, round(opened.width * scale)), max(2, round(opened.height * scale)))
+            shown: list[Any] = []
+            with closing(opened.frames(wanted, size)) as reader:
+                for frame in reader:
+                    report(f"frame at {format_clock(frame.time)}")
+                    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+                    shown += [f"{format_clock(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
+            return shown
+
+        return await worker.run(context, work)
+
+    @server.tool()
+    async def list_models() -> Models:
+        """List the models that can answer and transcribe, and which one is in use."""
+        return await anyio.to_thread.run_sync(lambda: _models(session))
+
+    return server
+
+
+def run(session: Session, folders: Folders) -> None:
+    """Serve on stdin and stdout until the client closes them. The SDK sends what native libraries print meanwhile to stderr."""
+    make_server(session, folders).run("stdio")
+
+
+# ---- what events mean to a client ----------------------------------------------------------------------------------
+
+
+def _answered(events: Iterator[Event], report: Callable[[str], None]) -> Answered:
+    used: list[str] = []
+    notices: list[str] = []
+    for event in events:
+        match event:
+            case Working(stage=stage, done=done, total=total):
+                report(f"{stage} {done}/{total}" if total else stage)
+            case StepStarted(step=step):
+                report(f"step {step}" if step else "first look")
+            case ToolCalled(tool=tool):
+                used.append(tool)
+                report(tool)
+            case ToolFinished(summary=summary):
+                report(summary)
+            case WebRequested() as request:
+                report(request.line)
+            case Notice(text=text):
+                notices.append(text)
+                report(text)
+            case Answer() | NoAnswer():
+                evidence = [
+                    Evidence(start=format_clock(one.span.start), end=format_clock(one.span.end), how=one.what) for one in event.evidence
+                ]
+                reason = event.reason if isinstance(event, NoAnswer) else None
+                return Answered(answer=event.answer, reason=reason, evidence=evidence, tools_used=used, notices=notices)
+            case _:
+                report("thinking")
+    raise ToolError("the run ended without an answer")
+
+
+def _models(session: Session) -> Models:
+    from sage_cli.assets import NANO
+    from sage_cli.store.catalogue import catalogue
+    from sage_cli.store.install import installed
+
+    have = {model.name for model in installed()}
+    models = [Installed(name=NANO.name, kind="vision", about="comes with sage; knows coloured shapes alone", installed=True)]
+    models += [
+        Installed(name=entry.name, kind=entry.kind, about=entry.about, installed=entry.name in have) for entry in catalogue().values()
+    ]
+    known = {entry.name for entry in catalogue().values()}
+    models += [Installed(name=name, kind="vision", about="", installed=True) for name in sorted(have - known)]
+    return Models(in_use=session.options.model, models=models)
+
+
+def _time(text: str | None) -> float | None:
+    return None if text is None else parse(text)

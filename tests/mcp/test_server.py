@@ -1,0 +1,129 @@
+"""``sage mcp`` as its users meet it: started by the SDK's own client."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import cv2
+import numpy as np
+import pytest
+from mcp import Client, StdioServerParameters, stdio_client
+
+from sage_cli.assets import CLIPS
+from sage_cli.errors import UsageError
+from sage_cli.mcp import Folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name in ("short.mp4", "long.mp4", "speech.mp4"):
+        shutil.copy(CLIPS / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def connect(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    environment = {
+        "SAGE_MODELS_DIR": str(tmp_path / "models"),
+        "SAGE_CACHE_DIR": str(tmp_path / "cache"),
+        "SAGE_CONFIG": str(tmp_path / "config.toml"),
+    }
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[Client]:
+        words = ["-m", "sage_cli", "mcp", str(folder), "--model", "nano", "--threads", "1", "--quiet"]
+        with (tmp_path / "stderr").open("w") as log:
+            async with Client(
+                stdio_client(StdioServerParameters(command=sys.executable, args=words, env=environment), errlog=log)
+            ) as client:
+                yield client
+
+    return connect
+
+
+def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
+    async def talk() -> None:
+        async with connect() as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            assert list(tools) == ["ask", "transcribe", "find_event", "frames", "list_models"]
+            assert tools["ask"].input_schema["required"] == ["video", "question"]
+            assert tools["ask"].output_schema
+
+            told: list[str] = []
+
+            async def progress(done: float, total: float | None, message: str | None) -> None:
+                told.append(message or "")
+
+            result = await client.call_tool(
+                "ask", {"video": "short.mp4", "question": "Which shape appears last?"}, progress_callback=progress
+            )
+            assert not result.is_error
+            assert result.structured_content
+            assert result.structured_content["answer"]
+            assert result.structured_content["evidence"]
+            assert told
+
+            result = await client.call_tool("transcribe", {"media": "speech.mp4"})
+            assert result.structured_content
+            assert result.structured_content["segments"]
+
+            result = await client.call_tool("find_event", {"video": "short.mp4", "event": "a red circle"})
+            assert result.structured_content
+            assert "found" in result.structured_content
+
+            result = await client.call_tool("frames", {"video": "short.mp4", "times": ["0:01", "2"]})
+            images = [part for part in result.content if part.type == "image"]
+            assert len(images) == 2
+            decoded = cv2.imdecode(np.frombuffer(base64.b64decode(images[0].data), np.uint8), cv2.IMREAD_COLOR)
+            assert decoded is not None
+
+            result = await client.call_tool("list_models", {})
+            assert result.structured_content
+            assert "nano" in [model["name"] for model in result.structured_content["models"]]
+
+            for path in ("/etc/passwd", "../secret.mp4", str(tmp_path / "elsewhere.mp4")):
+                refused = await client.call_tool("ask", {"video": path, "question": "What is it?"})
+                assert refused.is_error
+                assert "outside the folders" in refused.content[0].text
+            refused = await client.call_tool("frames", {"video": "missing.mp4", "times": ["1"]})
+            assert refused.is_error
+            assert "no such file" in refused.content[0].text
+
+    anyio.run(talk)
+
+
+def test_a_cancelled_call_makes_room_for_the_next(connect: Callable[[], Any]) -> None:
+    async def talk() -> None:
+        async with connect() as client:
+            with anyio.move_on_after(0.5):
+                await client.call_tool("ask", {"video": "long.mp4", "question": "What appears between 07:43 and 07:50?"})
+            result = await client.call_tool("ask", {"video": "short.mp4", "question": "Which shape appears last?"})
+            assert result.structured_content
+            assert result.structured_content["answer"]
+
+    anyio.run(talk)
+
+
+def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(b"x")
+    (folder / "link.mp4").symlink_to(secret)
+    (folder / "inside.mp4").symlink_to(folder / "short.mp4")
+    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    folders = Folders([folder])
+    assert folders.resolve("inside.mp4") == (folder / "short.mp4").resolve()
+    assert folders.resolve(str(folder / "short.mp4")) == (folder / "short.mp4").resolve()
+    for path in ("link.mp4", str(secret), "../secret.mp4", "loop.mp4", "a\0b", str(folder)):
+        with pytest.raises(UsageError):
+            folders.resolve(path)
+    with pytest.raises(UsageError, match="no such folder"):
+        Folders([folder / "short.mp4"])
