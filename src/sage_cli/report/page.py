@@ -1,0 +1,228 @@
+"""Reports as one self-contained HTML file, or as Markdown. Templates are Jinja's; HTML is escaped by it."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sage_cli.agent.record import RunRecord
+from sage_cli.errors import UsageError
+from sage_cli.output import open_text
+from sage_cli.timecode import format_clock
+
+if TYPE_CHECKING:
+    from sage_cli.video import Video
+
+FORMATS: Final = ("html", "md")
+
+_TALL: Final = 360  # pixels of the larger frames
+_SMALL: Final = 120  # of the overview
+_STILLS: Final = 3  # frames of a span: its ends and its middle
+_OVERVIEW: Final = 32  # frames of the first look that are shown
+_JPEG_QUALITY: Final = 82
+
+# What a step is called, by the tool.
+_TITLES: Final = {
+    "transcribe-speech": "Listened",
+    "ground-event": "Looked for an event",
+    "extract-video-parts": "Took frames",
+    "analyze": "Looked closely",
+    "web-search": "Searched the web",
+    "parse-website": "Read a page",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """A frame in a report.
+
+    Attributes:
+        time: presentation time in seconds.
+        data: a JPEG file.
+        digest: SHA-256 of its RGB pixels before they became a JPEG.
+    """
+
+    time: float
+    data: bytes
+    digest: str
+
+    @property
+    def clock(self) -> str:
+        return format_clock(self.time)
+
+    @property
+    def source(self) -> str:
+        return f"data:image/jpeg;base64,{base64.b64encode(self.data).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that was done.
+
+    Attributes:
+        title: in words.
+        detail: what came of it.
+        why: the model's own reason.
+        span: the part of the video, in seconds.
+        stills: frames of it.
+        words: what was heard: start in seconds, and text.
+    """
+
+    title: str
+    detail: str
+    why: str
+    span: tuple[float, float] | None
+    stills: tuple[Still, ...] = ()
+    words: tuple[tuple[float, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that a report on one question shows."""
+
+    run: RunRecord
+    link: str
+    overview: tuple[Still, ...]
+    steps: tuple[Step, ...]
+    evidence: tuple[Step, ...]
+
+    def at(self, time: float) -> str:
+        """A link that opens the video at a time (W3C Media Fragments; video sites take ``t`` as well)."""
+        if self.link.startswith("file:"):
+            return f"{self.link}#t={time:g}"
+        return f"{self.link}{'&' if '?' in self.link else '?'}t={int(time)}#t={time:g}"
+
+
+def report_format(target: str | Path) -> Literal["html", "md"]:
+    """The format of a report by its file's suffix.
+
+    Raises:
+        UsageError: it is no format of reports.
+    """
+    suffix = Path(target).suffix.lower()
+    if suffix in (".html", ".htm"):
+        return "html"
+    if suffix in (".md", ".markdown"):
+        return "md"
+    raise UsageError(f"--report {target}: reports are .html or .md files")
+
+
+def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:
+    """Write a report on one or several questions.
+
+    Args:
+        target: the file; its suffix is the format.
+        runs: each run, its video, and the path or link that the video was named by.
+
+    Raises:
+        UsageError: the format is unknown, or the target is one of the videos.
+        VideoError: a video cannot be read any more.
+        OSError: the file cannot be written.
+    """
+    kind = report_format(target)
+    pages = [_page(run, video, name) for run, video, name in runs]
+    with open_text(target, [video.path for _, video, _ in runs]) as file:
+        file.write(render(kind, pages))
+
+
+def render(kind: Literal["html", "md"], pages: Sequence[Page]) -> str:
+    """The text of a report."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sage_cli.report", "."),
+        autoescape=kind == "html",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"clock": format_clock, "span": _span_text}
+    return environment.get_template(f"report.{kind}.jinja").render(pages=pages)
+
+
+# ---- gathering -----------------------------------------------------------------------------------------------------
+
+
+def _page(run: RunRecord, video: Video, name: str) -> Page:
+    link = name if "://" in name else video.path.resolve().as_uri()
+    overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
+    steps = tuple(_step(call, video) for call in run["tool_calls"])
+    evidence = tuple(
+        Step(str(one["what"]).capitalize(), "", "", span := (one["span"]["start"], one["span"]["end"]), _of_span(video, span))
+        for one in run["evidence"]
+    )
+    return Page(run, link, overview, steps, evidence)
+
+
+def _step(call: dict[str, Any], video: Video) -> Step:
+    span = (call["span"]["start"], call["span"]["end"]) if call.get("span") else None
+    tool = str(call["tool"])
+    heard = tool == "transcribe-speech"
+    return Step(
+        _TITLES.get(tool, tool),
+        str(call.get("summary", "")),
+        str(call.get("rationale", "")),
+        span,
+        () if span is None or heard else _of_span(video, span),
+        _heard(call.get("result", {})) if heard else (),
+    )
+
+
+def _heard(result: dict[str, Any]) -> tuple[tuple[float, str], ...]:
+    """The words of a transcript as the tool gives them to the model: ``{0: {'text': ..., 'start': 'MM:SS', ...}, ...}``."""
+    from sage_cli.timecode import parse
+
+    try:
+        entries = ast.literal_eval(str(result.get("transcript", "")))
+        return tuple((parse(str(entry["start"])), str(entry["text"]).strip()) for entry in entries.values())
+    except (ValueError, SyntaxError, TypeError, KeyError, AttributeError, UsageError):
+        return ((0.0, str(result["transcript"])),) if result.get("transcript") else ()
+
+
+def _of_span(video: Video, span: tuple[float, float]) -> tuple[Still, ...]:
+    start, end = span
+    times = [start + (end - start) * number / (_STILLS - 1) for number in range(_STILLS)] if end - start > 1 else [(start + end) / 2]
+    return stills(video, times, _TALL)
+
+
+def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ...]:
+    """Frames of a video as JPEG files.
+
+    Args:
+        times: seconds, ascending.
+        height: most pixels; frames keep their aspect and are never enlarged.
+
+    Raises:
+        VideoError: nothing can be decoded.
+    """
+    import cv2
+
+    wanted = list(times)
+    if not wanted or not video.has_video:
+        return ()
+    scale = min(1.0, height / video.height)
+    size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
+    found = []
+    with closing(video.frames(wanted, size)) as frames:
+        for frame in frames:
+            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+            found.append(Still(frame.time, data, hashlib.sha256(frame.image.tobytes()).hexdigest()))
+    return tuple(found)
+
+
+def _spread(times: list[float], most: int) -> list[float]:
+    """Some of the times, evenly chosen, the first and the last among them."""
+    if len(times) <= most:
+        return times
+    return [times[round(number * (len(times) - 1) / (most - 1))] for number in range(most)]
+
+
+def _span_text(span: tuple[float, float] | None) -> str:
+    return "" if span is None else format_clock(span[0]) if span[1] - span[0] < 1 else f"{format_clock(span[0])}-{format_clock(span[1])}"

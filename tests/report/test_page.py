@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from sage_cli.errors import UsageError
+from sage_cli.report import write_report
+from sage_cli.video import Video
+
+TIMES = [0.0, 1.0, 2.0, 3.0]
+
+
+def _run(**changes: Any) -> dict[str, Any]:
+    span = {"start": 1.0, "end": 3.0}
+    call = {"tool": "transcribe-speech", "span": span, "rationale": "Listen.", "summary": "2 words", "result": {}}
+    call["result"] = {"transcript": str({0: {"text": " late again", "start": "00:01", "end": "00:02"}})}
+    run = {
+        "question": "Who <b>said</b> that?",
+        "answer": "Ann & Bob",
+        "reason": None,
+        "video": "/videos/talk.mp4",
+        "duration": 4.0,
+        "elapsed": 2.5,
+        "model": {"name": "nano", "host": ""},
+        "frames": TIMES,
+        "tool_calls": [call, call | {"tool": "ground-event", "result": {}, "summary": "found"}],
+        "evidence": [{"span": span, "what": "speech transcribed"}],
+        "notices": ["only 4 frames"],
+    }
+    return run | changes
+
+
+class _Reader(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def _read(path: Path) -> _Reader:
+    reader = _Reader()
+    reader.feed(path.read_text(encoding="utf-8"))
+    return reader
+
+
+def test_a_page_holds_the_frames_of_the_events_and_loads_nothing(clip_path: Path, tmp_path: Path) -> None:
+    video = Video(clip_path)
+    write_report(tmp_path / "r.html", [(_run(), video, str(clip_path))])
+    page = _read(tmp_path / "r.html")
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    overview = images[-len(TIMES) :]
+    assert [float(image["data-time"] or -1) for image in overview] == TIMES
+    for image in images:
+        data = base64.b64decode(str(image["src"]).removeprefix("data:image/jpeg;base64,"))
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert decoded is not None
+        height, width = decoded.shape[:2]
+        (frame,) = video.frames([float(image["data-time"] or -1)], (width, height))
+        assert hashlib.sha256(frame.image.tobytes()).hexdigest() == image["data-sha256"]
+    sources = [str(attributes.get(name, "")) for _, attributes in page.tags for name in ("src", "srcset") if name in attributes]
+    assert all(source.startswith("data:") for source in sources)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "b")]
+    assert "Who <b>said</b> that?" in page.text
+    assert "Ann & Bob" in page.text
+    assert "late again" in page.text
+    links = [str(attributes["href"]) for tag, attributes in page.tags if tag == "a"]
+    assert f"{clip_path.resolve().as_uri()}#t=1" in links
+
+
+def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
+    write_report(tmp_path / "r.html", [(_run(), Video(clip_path), "https://a.example/watch?v=1")])
+    links = [str(attributes["href"]) for tag, attributes in _read(tmp_path / "r.html").tags if tag == "a"]
+    assert "https://a.example/watch?v=1&t=1#t=1" in links
+
+
+def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
+    runs = [(_run(), Video(clip_path), str(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path), str(clip_path))]
+    write_report(tmp_path / "r.md", runs)
+    text = (tmp_path / "r.md").read_text()
+    assert "# Who <b>said</b> that?" in text
+    assert "late again" in text
+    assert "No answer: the time limit" in text
+    assert not re.search(r"\n{4}", text)
+
+
+def test_a_report_never_replaces_the_video(clip_path: Path, tmp_path: Path) -> None:
+    video = tmp_path / "v.html"
+    video.write_bytes(clip_path.read_bytes())
+    with pytest.raises(UsageError, match="is the input"):
+        write_report(video, [(_run(), Video(video), str(video))])
+    assert video.read_bytes() == clip_path.read_bytes()
+    with pytest.raises(UsageError, match=r"\.html or \.md"):
+        write_report(tmp_path / "r.pdf", [])
