@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -33,3 +34,8 @@ def from_argument(word: str) -> str:
         return decode(os.fsencode(word))
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def is_link(text: str) -> bool:
+    """Whether text is an address of the web and no file name."""
+    return re.match(r"(?i)https?://\S", text) is not None

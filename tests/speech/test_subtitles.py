@@ -31,7 +31,7 @@ HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyl
 def _cues(path: Path) -> list[tuple[float, float, str]]:
     found = find_subtitles(Video(path))
     assert found
-    return [(one.start, one.end, one.text) for one in found.segments]
+    return [(one.start, one.end, one.text) for one in found.cues]
 
 
 @pytest.fixture
@@ -120,16 +120,16 @@ def test_tracks_in_a_video_keep_its_clock(tmp_path: Path, name: str, codec: str,
     found = find_subtitles(Video(path))
     assert found is not None
     assert (found.source, found.language) == ("subtitle track 1 (de)", "de")
-    assert [(round(one.start, 3), round(one.end, 3), one.text) for one in found.segments] == [
+    assert [(round(one.start, 3), round(one.end, 3), one.text) for one in found.cues] == [
         (0.5, 1.25, "Guten Morgen."),
         (2.0, 3.5, "Zu spät."),
     ]
-    assert [one.text for one in found.between(1.3, 2.5)] == ["Zu spät."]
+    assert [one.text for one in found.segments(1.3, 2.5)] == ["Zu spät."]
 
 
 def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> None:
     path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "from the track")])
-    assert [one.text for one in tracks(Video(path))[0].segments] == ["from the track"]
+    assert [one.text for one in tracks(Video(path))[0].cues] == ["from the track"]
     path.with_suffix(".srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nfrom the file\n")
     assert _cues(path) == [(0.0, 1.0, "from the file")]
 
@@ -150,7 +150,7 @@ def test_what_is_no_subtitle_file_is_passed_over(video: Path, data: bytes) -> No
 def test_a_broken_file_says_so_when_it_is_read(video: Path) -> None:
     video.with_suffix(".srt").write_bytes(b"nothing of the kind")
     with pytest.raises(VideoError, match="no-subtitles"):
-        _ = beside(video)[0].segments
+        _ = beside(video)[0].cues
 
 
 @pytest.mark.parametrize(("code", "expected"), [("eng", "en"), ("en-US", "en"), ("ger", "de"), ("zho", "zh"), ("und", ""), ("", "")])

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sage_cli.errors import VideoError
+from sage_cli.text import is_link
 from sage_cli.video import Video
-from sage_cli.web.links import download, host_of, is_link
+from sage_cli.web.links import download, host_of
 
 
 class _Site(BaseHTTPRequestHandler):
@@ -73,8 +74,7 @@ def site(clip_path: Path) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("text", "link"),
-    [("https://a.example/v", True), ("http:/a.example/v", True), ("HTTPS://A.example", True), ("http.mp4", False), ("./https:/x", False)],
+    ("text", "link"), [("https://a.example/v", True), ("HTTPS://A.example", True), ("http.mp4", False), ("./https://x", False)]
 )
 def test_what_is_a_link(text: str, link: bool) -> None:
     assert is_link(text) is link

@@ -13,6 +13,7 @@ from typing import Final
 
 from sage_cli.agent.acting import WEB_TOOLS, Actor
 from sage_cli.agent.asking import Asker, UnusableReplyError
+from sage_cli.agent.earlier import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import evidence
 from sage_cli.agent.looking import FirstLook, choose
@@ -23,10 +24,11 @@ from sage_cli.agent.telling import Telling
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import ChatModel, Usage
 from sage_cli.prompts import TRAINED, Prompts
+from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS
 from sage_cli.tools.base import AnyTool, Looked
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
-from sage_cli.video import Frame, Sampling, Video
+from sage_cli.video import Sampling, Video
 from sage_cli.web.base import addresses_in
 
 _WEB_HINT: Final = "--web lets the model search the web and read pages, and shows all that it sends"
@@ -45,7 +47,6 @@ class Settings:
         timeout_s: time limit per question in seconds; ``None`` for no limit.
         reply_tokens: maximum tokens of a reply; lower with a small context.
         temperature, seed: of the sampler.
-        direct_prompt: without tools, ask by the paper's prompt for its direct baseline: think in plain text, then answer.
         prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
         pack: the pack of the model's family.
     """
@@ -59,7 +60,6 @@ class Settings:
     reply_tokens: int = 2048
     temperature: float = 0.0
     seed: int = 0
-    direct_prompt: bool = False
     prompts: str = TRAINED
     pack: str = TRAINED
 
@@ -74,6 +74,7 @@ class Agent:
         settings: limits.
         span: the part of the video to ask about, in seconds; the whole video by default.
         transcriber: loads the speech model; called once, when speech is first needed. ``None``: speech cannot be transcribed.
+        subtitles: the video's own; they serve as its transcript before any speech model.
         consent: asked after the event that announces a web request and before it is sent. ``None``: always allowed.
         clock: seconds from any fixed point; only differences matter.
 
@@ -91,6 +92,7 @@ class Agent:
         settings: Settings | None = None,
         span: tuple[float, float] | None = None,
         transcriber: Callable[[], SpeechModel] | None = None,
+        subtitles: Subtitles | None = None,
         consent: Callable[[WebRequested], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -103,6 +105,7 @@ class Agent:
         self.span = Span(*(span or (0.0, video.duration)))
         self.prompts = Prompts(self.settings.prompts, self.settings.pack)
         self.transcriber = cache(transcriber) if transcriber else None
+        self.subtitles = subtitles
         self.consent = consent
         self.clock = clock
         # Mentioned once, when the web could have helped: users with private videos need no reminders.
@@ -114,13 +117,16 @@ class Agent:
         """Maximum tokens of a reply: at least three quarters of the context are for the prompt."""
         return min(self.settings.reply_tokens, self.model.info.context_size // 4)
 
-    def run(self, question: str) -> Iterator[Event]:
+    def run(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Iterator[Event]:
         """Answer a question. The last event is an :class:`Answer` or a :class:`NoAnswer`.
+
+        Args:
+            earlier: questions and answers of the conversation before it; the model sees as many of the newest as fit.
 
         Raises:
             SageError: the model or the video failed, or the context is too small for the question and a single frame.
         """
-        return _Run(self, question).events()
+        return _Run(self, question, earlier).events()
 
     def workspace(self, addresses: Iterable[str] = ()) -> Workspace:
         """The workspace of a run, for a tool that is called without a question.
@@ -134,6 +140,7 @@ class Agent:
             span=(self.span.start, self.span.end),
             prompts=self.prompts,
             transcriber=self.transcriber,
+            subtitles=self.subtitles,
             frames=self.settings.frames,
             frame_tokens=self.settings.frame_tokens,
             frame_size=self.settings.frame_size,
@@ -150,14 +157,14 @@ class Agent:
 class _Run:
     """The run of one question."""
 
-    def __init__(self, agent: Agent, question: str) -> None:
+    def __init__(self, agent: Agent, question: str, earlier: Sequence[tuple[str, str]]) -> None:
         settings = agent.settings
         self._agent, self._question = agent, question
         self._watch = Stopwatch(agent.clock, settings.timeout_s)
         self._results = Results()
         self._workspace = agent.workspace(addresses_in(question))
         room = agent.model.info.context_size - agent.reply_tokens
-        self._telling = Telling(question, self._workspace, agent.tools, room)
+        self._telling = Telling(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
         self._asker = Asker(agent.model, self._watch, agent.prompts.said, agent.reply_tokens, settings.temperature, settings.seed)
         self._actor = Actor(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
@@ -188,26 +195,16 @@ class _Run:
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
         frames = yield from agent.first_look.frames(self._workspace, choice, self._watch)
-        if agent.settings.direct_prompt and not agent.tools:
-            yield from self._direct(frames)
-            return
         schema = context_schema(agent.tools, self._workspace)
         reply = yield from self._asker.ask(ContextReply, 0, telling.first(frames), schema)
         if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
             yield from self._actor.act(0, reply.recommended_tools.call)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield self._answer(0, reply.final_answer, [_sampled(frames)])
+            yield self._answer(0, reply.final_answer, [Looked(frames[0].time, frames[-1].time, "frames sampled")])
         else:
             yield from self._tell_of_web()
             yield self._no_answer(0, "the model gave none")
-
-    def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
-        answer = yield from self._asker.ask_directly(self._telling.direct(frames))
-        if answer is None:
-            yield self._no_answer(0, "the model gave none")
-        else:
-            yield self._answer(0, answer, [_sampled(frames)])
 
     def _reason(self, video_context: str) -> Iterator[Event]:
         steps = self._agent.settings.max_steps
@@ -239,7 +236,3 @@ class _Run:
     @property
     def _usage(self) -> Usage:
         return self._asker.usage + self._results.usage
-
-
-def _sampled(frames: Sequence[Frame]) -> Looked:
-    return Looked(frames[0].time, frames[-1].time, "frames sampled")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -20,18 +20,23 @@ from sage_cli.session.settings import check, load_options
 from sage_cli.store import NotInstalledError, cache_dir, check_scratch
 from sage_cli.store.cache import note_media
 from sage_cli.store.content import remember_fingerprints
+from sage_cli.text import is_link
 
 if TYPE_CHECKING:
     from sage_cli.agent import Agent, Event
     from sage_cli.agent.events import WebRequested
     from sage_cli.speech import Progress, Segment, Transcript
+    from sage_cli.speech.subtitles import Subtitles
     from sage_cli.tools.base import AnyTool
     from sage_cli.video import Video
 
 T = TypeVar("T")
 
 STDIN: Final = "-"
+SPEECH_TOOL: Final = "transcribe-speech"
 WEB_TOOLS: Final = ("web-search", "parse-website")
+
+_MOST_AGENTS: Final = 4
 
 
 def open_session(
@@ -72,6 +77,7 @@ class Session(Models):
 
     Attributes:
         options: in effect.
+        download_progress: called with bytes and total bytes while the video behind a link is downloaded.
     """
 
     def __init__(
@@ -84,8 +90,10 @@ class Session(Models):
     ) -> None:
         super().__init__(options, offer=offer, model_cache=model_cache)
         self._consent = consent
+        self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
-        self._agents: dict[tuple[str, float, float], Agent] = {}
+        self._subtitles: dict[str, Subtitles | None] = {}
+        self._agents: dict[tuple[str, float, float, bool], Agent] = {}
         self._running: WeakSet[Generator[Any]] = WeakSet()
         remember_fingerprints(self.caching)
 
@@ -110,29 +118,42 @@ class Session(Models):
 
     # ---- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(self, video: str | Path, question: str, *, start: float | None = None, end: float | None = None) -> Generator[Event]:
+    def ask(
+        self,
+        video: str | Path,
+        question: str,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        earlier: Sequence[tuple[str, str]] = (),
+        tools: bool = True,
+    ) -> Generator[Event]:
         """Answer a question about a video. The last event is an ``Answer`` or a ``NoAnswer``.
 
         Args:
-            video: its path, or ``-`` for stdin; a pipe is read to its end first.
+            video: its path, a link, or ``-`` for stdin; a pipe is read to its end first.
             start, end: the part asked about, in seconds; by default what the options say.
+            earlier: questions and answers of the conversation before it.
+            tools: whether the model may use the tools that the options allow.
 
         Raises:
             SageError: the video, the model or an option cannot be used.
         """
-        return self._tracked(self._ask(video, question, start, end))
-
-    def _ask(self, video: str | Path, question: str, start: float | None, end: float | None) -> Generator[Event]:
         if not question.strip():
             raise UsageError("the question is empty: write what you want to know about the video")
-        with closing(_generator(self.agent(self.video(video), start=start, end=end).run(question))) as events:
-            yield from events
+
+        def run() -> Generator[Event]:
+            agent = self.agent(self.video(video), start=start, end=end, tools=tools)
+            with closing(_generator(agent.run(question, earlier))) as events:
+                yield from events
+
+        return self._tracked(run())
 
     def _tracked(self, run: Generator[T]) -> Generator[T]:
         self._running.add(run)
         return run
 
-    def agent(self, video: Video, *, start: float | None = None, end: float | None = None) -> Agent:
+    def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool = True) -> Agent:
         """What answers questions about a part of a video. The same one for the same part: it keeps the frames.
 
         Raises:
@@ -141,9 +162,11 @@ class Session(Models):
         if not video.has_video:
             raise VideoError(f"{video.path} has sound but no picture: give a video file")
         span = self.span(video, start, end)
-        key = (video.id, *span)
+        key = (video.id, *span, tools)
         if key not in self._agents:
-            self._agents[key] = self._new_agent(video, span)
+            if len(self._agents) >= _MOST_AGENTS:  # each holds the frames of a first look
+                del self._agents[next(iter(self._agents))]
+            self._agents[key] = self._new_agent(video, span, tools)
         return self._agents[key]
 
     def check(self, video: Video) -> None:
@@ -201,9 +224,8 @@ class Session(Models):
         Raises:
             UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
         """
-        from sage_cli.tools import TranscribeSpeech
-
-        return [tool for tool in self.allowed_tools if tool.name != TranscribeSpeech.name or video.has_audio]
+        heard = bool((video.has_audio and self.speech_file) or self.subtitles(video))
+        return [tool for tool in self.allowed_tools if tool.name != SPEECH_TOOL or heard]
 
     @cached_property
     def allowed_tools(self) -> list[AnyTool]:
@@ -212,7 +234,7 @@ class Session(Models):
         Raises:
             UsageError: as :meth:`tools`.
         """
-        from sage_cli.tools import TOOLS, TranscribeSpeech, web_tools
+        from sage_cli.tools import TOOLS, web_tools
 
         known = [tool.name for tool in TOOLS]
         for name in self.options.no_tool:
@@ -220,7 +242,7 @@ class Session(Models):
                 raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
         if not self.options.tools or self.options.direct:
             return []
-        found = [tool for tool in TOOLS if tool.name != TranscribeSpeech.name or self.speech_file]
+        found = list(TOOLS)
         if self.options.web != "off":
             from sage_cli.web import Web, WebSettings
 
@@ -265,6 +287,16 @@ class Session(Models):
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
         return Transcript(self.transcriber, video, video.id, cache)
 
+    def subtitles(self, video: Video) -> Subtitles | None:
+        """Subtitles that serve as the transcript: a file beside the video, or a track in it; ``None`` if there are none, or not wanted."""
+        if not self.options.subtitles:
+            return None
+        if video.id not in self._subtitles:
+            from sage_cli.speech.subtitles import find_subtitles
+
+            self._subtitles[video.id] = find_subtitles(video, self.options.language)
+        return self._subtitles[video.id]
+
     def forget(self) -> None:
         """Hold no video, frame and prompt any more, so that the next answer does not depend on earlier ones; loaded models stay."""
         self._videos.clear()
@@ -274,7 +306,7 @@ class Session(Models):
 
     # ---- inside ----------------------------------------------------------------------------------------------------
 
-    def _new_agent(self, video: Video, span: tuple[float, float]) -> Agent:
+    def _new_agent(self, video: Video, span: tuple[float, float], tools: bool) -> Agent:
         from sage_cli.agent import Agent
 
         # How much a server's context holds is known once it is reached; the agent then takes fewer frames.
@@ -285,15 +317,18 @@ class Session(Models):
         return Agent(
             self.model,
             video,
-            tools=self.tools(video),
+            tools=self.tools(video) if tools else [],
             settings=settings,
             span=span,
             transcriber=(lambda: self.transcript(video)) if self.speech_file else None,
+            subtitles=self.subtitles(video),
             consent=consent,
         )
 
     def _local(self, given: str | Path) -> Path:
         """The media as a file that can be read more than once."""
+        if is_link(str(given)):
+            return self._downloaded(str(given))
         path = Path(given)
         try:
             if str(given) == STDIN:
@@ -310,6 +345,14 @@ class Session(Models):
         except PermissionError as error:
             raise VideoError(f"cannot read {path}: {error.strerror}") from error
         return copy
+
+    def _downloaded(self, link: str) -> Path:
+        """The video behind a link. Who types a link wants it opened: that needs no further consent."""
+        from sage_cli.web.links import download, host_of
+
+        self.require_network(f"the link to {host_of(link)}")
+        languages = () if self.options.language == "auto" else (self.options.language,)
+        return download(link, cache_dir() if self.caching else self._scratch, self.download_progress, languages=languages)
 
 
 def _generator(events: Iterator[Any]) -> Generator[Any]:

@@ -86,7 +86,7 @@ class Subtitles:
     read: Callable[[], Iterator[_Cue]]
 
     @cached_property
-    def segments(self) -> tuple[Segment, ...]:
+    def cues(self) -> tuple[Segment, ...]:
         """All cues in time order, without sounds in brackets; times exact to the cue.
 
         Raises:
@@ -97,9 +97,9 @@ class Subtitles:
             for start, end, lines in _unrolled(sorted(self.read(), key=lambda cue: cue[:2]))
         )
 
-    def between(self, start: float, end: float) -> list[Segment]:
+    def segments(self, start: float, end: float) -> Iterator[Segment]:
         """The cues that are on screen at some time between two times, in seconds."""
-        return [segment for segment in self.segments if segment.end > start and segment.start < end]
+        return (cue for cue in self.cues if cue.end > start and cue.start < end)
 
 
 def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
@@ -113,7 +113,7 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
         found = [one for one in found if one.language in (language, "")]
     for one in found:
         try:
-            if one.segments:
+            if one.cues:
                 return one
         except VideoError as error:
             logger.warning("%s", error)

@@ -48,7 +48,15 @@ class ToolNotice:
     text: str
 
 
-What: TypeAlias = Literal["frames sampled", "speech transcribed", "event grounded", "frames extracted", "frames analyzed", "clip analyzed"]
+What: TypeAlias = Literal[
+    "frames sampled",
+    "speech transcribed",
+    "subtitles read",
+    "event grounded",
+    "frames extracted",
+    "frames analyzed",
+    "clip analyzed",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from sage_cli.timecode import format_clock
@@ -27,7 +28,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
-        if workspace.hear_first:
+        if workspace.end - workspace.start <= workspace.prompts.style.whole_transcript_s:
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
@@ -38,17 +39,18 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         start, end, notes = workspace.window(arguments)
         for note in notes:
             yield ToolNotice(note)
-        if not workspace.video.has_audio:
+        subtitles = workspace.subtitles
+        if not workspace.video.has_audio and not subtitles:
             workspace.video.check_audio()
             return Outcome({"transcript": "The video has no sound, so there is no speech to transcribe."}, "no audio track")
-        transcriber = workspace.transcriber
+        transcriber = subtitles or workspace.transcriber
         segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))
         for segment in transcriber.segments(start, end):
             segments.append(segment)
             yield ToolProgress("speech", round(min(segment.end, end) - start), round(end - start))
         transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
-        looked = (Looked(start, end, "speech transcribed"),)
+        looked = (Looked(start, end, "subtitles read" if subtitles else "speech transcribed"),)
         if not transcript:
             return Outcome(
                 {"transcript": "Nobody speaks in this part of the video, so there is nothing to transcribe."}, "no speech", looked
@@ -56,17 +58,21 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         # The transcript is a string: the models were trained on the dictionary's Python notation.
         result = {"transcript": str(transcript)} | ({"note": "; ".join(notes)} if notes else {})
         words = sum(len(segment.text.split()) for segment in segments)
-        return Outcome(result, f"{words} words in {len(segments)} segments", looked)
+        source = f" of {subtitles.source}" if subtitles else ""
+        return Outcome(result, f"{words} words in {len(segments)} segments{source}", looked)
 
 
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
     """Segments as entries of at most ``longest`` seconds, with a leading blank as in the models' training data; with 0, every segment
     unchanged."""
-    from sage_cli.speech.merge import entries
-
-    blank = " " if longest else ""
-    for entry in entries(segments, longest):
-        yield {"text": f"{blank}{entry.text}", "start": _short(entry.start), "end": _short(entry.end)}
+    group: list[Segment] = []
+    for segment, following in zip_longest(segments, segments[1:]):
+        group.append(segment)
+        if longest and following and following.end - group[0].start <= longest:
+            continue
+        words = " ".join(item.text.strip() for item in group)
+        yield {"text": f" {words}" if longest else words, "start": _short(group[0].start), "end": _short(group[-1].end)}
+        group = []
 
 
 def _short(seconds: float) -> str:

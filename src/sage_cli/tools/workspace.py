@@ -22,6 +22,7 @@ from sage_cli.video import Frame, uniform_times
 
 if TYPE_CHECKING:
     from sage_cli.speech.segment import Segment
+    from sage_cli.speech.subtitles import Subtitles
     from sage_cli.video import Video
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Workspace:
         span: the part of it that may be examined, in seconds; the whole video by default.
         prompts: the texts given to models.
         transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
+        subtitles: the video's own, which serve as its transcript before any speech model.
         frames: maximum frames that a tool shows a model at once.
         frame_tokens: maximum vision tokens per frame (pair), in the first look and in tools; ``None``: as ``frame_size`` says.
         frame_size: the size of frames: as in the released configuration, or as in the paper.
@@ -85,6 +87,7 @@ class Workspace:
         span: tuple[float, float] | None = None,
         prompts: Prompts | None = None,
         transcriber: Callable[[], SpeechModel] | None = None,
+        subtitles: Subtitles | None = None,
         frames: int = 128,
         frame_tokens: int | None = None,
         frame_size: FrameSize = "reference",
@@ -105,6 +108,7 @@ class Workspace:
         self.media: dict[str, Media] = {}
         self.addresses: list[str] = []
         self.allow_addresses(addresses)
+        self.subtitles = subtitles
         self._load_speech = transcriber
         self._made = {"f": 0, "c": 0}
 
@@ -118,12 +122,6 @@ class Workspace:
     def video_path(self) -> str:
         """The video's name for the model: short, because it is copied token by token, and without the user's directories."""
         return self.video.path.name
-
-    @property
-    def hear_first(self) -> bool:
-        """Whether the transcript comes before all other tools, and is of the whole: models that are not trained to choose among tools look
-        for what was said in pictures, and a short video is soon heard."""
-        return self.video.has_audio and self.end - self.start <= self.prompts.style.whole_transcript_s
 
     @cached_property
     def transcriber(self) -> SpeechModel:

@@ -21,18 +21,12 @@ INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool 
 _TALLEST: Final = 720  # pixels; models see a fraction of that
 _RETRIES: Final = 5
 _TIMEOUT_S: Final = 20.0
-_LINK: Final = re.compile(r"(?i)https?:/+(?=\S)")
 _SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", ".part", ".ytdl"})
-
-
-def is_link(text: str) -> bool:
-    """Whether it is an address of the web and no file. A path type may have made one slash of the two."""
-    return _LINK.match(text) is not None
 
 
 def host_of(link: str) -> str:
     """The host of a link, for people."""
-    return urlsplit(_LINK.sub(lambda match: f"{match[0].split(':')[0].lower()}://", link, count=1)).hostname or link
+    return urlsplit(link).hostname or link
 
 
 def download(link: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
@@ -45,9 +39,8 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
 
     Raises:
         UsageError: yt-dlp is not installed.
-        VideoError: there is no video, or it cannot be downloaded.
+        VideoError: there is no video, or it cannot be had.
     """
-    link = _LINK.sub(lambda match: f"{match[0].split(':')[0].lower()}://", link, count=1)
     folder = cache / FOLDER
     name = hashlib.sha256(link.encode()).hexdigest()[:24]
     if found := _finished(folder, name):
