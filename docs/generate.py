@@ -21,6 +21,8 @@ VARIABLES = {
     "SAGE_CONFIG": "the settings file",
     "SAGE_CACHE_DIR": "the cache folder",
     "SAGE_MODELS_DIR": "the models folder",
+    "SAGE_LOG_FILE": "the log of questions and answers",
+    "SAGE_API_KEY": "key of a served model",
     "HF_HOME": "folder of the Hugging Face cache, where downloads lie",
     "HF_ENDPOINT": "address of another hub",
     "HF_TOKEN": "token for private and gated repositories",

@@ -50,6 +50,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "SAGE_MODELS_DIR": str(tmp_path / "models"),
         "SAGE_CACHE_DIR": str(tmp_path / "cache"),
         "SAGE_CONFIG": str(tmp_path / "config.toml"),
+        "SAGE_LOG_FILE": str(tmp_path / "log.db"),
         "TMPDIR": str(scratch),
     }
 

@@ -14,7 +14,7 @@ from sage_cli.cli.complete import MEDIA, media_files
 from sage_cli.cli.options import OptionsCommand, takes
 from sage_cli.errors import EXIT_NO_ANSWER, UsageError
 from sage_cli.session.options import Options
-from sage_cli.text import decode, from_argument
+from sage_cli.text import decode, from_argument, is_link
 
 if TYPE_CHECKING:
     from sage_cli.session import Session
@@ -53,20 +53,26 @@ def ask(
 
     from sage_cli.agent.events import Working
     from sage_cli.cli.consent import Consent
+    from sage_cli.cli.evidence import check_evidence, downloads, save_evidence
     from sage_cli.cli.offer import offer
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.session import open_session
+    from sage_cli.session.conversation import Conversation
 
+    check_evidence(options)
     with open_session(options, consent=Consent(), offer=offer) as session:
         # Cheap checks first: a mistyped path is reported before a model is loaded.
-        opened = session.video(video)
+        with downloads(session):
+            opened = session.video(video)
         session.check(opened)
         introduce(session)
         output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
         with renderer(output, quiet=options.quiet, verbose=options.verbose, several=len(asked) > 1) as view:
             view.show(Working(0.0, 0, "load", 0, 0))
             tell_plan(session)
-            answered = [follow(session.ask(video, question), view) for question in asked]
+            conversation = Conversation(session, video, linked=False)
+            answered = [follow(conversation.ask(question), view) for question in asked]
+        save_evidence(conversation)
     return 0 if all(answered) else EXIT_NO_ANSWER
 
 
@@ -98,12 +104,12 @@ def check_order(video: str, questions: list[str]) -> None:
     """Recognize common mistakes in the arguments.
 
     Raises:
-        UsageError: the video is a link, the question comes first, there are two videos, or a question is not quoted.
+        UsageError: the video is an address but no link, the question comes first, there are two videos, or a question is not quoted.
     """
-    if re.match(r"[a-z][a-z0-9+.-]*://", video, re.IGNORECASE):
-        raise UsageError(f"{video} is an address: download the video first, for example with yt-dlp, and give its path")
+    if re.match(r"[a-z][a-z0-9+.-]*://", video, re.IGNORECASE) and not is_link(video):
+        raise UsageError(f"{video} is no link that sage can open: links begin with http:// or https://")
     files = [word for word in questions if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or _is_file(word))]
-    if files and not _is_file(video) and not video.lower().endswith(MEDIA):
+    if files and not is_link(video) and not _is_file(video) and not video.lower().endswith(MEDIA):
         raise UsageError(f"the video comes before the question: sage ask {files[0]} {from_argument(video)!r}")
     if files:
         raise UsageError(f"{files[0]} is a file, not a question: ask about one video at a time")

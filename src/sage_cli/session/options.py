@@ -144,8 +144,9 @@ def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "
     return option(default, panel, commands, help, metavar, setting=True, **more)
 
 
-_LOOKS = "ask bench"
-_ALL = "ask bench transcribe"
+_ASKS = "ask chat mcp ground"  # commands with a model that answers, on a session of their own
+_LOOKS = f"{_ASKS} bench"
+_ALL = f"{_LOOKS} transcribe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +204,7 @@ class Options:
         None, MODEL, _LOOKS, "KV cache precision; q8_0 halves its memory.", auto="f16 where it fits", advanced=True
     )
     kv_cache: Literal["auto", "on", "off"] = setting(
-        "auto", MODEL, "ask", "Save KV prefixes for later runs; auto saves those that took long.", advanced=True
+        "auto", MODEL, _ASKS, "Save KV prefixes for later runs; auto saves those that took long.", advanced=True
     )
     seed: int = setting(0, MODEL, _LOOKS, "Sampling seed.", "N", at_least=0, at_most=(1 << 32) - 2, advanced=True)
     temperature: float = setting(
@@ -222,7 +223,7 @@ class Options:
     start: float | None = option(
         None,
         LOOKING,
-        "ask transcribe",
+        "ask ground transcribe",
         "Start time: SS, MM:SS or HH:MM:SS.",
         "TIME",
         kind="time",
@@ -230,11 +231,10 @@ class Options:
         per={"transcribe": {"panel": SPEECH}},
     )
     end: float | None = option(
-        None, LOOKING, "ask transcribe", "End time.", "TIME", kind="time", at_least=0.0, per={"transcribe": {"panel": SPEECH}}
+        None, LOOKING, "ask ground transcribe", "End time.", "TIME", kind="time", at_least=0.0, per={"transcribe": {"panel": SPEECH}}
     )
-    tools: bool = setting(True, LOOKING, "ask", "Let the model use tools; --no-tools answers from the first look.")
+    tools: bool = setting(True, LOOKING, "ask chat mcp", "Let the model use tools; --no-tools answers from the first look.")
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
-    direct_prompt: bool = option(False, LOOKING, "bench", "Ask direct answers by the paper's prompt: think, then answer.", advanced=True)
     no_tool: tuple[str, ...] = option(
         (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
     )
@@ -250,17 +250,20 @@ class Options:
     )
 
     web: Literal["off", "ask", "on"] = setting(
-        "off", WEB, "ask", "Let the model use the web; =ask asks you before each request.", "[=ask]", alone="on"
+        "off", WEB, "ask chat mcp", "Let the model use the web; =ask asks you before each request.", "[=ask]", alone="on"
     )
     search_provider: Literal["ddgs", "serper", "brave", "searxng"] = setting(
-        "ddgs", WEB, "ask", "Search engine; serper and brave need SAGE_SEARCH_KEY.", advanced=True
+        "ddgs", WEB, "ask chat mcp", "Search engine; serper and brave need SAGE_SEARCH_KEY.", advanced=True
     )
-    searxng_url: str | None = setting(None, WEB, "ask", "Base URL of your SearXNG instance.", "URL", advanced=True)
+    searxng_url: str | None = setting(None, WEB, "ask chat mcp", "Base URL of your SearXNG instance.", "URL", advanced=True)
     offline: bool = setting(
         False, WEB, _ALL, "Make no connections; use cached results only.", per={"transcribe": {"panel": RUN}, "bench": {"panel": RUN}}
     )
 
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
+    subtitles: bool = setting(
+        True, SPEECH, "ask chat mcp", "Use subtitle files and tracks as the transcript; --no-subtitles always decodes speech."
+    )
     translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
     prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
     hotwords: str = option("", SPEECH, "transcribe", "Words that may occur, such as names.", "WORDS", kind="words")
@@ -340,12 +343,18 @@ class Options:
     max_line_count: int = option(2, OUTPUT, "transcribe", "Maximum lines per subtitle.", "N", at_least=1, at_most=100)
     max_cue_seconds: float = option(7.0, OUTPUT, "transcribe", "Maximum length of a segment.", "SECONDS", at_least=1.0, at_most=60.0)
     skip_existing: bool = option(False, OUTPUT, "transcribe", "Skip files that already have a transcript.")
-    json: bool = option(False, OUTPUT, _LOOKS, "Print one JSON object per result.", per={"bench": {"help": "Print the report as JSON."}})
-    jsonl: bool = option(False, OUTPUT, "ask demo", "Print every event as a line of JSON.")
+    json: bool = option(
+        False, OUTPUT, "ask chat ground bench", "Print one JSON object per result.", per={"bench": {"help": "Print the report as JSON."}}
+    )
+    jsonl: bool = option(False, OUTPUT, "ask chat demo", "Print every event as a line of JSON.")
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
     verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.")
-    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours, as NO_COLOR does; every command takes it.")
+
+    report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")
+    clips: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as clips.", "DIR", advanced=True)
+    stills: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as pictures.", "DIR", advanced=True)
+    log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help log`.", advanced=True)
 
     cache_limit: int = setting(
         12_000_000_000, NOWHERE, "", "Maximum size of the cache, such as 20 GB; 0 keeps nothing.", "SIZE", kind="size", at_least=0

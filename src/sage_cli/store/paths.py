@@ -29,6 +29,11 @@ def config_path() -> Path:
     return _folder("SAGE_CONFIG", lambda: platformdirs.user_config_path(APP, appauthor=False) / "config.toml")
 
 
+def log_path() -> Path:
+    """File with the log of questions and answers; it need not exist. ``SAGE_LOG_FILE`` moves it."""
+    return _folder("SAGE_LOG_FILE", lambda: platformdirs.user_data_path(APP, appauthor=False) / "log.db")
+
+
 def check_scratch() -> None:
     """Make sure that temporary files can be written, which is where a run keeps the media it makes.
 

@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from sage_cli.agent.events import (
-    Answer,
-    Event,
-    FramesSampled,
-    NoAnswer,
-    Notice,
-    RunStarted,
-    ToolCalled,
-    ToolFinished,
-    WebRequested,
-    Working,
-    as_record,
-)
+from sage_cli.agent.events import Event, Working, as_record
+from sage_cli.agent.record import Recorder
 from sage_cli.cli import console
 
 
@@ -29,27 +16,11 @@ class Jsonl:
 
 
 class Json:
-    """One object a question, when its run is over, gathered from the events."""
+    """One object per question, when its run is over."""
 
     def __init__(self) -> None:
-        self._run: dict[str, Any] = {}
+        self._recorder = Recorder()
 
     def show(self, event: Event) -> None:
-        record = as_record(event)
-        del record["type"]
-        match event:
-            case RunStarted():
-                del record["elapsed"]
-                self._run = {"answer": None, "reason": None, **record, "frames": [], "tool_calls": [], "web_requests": [], "notices": []}
-            case FramesSampled():
-                self._run["frames"] = record["times"]
-            case ToolCalled():
-                self._run["tool_calls"].append(record)
-            case ToolFinished():
-                self._run["tool_calls"][-1].update(record)
-            case WebRequested():
-                self._run["web_requests"].append(record)
-            case Notice(text=text):
-                self._run["notices"].append(text)
-            case Answer() | NoAnswer():
-                console.write(console.dumps({"question": event.question, **self._run, **record}))
+        if run := self._recorder.feed(event):
+            console.write(console.dumps(run))

@@ -1,0 +1,241 @@
+"""``sage chat VIDEO``: a conversation with a video."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.cli.complete import media_files
+from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.errors import SageError, UsageError
+from sage_cli.session.options import Options
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+    from sage_cli.session.conversation import Conversation
+
+COMMAND = OptionsCommand
+
+EXAMPLES = """[bold]Examples[/]
+  sage chat talk.mp4
+  sage chat talk.mp4 --continue"""
+
+HELP: Final = {
+    "/at TIME": "ask about the half minute around a time",
+    "/from TIME [TIME]": "ask about a part; /from alone: about the whole video",
+    "/frames": "show the times of the frames that were looked at",
+    "/transcript [TIME TIME]": "show what is said",
+    "/tools on|off": "let the model use tools, or answer from the first look",
+    "/save FILE": "save the conversation as a report, .html or .md",
+    "/open [TIME]": "open the video in a player",
+    "/help": "show this",
+    "/quit": "leave; so does Ctrl-D",
+}
+
+_AROUND_S: Final = 15.0
+
+
+@takes("chat")
+def chat(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Take up the last conversation about this video.")] = False,
+    *,
+    options: Options,
+) -> int:
+    """Talk with a video.
+
+    Ask one question after another; each sees the earlier ones. Ctrl-C stops an answer, Ctrl-D leaves. /help lists what else there is.
+    """
+    from sage_cli.cli.ask import introduce, tell_plan
+    from sage_cli.cli.consent import Consent
+    from sage_cli.cli.offer import offer
+    from sage_cli.session import open_session
+    from sage_cli.session.conversation import Conversation
+
+    with open_session(options, consent=Consent(), offer=offer) as session:
+        conversation = Conversation(session, video, resume=resume)
+        session.check(conversation.video)
+        introduce(session)
+        tell_plan(session)
+        for question, answer in conversation.earlier:
+            console.say(f"earlier: {question} {answer}")
+        if sys.stdin.isatty() and sys.stderr.isatty():
+            console.say(f"ask about {conversation.video.path.name}; /help lists commands, Ctrl-D leaves")
+        Talk(conversation).run()
+    return 0
+
+
+class Talk:
+    """Reads lines and answers them until there are no more."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.commands: dict[str, Callable[[list[str]], None]] = {
+            "at": self.at,
+            "from": self.part,
+            "frames": self.frames,
+            "transcript": self.transcript,
+            "tools": self.tools,
+            "save": self.save,
+            "open": self.open,
+            "help": self.help,
+        }
+
+    def run(self) -> None:
+        """Until /quit, Ctrl-D or the end of a pipe."""
+        for line in self._lines():
+            if line in ("/quit", "/exit"):
+                return
+            try:
+                self.answer(line)
+            except KeyboardInterrupt:
+                console.say("stopped")
+            except SageError as error:
+                console.say(f"error: {error}")
+
+    def answer(self, line: str) -> None:
+        """Do what a line asks for."""
+        if not line.startswith("/"):
+            self._ask(line)
+            return
+        name, *words = line[1:].split()
+        command = self.commands.get(name)
+        if command is None:
+            raise UsageError(f"there is no /{name}: /help lists what there is")
+        command(words)
+
+    def _ask(self, question: str) -> None:
+        from sage_cli.cli.renderers import follow, renderer
+
+        options = self.conversation.session.options
+        output = "jsonl" if options.jsonl else "json" if options.json else "text"
+        with renderer(output, quiet=options.quiet, verbose=options.verbose) as view:  # type: ignore[arg-type]
+            follow(self.conversation.ask(question), view)
+
+    # ---- commands --------------------------------------------------------------------------------------------------
+
+    def at(self, words: list[str]) -> None:
+        from sage_cli.timecode import parse
+
+        if len(words) != 1:
+            raise UsageError("/at takes one time, as in /at 12:30")
+        time = parse(words[0])
+        self._part(time - _AROUND_S, time + _AROUND_S)
+
+    def part(self, words: list[str]) -> None:
+        from sage_cli.timecode import parse
+
+        if not words:
+            self.conversation.span = None
+            console.say("asking about the whole video")
+        elif len(words) <= 2:
+            self._part(parse(words[0]), parse(words[1]) if len(words) == 2 else self.conversation.video.duration)
+        else:
+            raise UsageError("/from takes one time or two, as in /from 12:30 15:00")
+
+    def _part(self, start: float, end: float) -> None:
+        from sage_cli.timecode import format_clock
+
+        span = self.conversation.session.span(self.conversation.video, max(0.0, start), end)
+        self.conversation.span = span
+        console.say(f"asking about {format_clock(span[0])}-{format_clock(span[1])}; /from alone goes back to the whole video")
+
+    def frames(self, words: list[str]) -> None:
+        from sage_cli.timecode import format_clock
+
+        if not self.conversation.runs:
+            raise UsageError("nothing was looked at yet: ask something first")
+        run = self.conversation.runs[-1]
+        console.write(f"first look: {' '.join(format_clock(time) for time in run['frames'])}")
+        for one in run["evidence"]:
+            console.write(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
+
+    def transcript(self, words: list[str]) -> None:
+        from sage_cli.timecode import format_clock, parse
+
+        if len(words) not in (0, 2):
+            raise UsageError("/transcript takes no times or two, as in /transcript 12:30 15:00")
+        start, end = map(parse, words) if words else self.conversation.span or (None, None)
+        for segment in self.conversation.session.transcribe(self.conversation.name, start=start, end=end):
+            console.write(console.neutral(f"{format_clock(segment.start)}  {segment.text}"))
+
+    def tools(self, words: list[str]) -> None:
+        if words not in (["on"], ["off"]):
+            raise UsageError("/tools takes on or off")
+        self.conversation.tools = words == ["on"]
+        console.say(f"tools are {words[0]}")
+
+    def save(self, words: list[str]) -> None:
+        from sage_cli.report import write_report
+
+        if len(words) != 1:
+            raise UsageError("/save takes a file name, as in /save talk.html")
+        if not self.conversation.runs:
+            raise UsageError("there is nothing to save yet: ask something first")
+        write_report(
+            Path(words[0]).expanduser(), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs]
+        )
+        console.say(f"saved {words[0]}")
+
+    def open(self, words: list[str]) -> None:
+        from sage_cli.cli.player import play
+        from sage_cli.timecode import parse
+
+        play(self.conversation.video.path, parse(words[0]) if words else 0.0)
+
+    def help(self, words: list[str]) -> None:
+        for command, about in HELP.items():
+            console.say(f"{command:<24} {about}")
+
+    # ---- lines -----------------------------------------------------------------------------------------------------
+
+    def _lines(self) -> Iterator[str]:
+        """What is typed, or comes through a pipe, without blank lines."""
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            for line in sys.stdin or ():
+                if line.strip():
+                    yield line.strip()
+            return
+        prompt = _prompt()
+        while True:
+            try:
+                line = prompt.prompt("> ").strip()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return
+            if line:
+                yield line
+
+
+def _prompt() -> PromptSession[str]:
+    """Line editing with history and completion; on stderr, for stdout is for answers."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+    from prompt_toolkit.output import create_output
+
+    from sage_cli.store.paths import log_path
+
+    history: History = InMemoryHistory()
+    path = log_path().with_name("chat-history")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a"):
+            path.chmod(0o600)
+        history = FileHistory(str(path))
+    except OSError:  # a read-only home: the history lives as long as this conversation
+        pass
+    words = [command.split()[0] for command in HELP]
+    return PromptSession(
+        history=history,
+        completer=WordCompleter(words, sentence=True),
+        complete_while_typing=False,
+        output=create_output(stdout=sys.stderr),
+    )

@@ -1,0 +1,134 @@
+"""``sage frames VIDEO``: frames at times, as pictures or as one contact sheet."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.cli.complete import media_files
+from sage_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from sage_cli.video import Frame, Video
+
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
+
+EXAMPLES = """[bold]Examples[/]
+  sage frames talk.mp4 --at 1:23 --at 2:40
+  sage frames talk.mp4 --every 30s -o frames/
+  sage frames talk.mp4 --every 1m --sheet talk.jpg"""
+
+_MOST: Final = 10_000
+_TILE: Final = 320  # pixels across a frame of a contact sheet
+_LABEL: Final = 24  # pixels of the line with its time
+
+
+def _option(flag: str, metavar: str, help: str, *more: str, **bounds: Any) -> Any:
+    return typer.Option(flag, *more, metavar=metavar, help=help, show_default=False, **bounds)
+
+
+def frames(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files)],
+    at: Annotated[list[str] | None, _option("--at", "TIME", "Time of a frame; repeatable.")] = None,
+    every: Annotated[str | None, _option("--every", "TIME", "A frame every so often.")] = None,
+    output: Annotated[str, _option("--output", "DIR", "Folder for the pictures. Default: this one.", "-o")] = ".",
+    sheet: Annotated[str | None, _option("--sheet", "FILE", "One picture with all frames.")] = None,
+    width: Annotated[int | None, _option("--width", "N", "Width in pixels. Default: the video's.", min=16, max=16384)] = None,
+) -> int:
+    """Save frames of a video.
+
+    Each is the frame on screen at that time, named by its own time. The names go to stdout.
+    """
+    from sage_cli.output import check_targets, open_binary
+    from sage_cli.session import open_session
+
+    if not at and not every:
+        raise UsageError("which frames? Use --at 1:23, or --every 30s")
+    with open_session() as session:
+        opened = session.video(video)
+        times = _times(at or [], every, opened.duration)
+        size = _size(opened, _TILE if sheet and width is None else width)
+        if sheet:
+            target = _picture(Path(sheet).expanduser())
+            check_targets([target], [opened.path], text=False)
+            with closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
+                file.write(_encoded(_contact_sheet(list(found)), target.suffix))
+            console.write(console.neutral(str(target)))
+            return 0
+        folder = Path(output).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        with closing(opened.frames(times, size)) as found:
+            for frame in found:
+                target = folder / f"{opened.path.stem[:200]}_{_stamp(frame.time)}.jpg"
+                with open_binary(target, [opened.path]) as file:
+                    file.write(_encoded(_bgr(frame), target.suffix))
+                console.write(console.neutral(str(target)))
+    return 0
+
+
+def _times(at: list[str], every: str | None, duration: float) -> list[float]:
+    from sage_cli.timecode import format_clock, parse
+
+    times = [parse(text) for text in at]
+    for text, time in zip(at, times, strict=True):
+        if time > duration:
+            raise UsageError(f"--at {text} is past the end: the video goes to {format_clock(duration)}")
+    if every:
+        step = parse(every)
+        if step <= 0 or duration / step > _MOST:
+            raise UsageError(f"--every {every}: give a time that makes at most {_MOST} frames, such as 30s")
+        times += [number * step for number in range(int(duration / step) + 1)]
+    return sorted(set(times))
+
+
+def _size(video: Video, width: int | None) -> tuple[int, int]:
+    wide = min(width or video.width, video.width)
+    return max(2, wide), max(2, round(video.height * wide / video.width))
+
+
+def _stamp(time: float) -> str:
+    """A time as a file name may hold it: ``00-01-23.480``."""
+    from sage_cli.timecode import format_clock_ms
+
+    return format_clock_ms(time).replace(":", "-")
+
+
+def _picture(target: Path) -> Path:
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--sheet {target}: use one of {', '.join(SUFFIXES)}")
+    return target
+
+
+def _bgr(frame: Frame) -> Any:
+    import cv2
+
+    return cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+
+
+def _encoded(image: Any, suffix: str) -> bytes:
+    import cv2
+
+    return cv2.imencode(suffix.lower(), image)[1].tobytes()
+
+
+def _contact_sheet(found: list[Frame]) -> Any:
+    """All frames in rows, about as wide as high, each with its time below."""
+    import cv2
+    import numpy as np
+
+    from sage_cli.timecode import format_clock
+
+    columns = max(1, round((len(found) * found[0].height / found[0].width) ** 0.5))
+    rows = -(-len(found) // columns)
+    high, wide = found[0].height + _LABEL, found[0].width
+    canvas = np.full((rows * high, columns * wide, 3), 16, np.uint8)
+    for number, frame in enumerate(found):
+        top, left = number // columns * high, number % columns * wide
+        canvas[top : top + frame.height, left : left + wide] = _bgr(frame)
+        place = (left + 6, top + high - 7)
+        cv2.putText(canvas, format_clock(frame.time), place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (220, 220, 220), 1, cv2.LINE_AA)
+    return canvas

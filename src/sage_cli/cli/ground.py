@@ -1,0 +1,108 @@
+"""``sage ground VIDEO EVENT``: when something is seen."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.cli.complete import media_files
+from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.errors import EXIT_NO_ANSWER, UsageError
+from sage_cli.session.options import Options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sage_cli.session.ground import Found
+
+COMMAND = OptionsCommand
+Span = tuple[float, float]
+
+EXAMPLES = """[bold]Examples[/]
+  sage ground match.mp4 "a goal is scored"
+  sage ground match.mp4 "a goal is scored" --as edl > goals.edl
+  sage ground match.mp4 "a goal is scored" --json | jq .spans"""
+
+
+@takes("ground")
+def ground(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="What is seen when it happens.", show_default=False, parser=str)],
+    form: Annotated[
+        Literal["text", "edl", "ffmetadata"], typer.Option("--as", help="Times, a CMX 3600 edit list, or FFmpeg chapters.")
+    ] = "text",
+    *,
+    options: Options,
+) -> int:
+    """Find when something is seen in a video.
+
+    The model looks through the video in windows of ten minutes. Each line is one span, as it is found. Exit code 5: it was not found.
+    """
+    from sage_cli.cli.ask import introduce, tell_plan
+    from sage_cli.cli.consent import Consent
+    from sage_cli.cli.interrupts import interrupts
+    from sage_cli.cli.offer import offer
+    from sage_cli.session import open_session
+    from sage_cli.session.ground import ground as look
+    from sage_cli.text import from_argument
+    from sage_cli.timecode import format_clock
+
+    wanted = from_argument(event).strip()
+    if not wanted:
+        raise UsageError("the event is empty: write what is seen when it happens")
+    spans: list[Span] = []
+    with open_session(options, consent=Consent(), offer=offer) as session:
+        opened = session.video(video)
+        session.check(opened)
+        introduce(session)
+        tell_plan(session)
+        steps = cast("Generator[Found | None]", look(session, opened, wanted))
+        with closing(steps) as found, interrupts() as stop_if_asked:
+            for step in found:
+                stop_if_asked()
+                if step is None:
+                    continue
+                spans += step.spans
+                if not options.json and form == "text":
+                    for start, end in step.spans:
+                        console.write(f"{format_clock(start)}-{format_clock(end)}")
+        if options.json:
+            record = {"event": wanted, "video": str(video), "spans": [{"start": start, "end": end} for start, end in spans]}
+            console.write(console.dumps(record))
+        elif form == "edl":
+            console.write(edl(spans, opened.path.name, opened.fps or 25.0))
+        elif form == "ffmetadata":
+            console.write(ffmetadata(spans, wanted))
+    return 0 if spans else EXIT_NO_ANSWER
+
+
+def edl(spans: list[Span], name: str, fps: float) -> str:
+    """A CMX 3600 edit decision list that puts the spans one after another."""
+    rate = max(1, round(Fraction(fps)))
+
+    def code(frames: int) -> str:
+        seconds, frame = divmod(frames, rate)
+        return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{frame:02}"
+
+    lines = ["TITLE: sage", "FCM: NON-DROP FRAME"]
+    placed = 0
+    for number, span in enumerate(spans, start=1):
+        start = round(span[0] * rate)
+        end = max(round(span[1] * rate), start + 1)
+        lines.append(f"{number:03}  AX       V     C        {code(start)} {code(end)} {code(placed)} {code(placed + end - start)}")
+        lines.append(f"* FROM CLIP NAME: {name}")
+        placed += end - start
+    return "\n".join(lines)
+
+
+def ffmetadata(spans: list[Span], title: str) -> str:
+    """Chapters as FFmpeg reads them (``ffmpeg -i VIDEO -i FILE -map_metadata 1``)."""
+    escaped = "".join(f"\\{character}" if character in "=;#\\\n" else character for character in title)
+    lines = [";FFMETADATA1"]
+    for start, end in spans:
+        lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={round(start * 1000)}", f"END={round(end * 1000)}", f"title={escaped}"]
+    return "\n".join(lines)

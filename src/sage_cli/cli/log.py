@@ -1,0 +1,142 @@
+"""``sage log``: what was asked and answered before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from sage_cli.session.log import Entry
+
+app = typer.Typer(
+    name="log",
+    help="Show earlier questions and answers.\n\n`sage ask` and `sage chat` keep them in a file that only you can read. "
+    "`sage config set log false` turns that off.",
+    no_args_is_help=True,
+    epilog="""[bold]Examples[/]
+  sage log list
+  sage log search train station
+  sage log show 12 --report talk.html
+  sage log clear""",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per entry.")]
+Count = Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Number of entries.")]
+Id = Annotated[int, typer.Argument(metavar="ID", help="Number of an entry.", show_default=False)]
+
+
+@app.command("list")
+def list_(count: Count = 20, json: Json = False) -> int:
+    """List the newest entries."""
+    from sage_cli.session import log
+
+    return _show(log.newest(count), json)
+
+
+@app.command()
+def search(
+    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words in question, answer or file name.", show_default=False)],
+    count: Count = 20,
+    json: Json = False,
+) -> int:
+    """Find entries that hold all words."""
+    from sage_cli.session import log
+
+    return _show(log.search(" ".join(words), count), json)
+
+
+@app.command()
+def show(
+    id: Id,
+    json: Json = False,
+    report: Annotated[
+        str | None, typer.Option("--report", metavar="FILE", help="Write a report, .html or .md.", show_default=False)
+    ] = None,
+) -> int:
+    """Show an entry: the question, the answer and what it rests on."""
+    from sage_cli.timecode import format_clock
+
+    entry = _entry(id)
+    if report:
+        from sage_cli.report import report_format, write_report
+        from sage_cli.session import open_session
+
+        report_format(report)
+        with open_session() as session:
+            video = session.video(entry.video)
+            if video.id != entry.media:
+                raise UsageError(f"{entry.video} is not the video that was asked about any more: it has changed since")
+            write_report(Path(report).expanduser(), [(entry.record, video, entry.video)])
+        console.say(f"saved {report}")
+        return 0
+    if json:
+        console.write(console.dumps(_record(entry)))
+        return 0
+    console.write(console.neutral(f"{entry.asked.astimezone():%Y-%m-%d %H:%M}  {entry.video}"))
+    console.write(console.neutral(entry.question))
+    console.write(console.neutral(entry.answer if entry.answer is not None else f"(no answer: {entry.record['reason']})"))
+    for one in entry.record["evidence"]:
+        console.write(f"  {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}  {one['what']}")
+    return 0
+
+
+@app.command()
+def clear(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
+    """Remove all entries."""
+    from sage_cli.session import log
+
+    if not yes:
+        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("this removes all entries of the log: add -y to say so")
+        if not typer.confirm("Remove all entries of the log?", err=True):
+            console.say("nothing was removed")
+            return 0
+    console.say(f"{log.clear()} entries removed")
+    return 0
+
+
+@app.command("open")
+def open_(
+    id: Id,
+    number: Annotated[int, typer.Option("--evidence", "-e", min=1, metavar="N", help="Which part of the evidence.")] = 1,
+) -> int:
+    """Open the video of an entry in mpv or VLC, where the answer comes from."""
+    from sage_cli.cli.player import play
+
+    entry = _entry(id)
+    evidence = entry.record["evidence"]
+    play(Path(entry.video), evidence[min(number, len(evidence)) - 1]["span"]["start"] if evidence else 0.0)
+    return 0
+
+
+def _entry(id: int) -> Entry:
+    from sage_cli.session import log
+
+    entry = log.entry(id)
+    if entry is None:
+        raise UsageError(f"there is no entry {id}: 'sage log list' shows which there are")
+    return entry
+
+
+def _show(entries: list[Entry], json: bool) -> int:
+    for entry in entries:
+        if json:
+            console.write(console.dumps(_record(entry)))
+        else:
+            answer = entry.answer if entry.answer is not None else "(no answer)"
+            name = entry.video.rsplit("/", 1)[-1]
+            line = f"{entry.id:>5}  {entry.asked.astimezone():%Y-%m-%d %H:%M}  {name}  {entry.question}  {answer}"
+            console.write(console.neutral(" ".join(line.split("\n"))))
+    if not entries and not json:
+        console.say("the log holds no such entry")
+    return 0
+
+
+def _record(entry: Entry) -> dict[str, object]:
+    return {"id": entry.id, "asked": entry.asked.isoformat(), "conversation": entry.conversation, "path": entry.video, **entry.record}

@@ -1,0 +1,46 @@
+"""Opening a video in a player, at a time."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from sage_cli.errors import SageError
+
+# In order of preference, and how each is told where to begin.
+PLAYERS = {
+    "mpv": "--start={seconds:.3f}",
+    "vlc": "--start-time={seconds:.3f}",
+    "cvlc": "--start-time={seconds:.3f}",
+    "ffplay": "-ss {seconds:.3f}",
+}
+_MACOS_VLC = "/Applications/VLC.app/Contents/MacOS/VLC"
+
+
+def command(video: Path, seconds: float) -> list[str]:
+    """The command line that plays a video from a time on.
+
+    Raises:
+        SageError: there is no player.
+    """
+    for name, option in PLAYERS.items():
+        if program := shutil.which(name):
+            return [program, *option.format(seconds=seconds).split(), str(video.absolute())]
+    if sys.platform == "darwin" and Path(_MACOS_VLC).exists():
+        return [_MACOS_VLC, PLAYERS["vlc"].format(seconds=seconds), str(video.absolute())]
+    raise SageError(f"no player found: install {' or '.join(list(PLAYERS)[:2])}")
+
+
+def play(video: Path, seconds: float = 0.0) -> None:
+    """Start a player; it goes on when this program ends.
+
+    Raises:
+        SageError: there is none, or it cannot be started.
+    """
+    words = command(video, seconds)
+    try:
+        subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        raise SageError(f"cannot start {words[0]}: {error.strerror or error}") from error

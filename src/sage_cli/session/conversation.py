@@ -1,0 +1,75 @@
+"""Several questions about one video, each with the earlier ones in mind."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sage_cli.agent.record import Recorder, RunRecord
+from sage_cli.session import log
+from sage_cli.session.session import Session
+
+if TYPE_CHECKING:
+    from sage_cli.agent.events import Event
+    from sage_cli.video import Video
+
+
+class Conversation:
+    """Asks one session about one video.
+
+    Args:
+        session: stays open as long as the conversation is used.
+        video: its path or link.
+        resume: take up the newest conversation about this video that the log holds.
+        linked: let each question see the earlier ones.
+
+    Attributes:
+        id: the same for all its entries in the log.
+        runs: what was asked and answered, in order; see :mod:`sage_cli.agent.record`.
+        span: the part of the video asked about, in seconds; ``None`` for what the options say.
+        tools: whether the model may use tools.
+
+    Raises:
+        SageError: the video or the log cannot be read.
+    """
+
+    def __init__(self, session: Session, video: str | Path, *, resume: bool = False, linked: bool = True) -> None:
+        self.session, self.name, self._linked = session, str(video), linked
+        self.video: Video = session.video(video)
+        self.id = secrets.token_hex(8)
+        self.runs: list[RunRecord] = []
+        self.span: tuple[float, float] | None = None
+        self.tools = session.options.tools
+        if resume and (newest := log.newest(1, media=self.video.id)):
+            self.id = newest[0].conversation
+            self.runs = [entry.record for entry in reversed(log.newest(1000, conversation=self.id))]
+
+    @property
+    def earlier(self) -> list[tuple[str, str]]:
+        """Questions that were answered, with their answers; none for the bundled nano model, which was not trained on conversations."""
+        if not self._linked or self.session.bundled:
+            return []
+        return [(str(run["question"]), str(run["answer"])) for run in self.runs if run["answer"] is not None]
+
+    def ask(self, question: str) -> Iterator[Event]:
+        """Answer a question. It is remembered, and logged if the options say so, when its last event has come.
+
+        Raises:
+            SageError: as :meth:`Session.ask`.
+        """
+        start, end = self.span or (None, None)
+        recorder = Recorder()
+        with closing(self.session.ask(self.name, question, start=start, end=end, earlier=self.earlier, tools=self.tools)) as events:
+            for event in events:
+                if run := recorder.feed(event):
+                    self.runs.append(run)
+                    if self.session.options.log:
+                        log.add(run, media=self.video.id, video=_absolute(self.name), conversation=self.id)
+                yield event
+
+
+def _absolute(name: str) -> str:
+    return name if "://" in name else str(Path(name).expanduser().absolute())

@@ -1,0 +1,199 @@
+"""The log: questions, answers and what they rest on, in one SQLite file that only this user can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Final
+
+from sage_cli.agent.record import RunRecord
+from sage_cli.errors import SageError
+from sage_cli.store.paths import log_path
+
+_VERSION: Final = 1  # of the tables, in SQLite's user_version
+_WAIT_S: Final = 5.0  # for another process that writes
+
+_TABLES: Final = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    asked TEXT NOT NULL,
+    conversation TEXT NOT NULL,
+    media TEXT NOT NULL,
+    video TEXT NOT NULL,
+    question TEXT NOT NULL,
+    answer TEXT,
+    model TEXT NOT NULL,
+    record TEXT NOT NULL
+);
+CREATE INDEX runs_by_media ON runs (media, id);
+CREATE VIRTUAL TABLE words USING fts5 (question, answer, video, content='runs', content_rowid='id');
+CREATE TRIGGER runs_added AFTER INSERT ON runs BEGIN
+    INSERT INTO words (rowid, question, answer, video) VALUES (new.id, new.question, new.answer, new.video);
+END;
+CREATE TRIGGER runs_removed AFTER DELETE ON runs BEGIN
+    INSERT INTO words (words, rowid, question, answer, video) VALUES ('delete', old.id, old.question, old.answer, old.video);
+END;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One question in the log.
+
+    Attributes:
+        id: what ``sage log show`` takes.
+        asked: when, in UTC.
+        conversation: the same for all questions of one conversation.
+        media: fingerprint of the video.
+        video: its absolute path or link when it was asked about.
+        record: the run; see :mod:`sage_cli.agent.record`.
+    """
+
+    id: int
+    asked: datetime
+    conversation: str
+    media: str
+    video: str
+    record: RunRecord
+
+    @property
+    def question(self) -> str:
+        return str(self.record["question"])
+
+    @property
+    def answer(self) -> str | None:
+        return None if self.record["answer"] is None else str(self.record["answer"])
+
+
+def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
+    """Add a run; its id.
+
+    Raises:
+        SageError: the log cannot be written.
+    """
+    asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    row = (asked, conversation, media, video, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
+    with _log() as log, log:
+        cursor = log.execute(
+            "INSERT INTO runs (asked, conversation, media, video, question, answer, model, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+        )
+        return int(cursor.lastrowid or 0)
+
+
+def newest(count: int = 20, *, media: str | None = None, conversation: str | None = None) -> list[Entry]:
+    """The newest entries, the newest first.
+
+    Args:
+        media, conversation: only those of this video, of this conversation.
+
+    Raises:
+        SageError: the log cannot be read.
+    """
+    with _log() as log:
+        rows = log.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE (?1 IS NULL OR media = ?1) AND (?2 IS NULL OR conversation = ?2) ORDER BY id DESC LIMIT ?3",
+            (media, conversation, count),
+        )
+        return [_entry(row) for row in rows]
+
+
+def search(words: str, count: int = 20) -> list[Entry]:
+    """Entries with all these words in question, answer or path, the best match first.
+
+    Raises:
+        SageError: the log cannot be read.
+    """
+    # Each word in quotes: FTS5's own syntax (OR, NEAR, a hyphen) is not what people mean by words.
+    quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words.split())
+    if not quoted:
+        return []
+    with _log() as log:
+        rows = log.execute(
+            f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) ORDER BY id DESC",
+            (quoted, count),
+        )
+        return [_entry(row) for row in rows]
+
+
+def entry(id: int) -> Entry | None:
+    """One entry; ``None`` if there is none.
+
+    Raises:
+        SageError: the log cannot be read.
+    """
+    with _log() as log:
+        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (id,)).fetchone()
+        return _entry(row) if row else None
+
+
+def clear() -> int:
+    """Remove all entries, from the disk too; how many there were.
+
+    Raises:
+        SageError: the log cannot be written.
+    """
+    with _log() as log:
+        with log:
+            count = log.execute("DELETE FROM runs").rowcount
+            log.execute("INSERT INTO words (words) VALUES ('delete-all')")  # an index keeps removed words until then
+        log.execute("VACUUM")
+        return count
+
+
+# ---- inside --------------------------------------------------------------------------------------------------------
+
+_COLUMNS: Final = "id, asked, conversation, media, video, record"
+
+
+def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
+    return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
+
+
+@contextmanager
+def _log() -> Iterator[sqlite3.Connection]:
+    path = log_path()
+    try:
+        with closing(_open(path)) as connection:
+            yield connection
+    except (sqlite3.Error, ValueError) as error:
+        raise SageError(
+            f"the log {path} cannot be used ({error}): delete the file, or turn the log off with 'sage config set log false'"
+        ) from error
+    except OSError as error:
+        raise SageError(f"cannot write the log {path}: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with suppress(FileExistsError):  # another process was quicker
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    connection = sqlite3.connect(path, timeout=_WAIT_S)
+    try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    for statement in _statements():
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _statements() -> Iterator[str]:
+    """The tables one by one: ``executescript`` would commit before it begins."""
+    gathered = ""
+    for line in _TABLES.splitlines():
+        gathered += f"{line}\n"
+        if sqlite3.complete_statement(gathered):
+            yield gathered
+            gathered = ""

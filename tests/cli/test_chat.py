@@ -1,0 +1,107 @@
+"""Conversations, the log, and the tools as commands, with the bundled model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import cv2
+import pytest
+
+from sage_cli.assets import CLIPS
+from sage_cli.cli.ground import edl, ffmetadata
+from sage_cli.cli.player import command
+from sage_cli.errors import SageError
+
+NANO = ["--model", "nano", "--threads", "1", "--quiet"]
+Sage = Callable[..., CompletedProcess[str]]
+
+
+def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, tmp_path: Path) -> None:
+    lines = f"Which shape appears last?\n\n/from 0 2\n/nope\n/from\n/tools off\n/frames\n/save {tmp_path / 'r.html'}\n/quit\nnever asked\n"
+    done = sage("chat", CLIPS / "short.mp4", *NANO, input=lines)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == "A red star appears last."
+    assert "there is no /nope" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "never asked" not in done.stdout
+    assert (tmp_path / "r.html").is_file()
+
+    again = sage("chat", CLIPS / "short.mp4", *NANO, "--continue", input="/frames\n")
+    assert again.stdout.splitlines() == [line for line in done.stdout.splitlines() if line.startswith(("first look", "frames"))]
+
+    (entry,) = [json.loads(line) for line in sage("log", "search", "last", "shape", "--json").stdout.splitlines()]
+    assert entry["answer"] == "A red star appears last."
+    shown = sage("log", "show", entry["id"], "--report", tmp_path / "again.md")
+    assert shown.returncode == 0
+    assert "A red star" in (tmp_path / "again.md").read_text()
+    assert sage("log", "clear").returncode == 2
+    assert sage("log", "clear", "-y").returncode == 0
+    assert sage("log", "list").stdout == ""
+
+
+def test_nothing_is_logged_where_the_setting_says_so(sage: Sage, environment: dict[str, str]) -> None:
+    environment["SAGE_LOG"] = "false"
+    assert sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO).returncode == 0
+    assert not Path(environment["SAGE_LOG_FILE"]).exists()
+
+
+def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None:
+    targets = ["--report", tmp_path / "r.html", "--clips", tmp_path / "clips", "--stills", tmp_path / "stills"]
+    done = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, *targets)
+    assert (done.returncode, done.stdout) == (0, "A red star appears last.\n")
+    assert (tmp_path / "r.html").is_file()
+    assert len([*(tmp_path / "clips").iterdir()]) == 1
+    assert len([*(tmp_path / "stills").iterdir()]) == 3
+    refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--report", tmp_path / "r.pdf")
+    assert refused.returncode == 2
+
+
+def test_frames_at_times(sage: Sage, tmp_path: Path) -> None:
+    done = sage("frames", CLIPS / "short.mp4", "--at", "0:01", "--every", "5s", "-o", tmp_path / "out")
+    assert [Path(line).name for line in done.stdout.splitlines()] == [
+        f"short_00-00-{second}.000.jpg" for second in ("00", "01", "05", "10")
+    ]
+    assert cv2.imread(done.stdout.splitlines()[0]) is not None
+    sheet = tmp_path / "sheet.png"
+    assert sage("frames", CLIPS / "short.mp4", "--every", "3s", "--sheet", sheet).returncode == 0
+    assert cv2.imread(str(sheet)) is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["short.mp4"], ["short.mp4", "--at", "9:00"], ["short.mp4", "--every", "0"], ["short.mp4", "--at", "1", "--sheet", "x.gif"]],
+)
+def test_frames_that_cannot_be(sage: Sage, words: list[str]) -> None:
+    done = sage("frames", CLIPS / words[0], *words[1:])
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_event_is_found_or_not(sage: Sage) -> None:
+    done = sage("ground", CLIPS / "long.mp4", "purple star", *NANO, "--start", "7:40", "--end", "8:00")
+    assert done.returncode in (0, 5)
+    assert re.fullmatch(r"(00:07:[45]\d-00:07:[45]\d\n)*", done.stdout)
+
+
+def test_edit_lists_and_chapters() -> None:
+    assert edl([(1.0, 2.5)], "talk.mp4", 25.0).splitlines()[2:] == [
+        "001  AX       V     C        00:00:01:00 00:00:02:12 00:00:00:00 00:00:01:12",
+        "* FROM CLIP NAME: talk.mp4",
+    ]
+    assert "title=a\\=b\\; c" in ffmetadata([(0.0, 1.0)], "a=b; c")
+
+
+def test_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SageError, match="install mpv or vlc"):
+        command(Path("talk.mp4"), 5)
+    program = tmp_path / "mpv"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    words: list[Any] = command(Path("talk.mp4"), 5.25)
+    assert words == [str(program), "--start=5.250", str(Path("talk.mp4").absolute())]

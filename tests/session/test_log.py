@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import multiprocessing
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage_cli.errors import SageError
+from sage_cli.session import log
+from sage_cli.store.paths import log_path
+
+
+def _record(question: str, answer: str | None) -> dict[str, Any]:
+    return {"question": question, "answer": answer, "model": {"name": "nano"}, "evidence": [], "reason": None}
+
+
+def _add(question: str, answer: str | None = "yes", *, media: str = "m1", conversation: str = "c1") -> int:
+    return log.add(_record(question, answer), media=media, video="/videos/talk.mp4", conversation=conversation)
+
+
+@pytest.fixture(autouse=True)
+def _own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "data" / "log.db"))
+
+
+def test_entries_come_back_newest_first() -> None:
+    first = _add("Who speaks?", "Ann")
+    second = _add("And after that?", None, media="m2", conversation="c2")
+    assert [one.id for one in log.newest()] == [second, first]
+    assert [one.id for one in log.newest(media="m1")] == [first]
+    assert [one.id for one in log.newest(conversation="c2")] == [second]
+    entry = log.entry(first)
+    assert entry is not None
+    assert (entry.question, entry.answer, entry.video) == ("Who speaks?", "Ann", "/videos/talk.mp4")
+    assert entry.asked.utcoffset() is not None
+    assert log.entry(99) is None
+    assert stat.S_IMODE(log_path().stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [("late", 1), ("TRAIN late", 1), ("train", 2), ("bus", 0), ('"', 0), ("a-b OR NEAR(", 0), ("talk.mp4", 2), ("", 0), ("größer", 0)],
+)
+def test_words_are_words(words: str, found: int) -> None:
+    _add("Why was the train late?", "Snow")
+    _add("Which train?", "The one to Rome")
+    assert len(log.search(words)) == found
+
+
+def test_clearing_leaves_nothing_behind() -> None:
+    _add("a secret question")
+    assert log.clear() == 1
+    assert log.newest() == []
+    assert log.search("secret") == []
+    assert b"secret" not in log_path().read_bytes()
+
+
+def _many(number: int) -> None:
+    for count in range(5):
+        _add(f"question {number}.{count}")
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_many, args=(number,)) for number in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert len(log.newest(100)) == 15
+
+
+@pytest.mark.parametrize("data", [b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])
+def test_a_damaged_log_is_one_line(data: bytes) -> None:
+    log_path().parent.mkdir()
+    log_path().write_bytes(data)
+    with pytest.raises(SageError, match="sage config set log false"):
+        _add("question")
