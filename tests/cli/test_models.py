@@ -42,7 +42,6 @@ def hub(model: TinyModel, environment: dict[str, str], tmp_path: Path) -> Iterat
         text, mmproj = model.text.read_bytes(), model.mmproj.read_bytes()
         hub.repositories[QWEN] = Repository({TEXT: text, ANOTHER: text + b"\0", MMPROJ: mmproj, "README.md": b"# Qwen"})
         hub.repositories["ggerganov/whisper.cpp"] = Repository({"ggml-base.bin": b"lmgg" + bytes(60), "ggml-tiny.bin": b"lmgg"})
-        hub.repositories["ggml-org/whisper-vad"] = Repository({"ggml-silero-v6.2.0.bin": b"lmgg"})
         for name in [name for name in environment if name.startswith("HF_")]:
             del environment[name]
         environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf")}
@@ -72,9 +71,9 @@ def test_pull_then_ask_then_remove(
     sage: Sage, hub: FakeHub, clip: Path, environment: dict[str, str], no_network: Callable[[], None], tmp_path: Path
 ) -> None:
     models = Path(environment["SAGE_MODELS_DIR"])
-    done = sage("models", "pull", "qwen3-vl-2b", "whisper-base", "silero-vad")
+    done = sage("models", "pull", "qwen3-vl-2b", "whisper-base")
     assert done.returncode == 0, done.stderr
-    folders = [models / "qwen3-vl-2b" / TEXT, models / "whisper-base" / "ggml-base.bin", models / "silero-vad" / "ggml-silero-v6.2.0.bin"]
+    folders = [models / "qwen3-vl-2b" / TEXT, models / "whisper-base" / "ggml-base.bin"]
     assert done.stdout.splitlines() == [str(path) for path in folders]
     assert f"from {QWEN}, Q4_K_M" in done.stderr
     assert "qwen3-vl-2b is now the default model" in done.stderr
@@ -88,7 +87,7 @@ def test_pull_then_ask_then_remove(
     assert sage("models", "path", "qwen3-vl-2b").stdout == again.stdout
     found = rows(sage)
     assert [found["qwen3-vl-2b"][key] for key in ("installed", "default", "quantization")] == [True, True, "Q4_K_M"]
-    assert [found[name]["installed"] for name in ("whisper-base", "silero-vad", "qwen3-vl-4b")] == [True, True, False]
+    assert [found[name]["installed"] for name in ("whisper-base", "qwen3-vl-4b")] == [True, False]
     for chosen in [], ["--model", "qwen3-vl-2b", "--offline"]:
         asked = sage("ask", clip, "what?", *chosen, *SMALL)
         assert asked.returncode == 0, asked.stderr

@@ -199,7 +199,7 @@ def test_the_name_tells_the_quantization(stem: str, quantization: str) -> None:
 
 def test_the_catalogue_is_whole() -> None:
     kinds = {entry.kind for entry in catalogue().values()}
-    assert kinds == {"vision", "speech", "vad"}
+    assert kinds == {"vision", "speech"}
     for entry in catalogue().values():
         assert entry.about
         assert entry.repositories or entry.checkpoint

@@ -214,8 +214,6 @@ def default(
         tables.facts([("model", options.model or _automatic("vision")), ("speech-model", options.speech_model or _automatic("speech"))])
         return 0
     model = _installed(name)
-    if model.kind == "vad":
-        raise UsageError(f"{name} needs no default: sage uses the newest installed VAD model")
     settings.change("model" if model.kind == "vision" else "speech-model", model.name)
     return 0
 

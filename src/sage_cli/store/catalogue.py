@@ -24,7 +24,7 @@ class Entry:
     """A model of the catalogue.
 
     Attributes:
-        kind: ``"vision"`` answers questions, ``"speech"`` transcribes, ``"vad"`` detects voice activity.
+        kind: ``"vision"`` answers questions, ``"speech"`` transcribes.
         checkpoint: the original on the Hub, whose GGUF conversions can be searched for.
         repositories: known GGUF repositories, the preferred one first.
         match: prefix of the file's name, where a repository holds several models.
@@ -34,7 +34,7 @@ class Entry:
     """
 
     name: str
-    kind: Literal["vision", "speech", "vad"]
+    kind: Literal["vision", "speech"]
     about: str
     repositories: tuple[str, ...]
     size: int

@@ -40,7 +40,7 @@ class Installed:
     """
 
     name: str
-    kind: Literal["vision", "speech", "vad"]
+    kind: Literal["vision", "speech"]
     files: tuple[Path, ...]
     source: str
     size: int
@@ -64,7 +64,7 @@ class Plan:
     choice: Choice
 
     @property
-    def kind(self) -> Literal["vision", "speech", "vad"]:
+    def kind(self) -> Literal["vision", "speech"]:
         return self.reference.entry.kind if self.reference.entry else "vision"
 
 
@@ -223,21 +223,21 @@ def _folder(folder: Path) -> Installed | None:
     if text is not None:
         return _model(folder.name, "vision", [text, *(path for path in files if path != text)])
     speech = next((path for path in files if path.name.startswith("ggml-")), None)
-    return _model(folder.name, "vad" if "silero" in speech.name else "speech", [speech]) if speech else None
+    return _model(folder.name, "speech", [speech]) if speech else None
 
 
 def _loose(folder: Path) -> list[Installed]:
     """Files that somebody put straight into the models folder."""
     files = [path for path in sorted(folder.glob("*")) if path.is_file()]
     texts = [path for path in files if path.suffix == ".gguf" and is_language_model(path)]
-    sounds = [path for path in files if path.name.startswith("ggml-") and path.suffix == ".bin"]
+    sounds = [path for path in files if path.name.startswith("ggml-") and path.suffix == ".bin" and "silero" not in path.name]
     return [
         *(_model(path.stem, "vision", shards(path)) for path in texts),
-        *(_model(path.stem, "vad" if "silero" in path.name else "speech", [path]) for path in sounds),
+        *(_model(path.stem, "speech", [path]) for path in sounds),
     ]
 
 
-def _model(name: str, kind: Literal["vision", "speech", "vad"], files: Sequence[Path]) -> Installed:
+def _model(name: str, kind: Literal["vision", "speech"], files: Sequence[Path]) -> Installed:
     match = _IN_CACHE.search(files[0].readlink().as_posix()) if files[0].is_symlink() else None
     source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
     if not source and files[0].parent != models_dir():
