@@ -6,10 +6,12 @@ import errno
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -147,6 +149,25 @@ def test_playlists_are_refused_by_content(kind: str, suffix: str, named: str, tm
     path.write_text(PLAYLISTS[kind].format(file=file))
     with pytest.raises(VideoError, match=rf"is a playlist \({kind}\), not media; give one of the files it names"):
         Video(path)
+
+
+def test_nothing_in_a_file_opens_a_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        movie = make_video(tmp_path / "a.mov", seconds=1, size=SIZE)
+        data = movie.read_bytes()
+        # A QuickTime movie whose data reference is an address instead of the file itself.
+        at = data.index(b"alis" if b"alis" in data else b"url ")
+        movie.write_bytes(data[:at] + b"url \0\0\0\0" + f"http://127.0.0.1:{port}/a\0".encode() + data[at + 8 :])
+        texts = [text.format(file=f"{scheme}://127.0.0.1:{port}/a.ts") for text in PLAYLISTS.values() for scheme in ("http", "tcp", "rtmp")]
+        for number, text in enumerate(texts):
+            (tmp_path / f"{number}.mp4").write_text(text)
+        for path in tmp_path.iterdir():
+            with suppress(VideoError):
+                use(path)
+        server.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".nfo", ".srt", ".ffmeta"])

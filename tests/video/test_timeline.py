@@ -186,11 +186,11 @@ def test_a_flipped_bit_in_a_time_stamp_is_not_believed(bit: int, tag: int, tmp_p
 
 
 def test_a_length_that_wrapped_around_is_not_believed() -> None:
-    track = _Track(Fraction(1, 8), False, None, None, False)
-    assert track._length(Fraction((1 << 31) - 5, 8000), Fraction(13)) == Fraction(1, 8)
-    assert track._length(Fraction(1, 4), Fraction(13)) == Fraction(1, 4)
-    still = _Track(Fraction(1, 25), False, None, Fraction(1800), False)
-    assert still._length(Fraction(1800), Fraction(0)) == 1800  # the header says the same
+    track = _Track(Fraction(1, 8000), Fraction(1, 8), False, None, None, False)
+    assert track.length((1 << 31) - 5, 13 * 8000) == 1000
+    assert track.length(2000, 13 * 8000) == 2000
+    still = _Track(Fraction(1, 1000), Fraction(1, 25), False, None, Fraction(1800), False)
+    assert still.length(1_800_000, 0) == 1_800_000  # the header says the same
 
 
 def test_a_gap_in_a_format_with_one_clock_is_a_gap(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def decide(*streams: list[tuple[int, float, float]], discontinuous: bool = False
     """Shifts of runs that are given as place in the file, start and end."""
     tracks = []
     for runs in streams:
-        track = _Track(Fraction(1, 25), False, None, None, False)
+        track = _Track(Fraction(1), Fraction(1), False, None, None, False)
         for number, (place, start, end) in enumerate(runs):
             begin, after = Fraction(start).limit_denominator(1000), Fraction(end).limit_denominator(1000)
             track.runs.append(_Run(number * 100, place, begin, begin, after, after))

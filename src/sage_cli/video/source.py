@@ -30,6 +30,8 @@ _MAX_ERRORS: Final = 32
 # demuxers that hold all of it in memory while they search, or that search a byte at a time.
 _MAX_BARREN: Final = 128 << 20
 
+_PADDING: Final = 1 << 16  # bytes of a packet that may be nothing but that
+
 _BUFFER: Final = 256 << 10
 
 # Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
@@ -237,9 +239,9 @@ class MediaFile:
         while errors < _MAX_ERRORS:
             try:
                 for packet in self.container.demux(streams):
-                    if packet.size:
-                        if not _is_padding(packet):
-                            self.source.fruitful()
+                    if 0 < packet.size < _PADDING or (packet.size and not _is_padding(packet)):
+                        self.source.fruitful()
+                    if self._shifts and packet.size:
                         self._shift(packet)
                     errors = 0
                     yield packet
@@ -288,7 +290,7 @@ def frame_time(frame: Any) -> Fraction:
 
 def _is_padding(packet: Packet[Any]) -> bool:
     """Whether a parser that found nothing more made a packet of a tail of zeros."""
-    return packet.size > _MAX_BARREN // 64 and memoryview(packet)[-4096:].tobytes() == bytes(4096)
+    return memoryview(packet)[-4096:].tobytes() == bytes(4096)
 
 
 def _holds(path: Path, content: Content) -> bool:

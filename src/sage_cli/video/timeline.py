@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 import av
 from av.packet import Packet
 
 from sage_cli.video.entry import HEAD, entry_points
-from sage_cli.video.source import MediaFile, Shifts, packet_time, time_base
+from sage_cli.video.source import MediaFile, Shifts, time_base
 
 # Times that go back by more than this start again. Decoding times never go back; presentation times do, by the depth of reordering.
 _BACK: Final = Fraction(1, 2)
@@ -105,6 +106,18 @@ class Survey:
 
 
 @dataclass
+class _Ticks:
+    """A run that is being collected: see :class:`_Run`. Times are in ticks of the stream's clock."""
+
+    first: int
+    place: int
+    start: int
+    begin: int
+    next: int
+    end: int
+
+
+@dataclass
 class _Run:
     """Packets of a stream whose times run on. Times are in seconds, before any shift.
 
@@ -126,64 +139,85 @@ class _Run:
     stray: bool = False  # a few packets between two that fit together
 
 
-@dataclass
 class _Track:
-    """What was seen of one stream. ``usual`` is how long a packet lasts, in seconds, where nothing tells."""
+    """What is seen of one stream. It counts in ticks: there are hundreds of thousands of packets to an hour.
 
-    usual: Fraction
-    never_zeros: bool
-    is_entry: Callable[[bytes], bool] | None  # None for sound
-    claimed: Fraction | None
-    sought_by_pts: bool
-    runs: list[_Run] = field(default_factory=list)
-    keys: list[tuple[int, Fraction, int]] = field(default_factory=list)  # number, time, the stream's timestamp to seek to
-    packets: int = 0
-    untimed: int = 0
-    zeros: int = 0
-    latest: Fraction = Fraction(0)  # decoding time, or something earlier
-    recent: deque[Fraction] = field(default_factory=lambda: deque(maxlen=_REORDERED))
+    Args:
+        base: seconds in a tick.
+        usual: how long a packet lasts, in seconds, where nothing tells.
+        is_entry: see :mod:`sage_cli.video.entry`; None for sound.
+        claimed: where the file ends by its header, in seconds.
+        by_pts: whether the stream is sought in by presentation time.
+    """
+
+    def __init__(
+        self,
+        base: Fraction,
+        usual: Fraction,
+        never_zeros: bool,
+        is_entry: Callable[[bytes], bool] | None,
+        claimed: Fraction | None,
+        by_pts: bool,
+    ) -> None:
+        self.base, self.never_zeros, self.is_entry, self.by_pts = base, never_zeros, is_entry, by_pts
+        self.usual, self._back, self._ahead, self._leap, self._longest = (
+            round(seconds / base) for seconds in (usual, _BACK, _AHEAD, _DISCONTINUITY, _LONGEST_PACKET)
+        )
+        self._claimed = None if claimed is None else round((claimed + 1) / base)
+        self.ticks: list[_Ticks] = []
+        self.runs: list[_Run] = []  # the same in seconds, once all are known
+        self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
+        self.packets = self.untimed = self.zeros = 0
+        self.run = _Ticks(0, 0, 0, 0, 0, 0)
+        self._latest = 0  # decoding time, or something earlier
+        self._recent: deque[int] = deque(maxlen=_REORDERED)
 
     def add(self, packet: Packet[Any], place: int) -> None:
         number, self.packets = self.packets, self.packets + 1
         if self.never_zeros and packet.size >= len(_ZEROS):
-            self.zeros += memoryview(packet)[: len(_ZEROS)].tobytes() == _ZEROS
-        time = packet_time(packet)
+            self.zeros += bytes(memoryview(packet)[: len(_ZEROS)]) == _ZEROS
+        pts, dts = packet.pts, packet.dts
+        time = dts if pts is None else pts
         if time is None:
             self.untimed += 1
             return
-        base = time_base(packet)
-        decoded = time if packet.dts is None else packet.dts * base
-        length = self._length(packet.duration * base if packet.duration else Fraction(0), time)
-        self.place(number, place, decoded, time, length, reordered=packet.dts is None)
-        if not packet.is_discard:
-            self.runs[-1].end = max(self.runs[-1].end, time + length)
-        if packet.is_keyframe and self.is_entry is not None and self.is_entry(memoryview(packet)[:HEAD].tobytes()):
-            stamp = packet.dts if packet.dts is not None and not self.sought_by_pts else round(time / base)
-            self.keys.append((number, time, stamp))
+        length = self.length(packet.duration or 0, time)
+        self.place(number, place, time if dts is None else dts, time, length, reordered=dts is None)
+        if time + length > self.run.end and not packet.is_discard:
+            self.run.end = time + length
+        if self.is_entry is not None and packet.is_keyframe and self.is_entry(bytes(memoryview(packet)[:HEAD])):
+            self.keys.append((number, time, time if dts is None or self.by_pts else dts))
 
-    def place(self, number: int, place: int, decoded: Fraction, presented: Fraction, length: Fraction, *, reordered: bool = False) -> None:
+    def place(self, number: int, place: int, decoded: int, presented: int, length: int, *, reordered: bool = False) -> None:
         """Add a packet to the run it belongs to, or begin another.
 
         Args:
             reordered: it has a presentation time alone, which stands in for its decoding time. Of the last few ones, in whatever order,
                 the earliest is no later than the decoding time.
         """
-        run = self.runs[-1] if self.runs else None
-        if run is None or decoded < self.latest - _BACK or decoded > run.next + (_DISCONTINUITY if reordered else _AHEAD):
-            run = _Run(number, place, decoded, presented, decoded, presented)
-            self.runs.append(run)
-            self.recent.clear()
+        run = self.run
+        if not self.ticks or decoded < self._latest - self._back or decoded > run.next + (self._leap if reordered else self._ahead):
+            self.run = run = _Ticks(number, place, decoded, presented, decoded, presented)
+            self.ticks.append(run)
+            self._recent.clear()
         if reordered:
-            self.recent.append(decoded)
-            self.latest = min(self.recent)
+            self._recent.append(decoded)
+            self._latest = min(self._recent)
             run.next = max(run.next, decoded + length)
         else:
-            self.latest = decoded
+            self._latest = decoded
             run.next = decoded + length
 
-    def _length(self, told: Fraction, time: Fraction) -> Fraction:
-        supported = self.claimed is not None and time + told <= self.claimed + 1
-        return told if 0 < told <= _LONGEST_PACKET or (told > 0 and supported) else self.usual
+    def length(self, told: int, time: int) -> int:
+        """How long the packet of a time lasts; what it says itself is believed within limits."""
+        if 0 < told <= self._longest or (told > 0 and self._claimed is not None and time + told <= self._claimed):
+            return told
+        return self.usual
+
+    def to_seconds(self) -> None:
+        for run in self.ticks:
+            start, begin, after, end = (ticks * self.base for ticks in (run.start, run.begin, run.next, run.end))
+            self.runs.append(_Run(run.first, run.place, start, begin, after, end))
 
 
 def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: Fraction) -> Survey:
@@ -202,25 +236,31 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
     by_pts = "matroska" in container.format.name
     tracks: dict[int, _Track] = {}
     for index in (index for index in (video, audio) if index is not None):
-        context = file.stream(index).codec_context
-        is_entry = entry_points(file.stream(index)) if index == video else None
-        tracks[index] = _Track(frame_length if index == video else Fraction(0), context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
+        stream = file.stream(index)
+        usual, is_entry = (frame_length, entry_points(stream)) if index == video else (Fraction(0), None)
+        tracks[index] = _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
     indexed, blank = _is_indexed(file, tracks), 0
     missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
     if not indexed:
-        behind = 0  # where the packets so far end in the file
-        for place, packet in enumerate(packet for packet in file.packets(*tracks) if packet.size):
+        behind = place = 0  # where the packets so far end in the file, and how many they are
+        for packet in file.packets(*tracks):
+            if not packet.size:
+                continue
             tracks[packet.stream_index].add(packet, place)
-            if packet.pos is not None and packet.pos >= 0:
-                if packet.pos - behind > _HOLE and behind > 0 and _is_blank(file, behind, packet.pos):
-                    blank += packet.pos - behind
-                behind = max(behind, packet.pos + packet.size)
+            place += 1
+            if (position := packet.pos) is not None and position >= 0:
+                if position - behind > _HOLE and behind > 0 and _is_blank(file, behind, position):
+                    blank += position - behind
+                behind = max(behind, position + packet.size)
+    last = _last(file, tracks) if indexed and not missing else None
+    for track in tracks.values():
+        track.to_seconds()
     _decide(list(tracks.values()), bool(int(container.format.flags) & _TS_DISCONT), claimed)
     shifts: Shifts = {index: [(run.first, run.shift) for run in track.runs] for index, track in tracks.items()}
     if not any(shift for shifted in shifts.values() for _, shift in shifted):
         shifts = {}
     end = max((run.end + run.shift for track in tracks.values() for run in track.runs), default=Fraction(0))
-    if indexed and not shifts and not missing and (last := _last(file, tracks)):
+    if last is not None and not shifts:
         end = last
     untimed = tracks[video].untimed * frame_length if video is not None else Fraction(0)  # bare streams (.h264) have no clock: count
     return Survey(
@@ -245,7 +285,7 @@ def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
     for number, time, stamp in track.keys:
         while at + 1 < len(runs) and runs[at + 1].first <= number:
             at += 1
-        found.append(Keyframe(time + runs[at].shift, number if restarts else stamp, exact))
+        found.append(Keyframe(time * track.base + runs[at].shift, number if restarts else stamp, exact))
     return sorted(found)
 
 
@@ -277,27 +317,26 @@ def _by_index(file: MediaFile, index: int, track: _Track) -> int:
     It holds decoding times, but is sought in by presentation time: later by the delay of reordering, for which the first packet's has
     to stand.
     """
-    stream = file.stream(index)
-    base, size = time_base(stream), file.source.size
+    stream, size = file.stream(index), file.source.size
     first = next((packet for packet in file.packets(index) if packet.pts is not None and packet.dts is not None), None)
     delay = (first.pts - first.dts) if first is not None and first.pts is not None and first.dts is not None else 0
     missing, entries = 0, list(stream.index_entries)
     step = max(1, len(entries) // _SAMPLES)
-    for number, entry in enumerate(entries):
-        if entry.pos + entry.size > size:
+    afters = [entry.timestamp for entry in entries[1:]]
+    for number, (entry, after) in enumerate(zip_longest(entries, afters)):
+        decoded, position, length = entry.timestamp, entry.pos, entry.size
+        if position + length > size:
             missing += 1
             continue
         track.packets += 1
-        decoded = entry.timestamp * base
-        after = entries[number + 1].timestamp if number + 1 < len(entries) else None
-        length = (after - entry.timestamp) * base if after is not None and entry.timestamp < after else track.usual
-        track.place(number, number, decoded, decoded + delay * base, length)
+        lasts = after - decoded if after is not None and after > decoded else track.usual
+        track.place(number, number, decoded, decoded + delay, lasts)
         if not entry.is_discard:
-            track.runs[-1].end = max(track.runs[-1].end, decoded + delay * base + length)
-        if number % step == 0 and entry.size >= len(_ZEROS) and track.never_zeros and file.source.peek(entry.pos, len(_ZEROS)) == _ZEROS:
+            track.run.end = max(track.run.end, decoded + delay + lasts)
+        if track.never_zeros and number % step == 0 and length >= len(_ZEROS) and file.source.peek(position, len(_ZEROS)) == _ZEROS:
             track.zeros += step
-        if entry.is_keyframe and track.is_entry is not None and track.is_entry(file.source.peek(entry.pos, min(entry.size, HEAD))):
-            track.keys.append((number, decoded + delay * base, entry.timestamp + delay))
+        if track.is_entry is not None and entry.is_keyframe and track.is_entry(file.source.peek(position, min(length, HEAD))):
+            track.keys.append((number, decoded + delay, decoded + delay))
     return missing
 
 
@@ -306,12 +345,11 @@ def _last(file: MediaFile, tracks: Mapping[int, _Track]) -> Fraction | None:
     end = Fraction(0)
     try:
         for index, track in tracks.items():
-            file.seek(round((track.runs[-1].end if track.runs else 0) / time_base(file.stream(index))), index)
+            file.seek(track.run.end, index)
             for packet in file.packets(index):
-                time = packet_time(packet)
+                time = packet.pts if packet.pts is not None else packet.dts
                 if packet.size and not packet.is_discard and time is not None:
-                    told = packet.duration * time_base(packet) if packet.duration else Fraction(0)
-                    end = max(end, time + track._length(told, time))
+                    end = max(end, (time + track.length(packet.duration or 0, time)) * track.base)
     except av.FFmpegError:
         return None
     return end or None
