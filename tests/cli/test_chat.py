@@ -105,3 +105,16 @@ def test_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program.chmod(0o755)
     words: list[Any] = command(Path("talk.mp4"), 5.25)
     assert words == [str(program), "--start=5.250", str(Path("talk.mp4").absolute())]
+
+
+def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) -> None:
+    (tmp_path / "speech.mp4").write_bytes((CLIPS / "speech.mp4").read_bytes())
+    (tmp_path / "speech.srt").write_text("1\n00:00:09,984 --> 00:00:11,648\nThe secret number is four.\n")
+    question = "Which number is spoken?"
+    read = json.loads(sage("ask", tmp_path / "speech.mp4", question, *NANO, "--json").stdout)
+    assert read["answer"] == "The number is four."
+    assert [one["what"] for one in read["evidence"]] == ["subtitles read"]
+    assert read["tool_calls"][0]["summary"].endswith("of speech.srt")
+    heard = json.loads(sage("ask", tmp_path / "speech.mp4", question, *NANO, "--json", "--no-subtitles").stdout)
+    assert heard["answer"] == "The number is seven."
+    assert [one["what"] for one in heard["evidence"]] == ["speech transcribed"]

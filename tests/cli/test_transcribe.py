@@ -453,3 +453,16 @@ def test_help_imports_nothing_heavy(environment: dict[str, str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_subtitles_are_converted_without_a_speech_model(sage: Sage, tmp_path: Path, clip: Path) -> None:
+    video = tmp_path / "talk.mp4"
+    video.write_bytes(clip.read_bytes())
+    none = sage("transcribe", video, "--from", "subtitles")
+    assert (none.returncode, none.stdout) == (4, "")
+    assert "has no subtitles" in none.stderr
+    video.with_suffix(".srt").write_text("1\n00:00:00,250 --> 00:00:01,500\nThe train is late.\n")
+    for source in ("subtitles", "auto"):
+        assert sage("transcribe", video, "--from", source).stdout == "[00:00:00.250 --> 00:00:01.500]  The train is late.\n"
+    done = sage("transcribe", video, "--from", "subtitles", "-f", "srt", "--start", "1")
+    assert "00:00:00,250 --> 00:00:01,500" in done.stdout

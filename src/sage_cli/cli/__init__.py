@@ -33,7 +33,7 @@ START = """[bold]Start with[/]
 # command is called, or when all are listed.
 COMMANDS = (
     *("demo", "ask", "chat", "transcribe", "ground", "frames", "log", "mcp"),
-    *("bench", "models", "doctor", "config", "cache", "help"),
+    *("bench", "setup", "models", "doctor", "config", "cache", "help"),
 )
 
 

@@ -59,7 +59,7 @@ def transcribe(
 
     check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
     with open_session(options) as session:
-        if options.jobs > 1 and len(tasks) > 1:
+        if options.jobs > 1 and len(tasks) > 1 and options.source == "speech":
             return _report(_in_parallel(tasks, session), len(tasks))
         failures: list[Failure] = []
         make = TranscriptMaker(session)
@@ -163,7 +163,8 @@ class TranscriptMaker:
 
         self._session, self._options = session, session.options
         self._layout = Layout(session.options.max_line_width, session.options.max_line_count, session.options.max_cue_seconds)
-        _ = session.transcriber  # a broken model is not the media's fault
+        if session.options.source == "speech":
+            _ = session.transcriber  # a broken model is not the media's fault
 
     def __call__(self, task: Task) -> None:
         """Write one transcript.
@@ -202,7 +203,8 @@ class TranscriptMaker:
         session, format = self._session, FORMATS[task.format](self._layout)
         video = session.video(task.path or task.source)
         start, end = session.span(video)
-        about = About(task.name, video.duration, session.transcriber_name)
+        subtitles = session.converted(video)
+        about = About(task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
         said = False
         visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())

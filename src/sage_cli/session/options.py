@@ -264,6 +264,9 @@ class Options:
     subtitles: bool = setting(
         True, SPEECH, "ask chat mcp", "Use subtitle files and tracks as the transcript; --no-subtitles always decodes speech."
     )
+    source: Literal["speech", "subtitles", "auto"] = option(
+        "speech", SPEECH, "transcribe", "Decode speech, convert subtitles, or use subtitles where there are any.", flags="--from"
+    )
     translate: bool = option(False, SPEECH, "transcribe", "Translate to English.")
     prompt: str = option("", SPEECH, "transcribe", "Text that sets spelling and style, such as names that occur.", "TEXT", kind="words")
     hotwords: str = option("", SPEECH, "transcribe", "Words that may occur, such as names.", "WORDS", kind="words")

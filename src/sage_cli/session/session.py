@@ -274,6 +274,11 @@ class Session(Models):
     def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same window by window, with how far it has got. Nothing where there is no sound."""
         first, last = self.span(video, start, end)
+        if subtitles := self.converted(video):
+            from sage_cli.speech import Progress
+
+            yield Progress(tuple(subtitles.segments(first, last)), last)
+            return
         if not video.has_audio:
             video.check_audio()
             return
@@ -286,6 +291,19 @@ class Session(Models):
 
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
         return Transcript(self.transcriber, video, video.id, cache)
+
+    def converted(self, video: Video) -> Subtitles | None:
+        """Subtitles that ``source`` asks for in place of a transcript of the speech.
+
+        Raises:
+            VideoError: it asks for nothing else, and there are none.
+        """
+        if self.options.source == "speech":
+            return None
+        found = self.subtitles(video)
+        if found is None and self.options.source == "subtitles":
+            raise VideoError(f"{video.path} has no subtitles, beside it or in it: leave out --from to transcribe its speech")
+        return found
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles that serve as the transcript: a file beside the video, or a track in it; ``None`` if there are none, or not wanted."""

@@ -1,0 +1,39 @@
+"""``sage setup``: from a fresh installation to a first answer in one step."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sage_cli.cli import console
+
+EXAMPLES = """[bold]Examples[/]
+  sage setup
+  sage setup -y    # in a script: download without asking"""
+
+
+def setup(yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False) -> int:
+    """Install the models that fit this machine, and check the installation.
+
+    Picks a model for questions and one for speech, says how large they are, and downloads them after a yes. Installed models are kept.
+    """
+    from sage_cli.cli.checks import Speeds, advise, check_setup, check_system
+    from sage_cli.cli.machine import recommended
+    from sage_cli.cli.offer import SPEECH, download_after_yes
+    from sage_cli.session import load_options
+    from sage_cli.session.models import require_network
+
+    system = check_system()
+    found = check_setup(system.machine)
+    names = [*([] if found.model else [recommended(system.machine).name]), *([] if found.speech_model else [SPEECH])]
+    if names:
+        require_network(load_options(), f"downloading {' and '.join(names)}")
+        download_after_yes(names, yes=yes)
+        found = check_setup(system.machine)
+    console.say(f"questions: {found.model or found.model_problem}")
+    console.say(f"speech: {found.speech_model or found.speech_problem}")
+    for line in advise(system, found, Speeds()):
+        console.say(line)
+    console.say('ready: try sage ask VIDEO "What happens?"; sage doctor measures how fast it is')
+    return 0
