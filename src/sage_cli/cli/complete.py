@@ -15,7 +15,7 @@ MEDIA = (
 Completions = list[tuple[str, str]]
 
 
-def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
+def quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
     """No completions instead of an error: a traceback would ruin the prompt."""
 
     @wraps(complete)
@@ -27,7 +27,7 @@ def _quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completi
     return wrapped
 
 
-@_quietly
+@quietly
 def setting_names(incomplete: str) -> Completions:
     """Settings of ``sage config``, with descriptions."""
     from sage_cli.session.options import settable
@@ -35,7 +35,7 @@ def setting_names(incomplete: str) -> Completions:
     return [(key, one.help) for key, one in settable().items()]
 
 
-@_quietly
+@quietly
 def tool_names(incomplete: str) -> Completions:
     """The agent's tools."""
     from sage_cli.tools import TOOLS
@@ -43,7 +43,7 @@ def tool_names(incomplete: str) -> Completions:
     return [(tool.name, "") for tool in TOOLS]
 
 
-@_quietly
+@quietly
 def media_files(incomplete: str) -> Completions:
     """Folders, and files that look like videos or recordings."""
     typed = Path(incomplete).expanduser()
@@ -56,7 +56,7 @@ def media_files(incomplete: str) -> Completions:
     ]
 
 
-@_quietly
+@quietly
 def installed_models(incomplete: str) -> Completions:
     """Models in the models folder."""
     from sage_cli.store.install import installed
@@ -64,7 +64,7 @@ def installed_models(incomplete: str) -> Completions:
     return [(model.name, model.kind) for model in installed()]
 
 
-@_quietly
+@quietly
 def usable_models(incomplete: str) -> Completions:
     """Models that can be used now: installed ones and the bundled one."""
     from sage_cli.assets import NANO
@@ -72,19 +72,10 @@ def usable_models(incomplete: str) -> Completions:
     return [*installed_models(incomplete), (NANO.name, "bundled; for demonstrations")]
 
 
-@_quietly
+@quietly
 def model_names(incomplete: str) -> Completions:
     """Models that can be pulled, and their status."""
     from sage_cli.store.catalogue import catalogue
 
     names = {entry.name: entry.about for entry in catalogue().values()}
     return [*(names | {name: kind for name, kind in installed_models(incomplete) if name not in names}).items()]
-
-
-@_quietly
-def help_topics(incomplete: str) -> Completions:
-    """Topics and commands."""
-    from sage_cli.cli import application
-    from sage_cli.cli.help import topics
-
-    return [*({name: command.get_short_help_str() for name, command in application().commands.items()} | topics()).items()]

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sage_cli.cli import console, tables
-from sage_cli.cli.complete import help_topics
+from sage_cli.cli.complete import Completions, quietly
 from sage_cli.errors import UsageError
 
 EXAMPLES = """[bold]Examples[/]
@@ -20,6 +20,14 @@ EXAMPLES = """[bold]Examples[/]
 TOPICS = Path(__file__).with_name("topics")  # sources of generated pages
 INSTALLED = Path(__file__).parents[1] / "docs"  # a wheel's copy of the folder `docs` (see pyproject.toml)
 DOCS = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[3] / "docs"
+
+
+@quietly
+def help_topics(incomplete: str) -> Completions:
+    """Topics and commands."""
+    from sage_cli.cli import application
+
+    return [*({name: command.get_short_help_str() for name, command in application().commands.items()} | topics()).items()]
 
 
 def help(
