@@ -35,7 +35,7 @@ def test_the_readme_names_them_all() -> None:
     from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, ModelError, SageError, UsageError, VideoError
 
     codes = {error.exit_code for error in (SageError, UsageError, ModelError, VideoError)}
-    codes |= {0, EXIT_NO_ANSWER, EXIT_INTERRUPTED, console.EXIT_OUTPUT_CLOSED, console.EXIT_TERMINATED}
+    codes |= {0, EXIT_NO_ANSWER, EXIT_INTERRUPTED, console.EXIT_OUTPUT_CLOSED, 128 + signal.SIGTERM}
     section = README.read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == codes
 
@@ -62,7 +62,10 @@ def test_questions_from_stdin_share_a_run(sage: Sage, model: TinyModel, clip: Pa
     records = [json.loads(line) for line in done.stdout.splitlines()]
     assert [record["question"] for record in records] == ["first?", "second?", "third?"]
     assert all(record["answer"] and record["reason"] is None for record in records)
-    assert records[0]["usage"]["images_reused"] == 0 < records[1]["usage"]["images_reused"]
+    # A question may look at the same frames twice; the second one encodes none.
+    first, second = (record["usage"] for record in records[:2])
+    assert first["images_reused"] < first["images"]
+    assert second["images_reused"] == second["images"] > 0
 
 
 def test_version(sage: Sage) -> None:
