@@ -27,6 +27,7 @@ from sage_cli.session import Session
 from sage_cli.session.ground import Found, ground
 from sage_cli.timecode import format_clock, parse
 from sage_cli.version import __version__
+from sage_cli.video import Video
 
 T = TypeVar("T")
 
@@ -216,17 +217,7 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
         """Return frames of a video at given times, as JPEG images, each after its time."""
 
         def work(session: Session, report: Callable[[str], None]) -> list[Any]:
-            opened = session.video(folders.resolve(video))
-            wanted = [parse(text) for text in times]
-            scale = min(1.0, _LONGEST_SIDE / max(opened.width, opened.height, 1))
-            size = (max(2, round(opened.width * scale)), max(2, round(opened.height * scale)))
-            shown: list[Any] = []
-            with closing(opened.frames(wanted, size)) as reader:
-                for frame in reader:
-                    report(f"frame at {format_clock(frame.time)}")
-                    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-                    shown += [f"{format_clock(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
-            return shown
+            return _pictures(session.video(folders.resolve(video)), [parse(text) for text in times], report)
 
         return await worker.run(context, work)
 
@@ -241,6 +232,19 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
 def run(session: Session, folders: Folders) -> None:
     """Serve on stdin and stdout until the client closes them. The SDK sends what native libraries print meanwhile to stderr."""
     make_server(session, folders).run("stdio")
+
+
+def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -> list[Any]:
+    """Frames as JPEG images, each after its time."""
+    scale = min(1.0, _LONGEST_SIDE / max(video.width, video.height, 1))
+    size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
+    shown: list[Any] = []
+    with closing(video.frames(times, size)) as reader:
+        for frame in reader:
+            report(f"frame at {format_clock(frame.time)}")
+            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            shown += [f"{format_clock(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
+    return shown
 
 
 # ---- what events mean to a client ----------------------------------------------------------------------------------
