@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from filelock import FileLock
+
 from sage_cli.assets import NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.catalogue import HUB, Reference, parse
@@ -130,19 +132,21 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     check_name(name)
     target = models_dir() / name
     paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
-    before = {path.readlink() for path in target.glob("*") if path.is_symlink()} if target.exists() else set()
-    part = target.with_name(f".{name}.{os.getpid()}")
-    part.mkdir(parents=True)
-    try:
-        for path in paths:
-            _link(path, part / path.name)
-        (part / _SOURCE).write_text(f"{HUB}{plan.listing.repository}\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    _delete_unused(before)
+    part = target.with_name(f".{name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(".lock")):  # another process may install the same model
+        before = {path.readlink() for path in target.glob("*") if path.is_symlink()}
+        shutil.rmtree(part, ignore_errors=True)  # of one that was killed
+        part.mkdir()
+        try:
+            for path in paths:
+                _link(path, part / path.name)
+            (part / _SOURCE).write_text(f"{HUB}{plan.listing.repository}\n", encoding="utf-8")
+            shutil.rmtree(target, ignore_errors=True)
+            part.rename(target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        _delete_unused(before)
     model = _folder(target)
     assert model is not None
     return model
