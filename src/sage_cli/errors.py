@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,8 @@ def machine_trouble(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "out of memory: close other programs, or choose a smaller model or fewer frames"
     reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == errno.EAGAIN:  # what the system says when it cannot start a thread or a process
+        reason = f"{reason}: too many processes, or out of memory"
     return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, (str, bytes, os.PathLike)) else reason
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from textwrap import fill
 from typing import Any, TextIO, cast
 
-from sage_cli.errors import SageError
+from sage_cli.errors import SageError, naming
 from sage_cli.signals import clean_up_when_ended
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
@@ -35,7 +35,8 @@ def neutral_json(text: str) -> str:
 
 def write(text: str) -> None:
     """Print a line of results on stdout and flush."""
-    print(text, flush=True)
+    with naming("standard output"):
+        print(text, flush=True)
 
 
 def say(text: str) -> None:
