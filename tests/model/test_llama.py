@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -404,6 +406,28 @@ def test_the_mmproj_of_another_family_is_refused(tiny: TinyModel, family: str, t
     other = next(write for name, write in WRITERS.items() if name != family)(tmp_path)
     with pytest.raises(ModelError, match="belongs to another"):
         LlamaModel(tiny.text, other.mmproj)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+@pytest.mark.parametrize("limit", [1000, 1200, 1400, 1600, 1800])
+def test_too_little_address_space_is_told_and_not_crashed_into(tiny: TinyModel, limit: int) -> None:
+    code = f"""
+import resource, sys
+from pathlib import Path
+from sage_cli.errors import ModelError
+from sage_cli.model.base import Message, Text
+from sage_cli.model.llama import LlamaModel
+resource.setrlimit(resource.RLIMIT_AS, ({limit} << 20, {limit} << 20))
+try:
+    with LlamaModel(Path(sys.argv[1]), Path(sys.argv[2]), threads=2) as model:
+        for _ in model.stream([Message("user", (Text("Why?"),))], max_tokens=4):
+            pass
+    print("answered")
+except ModelError as error:
+    print("refused", "ulimit -v" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tiny.text), str(tiny.mmproj)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip() in ("answered", "refused True")) == (0, True), done.stdout + done.stderr
 
 
 def test_usage_counts_the_load_once(load: Load) -> None:

@@ -13,11 +13,11 @@ _UNLIMITED: Final = 1 << 62
 
 def free_memory() -> int:
     """Bytes of main memory available without swapping, within the limits of the process and of a container."""
-    return min(int(psutil.virtual_memory().available), _container_memory(), _address_space())
+    return min(int(psutil.virtual_memory().available), _container_memory(), address_space())
 
 
-def _address_space() -> int:
-    """What is left of a limit on the process's address space (``ulimit -v``): beyond it native code does not fail, it crashes."""
+def address_space() -> int:
+    """Bytes left of a limit on the process's address space (``ulimit -v``): beyond it native code does not fail, it crashes."""
     if sys.platform == "win32":
         return _UNLIMITED
     import resource

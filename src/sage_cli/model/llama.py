@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from llama_cpp import llama_cpp as llama
+from rich.filesize import decimal
 
 from sage_cli.errors import ModelError
+from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem, Usage
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of
@@ -30,12 +32,14 @@ from sage_cli.model.tokens import TokenEmbeddings
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
 from sage_cli.store.content import fingerprint
+from sage_cli.store.models import shards
 from sage_cli.video.sampling import fit_size
 
 DEFAULT_CONTEXT: Final = 16384
 LARGEST_CONTEXT: Final = 1 << 22  # cells; llama.cpp counts their bytes in 64 bits, and other things in 32
 MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS: ggml aborts the process over more
 MOST_LAYERS: Final = 9999
+LEAST_WORKSPACE: Final = 700_000_000  # bytes of address space beside the files: KV cache, buffers, stacks of threads
 MIN_REPLY: Final = 256  # cells that a prompt has to leave for its reply
 
 # The reference's bounds for a frame, in pixels (qwen-vl-utils, as SAGE configures it).
@@ -89,6 +93,7 @@ class LlamaModel:
         _check_range("context size", context_size, 1, LARGEST_CONTEXT)
         _check_range("number of threads", threads, 1, MOST_THREADS)
         _check_range("number of GPU layers", gpu_layers, 0, MOST_LAYERS)
+        _check_address_space(text, mmproj)
         self._model: Any = None
         self._decoder: Decoder | None = None
         self._vision: VisionEncoder | None = None
@@ -295,6 +300,17 @@ def _family(path: Path, model: Any) -> Family:
     if architecture not in _FAMILIES:
         raise ModelError(f"{path}: this is a {architecture} model; sage runs Qwen3-VL and Qwen2.5-VL models such as SAGE-MM")
     return _FAMILIES[architecture]
+
+
+def _check_address_space(text: Path, mmproj: Path) -> None:
+    """Native code crashes where it is refused memory, so refuse to load what cannot fit a limit on the address space."""
+    left = address_space()
+    sizes = [path.stat().st_size for path in (*shards(text), mmproj) if path.is_file()]
+    if left < sum(sizes) + LEAST_WORKSPACE:
+        raise ModelError(
+            f"{text}: the limit on address space (ulimit -v) leaves {decimal(left)}, loading the model takes at least "
+            f"{decimal(sum(sizes) + LEAST_WORKSPACE)}; raise the limit, or use a smaller model"
+        )
 
 
 def _check_range(name: str, value: int | None, least: int, most: int) -> None:
