@@ -34,14 +34,13 @@ def ask(
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
     questions: Annotated[
         list[str],
-        typer.Argument(metavar="QUESTION...", help="Question; [bold]-[/] reads one per line from stdin.", show_default=False, parser=str),
+        typer.Argument(metavar="QUESTION...", help="Question; [bold]-[/] reads stdin, one per line.", show_default=False, parser=str),
     ],
     options: Options,
 ) -> int:
     """Ask questions about a video.
 
-    The model looks at frames from the whole video first. If that is not enough, it uses tools: it transcribes speech, finds events, and
-    looks closely at parts. Options can be saved: see `sage help config`.
+    The model looks at frames of the whole video, then uses tools if needed. Options can be saved: see `sage help config`.
     """
     if options.json and options.jsonl:
         raise UsageError("--json and --jsonl exclude each other: choose one")

@@ -233,7 +233,7 @@ class Options:
     end: float | None = option(
         None, LOOKING, "ask ground transcribe", "End time.", "TIME", kind="time", at_least=0.0, per={"transcribe": {"panel": SPEECH}}
     )
-    tools: bool = setting(True, LOOKING, "ask chat mcp", "Let the model use tools; --no-tools answers from the first look.")
+    tools: bool = setting(True, LOOKING, "ask chat mcp", "Use tools; --no-tools answers from the first look.")
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
     no_tool: tuple[str, ...] = option(
         (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
