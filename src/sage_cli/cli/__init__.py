@@ -82,6 +82,7 @@ def _options(
         bool,
         typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show versions and exit."),
     ] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours; every command takes it.")] = False,
 ) -> None:
     pass
 
@@ -104,7 +105,7 @@ def _run() -> int:
     if "_SAGE_COMPLETE" in os.environ:  # the shell asks for completions
         return int(application().main(prog_name="sage", standalone_mode=False) or 0)
     try:
-        with parse(sys.argv[1:]) as context:
+        with parse(_without_colours(sys.argv[1:])) as context:
             return int(context.command.invoke(context) or 0)
     except typer.Exit as stop:
         return stop.exit_code
@@ -124,6 +125,15 @@ def _run() -> int:
         return _failure(machine_trouble(error), 1)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
+
+
+def _without_colours(words: list[str]) -> list[str]:
+    """``--no-color`` may stand anywhere. What prints looks at the environment, and typer's help does so before any option is read."""
+    end = words.index("--") if "--" in words else len(words)
+    if "--no-color" not in words[:end]:
+        return words
+    os.environ["NO_COLOR"] = "1"
+    return [*(word for word in words[:end] if word != "--no-color"), *words[end:]]
 
 
 def parse(words: list[str]) -> Any:

@@ -6,6 +6,7 @@ Typer parses words and flags only. The session checks values and reports invalid
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Annotated, Any
@@ -98,7 +99,8 @@ class Flag(TyperOption):
 
 
 def show_plainly(command: Any) -> None:
-    """Have a command's arguments and flags shown so, ``--help`` included."""
+    """Have a command's arguments and flags shown so, ``--help`` included, and its paragraphs set to the width of the terminal."""
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for one in command.params:
         if isinstance(one, TyperArgument):
             one.__class__ = Argument

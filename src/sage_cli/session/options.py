@@ -163,7 +163,7 @@ class Options:
         "Model: a GGUF file, a folder with its mmproj, or an installed model's name.",
         "PATH|NAME",
         flags="-m",
-        auto="the default model",
+        auto="see 'sage models default'",
         complete="usable_models",
     )
     mmproj: Path | None = setting(
@@ -262,7 +262,7 @@ class Options:
 
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
     subtitles: bool = setting(
-        True, SPEECH, "ask chat mcp", "Use subtitle files and tracks as the transcript; --no-subtitles always decodes speech."
+        True, SPEECH, "ask chat mcp", "Use subtitle files and tracks as the transcript; --no-subtitles decodes speech.", advanced=True
     )
     source: Literal["speech", "subtitles", "auto"] = option(
         "speech", SPEECH, "transcribe", "Decode speech, convert subtitles, or use subtitles where there are any.", flags="--from"
@@ -352,7 +352,8 @@ class Options:
     jsonl: bool = option(False, OUTPUT, "ask chat demo", "Print every event as a line of JSON.")
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
     verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
-    debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.")
+    debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
+    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; every command takes it.", advanced=True)
 
     report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")
     clips: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as clips.", "DIR", advanced=True)
