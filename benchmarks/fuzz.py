@@ -22,6 +22,7 @@ from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, 
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
 from sage_cli.model.base import Frames, ModelInfo, Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
+from sage_cli.prompts import PACKS, Style
 from sage_cli.speech import Transcriber, Transcript
 from sage_cli.tools import TOOLS
 from sage_cli.video import Video
@@ -74,7 +75,7 @@ class Findings:
     seen: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
 
-    def check(self, events: list[Event], replies: list[str], video: Video) -> None:
+    def check(self, events: list[Event], replies: list[str], video: Video, style: Style) -> None:
         """Look at one finished run."""
         self.seen["runs"] += 1
         self.seen["answered"] += isinstance(events[-1], Answer)
@@ -83,10 +84,14 @@ class Findings:
         ) != 1 or not isinstance(events[-1], Answer | NoAnswer)
         steps = [event for event in events if isinstance(event, StepStarted)]
         self.seen["steps"] += len(steps)
-        self.violations["runs past the step limit"] += len(steps) > MAX_STEPS + 1
-        self.violations["replies that had to be asked again"] += len(steps) != len({event.step for event in steps})
-        for index, reply in enumerate(replies):
-            self.violations["invalid replies"] += not _valid(reply, ContextReply if index == 0 else ReasonerReply)
+        self.violations["runs past the step limit"] += max(event.step for event in steps) > MAX_STEPS
+        self.seen["turns"] += len(replies)
+        self.seen["answers without sense"] += sum(isinstance(event, Notice) and "no sense" in event.text for event in events)
+        self.violations["replies that could not be read"] += sum(
+            isinstance(event, Notice) and "could not be read" in event.text for event in events
+        )
+        for step, reply in zip(steps, replies, strict=False):
+            self.violations["invalid replies"] += not _valid(reply, step.step == 0, style)
         made: set[str] = set()
         for event in events:
             match event:
@@ -103,16 +108,24 @@ class Findings:
                     self.seen["notices"] += 1
 
 
-def _valid(reply: str, kind: type[ContextReply] | type[ReasonerReply]) -> bool:
-    """The wrapping literal, the keys in the order of the protocol, the types exact."""
+def _valid(reply: str, first: bool, style: Style) -> bool:
+    """The wrapping literal, the keys in an order of the pack, the types exact."""
     before, after = WRAP
+    if not (reply.startswith(before) and reply.endswith(after)):
+        return False
+    body = json.loads(reply.removeprefix(before).removesuffix(after))
+    ordered = tuple(body) in (style.first if first else style.later)
+    for call in body["recommended_tools"]["tool_calls"]:
+        reason = next((name for name in style.rationale if name in call), "")
+        order = tuple("rationale" if key == reason else key for key in call)
+        ordered = ordered and order in (style.first_call if first else style.later_call)
+        call["rationale"] = call.pop(reason, None)
+    kind: type[ContextReply] | type[ReasonerReply] = ContextReply if first else ReasonerReply
     try:
-        parsed = kind.model_validate_json(reply.removeprefix(before).removesuffix(after))
+        parsed = kind.model_validate_json(json.dumps(body))
     except ValueError:
         return False
-    ordered = list(json.loads(reply.removeprefix(before).removesuffix(after))) == list(kind.model_fields)
-    called = parsed.recommended_tools.call is not None
-    return reply.startswith(before) and reply.endswith(after) and ordered and called == parsed.recommended_tools.needed
+    return ordered and (parsed.recommended_tools.call is not None) == parsed.recommended_tools.needed
 
 
 def _valid_arguments(name: str, arguments: Mapping[str, Any]) -> bool:
@@ -127,11 +140,11 @@ def _valid_arguments(name: str, arguments: Mapping[str, Any]) -> bool:
 def _inside(arguments: Mapping[str, Any], made: set[str], video: Video) -> bool:
     paths = set(arguments.get("media_paths", ()))
     relative = not any(PurePath(path).is_absolute() or ".." in PurePath(path).parts for path in paths)
-    return paths <= made and relative and arguments.get("video_path", video.path.name) == video.path.name
+    return paths <= {*made, video.path.name} and relative and arguments.get("video_path", video.path.name) == video.path.name
 
 
 def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
-    """``runs`` runs, each with its own seed, alternating between the model families."""
+    """``runs`` runs, each with its own seed, in turns with the prompts of each pack, half of them with each model family."""
     video = Video(make_video(folder / "holiday.mp4", seconds=20, fps=5, size=(96, 64), audio="tone"))
     whisper = write_whisper(folder / "ggml-tiny.bin")
     findings = Findings()
@@ -144,7 +157,7 @@ def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
                 recording = Recording(model)
                 for seed in range(first_seed + list(WRITERS).index(family), first_seed + runs, len(WRITERS)):
                     budget = Settings(frames=4, frame_tokens=FRAME_TOKENS, max_steps=MAX_STEPS, reply_tokens=700)
-                    settings = replace(budget, temperature=1.0, seed=seed)
+                    settings = replace(budget, temperature=1.0, seed=seed, prompts=PACKS[seed // len(WRITERS) % len(PACKS)])
                     agent = Agent(recording, video, settings=settings, transcriber=lambda: transcript)
                     recording.replies.clear()
                     try:
@@ -152,7 +165,7 @@ def fuzz(runs: int, folder: Path, *, first_seed: int = 0) -> Findings:
                     except Exception as error:  # noqa: BLE001 - an exception is a finding
                         findings.violations[f"exceptions ({type(error).__name__}: {error}, seed {seed})"] += 1
                         continue
-                    findings.check(events, recording.replies, video)
+                    findings.check(events, recording.replies, video, agent.prompts.style)
     return findings
 
 

@@ -19,7 +19,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from sage_cli.assets import NANO, Nano
-from sage_cli.bench.run import RESULTS, read_records
+from sage_cli.bench.items import RESULTS
+from sage_cli.bench.records import read_records
 from sage_cli.speech import Transcriber
 from sage_cli.timecode import parse
 from sage_cli.video import uniform_times

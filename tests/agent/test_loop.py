@@ -574,6 +574,30 @@ def test_an_answer_without_sense_is_asked_for_again_and_then_is_none(video: Vide
     assert isinstance(events[-1], NoAnswer)
 
 
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("<think>A car.</think>\n<answer> Red. </answer>", "Red."),
+        ("<think>Or <answer>blue</answer>?</think><answer>Red.</answer>", "Red."),
+        ("<think>A car.</think> Red.", "Red."),
+        ("Red.", "Red."),
+        ("<answer>Red.", "Red."),
+        ("<think>Hm.</think><answer></answer>", None),
+    ],
+)
+def test_the_papers_direct_prompt(video: Video, reply: str, answer: str | None) -> None:
+    model = ScriptedModel(reply)
+    settings = Settings(frames=4, direct_prompt=True)
+    events = list(Agent(model, video, tools=(), settings=settings).run("Which colour?"))
+    assert getattr(events[-1], "answer", None) == answer
+    [asked] = model.asked
+    assert asked.schema is None
+    assert asked.wrap == ("", "")
+    [text] = asked.texts
+    assert "Question: Which colour?" in text
+    assert "<answer>" in text
+
+
 # ---- failures ------------------------------------------------------------------------------------------------------
 
 

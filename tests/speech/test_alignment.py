@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sage_cli.speech.alignment import align, split_words, spoken, text_of, without_annotations
+from sage_cli.speech.alignment import align, split_words, spoken, text_of, unwritten, without_annotations
 from sage_cli.speech.vad import FRAME
 from sage_cli.speech.whisper import RATE, Token
 from sage_cli.speech.windows import Span, Window
@@ -50,6 +50,24 @@ def test_attention_that_slips_over_a_pause_is_held_back_by_the_timestamps() -> N
     found = places(tokens, window((0.0, 2.0), (8.0, 9.0)))
     assert [word for word, _, end in found if end <= 2.1] == ["press", "the", "key"]
     assert found[-1] == ("Next", 8.0, 9.0)
+
+
+def test_the_last_word_before_a_pause_stays_there() -> None:
+    """Attention took it for the next sentence, and left it no speech of its own."""
+    tokens = [stamp(0.0), text(" in", 1.0), text(" the", 2.05), text(" conference", 3.4), text(".", 3.5), stamp(2.5)]
+    tokens += [stamp(3.0), text(" The", 3.9), text(" end", 4.4), stamp(4.5)]
+    found = places(tokens, window((0.0, 2.0), (3.0, 4.5)))
+    assert found[2][0] == "conference."
+    assert found[2][2] <= 2.1
+    assert found[3] == ("The", 3.0, 3.9)
+
+
+def test_speech_without_a_word_is_found() -> None:
+    where = window((0.0, 2.0), (3.0, 6.0), (7.0, 9.0))
+    tokens = [stamp(0.0), text(" one", 1.9), stamp(2.0), stamp(7.0), text(" two", 8.0), stamp(9.0)]
+    assert unwritten(tokens, where) == pytest.approx(3.0, abs=0.05)
+    assert unwritten([*tokens[:2], text(" more", 5.0), *tokens[2:]], where) is None
+    assert unwritten([stamp(0.0), text(" one"), stamp(9.0)], where) is None  # no attention, no telling
 
 
 def test_without_attention_words_share_the_speech() -> None:

@@ -163,7 +163,7 @@ def test_without_consent_the_tools_are_not_listed(video: Video) -> None:
 def test_a_run_that_would_have_used_the_web_says_so_once(video: Video) -> None:
     """A model without grammar, which knows the tool from its training."""
     model = ScriptedModel(
-        context(recommended=SEARCH), reasoner(recommended=OPEN), reasoner("?"), context(recommended=SEARCH), reasoner("?")
+        context(recommended=SEARCH), reasoner(recommended=OPEN), reasoner("Emma."), context(recommended=SEARCH), reasoner("Emma.")
     )
     model.strict = False
     agent = Agent(model, video, settings=Settings(frames=2))
@@ -294,7 +294,7 @@ def test_a_model_held_to_the_grammar_cannot_even_ask(video: Video, trap: Web) ->
 def test_whatever_a_model_writes_only_what_was_found_is_opened(video: Video, trap: Web, internet: Internet) -> None:
     """Models that write at random what the grammar allows."""
     opened = set()
-    for seed in range(5):
+    for seed in range(12):
         agent = Agent(RandomModel(seed), video, tools=web_tools(trap), settings=Settings(frames=2, max_steps=6))
         opened |= {request.text for request in only(WebRequested, list(agent.run("Which film?"))) if request.tool == "parse-website"}
     assert opened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
 _RETRY_TEMPERATURE: Final = 0.7
+_ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
 class UnusableReplyError(Exception):
@@ -68,9 +70,18 @@ class Asker:
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
 
-    def _stream(self, step: int, prompt: Prompt, schema: Schema, temperature: float, seed: int) -> Steps[str]:
+    def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
+        """Ask in plain text; the answer is what stands between ``<answer>`` tags, or else behind the thinking."""
+        yield StepStarted(self.watch.elapsed, 0)
+        self.watch.check()
+        text = yield from self._stream(0, prompt, None, self.temperature, self.seed)
+        answer = marked[-1] if (marked := _ANSWER.findall(text)) else text.rpartition("</think>")[2]
+        return None if is_nonsense(answer, "") else answer.strip()
+
+    def _stream(self, step: int, prompt: Prompt, schema: Schema | None, temperature: float, seed: int) -> Steps[str]:
         fields = FieldStream()
-        items = self.model.stream(prompt, schema=schema, wrap=WRAP, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
+        wrap = ("", "") if schema is None else WRAP
+        items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:
             for item in stream:
                 match item:

@@ -28,7 +28,7 @@ from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS
 from sage_cli.tools.base import AnyTool, Looked
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
-from sage_cli.video import Sampling, Video
+from sage_cli.video import Frame, Sampling, Video
 from sage_cli.web.base import addresses_in
 
 _WEB_HINT: Final = "--web lets the model search the web and read pages, and shows all that it sends"
@@ -47,6 +47,7 @@ class Settings:
         timeout_s: time limit per question in seconds; ``None`` for no limit.
         reply_tokens: maximum tokens of a reply; lower with a small context.
         temperature, seed: of the sampler.
+        direct_prompt: without tools, ask by the paper's prompt for its direct baseline: think in plain text, then answer.
         prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
         pack: the pack of the model's family.
     """
@@ -60,6 +61,7 @@ class Settings:
     reply_tokens: int = 2048
     temperature: float = 0.0
     seed: int = 0
+    direct_prompt: bool = False
     prompts: str = TRAINED
     pack: str = TRAINED
 
@@ -195,16 +197,26 @@ class _Run:
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
         frames = yield from agent.first_look.frames(self._workspace, choice, self._watch)
+        if agent.settings.direct_prompt and not agent.tools:
+            yield from self._direct(frames)
+            return
         schema = context_schema(agent.tools, self._workspace)
         reply = yield from self._asker.ask(ContextReply, 0, telling.first(frames), schema)
         if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
             yield from self._actor.act(0, reply.recommended_tools.call)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield self._answer(0, reply.final_answer, [Looked(frames[0].time, frames[-1].time, "frames sampled")])
+            yield self._answer(0, reply.final_answer, [_sampled(frames)])
         else:
             yield from self._tell_of_web()
             yield self._no_answer(0, "the model gave none")
+
+    def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
+        answer = yield from self._asker.ask_directly(self._telling.direct(frames))
+        if answer is None:
+            yield self._no_answer(0, "the model gave none")
+        else:
+            yield self._answer(0, answer, [_sampled(frames)])
 
     def _reason(self, video_context: str) -> Iterator[Event]:
         steps = self._agent.settings.max_steps
@@ -236,3 +248,7 @@ class _Run:
     @property
     def _usage(self) -> Usage:
         return self._asker.usage + self._results.usage
+
+
+def _sampled(frames: Sequence[Frame]) -> Looked:
+    return Looked(frames[0].time, frames[-1].time, "frames sampled")

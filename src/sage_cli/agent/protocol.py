@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from sage_cli.prompts import Order, Prompts, Style
+from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import EMPTY, NULL, Schema, array, constant, either, record, text
@@ -108,7 +109,8 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
     """
     style = workspace.prompts.style
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
-    calls = _calls(tools, workspace, style.first_call)
+    first = [tool for tool in tools if tool.name == TranscribeSpeech.name] if workspace.hear_first else []
+    calls = _calls(first or tools, workspace, style.first_call)
     replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
     if not (calls and look_again):
         replies.append({"final_answer": text(_ANSWER), "recommended_tools": _no_call()})

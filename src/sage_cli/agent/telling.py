@@ -13,6 +13,7 @@ from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock
+from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
@@ -42,6 +43,11 @@ class Telling:
         system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools))
         message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=self._facts)
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
+
+    def direct(self, frames: Sequence[Frame]) -> Prompt:
+        """Of the paper's baseline: the frames and the question, to be thought about and answered in plain text."""
+        text = self.workspace.prompts.render("direct", question=self.question)
+        return [Message("user", (Frames(tuple(frames)), Text(text)))]
 
     def later(self, results: Results, video_context: str, watch: Stopwatch, *, last: bool) -> Steps[Prompt]:
         """The prompt of the reasoner: the newest results, as many as the context holds.
@@ -95,7 +101,7 @@ class Telling:
     @property
     def _facts(self) -> str:
         """Facts that frames do not show, for models that are not trained to ask for them."""
-        heard = any(tool.name == "transcribe-speech" for tool in self.tools)
+        heard = any(tool.name == TranscribeSpeech.name for tool in self.tools)
         if not self.workspace.video.has_audio:
             lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
             return "It has sound that cannot be listened to." if lost else "It has no sound."

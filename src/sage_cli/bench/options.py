@@ -134,7 +134,7 @@ def unlabelled(texts: Sequence[str]) -> list[str]:
 def named(answer: str, options: Sequence[str], *, numbered: bool = False) -> int | None:
     """The place of the one option that an answer names, by its label or by its words; ``None`` for none, or several.
 
-    A label counts where it stands alone, begins the answer, follows "answer", "option" or "choice", or is the only one in brackets. The
+    A label counts if it is the whole answer, begins it, follows "answer", "option" or "choice", or is the only one in brackets. The
     articles "a" and "I" are no labels: "The answer is a dog" names the option whose words are "a dog".
 
     Args:
@@ -167,7 +167,7 @@ def _said(answer: str) -> list[str]:
 
 
 def _quoted(answer: str, options: Sequence[str]) -> int | None:
-    """The one option whose words stand in the answer; one that lies within another found option does not count."""
+    """The one option whose words occur in the answer; an option contained in another found option does not count."""
     told = f" {words(answer)} "
     texts = [f" {words(option)} " for option in options]
     found = [text for text in texts if text.strip() and text in told]

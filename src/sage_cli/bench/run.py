@@ -1,4 +1,4 @@
-"""A run over a question set, in a folder that it can be gone on with from.
+"""A run over a question set, in a folder from which it can be resumed.
 
 ``run.json`` says how questions are asked, ``results.jsonl`` has a line for each that is done. Only the parent process writes, a line at a
 time and flushed to the disk, so whatever kills it leaves whole lines and at most one torn one at the end, which is dropped.
@@ -26,6 +26,7 @@ from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, write_text
 from sage_cli.prompts import Prompts
 from sage_cli.store.content import fingerprint
+from sage_cli.tools import TranscribeSpeech
 from sage_cli.version import __version__
 
 Executor: TypeAlias = Literal["local", "ray"]
@@ -62,7 +63,7 @@ class Plan:
                 **known,
                 "model": session.model_name,
                 "files": [] if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)],
-                "speech": fingerprint(session.speech_file) if session.speech_file and "transcribe-speech" in tools else None,
+                "speech": fingerprint(session.speech_file) if session.speech_file and TranscribeSpeech.name in tools else None,
                 "tools": tools,
                 **agent,
                 "prompts": Prompts(session.settings.prompts, session.settings.pack).digest,

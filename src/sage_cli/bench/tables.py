@@ -113,6 +113,8 @@ def _comparison(report: Report, comparison: Comparison) -> Table:
     note = f"this: {report.name}; other: {comparison.other.name}. p: exact McNemar test, two-sided, not corrected for the number of rows."
     if comparison.unpaired:
         note += f" {comparison.unpaired} questions are in one of the two only and do not count here."
+    if comparison.other.name.endswith("direct"):
+        note += " In the paper, too, the model trained by reinforcement is better direct: Qwen3-VL-8B 69.8 % against 68.0 % as an agent."
     return Table("Comparison", columns, tuple(rows), note)
 
 

@@ -27,7 +27,7 @@ def address_space() -> int:
 
 
 def _container_memory() -> int:
-    """What is left of a control group's limit (cgroup v2, then v1); the pages of cached files in it can be had."""
+    """What is left of a control group's limit (cgroup v2, then v1); pages of cached files count as available."""
     for limit, used, statistics in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
         *[tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))],

@@ -80,7 +80,7 @@ class ModelCache:
 
 
 class _Embeddings:
-    """Embeddings on disk, written by a thread that nobody waits for."""
+    """Embeddings on disk, written in the background."""
 
     def __init__(self, folder: Path, limit: int, everything: bool) -> None:
         self._disk = DiskCache(folder, limit)

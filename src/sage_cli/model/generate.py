@@ -25,7 +25,7 @@ class Generation:
         constraint: ``None`` for free text.
         max_tokens: most tokens to write.
         usage: counted up.
-        overlapped: decoding goes on in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
+        overlapped: decoding continues in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
             handed out, so that neither Python nor the consumer costs time.
         stop_loops: end a reply that repeats itself.
     """

@@ -1,6 +1,6 @@
 """SAGE-MM and its kin (Qwen3-VL, Qwen2.5-VL) as GGUF, through llama.cpp on Metal, CUDA, Vulkan or CPU.
 
-Stands on llama-cpp-python's low-level API: its stock chat handlers clear the KV cache and encode every image again on every call.
+Uses llama-cpp-python's low-level API: its chat handlers clear the KV cache and encode every image again on every call.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class LlamaModel:
             self._model = None
 
     def interrupt(self) -> None:
-        """From any thread: end the reply under way; whoever iterates over it gets a KeyboardInterrupt."""
+        """End the current reply, from any thread; the caller that iterates over it gets a KeyboardInterrupt."""
         self._interruptible.interrupt()
 
     def forget(self) -> None:

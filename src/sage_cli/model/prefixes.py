@@ -1,6 +1,6 @@
 """Prompts that begin with a video, kept on disk up to its last frame: a later process starts where an earlier one ended.
 
-llama.cpp writes and reads the KV cells of one sequence (``llama_state_seq_save_file``). Writing goes on while the reply is decoded. For
+llama.cpp writes and reads the KV cells of one sequence (``llama_state_seq_save_file``). Writing continues while the reply is decoded. For
 that the prefix gets a sequence of its own that shares the cells: they stay what they are, whatever becomes of the sequence that the reply
 is decoded into. llama.cpp looks at its list of cells only before it begins to copy their contents, and decoding waits for that.
 """

@@ -38,7 +38,7 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class VisionBlock:
-    """What stands between ``<|vision_start|>`` and ``<|vision_end|>``.
+    """The content between ``<|vision_start|>`` and ``<|vision_end|>``.
 
     Attributes:
         slices: in time order; Qwen3-VL puts one in a block, Qwen2.5-VL all of a video.

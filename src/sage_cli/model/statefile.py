@@ -29,7 +29,7 @@ _READ_RATE: Final = 1.5e9  # bytes a second
 
 
 class StateFiles:
-    """State files by key. What cannot be written is done without, and that is logged once.
+    """State files by key. Write errors are logged once and otherwise ignored.
 
     Args:
         folder: made when it is needed.

@@ -37,7 +37,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "iterative_reasoner_msg": frozenset({"previous_tool_call", "visual_context", "query", "video_info", "tools_so_far", "facts"}),
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
-        "direct": frozenset({"query"}),
+        "direct": frozenset({"question"}),
     }
 )
 TRAINED: Final = "sage-mm"
@@ -48,6 +48,8 @@ _TOOLS: Final = "tools.jsonl"
 _STYLE: Final = "pack.toml"
 # Where a prompt may lie below the folder given, which may be a checkout's root or `sage/prompts/sage` or between. The last wins.
 _PLACES: Final = ("sage/prompts/sage", "sage/prompts", "prompts/sage", "prompts", "sage", "")
+# The prompt of the paper's direct baseline lies among those for other models there.
+_DIRECT_PLACES: Final = ("sage/prompts/sampled_frames", "prompts/sampled_frames", "sampled_frames", "../sampled_frames")
 _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
 
 Order: TypeAlias = tuple[str, ...]
@@ -87,7 +89,7 @@ class Style:
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
-        whole_transcript_s: length of video up to which a transcript is always of the whole.
+        whole_transcript_s: length of video up to which a transcript is of the whole, and the first call of a run that calls anything.
         frames: by model family.
     """
 
@@ -175,7 +177,8 @@ def _built_in(pack: str) -> dict[str, str]:
 def _given(folder: Path) -> dict[str, str]:
     """The files of a user's folder that replace built-in ones."""
     wanted = (*(f"{name}.txt" for name in PLACEHOLDERS), _TOOLS, _STYLE)
-    found = {name: path for place in _PLACES for name in wanted if (path := folder / place / name).is_file()}
+    places = [(place, name) for place in _PLACES for name in wanted] + [(place, "direct.txt") for place in _DIRECT_PLACES]
+    found = {name: path for place, name in places if (path := folder / place / name).is_file()}
     if not found:
         problem = "no prompt file in it" if folder.is_dir() else "no such pack or folder"
         raise UsageError(f"--prompts {folder}: {problem}; give {', '.join(PACKS)}, or a folder with one of {', '.join(wanted)}")

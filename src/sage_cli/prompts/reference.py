@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from sage_cli.errors import UsageError
 
-# Where the tools lie, seen from the folders that may be given as prompts: the checkout's root, `sage`, `sage/prompts`, `sage/prompts/sage`.
+# The folder of the tools, relative to what may be given as prompts: the checkout's root, `sage`, `sage/prompts`, `sage/prompts/sage`.
 _PLACES: Final = ("sage/src/functions/tools", "src/functions/tools", "../src/functions/tools", "../../src/functions/tools")
 
 # Only bare names are understood there: `List[str]` is "any".

@@ -120,6 +120,7 @@ class Models:
             timeout_s=given.timeout or None,
             temperature=given.temperature,
             seed=given.seed,
+            direct_prompt=given.direct_prompt,
             prompts=given.prompts or pack,
             pack=pack,
         )

@@ -235,6 +235,7 @@ class Options:
     )
     tools: bool = setting(True, LOOKING, "ask chat mcp", "Use tools; --no-tools answers from the first look.")
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
+    direct_prompt: bool = option(False, LOOKING, "bench", "Ask direct answers by the paper's prompt: think, then answer.", advanced=True)
     no_tool: tuple[str, ...] = option(
         (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
     )

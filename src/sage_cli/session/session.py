@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STDIN: Final = "-"
-SPEECH_TOOL: Final = "transcribe-speech"
 WEB_TOOLS: Final = ("web-search", "parse-website")
 
 _MOST_AGENTS: Final = 4
@@ -224,8 +223,10 @@ class Session(Models):
         Raises:
             UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
         """
+        from sage_cli.tools import TranscribeSpeech
+
         heard = bool((video.has_audio and self.speech_file) or self.subtitles(video))
-        return [tool for tool in self.allowed_tools if tool.name != SPEECH_TOOL or heard]
+        return [tool for tool in self.allowed_tools if tool.name != TranscribeSpeech.name or heard]
 
     @cached_property
     def allowed_tools(self) -> list[AnyTool]:

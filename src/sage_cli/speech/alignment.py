@@ -21,6 +21,7 @@ _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # writ
 _ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【": "】", "<": ">"}  # noqa: RUF001
 _SHORTEST = 0.02  # seconds
 _SENTENCE = 1.5  # seconds of speech that cannot be without a word
+_LEAST = 0.15  # seconds that a word takes
 _LATE = 0.3  # seconds that attention may be late
 SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
 
@@ -204,7 +205,7 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
     if any(token.spoken_until is None for group in groups for token in group):
         return None
     edges = []
-    passed = min(max(passed, start - SLIP), end)
+    passed = min(max(passed, start - SLIP), start + SLIP, end)
     for group in groups:
         spelled = [token for token in group if has_letters([token])] or group
         last = spelled[-1].spoken_until or 0.0
@@ -215,6 +216,9 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
     if not inside:
         return None
     first, after = inside[0], inside[-1] + 1
+    # The words that are left over need speech: where there is none, attention pushed the words before them on, too.
+    while after - 1 > first and window.speech_within(edges[after - 1][1], min(end, high)) < _LEAST * (len(groups) - after):
+        after -= 1
     if first:
         edges[:first] = _shared(groups[:first], window, start, max(start, edges[first][0]))
     if after < len(groups):

@@ -21,7 +21,14 @@ class Entry:
 
 
 def entries(segments: Iterable[Segment], longest: float = 30.0) -> Iterator[Entry]:
-    """Join segments to entries of at most ``longest`` seconds; a longer segment is divided at its words first."""
+    """Join segments to entries of at most ``longest`` seconds; a longer segment is divided at its words first.
+
+    Args:
+        longest: 0 makes an entry of each segment.
+    """
+    if not longest:
+        yield from (_entry([segment]) for segment in segments)
+        return
     held: list[Segment] = []
     for segment in (piece for whole in segments for piece in readable(whole, Layout(width=1000, lines=1, seconds=longest))):
         if held and (segment.end - held[0].start > longest or segment.start - held[-1].end > _PAUSE):
@@ -33,4 +40,4 @@ def entries(segments: Iterable[Segment], longest: float = 30.0) -> Iterator[Entr
 
 
 def _entry(segments: list[Segment]) -> Entry:
-    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(segment.text for segment in segments))
+    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(segment.text.strip() for segment in segments))

@@ -32,7 +32,7 @@ from blake3 import blake3
 from sage_cli.store.paths import cache_dir
 
 _BYTES: Final = 12
-_CHUNK: Final = 1 << 20  # read at once; Ctrl-C is heard between two
+_CHUNK: Final = 1 << 20  # read at once; Ctrl-C is handled between two
 _TRIES: Final = 3  # at hashing a file that changes meanwhile
 
 # A file system's clock ticks at least this often: every few milliseconds, where times have fractions of a second at all; else FAT's 2 s.
@@ -177,7 +177,7 @@ def _recall(path: Path, state: FileState) -> str | None:
 
 
 def _record(path: Path, state: FileState, found: str, began: int) -> None:
-    """Enter a fingerprint, if it can be trusted later. A table that cannot be written is done without."""
+    """Enter a fingerprint, if it can be trusted later. Does nothing if the table cannot be written."""
     if not _enabled or _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
         return
     entry = _entry(state)

@@ -108,7 +108,7 @@ _PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
 
 
 def _wait_for_lock(database: Path) -> None:
-    """diskcache itself waits 60 seconds for a database that somebody holds."""
+    """diskcache itself waits 60 seconds for a locked database."""
     if database.is_file():
         with closing(sqlite3.connect(database, timeout=_PATIENCE, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-# Read when huggingface_hub is imported. A disk without links costs space, which nobody can change while a command runs.
+# Read when huggingface_hub is imported. The warning about disks without symbolic links is of no use during a command.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_SYMLINKS_WARNING", "1")
 
@@ -109,7 +109,7 @@ class Hub:
         return path if path.is_file() and path.stat().st_size == file.size else None
 
     def fetch(self, listing: Listing, file: RemoteFile, progress: Progress = lambda _bytes: None) -> Path:
-        """Bring a file into the cache, unless it is there. What an earlier call left unfinished is gone on with.
+        """Download a file into the cache, unless it is there. Resumes an unfinished download.
 
         Args:
             progress: called with the number of bytes that are there, again and again.
@@ -138,7 +138,7 @@ class Hub:
                 try:
                     stack.enter_context(WeakFileLock(lock, timeout=_WAIT))
                     break
-                except TimeoutError:  # somebody else is at it: show how far
+                except TimeoutError:  # another process downloads it: show its progress
                     progress(part.stat().st_size if part.exists() else 0)
             if not blob.exists():
                 self._download(listing, file, part, progress)

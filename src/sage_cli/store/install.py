@@ -89,7 +89,7 @@ def plan(reference: Reference, hub: Hub, *, rooms: Sequence[int] = (), preferred
     """Find a model's repository and choose its files.
 
     Args:
-        rooms: bytes that its files may take in memory: where it would be fastest first.
+        rooms: bytes available for its files in memory, the fastest memory first.
         preferred: quantization to take if it is there and fits.
 
     Raises:
@@ -231,7 +231,7 @@ def _folder(folder: Path) -> Installed | None:
 
 
 def _loose(folder: Path) -> list[Installed]:
-    """Files that somebody put straight into the models folder."""
+    """Files that the user put directly into the models folder."""
     files = [path for path in sorted(folder.glob("*")) if path.is_file()]
     texts = [path for path in files if path.suffix == ".gguf" and is_language_model(path)]
     sounds = [path for path in files if path.name.startswith("ggml-") and path.suffix == ".bin" and "silero" not in path.name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from sage_cli.timecode import format_clock
@@ -28,7 +27,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
-        if workspace.end - workspace.start <= workspace.prompts.style.whole_transcript_s:
+        if workspace.hear_first:
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
@@ -65,14 +64,11 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
     """Segments as entries of at most ``longest`` seconds, with a leading blank as in the models' training data; with 0, every segment
     unchanged."""
-    group: list[Segment] = []
-    for segment, following in zip_longest(segments, segments[1:]):
-        group.append(segment)
-        if longest and following and following.end - group[0].start <= longest:
-            continue
-        words = " ".join(item.text.strip() for item in group)
-        yield {"text": f" {words}" if longest else words, "start": _short(group[0].start), "end": _short(group[-1].end)}
-        group = []
+    from sage_cli.speech.merge import entries
+
+    blank = " " if longest else ""
+    for entry in entries(segments, longest):
+        yield {"text": f"{blank}{entry.text}", "start": _short(entry.start), "end": _short(entry.end)}
 
 
 def _short(seconds: float) -> str:

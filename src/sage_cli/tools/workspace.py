@@ -123,6 +123,12 @@ class Workspace:
         """The video's name for the model: short, because it is copied token by token, and without the user's directories."""
         return self.video.path.name
 
+    @property
+    def hear_first(self) -> bool:
+        """Whether the transcript comes before all other tools, and is of the whole: models that are not trained to choose among tools look
+        for what was said in pictures, and a short video is soon heard."""
+        return self.video.has_audio and self.end - self.start <= self.prompts.style.whole_transcript_s
+
     @cached_property
     def transcriber(self) -> SpeechModel:
         """The speech model, loaded at first use.

@@ -1,4 +1,4 @@
-"""Frames that an earlier run has read: when each is on screen is known from disk, its pixels are decoded if somebody looks."""
+"""Frames that an earlier run has read: their times are cached on disk, their pixels are decoded only on demand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FrameTimeCache:
     """Remembers on disk which frames of which video are on screen at which times.
 
     Args:
-        folder: made when it is needed. One that cannot be used is done without.
+        folder: created on first use. If it cannot be used, nothing is cached.
         limit: most bytes to keep; 0 keeps none.
     """
 
@@ -138,7 +138,7 @@ class CachedFrames(Iterator[Frame]):
 
 
 def _times(stored: object, count: int) -> list[float] | None:
-    """What lies in the cache, if it can stand for as many times as were asked for: of keyframes there may be fewer."""
+    """The cached frames, if they answer for all requested times: of keyframes there may be fewer."""
     data = unseal(stored)
     try:
         times = json.loads(data) if data else None

@@ -28,7 +28,7 @@ _ENCODERS = ("libx264", "mpeg4")
 _OPTIONS = {"libx264": {"preset": "veryfast"}}
 _CLOCK = Fraction(1, 90000)
 
-# Frames a second that an encoder is told at the least: one frame in half an hour is no rate that they know.
+# Minimum frame rate given to an encoder: none accepts one frame in half an hour.
 _SLOWEST = Fraction(1)
 
 # Larger pictures are scaled down: a clip of 4K would take minutes.

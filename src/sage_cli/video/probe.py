@@ -1,4 +1,4 @@
-"""What is in a media file: found by reading it, because headers lie.
+"""The contents of a media file, found by reading it, because headers can be wrong.
 
 **The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at
 (MPEG-TS begins anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's
@@ -45,7 +45,7 @@ Part = Literal["video", "audio", "file"]
 
 @dataclass(frozen=True, slots=True)
 class MediaNotice:
-    """Something of a file that cannot be seen or heard, or not rightly.
+    """A part of a file that cannot be decoded, or only with errors.
 
     Attributes:
         part: the stream it is about, or ``"file"``.
@@ -137,10 +137,10 @@ _NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
 def probe(path: Path) -> Media:
-    """Look into a media file: hashes it, decodes its first frame and looks at all its packets. Ctrl-C is heard meanwhile.
+    """Look into a media file: hashes it, decodes its first frame and looks at all its packets. Ctrl-C is handled meanwhile.
 
     Raises:
-        VideoError: there is no such file, or nothing in it can be shown or heard.
+        VideoError: the file does not exist, or contains nothing that can be decoded.
         MediaReadError: it could not be read to its end.
     """
     _check_file(path)

@@ -55,7 +55,7 @@ class Video:
             cache: remembers between processes which frames are on screen when, so that frames met before need not be decoded again.
 
         Raises:
-            VideoError: there is no such file, or nothing in it can be shown or heard.
+            VideoError: the file does not exist, or contains nothing that can be decoded.
         """
         self.path = Path(path)
         self._media = probe(self.path)
@@ -72,7 +72,7 @@ class Video:
 
     @property
     def notices(self) -> tuple[MediaNotice, ...]:
-        """What of the file cannot be seen or heard, or not rightly. Damage is added when it is met, as frames and sound are read."""
+        """What in the file cannot be decoded, or only with errors. Damage is added as it is found while frames and audio are read."""
         return tuple(self._media.notices)
 
     def __repr__(self) -> str:

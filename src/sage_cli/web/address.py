@@ -93,7 +93,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.scope_id is not None:
             return False
-        if ip in _NAT64:  # how an IPv6-only network reaches the IPv4 internet, and what lies behind it
+        if ip in _NAT64:  # how an IPv6-only network reaches IPv4 addresses
             return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
         if ip not in _GLOBAL_V6:  # mapped, compatible, link-local, unique local, multicast, loopback
             return False
@@ -115,7 +115,7 @@ class Network:
         """A TCP connection.
 
         Raises:
-            httpcore2.ConnectError, httpcore2.ConnectTimeout: nobody answers.
+            httpcore2.ConnectError, httpcore2.ConnectTimeout: no answer.
         """
         return httpcore2.SyncBackend().connect_tcp(address, port, timeout)
 
@@ -194,7 +194,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             results.put((call(), None))
-        except Exception as error:  # noqa: BLE001  (given to whoever waits)
+        except Exception as error:  # noqa: BLE001  (passed to the waiting thread)
             results.put((None, error))
 
     threading.Thread(target=run, daemon=True).start()

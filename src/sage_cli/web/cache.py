@@ -23,7 +23,7 @@ class WebCache:
     """A folder of answers, a JSON file each.
 
     Args:
-        folder: made when it is needed, for this user's eyes only. One that cannot be written to is done without.
+        folder: created on first use, readable by this user only. If it cannot be written, nothing is cached.
         max_age_s: seconds that an answer is good for; ``None``: forever.
     """
 

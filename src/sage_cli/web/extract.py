@@ -71,7 +71,7 @@ def extract(data: bytes, content_type: str, url: str) -> Page:
     """
     head = json.dumps({"content_type": content_type, "url": url}).encode()
     command = [sys.executable, "-m", __name__]
-    # From the folder that this package lies in: `-m` looks for modules where it is started first, and that could be anywhere.
+    # Started in this package's folder: `-m` searches the current folder first, and that could be any.
     home = Path(__file__).parents[2]
     try:
         done = subprocess.run(command, input=head + b"\n" + data, capture_output=True, timeout=TIMEOUT_S, cwd=home, env=_environment())

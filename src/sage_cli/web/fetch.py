@@ -139,7 +139,7 @@ class Fetcher:
             readable: whether a declared media type is worth fetching.
 
         Raises:
-            WebError: the address, or one that it redirects to, must not be opened; or the page cannot be had within the limits.
+            WebError: the address, or one that it redirects to, must not be opened; or the page cannot be fetched within the limits.
         """
         return (yield from self._follow("page", address, Allowance(self.timeout_s), self.max_bytes, readable))
 
@@ -187,7 +187,7 @@ class Fetcher:
             body = yield from self._follow("robots", f"{origin}/robots.txt", allowance, _ROBOTS_BYTES)
             return Protego.parse(body.data.decode("utf-8-sig", "replace"))
         except _Refused as refusal:
-            # RFC 9309: no rules allow everything, rules that cannot be had now allow nothing.
+            # RFC 9309: no rules allow everything, rules that are unavailable now allow nothing.
             if refusal.status < 500:
                 return Protego.parse("")
             raise

@@ -39,7 +39,7 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
 
     Raises:
         UsageError: yt-dlp is not installed.
-        VideoError: there is no video, or it cannot be had.
+        VideoError: there is no video, or it cannot be downloaded.
     """
     folder = cache / FOLDER
     name = hashlib.sha256(link.encode()).hexdigest()[:24]

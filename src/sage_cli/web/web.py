@@ -32,7 +32,7 @@ class Web:
     def __init__(self, settings: WebSettings, cache: Path, *, network: Network | None = None) -> None:
         self.settings = settings
         self._network = network
-        # Offline there is nothing fresher to be had.
+        # Offline, nothing fresher is available.
         self._cache = WebCache(cache, None if settings.offline else settings.max_age_s)
         if settings.provider in ("serper", "brave") and not settings.offline:
             settings.secret()
