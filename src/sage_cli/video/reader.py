@@ -160,8 +160,8 @@ class FrameCursor:
         threads = 1 if self._track.width * self._track.height > _LARGE else self._threads
         codec.thread_type = "NONE" if threads == 1 else "AUTO"
         codec.thread_count = threads
-        # Where a frame may be two packets, one a field, packets do not say what is shown when.
-        progressive = self._track.codec != "h264" or int(codec.field_order) == _PROGRESSIVE
+        # Where a frame may be two packets, one a field, packets do not say what is shown when. (PyAV before 18 does not tell.)
+        progressive = self._track.codec != "h264" or int(getattr(codec, "field_order", 0)) == _PROGRESSIVE
         self._looks_ahead = progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
         self._skips = self._looks_ahead and self._track.codec in _MARKS_UNREFERENCED
         self._fresh = True
