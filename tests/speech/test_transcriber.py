@@ -58,12 +58,16 @@ def test_going_on_after_any_part_gives_the_rest(transcriber: Transcriber, talk: 
         assert list(transcriber.parts(talk, after=part.after)) == parts[done:]
 
 
-def test_the_context_is_tokens_with_their_timestamps(transcriber: Transcriber, talk: Sound) -> None:
-    """Whisper stops writing timestamps after a text that has none."""
-    first = next(part for part in transcriber.parts(talk) if part.segments)
+@pytest.mark.parametrize("released", [True, False])
+def test_the_context_is_tokens_with_their_timestamps(tmp_path: Path, transcriber: Transcriber, released: bool) -> None:
+    """Whisper stops writing timestamps after a text that has none; the bundled nano was trained on such text."""
+    if released:
+        shaped = write_whisper(tmp_path / "m.bin", Shape(width=384, heads=6, audio_layers=4, text_layers=4))
+        transcriber = Transcriber(shaped, SpeechOptions(vad=False, beam_size=1), threads=1)
+    first = next(part for part in transcriber.parts(babble(20)) if part.segments)
     stamps = [number for number in first.after.context if number >= transcriber._whisper.first_stamp]
-    assert len(stamps) >= 2
-    assert len(stamps) < len(first.after.context)
+    assert first.after.context
+    assert bool(stamps) == released
 
 
 def test_without_context_every_window_stands_alone(model: Path, talk: Sound) -> None:

@@ -28,6 +28,7 @@ _UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth anot
 
 _VERSION = 2  # counts up when the same audio, model and options come to give another text
 
+_TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
 
 
@@ -189,10 +190,16 @@ class Transcriber:
         if "loop" in decoded.faults:
             words = _without_repeats(words)
         placed, clock = self._place(words, window, state.clock)
-        kept = without_annotations(tokens) if decoded.reliable else []
-        room = self._whisper.prompt_length
-        ids = (*context, *(token.id for token in kept))[-room:] if kept and room else ()
+        ids = self._context(context, tokens) if decoded.reliable else ()
         return list(segments(placed, language or "en")), replace(state, language=language, context=ids, clock=clock), again
+
+    def _context(self, before: tuple[int, ...], tokens: Sequence[Token]) -> tuple[int, ...]:
+        """The ids of the tokens that the next window follows on, as many as there is room for."""
+        kept = without_annotations(tokens)
+        room = self._whisper.prompt_length
+        if self._whisper.toy:  # trained on text without timestamps, and on little of it
+            kept, room = [token for token in kept if token.text], min(room, _TOY_CONTEXT)
+        return (*before, *(token.id for token in kept))[-room:] if kept and room else ()
 
     def _heard(self, tokens: Sequence[Token], window: Window) -> tuple[list[Token], float | None]:
         """The tokens that count, and from where the window is to be heard again, in seconds of it; ``None`` if all of it was heard."""
