@@ -203,13 +203,18 @@ class _StorageHandler(_Handler):
             self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed has gone: nothing to tell."""
+
+
 @contextmanager
 def running() -> Iterator[FakeHub]:
     """The two servers, at the ``endpoint`` and ``storage`` of the hub."""
     hub = FakeHub()
     servers = []
     for base in _HubHandler, _StorageHandler:
-        server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (base,), {"hub": hub}))
+        server = _Server(("127.0.0.1", 0), type("Handler", (base,), {"hub": hub}))
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         servers.append(server)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.web import WebError
+from sage_cli.web import fetch as fetching
 from sage_cli.web.fetch import Body, Fetcher
 from tests.web.internet import PUBLIC, Asked, Internet, bomb, done, forever, head, http, redirect
 
@@ -428,3 +429,10 @@ def test_rules_do_not_lead_inside(internet: Internet, fetch: Fetch) -> None:
     with pytest.raises(WebError, match="not on the public internet"):
         fetch("http://site.example/page", robots=True)
     assert internet.dialled == [(PUBLIC, 80)]
+
+
+@pytest.mark.parametrize("header", ["\xb2", "\u0663", "-5", "Fri, 99 Foo", "Mon, 01 Jan 99999 00:00:00 GMT", "1" * 5000, ""])
+def test_a_retry_after_that_is_none(header: str) -> None:
+    """What a stranger writes there ends no run."""
+    seconds = fetching._seconds(header)
+    assert seconds is None or seconds >= 0
