@@ -42,6 +42,7 @@ _LONGEST_PACKET: Final = Fraction(10)
 
 # How far apart two streams' moves at one place can be and still be the same move.
 _SAME_MOVE: Final = Fraction(3)
+_RECENT_MOVES: Final = 16
 
 _TS_DISCONT: Final = 0x200  # AVFMT_TS_DISCONT
 
@@ -363,7 +364,7 @@ def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | N
     for track in tracks:
         _find_strays(track.runs)
     order = sorted(((run.place, number, track) for track in tracks for number, run in enumerate(track.runs)), key=lambda item: item[0])
-    moves: list[Fraction] = []
+    moves: deque[Fraction] = deque(maxlen=_RECENT_MOVES)
     shifts = dict.fromkeys(map(id, tracks), Fraction(0))  # in effect
     reached: dict[int, Fraction] = {}  # where each stream has got to, shifted: when it is decoded, and when it is presented
     ended: dict[int, Fraction] = {}
