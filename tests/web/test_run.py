@@ -294,7 +294,7 @@ def test_a_model_held_to_the_grammar_cannot_even_ask(video: Video, trap: Web) ->
 def test_whatever_a_model_writes_only_what_was_found_is_opened(video: Video, trap: Web, internet: Internet) -> None:
     """Models that write at random what the grammar allows."""
     opened = set()
-    for seed in range(12):
+    for seed in range(40):
         agent = Agent(RandomModel(seed), video, tools=web_tools(trap), settings=Settings(frames=2, max_steps=6))
         opened |= {request.text for request in only(WebRequested, list(agent.run("Which film?"))) if request.tool == "parse-website"}
     assert opened
