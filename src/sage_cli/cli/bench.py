@@ -109,11 +109,9 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     from sage_cli.bench.run import settings_of
     from sage_cli.session import open_session
     from sage_cli.session.models import require_network
-    from sage_cli.store import check_scratch
 
     if judging.kind == "server":
         require_network(options, f"the judge at {judging.address}")
-    check_scratch()
     own = replace(options, web="off", tools=True, direct=options.direct or asked.answered)
     worker = Worker(own, judging, asks=not asked.answered or judging.kind == "model", key=os.environ.get(KEY, ""))
     if not worker.asks:

@@ -17,7 +17,7 @@ from sage_cli.errors import UsageError, VideoError, naming
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.settings import check, load_options
-from sage_cli.store import NotInstalledError, cache_dir, check_scratch
+from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
 from sage_cli.store.content import remember_fingerprints
 from sage_cli.text import is_link
@@ -169,15 +169,13 @@ class Session(Models):
         return self._agents[key]
 
     def check(self, video: Video) -> None:
-        """Do all that can fail without loading a model, cheapest first: models are found, options and folders are looked at.
+        """Do all that can fail without loading a model, cheapest first: models are found, options are looked at.
 
         Raises:
             SageError: what :meth:`ask` would raise.
         """
         self.span(video)
         _ = self.settings
-        if self.options.tools:
-            check_scratch()
         self.tools(video)
 
     def video(self, path: str | Path) -> Video:
