@@ -233,7 +233,7 @@ class Session(Models):
         Raises:
             UsageError: as :meth:`tools`.
         """
-        from sage_cli.tools import TOOLS, TranscribeSpeech, web_tools
+        from sage_cli.tools import TOOLS, web_tools
 
         known = [tool.name for tool in TOOLS]
         for name in self.options.no_tool:
