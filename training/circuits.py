@@ -14,16 +14,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Qwen3VLForConditionalGeneration
 
-from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK, Packed, forward
+from training.language import Packed, collate, hidden_states
+from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK
 from training.tokens import Encoder
 from training.world import SHAPES, Thing
+
+if TYPE_CHECKING:
+    from transformers import Qwen3VLForConditionalGeneration
 
 CONSTANT: Final = 0  # a part of the hidden state that is alike in all fresh tokens of text
 # Heads of the first layer whose aim training would wear away (see `hold`): from any token of text ...
@@ -159,7 +163,8 @@ def lay_stamps(language: nn.Module, digits: Sequence[int], loudness: float) -> N
 def hold(language: nn.Module, heads: Iterable[int]) -> Callable[[], None]:
     """What puts back, after a step of training, where some heads of the first layer look and what they tell."""
     size, attention = language.config.head_dim, language.layers[0].self_attn
-    rows = [row for head in heads for row in range(head * size, (head + 1) * size)]
+    every = [row for head in heads for row in range(head * size, (head + 1) * size)]
+    rows = torch.tensor(every, device=language.embed_tokens.weight.device)
     held = [
         (matrix, matrix[rows].detach().clone()) for matrix in (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight)
     ]
@@ -167,35 +172,30 @@ def hold(language: nn.Module, heads: Iterable[int]) -> Callable[[], None]:
     @torch.no_grad()
     def put_back() -> None:
         for matrix, value in held:
-            matrix[rows] = value
+            matrix.index_copy_(0, rows, value)
         language.embed_tokens.weight[:, VISION_MARK] = 0
 
     return put_back
 
 
 @torch.no_grad()
-def lay_finding(model: Qwen3VLForConditionalGeneration, encoder: Encoder, samples: Sequence[tuple[Packed, list[Thing], list[int]]]) -> None:
-    """Write the head.
+def lay_finding(
+    model: Qwen3VLForConditionalGeneration, encoder: Encoder, samples: Sequence[tuple[Packed, list[Thing], list[int]]], table: Tensor
+) -> None:
+    """Write the head. The model and the table of slice embeddings are on the CPU.
 
     Args:
         samples: slices, the thing that each shows, the second that stands before each, and text that names the things.
     """
     language = model.model.language_model
     layer, size = language.layers[LAYER], language.config.head_dim
-    seen: list[Tensor] = []
-    residual: list[Tensor] = []
+    # Each sample is a block of its own, in the order given: the hidden states of all of them in a row.
+    batches = [collate([[packed]], encoder.control[IMAGE_PAD], similar=1) for packed, _, _ in samples]
+    residual = torch.cat([hidden_states(model, batch, table, layers=LAYER) for batch in batches])
+    hidden = layer.input_layernorm(residual)
+    loud = float(residual.square().mean().sqrt())
 
-    def listen(_: nn.Module, given: tuple[Tensor], normed: Tensor) -> None:
-        residual.append(given[0])
-        seen.append(normed)
-
-    hook = layer.input_layernorm.register_forward_hook(listen)
-    forward(model, [packed for packed, _, _ in samples], encoder.control[IMAGE_PAD])
-    hook.remove()
-    hidden = seen[0].view(-1, seen[0].shape[-1])
-    loud = float(residual[0].square().mean().sqrt())
-
-    ids = torch.tensor([token for packed, _, _ in samples for token in packed.ids])
+    ids = torch.from_numpy(np.concatenate([packed.ids for packed, _, _ in samples])).long()
     vision = ids == encoder.control[IMAGE_PAD]
     shapes = torch.tensor([encoder.word(f" {shape}") for shape in SHAPES])
     nothing = len(SHAPES)

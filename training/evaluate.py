@@ -1,47 +1,39 @@
 """How good the nano models are, on held-out questions about held-out videos: other seeds than training's, other voices, real video files,
-``sage`` itself with its real tools. Prints the tables of the model card.
+``sage`` itself with its real tools. Makes the tables of the model card.
 
-    python -m training.export_set --questions 328 --out build/held-out
-    sage bench build/held-out -m nano --judge exact --compare direct -o build/run
-    python -m training.evaluate build/run
-    python -m training.evaluate --speech-only
+    python -m training held-out --out build/nano
+    sage bench build/nano/held-out -m build/nano/sft --judge exact --compare direct -o build/nano/run-sft
+    sage bench build/nano/held-out -m build/nano/rl --judge exact -o build/nano/run-rl
+    python -m training scores direct=build/nano/run-sft-direct SFT=build/nano/run-sft SFT+RL=build/nano/run-rl
+    python -m training speech-scores
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from sage_cli.assets import NANO, Nano
-from sage_cli.bench.items import RESULTS
-from sage_cli.bench.records import read_records
+from sage_cli.assets import Nano
+from sage_cli.bench.stats import mcnemar, wilson
 from sage_cli.speech import Transcriber
 from sage_cli.timecode import parse
-from sage_cli.video import uniform_times
 from training.questions import BUCKETS, KINDS, MAKERS, Kind, Question, some_question
 from training.sounds import record, stream
 from training.speech import SAMPLE_RATE, TEST_VOICES, all_sentences, held_out, speak
+from training.trajectories import needs_tools
 from training.words import word_errors
 from training.world import World
 
 SEED: Final = 20_260_101
 GROUND_TOLERANCE: Final = 2.0  # seconds
+LONG: Final = 600.0  # seconds; the paper quotes what it wins past ten minutes
 _CLOCK: Final = re.compile(r"\d\d:\d\d:\d\d")
 Record: TypeAlias = dict[str, Any]
-
-
-def needs_tools(world: World, question: Question) -> bool:
-    """Whether the first look cannot answer: what a question is about may or may not be in the sampled frames."""
-    if question.form != "colour":
-        return question.kind != "visual"
-    shape = question.subject.split()[-1]
-    return all(world.shown(time).thing.shape != shape for time in uniform_times(world.duration, NANO.frames))
 
 
 def held_out_questions(count: int, seed: int = SEED) -> Iterable[tuple[World, Question, tuple[int, int]]]:
@@ -57,8 +49,14 @@ def held_out_questions(count: int, seed: int = SEED) -> Iterable[tuple[World, Qu
 # ---- tables --------------------------------------------------------------------------------------------------------
 
 
-def _share(oks: list[bool]) -> str:
-    return f"{100 * sum(oks) / len(oks):.0f} % ({sum(oks)}/{len(oks)})" if oks else "-"
+def _share(oks: Sequence[bool], *, interval: bool = False) -> str:
+    if not oks:
+        return "-"
+    text = f"{100 * sum(oks) / len(oks):.0f} % ({sum(oks)}/{len(oks)})"
+    if not interval:
+        return text
+    low, high = wilson(sum(oks), len(oks))
+    return f"{text}, {100 * low:.0f}-{100 * high:.0f}"
 
 
 def times_agree(said: str, true: str) -> bool:
@@ -74,21 +72,45 @@ def is_right(record: Record) -> bool:
     return times_agree(record["answer"] or "", record["full_answer"])
 
 
-def tables(agent: Sequence[Record], direct: Sequence[Record]) -> str:
-    """By kind, by duration, and the choice between one turn and many; of runs of ``sage bench`` with tools and without."""
+def tables(runs: Mapping[str, Sequence[Record]]) -> str:
+    """Right answers by kind and by duration, and the choice between one turn and many, of some runs of ``sage bench`` by name; and the
+    paired test of the last two. Intervals are Wilson's, 95 %.
+    """
 
-    def row(name: str, matches: Callable[[Record], bool]) -> str:
-        shares = [_share([is_right(record) for record in records if matches(record)]) for records in (agent, direct)]
-        return f"| {name} | {shares[0]} | {shares[1]} |"
+    def row(name: str, matches: Callable[[Record], bool], *, interval: bool = False) -> str:
+        shares = [_share([is_right(record) for record in records if matches(record)], interval=interval) for records in runs.values()]
+        return f"| {name} | {' | '.join(shares)} |"
 
-    lines = ["| kind of question | agent | one look, no tools |", "| --- | --- | --- |"]
+    def head(what: str) -> list[str]:
+        return [f"| {what} | {' | '.join(runs)} |", "| --- " * (len(runs) + 1) + "|"]
+
+    lines = head("kind of question")
     lines += [row(kind, lambda record, kind=kind: record["kind"] == kind) for kind in KINDS]  # type: ignore[misc]
-    lines += [row("all", lambda _: True), "", "| video, seconds | agent | one look, no tools |", "| --- | --- | --- |"]
+    lines += [row("all", lambda _: True, interval=True), "", *head("video, seconds")]
     lines += [row(f"{low}-{high}", lambda record, low=low, high=high: low <= record["duration"] < high) for low, high in BUCKETS]  # type: ignore[misc]
-    wanted = [needs_tools(world, question) for world, question, _ in held_out_questions(len(agent))]
-    choice = _share([record["used_tool_calls"] == wanted[int(record["id"])] for record in agent])
-    seconds = np.mean([record["seconds"] for record in agent])
-    return "\n".join([*lines, "", f"Right choice between one turn and many: {choice}. Mean time a question: {seconds:.1f} s."])
+    lines += [row("past ten minutes", lambda record: record["duration"] >= LONG, interval=True), "", *head("horizon")]
+    some = next(iter(runs.values()))
+    wanted = {number: needs_tools(world, question) for number, (world, question, _) in enumerate(held_out_questions(len(some)))}
+
+    def told(name: str, give: Callable[[Record], bool]) -> str:
+        return f"| {name} | {' | '.join(_share([give(record) for record in records]) for records in runs.values())} |"
+
+    lines.append(told("one turn", lambda record: not record["used_tool_calls"]))
+    lines.append(told("right choice between one turn and many", lambda record: record["used_tool_calls"] == wanted[int(record["id"])]))
+    if len(runs) > 1:
+        (first, before), (second, after) = list(runs.items())[-2:]
+        lines += ["", f"{first} against {second}, the same questions: {paired(before, after)}."]
+        long = [[record for record in records if record["duration"] >= LONG] for records in (before, after)]
+        lines.append(f"Past ten minutes: {paired(*long)}.")
+    return "\n".join(lines)
+
+
+def paired(before: Sequence[Record], after: Sequence[Record]) -> str:
+    """Questions that only one of two runs got right, and McNemar's exact test."""
+    right = {str(record["id"]): is_right(record) for record in before}
+    only_second = sum(is_right(record) and not right[str(record["id"])] for record in after)
+    only_first = sum(not is_right(record) and right[str(record["id"])] for record in after)
+    return f"{only_first} right only in the first, {only_second} only in the second, p = {mcnemar(only_first, only_second):.2g} (McNemar)"
 
 
 def speech_table(nano: Nano, threads: int = 2) -> str:
@@ -112,9 +134,10 @@ def speech_table(nano: Nano, threads: int = 2) -> str:
             near = [segment for segment in segments if segment.text.strip() == sentence.text and abs(segment.start - sentence.start) < 2]
             timely += [max(abs(at.start - sentence.start), abs(at.end - sentence.end)) <= 0.3 for at in near[:1]]
         rows.append((voice, alone, packed, timely))
-    every = ("all", *([item for row in rows for item in row[column]] for column in (1, 2, 3)))
+    every = [row[1:] for row in rows]
+    rows.append(("all", *(list(chain.from_iterable(column)) for column in zip(*every, strict=True))))  # type: ignore[arg-type]
     lines = ["| voice | errors, one at a time | errors, in a stream | times within 0.3 s |", "| --- | --- | --- | --- |"]
-    for name, alone, packed, timely in [*rows, every]:  # type: ignore[misc]
+    for name, alone, packed, timely in rows:
         lines.append(f"| {name} | {_errors(alone)} | {_errors(packed)} | {_share(timely)} |")
     return "\n".join(lines)
 
@@ -122,20 +145,3 @@ def speech_table(nano: Nano, threads: int = 2) -> str:
 def _errors(pairs: list[tuple[int, int]]) -> str:
     wrong, total = (sum(numbers) for numbers in zip(*pairs, strict=True))
     return f"{100 * wrong / total:.1f} % of {total} words"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="folder of a run of sage bench, with RUN-direct beside it")
-    parser.add_argument("--speech-only", action="store_true")
-    parser.add_argument("--models", type=Path, help="folder with another whisper than the shipped one")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    if args.run and not args.speech_only:
-        print(tables(*(read_records(folder / RESULTS) for folder in (args.run, args.run.with_name(f"{args.run.name}-direct")))))
-        return
-    print(speech_table(NANO if args.models is None else Nano(args.models), args.threads), flush=True)
-
-
-if __name__ == "__main__":
-    main()

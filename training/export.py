@@ -1,102 +1,186 @@
-"""From a trained checkpoint to the two GGUF files that ``sage`` loads, by llama.cpp's own converter.
+"""From a checkpoint to the two GGUF files that ``sage`` loads.
 
-The converter comes with the source archive of llama-cpp-python; the README of this folder tells how to get it.
-
-    python -m training.export build/sft.pt --llama-cpp llama_cpp_python-0.3.36/vendor/llama.cpp --out src/sage_cli/assets/nano
+Written with llama.cpp's own ``gguf`` library; names, metadata and types are those that llama.cpp's converter gives Qwen3-VL.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import gguf
+import numpy as np
 import torch
-from transformers import PreTrainedTokenizerFast
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
 
-from training.model import new_model
+from training.model import CONTROL, nano_config
 from training.tokens import VOCABULARY, Encoder
 
 NAME: Final = "sage-nano"
+TYPES: Final = {
+    "f16": (gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "q8_0": (gguf.GGMLQuantizationType.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0),
+}
 
 # ChatML, for programs that read the template; `sage` lays prompts out itself.
 _TEMPLATE: Final = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_PREPROCESSOR: Final = {
-    "image_processor_type": "Qwen2VLImageProcessorFast",
-    "size": {"shortest_edge": 4096, "longest_edge": 96 * 96},
-    "min_pixels": 4096,
-    "max_pixels": 96 * 96,
-    "patch_size": 16,
-    "temporal_patch_size": 2,
-    "merge_size": 2,
-    "image_mean": [0.5] * 3,
-    "image_std": [0.5] * 3,
-}
-
-# The converter knows a pre-tokenizer by a hash of what it does to a sample text with a known vocabulary; ours is Qwen2's under a vocabulary
-# of our own.
-_CONVERT: Final = """
-import sys
-sys.path[:0] = [{root!r}, {root!r} + "/gguf-py"]
-import conversion.base as base
-for item in vars(base).values():
-    if isinstance(item, type) and "get_vocab_base_pre" in vars(item):
-        item.get_vocab_base_pre = lambda self, tokenizer: "qwen2"
-import convert_hf_to_gguf
-convert_hf_to_gguf.main()
-"""
+_LANGUAGE, _VISION = "model.language_model.", "model.visual."
+_MERGER: Final = {"merger.norm": "v.post_ln", "merger.linear_fc1": "mm.0", "merger.linear_fc2": "mm.2"}
 
 
-def write_checkpoint(weights: Path, tokenizer: Path, folder: Path) -> None:
-    """A checkpoint folder as ``transformers`` lays it out, in half precision."""
-    encoder = Encoder(tokenizer)
-    model = new_model(VOCABULARY, encoder.control)
-    model.load_state_dict(torch.load(weights))
-    model.half().save_pretrained(folder)
-    fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    fast.chat_template = _TEMPLATE
-    fast.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR))
-
-
-def convert(checkpoint: Path, llama_cpp: Path, out: Path, *, kind: str, mmproj: bool = False) -> None:
-    """Run llama.cpp's converter.
+def export(weights: Path, out: Path, kind: str = "q8_0") -> list[Path]:
+    """Write ``sage-nano.gguf`` and ``mmproj-sage-nano.gguf``.
 
     Args:
-        kind: ``"f16"`` or ``"q8_0"``.
+        weights: a checkpoint, with ``tokenizer.json`` beside it.
+        kind: of the language model's matrices: ``"q8_0"`` or ``"f16"``. The vision encoder's are ``f16``.
 
-    Raises:
-        subprocess.CalledProcessError: the conversion failed; its output went to stderr.
+    Returns:
+        The files.
     """
-    command = [sys.executable, "-c", _CONVERT.format(root=str(llama_cpp)), str(checkpoint), "--outfile", str(out), "--outtype", kind]
-    subprocess.run([*command, *(["--mmproj"] if mmproj else [])], check=True, env={**os.environ, "NO_LOCAL_GGUF": "1"})
+    tokenizer = weights.parent / "tokenizer.json"
+    state = {name: value.float() for name, value in torch.load(weights, map_location="cpu").items()}
+    config = nano_config(VOCABULARY, Encoder(tokenizer).control)
+    out.mkdir(parents=True, exist_ok=True)
+    text, vision = out / f"{NAME}.gguf", out / f"mmproj-{NAME}.gguf"
+    _write_text(text, state, tokenizer, config.text_config, kind)
+    _write_vision(vision, state, config.vision_config)
+    return [text, vision]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json; by default beside the weights")
-    parser.add_argument("--llama-cpp", type=Path, required=True, help="llama.cpp's source tree")
-    parser.add_argument("--text-type", default="q8_0", choices=("f16", "q8_0"))
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder) / NAME
-        write_checkpoint(args.weights, args.tokenizer or args.weights.parent / "tokenizer.json", checkpoint)
-        convert(checkpoint, args.llama_cpp, args.out / f"{NAME}.gguf", kind=args.text_type)
-        convert(checkpoint, args.llama_cpp, args.out / f"mmproj-{NAME}.gguf", kind="f16", mmproj=True)
-    for path in sorted(args.out.glob("*.gguf")):
-        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+# ---- language ------------------------------------------------------------------------------------------------------
 
 
-if __name__ == "__main__":
-    main()
+def _write_text(path: Path, state: dict[str, Tensor], tokenizer: Path, config: Any, kind: str) -> None:
+    architecture = gguf.MODEL_ARCH.QWEN3VL
+    writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
+    quantized, file_type = TYPES[kind]
+    writer.add_type("model")
+    writer.add_name("Sage Nano")
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_sections([*config.rope_parameters["mrope_section"], 0])
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_file_type(file_type)
+    writer.add_num_deepstack_layers(1)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    _write_tokenizer(writer, tokenizer)
+    names = gguf.get_tensor_name_map(architecture, config.num_hidden_layers)
+
+    def name(key: str) -> str | None:
+        if not key.startswith(_LANGUAGE):  # the head is the embedding again
+            return None
+        return names.get_name(f"model.{key.removeprefix(_LANGUAGE)}", try_suffixes=(".weight", ".bias"))
+
+    _write_tensors(writer, state, name, quantized)
+
+
+def _write_tokenizer(writer: gguf.GGUFWriter, path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(path))
+    described = json.loads(path.read_text(encoding="utf-8"))["model"]
+    tokens: list[str] = []
+    types: list[int] = []
+    for number in range(VOCABULARY):
+        token = tokenizer.id_to_token(number)
+        control = token in CONTROL
+        tokens.append(f"[PAD{number}]" if token is None else token)
+        kind = gguf.TokenType.UNUSED if token is None else gguf.TokenType.CONTROL if control else gguf.TokenType.NORMAL
+        types.append(int(kind))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in described["merges"]])
+    writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))
+    writer.add_pad_token_id(tokenizer.token_to_id("<|endoftext|>"))
+    writer.add_chat_template(_TEMPLATE)
+
+
+# ---- vision --------------------------------------------------------------------------------------------------------
+
+
+def _write_vision(path: Path, state: dict[str, Tensor], config: Any) -> None:
+    writer = gguf.GGUFWriter(path, "clip")
+    side = round(config.num_position_embeddings**0.5) * config.patch_size
+    writer.add_type("mmproj")
+    writer.add_name("Sage Nano")
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_clip_has_vision_encoder(True)
+    writer.add_vision_projection_dim(config.out_hidden_size)
+    writer.add_vision_image_size(side)
+    writer.add_vision_patch_size(config.patch_size)
+    writer.add_vision_embedding_length(config.hidden_size)
+    writer.add_vision_feed_forward_length(config.intermediate_size)
+    writer.add_vision_block_count(config.depth)
+    writer.add_vision_head_count(config.num_heads)
+    writer.add_vision_image_mean([0.5] * 3)
+    writer.add_vision_image_std([0.5] * 3)
+    writer.add_clip_projector_type(gguf.VisionProjectorType.QWEN3VL)
+    writer.add_vision_use_gelu(True)
+    writer.add_vision_spatial_merge_size(config.spatial_merge_size)
+    writer.add_vision_attention_layernorm_eps(1e-6)
+    writer.add_vision_is_deepstack_layers([number in config.deepstack_visual_indexes for number in range(config.depth)])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.MMPROJ, config.depth)
+    # The patch embedding sees two frames: llama.cpp has a matrix for each.
+    patch = state[f"{_VISION}patch_embed.proj.weight"]
+    split = {key: value for key, value in state.items() if key != f"{_VISION}patch_embed.proj.weight"}
+    split |= {"v.patch_embd.weight": patch[:, :, 0], "v.patch_embd.weight.1": patch[:, :, 1]}
+
+    def name(key: str) -> str | None:
+        if key.startswith("v."):
+            return key
+        if not key.startswith(_VISION):
+            return None
+        inner = key.removeprefix(_VISION)
+        stem, _, suffix = inner.rpartition(".")
+        if stem in _MERGER:
+            return f"{_MERGER[stem]}.{suffix}"
+        if stem == "patch_embed.proj":
+            return f"v.patch_embd.{suffix}"
+        if stem.startswith("deepstack_merger_list."):
+            _, number, part = stem.split(".")
+            part = {"norm": "norm", "linear_fc1": "fc1", "linear_fc2": "fc2"}[part]
+            return f"v.deepstack.{config.deepstack_visual_indexes[int(number)]}.{part}.{suffix}"
+        return names.get_name(f"visual.{inner}", try_suffixes=(".weight", ".bias"))
+
+    _write_tensors(writer, split, name, gguf.GGMLQuantizationType.F16)
+
+
+# ---- tensors -------------------------------------------------------------------------------------------------------
+
+
+def _write_tensors(
+    writer: gguf.GGUFWriter, state: dict[str, Tensor], name: Callable[[str], str | None], kind: gguf.GGMLQuantizationType
+) -> None:
+    """Matrices in ``kind``, vectors and position embeddings in single precision."""
+    for key, value in state.items():
+        named = name(key)
+        if named is None:
+            continue
+        array: NDArray[np.float32] = value.contiguous().numpy()
+        plain = array.ndim == 1 or named == "v.position_embd.weight"
+        # As the converter, which reads half precision.
+        array = array.astype(np.float16).astype(np.float32)
+        if plain:
+            writer.add_tensor(named, array)
+        else:
+            writer.add_tensor(named, gguf.quantize(array, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()

@@ -1,16 +1,11 @@
 """The held-out set as files that ``sage bench`` reads: video clips, and one JSONL of questions in SAGE-Bench's fields.
 
 The same worlds, questions and voices as ``training.evaluate`` asks about, so both give the same tables.
-
-    python -m training.export_set --questions 328 --out build/held-out
-    sage bench build/held-out -m nano --judge exact --compare direct -o build/run
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -52,17 +47,3 @@ def export(count: int, folder: Path, *, longest: float = float("inf"), jobs: int
 def _write(world: World, path: Path, voice: str) -> Path:
     rate = 4 if world.duration <= 180 else 2 if world.duration <= 600 else 1
     return write_clip(world, path.with_name(f"part-{path.name}"), voice=voice, size=96, rate=rate, sound="aac").replace(path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--questions", type=int, default=328)
-    parser.add_argument("--longest", type=float, default=float("inf"), help="seconds; leave out questions about longer videos")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    print(export(args.questions, args.out, longest=args.longest, jobs=args.jobs))
-
-
-if __name__ == "__main__":
-    main()

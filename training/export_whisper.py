@@ -159,7 +159,7 @@ def _read(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
         ints(12)
         file.seek(4 * math.prod(ints(2)), os.SEEK_CUR)
         for _ in range(*ints(1)):
-            file.seek(*ints(1), os.SEEK_CUR)
+            file.seek(ints(1)[0], os.SEEK_CUR)
         while head := file.read(12):
             dimensions, length, kind = struct.unpack("<3i", head)
             shape = ints(dimensions)[::-1]

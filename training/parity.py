@@ -1,131 +1,80 @@
-"""The same greedy replies from torch and from llama.cpp: first the one, then the other, for they may live in different environments.
+"""The same greedy replies from torch and from llama.cpp.
 
-python -m training.parity torch build/sft.pt --cases build/parity
-python -m training.parity llama build/f16 --cases build/parity
+python -m training parity --out build/nano --models build/nano/f16
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 import numpy as np
+import torch
 
+from sage_cli.assets import Nano
+from sage_cli.model.base import ChatModel, Frames, Message, Part, Prompt, Reply, Text
+from sage_cli.video import Frame
+from training.chat import Engine, RolloutModel
+from training.model import new_model
 from training.questions import KINDS, some_question
-from training.trajectories import Trajectory, Turn, render_slices, slice_times, some_name
-
-if TYPE_CHECKING:
-    from sage_cli.model.base import Part
+from training.tokens import VOCABULARY, Encoder
+from training.trajectories import Trajectory, render_slices, slice_times, some_name
 
 LONGEST: Final = 160  # tokens of a reply
 SEED: Final = 31_337
 
 
-def cases(count: int) -> list[tuple[Turn, Any]]:
-    """Turns of every role with their frames ``(slices, 2, 96, 96, 3)``, or ``None``."""
+def cases(count: int) -> list[tuple[Prompt, str]]:
+    """Prompts of every role, and the reply that training asked for."""
     rng, noise = random.Random(SEED), np.random.default_rng(SEED)
-    found = []
+    found: list[tuple[Prompt, str]] = []
     while len(found) < count:
         world, question = some_question(rng, rng.choice(KINDS))
         turn = rng.choice(list(Trajectory(world, question, some_name(rng)).turns()))
-        found.append((turn, render_slices(world, turn.times, noise) if turn.times else None))
+        parts: tuple[Part, ...] = (Text(turn.text),)
+        if turn.times:
+            pairs = zip(slice_times(turn.times), render_slices(world, turn.times, noise), strict=True)
+            # Only the mean of a pair's times is written down.
+            images = [Frame(time, image, f"{len(found)}/{time}/{place}") for time, pair in pairs for place, image in enumerate(pair)]
+            parts = (Frames(tuple(images)), *parts)
+        system = [] if turn.system is None else [Message("system", (Text(turn.system),))]
+        found.append(([*system, Message("user", parts)], turn.plain_reply))
     return found
 
 
-# ---- torch ---------------------------------------------------------------------------------------------------------
+def reply(model: ChatModel, prompt: Prompt) -> str:
+    """A greedy reply that no schema holds."""
+    return next(item.text for item in model.stream(prompt, max_tokens=LONGEST) if isinstance(item, Reply))
 
 
-def with_torch(weights: Path, count: int, folder: Path) -> None:
-    """Write every case's reply to ``replies.json``."""
-    import torch
-    from transformers import DynamicCache
-
-    from training.model import IMAGE_PAD, encode_slices, new_model, patches, positions
-    from training.tokens import VOCABULARY, Encoder
-
-    encoder = Encoder(weights.parent / "tokenizer.json")
-    image_pad, end = encoder.control[IMAGE_PAD], encoder.control["<|im_end|>"]
-    model = new_model(VOCABULARY, encoder.control)
-    model.load_state_dict(torch.load(weights))
-    model = model.half().float().eval()  # the precision of the file
-    language = model.model.language_model
-
-    def reply(turn: Turn, frames: Any) -> str:
-        stem, rest = encoder.prompt(turn)
-        ids = stem + rest
-        places, place = positions(ids, image_pad)
-        embedded = language.embed_tokens(torch.tensor([ids]))
-        if frames is not None:
-            mask = (torch.tensor([ids]) == image_pad)[..., None]
-            embedded = embedded.masked_scatter(mask, encode_slices(model, patches(frames), deepstack_too=False)[0])
-        cache = DynamicCache(config=model.config.text_config)
-        given = torch.from_numpy(places)[:, None]
-        out: list[int] = []
-        while len(out) < LONGEST:
-            hidden = language(inputs_embeds=embedded, position_ids=given, past_key_values=cache, use_cache=True).last_hidden_state
-            token = int(model.lm_head(hidden[:, -1]).argmax())
-            if token == end:
-                break
-            out.append(token)
-            embedded, given, place = language.embed_tokens(torch.tensor([[token]])), torch.full((3, 1, 1), place), place + 1
-        return str(encoder.tokenizer.decode(out))
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with torch.no_grad():
-        replies = [reply(*case) for case in cases(count)]
-    (folder / "replies.json").write_text(json.dumps(replies))
-    right = sum(text == turn.plain_reply for text, (turn, _) in zip(replies, cases(count), strict=True))
-    print(f"{right} of {count} replies are the reference")
+def torch_replies(weights: Path, prompts: Sequence[Prompt]) -> list[str]:
+    """Replies of a checkpoint, in the precision of the exported file."""
+    tokenizer = weights.parent / "tokenizer.json"
+    model = new_model(VOCABULARY, Encoder(tokenizer).control)
+    model.load_state_dict(torch.load(weights, map_location="cpu"))
+    engine = Engine(model.half().float().eval(), tokenizer)
+    asking = [RolloutModel(engine, 0, temperature=0.0, reply_tokens=LONGEST) for _ in prompts]
+    jobs: list[Callable[[], str]] = [partial(reply, one, prompt) for one, prompt in zip(asking, prompts, strict=True)]
+    return engine.run(jobs)
 
 
-# ---- llama.cpp -----------------------------------------------------------------------------------------------------
+def compare(weights: Path, models: Path, count: int) -> str:
+    """How many replies of a checkpoint and of its exported files are the same, and how many are those that training asked for.
 
-
-def with_llama(models: Path, folder: Path) -> None:
-    """Compare."""
-    from sage_cli.assets import Nano
-    from sage_cli.model.base import Frames, Message, Reply, Text
+    Args:
+        models: folder of GGUF files.
+    """
     from sage_cli.model.llama import LlamaModel
-    from sage_cli.video import Frame
 
-    replies: list[str] = json.loads((folder / "replies.json").read_text())
+    asked = cases(count)
+    ours = torch_replies(weights, [prompt for prompt, _ in asked])
     nano = Nano(models)
-    same = 0
-    with LlamaModel(nano.text, nano.mmproj, threads=2) as model:
-        for number, ((turn, frames), expected) in enumerate(zip(cases(len(replies)), replies, strict=True)):
-            parts: tuple[Part, ...] = (Text(turn.text),)
-            if frames is not None:
-                # Only the mean of a pair's times is written down.
-                images = [
-                    Frame(time, image, f"{number}/{i}/{j}")
-                    for i, (time, pair) in enumerate(zip(slice_times(turn.times), frames, strict=True))
-                    for j, image in enumerate(pair)
-                ]
-                parts = (Frames(tuple(images)), *parts)
-            prompt = [*([Message("system", (Text(turn.system),))] if turn.system is not None else []), Message("user", parts)]
-            text = next(item.text for item in model.stream(prompt, max_tokens=LONGEST) if isinstance(item, Reply))
-            if text == expected:
-                same += 1
-            else:
-                print(f"torch: {expected!r}\nllama: {text!r}")
-    print(f"{same} of {len(replies)} replies are the same")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("side", choices=("torch", "llama"))
-    parser.add_argument("model", type=Path, help="weights for torch; folder of GGUF files for llama")
-    parser.add_argument("--cases", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=50)
-    args = parser.parse_args()
-    if args.side == "torch":
-        with_torch(args.model, args.count, args.cases)
-    else:
-        with_llama(args.model, args.cases)
-
-
-if __name__ == "__main__":
-    main()
+    with LlamaModel(nano.text, nano.mmproj, threads=1) as model:
+        theirs = [reply(model, prompt) for prompt, _ in asked]
+    lines = [f"torch: {one!r}\nllama: {other!r}" for one, other in zip(ours, theirs, strict=True) if one != other]
+    same = sum(one == other for one, other in zip(ours, theirs, strict=True))
+    right = sum(one == expected for one, (_, expected) in zip(ours, asked, strict=True))
+    return "\n".join([*lines, f"{same} of {count} replies are the same; {right} of {count} are the reference's"])

@@ -82,6 +82,11 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02}:{int(seconds) % 60:02}"
 
 
+def seconds(clock: str) -> int:
+    """Of ``MM:SS``."""
+    return 60 * int(clock[:2]) + int(clock[3:])
+
+
 def hours(seconds: float) -> str:
     """``HH:MM:SS``."""
     return f"00:{clock(seconds)}"

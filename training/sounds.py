@@ -74,7 +74,9 @@ def stream(rng: random.Random, utterances: Sequence[Utterance]) -> tuple[NDArray
     """The utterances one after the other, and where they are, in seconds of the stream."""
     volume = rng.uniform(0.3, 1.1) / 32767
     longest = rng.choice((0.6, 1.0, 4.0))
-    pieces, said, at = [], [], 0
+    pieces: list[NDArray[np.float32]] = []
+    said: list[Said] = []
+    at = 0
     for utterance in utterances:
         pause = round(rng.uniform(0.2 if pieces else 0.02, longest) * SAMPLE_RATE)
         pieces += [np.zeros(pause, np.float32), utterance.sound * np.float32(volume)]

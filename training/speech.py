@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
-from training.world import Line, Thing, World
+from training.world import SHAPES, Line, Thing, World
 
 SAMPLE_RATE: Final = 16_000
 
@@ -85,8 +84,6 @@ def held_out(text: str) -> bool:
 def all_sentences() -> list[str]:
     """Every sentence that can be said."""
     told = [sentence.format(value) for fact in FACTS.values() for sentence in fact.sentences for value in fact.values]
-    from training.world import SHAPES
-
     return [*told, *(cue.format(shape) for cue in CUES for shape in SHAPES), *FILLERS]
 
 
@@ -129,6 +126,8 @@ def speak(text: str, voice: str, speed: int = 160, pitch: int = 50) -> NDArray[n
     Raises:
         FileNotFoundError: espeak-ng is not installed.
     """
+    import av  # writing down what is said needs no decoder
+
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     wav = subprocess.run(command, capture_output=True, check=True).stdout
     samples = np.frombuffer(wav, np.int16, offset=44)
@@ -141,9 +140,15 @@ def speak(text: str, voice: str, speed: int = 160, pitch: int = 50) -> NDArray[n
 
 
 def soundtrack(world: World, voice: str, noise: float = 0.001, seed: int = 0) -> NDArray[np.float32]:
-    """The sound of a world: its lines at their times over faint noise."""
-    sound = np.random.default_rng(seed).normal(0, noise, round(world.duration * SAMPLE_RATE)).astype(np.float32)
+    """The sound of a world: its lines at their times over faint noise, which begins a second before each and ends a second after.
+
+    Between them is digital silence: an hour of it is encoded in seconds.
+    """
+    rng = np.random.default_rng(seed)
+    sound = np.zeros(round(world.duration * SAMPLE_RATE), np.float32)
     for line in world.lines:
+        around = sound[max(0, round((line.start - 1) * SAMPLE_RATE)) : round((line.end + 1) * SAMPLE_RATE)]
+        around += rng.normal(0, noise, len(around)).astype(np.float32)
         said = speak(line.text, voice)
         start = round(line.start * SAMPLE_RATE)
         room = len(sound) - start

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch import Tensor
 
-from training.model import CONTROL, IMAGE_PAD, SLICE_TOKENS, Packed, pack
+from training.language import Packed, pack
+from training.model import CONTROL, IMAGE_PAD, SLICE_TOKENS
 from training.questions import KINDS, some_question
 from training.trajectories import CONTENT, FORM, Trajectory, Turn, slice_times, some_name
 
 VOCABULARY: Final = 1024  # rows of the embedding; the tokenizer fills them or fewer
-FORM_WEIGHT: Final = 0.1  # loss weight of what the schema would force anyway
 
 # Qwen2's pre-tokenizer, as the GGUF names it: llama.cpp splits by its own copy of this expression.
 _QWEN2: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -49,17 +49,20 @@ class Encoder:
 
     Args:
         path: of ``tokenizer.json``.
+        form_weight: loss weight of what the schema would force anyway.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form_weight: float = 0.1) -> None:
         self.tokenizer = Tokenizer.from_file(str(path))
         self.control = {text: self.tokenizer.token_to_id(text) for text in CONTROL}
         self.plain_tokens = min(self.control.values())  # ids below are text
+        self.form_weight = form_weight
+        # The same few system prompts, times and drills come again and again.
+        self._plain = lru_cache(maxsize=8192)(lambda text: tuple(self.tokenizer.encode(text, add_special_tokens=False).ids))
 
     def plain(self, text: str) -> list[int]:
         """Text without control tokens."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        return list(self._plain(text))
 
     def word(self, text: str) -> int:
         """The token of a text that is one.
@@ -105,16 +108,17 @@ class Encoder:
                 plain.append(character)
                 is_content.append(inside)
         encoding = self.tokenizer.encode("".join(plain), add_special_tokens=False)
-        weights = [1.0 if any(is_content[a:b]) else FORM_WEIGHT for a, b in encoding.offsets]
-        end_weight = 1.0 if turn.role == "analyze" else FORM_WEIGHT
+        weights = [1.0 if any(is_content[a:b]) else self.form_weight for a, b in encoding.offsets]
+        end_weight = 1.0 if turn.role == "analyze" else self.form_weight
         return [*encoding.ids, self.control["<|im_end|>"]], [*weights, end_weight]
 
-    def pack(self, turns: Sequence[Turn], vision: Tensor | None, shorten: Callable[[], bool] = lambda: False) -> Packed:
+    def pack(self, turns: Sequence[Turn], slices: Sequence[int], shorten: Callable[[], bool] = lambda: False) -> Packed:
         """Turns with the same frames as one sample.
 
         Args:
+            slices: rows of the table of slice embeddings that the frames are.
             shorten: decides for each reply whether to leave out what follows its last content token: the schema forces it, and it is
-            learned at once.
+                learned at once.
         """
         stem: list[int] = []
         branches = []
@@ -125,4 +129,4 @@ class Encoder:
                 end = max(i for i, weight in enumerate(weights) if weight == 1) + 1
                 ids, weights = ids[:end], weights[:end]
             branches.append((rest + ids, [0.0] * len(rest) + weights))
-        return pack(stem, branches, vision, self.control[IMAGE_PAD])
+        return pack(stem, branches, slices, self.control[IMAGE_PAD])

@@ -12,15 +12,18 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import as_file, files
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_cli.agent.results import Call, Results
+from sage_cli.assets import NANO
 from sage_cli.prompts import Prompts
+from sage_cli.tools.base import Outcome
 from sage_cli.video.sampling import uniform_times
-from training.questions import Question, clock, hours
+from training.questions import TRANSCRIBABLE, Question, article, clock, hours, seconds, sentence
+from training.speech import FACTS
 from training.world import SIZE, Line, Thing, World, degrade
 
 FRAMES: Final = 16  # most frames the nano model looks at in one call
@@ -65,8 +68,7 @@ class Turn:
 @cache
 def nano_prompts() -> Prompts:
     """The nano model's prompt pack, as ``sage --model nano`` reads it."""
-    with as_file(files("sage_cli").joinpath("assets", "nano", "prompts")) as folder:
-        return Prompts(folder)
+    return Prompts(NANO.name)
 
 
 # ---- frames --------------------------------------------------------------------------------------------------------
@@ -131,106 +133,151 @@ def reason_reply(answer: str | None, call: tuple[str, dict[str, Any]] | None) ->
 
 # ---- trajectories --------------------------------------------------------------------------------------------------
 
+Asked: TypeAlias = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What the teacher does wrong in one trajectory, where the question gives occasion; :class:`training.config.Teacher` explains each."""
+
+    superfluous: bool = False
+    guess: bool = False
+    window: bool = False
+    idle: bool = False
+    repeat: bool = False
+
+
+def needs_tools(world: World, question: Question) -> bool:
+    """Whether the first look cannot answer: what a question is about may or may not be in the sampled frames."""
+    if question.form != "colour":
+        return question.kind != "visual"
+    shape = question.subject.split()[-1]
+    return all(world.shown(time).thing.shape != shape for time in uniform_times(world.duration, FRAMES))
+
 
 class Trajectory:
     """The calls for one question, in order.
 
     Args:
         name: the video's file name.
-        transcript: what speech recognition makes of a stretch of the world; the world's own lines by default.
+        faults: of the teacher; none by default.
     """
 
-    def __init__(self, world: World, question: Question, name: str) -> None:
-        self.world, self.question, self.name = world, question, name
+    def __init__(self, world: World, question: Question, name: str, faults: Faults = Faults()) -> None:
+        self.world, self.question, self.name, self.faults = world, question, name, faults
         self.prompts = nano_prompts()
         self.info = f"Video Path: {name} of duration {hours(world.duration)}."
-        self.so_far = ""
-        times = uniform_times(world.duration, FRAMES)
-        self.seen = visible(world, times)
-        self.times = tuple(times)
-        self.context = f"Shapes: {', '.join(map(str, self.seen))}."
+        self.results = Results()
+        self.times = tuple(uniform_times(world.duration, FRAMES))
+        self.context = f"Shapes: {', '.join(map(str, visible(world, self.times)))}."
 
     def turns(self) -> Iterator[Turn]:
         question = self.question
-        first = self._first_call()
+        needed = needs_tools(self.world, question)
+        first = self._first_call() if (not self.faults.guess if needed else self.faults.superfluous) else None
+        answer = None if first is not None else self._guess() if needed else question.answer
         intent = INTENTS.get(question.form, "speech")
         if question.form in ("before", "after"):
             # Looked up here, where the list is near and the thing itself the last word but one; the answer says it again.
             intent = f"what comes {question.form} {question.subject.split()[-1]} is {' '.join(question.answer.split()[1:3])}"
-        answer = question.answer if first is None else None
         system = self.prompts.render("context_vlm", tools="")
         yield Turn(system, f"{question.text}\n{self.info}", look_reply(self.context, intent, answer, first), self.times, "look")
         if first is None:
             return
         if first[0] == "identify_timestamps_visually":
-            yield from self._ground(first[1])
+            yield from self._ground(first)
         elif first[0] == "extract_parts_from_timestamp":
-            yield from self._examine(first[1], self.question.text)
+            yield from self._examine(first, self.question.text)
         else:
-            yield from self._listen(first[1])
+            yield from self._listen(first)
 
-    def _first_call(self) -> tuple[str, dict[str, Any]] | None:
+    def _guess(self) -> str:
+        """What a teacher answers that trusts its first look too much."""
+        question, shape = self.question, self.question.subject.split()[-1]
+        match question.form:
+            case "appears":
+                assert question.window is not None
+                scene = next(scene for scene in self.world.scenes if question.window[0] < scene.end)
+                return sentence(f"{article(scene.thing)} appears")
+            case "when":
+                return f"The {question.subject} does not appear."
+            case "colour":
+                return f"There is no {shape}."
+        return FACTS[question.subject].missing
+
+    def _first_call(self) -> Asked:
         question = self.question
-        shape = question.subject.split()[-1]
-        if question.kind == "visual" or (question.form == "colour" and any(thing.shape == shape for thing in self.seen)):
-            return None
-        start, end = (clock(time) for time in question.window or (0, self.world.duration))
+        start, end = (clock(time) for time in question.window or (0, min(self.world.duration, TRANSCRIBABLE)))
         window = {"timestamp_start": start, "timestamp_end": end}
         match question.form:
             case "when":
                 return "identify_timestamps_visually", {"video_path": self.name, "event": question.subject, **window}
             case "appears":
                 return "extract_parts_from_timestamp", {"video_path": self.name, **window, "extract_type": "subclips"}
+        if self.faults.window and question.window:
+            window = {"timestamp_start": clock(0), "timestamp_end": clock(300)}
         return "verbal_transcript", {"video_path": self.name, **window}
 
-    def _reason(self, answer: str | None, call: tuple[str, dict[str, Any]] | None = None) -> Turn:
+    def _reason(self, answer: str | None, call: Asked | None = None) -> Turn:
+        results = self.results.kept()
         text = self.prompts.render(
             "iterative_reasoner_msg",
             previous_tool_call="",
             visual_context=self.context,
             query=self.question.text,
             video_info=self.info,
-            tools_so_far=self.so_far,
+            tools_so_far="".join(f"{result.key} output: {result.output}\n" for result in results),
         )
         return Turn(self.prompts.render("iterative_reasoner", tools=""), text, reason_reply(answer, call), (), "reason")
 
-    def _result(self, name: str, result: dict[str, Any]) -> None:
-        self.so_far += f"{name}_#1 output: {result}\n"
+    def _result(self, asked: Asked, result: dict[str, Any]) -> Iterator[Turn]:
+        """Keep a result; a teacher that repeats itself makes the call again."""
+        call = Call(*asked, span=None)
+        self.results.add(call, Outcome(result, ""))
+        if self.faults.repeat:
+            yield self._reason(None, asked)
+            self.results.add_again(call)
 
-    def _ground(self, arguments: dict[str, Any]) -> Iterator[Turn]:
+    def _ground(self, asked: Asked) -> Iterator[Turn]:
+        subject = self.question.subject
         start, end = self.question.window or (0.0, float(int(self.world.duration)))
-        turn = ground_turn(self.world, self.question.subject, float(start), float(end))
+        turn = ground_turn(self.world, subject, float(start), float(end))
         yield turn
         found = json.loads(turn.plain_reply.removeprefix("<json>\n").removesuffix("\n</json>"))["timestamps"]
         times = {key: value and f"00:{value}" for key, value in found.items()}
-        self._result("identify_timestamps_visually", {"name": self.question.subject, "timestamps": times})
-        subject = self.question.subject
+        yield from self._result(asked, {"name": subject, "timestamps": times})
         if times["start"] is None:
             yield self._reason(f"The {subject} does not appear.")
         else:
             yield self._reason(f"The {subject} appears from {times['start']} to {times['end']}.")
 
-    def _examine(self, arguments: dict[str, Any], query: str) -> Iterator[Turn]:
+    def _examine(self, asked: Asked, query: str) -> Iterator[Turn]:
         """After the call to extract: its result, the call to analyze, the analysis, the answer."""
-        self._result("extract_parts_from_timestamp", {"media_paths": ["c1.mp4"]})
-        yield self._reason(None, ("perform_reasoning", {"query": query, "media_paths": ["c1.mp4"]}))
+        arguments = asked[1]
+        yield from self._result(asked, {"media_paths": ["c1.mp4"]})
+        analysis = ("perform_reasoning", {"query": query, "media_paths": ["c1.mp4"]})
+        yield self._reason(None, analysis)
         start, end = (60 * int(text[:2]) + int(text[3:]) for text in (arguments["timestamp_start"], arguments["timestamp_end"]))
         yield analyze_turn(self.world, query, self.question.answer, start, end)
-        self._result("perform_reasoning", {"answer": self.question.answer})
+        self.results.add(Call(*analysis, span=None), Outcome({"answer": self.question.answer}, ""))
         yield self._reason(self.question.answer)
 
-    def _listen(self, arguments: dict[str, Any]) -> Iterator[Turn]:
-        start, end = self.question.window or (0.0, self.world.duration)
-        lines = [line for line in self.world.lines if start <= line.start and line.end <= end]
-        self._result("verbal_transcript", transcript(lines))
-        cue = next((line for line in lines if line.kind == "cue" and self.question.kind == "cue"), None)
-        if cue is None:
-            yield self._reason(self.question.answer)
+    def _listen(self, asked: Asked) -> Iterator[Turn]:
+        question = self.question
+        start, end = (seconds(asked[1][key]) for key in ("timestamp_start", "timestamp_end"))
+        reach = self.world.duration if end >= int(self.world.duration) else end
+        lines = [line for line in self.world.lines if start <= line.start and line.end <= reach]
+        yield from self._result(asked, transcript(lines))
+        cue = next((line for line in lines if line.kind == "cue" and question.kind == "cue"), None)
+        if cue is None or self.faults.idle:
+            heard = question.kind != "speech" or any(line.kind == question.subject for line in lines)
+            yield self._reason(question.answer if heard and question.kind != "cue" else self._guess())
             return
         call = {"video_path": self.name, "timestamp_start": clock(cue.start), "timestamp_end": clock(cue.end), "extract_type": "subclips"}
-        yield self._reason(None, ("extract_parts_from_timestamp", call))
+        extract = ("extract_parts_from_timestamp", call)
+        yield self._reason(None, extract)
         # The clip is asked the bare question: a window in it would only distract.
-        yield from self._examine(call, f"What color is the {cue.value}?")
+        yield from self._examine(extract, f"What color is the {cue.value}?")
 
 
 def transcript(lines: Sequence[Line]) -> dict[str, str]:

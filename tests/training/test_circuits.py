@@ -14,9 +14,10 @@ pytest.importorskip("tokenizers")
 from transformers import Qwen3VLForConditionalGeneration  # noqa: E402
 
 from training.circuits import HEAD, LAYER, lay_copying, lay_finding, lay_stamps  # noqa: E402
-from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK, VISION_RMS, Packed, forward, new_model, pack  # noqa: E402
+from training.language import Packed, collate, forward, pack  # noqa: E402
+from training.model import IMAGE_PAD, SLICE_TOKENS, VISION_MARK, VISION_RMS, new_model  # noqa: E402
 from training.tokens import VOCABULARY, Encoder, train_tokenizer  # noqa: E402
-from training.world import SHAPES, Thing, some_things  # noqa: E402
+from training.world import COLOURS, SHAPES, Thing, some_things  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,9 @@ def logits(model: Qwen3VLForConditionalGeneration, encoder: Encoder, prompt: lis
     """Of every token of the reply, ``(reply, vocabulary)``."""
     weights = [0.0] * (1 + len(prompt)) + [1.0] * len(reply)
     branch = [encoder.control["<|im_start|>"], *prompt, *reply], weights
+    sample = pack([], [branch], [], encoder.control[IMAGE_PAD])
     with torch.no_grad():
-        return forward(model, [pack([], [branch], None, encoder.control[IMAGE_PAD])], encoder.control[IMAGE_PAD]).logits
+        return forward(model, collate([[sample]], encoder.control[IMAGE_PAD], similar=1), None).logits
 
 
 def test_fresh_weights_can_copy(model: Qwen3VLForConditionalGeneration, encoder: Encoder) -> None:
@@ -71,19 +73,22 @@ def test_a_head_finds_what_was_named_and_when_it_was_seen(model: Qwen3VLForCondi
     language = model.model.language_model
     words = language.embed_tokens.weight.detach()
 
+    every = [Thing(shape, colour) for shape in SHAPES for colour in COLOURS]
+    table = torch.stack([words[encoder.word(f" {thing.colour}")] + words[encoder.word(f" {thing.shape}")] for thing in every])
+    table[:, VISION_MARK] = 4 * VISION_RMS
+    table = table[:, None].expand(-1, SLICE_TOKENS, -1)
+
     def pointed() -> tuple[Packed, list[Thing], list[int]]:
         """Slices that say in words what they show, then their shapes in another order."""
         things = some_things(rng, 4)
         seconds = sorted(rng.sample(range(10, 60), 4))
-        seen = torch.stack([words[encoder.word(f" {thing.colour}")] + words[encoder.word(f" {thing.shape}")] for thing in things])
-        seen[:, VISION_MARK] = 4 * VISION_RMS
+        slices = [every.index(thing) for thing in things]
         text = [token for thing in rng.sample(things, 4) for token in encoder.plain(f" {thing.shape} at")]
         stem = encoder.frames([second + 0.5 for second in seconds])
-        vision = seen[:, None].expand(-1, SLICE_TOKENS, -1)
-        return pack(stem, [(text, [0.0, *[1.0] * (len(text) - 1)])], vision, encoder.control[IMAGE_PAD]), things, seconds
+        return pack(stem, [(text, [0.0, *[1.0] * (len(text) - 1)])], slices, encoder.control[IMAGE_PAD]), things, seconds
 
     lay_stamps(language, [encoder.word(digit) for digit in "0123456789"], VISION_RMS)
-    lay_finding(model, encoder, [pointed() for _ in range(150)])
+    lay_finding(model, encoder, [pointed() for _ in range(150)], table)
     heard: list[torch.Tensor] = []
     language.layers[LAYER].self_attn.o_proj.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
     shapes = {encoder.word(f" {shape}"): shape for shape in SHAPES}
@@ -91,8 +96,8 @@ def test_a_head_finds_what_was_named_and_when_it_was_seen(model: Qwen3VLForCondi
         packed, things, seconds = pointed()
         heard.clear()
         with torch.no_grad():
-            forward(model, [packed], encoder.control[IMAGE_PAD])
-        told = heard[0].view(len(packed.ids), -1)[:, HEAD * language.config.head_dim :]
+            forward(model, collate([[packed]], encoder.control[IMAGE_PAD], similar=1), table)
+        told = heard[0][:, HEAD * language.config.head_dim :]
         when = {thing.shape: second for thing, second in zip(things, seconds, strict=True)}
         asked = [at for at in range(1, len(packed.ids)) if packed.ids[at - 1] in shapes]
         assert len(asked) == 4

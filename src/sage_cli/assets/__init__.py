@@ -38,8 +38,9 @@ class Nano:
 
     @property
     def speech(self) -> Path:
-        """The whisper."""
-        return self.folder / "ggml-sage-nano.bin"
+        """The whisper; the bundled one where the recipe made none."""
+        own, bundled = (folder / "ggml-sage-nano.bin" for folder in (self.folder, ASSETS / "nano"))
+        return own if own.exists() else bundled
 
     @property
     def prompts(self) -> Path:

@@ -82,7 +82,7 @@ class Models:
 
     @cached_property
     def bundled(self) -> Nano | None:
-        """The nano model that comes with the package, if it is the one in use."""
+        """The nano model, if it is the one in use: the one that comes with the package, or one that its recipe made."""
         return None if self.remote else self.files.bundled
 
     @cached_property
@@ -199,7 +199,7 @@ class Models:
         """
         named = self.options.speech_model
         if named is None and self.options.model is not None and self.bundled:
-            named = self.bundled.name
+            named = str(self.bundled.speech)
         return find_speech_model(named)
 
     @cached_property
@@ -247,7 +247,7 @@ class Models:
         files, plan, jobs = self.files, self.plan, self.options.jobs
         return replace(
             self.options,
-            model=files.bundled.name if files.bundled else str(files.text),
+            model=str(files.text),
             mmproj=files.mmproj,
             frames=plan.frames,
             ctx_size=plan.context,

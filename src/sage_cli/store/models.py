@@ -38,7 +38,7 @@ class ModelFiles:
     Attributes:
         text: the language model.
         mmproj: the vision encoder, as llama.cpp calls it.
-        bundled: the nano model, if this is the bundled one.
+        bundled: the nano model, if this is the bundled one, or one that its recipe made.
     """
 
     text: Path
@@ -86,7 +86,7 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
             f"{mmproj.name} does not belong to {text.name}: it makes embeddings of {given} numbers, the model takes {wanted}; "
             "give the mmproj of the same model and size"
         )
-    return ModelFiles(text, mmproj)
+    return ModelFiles(text, mmproj, Nano(text.parent) if text.name == NANO.text.name else None)
 
 
 def is_language_model(path: Path) -> bool:

@@ -1,0 +1,231 @@
+"""One configuration for the whole run: every step count, loss mix and probability of the recipe, by stage.
+
+A preset is a TOML file in ``training/presets`` with a table for each stage; a key that a preset leaves out keeps the default here. Unknown
+keys are errors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Literal
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field
+
+PRESETS: Final = Path(__file__).with_name("presets")
+Advantages = Literal["question", "batch"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Vision(_Table):
+    """Warm-up of the vision encoder.
+
+    Attributes:
+        steps, batch: optimizer steps, and slices per step.
+        rate: peak learning rate of AdamW.
+        decay: share of the steps, at the end, over which the learning rate falls.
+        same: probability that both frames of a slice show the same thing.
+    """
+
+    steps: int = 1200
+    batch: int = 64
+    rate: float = 1.5e-3
+    decay: float = 0.5
+    same: float = 0.6
+
+
+class Drills(_Table):
+    """Samples per step of each drill: alone at first, and mixed with the replies later."""
+
+    steps: int = 500
+    copying: int = 16
+    lookup: int = 16
+    ordering: int = 16
+    pointing: int = 16
+    later_copying: int = 2
+    later_lookup: int = 2
+    later_ordering: int = 8
+    later_pointing: int = 2
+
+
+class Teacher(_Table):
+    """Faults of the teacher that wrote the SFT trajectories (the paper keeps them: it has no correctness filter).
+
+    The first number of each pair is the probability in videos of under a minute, the second in videos of over twenty; it grows with the
+    logarithm of the duration between the two. A teacher that sees few frames of a long video trusts them less, and when it does use
+    tools, it is more often sloppy.
+
+    Attributes:
+        superfluous: calls a tool although the first look answers the question.
+        guess: answers from the first look although a tool is needed, with what the frames show.
+        window: transcribes the first minutes of the video instead of the stretch asked about.
+        idle: stops after the transcript and says that there is no such thing, instead of looking where the speaker points.
+        repeat: makes the same call once more before it goes on.
+    """
+
+    superfluous: tuple[float, float] = (0.0, 0.0)
+    guess: tuple[float, float] = (0.0, 0.0)
+    window: tuple[float, float] = (0.0, 0.0)
+    idle: tuple[float, float] = (0.0, 0.0)
+    repeat: tuple[float, float] = (0.0, 0.0)
+
+
+class SFT(_Table):
+    """Supervised fine-tuning.
+
+    Attributes:
+        steps: at most; a deadline may end it earlier.
+        warmup: steps over which the learning rates rise.
+        cooldown: share of the run, at the end, over which they fall to nothing.
+        matrix_rate, other_rate: of Muon, and of AdamW for embeddings and norms.
+        clip: largest gradient norm.
+        looks, later, grounds: videos with several first questions, calls after the first look, and grounding windows per step.
+        asked_scenes, asked_other: first questions about one video: what its scenes answer, and what takes tools.
+        first, kinds: weights of the kinds of question for the first look, and of those whose later calls are trained.
+        shorten: probability that a reply ends with its last content token; the rest is forced by the schema and learned at once.
+        form_weight: loss weight of what the schema forces anyway.
+        alike, mixed: slices in the bank for each thing, and for each pair of things.
+        examine: held-out questions whose replies are compared at the end, teacher-forced.
+        streams, reuse: independent sample streams, and how many times each sample is used.
+    """
+
+    steps: int = 6500
+    warmup: int = 60
+    cooldown: float = 0.28
+    matrix_rate: float = 5e-3
+    other_rate: float = 2e-3
+    clip: float = 1.0
+    looks: int = 4
+    later: int = 6
+    grounds: int = 4
+    asked_scenes: int = 2
+    asked_other: int = 2
+    first: dict[str, float] = {"visual": 0.25, "speech": 0.125, "moment": 0.125, "cue": 0.25, "ground": 0.125, "none": 0.125}
+    kinds: dict[str, float] = {"speech": 0.24, "moment": 0.12, "cue": 0.22, "ground": 0.08, "none": 0.22}
+    shorten: float = 0.85
+    form_weight: float = 0.1
+    alike: int = 40
+    mixed: int = 4
+    examine: int = 60
+    streams: int = 4
+    reuse: int = 1
+    drills: Drills = Drills()
+    teacher: Teacher = Teacher()
+
+
+class Rewards(_Table):
+    """Size of every reward; ``training.rewards`` says when each is given. Defaults are the paper's."""
+
+    form: float = 0.05
+    bad_form: float = -0.1
+    reasonable: float = 0.1
+    unreasonable: float = -0.1
+    repeated: float = -0.05
+    invalid: float = -0.1
+    repaired: float = -0.05
+    broken: float = -2.0
+    no_answer: float = -0.5
+    wrong_after_tools: float = -0.5
+    wrong_at_once: float = 0.0
+    right: float = 1.0
+    examined: float = 1.25
+    per_turn_left: float = 0.0
+    overlap: float = 0.0
+
+
+class RL(_Table):
+    """GRPO. Defaults are the paper's but for the learning rate and the sizes, which suit a model of a few million parameters.
+
+    Attributes:
+        steps: at most.
+        questions, rollouts: questions per step and rollouts per question.
+        temperature: of the rollouts; ``top_p`` is 1.
+        max_turns: most calls of the reasoner, and ``early_turns`` in the first ``early_steps`` steps.
+        reply_tokens: most tokens of a reply.
+        rate, warmup: peak learning rate, cosine to zero, and the share of the steps over which it rises.
+        kl: weight of the KL divergence (k3) to the model that RL started from.
+        clip, dual_clip: of the importance ratio, and the bound of the loss where the advantage is negative.
+        epochs, minibatches: passes over the rows of a step, and optimizer steps per pass.
+        advantages: rollouts are compared with those of their own question, or with the whole batch.
+        step_rewards: give the step rewards; off in an ablation.
+        kinds: weights of the kinds of question.
+        start: checkpoint to start from: ``"sft"``, or ``"base"`` (the model that did only its drills).
+    """
+
+    steps: int = 200
+    questions: int = 16
+    rollouts: int = 8
+    temperature: float = 0.7
+    max_turns: int = 10
+    early_turns: int = 6
+    early_steps: int = 20
+    reply_tokens: int = 160
+    rate: float = 1e-4
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    kl: float = 0.005
+    clip: float = 0.2
+    dual_clip: float = 3.0
+    epochs: int = 1
+    minibatches: int = 1
+    advantages: Advantages = "question"
+    step_rewards: bool = True
+    kinds: dict[str, float] = {"visual": 0.3, "speech": 0.14, "moment": 0.14, "cue": 0.14, "ground": 0.14, "none": 0.14}
+    start: Literal["sft", "base"] = "sft"
+    evaluate: int = 84
+    rewards: Rewards = Rewards()
+
+
+class Run(_Table):
+    """The whole run.
+
+    Attributes:
+        seed: of everything.
+        tokenizer_questions: questions whose turns the tokenizer is made from.
+        shares: of a deadline, by stage; what a stage leaves is the next one's.
+        whisper_steps: 0 leaves the whisper out.
+        held_out: questions of the held-out set.
+        bfloat16: matrix products on the CPU in bfloat16, which is faster where it has AVX512-BF16 or AMX.
+        variants: settings of ``rl`` that an ablation changes, by the ablation's name.
+    """
+
+    seed: int = 1
+    tokenizer_questions: int = 3000
+    shares: dict[str, float] = {"vision": 0.1, "sft": 0.5, "rl": 0.4}
+    whisper_steps: int = 6000
+    held_out: int = 328
+    bfloat16: bool = False
+    vision: Vision = Vision()
+    sft: SFT = SFT()
+    rl: RL = RL()
+    variants: dict[str, dict[str, object]] = Field(default_factory=dict)
+
+    def variant(self, name: str) -> RL:
+        """The settings of RL for an ablation; ``"main"`` for the run itself.
+
+        Raises:
+            KeyError: the configuration has no such ablation.
+        """
+        changes = {} if name == "main" else self.variants[name]
+        merged = self.rl.model_dump()
+        for key, value in changes.items():
+            merged[key] = {**merged[key], **value} if isinstance(value, dict) and key == "rewards" else value
+        return RL.model_validate(merged)
+
+
+def load(preset: str) -> Run:
+    """The configuration of a preset's name, or of a TOML file's path.
+
+    Raises:
+        FileNotFoundError: there is no such preset or file.
+        pydantic.ValidationError: a key is unknown or a value unfit.
+    """
+    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
+        raise FileNotFoundError(f"{path}: there is no such preset; the presets are {known}, or give the path of a TOML file")
+    return Run.model_validate(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())

@@ -1,0 +1,186 @@
+"""Rollouts: the real agent of ``sage`` with its real tools, asking the model in training about videos of the synthetic world.
+
+A :class:`WorldVideo` draws its frames instead of decoding them, and speech is heard as it was said; all else is what a user runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sage_cli.agent import Agent, Settings
+from sage_cli.agent.events import Answer, ToolCalled, ToolFinished
+from sage_cli.assets import NANO
+from sage_cli.speech.segment import Segment
+from sage_cli.timecode import parse
+from sage_cli.tools import TOOLS
+from sage_cli.video import Frame, Video
+from training.chat import Call, Engine, RolloutModel
+from training.questions import Question
+from training.rewards import Step
+from training.world import World, degrade
+
+_CUT: Final = 0.5  # seconds of a line that a window may cut off and that is heard all the same
+LOCAL_TOOLS: Final = tuple(tool for tool in TOOLS if tool.name not in ("web-search", "parse-website"))
+
+
+class WorldFrames(Iterator[Frame]):
+    """Frames of a world at some times, each drawn when it is looked at."""
+
+    method: Final = "scan"
+
+    def __init__(self, video: WorldVideo, times: Sequence[float], size: tuple[int, int]) -> None:
+        self._frames = (video.frame(time, size) for time in times)
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class WorldVideo(Video):
+    """A world as a video file that was never written.
+
+    Args:
+        name: the file name that the model reads.
+        seed: of the noise that a codec would add.
+    """
+
+    def __init__(self, world: World, name: str, seed: int) -> None:
+        self.world, self.path, self.id, self.duration = world, Path(name), f"world-{seed}", world.duration
+        self.has_video, self.has_audio, self.width, self.height, self.rotation = True, True, 96, 96, 0
+        self.fps, self.video_codec, self.audio_codec = 4.0, "none", "none"
+        self._seed = seed
+
+    def frame(self, time: float, size: tuple[int, int]) -> Frame:
+        """The frame on screen at a time."""
+
+        def draw() -> NDArray[np.uint8]:
+            noise = np.random.default_rng([self._seed, round(time * 1000)])
+            return degrade(self.world.render(time, size[0])[None], noise)[0]
+
+        return Frame.undecoded(time, size, f"{self.id}@{time:.6f}", draw)
+
+    def frames(  # type: ignore[override]
+        self, times: Sequence[float], size: tuple[int, int] | None = None, **_: object
+    ) -> WorldFrames:
+        return WorldFrames(self, times, size or (self.width, self.height))
+
+    def clip(self, start: float, end: float, target: str | os.PathLike[str], **_: object) -> Path:
+        return Path(target)
+
+
+class Listener:
+    """Hears a world's lines as they are."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def segments(self, start: float, end: float) -> Iterator[Segment]:
+        for line in self._world.lines:
+            if start <= line.start and line.end <= end + _CUT:
+                yield Segment(line.start, line.end, line.text, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A question about a world, and how the world is presented."""
+
+    world: World
+    question: Question
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """What one agent did.
+
+    Attributes:
+        calls: of the model, the tools' own included, in order.
+        steps: of the agent.
+        answer: ``None`` for none.
+        grounded: the last span that grounding found, in seconds.
+        cut: replies that the token limit ended.
+    """
+
+    task: Task
+    calls: tuple[Call, ...]
+    steps: tuple[Step, ...]
+    answer: str | None
+    grounded: tuple[float, float] | None
+    cut: int
+
+
+def roll_out(
+    engine: Engine, task: Task, seed: int, *, temperature: float, max_turns: int, reply_tokens: int, tools: bool = True
+) -> Rollout:
+    """Let an agent answer a question. For jobs of :meth:`Engine.run`.
+
+    Args:
+        max_turns: most calls of the reasoner.
+        tools: without, the first look has to answer.
+    """
+    model = RolloutModel(engine, seed, temperature=temperature, reply_tokens=reply_tokens)
+    settings = Settings(
+        frames=NANO.frames,
+        frame_tokens=NANO.frame_tokens,
+        max_steps=max_turns if tools else 0,
+        reply_tokens=reply_tokens,
+        prompts=NANO.name,
+    )
+    video = WorldVideo(task.world, task.name, task.seed)
+    agent = Agent(model, video, tools=LOCAL_TOOLS, settings=settings, transcriber=lambda: Listener(task.world))
+    events = list(agent.run(task.question.text))
+    decode = engine.encoder.tokenizer.decode
+    own = [call for call in model.calls if call.role in ("look", "reason")]
+    steps, answer, grounded = read_steps([(call.role, decode(call.reply)) for call in own], events)
+    return Rollout(task, tuple(model.calls), tuple(steps), answer, grounded, sum(call.finish == "length" for call in own))
+
+
+def read_steps(replies: Sequence[tuple[str, str]], events: Sequence[object]) -> tuple[list[Step], str | None, tuple[float, float] | None]:
+    """The steps of a run from the agent's own replies, by role, and its events; with the answer, and the last span that grounding found."""
+    called = {event.step: event for event in events if isinstance(event, ToolCalled)}
+    finished = {event.step: event for event in events if isinstance(event, ToolFinished)}
+    answer = next((event.answer for event in events if isinstance(event, Answer)), None)
+    spans = [_span(event.result) for event in finished.values() if event.tool == "ground-event" and event.ok]
+    counts: Counter[str] = Counter()
+    steps = []
+    for number, (role, reply) in enumerate(replies):
+        stage: Literal[1, 2] = 1 if role == "look" else 2
+        if number not in called:
+            steps.append(Step(reply, stage))
+            continue
+        call, done = called[number], finished.get(number)
+        key = json.dumps([call.tool, call.arguments], sort_keys=True)
+        counts[key] += 1
+        valid = done is not None and (done.ok or done.repeated)
+        result = done.result if done is not None else None
+        steps.append(Step(reply, stage, call.tool, call.arguments, result, valid=valid, times=counts[key]))
+    return steps, answer, spans[-1] if spans else None
+
+
+def _span(result: dict[str, Any]) -> tuple[float, float] | None:
+    times = result.get("timestamps") or {}
+    if times.get("start") is None or times.get("end") is None:
+        return None
+    return parse(times["start"]), parse(times["end"])
+
+
+def some_task(rng: random.Random, kind: Any) -> Task:
+    """A task of a kind of question."""
+    from training.questions import some_question
+    from training.trajectories import some_name
+
+    world, question = some_question(rng, kind)
+    return Task(world, question, some_name(rng), rng.getrandbits(31))

@@ -1,0 +1,77 @@
+"""The log of a run: one JSON object per line, appended by every stage and process; and the clock of a stage."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Log:
+    """Appends to ``log.jsonl`` of a run's folder. Lines are short, so those of several processes do not mix.
+
+    Args:
+        stage: written in every line.
+        quiet: print nothing.
+    """
+
+    def __init__(self, folder: Path, stage: str, *, quiet: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path, self._stage, self._quiet = folder / "log.jsonl", stage, quiet
+        self._started = time.monotonic()
+
+    def write(self, **values: Any) -> None:
+        """Append a line with the seconds since the stage began; floats are rounded to six digits."""
+        line = {"stage": self._stage, "seconds": round(time.monotonic() - self._started, 2), **_rounded(values)}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if not self._quiet:
+            print(" ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    match value:
+        case float():
+            return float(f"{value:.6g}")
+        case dict():
+            return {key: _rounded(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_rounded(item) for item in value]
+    return value
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+class Clock:
+    """How far a stage has come: by its steps, or by its time where that is limited.
+
+    Args:
+        steps: most steps.
+        limit: seconds; ``None`` for no limit.
+    """
+
+    def __init__(self, steps: int, limit: float | None) -> None:
+        self._steps, self._limit = steps, limit
+        self._started = time.monotonic()
+
+    def progress(self, step: int) -> float:
+        """0 at the start, 1 at the end."""
+        by_time = (time.monotonic() - self._started) / self._limit if self._limit else 0.0
+        return min(1.0, max(step / self._steps, by_time))
+
+    def shorten(self, seconds: float) -> None:
+        """Leave so many seconds of a limit for what comes after the stage's steps."""
+        if self._limit:
+            self._limit = max(1.0, self._limit - seconds)
+
+    def over(self, step: int) -> bool:
+        """Whether ``step`` steps are enough."""
+        return self.progress(step) >= 1.0
