@@ -5,5 +5,18 @@ from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.segment import Segment, Word
 from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
 from sage_cli.speech.transcript import Progress, Sound, Transcript
+from sage_cli.speech.whisper import accelerators
 
-__all__ = ["Checkpoint", "Part", "Progress", "Segment", "Sound", "SpeechOptions", "Transcriber", "Transcript", "TranscriptCache", "Word"]
+__all__ = [
+    "Checkpoint",
+    "Part",
+    "Progress",
+    "Segment",
+    "Sound",
+    "SpeechOptions",
+    "Transcriber",
+    "Transcript",
+    "TranscriptCache",
+    "Word",
+    "accelerators",
+]
