@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sage_cli.agent.nonsense import in_circles, is_nonsense
+from sage_cli.agent.nonsense import in_circles, is_nonsense, said_once
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
 MEDIA = json.dumps([f"f1/00:{second:02}.jpg" for second in range(40, 60)])
@@ -46,3 +46,15 @@ def test_answers_that_say_nothing(answer: str) -> None:
 )
 def test_answers_that_say_something(answer: str) -> None:
     assert not is_nonsense(answer, SAID)
+
+
+def test_a_sentence_said_again_and_again_is_said_once() -> None:
+    first = "It was closed because of the wind."
+    again = " The transcript shows that the wind was strong on Monday. The market is closed because of the wind."
+    assert said_once(first + again * 6 + " The fish}") == first + again
+    assert said_once("No. No. No. No.") == "No."
+
+
+@pytest.mark.parametrize("answer", ["", "Red", "Red.", "He says: one. She says: two. He says: one.", LIST])
+def test_other_answers_stay_as_they_are(answer: str) -> None:
+    assert said_once(answer) == answer

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
-from sage_cli.agent.nonsense import is_nonsense
+from sage_cli.agent.nonsense import is_nonsense, said_once
 from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerReply, read
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
@@ -64,8 +64,11 @@ class Asker:
             except ValueError:
                 problem = "the model's reply could not be read"
             else:
-                if reply.final_answer is None or not is_nonsense(reply.final_answer, self.said):
+                if reply.final_answer is None:
                     return reply
+                answer = said_once(reply.final_answer)
+                if not is_nonsense(answer, self.said):
+                    return reply.model_copy(update={"final_answer": answer})
                 problem = "the model's answer made no sense"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)

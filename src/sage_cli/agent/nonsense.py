@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Final
 
+_SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?\n]*\s*")
 _WORD: Final = re.compile(r"\w+")
 _FEWEST: Final = 4  # words; fewer may stand in a prompt by chance
 _TIMES: Final = 4  # that a phrase has to come in a row
@@ -22,6 +24,18 @@ def is_nonsense(answer: str, said: str) -> bool:
     if not words or in_circles(answer):
         return True
     return len(words) >= _FEWEST and f" {' '.join(words)} " in f" {' '.join(_WORD.findall(said.casefold()))} "
+
+
+def said_once(answer: str) -> str:
+    """The answer up to its first repetition, where it says a sentence three times: a small model goes on when it has nothing to add."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for sentence in _SENTENCE.findall(answer):
+        seen[sentence.strip()] += 1
+        kept.append(sentence)
+    if max(seen.values(), default=0) < _TIMES - 1:
+        return answer
+    return "".join(dict.fromkeys(kept[: next(at for at, item in enumerate(kept) if kept.index(item) < at)])).strip()
 
 
 def in_circles(text: str) -> bool:

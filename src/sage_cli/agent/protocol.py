@@ -38,7 +38,7 @@ WIRE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 WRAP: Final = ("<json>\n", "\n</json>")
 
 # Characters. Twice the longest in the published traces of trained models; a stop for models that do not end.
-_CONTEXT, _INTENT, _REASON, _ANSWER = 2000, 600, 1500, 2000
+_CONTEXT, _INTENT, _REASON = 2000, 600, 1500
 
 
 # ---- replies -------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
     calls = _calls(first or tools, workspace, style.first_call)
     replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
     if not (calls and look_again):
-        replies.append({"final_answer": text(_ANSWER), "recommended_tools": _no_call()})
+        replies.append({"final_answer": text(style.answer_characters), "recommended_tools": _no_call()})
     return either(*(_ordered(order, {**seen, **reply}) for order in style.first for reply in replies))
 
 
@@ -129,7 +129,7 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
         answerable = _ordered(style.answerable, {"verdict": constant(verdict), "reasoning": text(_REASON)})
         return {"answerable": answerable, "final_answer": answer, "recommended_tools": recommended}
 
-    replies = [reply(False, NULL, _one_of(calls, style) if calls else _no_call()), reply(True, text(_ANSWER), _no_call())]
+    replies = [reply(False, NULL, _one_of(calls, style) if calls else _no_call()), reply(True, text(style.answer_characters), _no_call())]
     return either(*(_ordered(order, values) for order in style.later for values in replies))
 
 

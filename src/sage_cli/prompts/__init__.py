@@ -82,6 +82,7 @@ class Style:
         first_call, later_call: of a tool call in them.
         rationale: names under which a call's reason may be given.
         reason_beside_call: let a reason against tools stand beside a call, as trained models write it at times.
+        answer_characters: most characters of an answer.
         transcript_entry_s: most seconds of an entry that a transcript is merged into; 0 for segments as they were decoded.
         clock_names: call frames ``f1/00:45.jpg`` and not ``f1/0045.jpg``.
         empty_media: let ``analyze`` run without media although there is something to look at.
@@ -106,6 +107,7 @@ class Style:
     whole_video: bool
     clips_from_zero: bool = False
     timed_frames: bool = True
+    answer_characters: int = 2000
     smallest_window_s: float = 0.0
     whole_transcript_s: float = 0.0
     frames: Mapping[str, FrameStyle]
