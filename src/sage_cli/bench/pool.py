@@ -125,6 +125,9 @@ class _Worker(Generic[T]):
             return Died(_how_it_ended(self.process.exitcode or 0))
 
     def kill(self) -> None:
+        if self.ready and self.item is None:  # idle: it ends with its pipe, and a signal could only disturb it
+            self.connection.close()
+            self.process.join(_GRACE)
         self.process.terminate()  # it removes its temporary files
         self.process.join(_GRACE)
         self.process.kill()
