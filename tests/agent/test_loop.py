@@ -559,7 +559,7 @@ def test_stopping_early_closes_the_models_stream(video: Video) -> None:
 # ---- answers that are none -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nonsense", ["]", " ... ", "\n", "no spa. " * 40, "why what is known is enough, or what is still missing"])
+@pytest.mark.parametrize("nonsense", ["]", " ... ", "\n", "no spa " * 40, "why what is known is enough, or what is still missing"])
 def test_an_answer_without_sense_is_asked_for_again_and_then_is_none(video: Video, nonsense: str) -> None:
     model = ScriptedModel(context(nonsense), context("Red."), strict=False)
     events = run(model, video)
