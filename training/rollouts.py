@@ -23,7 +23,7 @@ from sage_cli.assets import NANO
 from sage_cli.speech.segment import Segment
 from sage_cli.timecode import parse
 from sage_cli.tools import TOOLS
-from sage_cli.video import Frame, Video
+from sage_cli.video import Frame, MediaNotice, Video
 from training.chat import Call, Engine, RolloutModel
 from training.questions import Question
 from training.rewards import Step
@@ -61,6 +61,10 @@ class WorldVideo(Video):
         self.has_video, self.has_audio, self.width, self.height, self.rotation = True, True, 96, 96, 0
         self.fps, self.video_codec, self.audio_codec = 4.0, "none", "none"
         self._seed = seed
+
+    @property
+    def notices(self) -> tuple[MediaNotice, ...]:
+        return ()
 
     def frame(self, time: float, size: tuple[int, int]) -> Frame:
         """The frame on screen at a time."""
