@@ -81,9 +81,14 @@ def test_no_temporary_folder(start: Start, model: TinyModel, clip: Path) -> None
     def no_file_may_grow() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
-    with start("ask", clip, "what?", "-m", model.text, preexec_fn=no_file_may_grow) as process:
+    # Media from stdin have to be kept while they are read; a file is read where it is.
+    with clip.open("rb") as media, start("ask", "-", "what?", "-m", model.text, preexec_fn=no_file_may_grow, stdin=media) as process:
         stdout, stderr = process.communicate()
     refused(subprocess.CompletedProcess([], process.returncode, stdout, stderr), 1, "temporary files.*TMPDIR")
+    with start("ask", clip, "what?", "-m", model.text, *SMALL, preexec_fn=no_file_may_grow) as process:
+        stdout, stderr = process.communicate()
+    assert (process.returncode, bool(stdout)) == (0, True)
+    assert "the log" in stderr  # could not be written; that costs no answer
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full device")
@@ -91,7 +96,7 @@ def test_full_disk(start: Start, model: TinyModel, clip: Path) -> None:
     with Path("/dev/full").open("w") as full, start("ask", clip, "what?", "-m", model.text, *SMALL, stdout=full) as process:
         _, stderr = process.communicate()
     assert process.returncode == 1
-    assert stderr == "sage: error: No space left on device\n"
+    assert stderr == "sage: error: standard output: No space left on device\n"
 
 
 # ---- 2: usage ------------------------------------------------------------------------------------------------------

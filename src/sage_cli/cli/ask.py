@@ -71,6 +71,8 @@ def ask(
             tell_plan(session)
             conversation = Conversation(session, video, linked=False)
             answered = [follow(conversation.ask(question), view) for question in asked]
+        if conversation.log_problem and not options.quiet:
+            console.say(conversation.log_problem)
         save_evidence(conversation)
     return 0 if all(answered) else EXIT_NO_ANSWER
 

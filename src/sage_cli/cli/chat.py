@@ -117,6 +117,8 @@ class Talk:
         output = "jsonl" if options.jsonl else "json" if options.json else "text"
         with renderer(output, quiet=options.quiet, verbose=options.verbose) as view:  # type: ignore[arg-type]
             follow(self.conversation.ask(question), view)
+        if self.conversation.log_problem and not options.quiet:
+            console.say(self.conversation.log_problem)
 
     # ---- commands --------------------------------------------------------------------------------------------------
 

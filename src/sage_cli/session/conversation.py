@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.agent.record import Recorder, RunRecord
+from sage_cli.errors import SageError
 from sage_cli.session import log
 from sage_cli.session.session import Session
 
@@ -31,6 +32,7 @@ class Conversation:
         runs: what was asked and answered, in order; see :mod:`sage_cli.agent.record`.
         span: the part of the video asked about, in seconds; ``None`` for what the options say.
         tools: whether the model may use tools.
+        log_problem: why the last question could not be logged; ``""`` if it was, or need not be.
 
     Raises:
         SageError: the video or the log cannot be read.
@@ -43,6 +45,7 @@ class Conversation:
         self.runs: list[RunRecord] = []
         self.span: tuple[float, float] | None = None
         self.tools = session.options.tools
+        self.log_problem = ""
         if resume and (newest := log.newest(1, media=self.video.id)):
             self.id = newest[0].conversation
             self.runs = [entry.record for entry in reversed(log.newest(1000, conversation=self.id))]
@@ -64,11 +67,20 @@ class Conversation:
         recorder = Recorder()
         with closing(self.session.ask(self.name, question, start=start, end=end, earlier=self.earlier, tools=self.tools)) as events:
             for event in events:
-                if run := recorder.feed(event):
-                    self.runs.append(run)
-                    if self.session.options.log:
-                        log.add(run, media=self.video.id, video=_absolute(self.name), conversation=self.id)
+                run = recorder.feed(event)
                 yield event
+                if run:
+                    self.runs.append(run)
+                    self._log(run)
+
+    def _log(self, run: RunRecord) -> None:
+        """Log a run, if the options say so. A log that cannot be written costs no answer."""
+        if not self.session.options.log:
+            return
+        try:
+            log.add(run, media=self.video.id, video=_absolute(self.name), conversation=self.id)
+        except SageError as error:
+            self.log_problem = str(error)
 
 
 def _absolute(name: str) -> str:
