@@ -204,7 +204,7 @@ def test_buckets_are_the_papers() -> None:
         ("x.jsonl", '{"video": "v", "question": "Why?"}', "there is no gt_answer or full_answer or answer"),
         ("x.jsonl", "{", "cannot be read"),
         ("x.json", "7", "list of objects"),
-        ("x.jsonl", "\n", "no question in it"),
+        ("x.jsonl", "\n", "contains no questions"),
         ("x.csv", "a,b", "a question set is one of"),
         ("x.parquet", "PAR0", "cannot be read"),
     ],

@@ -63,7 +63,8 @@ def test_a_limit_needs_a_unit(refusal: Callable[..., tuple[int, str]], size: str
     """5 was taken for 5 bytes, which emptied the cache."""
     status, said = refusal("cache", "limit", "--", size)
     assert status == 2
-    assert f"cache-limit cannot be {size!r}: expected a size with its unit, such as" in said
+    problem = f"cannot be {size!r}" if size else "is empty"
+    assert f"cache-limit {problem}: expected a size with its unit, such as" in said
 
 
 @pytest.mark.parametrize(("kept", "entries"), [("auto", 0), ("on", 1), ("off", 0)])

@@ -49,7 +49,7 @@ def complete(environment: dict[str, str], tmp_path: Path) -> Complete:
         ("sage ask ", ["song.FLAC", "talk.mp4", "videos/"]),
         ("sage transcribe videos/", ["videos/film.mkv"]),
         ("sage ask nowhere/", []),
-        ("sage config set fr", ["frames", "frame-tokens"]),
+        ("sage config set fr", ["frames", "frame-tokens", "frame-size"]),
         ("sage config get ", list(settable())),
         ("sage cache clear --kind we", ["web"]),
         ("sage help scr", ["scripting"]),
@@ -62,6 +62,6 @@ def test_bash(complete: Complete, line: str, shown: list[str]) -> None:
 
 def test_a_broken_settings_file_breaks_no_prompt(complete: Complete, environment: dict[str, str]) -> None:
     Path(environment["SAGE_CONFIG"]).write_text("frmes = ")
-    assert complete("sage config get fra") == ["frames", "frame-tokens"]
+    assert complete("sage config get fra") == ["frames", "frame-tokens", "frame-size"]
     environment["SAGE_MODELS_DIR"] = environment["SAGE_CONFIG"]
     assert "qwen3-vl-2b" in complete("sage models pull ")

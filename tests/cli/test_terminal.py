@@ -250,7 +250,7 @@ def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environmen
     assert lines[0] == "▌ what is it?"
     assert lines[1] == f"▌ {clip.name}, 00:00:02 long"
     assert lines[2] == "▌ tiny-qwen3-vl on CPU"
-    assert " ".join(line.lstrip("▌ ") for line in lines[3:5]).startswith("2 frames of 128x96 pixels, context 4096 tokens, no tools, ")
+    assert " ".join(line.lstrip("▌ ") for line in lines[3:5]).startswith("2 frames of 128x96 pixels, context 4096 tokens, no tools")
     answer = next(number for number, line in enumerate(lines) if re.fullmatch(r" +[\d.:]+s?  answered     at first look", line))
     assert len(lines) > answer + 2
     assert lines[-1] == "  based on  00:00:00-00:00:01  frames sampled"

@@ -12,6 +12,7 @@ from rich.console import Console
 from sage_cli.agent.events import RunStarted, ToolCalled, WebRequested, Working
 from sage_cli.cli import parse
 from sage_cli.cli.consent import Consent
+from sage_cli.cli.options import checked
 from sage_cli.cli.renderers.json_lines import Json
 from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.cli.renderers.terminal import Terminal
@@ -117,10 +118,10 @@ def test_json_gathers_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_option(words: list[str], web: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAGE_WEB", raising=False)
     context: Any = parse(["ask", *words])
-    assert context.params["web"] == web
+    assert checked("ask", context.params).web == web
 
 
 def test_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_WEB", "on")
-    assert parse(["ask", "clip.mp4", "why?"]).params["web"] == "on"
-    assert parse(["ask", "clip.mp4", "why?", "--web=off"]).params["web"] == "off"
+    assert checked("ask", parse(["ask", "clip.mp4", "why?"]).params).web == "on"
+    assert checked("ask", parse(["ask", "clip.mp4", "why?", "--web=off"]).params).web == "off"
