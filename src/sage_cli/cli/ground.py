@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -82,7 +81,7 @@ def ground(
 
 def edl(spans: list[Span], name: str, fps: float) -> str:
     """A CMX 3600 edit decision list that puts the spans one after another."""
-    rate = max(1, round(Fraction(fps)))
+    rate = max(1, round(fps))
 
     def code(frames: int) -> str:
         seconds, frame = divmod(frames, rate)
