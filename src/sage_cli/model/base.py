@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sage_cli.video.frame import Frame
+from sage_cli.video.sampling import fit_size
 
 # ---- the prompt ----------------------------------------------------------------------------------------------------
 
@@ -198,3 +199,18 @@ class ChatModel(Protocol):
             ModelError: the prompt and reply do not fit the context, or the model failed.
         """
         ...
+
+
+# The reference's bounds for a frame, in pixels (qwen-vl-utils, as SAGE configures it).
+_REFERENCE_MIN_PIXELS: Final = 128 * 28 * 28
+_REFERENCE_MAX_PIXELS: Final = 105_369
+
+
+def bounded_frame_size(width: int, height: int, unit: int, max_tokens: int | None, max_pixels: int | None) -> tuple[int, int]:
+    """``(width, height)`` in pixels of a frame within the reference's bounds, or those given; see :meth:`ChatModel.frame_size`.
+
+    Args:
+        unit: side in pixels of the square that becomes one vision token.
+    """
+    most = max_tokens * unit * unit if max_tokens else max_pixels or _REFERENCE_MAX_PIXELS
+    return fit_size(width, height, min_pixels=min(_REFERENCE_MIN_PIXELS, most), max_pixels=most, multiple=unit)

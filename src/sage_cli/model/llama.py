@@ -18,7 +18,7 @@ from rich.filesize import decimal
 from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import compute_threads
-from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem, Usage
+from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
@@ -33,7 +33,6 @@ from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
 from sage_cli.store.content import fingerprint
 from sage_cli.store.models import shards
-from sage_cli.video.sampling import fit_size
 
 DEFAULT_CONTEXT: Final = 16384
 LARGEST_CONTEXT: Final = 1 << 22  # cells; llama.cpp counts their bytes in 64 bits, and other things in 32
@@ -41,10 +40,6 @@ MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS: ggml aborts the process over mo
 MOST_LAYERS: Final = 9999
 LEAST_WORKSPACE: Final = 700_000_000  # bytes of address space beside the files: KV cache, buffers, stacks of threads
 MIN_REPLY: Final = 256  # cells that a prompt has to leave for its reply
-
-# The reference's bounds for a frame, in pixels (qwen-vl-utils, as SAGE configures it).
-REFERENCE_MIN_PIXELS: Final = 128 * 28 * 28
-REFERENCE_MAX_PIXELS: Final = 105_369
 
 _FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
 _MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
@@ -200,9 +195,7 @@ class LlamaModel:
         return self._info
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        unit = _MERGE_PIXELS[self._family]
-        most = max_tokens * unit * unit if max_tokens else max_pixels or REFERENCE_MAX_PIXELS
-        return fit_size(width, height, min_pixels=min(REFERENCE_MIN_PIXELS, most), max_pixels=most, multiple=unit)
+        return bounded_frame_size(width, height, _MERGE_PIXELS[self._family], max_tokens, max_pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         self._opened()

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from sage_cli.errors import ModelError, UsageError
-from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage
+from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
 from sage_cli.video.frame import Frame
-from sage_cli.video.sampling import fit_size
 
 if TYPE_CHECKING:
     from openai import APIError, OpenAI
@@ -36,8 +35,6 @@ KEY_VARIABLE: Final = "SAGE_API_KEY"
 _SHORTHAND: Final = "openai:"
 _OPENAI: Final = "https://api.openai.com/v1"
 _UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
-_MIN_PIXELS: Final = 128 * 28 * 28
-_MAX_PIXELS: Final = 105_369
 _CHARACTERS_PER_TOKEN: Final = 3.0  # cautious for English, where 4 is usual
 _JPEG_QUALITY: Final = 90
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
@@ -145,8 +142,7 @@ class RemoteModel:
         return ModelInfo(self._name, "remote", self._context, at, at, "" if self.address.loopback else self.address.host)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        most = max_tokens * _UNIT * _UNIT if max_tokens else max_pixels or _MAX_PIXELS
-        return fit_size(width, height, min_pixels=min(_MIN_PIXELS, most), max_pixels=most, multiple=_UNIT)
+        return bounded_frame_size(width, height, _UNIT, max_tokens, max_pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """An estimate: 3 characters to a token, and a token for 32x32 pixels of every frame. Servers do not merge frame pairs."""

@@ -133,8 +133,8 @@ class Transcriber:
         """As :meth:`stream`, a window at a time, with what is needed to go on from there.
 
         Args:
-            after: where to go on. The audio is that of the first run, from its start: what is done is skipped without work. The
-                parts that follow are those that an uninterrupted run would have yielded.
+            after: the checkpoint to resume from. Pass the same audio, from its start: finished windows are skipped without work. The
+                remaining parts equal those of an uninterrupted run.
         """
         state = after or Checkpoint()
         if state.language is None:

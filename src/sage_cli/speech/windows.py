@@ -98,7 +98,7 @@ class Window:
         return self._place(start, bisect_right(self._offsets, start * RATE)), self._place(end, bisect_left(self._offsets, end * RATE))
 
     def word_on_clock(self, start: float, end: float) -> tuple[float, float]:
-        """As :meth:`on_clock` for what cannot go on through a pause: of two spans, it lies in the one that holds more of it."""
+        """As :meth:`on_clock` for a word, which cannot span a pause: it is placed in the span that holds more of it."""
         first, last = bisect_right(self._offsets, start * RATE), bisect_left(self._offsets, end * RATE)
         pauses = [n for n in range(first, last) if self.spans[n].start > self.spans[n - 1].end]
         for border in (self._offsets[n] / RATE for n in pauses):
