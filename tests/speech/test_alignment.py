@@ -75,6 +75,24 @@ def test_without_attention_words_share_the_speech() -> None:
     assert places(tokens, window((0.0, 4.0))) == [("four", 0.0, 2.0), ("four", 2.0, 4.0)]
 
 
+def islands(*lengths: float) -> Window:
+    """A window of so many seconds of speech each, with a minute left out between them."""
+    spans, start = [], 0
+    for length in lengths:
+        frames = round(length * RATE) // FRAME
+        spans.append(Span(start, np.zeros(frames * FRAME, np.float32), np.ones(frames, bool)))
+        start = spans[-1].end + 60 * RATE
+    return Window(tuple(spans), start)
+
+
+def test_without_attention_a_sentence_stays_on_one_side_of_a_pause() -> None:
+    tokens = [stamp(0.0), *(text(f" {word}") for word in ("The", "secret", "number", "is", "eight.")), stamp(4.4)]
+    assert [word.start >= 1.4 for word in align(tokens, islands(1.5, 3.0), "en")] == [True] * 5
+    assert [word.end <= 3.1 for word in align(tokens, islands(3.0, 1.5), "en")] == [True] * 5
+    long = [stamp(0.0), *(text(" incomprehensibilities") for _ in range(6)), stamp(7.8)]
+    assert [word.start >= 3.9 for word in align(long, islands(4.0, 4.0), "en")] == [False] * 3 + [True] * 3
+
+
 def test_words_are_in_order_whatever_attention_says() -> None:
     random = np.random.default_rng(0)
     for _ in range(50):

@@ -37,3 +37,17 @@ def test_every_word_is_heard_at_its_time(sound: np.ndarray) -> None:
 def test_silence_between_and_around_is_no_speech(sound: np.ndarray) -> None:
     first = demo_worlds()["speech"].lines[0]
     assert list(Transcriber(NANO.speech, threads=1).stream(sound[: round((first.start - 0.5) * SAMPLE_RATE)])) == []
+
+
+def test_a_sentence_keeps_together_between_noise_and_digital_silence(sound: np.ndarray) -> None:
+    """Each sentence in a second of faint noise on both sides, and nothing at all between them, as encoders write it."""
+    lines = demo_worlds()["speech"].lines
+    noise = np.random.default_rng(0).normal(0, 0.001, len(sound)).astype(np.float32)
+    pieces, starts = [], []
+    for line in lines:
+        first, last = (round(time * SAMPLE_RATE) for time in (line.start - 1, loud_until(sound, line.start) + 1))
+        pieces += [np.zeros(17 * SAMPLE_RATE, np.float32), sound[first:last] + noise[first:last]]
+        starts.append((sum(map(len, pieces)) - (last - first)) / SAMPLE_RATE + 1)
+    segments = list(Transcriber(NANO.speech, threads=1).stream(np.concatenate(pieces)))
+    assert [segment.text for segment in segments] == [line.text for line in lines]
+    assert [segment.start for segment in segments] == pytest.approx(starts, abs=TOLERANCE)

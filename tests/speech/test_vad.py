@@ -61,6 +61,16 @@ def test_speech_is_found_at_any_loudness(gain: float, background: float) -> None
     assert not flags[last + 1 :].any()
 
 
+def test_noise_that_stops_is_no_speech() -> None:
+    """Encoders and noise gates leave digital silence between stretches of faint noise."""
+    sound = np.concatenate([hush(5), noise(1, -60), babble(3) + noise(3, -60), noise(1, -60), hush(20), noise(2, -60)])
+    flags = EnergyGate()(sound)
+    first, last = 6 * RATE // FRAME, 9 * RATE // FRAME
+    assert flags[first:last].mean() > 0.5
+    assert not flags[: first - 1].any()
+    assert not flags[last + 1 :].any()
+
+
 def test_speech_in_loud_noise_is_let_through() -> None:
     sound = np.concatenate([hush(2), babble(20), hush(2)]) + noise(24, -30)
     assert EnergyGate()(sound)[3 * RATE // FRAME : 20 * RATE // FRAME].mean() > 0.5

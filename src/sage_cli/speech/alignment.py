@@ -22,6 +22,7 @@ _ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【":
 _SHORTEST = 0.02  # seconds
 _SENTENCE = 1.5  # seconds of speech that cannot be without a word
 _LEAST = 0.15  # seconds that a word takes
+_FASTEST = 20.0  # characters that are spoken in a second at the most
 _LATE = 0.3  # seconds that attention may be late
 SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
 
@@ -227,10 +228,11 @@ def _attended(groups: list[list[Token]], passed: float, window: Window, start: f
 
 
 def _shared(groups: list[list[Token]], window: Window, start: float, end: float) -> list[tuple[float, float]]:
-    """Places by the length of the words in the speech between two timestamps."""
+    """Places by the length of the words in the speech between two timestamps; on one side of a pause if they fit there."""
     lengths = [0]
     for group in groups:
         lengths.append(lengths[-1] + len(text_of(group)) + 1)
+    start, end = window.island(start, end, lengths[-1] / _FASTEST)
     place = window.tighten(start, end) or (start, end)
     edges = window.share(*place, [length / lengths[-1] for length in lengths])
     return list(pairwise(edges))

@@ -26,7 +26,7 @@ from sage_cli.store.content import fingerprint
 _BLOCK = 30 * RATE
 _UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth another look
 
-_VERSION = 2  # counts up when the same audio, model and options come to give another text
+_VERSION = 3  # counts up when the same audio, model and options come to give another text
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)

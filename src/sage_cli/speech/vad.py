@@ -109,9 +109,10 @@ class EnergyGate:
 
     def __call__(self, samples: Samples) -> Flags:
         level = levels(samples)
-        if not len(level):
-            return np.zeros(0, bool)
-        floor, peak = np.percentile(level, (10, 99))
+        audible = level[level > self.silence]  # beside digital silence any noise would stand out
+        if not len(audible):
+            return np.zeros(len(level), bool)
+        floor, peak = np.percentile(audible, (10, 99))
         if peak - floor < self.steady:
             return np.zeros(len(level), bool)
         threshold = max(self.silence, min(floor + self.above_floor, peak - self.below_peak))

@@ -179,6 +179,17 @@ class Window:
         head, rest = _divide(list(self.spans), -(-round(seconds * RATE) // FRAME) * FRAME)
         return Window(tuple(head), rest[0].start, cut=True)
 
+    def island(self, start: float, end: float, least: float) -> tuple[float, float]:
+        """The part of a stretch of the window, in seconds, that lies in the span with most of its speech.
+
+        Args:
+            least: seconds of speech that it must have; otherwise the stretch stays whole.
+        """
+        edges = [offset / RATE for offset in self._offsets]
+        parts = [(max(start, low), min(end, high)) for low, high in pairwise(edges) if low < end and high > start]
+        best = max(parts, key=lambda part: self.speech_within(*part), default=(start, end))
+        return best if self.speech_within(*best) >= least else (start, end)
+
     def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
         """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
         edges, passed = self._speech(start, end)
