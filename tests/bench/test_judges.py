@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sage_cli.bench import Item
-from sage_cli.bench.judges import JudgeChoice, ModelJudge, ServerJudge, choice, exact, read_verdict
+from sage_cli.bench.judges import JudgeChoice, ModelJudge, choice, exact, read_verdict
 from sage_cli.errors import UsageError
 from sage_cli.model.llama import LlamaModel
+from sage_cli.model.remote import RemoteAddress, RemoteModel
 from tests.models import write_qwen3_vl
+from tests.openai_server import Served, serve
 
 
 def item(reference: str = "A red star appears.", options: tuple[str, ...] = (), letter: str | None = None) -> Item:
@@ -79,6 +78,7 @@ def test_choice_without_options_is_exact() -> None:
         ("Reasoning: Same thing.\nVerdict: True", True, "Same thing."),
         ("**Reasoning:** They differ.\n\n**Verdict:** False.", False, "They differ."),
         ("verdict: true", True, ""),
+        ('{"reasoning": "They differ.", "verdict": false}', False, "They differ."),
         ("Reasoning: The verdict: false was tempting.\nVerdict: True", True, "The"),
     ],
 )
@@ -89,7 +89,9 @@ def test_verdicts_are_read(reply: str, correct: bool, reasoning: str) -> None:
 
 def test_which_judge() -> None:
     assert JudgeChoice.parse("choice").kind == "choice"
-    assert JudgeChoice.parse("http://h:1/v1/chat/completions", "m") == JudgeChoice("server", "http://h:1/v1", "m")
+    at = JudgeChoice("server", RemoteAddress("http://h:1/v1", "m"))
+    assert JudgeChoice.parse("http://h:1/v1/chat/completions", "m") == JudgeChoice.parse("http://h:1/v1#m") == at
+    assert str(at) == "m at http://h:1/v1"
     with pytest.raises(UsageError, match="--judge gut"):
         JudgeChoice.parse("gut")
 
@@ -110,85 +112,56 @@ def test_a_local_model_has_to_give_a_verdict(tmp_path: Path) -> None:
 # ---- a server ------------------------------------------------------------------------------------------------------
 
 
-class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible server that has its answers ready: status codes, or replies."""
-
-    daemon_threads = True
-
-    def __init__(self, *answers: int | str | dict[str, Any]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers = list(answers)
-        self.asked: list[tuple[str, str | None, dict[str, Any]]] = []
-        self.address = f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, self.headers["Authorization"], body))
-        answer = self.server.answers.pop(0)
-        if isinstance(answer, str):
-            answer = {"choices": [{"message": {"role": "assistant", "content": answer}}]}
-        data = b"" if isinstance(answer, int) else json.dumps(answer).encode()
-        self.send_response(answer if isinstance(answer, int) else 200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-
-@pytest.fixture
-def serve() -> Iterator[Any]:
-    servers: list[Server] = []
-
-    def serve(*answers: int | str | dict[str, Any]) -> Server:
-        servers.append(Server(*answers))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def test_a_server_is_asked_in_the_protocols_shape(serve: Any) -> None:
-    server = serve("Reasoning: Same.\nVerdict: True")
-    verdict = ServerJudge(JudgeChoice("server", server.address, "judge-7b"), "secret")(
-        item("Brie", ("Cheddar", "Brie"), "B"), "the soft one"
-    )
-    assert (verdict.correct, verdict.reasoning) == (True, "Same.")
-    ((path, authorization, body),) = server.asked
-    assert (path, authorization, body["model"]) == ("/v1/chat/completions", "Bearer secret", "judge-7b")
-    prompt = body["messages"][0]["content"]
-    for part in ("Question: What appears?", "Prediction: the soft one", "Reference: option: B; text: Brie", "Reasoning:", "Verdict:"):
-        assert part in prompt
-
-
-def test_what_passes_is_tried_again(serve: Any) -> None:
-    server, waits = serve(503, 429, "Verdict: False"), list[float]()
-    verdict = ServerJudge(JudgeChoice("server", server.address), wait=waits.append)(item(), "x")
-    assert (verdict.correct, waits) == (False, [1.0, 2.0])
-    assert server.asked[0][1] is None  # no key, no header
+@contextmanager
+def judge_at(served: Served, name: str = "", *, key: str = "", retries: int = 4) -> Iterator[ModelJudge]:
+    with serve(served), RemoteModel(RemoteAddress(served.url, name), key=key, retries=retries) as model:
+        yield ModelJudge(model)
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
-    [((401,), "status 401"), ((500,) * 5, "status 500"), (("Maybe.",), "no verdict"), (({"error": 1},), "OpenAI-compatible")],
+    "reply",
+    ['{"reasoning": "Same.", "verdict": true}', "Reasoning: Same.\nVerdict: True", '```json\n{"reasoning":"Same.","verdict":true}\n```'],
 )
-def test_a_judge_that_cannot_tell_says_why(serve: Any, answers: tuple[Any, ...], said: str) -> None:
-    server = serve(*answers)
-    verdict = ServerJudge(JudgeChoice("server", server.address), wait=lambda _: None)(item(), "x")
+def test_a_server_is_asked_in_the_references_shape(reply: str) -> None:
+    served = Served(text=reply, key="secret")
+    with judge_at(served, "judge-7b", key="secret") as judge:
+        verdict = judge(item("Brie", ("Cheddar", "Brie"), "B"), "the soft one")
+    assert (verdict.correct, verdict.reasoning) == (True, "Same.")
+    (body,) = served.requests
+    assert (body["model"], body["temperature"]) == ("judge-7b", 0)
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["verdict"] == {"type": "boolean"}
+    prompt = body["messages"][0]["content"]
+    for part in ("Question: What appears?", "Prediction: the soft one", "Reference: option: B; text: Brie", '"verdict": <true or false>'):
+        assert part in prompt
+
+
+def test_a_temporary_failure_is_retried() -> None:
+    served = Served(text="Verdict: False", faults=["down", "busy", "cut"])
+    with judge_at(served) as judge:
+        assert judge(item(), "x").correct is False
+    assert not served.faults
+
+
+def test_a_server_without_schemas_is_asked_in_plain_text() -> None:
+    served = Served(text="Reasoning: Another.\nVerdict: False", formats=())
+    with judge_at(served) as judge:
+        verdicts = [judge(item(), "x") for _ in range(2)]
+    assert [(verdict.correct, verdict.reasoning) for verdict in verdicts] == [(False, "Another.")] * 2
+    assert not any("response_format" in body for body in served.requests)
+
+
+@pytest.mark.parametrize(
+    ("served", "said"),
+    [
+        (Served(text="Maybe."), "no verdict"),
+        (Served(text="x", faults=["down"] * 2), "status 503"),
+        (Served(text="x", faults=["garbage"] * 4), "broke off 4 times"),
+        (Served(text="x", key="other"), "set SAGE_API_KEY (for a judge, SAGE_JUDGE_KEY)"),
+    ],
+)
+def test_a_judge_that_gives_no_verdict_says_why(served: Served, said: str) -> None:
+    with judge_at(served, retries=1) as judge:
+        verdict = judge(item(), "x")
     assert verdict.correct is None
     assert said in verdict.reasoning
-    assert not server.answers
-
-
-def test_nobody_there() -> None:
-    verdict = ServerJudge(JudgeChoice("server", "http://127.0.0.1:1/v1"), wait=lambda _: None)(item(), "x")
-    assert verdict.correct is None
-    assert "cannot be reached" in verdict.reasoning
+    assert not served.faults

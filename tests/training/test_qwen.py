@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 
 from sage_cli.agent import Settings  # noqa: E402
-from sage_cli.bench.judges import JudgeChoice, ServerJudge  # noqa: E402
+from sage_cli.bench.judges import ModelJudge  # noqa: E402
 from sage_cli.model.remote import RemoteAddress, RemoteModel  # noqa: E402
 from sage_cli.speech import Segment  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
@@ -221,7 +221,7 @@ def test_grpo_with_served_policy_and_judges(
 ) -> None:
     world, question = world_and_question
     asked = {"question": question.text, "answer": question.answer, "video_path": str(video.path), "start": 0.0, "end": 5.0}
-    judges = grpo.Judges(ServerJudge(JudgeChoice("server", teacher.url, "teacher")), asker(served))
+    judges = grpo.Judges(ModelJudge(served), asker(served))
     model, encoder = sft.load_model(str(checkpoint))
     weights = model.lm_head.weight.detach().clone()
     small = RL(steps=1, questions=1, rollouts=2, rate=1e-3, warmup=0.5, early_turns=3, reply_tokens=512, longest=20_000)

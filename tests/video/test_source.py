@@ -128,6 +128,31 @@ def test_a_new_name_or_mode_is_no_change(tmp_path: Path) -> None:
     assert read_number(next(video.frames([1.0])).image) == 25
 
 
+def test_streams_that_turn_up_late_end_nothing(tmp_path: Path) -> None:
+    """FLV: tags of sound in a file that began without any."""
+    silent = make_video(tmp_path / "silent.flv", seconds=8, size=SIZE).read_bytes()
+    sound = make_video(tmp_path / "sound.flv", seconds=8, size=SIZE, audio="tone").read_bytes()
+    (path := tmp_path / "late.flv").write_bytes(silent + sound[13:])  # without the header
+    video = Video(path)
+    assert video.duration >= 8
+    assert read_number(next(video.frames([7.0])).image) == 175
+
+
+@pytest.mark.parametrize("suffix", [".nut", ".mp4", ".mkv"])
+def test_a_file_that_leads_to_places_before_its_beginning(suffix: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / f"a{suffix}", seconds=4, size=SIZE, codec="mpeg4", audio="tone")
+    data = path.read_bytes()
+    for length in (len(data) // 3, len(data) // 2, len(data) - 100):
+        (cut := tmp_path / f"{length}{suffix}").write_bytes(data[:length])
+        with suppress(VideoError):
+            use(cut)
+    with path.open("rb"):
+        source = Source(path)
+        assert source.seek(-5) == -errno.EINVAL
+        assert source.seek(5) == 5
+        source.close()
+
+
 # ---- nothing but the file ------------------------------------------------------------------------------------------
 
 PLAYLISTS = {

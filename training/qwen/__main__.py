@@ -80,15 +80,14 @@ def _sft(args: argparse.Namespace, scale: Scale) -> None:
 
 
 def _grpo(args: argparse.Namespace, scale: Scale) -> None:
-    from sage_cli.bench.judges import JudgeChoice, ServerJudge
+    from sage_cli.bench.judges import ModelJudge
     from training.judges import asker
     from training.qwen.grpo import Judges, Trainer, train
     from training.qwen.sft import load_model
 
     model, encoder = load_model(args.checkpoint or scale.model)
-    url, _, name = args.judge.partition("#")
     with _served(args.policy) as policy, _served(args.judge) as judge:
-        judges = Judges(ServerJudge(JudgeChoice("server", url, name or "default")), asker(judge))
+        judges = Judges(ModelJudge(judge), asker(judge))
         trainer = Trainer(model, encoder, scale.rl)
         train(trainer, policy, record.read(args.data / QUESTIONS), judges, args.out, Log(args.out, "rl"), seed=scale.seed)
 

@@ -16,8 +16,9 @@ from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
-from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, ServerJudge, Verdict, choice, exact
+from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
 from sage_cli.errors import SageError
+from sage_cli.model.remote import RemoteModel
 from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
 
@@ -35,7 +36,7 @@ class Worker:
         options: for answering questions.
         judge: decides whether answers are correct.
         asks: whether a model is needed, to answer or to judge.
-        key: of a judge on a server.
+        key: for the judge's server.
     """
 
     options: Options
@@ -48,10 +49,10 @@ class Worker:
         return open_session(self.options, model_cache=False)
 
     def __call__(self) -> Answerer:
-        """Load the model.
+        """Load the model, and reach the judge's server.
 
         Raises:
-            ModelError: it cannot be loaded.
+            ModelError: one of them cannot be.
         """
         session = self.session()
         if self.asks:
@@ -97,7 +98,8 @@ class Answerer:
             case "model":
                 return ModelJudge(self._session.model)
             case "server":
-                return ServerJudge(wanted, self._worker.key)
+                assert wanted.address is not None
+                return ModelJudge(RemoteModel(wanted.address, key=self._worker.key))
 
     def _judged(self, item: Item, record: Record) -> Record:
         answer = record.get("answer")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,21 +98,23 @@ def _tell(plan: Plan) -> None:
         console.say(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
     if notice := plan.notice:
         console.say(notice)
-    if plan.worker.judge.kind == "server":
-        console.say(f"the judge at {plan.worker.judge.address} receives questions, answers and references")
+    if (judge := plan.worker.judge.address) and not judge.loopback:
+        console.say(f"the judge at {judge.host} receives questions, answers and references")
 
 
 def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Path, Worker]:
     """The output folder, and what works: with everything that was left open chosen."""
     from sage_cli.bench.answer import Worker
     from sage_cli.bench.run import settings_of
+    from sage_cli.model.remote import api_key
     from sage_cli.session import open_session
     from sage_cli.session.models import require_network
 
-    if judging.kind == "server":
-        require_network(options, f"the judge at {judging.address}")
+    if judging.address and not judging.address.loopback:
+        require_network(options, f"the judge at {judging.address.host}")
+    key = api_key(judging.address, KEY) if judging.address else ""
     own = replace(options, web="off", tools=True, direct=options.direct or asked.answered)
-    worker = Worker(own, judging, asks=not asked.answered or judging.kind == "model", key=os.environ.get(KEY, ""))
+    worker = Worker(own, judging, asks=not asked.answered or judging.kind == "model", key=key)
     if not worker.asks:
         return Path(options.output) if options.output else _folder(asked, None, own.direct), worker
     with open_session(own) as session:

@@ -287,7 +287,7 @@ class RemoteModel:
             case APIConnectionError():
                 return ModelError(f"cannot reach {host} ({_reason(error)}): is the server running?")
             case APIStatusError(status_code=401 | 403):
-                return ModelError(f"{host} refuses the key: set {KEY_VARIABLE}")
+                return ModelError(f"{host} refuses the key: set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)")
             case APIStatusError(status_code=404):
                 return ModelError(
                     f"{host} has no {error.request.url.path} or no model {self.address.name!r}: check the address and the name"
@@ -297,9 +297,12 @@ class RemoteModel:
         return ModelError(f"{host} failed: {_reason(error)}")
 
 
-def api_key(address: RemoteAddress) -> str:
-    """The key for a server: ``SAGE_API_KEY``, the keyring's ``sage-cli HOST``, or for OpenAI itself ``OPENAI_API_KEY``; ``""`` if none."""
-    if key := os.environ.get(KEY_VARIABLE):
+def api_key(address: RemoteAddress, variable: str = KEY_VARIABLE) -> str:
+    """The key for a server, or ``""``.
+
+    It is the environment variable's, for OpenAI itself ``OPENAI_API_KEY``, or what the keyring has for ``sage-cli HOST``.
+    """
+    if key := os.environ.get(variable):
         return key
     if address.url == _OPENAI and (key := os.environ.get("OPENAI_API_KEY")):
         return key

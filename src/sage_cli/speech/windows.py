@@ -100,7 +100,8 @@ class Window:
     def word_on_clock(self, start: float, end: float) -> tuple[float, float]:
         """As :meth:`on_clock` for a word, which cannot span a pause: it is placed in the span that holds more of it."""
         first, last = bisect_right(self._offsets, start * RATE), bisect_left(self._offsets, end * RATE)
-        pauses = [n for n in range(first, last) if self.spans[n].start > self.spans[n - 1].end]
+        # A word may end past the window's end.
+        pauses = [n for n in range(first, min(last, len(self.spans))) if self.spans[n].start > self.spans[n - 1].end]
         for border in (self._offsets[n] / RATE for n in pauses):
             if border - start >= end - border:
                 end = border

@@ -64,4 +64,4 @@ def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> G
     finally:
         stop.set()
         if thread.ident is not None:
-            thread.join(timeout=1.0)
+            thread.join(timeout=0.5)

@@ -102,7 +102,10 @@ class Source:
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         if whence & _AVSEEK_SIZE:
             return self._state.size
-        return self._file.seek(offset, whence & 3)
+        try:
+            return self._file.seek(offset, whence & 3)
+        except OSError as error:  # a place that a damaged file leads to, before its beginning or beyond all files
+            return -(error.errno or errno.EINVAL)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -245,6 +248,8 @@ class MediaFile:
                         self._shift(packet)
                     errors = 0
                     yield packet
+                break
+            except IndexError:  # PyAV ends by flushing decoders, and stumbles over streams that only turned up while it read
                 break
             except (av.FFmpegError, MemoryError) as error:
                 self.source.check()
