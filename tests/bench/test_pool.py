@@ -54,7 +54,9 @@ def test_workers_that_cannot_start_end_the_run() -> None:
         list(work_here(stillborn, ["a"]))
 
 
-@pytest.mark.parametrize(("item", "said"), [("full disk", "/tmp/x: No space left on device"), ("no memory", "out of memory")])
+@pytest.mark.parametrize(
+    ("item", "said"), [("full disk", "/tmp/x: No space left on device"), ("no memory", "out of memory"), ("bad disk", "Input/output error")]
+)
 def test_what_the_machine_cannot_do_is_no_outcome(item: str, said: str) -> None:
     """It ends the run, which can be resumed; a record would say that the question was answered wrong."""
     with pytest.raises(SageError, match=said):

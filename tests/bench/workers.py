@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import MediaReadError, ModelError
 
 
 def obedient() -> Callable[[str], str]:
@@ -25,6 +25,8 @@ def obedient() -> Callable[[str], str]:
                 time.sleep(600)
             case ["full", "disk"]:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x")
+            case ["bad", "disk"]:
+                raise MediaReadError("cannot read v.mp4: Input/output error")
             case ["no", "memory"]:
                 raise MemoryError
             case ["sleep", seconds]:

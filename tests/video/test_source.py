@@ -115,7 +115,7 @@ def test_a_file_that_is_another_later_is_noticed(change: Callable[[Path], None],
     video = Video(path)
     change(path)
     for reading in (video.audio, lambda: next(video.frames([1.0])), lambda: video.clip(0, 1, tmp_path / "clip.mp4")):
-        with pytest.raises(VideoError, match=r"was changed while it was in use|cannot open"):
+        with pytest.raises(MediaReadError, match=r"was changed while it was in use|cannot open"):
             reading()
     assert not (tmp_path / "clip.mp4").exists()
 

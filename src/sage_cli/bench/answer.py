@@ -17,7 +17,7 @@ from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, Too
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
-from sage_cli.errors import SageError
+from sage_cli.errors import MediaReadError, SageError
 from sage_cli.model.remote import RemoteModel
 from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
@@ -68,7 +68,11 @@ class Answerer:
         self._judge = self._judge_of(worker.judge)
 
     def __call__(self, item: Item) -> Record:
-        """The item's record; it reports failures of the item."""
+        """The item's record; it reports failures of the item.
+
+        Raises:
+            OSError, MemoryError, MediaReadError: the machine failed, which says nothing about the item.
+        """
         if item.given is not None:
             return self._judged(item, dict(item.given))
         events: list[Event] = []
@@ -82,6 +86,8 @@ class Answerer:
             for event in self._session.ask(item.path, item.question):
                 if not isinstance(event, Working):
                     events.append(event)
+        except (OSError, MemoryError, MediaReadError):
+            raise
         except SageError as problem:
             error = str(problem)
         except Exception as problem:  # noqa: BLE001

@@ -47,7 +47,7 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
         limit_s: seconds after which a worker counts as hung and is killed; ``None`` for never.
 
     Raises:
-        SageError: a worker could not start, or the machine failed (full disk, no memory).
+        SageError: a worker could not start, raised it, or the machine failed (full disk, no memory).
     """
     waiting = deque(items)
     workers: list[_Worker[T]] = []
@@ -164,6 +164,9 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
             connection.send(work(item))
         except (OSError, MemoryError) as error:  # a full disk or lack of memory would fail the other items too
             connection.send(SageError(machine_trouble(error)))
+            return
+        except SageError as error:
+            connection.send(error)
             return
 
 

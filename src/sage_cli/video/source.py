@@ -75,7 +75,9 @@ class Source:
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            raise VideoError(f"cannot open {path}: {error.strerror or error}") from error
+            # What could be read before has gone: that is not a property of the video.
+            kind = VideoError if content is None else MediaReadError
+            raise kind(f"cannot open {path}: {error.strerror or error}") from error
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._barren = 0
