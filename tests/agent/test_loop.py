@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -289,7 +291,8 @@ def test_a_failing_tool_is_a_result_and_the_run_goes_on(video: Video) -> None:
     assert not finished.ok
     assert finished.result == {"error": "speech recognition is not available in this run"}
     assert isinstance(events[-1], Answer)
-    assert "verbal_transcript_#1 output: Error executing verbal_transcript_#1: speech" in model.asked[-1].texts[1]
+    told = "Error executing verbal_transcript_#1: speech recognition is not available in this run\n for argument {'video_path': "
+    assert f"verbal_transcript_#1 output: {told}" in model.asked[-1].texts[1]
 
 
 def test_a_speech_model_that_cannot_be_loaded_is_a_result(video: Video) -> None:
@@ -327,19 +330,23 @@ def test_arguments_that_a_tool_does_not_have_are_ignored(video: Video) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "key"),
     [
-        reasoner(None),
-        {**reasoner("x"), "final_answer": None},
-        reasoner(None, call("fly", height=3)),
-        {"answerable": {"verdict": False}, "recommended_tools": None},
+        (reasoner(None), "None"),
+        ({**reasoner("x"), "final_answer": None}, "None"),
+        ({**reasoner("x", call("verbal_transcript")), "final_answer": None}, "None"),
+        (reasoner(None, call("fly", height=3)), "None_#1"),
+        (reasoner(None, {"needed": True, "tool_calls": []}), "None_#1"),
+        ({"answerable": {"verdict": False}, "recommended_tools": None}, "None"),
     ],
 )
-def test_a_reply_without_call_and_answer_is_said_to_the_model(video: Video, reply: dict[str, Any]) -> None:
+def test_a_reply_without_call_and_answer_is_said_to_the_model(video: Video, reply: dict[str, Any], key: str) -> None:
     model = ScriptedModel(context(None, TRANSCRIBE), reply, reasoner("Red."), strict=False)
     events = run(model, video)
     assert isinstance(events[-1], Answer)
-    assert "None_#1 output: No tool call was found" in model.asked[-1].texts[1]
+    text = model.asked[-1].texts[1]
+    assert f"{key} with arguments {{}}\n" in text
+    assert f"\n{key} output: No tool call was found" in text
 
 
 def test_an_unknown_tool_at_first_goes_on_with_the_reasoner(video: Video) -> None:
@@ -531,29 +538,23 @@ def test_every_event_is_json(video: Video) -> None:
         assert next(iter(record)) == "type"
 
 
-def test_stopping_early_closes_the_models_stream(video: Video) -> None:
+@pytest.mark.parametrize("after", [StepStarted, ToolCalled])
+def test_stopping_early_closes_the_models_stream(video: Video, after: type[Event]) -> None:
     """A native model's stream holds memory that is freed with the model: it may not outlive its consumer."""
-    closed: list[str] = []
+    streams: list[Generator[StreamItem]] = []
 
     class Watched(ScriptedModel):
         def stream(self, prompt: Prompt, **options: Any) -> Generator[StreamItem]:
-            try:
-                yield from super().stream(prompt, **options)
-            finally:
-                closed.append("stream")
+            streams.append(super().stream(prompt, **options))  # held here, a stream ends only if it is closed
+            return streams[-1]
 
-    for script in ([context("Red.")], [context(None, analyze([])), "Yes."]):
-        for kind in (StepStarted, TextDelta, ToolCalled):
-            model = Watched(*script)
-            events = Agent(model, video).run("Why?")
-            for event in events:
-                if isinstance(event, (kind, ToolFinished)):
-                    next(events, None)
-                    break
-            closed.clear()
-            asked = len(model.asked)
-            events.close()  # type: ignore[attr-defined]
-            assert len(closed) <= asked
+    model = Watched(context(None, analyze([])), "Yes.")
+    with closing(cast("Generator[Event]", Agent(model, video).run("Why?"))) as events:
+        next(event for event in events if isinstance(event, after))
+        next(event for event in events if isinstance(event, Working) and event.stage == "prefill")
+        assert getgeneratorstate(streams[-1]) == GEN_SUSPENDED
+    assert len(streams) == (1 if after is StepStarted else 2)
+    assert {getgeneratorstate(stream) for stream in streams} == {GEN_CLOSED}
 
 
 # ---- answers that are none -----------------------------------------------------------------------------------------

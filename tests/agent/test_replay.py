@@ -128,6 +128,7 @@ ODD_CALLS: dict[str, dict[str, Any]] = {
     "null media": {"name": "perform_reasoning", "arguments": {"query": "6 times 7?", "media_paths": None}},
     "more than it has": {"name": "perform_reasoning", "arguments": {"query": "6 times 7?", "media_paths": [], "language": "en"}},
     "arguments in a list": {"name": "verbal_transcript", "arguments": [WINDOW]},
+    "arguments as text": {"name": "verbal_transcript", "arguments": json.dumps(WINDOW)},
 }
 GROUNDED = {"name": "a jump", "timestamps": {"start": "00:00:12", "end": "00:00:14"}}
 
@@ -148,6 +149,32 @@ def test_no_call_is_refused_that_the_reference_accepts(video: Video, name: str) 
     assert "".join(event.text for event in events if isinstance(event, TextDelta) and event.field == "rationale") == REASON
     assert isinstance(events[-1], Answer)
     assert events[-1].answer == "Red."
+
+
+OWN_MEDIA: dict[str, tuple[str, dict[str, Any]]] = {
+    "a frame by its path there": (
+        "frames",
+        {"name": "perform_reasoning", "arguments": {"query": "Who?", "media_paths": ["d/holiday_frame_125_00:05.jpg"]}},
+    ),
+    "a clip": ("clip", {"name": "perform_reasoning", "arguments": {"query": "Who?", "media_paths": ["c1.mp4"]}}),
+    "a clip with a frame": (
+        "clip",
+        {"name": "perform_reasoning", "arguments": {"query": "Who?", "media_paths": ["c1.mp4", "holiday.mp4"]}},
+    ),
+    "speech of a clip": ("clip", {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": "c1.mp4"}}),
+    "frames of a clip": ("clip", {"name": "extract_parts_from_timestamp", "arguments": {**WINDOW, "video_path": "c1.mp4"}}),
+}
+
+
+@pytest.mark.parametrize("name", OWN_MEDIA)
+def test_what_a_call_extracted_is_a_file_for_the_next(video: Video, name: str) -> None:
+    made, wanted = OWN_MEDIA[name]
+    inner: list[Any] = ["Yes."] if wanted["name"] == "perform_reasoning" else []
+    replies = [first(wants(prompted(CALLS[made]))), later(wants(trained(wanted))), *inner, later(NONE, "Red.", verdict=True)]
+    events = list(Agent(ScriptedModel(*replies, strict=False), video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))
+    finished = [event for event in events if isinstance(event, ToolFinished)]
+    assert [event.ok for event in finished] == [True, True], finished[-1].result
+    assert all(5 <= event.span.start <= event.span.end <= 15 for event in finished if event.span)
 
 
 @pytest.mark.parametrize("path", ["birthday.mp4", "/etc/passwd", "holiday.avi"])

@@ -13,13 +13,25 @@ def test_results_are_numbered_by_tool_and_shown_in_pythons_notation() -> None:
     results.add(call(), Outcome({"transcript": "it's"}, ""))
     results.add(call("perform_reasoning"), "no such thing")
     results.add(call(span=(3.0, 4.0)), Outcome({"transcript": None}, ""))
-    results.add_nothing()
     assert [(result.key, result.output) for result in results.kept()] == [
         ("verbal_transcript_#1", "{'transcript': \"it's\"}"),
-        ("perform_reasoning_#1", "Error executing perform_reasoning_#1: no such thing"),
+        (
+            "perform_reasoning_#1",
+            "Error executing perform_reasoning_#1: no such thing\n for argument {'video_path': 'a.mp4', 'timestamp_start': '00:01'}",
+        ),
         ("verbal_transcript_#2", "{'transcript': None}"),
-        ("None_#1", "No tool call was found and no answer was returned."),
     ]
+
+
+def test_steps_without_a_call_are_counted_if_they_asked_for_one_and_else_only_the_last_is_kept() -> None:
+    results = Results()
+    results.add_nothing(asked=False)
+    results.add_nothing(asked=True)
+    results.add(call(), "no such thing")
+    results.add_nothing(asked=True)
+    results.add_nothing(asked=False)
+    assert [result.key for result in results.kept()] == ["None_#1", "verbal_transcript_#1", "None_#2", "None"]
+    assert all("No tool call was found" in result.output for result in results.kept() if "None" in result.key)
 
 
 def test_the_newest_are_kept_by_age_and_not_by_name() -> None:

@@ -14,6 +14,7 @@ from sage_cli.tools.reply import json_object
         '<json>{"a": "b", "c": [1, 2]',
         '<json>{"a": "b", "c": [1, 2,],}</json>',
         'I think so. {"a": "b" // yes\n "c": [1, 2]}',
+        '<json>[{"a": "b", "c": [1, 2]}, {"d": 3}]</json>',
     ],
 )
 def test_reads_whole_wrapped_and_broken_objects(reply: str) -> None:

@@ -59,6 +59,27 @@ def test_the_video_itself_and_its_silent_twin_are_media(video: Video, name: str)
     assert (media.name, media.start, media.end, media.frame) == ("holiday.mp4", 5.0, 20.0, None)
 
 
+@pytest.mark.parametrize(
+    "name", ["f1/00:10.jpg", "00:10.jpg", "/tmp/holiday_frames_00:10_00:12/holiday_frame_250_00:10.jpg", "holiday_frames/f_00:10.jpg"]
+)
+def test_frames_are_found_by_the_time_in_their_names(video: Video, name: str) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        workspace.add_frames([frame(10.0), frame(610.0), frame(3610.0)])
+        assert workspace.find_media(name).start == 10.0
+        with pytest.raises(ToolError, match="there is no"):
+            workspace.find_media(name.replace("00:10.jpg", "00:11.jpg"))
+
+
+def test_times_of_an_extracted_clip_count_from_its_start(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        workspace.add_frames([frame(10.0)])
+        clip = workspace.add_clip(8.0, 14.0)
+        assert workspace.window(window("00:01", "00:03", clip)) == (9.0, 11.0, [])
+        assert workspace.window(window("00:01", "00:20", clip))[:2] == (9.0, 14.0)
+        with pytest.raises(ToolError, match="no video"):
+            workspace.window(window("00:00", "00:03", "f1/00:10.jpg"))
+
+
 @pytest.mark.parametrize("name", ["birthday.mp4", "holiday_no_audio.avi", "c1.mp4", ""])
 def test_other_videos_are_not_media(video: Video, name: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="there is no"):

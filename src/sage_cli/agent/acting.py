@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import Event, Notice, Span, ToolCalled, ToolFinished, WebRequested, Working
-from sage_cli.agent.protocol import WIRE_NAMES, ToolCall
+from sage_cli.agent.protocol import WIRE_NAMES, RecommendedTools, ToolCall
 from sage_cli.agent.results import Call, Results
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import MediaReadError, VideoError
@@ -51,13 +51,18 @@ class Actor:
         self._workspace, self._results, self._watch = workspace, results, watch
         self._consent, self._web_hint = consent, web_hint
 
-    def act(self, step: int, wanted: ToolCall | None) -> Iterator[Event]:
-        """Run the call and keep its outcome."""
+    def act(self, step: int, recommended: RecommendedTools | None) -> Iterator[Event]:
+        """Run the call that a reply asks for and keep its outcome.
+
+        Args:
+            recommended: what the reply says about tools; ``None`` if it claims to have an answer and gives none.
+        """
+        wanted = recommended.call if recommended else None
         tool = self._tools.get(wanted.name) if wanted else None
         if wanted is None or tool is None:
             for text in self._missing(wanted):
                 yield Notice(self._watch.elapsed, text)
-            self._results.add_nothing()
+            self._results.add_nothing(asked=recommended is not None and recommended.needed)
             return
         # Unknown arguments are ignored, as in the reference.
         given = {name: value for name, value in wanted.arguments.items() if name in tool.arguments.model_fields and value is not None}

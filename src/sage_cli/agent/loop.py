@@ -203,7 +203,7 @@ class _Run:
         schema = context_schema(agent.tools, self._workspace)
         reply = yield from self._asker.ask(ContextReply, 0, telling.first(frames), schema)
         if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
-            yield from self._actor.act(0, reply.recommended_tools.call)
+            yield from self._actor.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
             yield self._answer(0, reply.final_answer, [_sampled(frames)])
@@ -229,7 +229,7 @@ class _Run:
                 yield self._answer(step, reply.final_answer, self._results.looked)
                 return
             if not last:
-                yield from self._actor.act(step, None if reply.answerable.verdict else reply.recommended_tools.call)
+                yield from self._actor.act(step, None if reply.answerable.verdict else reply.recommended_tools)
         yield from self._tell_of_web()
         yield self._no_answer(steps, f"none was found in {steps} step{'s'[: steps > 1]}")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import getitem
 from types import MappingProxyType
@@ -200,8 +201,11 @@ def _recommended(value: object) -> dict[str, Any]:
 
 
 def _arguments(value: object) -> dict[str, Any]:
-    """The arguments of a call; of a list, the first."""
+    """The arguments of a call: an object, the first of a list, or one written as text."""
     value = value[0] if isinstance(value, list) and value else value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json_object(value)
     return {str(key): item for key, item in _mapping(value).items()}
 
 

@@ -14,15 +14,18 @@ from sage_cli.tools.base import Looked, Outcome
 # At most this many results are shown, the newest ones.
 KEPT: Final = 10
 
+_NOTHING: Final = "None"  # takes the tool's place in the key of a step without a call
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """One call.
 
     Attributes:
-        key: ``{wire name}_#{n}``, where n counts the calls of that tool.
+        key: ``{wire name}_#{n}``, where n counts the calls of that tool. Without a call it is ``None_#{n}`` or ``None``; see
+            :meth:`Results.add_nothing`.
         arguments: as the model gave them.
-        output: the text that the model is given.
+        output: the text that the model is given. Objects are in Python's notation, not JSON, as they were in training.
     """
 
     key: str
@@ -69,7 +72,11 @@ class Results:
     def add(self, call: Call, outcome: Outcome | str) -> None:
         """Keep the outcome of a call, or its error text. A failed call runs again when it is repeated: the cause may be gone."""
         key = self._key(call.name)
-        self._results.append(Result(key, call.arguments, _output(key, outcome)))
+        # The reference's wording, line break included: the weights have seen it.
+        output = (
+            str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}\n for argument {call.arguments}"
+        )
+        self._results.append(Result(key, call.arguments, output))
         if isinstance(outcome, Outcome):
             self._earlier[call.identity] = key, outcome
 
@@ -90,18 +97,21 @@ class Results:
         if any(result.key == first for result in self._results[-KEPT + 1 :]):
             output = f"This is the same call as {first}, whose result stands above; it was not run again. Make another call, or answer."
         else:
-            output = f"{_output(key, outcome)} (This is the same call as {first}; it was not run again.)"
+            output = f"{outcome.result} (This is the same call as {first}; it was not run again.)"
         self._results.append(Result(key, call.arguments, output))
 
-    def add_nothing(self) -> None:
-        """Record that a reply had neither a usable call nor an answer."""
-        self._results.append(Result(self._key("None"), {}, "No tool call was found and no answer was returned."))
+    def add_nothing(self, *, asked: bool) -> None:
+        """Record that a reply had no usable call.
+
+        Args:
+            asked: whether it asked for one. Such replies are counted; of those with neither a call nor an answer, only the last is kept.
+        """
+        if asked:
+            self._results.append(Result(self._key(_NOTHING), {}, "No tool call was found."))
+            return
+        self._results = [result for result in self._results if result.key != _NOTHING]
+        self._results.append(Result(_NOTHING, {}, "No tool call was found and no answer was returned."))
 
     def _key(self, name: str) -> str:
         self._numbers[name] += 1
         return f"{name}_#{self._numbers[name]}"
-
-
-def _output(key: str, outcome: Outcome | str) -> str:
-    # Results are in Python's notation, not JSON, as they were in training.
-    return str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}"

@@ -44,15 +44,14 @@ class Analyze(Tool[AnalyzeArguments]):
 
     def run(self, arguments: AnalyzeArguments, workspace: Workspace) -> ToolRun:
         media = self._media(arguments, workspace)
-        clips = [item for item in media if item.frame is None]
-        if clips and len(media) > 1:
-            yield ToolNotice(f"only {clips[0].name} is analyzed: a clip cannot be looked at together with other media")
-            media = clips[:1]
+        clip = bool(media) and media[0].frame is None
+        if clip and len(set(arguments.media_paths)) > 1:
+            yield ToolNotice(f"only {media[0].name} is analyzed: a clip cannot be looked at together with other media")
         frames = yield from self._frames(media, workspace)
 
         def build(frames: Sequence[Frame]) -> Prompt:
-            timed = bool(clips) or workspace.prompts.style.timed_frames
-            shown = (Frames(tuple(frames), pairs=bool(clips), timed=timed),) if frames else ()
+            timed = clip or workspace.prompts.style.timed_frames
+            shown = (Frames(tuple(frames), pairs=clip, timed=timed),) if frames else ()
             return [
                 Message("system", (Text(workspace.prompts.render("analyze")),)),
                 Message("user", (*shown, Text(arguments.query))),
@@ -66,9 +65,10 @@ class Analyze(Tool[AnalyzeArguments]):
         return Outcome({"answer": answer}, " ".join(answer.split()), _looked(media), reply.usage)
 
     def _media(self, arguments: AnalyzeArguments, workspace: Workspace) -> list[Media]:
-        """The media that the arguments name, without duplicates, in time order."""
-        media = {name: workspace.find_media(name) for name in arguments.media_paths}
-        return sorted(media.values(), key=lambda item: item.start)
+        """The media to look at: the first clip that the arguments name, or else the frames, without duplicates, in time order."""
+        media = {item.name: item for item in map(workspace.find_media, arguments.media_paths)}
+        clips = [item for item in media.values() if item.frame is None]
+        return clips[:1] or sorted(media.values(), key=lambda item: item.start)
 
     def _frames(self, media: Sequence[Media], workspace: Workspace) -> Generator[ToolProgress, None, list[Frame]]:
         frames: list[Frame] = []

@@ -12,7 +12,7 @@ _BODY: Final = re.compile(r"<json>(.*?)(?:</json>|$)|```(?:json)?(.*?)(?:```|$)"
 
 
 def json_object(reply: str) -> dict[str, Any]:
-    """The JSON object between ``<json>`` tags, in a code fence, or bare; broken JSON is repaired.
+    """The JSON object between ``<json>`` tags, in a code fence, or bare; broken JSON is repaired. Of a list, the first item.
 
     Raises:
         ValueError: there is none.
@@ -23,6 +23,8 @@ def json_object(reply: str) -> dict[str, Any]:
         value = json.loads(body)
     except ValueError:
         value = json_repair.loads(body)
+    if isinstance(value, list) and value:
+        value = value[0]
     if not isinstance(value, dict) or not value:
         raise ValueError("no JSON object in the reply")
     return value

@@ -154,13 +154,19 @@ class Workspace:
         Raises:
             ToolError: it belongs to another video, is outside the allowed part, or a time cannot be parsed.
         """
-        if not self.is_video(arguments.video_path):
+        clip = self.media.get(arguments.video_path)
+        if clip is not None and clip.frame is None:  # times of an extracted clip count from its start
+            first, length = clip.start, clip.end - clip.start
+        elif self.is_video(arguments.video_path):
+            first, length = 0.0, self.video.duration
+        else:
             raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
         shortest = max(shortest, self.prompts.style.smallest_window_s)
         try:
-            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, self.video.duration, shortest)
+            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, length, shortest)
         except ValueError as error:
             raise ToolError(str(error)) from error
+        start, end = first + start, first + end
         inside = max(start, self.start), min(end, self.end)
         part = f"{timecode.format_clock(self.start)}-{timecode.format_clock(self.end)}"
         if inside[0] >= inside[1]:
@@ -218,11 +224,17 @@ class Workspace:
     def find_media(self, name: str) -> Media:
         """The media behind a path from the model; the video itself counts as a clip.
 
+        Trained models know paths such as ``holiday_frames/holiday_frame_1320_00:44.jpg`` and shorten or lengthen the ones they are given:
+        the folder and what precedes the time do not matter. Of several frames of that time, the one extracted last is meant.
+
         Raises:
             ToolError: there are no such media.
         """
         if name in self.media:
             return self.media[name]
+        end = PurePath(name).name.rpartition("_")[2]
+        if similar := [media for media in self.media.values() if PurePath(media.name).name == end]:
+            return similar[-1]
         if self.is_video(name):
             return Media(self.video_path, self.start, self.end, None)
         known = ", ".join(self.media) or "none yet: extract some first"
