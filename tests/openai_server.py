@@ -19,7 +19,7 @@ import numpy as np
 from sage_cli.model.base import ChatModel, Delta, Frames, Message, Reply, Text
 from sage_cli.video.frame import Frame
 
-Fault = Literal["busy", "down", "cut", "garbage", "hang-up"]
+Fault = Literal["busy", "down", "cut", "garbage", "hang-up", "disowned", "long"]
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Served:
         faults: what goes wrong with the next requests, one each; then all is well.
         formats: kinds of ``response_format`` that it knows; others are refused.
         keeps_schema: whether it keeps to a schema that it accepted.
+        stream: bytes that it streams in place of events; ``None`` for a proper stream.
         text: what it says instead of the model; ``None`` for the model's reply.
         pause_s: between pieces.
         key: that it asks for; ``""`` for none.
@@ -44,6 +45,7 @@ class Served:
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
     keeps_schema: bool = True
+    stream: bytes | None = None
     text: str | None = None
     pause_s: float = 0.0
     key: str = ""
@@ -115,6 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return None
+        if fault == "long":  # as llama-server says it
+            message = "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it"
+            return self._json(400, {"error": {"code": 400, "message": message, "type": "exceed_context_size_error"}})
         kind = (body.get("response_format") or {}).get("type")
         if kind and kind not in self.served.formats:
             return self._json(400, {"error": {"message": f"response_format {kind} is not supported"}})
@@ -129,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _stream(self, body: Mapping[str, Any], fault: Fault | None) -> None:
+        if self.served.stream is not None:
+            self.wfile.write(self.served.stream)
+            return
         if fault == "garbage":
             self.wfile.write(b"data: {<html>this is no JSON\n\n")
             return
@@ -141,6 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             if piece:
                 self._chunk(body, [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}])
                 time.sleep(self.served.pause_s)
+        if fault == "disowned":  # llama-server, about a reply under a schema that it cut off
+            message = "The model produced output that does not match the expected peg-native format"
+            self.wfile.write(f"data: {json.dumps({'error': {'code': 500, 'message': message, 'type': 'server_error'}})}\n\n".encode())
+            return
         self._chunk(body, [{"index": 0, "delta": {}, "finish_reason": reply.finish if reply else "stop"}])
         usage = {"prompt_tokens": 10, "completion_tokens": reply.usage.output_tokens if reply else 3, "total_tokens": 13}
         self._chunk(body, [], usage=usage)

@@ -116,7 +116,9 @@ def test_a_server_without_schemas_is_asked_in_another_way(server: Served, format
     assert kinds == [formats[0] if formats else None] * 2  # the second reply is not asked for in vain again
 
 
-@pytest.mark.parametrize("faults", [["busy", "busy"], ["down"], ["hang-up"], ["cut"], ["garbage"], ["cut", "busy", "hang-up"]])
+@pytest.mark.parametrize(
+    "faults", [["busy", "busy"], ["down"], ["hang-up"], ["cut"], ["garbage"], ["disowned"], ["cut", "busy", "hang-up"]]
+)
 def test_what_passes_is_tried_again(server: Served, faults: list[Fault]) -> None:
     server.text = "one two three four five six"
     server.faults = list(faults)
@@ -128,12 +130,44 @@ def test_what_passes_is_tried_again(server: Served, faults: list[Fault]) -> None
 
 def test_what_does_not_pass_is_one_line(server: Served) -> None:
     with _connect(server, retries=1) as model:
-        for fault in ("busy", "hang-up", "cut", "garbage"):
+        for fault in ("busy", "hang-up", "cut", "garbage", "disowned", "long"):
             server.faults = [fault] * 20  # type: ignore[list-item]
             with pytest.raises(ModelError) as caught:
                 _ask(model)
             assert "\n" not in str(caught.value)
             assert "127.0.0.1" in str(caught.value)
+
+
+def test_a_reply_that_the_server_disowns_is_asked_for_in_another_way(server: Served) -> None:
+    server.text, server.faults = '{"colour": "re', ["disowned"]
+    with _connect(server) as model:
+        _ask(model, schema=SCHEMA, wrap=WRAP)
+        _ask(model, schema=SCHEMA, wrap=WRAP)
+        assert [body["response_format"]["type"] for body in server.requests] == ["json_schema", "json_object", "json_schema"]
+        server.text, server.faults = '```json\n{"colour": "red"}\n', ["disowned"]
+        assert '"red"' in _ask(model, schema=SCHEMA, wrap=WRAP)[1].text
+    assert len(server.requests) == 4  # what is whole is not asked for again
+
+
+def test_a_prompt_that_is_too_long_says_what_to_do_and_changes_nothing(server: Served) -> None:
+    with _connect(server) as model:
+        server.faults = ["long"] * 3
+        with pytest.raises(ModelError, match="--frames"):
+            _ask(model, schema=SCHEMA, wrap=WRAP)
+        _ask(model, schema=SCHEMA, wrap=WRAP)
+    assert server.requests[-1]["response_format"]["type"] == "json_schema"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [b"", b"<html>", b"data: []\n\n", b'data: {"choices": [null]}\n\n', b"data: \xff\n\n", b"data: " + b"[" * 100_000 + b"\n\n"],
+    ids=["nothing", "html", "list", "null", "no UTF-8", "deep"],
+)
+def test_whatever_a_server_sends_it_is_one_line(server: Served, stream: bytes) -> None:
+    server.stream = stream
+    with _connect(server, retries=0) as model, pytest.raises(ModelError, match="broke off") as caught:
+        _ask(model)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:

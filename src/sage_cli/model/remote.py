@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -43,6 +43,7 @@ _SILENCE_S: Final = 600.0  # a large prompt is read without a word
 
 # How a reply is constrained, best first; a server that refuses one is asked by the next from then on.
 _FORMATS: Final = ("json_schema", "json_object", "text")
+_REFUSED: Final = (400, 415, 422, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class RemoteModel:
         except BaseException:
             self.close()
             raise
-        self._name = str(served["id"])
+        self._name: str = served["id"]
         self._context = context_size or _context_of(served) or self._llama_server_context() or DEFAULT_CONTEXT
 
     def __enter__(self) -> RemoteModel:
@@ -190,27 +191,30 @@ class RemoteModel:
         }
         started = time.perf_counter()
         first: float | None = None
+        formats = _FORMATS[_FORMATS.index(self._format) :] if schema is not None else _FORMATS[-1:]
         spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
         for left in reversed(range(_ATTEMPTS)):
             text, finish, usage = "", None, Usage(images=len(frames))
             try:
-                with closing(self._create(body, schema)) as chunks:
+                with closing(self._create(body, schema, formats)) as chunks:
                     for chunk in chunks:
-                        if chunk.usage:
-                            usage = _usage(chunk.usage, len(frames))
-                        for choice in chunk.choices[:1]:
-                            finish = choice.finish_reason or finish
-                            piece = choice.delta.content or ""
-                            if piece and first is None:
-                                first = time.perf_counter()
-                            text += piece
-                            if piece and not spoken:
-                                yield Delta(piece)
+                        piece, reason, counted = _read(chunk, len(frames))
+                        usage, finish = counted or usage, reason or finish
+                        if piece and first is None:
+                            first = time.perf_counter()
+                        text += piece
+                        if piece and not spoken:
+                            yield Delta(piece)
                 if finish is None:  # the end of a stream that breaks without a word looks like its end
                     raise EOFError("the reply ended in the middle")
                 break
             except _broken() as error:
-                logger.info("%s: the connection broke (%s)", self.address.host, error)
+                if _reported(error) and schema is not None:
+                    # llama-server parses a constrained reply again and may then disown it.
+                    if _is_json_object(text):
+                        break
+                    formats = formats[1:] or formats
+                logger.info("%s: the reply broke off (%s)", self.address.host, error)
                 if not left:
                     raise ModelError(
                         f"{self.address.host} broke off {_ATTEMPTS} times: {_reason(error)}; is the server healthy?"
@@ -225,37 +229,43 @@ class RemoteModel:
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
-    def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None) -> Any:
-        """Send the request; where the server does not know this way to constrain a reply, the next one."""
+    def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str]) -> Any:
+        """Send the request, constrained in the first of these ways that the server accepts; later requests start with that one."""
         from openai import APIError, APIStatusError
 
-        while True:
+        refusal: APIStatusError | None = None
+        for kind in formats:
             request = dict(body)
-            if schema is not None and self._format != "text":
-                request["response_format"] = _response_format(self._format, schema)
+            if schema is not None and kind != "text":
+                request["response_format"] = _response_format(kind, schema)
             try:
-                return self._client.chat.completions.create(**request)
+                chunks = self._client.chat.completions.create(**request)
             except APIStatusError as error:
-                if schema is not None and self._format != _FORMATS[-1] and error.status_code in (400, 415, 422, 501):
-                    following = _FORMATS[_FORMATS.index(self._format) + 1]
-                    logger.info("%s refused %s (%s): trying %s", self.address.host, self._format, _reason(error), following)
-                    self._format = following
-                    continue
-                raise self._failure(error) from error
+                if error.status_code not in _REFUSED:
+                    raise self._failure(error) from error
+                logger.info("%s refused a request constrained by %s (%s)", self.address.host, kind, _reason(error))
+                refusal = refusal or error
             except APIError as error:
                 raise self._failure(error) from error
+            else:
+                if refusal is not None:
+                    self._format = kind
+                return chunks
+        assert refusal is not None
+        raise self._failure(refusal) from refusal
 
     def _served(self) -> dict[str, Any]:
         """What the server says of the model."""
         from openai import APIError
 
         try:
-            models = [model.model_dump() for model in self._client.models.list().data]
+            models = [model.model_dump(warnings=False) for model in self._client.models.list().data]
+            models = [model for model in models if isinstance(model.get("id"), str)]
         except APIError as error:
             raise self._failure(error) from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{self.address.url} is not an OpenAI-compatible server: it lists no models") from error
-        names = [str(model.get("id")) for model in models]
+        names = [model["id"] for model in models]
         if self.address.name:
             # Some servers know more names than they list, and OpenAI's list is long.
             return next((model for model in models if model.get("id") == self.address.name), {"id": self.address.name})
@@ -292,6 +302,8 @@ class RemoteModel:
                 return ModelError(
                     f"{host} has no {error.request.url.path} or no model {self.address.name!r}: check the address and the name"
                 )
+            case APIStatusError() if "context" in _reason(error):
+                return ModelError(f"{host}: {_reason(error)}; use fewer --frames, or start the server with a larger context")
             case APIStatusError():
                 return ModelError(f"{host} answered with status {error.status_code}: {_reason(error)}")
         return ModelError(f"{host} failed: {_reason(error)}")
@@ -352,14 +364,29 @@ def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(schema), "strict": True}}
 
 
-def _usage(said: Any, images: int) -> Usage:
+def _read(chunk: Any, images: int) -> tuple[str, str | None, Usage | None]:
+    """The text of a chunk, why the reply ended, and the usage. Servers leave out what they like."""
+    choice = next(iter(getattr(chunk, "choices", None) or ()), None)
+    piece = getattr(getattr(choice, "delta", None), "content", None)
+    said = getattr(chunk, "usage", None)
     cached = getattr(getattr(said, "prompt_tokens_details", None), "cached_tokens", None)
-    return Usage(
-        prompt_tokens=int(said.prompt_tokens or 0),
-        prompt_reused=int(cached or 0),
+    usage = Usage(
+        prompt_tokens=_positive(getattr(said, "prompt_tokens", None)) or 0,
+        prompt_reused=_positive(cached) or 0,
         images=images,
-        output_tokens=int(said.completion_tokens or 0),
+        output_tokens=_positive(getattr(said, "completion_tokens", None)) or 0,
     )
+    text = piece.encode(errors="replace").decode() if isinstance(piece, str) else ""  # JSON can carry half a surrogate pair
+    return text, getattr(choice, "finish_reason", None), usage if said else None
+
+
+def _is_json_object(text: str) -> bool:
+    """Whether it is one, between Markdown's fences or not."""
+    try:
+        json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except ValueError:
+        return False
+    return True
 
 
 def _context_of(model: Mapping[str, Any]) -> int | None:
@@ -372,11 +399,18 @@ def _positive(value: object) -> int | None:
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What a connection that breaks while the reply is read raises, and a reply that is no stream of JSON."""
+    """What is raised while a reply is read: the connection breaks, the reply is no stream of JSON, or the server reports an error in it."""
     import httpx2
-    from openai import APIConnectionError
+    from openai import APIError
 
-    return (httpx2.TransportError, APIConnectionError, json.JSONDecodeError, EOFError)
+    return (httpx2.TransportError, APIError, ValueError, RecursionError, EOFError)
+
+
+def _reported(error: Exception) -> bool:
+    """Whether the server itself says that something went wrong."""
+    from openai import APIConnectionError, APIError
+
+    return isinstance(error, APIError) and not isinstance(error, APIConnectionError)
 
 
 def _reason(error: Exception) -> str:
