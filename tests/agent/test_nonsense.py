@@ -6,6 +6,7 @@ import random
 import pytest
 
 from sage_cli.agent.nonsense import in_circles, is_nonsense, said_once
+from sage_cli.prompts import PACKS, Prompts
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
 MEDIA = json.dumps([f"f1/00:{second:02}.jpg" for second in range(40, 60)])
@@ -46,6 +47,23 @@ def test_answers_that_say_nothing(answer: str) -> None:
 )
 def test_answers_that_say_something(answer: str) -> None:
     assert not is_nonsense(answer, SAID)
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "The video does not say it.",
+        "It is not said in the video.",
+        "The transcript does not mention it.",
+        "This is not mentioned in the video.",
+        "The frames do not show it.",
+        "It cannot be seen.",
+        "Nothing in the results answers the question.",
+    ],
+)
+def test_no_prompt_holds_an_answer_that_denies_something(pack: str, answer: str) -> None:
+    assert not is_nonsense(answer, Prompts(pack).said)
 
 
 def test_a_sentence_said_again_and_again_is_said_once() -> None:
