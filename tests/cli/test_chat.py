@@ -61,6 +61,17 @@ def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None
     assert refused.returncode == 2
 
 
+def test_a_schema_leaves_json_alone_on_stdout(sage: Sage) -> None:
+    schema = '{"enum": ["star", "circle"]}'
+    questions = ["Which shape appears last?", "Which shape appears first?"]
+    done = sage("ask", CLIPS / "short.mp4", *questions, *NANO, "--schema", schema)
+    assert done.returncode == 0
+    assert [json.loads(line) in ("star", "circle") for line in done.stdout.splitlines()] == [True, True]
+    refused = sage("ask", CLIPS / "short.mp4", "Which?", *NANO, "--schema", '{"not": {}}')
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_frames_at_times(sage: Sage, tmp_path: Path) -> None:
     done = sage("frames", CLIPS / "short.mp4", "--at", "0:01", "--every", "5s", "-o", tmp_path / "out")
     assert [Path(line).name for line in done.stdout.splitlines()] == [

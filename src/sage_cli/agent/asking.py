@@ -6,12 +6,13 @@ import re
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
 from sage_cli.agent.nonsense import is_nonsense, said_once
 from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerReply, read
 from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
 from sage_cli.tools.schema import Schema
 
@@ -54,11 +55,10 @@ class Asker:
         Raises:
             UnusableReplyError: both replies were unusable.
         """
-        retry = max(self.temperature, _RETRY_TEMPERATURE)
-        for temperature, seed in ((self.temperature, self.seed), (retry, self.seed + 1)):
+        for temperature, seed in self._attempts:
             yield StepStarted(self.watch.elapsed, step)
             self.watch.check()
-            text = yield from self._stream(step, prompt, schema, temperature, seed)
+            text = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
             try:
                 reply = read(kind, text)
             except ValueError:
@@ -77,13 +77,38 @@ class Asker:
         """Ask in plain text; the answer is what stands between ``<answer>`` tags, or else behind the thinking."""
         yield StepStarted(self.watch.elapsed, 0)
         self.watch.check()
-        text = yield from self._stream(0, prompt, None, self.temperature, self.seed)
+        text = yield from self._stream(0, prompt, self.temperature, self.seed)
         answer = marked[-1] if (marked := _ANSWER.findall(text)) else text.rpartition("</think>")[2]
         return None if is_nonsense(answer, "") else answer.strip()
 
-    def _stream(self, step: int, prompt: Prompt, schema: Schema | None, temperature: float, seed: int) -> Steps[str]:
-        fields = FieldStream()
-        wrap = ("", "") if schema is None else WRAP
+    def ask_in_shape(self, step: int, prompt: Prompt, shape: AnswerSchema) -> Steps[Any]:
+        """Ask for a JSON value of the user's schema; once more at a higher temperature if the reply does not obey it, as replies of served
+        models may not.
+
+        Raises:
+            UnusableReplyError: both replies did not.
+        """
+        for temperature, seed in self._attempts:
+            yield StepStarted(self.watch.elapsed, step)
+            self.watch.check()
+            text = yield from self._stream(step, prompt, temperature, seed, shape.schema)
+            try:
+                return shape.read(text)
+            except (ValueError, RecursionError) as error:
+                problem = f"the model's answer does not obey the schema ({error})"
+            yield Notice(self.watch.elapsed, problem)
+        raise UnusableReplyError(problem)
+
+    @property
+    def _attempts(self) -> tuple[tuple[float, int], ...]:
+        """Temperature and seed of the first and the second attempt at a reply."""
+        return (self.temperature, self.seed), (max(self.temperature, _RETRY_TEMPERATURE), self.seed + 1)
+
+    def _stream(
+        self, step: int, prompt: Prompt, temperature: float, seed: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
+    ) -> Steps[str]:
+        """A reply's text. Only replies of the protocol, which are wrapped, have fields to show."""
+        fields = FieldStream() if wrap == WRAP else None
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:
             for item in stream:
@@ -92,7 +117,7 @@ class Asker:
                         yield Working(self.watch.elapsed, step, stage, done, total)
                         self.watch.check()
                     case Delta(text):
-                        for name, piece in fields.feed(text):
+                        for name, piece in fields.feed(text) if fields else ():
                             yield TextDelta(self.watch.elapsed, step, name, piece)
                         self.watch.check()
                     case Reply(text, _, usage):

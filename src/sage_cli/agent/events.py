@@ -183,7 +183,13 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The run ended with an answer. ``usage`` is the whole run's."""
+    """The run ended with an answer.
+
+    Attributes:
+        answer: in words, or the JSON of ``value``.
+        usage: the whole run's.
+        value: the answer under the user's JSON schema; ``None`` without one.
+    """
 
     type: ClassVar[str] = "answer"
     elapsed: float
@@ -192,6 +198,7 @@ class Answer:
     steps: int
     evidence: tuple[Evidence, ...]
     usage: Usage
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +233,8 @@ Event: TypeAlias = (
 
 def as_record(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready object, ``type`` first, seconds rounded to milliseconds."""
-    return {"type": event.type, **_rounded(asdict(event))}
+    record = {"type": event.type, **_rounded(asdict(event))}
+    return {**record, "value": event.value} if isinstance(event, Answer) else record  # the user's numbers stay as they are
 
 
 def _rounded(value: Any) -> Any:

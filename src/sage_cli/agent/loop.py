@@ -5,6 +5,7 @@ A generator of events without I/O of its own: the caller decides what to do with
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,13 @@ from sage_cli.agent.earlier import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import evidence
 from sage_cli.agent.looking import FirstLook, choose
-from sage_cli.agent.protocol import ContextReply, ReasonerReply, context_schema, reasoner_schema
+from sage_cli.agent.protocol import ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
 from sage_cli.agent.stopwatch import OutOfTimeError, Stopwatch
+from sage_cli.agent.structured import AnswerSchema
 from sage_cli.agent.telling import Telling
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import ChatModel, Usage
+from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS
@@ -47,6 +49,7 @@ class Settings:
         timeout_s: time limit per question in seconds; ``None`` for no limit.
         reply_tokens: maximum tokens of a reply; lower with a small context.
         temperature, seed: of the sampler.
+        schema: of the answers; ``None`` for answers in words.
         direct_prompt: without tools, ask by the paper's prompt for its direct baseline: think in plain text, then answer.
         prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
         pack: the pack of the model's family.
@@ -61,6 +64,7 @@ class Settings:
     reply_tokens: int = 2048
     temperature: float = 0.0
     seed: int = 0
+    schema: AnswerSchema | None = None
     direct_prompt: bool = False
     prompts: str = TRAINED
     pack: str = TRAINED
@@ -206,17 +210,18 @@ class _Run:
             yield from self._actor.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield self._answer(0, reply.final_answer, [_sampled(frames)])
+            yield from self._answer(0, telling.first(frames), as_reply(reply), reply.final_answer, [_sampled(frames)])
         else:
             yield from self._tell_of_web()
             yield self._no_answer(0, "the model gave none")
 
     def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
-        answer = yield from self._asker.ask_directly(self._telling.direct(frames))
+        prompt = self._telling.direct(frames)
+        answer = yield from self._asker.ask_directly(prompt)
         if answer is None:
             yield self._no_answer(0, "the model gave none")
         else:
-            yield self._answer(0, answer, [_sampled(frames)])
+            yield from self._answer(0, prompt, answer, answer, [_sampled(frames)])
 
     def _reason(self, video_context: str) -> Iterator[Event]:
         steps = self._agent.settings.max_steps
@@ -226,7 +231,7 @@ class _Run:
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                yield self._answer(step, reply.final_answer, self._results.looked)
+                yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.looked)
                 return
             if not last:
                 yield from self._actor.act(step, None if reply.answerable.verdict else reply.recommended_tools)
@@ -235,8 +240,17 @@ class _Run:
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, step: int, text: str, looked: Sequence[Looked]) -> Answer:
-        return Answer(self._watch.elapsed, self._question, text, step, evidence(looked), self._usage)
+    def _answer(self, step: int, prompt: Prompt, said: str, text: str, looked: Sequence[Looked]) -> Iterator[Event]:
+        """The answer; in the shape of the user's schema if there is one.
+
+        Args:
+            prompt, said: of the reply that holds the answer.
+        """
+        shape, value = self._agent.settings.schema, None
+        if shape is not None:
+            value = yield from self._asker.ask_in_shape(step, self._telling.in_shape(prompt, said, text, shape), shape)
+            text = json.dumps(value, ensure_ascii=False)
+        yield Answer(self._watch.elapsed, self._question, text, step, evidence(looked), self._usage, value)
 
     def _no_answer(self, step: int, reason: str) -> NoAnswer:
         return NoAnswer(self._watch.elapsed, self._question, reason, step, evidence(self._results.looked), self._usage)

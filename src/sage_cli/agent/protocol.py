@@ -160,6 +160,11 @@ def _one_of(calls: Sequence[Schema], style: Style) -> Schema:
     return record(needed=constant(True), why_no_tool=reason, tool_calls=array(either(*calls), 1, 1))
 
 
+def as_reply(reply: ContextReply | ReasonerReply) -> str:
+    """A reply as the model writes it, to continue after it."""
+    return f"{WRAP[0]}{json.dumps(reply.model_dump(), ensure_ascii=False)}{WRAP[1]}"
+
+
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 

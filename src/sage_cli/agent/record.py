@@ -33,7 +33,16 @@ class Recorder:
         match event:
             case RunStarted():
                 del record["elapsed"]
-                self._run = {"answer": None, "reason": None, **record, "frames": [], "tool_calls": [], "web_requests": [], "notices": []}
+                self._run = {
+                    "answer": None,
+                    "value": None,
+                    "reason": None,
+                    **record,
+                    "frames": [],
+                    "tool_calls": [],
+                    "web_requests": [],
+                    "notices": [],
+                }
             case FramesSampled():
                 self._run["frames"] = record["times"]
             case ToolCalled():

@@ -10,6 +10,7 @@ from sage_cli.agent.events import Notice
 from sage_cli.agent.protocol import tool_lines
 from sage_cli.agent.results import Result, Results
 from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.agent.structured import AnswerSchema
 from sage_cli.errors import ModelError
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock
@@ -89,6 +90,18 @@ class Telling:
             tools_so_far="".join(f"{key} output: {output}\n" for key, output in outputs) + (_LAST_STEP if last else ""),
         )
         return [Message("system", (Text(system),)), Message("user", (Text(message),))]
+
+    def in_shape(self, before: Prompt, said: str, answer: str, shape: AnswerSchema) -> Prompt:
+        """Of an answer in the shape of a schema: what the model saw and said goes on, or, where the context does not hold both, the
+        question and the answer alone.
+
+        Args:
+            before, said: the prompt and the reply that answered.
+        """
+        text = self.workspace.prompts.render("structured", question=self.question, answer=answer, schema=shape.text)
+        request = Message("user", (Text(text),))
+        whole = [*before, Message("assistant", (Text(said),)), request]
+        return whole if self.workspace.model.count_tokens(whole) <= self.room else [request]
 
     @property
     def _video_info(self) -> str:

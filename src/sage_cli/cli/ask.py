@@ -66,7 +66,8 @@ def ask(
         session.check(opened)
         introduce(session)
         output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
-        with renderer(output, quiet=options.quiet, verbose=options.verbose, several=len(asked) > 1) as view:
+        several, structured = len(asked) > 1, options.schema is not None
+        with renderer(output, quiet=options.quiet, verbose=options.verbose, several=several, structured=structured) as view:
             view.show(Working(0.0, 0, "load", 0, 0))
             tell_plan(session)
             conversation = Conversation(session, video, linked=False)

@@ -106,7 +106,8 @@ class Reply:
     Attributes:
         text: the concatenated deltas.
         finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did. A reply under a
-            schema is complete, valid JSON either way: at the limit it is closed by the shortest way out.
+            schema is complete, valid JSON either way: at the limit it is closed by the shortest way out. Only a schema that leaves none
+            (a pattern that nothing matches soon) can leave it incomplete.
         usage: what it cost.
     """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -53,11 +54,13 @@ class Constraint:
     """
 
     def __init__(self, tokenizer: LLTokenizer, schema: Mapping[str, Any], wrap: tuple[str, str] = ("", "")) -> None:
-        body = json.dumps({**schema, "x-guidance": _FORMAT})
+        body = _formatted(schema)
         before, after = (f"{json.dumps(text)} " if text else "" for text in wrap)
         self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(f"start: {before}body {after}\nbody: %json {body}\n"))
         self._check()
-        self._closers = [ids[0] for text in _CLOSERS if len(ids := tokenizer.tokenize_str(text)) == 1]
+        self._tokenizer = tokenizer
+        self._accepted: list[int] = []
+        self._closers = [ids[0] if len(ids := tokenizer.tokenize_str(text)) == 1 else None for text in _CLOSERS]
 
     @property
     def finished(self) -> bool:
@@ -74,6 +77,7 @@ class Constraint:
     def accept(self, tokens: list[int]) -> None:
         """Move past tokens that were chosen under :meth:`mask`."""
         self._matcher.consume_tokens(tokens)
+        self._accepted += tokens
         self._check()
 
     def mask(self) -> Mask:
@@ -82,14 +86,39 @@ class Constraint:
         self._check()
         return mask
 
+    @property
+    def complete(self) -> bool:
+        """The reply may end here: what follows is the end, or more of a number."""
+        return bool(self._matcher.is_accepting())
+
     def closer(self, mask: Mask) -> int | None:
         """The allowed token that leads soonest to the end of the reply, or ``None`` if no known one is allowed."""
-        return next((token for token in self._closers if token in mask), None)
+        quotes = _ESCAPED.sub(b"", self._tokenizer.decode_bytes(self._accepted)).count(b'"')
+        closers = self._closers[:1] if quotes % 2 else self._closers[1:]  # inside a string, brackets and digits are text
+        return next((token for token in closers if token is not None and token in mask), None)
 
     def _check(self) -> None:
         if self._matcher.is_error():
             raise ValueError(f"reply schema: {self._matcher.get_error()}")
 
 
-# In order: end the string (while one is open, all the others are allowed as its text), then the array or object; else the shortest value.
-_CLOSERS: Final = ('"', "]", "}", "null", "false", "0")
+_ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
+
+# The end of a string; outside strings in this order: the end of an array or object, the end of a number that another item has to follow,
+# the shortest value, and digits last, for a number could go on forever.
+_CLOSERS: Final = ('"', "]", "}", ",", '"', "null", "false", "true", "1", "0")
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Find out without a model whether replies can be held to a schema.
+
+    Raises:
+        ValueError: the schema uses something llguidance does not support, or nothing satisfies it.
+    """
+    failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(_formatted(schema)))
+    if failed:
+        raise ValueError(" ".join(" ".join(messages).split()))
+
+
+def _formatted(schema: Mapping[str, Any]) -> str:
+    return json.dumps({**schema, "x-guidance": _FORMAT})

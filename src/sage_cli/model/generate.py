@@ -15,6 +15,7 @@ from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.sampling import LoopDetector, Sampler
 from sage_cli.model.vocabulary import Vocabulary
 
+_SPARE: Final = 32  # cells that forced tokens may take after the last look at the room
 WIND_DOWN: Final = 256  # tokens before the limit at which a constrained reply starts to close
 
 
@@ -23,7 +24,8 @@ class Generation:
 
     Args:
         constraint: ``None`` for free text.
-        max_tokens: most tokens to write.
+        max_tokens: most tokens to write; under a constraint, as many more as its end takes.
+        room: cells that are left in the context.
         usage: counted up.
         overlapped: decoding continues in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
             handed out, so that neither Python nor the consumer costs time.
@@ -38,6 +40,7 @@ class Generation:
         constraint: Constraint | None,
         *,
         max_tokens: int,
+        room: int,
         usage: Usage,
         overlapped: bool,
         stop_loops: bool,
@@ -45,6 +48,7 @@ class Generation:
         self._decoder, self._sequence, self._vocabulary, self._constraint = decoder, sequence, vocabulary, constraint
         self._max_tokens, self._usage, self._overlapped = max_tokens, usage, overlapped
         self._wind_down = max(max_tokens - WIND_DOWN, max_tokens // 2)
+        self._most = min(2 * max_tokens + WIND_DOWN, room - _SPARE)
         self._loops = LoopDetector() if stop_loops else None
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._text: list[str] = []
@@ -64,8 +68,8 @@ class Generation:
                     tokens += forced
                 usage.output_tokens += len(tokens)
                 limited = looped or usage.output_tokens >= (self._wind_down if constraint else self._max_tokens)
-                over = constraint.finished if constraint else limited
-                if limited and not (constraint and over):
+                over = self._over(limited)
+                if limited and not (constraint and constraint.finished):
                     finish = "length"
                 if over or not self._overlapped:
                     yield from self._hand_out(tokens)
@@ -87,6 +91,12 @@ class Generation:
             yield Delta(tail)
         usage.decode_s += time.perf_counter() - started
         yield Reply("".join(self._text), finish, usage)
+
+    def _over(self, limited: bool) -> bool:
+        """Whether the reply ends here. One that has no way out of its schema, such as a pattern that never matches, ends incomplete."""
+        if self._constraint is None:
+            return limited
+        return self._constraint.finished or (limited and (self._constraint.complete or self._usage.output_tokens >= self._most))
 
     def _next(self, sampler: Sampler, limited: bool) -> int:
         """The token to write next; ``limited`` takes the shortest way out of the schema."""

@@ -265,6 +265,7 @@ class LlamaModel:
                 self._vocabulary,
                 constraint,
                 max_tokens=min(max_tokens, decoder.cache.size - cells),
+                room=decoder.cache.size - cells,
                 usage=usage,
                 overlapped=self._overlapped,
                 stop_loops=self._stop_loops,

@@ -38,6 +38,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
         "direct": frozenset({"question"}),
+        "structured": frozenset({"question", "answer", "schema"}),
     }
 )
 TRAINED: Final = "sage-mm"

@@ -16,6 +16,7 @@ from sage_cli.store.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sage_cli.agent import Settings
+    from sage_cli.agent.structured import AnswerSchema
     from sage_cli.assets import Nano
     from sage_cli.hardware.plan import MemoryPlan
     from sage_cli.model.base import ChatModel
@@ -120,12 +121,26 @@ class Models:
             timeout_s=given.timeout or None,
             temperature=given.temperature,
             seed=given.seed,
+            schema=self.schema,
             direct_prompt=given.direct_prompt,
             prompts=given.prompts or pack,
             pack=pack,
         )
         Prompts(settings.prompts, settings.pack)
         return settings
+
+    @cached_property
+    def schema(self) -> AnswerSchema | None:
+        """The JSON schema that answers have to obey.
+
+        Raises:
+            UsageError: it cannot be used.
+        """
+        if self.options.schema is None:
+            return None
+        from sage_cli.session.schema import read_schema
+
+        return read_schema(self.options.schema)
 
     @property
     def pack(self) -> str:
@@ -242,18 +257,20 @@ class Models:
         Raises:
             ModelError: there is no model.
         """
+        # A worker elsewhere need not see the schema's file.
+        options = replace(self.options, schema=self.schema.text) if self.schema else self.options
         if self.remote:
-            return self.options
-        files, plan, jobs = self.files, self.plan, self.options.jobs
+            return options
+        files, plan, jobs = self.files, self.plan, options.jobs
         return replace(
-            self.options,
+            options,
             model=str(files.text),
             mmproj=files.mmproj,
             frames=plan.frames,
             ctx_size=plan.context,
             kv_type=plan.kv_type,
             gpu_layers=plan.gpu_layers,
-            threads=self.options.threads or (plan.machine.cores if jobs > 1 else None),
+            threads=options.threads or (plan.machine.cores if jobs > 1 else None),
         )
 
     # ---- inside ----------------------------------------------------------------------------------------------------

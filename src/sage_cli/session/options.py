@@ -356,6 +356,7 @@ class Options:
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
     no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; every command takes it.", advanced=True)
 
+    schema: str | None = option(None, OUTPUT, "ask bench", "JSON schema that answers obey.", "FILE|JSON")
     report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")
     clips: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as clips.", "DIR", advanced=True)
     stills: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as pictures.", "DIR", advanced=True)

@@ -24,14 +24,15 @@ class Renderer(Protocol):
 
 
 def renderer(
-    output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: bool, several: bool = False
+    output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: bool, several: bool = False, structured: bool = False
 ) -> AbstractContextManager[Renderer]:
     """The renderer for this process's stdout and stderr; enter it before the first event.
 
     Args:
         several: more than one question is asked, so answers in a pipe carry their questions.
+        structured: answers are JSON.
     """
-    from sage_cli.cli.renderers.json_lines import Json, Jsonl
+    from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
     from sage_cli.cli.renderers.plain import Notes, Plain, Styled
 
     # Events that stream to the same terminal would tear a live view.
@@ -42,6 +43,8 @@ def renderer(
         results = Json()
     elif output == "jsonl":
         results = Jsonl()
+    elif structured:
+        results = Structured()
     elif live and sys.stdout.isatty():  # the live view shows the question above the answer
         results = Styled()
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sage_cli.agent.events import Event, Working, as_record
+from sage_cli.agent.events import Answer, Event, Working, as_record
 from sage_cli.agent.record import Recorder
 from sage_cli.cli import console
 
@@ -13,6 +13,14 @@ class Jsonl:
     def show(self, event: Event) -> None:
         if not isinstance(event, Working):
             console.write(console.dumps(as_record(event)))
+
+
+class Structured:
+    """Answers that obey a JSON schema, one a line and nothing else."""
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Answer):
+            console.write(console.neutral_json(event.answer))
 
 
 class Json:

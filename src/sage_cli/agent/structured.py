@@ -1,0 +1,70 @@
+"""An answer in the shape of the user's own JSON schema: written by one more reply, after the answer in words.
+
+The reply continues the one that answered, so the model sees what it saw then, and only the request itself has to be read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
+
+_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class AnswerSchema:
+    """A JSON schema for answers.
+
+    Attributes:
+        text: the schema as JSON.
+    """
+
+    text: str
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        parsed: dict[str, Any] = json.loads(self.text)
+        return parsed
+
+    def read(self, reply: str) -> Any:
+        """The value that a reply holds: JSON alone, or in a code fence, as served models write it.
+
+        Raises:
+            ValueError: it is not JSON, or does not obey the schema; the message says where.
+        """
+        from jsonschema.exceptions import best_match
+
+        value = json.loads(fenced[1] if (fenced := _FENCE.match(reply)) else reply, parse_constant=_no_number)
+        if (error := best_match(self._validator.iter_errors(value))) is not None:
+            raise ValueError(f"{error.json_path}: {error.message[:200]}")
+        if not _finite(value):
+            raise ValueError("a number is too large")
+        return value
+
+    @cached_property
+    def _validator(self) -> Validator:
+        from jsonschema.validators import Draft202012Validator, validator_for
+        from referencing import Registry
+
+        # An empty registry: the default one would fetch references over the network.
+        made: Validator = validator_for(self.schema, default=Draft202012Validator)(self.schema, registry=Registry())
+        return made
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

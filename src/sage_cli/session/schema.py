@@ -1,0 +1,61 @@
+"""The JSON schema of the user's for answers: read and checked before any model is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from sage_cli.agent.structured import AnswerSchema
+from sage_cli.errors import SageError, UsageError
+from sage_cli.text import decode
+
+_LARGEST: Final = 1 << 20  # bytes of a schema's file
+
+
+def read_schema(given: str) -> AnswerSchema:
+    """The schema that ``--schema`` gives: a file, or JSON itself.
+
+    Raises:
+        UsageError: it is neither, is not a JSON schema, or says something that replies cannot be held to.
+        SageError: the file cannot be read.
+    """
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import Draft202012Validator, validator_for
+
+    from sage_cli.model.constrain import check_schema
+
+    inline = given.lstrip().startswith("{")
+    name = "--schema" if inline else f"--schema {given}"
+    try:
+        schema: Any = json.loads(given if inline else _file(given))
+    except ValueError as error:
+        raise UsageError(f"{name} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} is nested too deeply") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f'{name} is not a JSON schema: it has to be an object, such as {{"type": "object"}}')
+    try:
+        validator_for(schema, default=Draft202012Validator).check_schema(schema)
+    except SchemaError as error:
+        where = f" at {error.json_path}" if error.path else ""
+        raise UsageError(f"{name} is not a JSON schema{where}: {error.message[:300]}") from error
+    try:
+        check_schema(schema)
+    except ValueError as error:
+        raise UsageError(f"{name}: answers cannot be held to this schema: {str(error)[:300]}; see 'sage help schema'") from error
+    return AnswerSchema(json.dumps(schema))
+
+
+def _file(given: str) -> str:
+    path = Path(given).expanduser()
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LARGEST + 1)
+    except FileNotFoundError as error:
+        raise UsageError(f"--schema {given}: there is no such file, and it is not a JSON object") from error
+    except (OSError, ValueError) as error:
+        raise SageError(f"cannot read {given}: {getattr(error, 'strerror', None) or error}") from error
+    if len(data) > _LARGEST:
+        raise UsageError(f"--schema {given}: larger than 1 MiB")
+    return decode(data)

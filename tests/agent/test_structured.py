@@ -1,0 +1,94 @@
+"""Answers under a JSON schema of the user's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.schemas import outcomes
+from sage_cli.agent.events import Answer, NoAnswer, Notice, StepStarted, TextDelta, as_record
+from sage_cli.agent.structured import AnswerSchema
+from sage_cli.model.llama import LlamaModel
+from sage_cli.video import Video
+from tests.agent.scripted import ScriptedModel, context, reasoner
+from tests.agent.test_loop import TRANSCRIBE, only, run
+from tests.models import write_qwen3_vl
+from tests.schemas import OBEYED
+
+COLOUR: dict[str, Any] = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "blue"]}, "x": {"type": "number"}},
+    "required": ["colour"],
+}
+SHAPE = AnswerSchema(json.dumps(COLOUR))
+
+
+def test_the_answer_is_put_into_shape_by_a_reply_that_continues_the_answer(video: Video) -> None:
+    model = ScriptedModel(context("It is red."), {"colour": "red", "x": 0.12345})
+    events = run(model, video, "Which colour?", schema=SHAPE)
+    answer = events[-1]
+    assert isinstance(answer, Answer)
+    assert json.loads(answer.answer) == answer.value == {"colour": "red", "x": 0.12345}
+    assert as_record(answer)["value"]["x"] == 0.12345
+    first, second = model.asked
+    assert [*second.prompt][: len(first.prompt)] == [*first.prompt]
+    assert [message.role for message in second.prompt][len(first.prompt) :] == ["assistant", "user"]
+    assert "It is red." in second.texts[-2]
+    assert SHAPE.text in second.texts[-1]
+    assert (second.schema, second.wrap) == (COLOUR, ("", ""))
+    assert not [event for event in only(TextDelta, events) if event.field == "colour"]
+
+
+def test_after_tools_the_shape_follows_their_results(video: Video) -> None:
+    model = ScriptedModel(context(None, TRANSCRIBE), reasoner("Red."), {"colour": "red"})
+    events = run(model, video, schema=SHAPE)
+    assert isinstance(events[-1], Answer)
+    assert events[-1].steps == 1
+    assert "Look at that." in "".join(model.asked[-1].texts)
+
+
+def test_a_context_that_is_too_small_for_both_gets_the_answer_alone(video: Video) -> None:
+    model = ScriptedModel(context("It is red.", seen="a" * 1900), {"colour": "red"}, context_size=6000)
+    events = run(model, video, "Which colour?", schema=SHAPE, frames=1)
+    assert isinstance(events[-1], Answer)
+    (text,) = model.asked[-1].texts
+    assert "Which colour?" in text
+    assert "It is red." in text
+
+
+@pytest.mark.parametrize(
+    "wrong", ["red", '{"colour": "green"}', '{"colour": "red", "x": 1e999}', '{"colour": "red", "x": NaN}', "[" * 100_000]
+)
+def test_a_reply_that_does_not_obey_is_asked_for_again_and_never_printed(video: Video, wrong: str) -> None:
+    model = ScriptedModel(context("Red."), wrong, '```json\n{"colour": "red"}\n```', strict=False)
+    events = run(model, video, schema=SHAPE)
+    assert isinstance(events[-1], Answer)
+    assert events[-1].value == {"colour": "red"}
+    assert len(only(Notice, events)) == 1
+    assert len(only(StepStarted, events)) == 3
+
+    events = run(ScriptedModel(context("Red."), wrong, wrong, strict=False), video, schema=SHAPE)
+    assert isinstance(events[-1], NoAnswer)
+    assert "does not obey the schema" in events[-1].reason
+
+
+def test_an_untrained_model_obeys(tmp_path: Path) -> None:
+    """``benchmarks/schemas.py`` in small, with a limit at which almost every reply has to be closed."""
+    tiny = write_qwen3_vl(tmp_path)
+    with LlamaModel(tiny.text, tiny.mmproj, context_size=2048, threads=1) as model:
+        for schema in OBEYED.values():
+            counts = outcomes(model, schema, range(1), 48)
+            assert counts["invalid"] == 0
+            assert counts["answers"] + counts["no answer"] == 1
+        assert counts["answers"] == 1
+
+
+def test_a_pattern_without_a_way_out_ends_without_an_answer(tmp_path: Path) -> None:
+    tiny = write_qwen3_vl(tmp_path)
+    with LlamaModel(tiny.text, tiny.mmproj, context_size=1024, threads=1) as model:
+        counts = outcomes(model, {"type": "string", "pattern": "^a*quite unlikely indeed$"}, range(1), 48)
+    assert counts["answers"] + counts["no answer"] == 1
+    assert counts["invalid"] == 0
