@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from sage_cli.agent.events import Evidence, Span
-from sage_cli.agent.evidence import evidence
-from sage_cli.tools.base import Looked
+from sage_cli.agent.evidence import merged
+from sage_cli.tools.base import EvidenceSpan
 
 
 @pytest.mark.parametrize(
-    ("looked", "expected"),
+    ("spans", "expected"),
     [
         ([], []),
         ([(5, 9, "clip analyzed"), (1, 3, "event grounded")], [(1, 3, "event grounded"), (5, 9, "clip analyzed")]),
@@ -20,6 +20,6 @@ from sage_cli.tools.base import Looked
         ([(1, 5, "frames extracted"), (7, 8, "frames analyzed")], [(1, 5, "frames extracted"), (7, 8, "frames analyzed")]),
     ],
 )
-def test_each_stretch_is_said_once_in_time_order(looked: list[tuple[float, float, str]], expected: list[tuple[float, float, str]]) -> None:
-    given = evidence(Looked(*item) for item in looked)  # type: ignore[arg-type]
+def test_each_span_appears_once_in_time_order(spans: list[tuple[float, float, str]], expected: list[tuple[float, float, str]]) -> None:
+    given = merged(EvidenceSpan(*item) for item in spans)  # type: ignore[arg-type]
     assert given == tuple(Evidence(Span(start, end), what) for start, end, what in expected)  # type: ignore[arg-type]

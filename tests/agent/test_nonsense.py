@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sage_cli.agent.nonsense import in_circles, is_nonsense, said_once
+from sage_cli.agent.nonsense import in_circles, is_nonsense, without_repetition
 from sage_cli.prompts import PACKS, Prompts
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
@@ -63,16 +63,16 @@ def test_answers_that_say_something(answer: str) -> None:
     ],
 )
 def test_no_prompt_holds_an_answer_that_denies_something(pack: str, answer: str) -> None:
-    assert not is_nonsense(answer, Prompts(pack).said)
+    assert not is_nonsense(answer, Prompts(pack).instructions)
 
 
-def test_a_sentence_said_again_and_again_is_said_once() -> None:
+def test_an_answer_ends_at_its_first_repeated_sentence() -> None:
     first = "It was closed because of the wind."
     again = " The transcript shows that the wind was strong on Monday. The market is closed because of the wind."
-    assert said_once(first + again * 6 + " The fish}") == first + again
-    assert said_once("No. No. No. No.") == "No."
+    assert without_repetition(first + again * 6 + " The fish}") == first + again
+    assert without_repetition("No. No. No. No.") == "No."
 
 
 @pytest.mark.parametrize("answer", ["", "Red", "Red.", "He says: one. She says: two. He says: one.", LIST])
 def test_other_answers_stay_as_they_are(answer: str) -> None:
-    assert said_once(answer) == answer
+    assert without_repetition(answer) == answer

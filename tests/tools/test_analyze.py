@@ -7,7 +7,7 @@ import pytest
 from sage_cli.prompts import Prompts
 from sage_cli.tools import Analyze, ToolError, Workspace, complete
 from sage_cli.tools.analyze import AnalyzeArguments
-from sage_cli.tools.base import Looked, ToolNotice
+from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
 
@@ -19,7 +19,7 @@ def test_frames_are_looked_at_one_by_one_in_time_order(video: Video) -> None:
         names = workspace.add_frames(frames)
         outcome = complete(Analyze().run(AnalyzeArguments(query="Which colour?", media_paths=[*reversed(names), names[0]]), workspace))
     assert outcome.result == {"answer": "It is red."}
-    assert outcome.looked == (Looked(5.0, 7.0, "frames analyzed"),)
+    assert outcome.evidence == (EvidenceSpan(5.0, 7.0, "frames analyzed"),)
     [asked] = model.asked
     [shown] = asked.frames
     assert not shown.pairs
@@ -38,7 +38,7 @@ def test_a_clip_is_shown_as_the_videos_own_frames(video: Video) -> None:
     assert shown.pairs
     assert len(shown.frames) == 20
     assert again <= {frame.key for frame in shown.frames}
-    assert outcome.looked == (Looked(10.0, 14.0, "clip analyzed"),)
+    assert outcome.evidence == (EvidenceSpan(10.0, 14.0, "clip analyzed"),)
 
 
 def test_a_clip_among_frames_is_looked_at_alone(video: Video) -> None:
@@ -54,7 +54,7 @@ def test_groups_of_frames_are_told_apart(video: Video) -> None:
     with Workspace(ScriptedModel("Yes."), video) as workspace:
         names = [name for times in ([1.0, 2.0], [20.0, 22.0]) for name in workspace.add_frames(list(video.frames(times, (64, 32))))]
         outcome = complete(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=names), workspace))
-    assert outcome.looked == (Looked(1.0, 2.0, "frames analyzed"), Looked(20.0, 22.0, "frames analyzed"))
+    assert outcome.evidence == (EvidenceSpan(1.0, 2.0, "frames analyzed"), EvidenceSpan(20.0, 22.0, "frames analyzed"))
 
 
 def test_a_question_without_media(video: Video) -> None:
@@ -64,7 +64,7 @@ def test_a_question_without_media(video: Video) -> None:
         assert Analyze().span(AnalyzeArguments(query="6 times 7?", media_paths=[]), workspace) is None
     assert outcome.result == {"answer": "42."}
     assert not model.asked[0].frames
-    assert outcome.looked == ()
+    assert outcome.evidence == ()
 
 
 @pytest.mark.parametrize("path", ["f1/00:01.jpg", "/etc/passwd", "../birthday.mp4"])
@@ -112,7 +112,7 @@ def test_the_video_itself_is_looked_at_as_a_clip(video: Video) -> None:
     model = ScriptedModel("Blue.")
     with Workspace(model, video, span=(10.0, 20.0)) as workspace:
         outcome = complete(Analyze().run(AnalyzeArguments(query="What?", media_paths=["holiday.mp4"]), workspace))
-    assert outcome.looked == (Looked(10.0, 20.0, "clip analyzed"),)
+    assert outcome.evidence == (EvidenceSpan(10.0, 20.0, "clip analyzed"),)
     [frames] = model.asked[0].frames
     assert len(frames.frames) == 50
     # As the frames of a clip that was cut out of the video.

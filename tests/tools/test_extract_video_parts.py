@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sage_cli.tools import ExtractVideoParts, Workspace, complete
-from sage_cli.tools.base import Looked, ToolProgress
+from sage_cli.tools.base import EvidenceSpan, ToolProgress
 from sage_cli.tools.extract_video_parts import ExtractVideoPartsArguments
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
@@ -21,7 +21,7 @@ def test_ten_frames_evenly_over_the_window(video: Video) -> None:
         assert names == [f"f1/00:{second:02}.jpg" for second in range(2, 21, 2)]
         frames = [workspace.media[name].frame for name in names]
     assert [read_number(frame.image) for frame in frames if frame] == [5 * second for second in range(2, 21, 2)]
-    assert outcome.looked == (Looked(2.0, 20.0, "frames extracted"),)
+    assert outcome.evidence == (EvidenceSpan(2.0, 20.0, "frames extracted"),)
     assert outcome.usage.prompt_tokens == 0
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sage_cli.tools import GroundEvent, ToolError, Workspace, complete
-from sage_cli.tools.base import Looked, ToolNotice
+from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.tools.ground_event import GroundEventArguments
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel
@@ -24,7 +24,7 @@ def test_shows_the_window_and_gives_times_of_the_video(video: Video) -> None:
     with Workspace(model, video) as workspace:
         outcome = complete(GroundEvent().run(arguments(), workspace))
     assert outcome.result == found("00:00:12", "00:00:14")
-    assert outcome.looked == (Looked(12.0, 14.0, "event grounded"),)
+    assert outcome.evidence == (EvidenceSpan(12.0, 14.0, "event grounded"),)
     assert outcome.usage.output_tokens > 0
     [asked] = model.asked
     [frames] = asked.frames
@@ -40,7 +40,7 @@ def test_an_event_that_is_not_there_has_no_times(video: Video) -> None:
     with Workspace(ScriptedModel(found(None, None)), video) as workspace:
         outcome = complete(GroundEvent().run(arguments(), workspace))
     assert outcome.result == found(None, None)
-    assert outcome.looked == ()
+    assert outcome.evidence == ()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sage_cli.errors import ModelError
 from sage_cli.speech.segment import Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
-from sage_cli.tools.base import Looked, ToolNotice
+from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
@@ -39,7 +39,7 @@ def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
         0: {"text": " It's here.", "start": "00:05", "end": "00:07"},
         1: {"text": ' He said "go".', "start": "01:01:01", "end": "01:01:02"},
     }
-    assert outcome.looked == (Looked(5.0, 15.0, "speech transcribed"),)
+    assert outcome.evidence == (EvidenceSpan(5.0, 15.0, "speech transcribed"),)
     assert outcome.summary == "5 words in 2 segments"
     assert listener.heard == [(5.0, 15.0)]
 
@@ -54,7 +54,7 @@ def test_a_video_without_sound_is_a_result_and_needs_no_speech_model(silent: Vid
     with Workspace(ScriptedModel(), silent) as workspace:
         outcome = complete(TranscribeSpeech().run(arguments("00:01", "00:05", "silent.mp4"), workspace))
     assert "no sound" in outcome.result["transcript"]
-    assert outcome.looked == ()
+    assert outcome.evidence == ()
 
 
 def test_a_missing_speech_model_is_an_error(video: Video) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
-from sage_cli.agent.nonsense import is_nonsense, said_once
+from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerReply, read
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
@@ -35,14 +35,14 @@ class Asker:
     Attributes:
         model: answers the requests.
         watch: the run's clock and time limit.
-        said: all instructions given to the model, to recognize an answer that only repeats them.
+        instructions: all prompt texts, to recognize an answer that only repeats them.
         reply_tokens, temperature, seed: limits and sampling of the replies.
         usage: sum over all replies so far.
     """
 
     model: ChatModel
     watch: Stopwatch
-    said: str
+    instructions: str
     reply_tokens: int
     temperature: float
     seed: int
@@ -66,15 +66,15 @@ class Asker:
             else:
                 if reply.final_answer is None:
                     return reply
-                answer = said_once(reply.final_answer)
-                if not is_nonsense(answer, self.said):
+                answer = without_repetition(reply.final_answer)
+                if not is_nonsense(answer, self.instructions):
                     return reply.model_copy(update={"final_answer": answer})
                 problem = "the model's answer made no sense"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
 
     def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
-        """Ask in plain text; the answer is what stands between ``<answer>`` tags, or else behind the thinking."""
+        """Ask in plain text. The answer is the text between ``<answer>`` tags, or else what follows the thinking."""
         yield StepStarted(self.watch.elapsed, 0)
         self.watch.check()
         text = yield from self._stream(0, prompt, self.temperature, self.seed)

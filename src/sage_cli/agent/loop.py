@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from sage_cli.agent.acting import WEB_TOOLS, Actor
 from sage_cli.agent.asking import Asker, UnusableReplyError
-from sage_cli.agent.earlier import in_conversation
+from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
-from sage_cli.agent.evidence import evidence
-from sage_cli.agent.looking import FirstLook, choose
+from sage_cli.agent.evidence import merged
+from sage_cli.agent.first_look import FirstLook, choose
+from sage_cli.agent.prompt_builder import PromptBuilder
 from sage_cli.agent.protocol import ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
 from sage_cli.agent.stopwatch import OutOfTimeError, Stopwatch
 from sage_cli.agent.structured import AnswerSchema
-from sage_cli.agent.telling import Telling
+from sage_cli.agent.tool_runner import WEB_TOOLS, ToolRunner
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS
-from sage_cli.tools.base import AnyTool, Looked
+from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
 from sage_cli.video import Frame, Sampling, Video
 from sage_cli.web.base import addresses_in
@@ -115,7 +115,7 @@ class Agent:
         self.consent = consent
         self.clock = clock
         # Mentioned once, when the web could have helped: users with private videos need no reminders.
-        self._told_of_web = not self.tools or any(tool.name in WEB_TOOLS for tool in self.tools)
+        self._web_mentioned = not self.tools or any(tool.name in WEB_TOOLS for tool in self.tools)
         self.first_look = FirstLook(model, self.settings.sampling)
 
     @property
@@ -155,8 +155,8 @@ class Agent:
 
     def web_hint(self, occasion: str) -> Iterator[str]:
         """A hint for a user whom the web could have helped; ``None`` the second time."""
-        if not self._told_of_web:
-            self._told_of_web = True
+        if not self._web_mentioned:
+            self._web_mentioned = True
             yield f"{occasion}; {_WEB_HINT}"
 
 
@@ -170,9 +170,9 @@ class _Run:
         self._results = Results()
         self._workspace = agent.workspace(addresses_in(question))
         room = agent.model.info.context_size - agent.reply_tokens
-        self._telling = Telling(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
-        self._asker = Asker(agent.model, self._watch, agent.prompts.said, agent.reply_tokens, settings.temperature, settings.seed)
-        self._actor = Actor(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
+        self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
+        self._asker = Asker(agent.model, self._watch, agent.prompts.instructions, agent.reply_tokens, settings.temperature, settings.seed)
+        self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
     def events(self) -> Iterator[Event]:
         step = 0
@@ -186,8 +186,8 @@ class _Run:
             yield self._no_answer(step, str(error))
 
     def _steps(self) -> Iterator[Event]:
-        agent, telling = self._agent, self._telling
-        choice = choose(self._workspace, telling.first, telling.room)
+        agent, prompts = self._agent, self._prompts
+        choice = choose(self._workspace, prompts.first, prompts.room)
         tools = tuple(tool.name for tool in agent.tools)
         context = agent.model.info.context_size
         steps = agent.settings.max_steps if tools else 0
@@ -205,18 +205,18 @@ class _Run:
             yield from self._direct(frames)
             return
         schema = context_schema(agent.tools, self._workspace)
-        reply = yield from self._asker.ask(ContextReply, 0, telling.first(frames), schema)
+        reply = yield from self._asker.ask(ContextReply, 0, prompts.first(frames), schema)
         if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
-            yield from self._actor.act(0, reply.recommended_tools)
+            yield from self._runner.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield from self._answer(0, telling.first(frames), as_reply(reply), reply.final_answer, [_sampled(frames)])
+            yield from self._answer(0, prompts.first(frames), as_reply(reply), reply.final_answer, [_sampled(frames)])
         else:
-            yield from self._tell_of_web()
+            yield from self._suggest_web()
             yield self._no_answer(0, "the model gave none")
 
     def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
-        prompt = self._telling.direct(frames)
+        prompt = self._prompts.direct(frames)
         answer = yield from self._asker.ask_directly(prompt)
         if answer is None:
             yield self._no_answer(0, "the model gave none")
@@ -227,20 +227,20 @@ class _Run:
         steps = self._agent.settings.max_steps
         for step in range(1, steps + 1):
             last = step == steps
-            prompt = yield from self._telling.later(self._results, video_context, self._watch, last=last)
+            prompt = yield from self._prompts.later(self._results, video_context, self._watch, last=last)
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.looked)
+                yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
                 return
             if not last:
-                yield from self._actor.act(step, None if reply.answerable.verdict else reply.recommended_tools)
-        yield from self._tell_of_web()
+                yield from self._runner.act(step, None if reply.answerable.verdict else reply.recommended_tools)
+        yield from self._suggest_web()
         yield self._no_answer(steps, f"none was found in {steps} step{'s'[: steps > 1]}")
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, step: int, prompt: Prompt, said: str, text: str, looked: Sequence[Looked]) -> Iterator[Event]:
+    def _answer(self, step: int, prompt: Prompt, said: str, text: str, evidence: Sequence[EvidenceSpan]) -> Iterator[Event]:
         """The answer; in the shape of the user's schema if there is one.
 
         Args:
@@ -248,14 +248,14 @@ class _Run:
         """
         shape, value = self._agent.settings.schema, None
         if shape is not None:
-            value = yield from self._asker.ask_in_shape(step, self._telling.in_shape(prompt, said, text, shape), shape)
+            value = yield from self._asker.ask_in_shape(step, self._prompts.in_shape(prompt, said, text, shape), shape)
             text = json.dumps(value, ensure_ascii=False)
-        yield Answer(self._watch.elapsed, self._question, text, step, evidence(looked), self._usage, value)
+        yield Answer(self._watch.elapsed, self._question, text, step, merged(evidence), self._usage, value)
 
     def _no_answer(self, step: int, reason: str) -> NoAnswer:
-        return NoAnswer(self._watch.elapsed, self._question, reason, step, evidence(self._results.looked), self._usage)
+        return NoAnswer(self._watch.elapsed, self._question, reason, step, merged(self._results.evidence), self._usage)
 
-    def _tell_of_web(self) -> Iterator[Event]:
+    def _suggest_web(self) -> Iterator[Event]:
         for text in self._agent.web_hint("the video alone gave no answer"):
             yield Notice(self._watch.elapsed, text)
 
@@ -264,5 +264,5 @@ class _Run:
         return self._asker.usage + self._results.usage
 
 
-def _sampled(frames: Sequence[Frame]) -> Looked:
-    return Looked(frames[0].time, frames[-1].time, "frames sampled")
+def _sampled(frames: Sequence[Frame]) -> EvidenceSpan:
+    return EvidenceSpan(frames[0].time, frames[-1].time, "frames sampled")

@@ -8,26 +8,26 @@ from typing import Final
 
 _SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?\n]*\s*")
 _WORD: Final = re.compile(r"\w+")
-_FEWEST: Final = 4  # words; fewer may stand in a prompt by chance
-_TIMES: Final = 4  # that a phrase has to come in a row
-_LENGTH: Final = 120  # characters that this has to fill: a list or a poem may repeat itself for a while
-_PHRASE: Final = 160  # characters of the longest phrase that is found
+_FEWEST: Final = 4  # words; shorter answers may occur in a prompt by chance
+_TIMES: Final = 4  # occurrences of a phrase in a row
+_LENGTH: Final = 120  # characters that they must span: lists and poems repeat themselves for a while
+_PHRASE: Final = 160  # characters of the longest phrase that is detected
 
 
-def is_nonsense(answer: str, said: str) -> bool:
+def is_nonsense(answer: str, instructions: str) -> bool:
     """Whether an answer has no content.
 
     Args:
-        said: all instructions that the model was given.
+        instructions: all prompt texts.
     """
     words = _WORD.findall(answer.casefold())
     if not words or in_circles(answer):
         return True
-    return len(words) >= _FEWEST and f" {' '.join(words)} " in f" {' '.join(_WORD.findall(said.casefold()))} "
+    return len(words) >= _FEWEST and f" {' '.join(words)} " in f" {' '.join(_WORD.findall(instructions.casefold()))} "
 
 
-def said_once(answer: str) -> str:
-    """The answer up to its first repetition, where it says a sentence three times: a small model goes on when it has nothing to add."""
+def without_repetition(answer: str) -> str:
+    """The answer up to its first repeated sentence, if a sentence occurs three times: small models go on when they have nothing to add."""
     seen: Counter[str] = Counter()
     kept = []
     for sentence in _SENTENCE.findall(answer):

@@ -1,7 +1,7 @@
 """The wire format of SAGE models: two replies, six calls, and the JSON schema of the reply that is valid at this moment.
 
-Keys, wire names and the shapes of values are those of the trained weights. The prompt pack defines the order of keys, because it depends on
-the checkpoint. The wire names of tools appear only here; everywhere else a tool has the paper's name.
+Keys, wire names and the shapes of values are those of the trained weights. The order of keys depends on the checkpoint; the prompt pack
+defines it. The wire names of tools appear only here; everywhere else a tool has the paper's name.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ReasonerReply(_Wire):
 R = TypeVar("R", ContextReply, ReasonerReply)
 
 
-# ---- what the model is told about tools ----------------------------------------------------------------------------
+# ---- tool descriptions -----------------------------------------------------------------------------------------------
 
 
 def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
@@ -99,7 +99,7 @@ def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
     return prompts.tool_lines([WIRE_NAMES[tool.name] for tool in tools])
 
 
-# ---- the reply as it may be now ------------------------------------------------------------------------------------
+# ---- schemas of valid replies --------------------------------------------------------------------------------------
 
 
 def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again: bool = False) -> Schema:
@@ -110,7 +110,7 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
     """
     style = workspace.prompts.style
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
-    first = [tool for tool in tools if tool.name == TranscribeSpeech.name] if workspace.hear_first else []
+    first = [tool for tool in tools if tool.name == TranscribeSpeech.name] if workspace.transcript_first else []
     calls = _calls(first or tools, workspace, style.first_call)
     replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
     if not (calls and look_again):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sage_cli.model.base import Usage
-from sage_cli.tools.base import Looked, Outcome
+from sage_cli.tools.base import EvidenceSpan, Outcome
 
 # At most this many results are shown, the newest ones.
 KEPT: Final = 10
@@ -81,9 +81,9 @@ class Results:
             self._earlier[call.identity] = key, outcome
 
     @property
-    def looked(self) -> list[Looked]:
+    def evidence(self) -> list[EvidenceSpan]:
         """All time spans that were examined."""
-        return [item for _, outcome in self._earlier.values() for item in outcome.looked]
+        return [item for _, outcome in self._earlier.values() for item in outcome.evidence]
 
     @property
     def usage(self) -> Usage:

@@ -1,8 +1,8 @@
-"""The texts that models read, as files that a user can replace, and how each family of checkpoints is spoken to.
+"""Prompt packs: the texts that models read, as files a user can replace, and how each family of checkpoints replies and sees.
 
 A *pack* is a folder of prompt texts (``context_vlm.txt`` and so on, see :data:`PLACEHOLDERS`), the descriptions of the tools
-(``tools.jsonl``), and what is no wording: key orders, sampling, sizes (``pack.toml``). There is one for checkpoints trained for this agent,
-one for general-purpose models, and one that comes with the nano models. A folder of the user's may replace any of these files.
+(``tools.jsonl``), and settings: key orders, sampling, frame sizes (``pack.toml``). One pack is for checkpoints trained for this agent, one
+for general-purpose models, and one for the bundled nano models. A user's folder may replace any of these files.
 
 The files and their ``<<<placeholders>>>`` are laid out as in the reference implementation of SAGE (``allenai/SAGE``), so a checkout of it
 can serve as the folder: it then gives the system prompts that the SAGE-MM weights were trained on; see :mod:`sage_cli.prompts.reference`.
@@ -47,9 +47,10 @@ PACKS: Final = (TRAINED, GENERAL, NANO.name)
 
 _TOOLS: Final = "tools.jsonl"
 _STYLE: Final = "pack.toml"
-# Where a prompt may lie below the folder given, which may be a checkout's root or `sage/prompts/sage` or between. The last wins.
+# Where prompts are looked for below the given folder, which may be a checkout's root, `sage/prompts/sage`, or a folder between them. The
+# last one found takes precedence.
 _PLACES: Final = ("sage/prompts/sage", "sage/prompts", "prompts/sage", "prompts", "sage", "")
-# The prompt of the paper's direct baseline lies among those for other models there.
+# The reference keeps the prompt of the paper's direct baseline with those for other models.
 _DIRECT_PLACES: Final = ("sage/prompts/sampled_frames", "prompts/sampled_frames", "sampled_frames", "../sampled_frames")
 _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
 
@@ -61,10 +62,10 @@ class FrameStyle:
     """How the frames of a family of models are sampled and sized.
 
     Attributes:
-        fps: frames per second as far as the frame limit allows; ``None`` for as many as the limit allows at every duration.
-        reference: pixels of a frame as the weights were released; ``None`` for the model's default.
+        fps: frames per second, up to the frame limit; ``None``: always as many frames as the limit allows.
+        reference: pixels of a frame in the released configuration; ``None`` for the model's default.
         paper: pixels of a frame in the paper.
-        close: pixels of a frame where a tool looks closely.
+        close: pixels of a frame in tools that look closely.
     """
 
     fps: float | None = None
@@ -75,24 +76,24 @@ class FrameStyle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """What is no wording about speaking to a family of checkpoints. Orders are those in which a reply's keys may come.
+    """How a family of checkpoints replies and sees. An order is one in which the keys of an object may come.
 
     Attributes:
-        first, later: of the first reply and of the later ones.
-        answerable: of the verdict in later replies.
-        first_call, later_call: of a tool call in them.
-        rationale: names under which a call's reason may be given.
-        reason_beside_call: let a reason against tools stand beside a call, as trained models write it at times.
-        answer_characters: most characters of an answer.
-        transcript_entry_s: most seconds of an entry that a transcript is merged into; 0 for segments as they were decoded.
-        clock_names: call frames ``f1/00:45.jpg`` and not ``f1/0045.jpg``.
-        empty_media: let ``analyze`` run without media although there is something to look at.
-        whole_video: let ``analyze`` look at the video itself.
+        first, later: orders of the first reply and of later ones.
+        answerable: order of the verdict in later replies.
+        first_call, later_call: orders of a tool call in the first reply and in later ones.
+        rationale: names of the key that gives the reason for a call.
+        reason_beside_call: allow a reason against tools next to a call, as trained models sometimes write.
+        answer_characters: maximum length of an answer.
+        transcript_entry_s: segments are merged into transcript entries of up to this many seconds; 0 to keep them.
+        clock_names: name frames ``f1/00:45.jpg`` rather than ``f1/0045.jpg``.
+        empty_media: allow ``analyze`` without media even if there is something to look at.
+        whole_video: allow ``analyze`` to look at the video itself.
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
-        whole_transcript_s: length of video up to which a transcript is of the whole, and the first call of a run that calls anything.
-        frames: by model family.
+        whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
+        frames: sampling and sizes by model family.
     """
 
     first: tuple[Order, ...]
@@ -114,7 +115,7 @@ class Style:
     frames: Mapping[str, FrameStyle]
 
     def of_frames(self, family: str) -> FrameStyle:
-        """Sampling and sizes for a model family; those of Qwen3-VL where the pack knows nothing of it."""
+        """Sampling and sizes for a model family; those of Qwen3-VL if the pack has none for it."""
         return self.frames.get(family) or self.frames["qwen3-vl"]
 
 
@@ -140,7 +141,7 @@ class Prompts:
         folder = None if str(source) in PACKS else Path(source).expanduser()
         self.reference = reference_tools(folder) if folder else None
         chosen = str(source) if folder is None else TRAINED if self.reference else pack
-        # What a pack does not have, it shares with the first one.
+        # Files that a pack lacks come from the first one.
         self._texts = _built_in(TRAINED) | _built_in(chosen)
         if folder is not None:
             self._texts |= _given(folder)
@@ -160,12 +161,12 @@ class Prompts:
 
     @cached_property
     def digest(self) -> str:
-        """Identity of all texts."""
+        """Hash of all texts."""
         return hashlib.blake2b(json.dumps(self._texts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
     @cached_property
-    def said(self) -> str:
-        """All that the model is told, to find out whether an answer only repeats it."""
+    def instructions(self) -> str:
+        """All prompt texts, to detect answers that only repeat them."""
         return "\n".join(text for name, text in self._texts.items() if name.endswith(".txt"))
 
 

@@ -1,8 +1,8 @@
-"""Tool descriptions out of a checkout of SAGE's reference implementation, byte for byte as its system prompts show them.
+"""Tool descriptions from a checkout of SAGE's reference implementation, byte for byte as in its system prompts.
 
-There a tool is a function of a module in ``sage/src/functions/tools``, and what the model reads about it is made from its source. The
-docstring up to ``Args:`` is the description, ``name: text`` lines after it describe the arguments, annotations become JSON types.
-Nothing of the checkout is imported or run; its files are only parsed.
+Its tools are the functions of the modules in ``sage/src/functions/tools``, and their descriptions are generated from the source: the
+docstring up to ``Args:`` describes the tool, ``name: text`` lines after it describe the arguments, and annotations become JSON types.
+The checkout's files are parsed; nothing in it is imported or run.
 
 To compare with a real checkout, run there (in its own environment) ::
 

@@ -63,7 +63,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                         next(run)
                         yield None
                 except StopIteration as stop:
-                    spans = tuple((look.start, look.end) for look in stop.value.looked)
+                    spans = tuple((look.start, look.end) for look in stop.value.evidence)
                 except ToolError:  # the model's times make no sense: nothing found here
                     pass
             yield Found(begin, until, spans)

@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import Field
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
-from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
 from sage_cli.tools.schema import EMPTY, Schema, array, either, one_of, record, text
 from sage_cli.tools.workspace import Media, Workspace
 from sage_cli.video import Frame
@@ -62,7 +62,7 @@ class Analyze(Tool[AnalyzeArguments]):
         if reply.finish == "length":
             yield ToolNotice(f"the analysis was cut off after {_REPLY_TOKENS} tokens")
         answer = reply.text.strip()
-        return Outcome({"answer": answer}, " ".join(answer.split()), _looked(media), reply.usage)
+        return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media), reply.usage)
 
     def _media(self, arguments: AnalyzeArguments, workspace: Workspace) -> list[Media]:
         """The media to look at: the first clip that the arguments name, or else the frames, without duplicates, in time order."""
@@ -77,9 +77,9 @@ class Analyze(Tool[AnalyzeArguments]):
         return frames
 
 
-def _looked(media: Sequence[Media]) -> tuple[Looked, ...]:
+def _evidence(media: Sequence[Media]) -> tuple[EvidenceSpan, ...]:
     """The time spans shown: a clip's, and for frames the span of each group that was extracted together."""
-    looked = []
+    spans = []
 
     def group_of(item: Media) -> str:
         return item.name.rpartition("/")[0]
@@ -87,5 +87,5 @@ def _looked(media: Sequence[Media]) -> tuple[Looked, ...]:
     for _, group in groupby(sorted(media, key=group_of), key=group_of):
         items = list(group)
         what: What = "frames analyzed" if items[0].frame else "clip analyzed"
-        looked.append(Looked(min(item.start for item in items), max(item.end for item in items), what))
-    return tuple(looked)
+        spans.append(EvidenceSpan(min(item.start for item in items), max(item.end for item in items), what))
+    return tuple(spans)

@@ -60,7 +60,7 @@ What: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class EvidenceSpan:
     """A time span of the original video, in seconds, that a tool examined, and how."""
 
     start: float
@@ -75,13 +75,13 @@ class Outcome:
     Attributes:
         result: JSON-ready object in the wire shape; the model reads it.
         summary: one line for people.
-        looked: the time spans it examined.
+        evidence: the time spans it examined.
         usage: sum over the model calls it made.
     """
 
     result: dict[str, Any]
     summary: str
-    looked: tuple[Looked, ...] = ()
+    evidence: tuple[EvidenceSpan, ...] = ()
     usage: Usage = field(default_factory=Usage)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from sage_cli.timecode import format_clock
-from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolRun
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolRun
 from sage_cli.tools.schema import Schema, clock, constant, one_of, record
 from sage_cli.tools.workspace import Workspace
 
@@ -42,14 +42,14 @@ class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
         for note in notes:
             yield ToolNotice(note)
         where = f"{format_clock(start)}-{format_clock(end)}"
-        looked: tuple[Looked, ...] = ()
+        evidence: tuple[EvidenceSpan, ...] = ()
         if arguments.extract_type == "subclips":
             names = [workspace.add_clip(start, end)]
             summary = f"clip of {where}"
         else:
             frames = yield from workspace.frames([float(time) for time in np.linspace(start, end, FRAMES)])
             names = workspace.add_frames(frames)
-            looked = (Looked(start, end, "frames extracted"),)
+            evidence = (EvidenceSpan(start, end, "frames extracted"),)
             summary = f"{len(names)} frames of {where}"
         result: dict[str, Any] = {"media_paths": names} | ({"note": "; ".join(notes)} if notes else {})
-        return Outcome(result, summary, looked)
+        return Outcome(result, summary, evidence)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock, repair
-from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolError, ToolNotice, ToolRun
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolError, ToolNotice, ToolRun
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import NULL, Schema, clock, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
@@ -61,7 +61,7 @@ class GroundEvent(Tool[GroundEventArguments]):
             return Outcome(result, f"not found in {begin_text}-{end_text}", usage=reply.usage)
         first, last = map(format_clock, span)
         result["timestamps"] = {"start": first, "end": last}
-        return Outcome(result, f"found at {first}-{last}", (Looked(*span, "event grounded"),), reply.usage)
+        return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*span, "event grounded"),), reply.usage)
 
 
 def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sage_cli.timecode import format_clock
-from sage_cli.tools.base import Arguments, Looked, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
 from sage_cli.tools.schema import Schema, clock, constant, record
 from sage_cli.tools.workspace import Workspace
 
@@ -27,7 +27,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
-        if workspace.hear_first:
+        if workspace.transcript_first:
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
@@ -49,16 +49,16 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             segments.append(segment)
             yield ToolProgress("speech", round(min(segment.end, end) - start), round(end - start))
         transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
-        looked = (Looked(start, end, "subtitles read" if subtitles else "speech transcribed"),)
+        evidence = (EvidenceSpan(start, end, "subtitles read" if subtitles else "speech transcribed"),)
         if not transcript:
             return Outcome(
-                {"transcript": "Nobody speaks in this part of the video, so there is nothing to transcribe."}, "no speech", looked
+                {"transcript": "Nobody speaks in this part of the video, so there is nothing to transcribe."}, "no speech", evidence
             )
         # The transcript is a string: the models were trained on the dictionary's Python notation.
         result = {"transcript": str(transcript)} | ({"note": "; ".join(notes)} if notes else {})
         words = sum(len(segment.text.split()) for segment in segments)
         source = f" of {subtitles.source}" if subtitles else ""
-        return Outcome(result, f"{words} words in {len(segments)} segments{source}", looked)
+        return Outcome(result, f"{words} words in {len(segments)} segments{source}", evidence)
 
 
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:

@@ -124,9 +124,9 @@ class Workspace:
         return self.video.path.name
 
     @property
-    def hear_first(self) -> bool:
-        """Whether the transcript comes before all other tools, and is of the whole: models that are not trained to choose among tools look
-        for what was said in pictures, and a short video is soon heard."""
+    def transcript_first(self) -> bool:
+        """Whether the first call has to be a transcript of the whole video: untrained models search frames for what was said, and a short
+        video is quickly transcribed."""
         return self.video.has_audio and self.end - self.start <= self.prompts.style.whole_transcript_s
 
     @cached_property

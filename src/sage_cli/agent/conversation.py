@@ -1,12 +1,12 @@
-"""A question of a conversation, as the model reads it: after the questions and answers before it."""
+"""Puts the questions and answers of a conversation before the next question."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
 
-_SHARE: Final = 8  # of the prompt's room, one part is for what was said before
-_CHARACTERS_PER_TOKEN: Final = 3  # cautious
+_SHARE: Final = 8  # earlier turns take up to an eighth of a prompt
+_CHARACTERS_PER_TOKEN: Final = 3  # a cautious estimate
 
 
 def in_conversation(question: str, earlier: Sequence[tuple[str, str]], room: int) -> str:

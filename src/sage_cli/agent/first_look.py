@@ -21,9 +21,9 @@ class Choice:
     """The frames available to a first look.
 
     Attributes:
-        times: of all requested frames, in seconds.
+        times: times of all requested frames, in seconds.
         count: how many of them fit the context together with the question.
-        size: ``(width, height)`` in pixels.
+        size: ``(width, height)`` of a frame in pixels.
     """
 
     times: tuple[float, ...]
@@ -36,7 +36,7 @@ def choose(workspace: Workspace, build: Callable[[Sequence[Frame]], Prompt], roo
 
     Args:
         build: makes the prompt for given frames.
-        room: tokens available to it.
+        room: tokens available to the prompt.
     """
     width, height = workspace.frame_size
     times = workspace.times(workspace.start, workspace.end)
@@ -52,7 +52,7 @@ class FirstLook:
     def __init__(self, model: ChatModel, sampling: Sampling) -> None:
         self._model, self._sampling = model, sampling
         self._frames: tuple[Frame, ...] = ()
-        self._count = 0  # the times of the kept frames
+        self._count = 0  # number of times that the kept frames were decoded for
 
     def frames(self, workspace: Workspace, choice: Choice, watch: Stopwatch) -> Steps[tuple[Frame, ...]]:
         """The selected frames.

@@ -26,7 +26,7 @@ WEB_TOOLS: Final = frozenset({"web-search", "parse-website"})
 _RESULTS: Final = (ToolError, VideoError, WebError)
 
 
-class Actor:
+class ToolRunner:
     """Runs the tool calls of a run.
 
     Args:

@@ -1,4 +1,4 @@
-"""The two prompts of a run, cut to what fits the context."""
+"""Builds the prompts of a run, cut to fit the context."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LAST_STEP = "This is the last step: no tool can be called any more. Answer now;
 
 
 @dataclass(frozen=True)
-class Telling:
-    """The prompts of a run.
+class PromptBuilder:
+    """Builds the prompts of a run.
 
     Attributes:
         question: the user's.
@@ -46,7 +46,7 @@ class Telling:
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
 
     def direct(self, frames: Sequence[Frame]) -> Prompt:
-        """Of the paper's baseline: the frames and the question, to be thought about and answered in plain text."""
+        """The prompt of the paper's direct baseline: frames and question, answered in plain text after thinking."""
         text = self.workspace.prompts.render("direct", question=self.question)
         return [Message("user", (Frames(tuple(frames)), Text(text)))]
 
@@ -113,9 +113,9 @@ class Telling:
 
     @property
     def _facts(self) -> str:
-        """Facts that frames do not show, for models that are not trained to ask for them."""
-        heard = any(tool.name == TranscribeSpeech.name for tool in self.tools)
+        """Facts that frames do not show, for models that were not trained to call tools."""
+        audible = any(tool.name == TranscribeSpeech.name for tool in self.tools)
         if not self.workspace.video.has_audio:
             lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
             return "It has sound that cannot be listened to." if lost else "It has no sound."
-        return "It has sound." if heard else "It has sound that cannot be listened to."
+        return "It has sound." if audible else "It has sound that cannot be listened to."
