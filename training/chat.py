@@ -304,6 +304,9 @@ class RolloutModel:
     def forget(self) -> None:
         """No prompt is held."""
 
+    def interrupt(self) -> None:
+        """A batch is waited for to its end."""
+
     def count_tokens(self, prompt: Prompt) -> int:
         return sum(item_cells(item) for item in self.engine.template.render(prompt))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ from mcp import Client, StdioServerParameters, stdio_client
 from sage_cli.assets import CLIPS
 from sage_cli.errors import UsageError
 from sage_cli.mcp import Folders
+from sage_cli.mcp.server import Worker
+from sage_cli.model.base import Message, Text
+from sage_cli.session import Session, open_session
 
 
 @pytest.fixture
@@ -111,6 +115,33 @@ def test_a_cancelled_call_makes_room_for_the_next(connect: Callable[[], Any]) ->
             assert result.structured_content["answer"]
 
     anyio.run(talk)
+
+
+def test_a_cancelled_call_is_ended_within_native_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    began, ended = threading.Event(), threading.Event()
+    prompt = [Message("user", (Text("Count."),))]
+
+    def endless(session: Session, _report: Callable[[str], None]) -> None:
+        try:
+            while True:  # it reports nothing, and so never looks whether it was cancelled
+                began.set()
+                list(session.model.stream(prompt, max_tokens=500))
+        finally:
+            ended.set()
+
+    async def talk(session: Session) -> int:
+        worker = Worker(session)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run, None, endless)
+            await anyio.to_thread.run_sync(began.wait)
+            tasks.cancel_scope.cancel()
+        replies = await worker.run(None, lambda session, _report: [list(session.model.stream(prompt, max_tokens=20)) for _ in range(20)])  # type: ignore[arg-type]
+        return len(replies)
+
+    with open_session(model="nano", threads=1, cache_limit=0) as session:
+        assert anyio.run(talk, session) == 20  # the interrupt does not reach the next call
+    assert ended.is_set()
 
 
 def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sage_cli.errors import ModelError
 from sage_cli.model.base import Delta, Frames, Message, Progress, Text
 from sage_cli.model.batches import ON_CPU
 from sage_cli.model.llama import LlamaModel
+from sage_cli.model.qwen import slices_of
 from sage_cli.model.sampling import LoopDetector
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import SCHEMA, WRAP, ask, clip, complete
@@ -299,6 +300,22 @@ def test_another_thread_can_interrupt_a_reply(load: Load, family: str) -> None:
         thread.join(0.05)
     assert raised
     assert complete(model, ask("What?", frames), max_tokens=8).text == before
+
+
+def test_an_interrupt_ends_the_encoding_of_a_frame_half_way(load: Load, family: str) -> None:
+    model = load()
+    vision, interruptible = model._vision, model._interruptible
+    assert vision is not None
+    (part, *_) = slices_of(Frames(clip(2, family=family)))
+    rows, columns = model._template.grid(part.frames[0])
+    vision.embed(part, rows * columns)
+    whole = interruptible._nodes
+    vision.clear()
+    interruptible.interrupt()
+    with pytest.raises(KeyboardInterrupt), interruptible.guard():
+        vision.embed(part, rows * columns)
+    assert interruptible._nodes < whole
+    assert vision.embed(part, rows * columns)[1]  # nothing half made was kept
 
 
 def test_a_stream_that_is_abandoned_leaves_the_model_usable(load: Load, family: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,6 +175,26 @@ def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:
     server.text, server.pause_s = "a b c d e", 0.02
     with _connect(server) as model:
         assert _ask(model)[1].text.split() == list("abcde")
+
+
+def test_a_server_that_says_nothing_can_be_left(server: Served) -> None:
+    server.text, server.pause_s = "a b", 60.0
+    raised: list[BaseException] = []
+
+    def work(model: RemoteModel) -> None:
+        try:
+            _ask(model)
+        except KeyboardInterrupt as error:
+            raised.append(error)
+
+    with _connect(server) as model:
+        thread = threading.Thread(target=work, args=(model,))
+        thread.start()
+        while thread.is_alive():
+            model.interrupt()
+            thread.join(0.05)
+        server.pause_s = 0.0
+    assert raised
 
 
 def test_servers_that_cannot_be_used(server: Served) -> None:

@@ -1,7 +1,7 @@
 """The tools that a coding agent sees, over one session whose model stays loaded between calls.
 
-Native libraries work for seconds at a time, so all work happens in one worker thread: the event loop keeps answering, reports progress and
-hears cancellation, which the worker notices between two events.
+Native libraries work for seconds at a time, so all work happens in a worker thread: the event loop keeps answering, reports progress and
+hears cancellation, which the worker notices between two events, and the native libraries within one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ T = TypeVar("T")
 _MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
 _LONGEST_SIDE: Final = 768  # pixels
 _REPORT_EVERY_S: Final = 0.25
+_INTERRUPT_EVERY_S: Final = 0.05
 
 INSTRUCTIONS: Final = (
     "Answers questions about video and audio files on this machine, with a local model. Ask for what is seen or said; times are HH:MM:SS "
@@ -118,6 +119,8 @@ class Worker:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._busy = threading.Lock()
+        self._call: object | None = None  # what the session works for
+        self._call_lock = threading.Lock()
 
     async def run(self, context: Context, work: Callable[[Session, Callable[[str], None]], T]) -> T:
         """Run ``work(session, report)``; ``report`` says what is being done, and raises when the client has cancelled.
@@ -125,6 +128,7 @@ class Worker:
         Raises:
             ToolError: the work failed; its message is for the client.
         """
+        call = object()
         reported = 0
         last = 0.0
 
@@ -139,15 +143,33 @@ class Worker:
             # A cancelled call may still be on its way out: the session is used by one at a time.
             while not self._busy.acquire(timeout=0.1):
                 anyio.from_thread.check_cancelled()
+            with self._call_lock:
+                self._call = call
             try:
                 return work(self.session, report)
+            except KeyboardInterrupt:
+                raise ToolError("cancelled") from None
             finally:
+                with self._call_lock:
+                    self._call = None
                 self._busy.release()
 
         try:
             return await anyio.to_thread.run_sync(locked, abandon_on_cancel=True)
         except (SageError, OSError) as error:
             raise ToolError(str(error)) from error
+        except anyio.get_cancelled_exc_class():
+            threading.Thread(target=self._interrupt, args=(call,), daemon=True).start()
+            raise
+
+    def _interrupt(self, call: object) -> None:
+        """Interrupt the session until a cancelled call has ended: an interrupt between two native calls is lost on both."""
+        while True:
+            with self._call_lock:  # an interrupt never reaches the call after it
+                if self._call is not call:
+                    return
+                self.session.interrupt()
+            time.sleep(_INTERRUPT_EVERY_S)
 
 
 def make_server(session: Session, folders: Folders) -> MCPServer:

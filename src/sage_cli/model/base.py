@@ -174,6 +174,14 @@ class ChatModel(Protocol):
         """Hold no prompt any more, so that the next reply does not depend on earlier ones, not even in rounding."""
         ...
 
+    def interrupt(self) -> None:
+        """From any thread: end the work under way, even within a native call. Who waits for it gets a KeyboardInterrupt.
+
+        Without work under way it does nothing, or the next call ends; a caller that interrupts from another thread sees to it that the
+        right call is running.
+        """
+        ...
+
     def stream(
         self,
         prompt: Prompt,

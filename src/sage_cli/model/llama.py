@@ -100,7 +100,7 @@ class LlamaModel:
         llama.llama_backend_init()
         try:
             with self._interruptible.guard():
-                self._model, device = load_weights(text, gpu_layers)
+                self._model, device = load_weights(text, gpu_layers, self._interruptible)
                 self._family = _family(text, self._model)
                 self._vocabulary = Vocabulary(self._model)
                 threads = threads or compute_threads()
@@ -120,7 +120,13 @@ class LlamaModel:
                 )
                 projector = _PROJECTORS[self._family]
                 self._vision = VisionEncoder(
-                    mmproj, self._model, projector=projector, use_gpu=gpu_layers != 0, threads=threads, cache=cache
+                    mmproj,
+                    self._model,
+                    projector=projector,
+                    use_gpu=device != "CPU",
+                    threads=threads,
+                    interruptible=self._interruptible,
+                    cache=cache,
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
                 width = int(llama.llama_model_n_embd_inp(self._model))
@@ -178,7 +184,6 @@ class LlamaModel:
             self._model = None
 
     def interrupt(self) -> None:
-        """End the current reply, from any thread; the caller that iterates over it gets a KeyboardInterrupt."""
         self._interruptible.interrupt()
 
     def forget(self) -> None:
@@ -206,6 +211,7 @@ class LlamaModel:
         _, vision = self._opened()
         if vision.device == "CPU" or not self._reuse:
             return
+        self._interruptible.clear()
         for part in slices_of(frames):
             rows, columns = self._template.grid(part.frames[0])
             with timing(self._before, "encode_s"), self._interruptible.guard():

@@ -74,21 +74,48 @@ def log_lines() -> Iterator[list[str]]:
 # ---- Ctrl-C and SIGTERM ---------------------------------------------------------------------------------------------
 
 
+_PART_NODES: Final = 32  # of some 500 to 1000 that the vision encoder's graph has
+
+
 class Interruptible:
     """Makes long native calls stop on Ctrl-C and SIGTERM.
 
     Python runs a signal handler only between bytecodes, so inside one call that takes seconds a signal would go unheard, and an exception
-    raised inside a ctypes callback is lost. So for the length of the call the signals only set a flag, which llama.cpp's abort callback
-    reads between graph nodes; the real handler is called after the call has returned and its state has been put in order.
+    raised inside a ctypes callback is lost. So during the call signals only set a flag, which llama.cpp's callbacks read while a graph is
+    computed or a model is loaded. The real handler is called after the call has returned and its state has been put in order.
+
+    Attributes:
+        abort_callback: of a llama.cpp context.
+        progress_callback: of loading a model.
+        eval_callback: of a scheduler without an abort callback, such as the vision encoder's. It cuts a graph into parts that are computed
+            one after the other, so it is for CPUs alone. Call :meth:`begin_graph` before each graph, so that all are cut alike.
     """
 
     def __init__(self) -> None:
         self._requested: signal.Signals | None = None
         self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self._requested is not None)
+        self.progress_callback = llama_cpp.llama_progress_callback(lambda _share, _data: self._requested is None)
+        self.eval_callback = llama_cpp.ggml_backend_sched_eval_callback(self._evaluate)
+        self._nodes = 0
+
+    def begin_graph(self) -> None:
+        self._nodes = 0
+
+    def _evaluate(self, _tensor: object, ask: bool, _data: object) -> bool:
+        """Asked before the nodes of a part whether to stop after them, told after a part; false ends the graph."""
+        if ask:
+            self._nodes += 1
+            return self._nodes % _PART_NODES == 0
+        return self._requested is None
 
     def interrupt(self) -> None:
         """From any thread: stop the call under way, or the next one; the thread that makes it gets a KeyboardInterrupt."""
         self._requested = signal.SIGINT
+
+    @property
+    def requested(self) -> bool:
+        """Whether the call under way is to stop, and its result may be half made."""
+        return self._requested is not None
 
     def clear(self) -> None:
         """Forget an interrupt that came too late for what it was meant for."""
@@ -138,10 +165,15 @@ KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
 _KV_TYPES: Final = {"f32": llama_cpp.GGML_TYPE_F32, "f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
 
 
-def load_weights(path: Path, gpu_layers: int | None) -> tuple[Any, str]:
-    """``llama_model *`` and where it runs."""
+def load_weights(path: Path, gpu_layers: int | None, interruptible: Interruptible) -> tuple[Any, str]:
+    """``llama_model *`` and where it runs. Call it under the guard of ``interruptible``, which then ends the loading.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
+    params.progress_callback = interruptible.progress_callback
     with log_lines() as lines:
         model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
     if not model:

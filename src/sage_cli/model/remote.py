@@ -12,16 +12,18 @@ import json
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
+from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ _OPENAI: Final = "https://api.openai.com/v1"
 _UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
 _CHARACTERS_PER_TOKEN: Final = 3.0  # cautious for English, where 4 is usual
 _JPEG_QUALITY: Final = 90
+_AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 600.0  # a large prompt is read without a word
@@ -118,6 +121,7 @@ class RemoteModel:
         http = DefaultHttpxClient(timeout=timeout, trust_env=not address.loopback)
         self._client: OpenAI = OpenAI(base_url=address.url, api_key=key or "none", max_retries=retries, timeout=timeout, http_client=http)
         self._format = _FORMATS[0]
+        self._interrupted = False
         self._images: dict[str, str] = {}
         try:
             served = self._served()
@@ -179,6 +183,7 @@ class RemoteModel:
         frames = [frame for message in prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
         if frames:  # the next question shows the same frames
             self._images = {frame.key: self._images.get(frame.key) or _jpeg(frame) for frame in frames}
+        self._interrupted = False
         yield Progress("prefill", 0, 0)
         body: dict[str, Any] = {
             "model": self._name,
@@ -196,7 +201,9 @@ class RemoteModel:
         for left in reversed(range(_ATTEMPTS)):
             text, finish, usage = "", None, Usage(images=len(frames))
             try:
-                with closing(self._create(body, schema, formats)) as chunks:
+                # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
+                read = partial(self._chunks, body, schema, formats)
+                with closing(iterate_in_background(read, _AHEAD, self._check_interrupt)) as chunks:
                     for chunk in chunks:
                         piece, reason, counted = _read(chunk, len(frames))
                         usage, finish = counted or usage, reason or finish
@@ -227,7 +234,22 @@ class RemoteModel:
             text = f"{wrap[0]}{text}{wrap[1]}"
         yield Reply(text, "length" if finish == "length" else "stop", usage)
 
+    def interrupt(self) -> None:
+        self._interrupted = True
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+
     # ---- requests --------------------------------------------------------------------------------------------------
+
+    def _chunks(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str], stop: Event) -> Iterator[Any]:
+        """The reply as the server streams it."""
+        with closing(self._create(body, schema, formats)) as chunks:
+            for chunk in chunks:
+                if stop.is_set():  # the server sees the connection close, and stops
+                    return
+                yield chunk
 
     def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str]) -> Any:
         """Send the request, constrained in the first of these ways that the server accepts; later requests start with that one."""

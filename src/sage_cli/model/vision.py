@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
 from sage_cli.model.disk import ModelCache
-from sage_cli.model.native import log_lines
+from sage_cli.model.native import Interruptible, log_lines
 from sage_cli.model.qwen import Slice
 from sage_cli.model.tokens import to_half
 from sage_cli.store.content import fingerprint
@@ -43,15 +43,26 @@ class VisionEncoder:
         path: the mmproj GGUF.
         model: the loaded text model (``llama_model *``).
         projector: the kind of projector the model's family has (``clip.projector_type``); mtmd itself compares only widths.
-        use_gpu: offload when the build can.
+        use_gpu: offload; false without a GPU.
         threads: of the CPU parts.
+        interruptible: of the model.
         cache: where embeddings outlive the process; ``None`` for memory only.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
     """
 
-    def __init__(self, path: Path, model: Any, *, projector: str, use_gpu: bool, threads: int, cache: ModelCache | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: Any,
+        *,
+        projector: str,
+        use_gpu: bool,
+        threads: int,
+        interruptible: Interruptible,
+        cache: ModelCache | None = None,
+    ) -> None:
         self._context: Any = None
         header = read_metadata(path)
         kind = header.get("clip.projector_type") or header.get("clip.vision.projector_type")
@@ -63,6 +74,8 @@ class VisionEncoder:
         params.n_threads = threads
         params.image_min_tokens = 1  # sizes are chosen by frame_size; mtmd must not resize behind our back
         params.image_max_tokens = 16384
+        if not use_gpu:
+            params.cb_eval = interruptible.eval_callback
         params.warmup = False  # it would size buffers for the largest image instead of for the frames that come
         with log_lines() as lines:
             self._context = mtmd.mtmd_init_from_file(os.fsencode(path), model, params)
@@ -70,6 +83,7 @@ class VisionEncoder:
             raise ModelError(_why_unusable(path, lines))
         self._width = int(llama.llama_model_n_embd_inp(model))
         self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
+        self._interruptible = interruptible
         self._cache = cache
         self._identity = f"{fingerprint(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
         self._memory: OrderedDict[str, NDArray[np.floating]] = OrderedDict()
@@ -149,8 +163,11 @@ class VisionEncoder:
                 raise ModelError(
                     f"the vision encoder made {got} tokens of a frame where {cells} were expected: is this the model's own mmproj?"
                 )
+            self._interruptible.begin_graph()
             if status := mtmd.mtmd_encode_chunk(self._context, media[0]):
                 raise ModelError(f"the vision encoder failed on a frame (mtmd_encode_chunk: {status})")
+            if self._interruptible.requested:  # the guard raises what the signal means
+                raise ModelError("the encoding of a frame was interrupted")
             output = ctypes.cast(mtmd.mtmd_get_output_embd(self._context), ctypes.POINTER(ctypes.c_float))
             embedding: NDArray[np.float32] = np.ctypeslib.as_array(output, shape=(cells, self._width)).copy()
             return embedding

@@ -49,6 +49,12 @@ class Models:
         for name in ("model", "transcriber", "_scratch"):
             vars(self).pop(name, None)
 
+    def interrupt(self) -> None:
+        """From any thread: end what a loaded model is doing; who waits for it gets a KeyboardInterrupt. See :meth:`ChatModel.interrupt`."""
+        for name in ("model", "transcriber"):
+            if (loaded := vars(self).get(name)) is not None:
+                loaded.interrupt()
+
     @property
     def caching(self) -> bool:
         """Whether anything may be kept on disk: a cache limit of 0 keeps nothing at all."""

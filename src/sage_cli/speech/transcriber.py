@@ -166,6 +166,10 @@ class Transcriber:
         """Free the model's memory."""
         self._whisper.close()
 
+    def interrupt(self) -> None:
+        """From any thread: end the window under way; who waits for it gets a KeyboardInterrupt."""
+        self._whisper.interrupt()
+
     def speech_flags(self, samples: Samples) -> np.ndarray:
         """The detector's flag for each frame of 512 samples."""
         return self._detect(samples)

@@ -110,7 +110,7 @@ class Whisper:
         self._header = header
         self._binding = binding()
         self._context: Any = None
-        self._sampled = False
+        self._sampled = self._interrupted = False
         self.device = "not loaded"
 
     @cached_property
@@ -195,6 +195,10 @@ class Whisper:
             self._binding.whisper_free(self._context)
             self._context = None
 
+    def interrupt(self) -> None:
+        """From any thread: end the decode under way; who waits for it gets a KeyboardInterrupt."""
+        self._interrupted = True
+
     def __del__(self) -> None:
         if getattr(self, "_context", None) is not None:
             self.close()
@@ -229,8 +233,8 @@ class Whisper:
 
     def _run(self, parameters: Any, samples: Samples) -> None:
         """``whisper_full`` in a thread of its own, so that Ctrl-C reaches this one and stops it between two operations of the graph."""
-        stop = False
-        self._binding.assign_abort_callback(parameters, lambda: stop)
+        self._interrupted = False
+        self._binding.assign_abort_callback(parameters, lambda: self._interrupted)
         with ThreadPoolExecutor(1) as worker:
             work = worker.submit(self._binding.whisper_full, self._context, parameters, samples, len(samples))
             try:
@@ -238,8 +242,10 @@ class Whisper:
             except RuntimeError as error:  # C++'s regular expressions are not quite Python's
                 raise ModelError(f"whisper.cpp failed on this audio: {error}") from error
             except BaseException:
-                stop = True
+                self._interrupted = True
                 raise
+        if self._interrupted:
+            raise KeyboardInterrupt
         if status != 0:
             raise ModelError(f"whisper.cpp failed on this audio (status {status}): {_complaints[-1] if _complaints else 'no reason given'}")
 

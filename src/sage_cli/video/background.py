@@ -1,4 +1,4 @@
-"""Work in FFmpeg that Ctrl-C does not have to wait for: another thread does it, and the caller only waits."""
+"""Work that Ctrl-C does not have to wait for, in FFmpeg or at a server: another thread does it, and the caller only waits."""
 
 from __future__ import annotations
 
@@ -22,8 +22,14 @@ def in_background(work: Callable[[Event], T]) -> T:
     return next(iterate_in_background(lambda stop: iter((work(stop),)), ahead=1))
 
 
-def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> Generator[T, None, None]:
-    """The items of ``work``, computed at most ``ahead`` of them in advance. Closing sets the event, which ``work`` is to heed."""
+def iterate_in_background(
+    work: Callable[[Event], Iterator[T]], ahead: int, check: Callable[[], None] = lambda: None
+) -> Generator[T, None, None]:
+    """The items of ``work``, computed at most ``ahead`` of them in advance. Closing sets the event, which ``work`` is to heed.
+
+    Args:
+        check: called while nothing comes; may raise to end the wait.
+    """
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(ahead)
     stop = Event()
 
@@ -55,6 +61,7 @@ def iterate_in_background(work: Callable[[Event], Iterator[T]], ahead: int) -> G
             try:
                 item, error = queue.get(timeout=_GLANCE)
             except Empty:
+                check()
                 continue
             if error is not None:
                 raise error
