@@ -73,6 +73,49 @@ def test_joined_recordings_are_seen_and_heard_whole(suffix: str, tmp_path: Path)
     assert 800 not in pitches(video.audio(1.0, 2.5))
 
 
+@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".mov", ".wav", ".aiff"])
+def test_a_recording_that_follows_and_cannot_be_reached_is_told(suffix: str, tmp_path: Path) -> None:
+    """FFmpeg ends with the first of several such files."""
+    if suffix in (".wav", ".aiff"):
+        one = make_audio(tmp_path / f"one{suffix}", tone(3.0), codec="pcm_s16be" if suffix == ".aiff" else None)
+        (path := tmp_path / f"joined{suffix}").write_bytes(one.read_bytes() * 2)
+    else:
+        path = joined(tmp_path, suffix)
+        one = tmp_path / f"part0{suffix}"
+    assert Video(one).notices == ()
+    video = Video(path)
+    assert video.duration == pytest.approx(3.0, abs=0.1)
+    assert [notice.text for notice in video.notices] == [
+        "only the first 3 s are read: another recording follows in the file; give the parts one by one"
+    ]
+
+
+def test_joined_avi_is_played_whole_and_not_damaged(tmp_path: Path) -> None:
+    """The second file's header holds padding of zeros."""
+    video = Video(joined(tmp_path, ".avi", codec="mpeg4"))
+    assert video.duration == pytest.approx(6.0, abs=0.2)
+    assert video.notices == ()
+    assert pitches(video.audio(0.5, 5.5), 1.0)[::4] == [400, 800]
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".webm", ".ts", ".mp4"])
+def test_a_late_first_time_is_no_loss(suffix: str, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"codec": "libvpx-vp9"} if suffix == ".webm" else {"bframes": 2}
+    if suffix == ".mp4":
+        options["container_options"] = {"movflags": "frag_keyframe+empty_moov", "avoid_negative_ts": "disabled"}
+    video = Video(make_video(tmp_path / f"late{suffix}", seconds=3, size=SIZE, start=9000, audio=tone(3.0), audio_start=9000, **options))
+    assert video.duration == pytest.approx(3.0, abs=0.1)
+    assert video.notices == ()
+
+
+def test_sound_that_begins_late_is_found(tmp_path: Path) -> None:
+    """MPEG-PS lists no streams: they are there once their first packet comes."""
+    sound: dict[str, Any] = {"audio": tone(8.0), "audio_codec": "mp2", "audio_start": 32.0}
+    video = Video(make_video(tmp_path / "late.mpg", seconds=40, size=SIZE, codec="mpeg2video", gop=25, **sound))
+    assert video.has_audio
+    assert np.abs(video.audio(34.0, 36.0)).max() > 0.3
+
+
 @pytest.mark.parametrize("suffix", [".opus", ".ogg", ".flac", ".mp3", ".aac"])
 def test_joined_sound_is_heard_whole(suffix: str, tmp_path: Path) -> None:
     codec = {".opus": "libopus", ".ogg": "flac", ".aac": "aac"}.get(suffix)

@@ -90,6 +90,33 @@ def test_a_stream_that_can_be_decoded_is_preferred_to_a_better_one(tmp_path: Pat
     assert heard.audio(0.5, 1.5).mean() == pytest.approx(8000 / 32768, abs=0.01)
 
 
+def test_sound_is_of_the_pictures_programme(tmp_path: Path) -> None:
+    """MPEG-TS with two programmes; the other one's sound is better. Its two parts have one table of programmes (ISO/IEC 13818-1)."""
+    packets: list[bytes] = []
+    for number, hertz in ((1, 400), (2, 800)):
+        places = {"mpegts_service_id": number, "mpegts_start_pid": 256 * number, "mpegts_pmt_start_pid": 0x1000 + number}
+        options = {name: str(value) for name, value in places.items()}
+        rate = 24000 * number
+        sound: dict[str, Any] = {"audio": tone(2.0, hertz=hertz, rate=rate), "audio_codec": "mp2", "audio_rate": rate}
+        path = make_video(tmp_path / f"{number}.ts", seconds=2, size=SIZE, container_options=options, **sound)
+        data = path.read_bytes()
+        packets += [data[at : at + 188] for at in range(0, len(data), 188) if data[at + 1] & 31 or data[at + 2]]
+    programmes = b"".join(number.to_bytes(2, "big") + (0xF000 + number).to_bytes(2, "big") for number in (1, 2))
+    table = bytes([0, 0xB0, 9 + len(programmes), 0, 1, 0xC1, 0, 0]) + programmes
+    check = 0xFFFFFFFF
+    for bit in (byte >> shift & 1 for byte in table for shift in range(7, -1, -1)):
+        check = (check << 1 ^ (0x04C11DB7 if bit ^ check >> 31 else 0)) & 0xFFFFFFFF
+    first = bytes([0x47, 0x40, 0, 0x10, 0]) + table + check.to_bytes(4, "big")
+    (path := tmp_path / "both.ts").write_bytes(first.ljust(188, b"\xff") + b"".join(packets))
+    with av.open(str(path)) as container:
+        assert len(container.streams) == 4
+        best = container.streams.best("audio")
+        assert best is not None
+        assert best.index == 3
+    heard = Video(path).audio(0.5, 1.5)
+    assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(400, abs=3)
+
+
 def scrambled(path: Path, kind: str) -> None:
     """Overwrite the payload of all packets of a kind, as if they were encrypted or lost."""
     with av.open(str(path)) as container:
@@ -266,6 +293,18 @@ def test_sound_of_many_channels(channels: int, bits: int, tmp_path: Path) -> Non
     assert video.audio(0.2, 0.8).mean() == pytest.approx(8000 / 32768, abs=0.02)
     clip = Video(video.clip(0.2, 0.8, tmp_path / "clip.m4a"))
     assert clip.has_audio
+
+
+@pytest.mark.parametrize(("pixel", "width"), [(Fraction(2), 128), (Fraction(100), 64), (Fraction(1, 100), 64)])
+def test_the_shape_of_pixels_is_believed_within_reason(pixel: Fraction, width: int, tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / "a.mp4", seconds=1, size=SIZE, sar=pixel))
+    assert (video.width, video.height) == (width, 48)
+
+
+def test_a_clock_of_thousands_of_ticks_is_no_frame_rate(tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / "tape.dv", seconds=0.2, size=(720, 576), codec="dvvideo"))
+    assert video.fps == 25
+    assert read_number(next(video.frames([0.1])).image) == 2
 
 
 def test_pictures_too_large_to_decode_are_refused(tmp_path: Path) -> None:

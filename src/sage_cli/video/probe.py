@@ -37,6 +37,10 @@ _TRIED: Final = 2000
 # Pixels of the largest picture that is decoded: 12K video and 108-megapixel photographs. More takes gigabytes.
 _MOST_PIXELS: Final = 128_000_000
 
+# A pixel's width to its height, or the reverse, that is believed; and frames per second. More comes of damage, or of a clock's own rate.
+_MOST_ASPECT: Final = 10
+_MOST_FPS: Final = 10_000
+
 # A part of the packets, or of the length that the header claims, whose loss is worth a word.
 _WORTH_SAYING: Final = Fraction(1, 50)
 
@@ -198,7 +202,9 @@ def _candidates(file: MediaFile, part: str) -> list[int]:
     """Numbers of the streams of a kind, the best first. Cover art is no video."""
     streams = file.container.streams
     chosen = [s for s in (streams.video if part == "video" else streams.audio) if not int(s.disposition) & int(Disposition.attached_pic)]
-    best = streams.best(cast(Any, part))
+    # Of several programmes (MPEG-TS), the sound is that of the picture.
+    picture = streams.best("video")
+    best = picture if part == "video" else streams.best("audio", related=picture)
     return sorted((stream.index for stream in chosen), key=lambda index: (best is None or index != best.index, index))
 
 
@@ -230,11 +236,15 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
         return AudioTrack(index, codec, frame.sample_rate, frame.layout.nb_channels), Fraction(0) if -_MAX_PRIMING < begin < 0 else begin
     orientation = _orientation(frame)
     aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
+        aspect = 1.0
     # Widen or heighten, never flatten: no line of the picture is lost.
     width, height = (round(frame.width * aspect), frame.height) if aspect >= 1 else (frame.width, round(frame.height / aspect))
     if orientation.transpose:
         width, height = height, width
-    rate = stream.average_rate or stream.guessed_rate
+    rate = stream.average_rate
+    if not rate or rate > _MOST_FPS:
+        rate = stream.guessed_rate
     return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None), begin
 
 
@@ -286,6 +296,9 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
     short = seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
     if seen.gave_up:
         notices.append(MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read"))
+    elif seen.followed:
+        text = f"only the first {float(seen.end - origin):.0f} s are read: another recording follows in the file; give the parts one by one"
+        notices.append(MediaNotice("file", "unreadable", text))
     elif seen.missing > total * _WORTH_SAYING or seen.short or short:
         length = f"{float(seen.end - origin):.0f} s"
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
@@ -294,7 +307,7 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
         notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.blank:,} bytes of it are blank"))
     elif seen.errors:
         notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read"))
-    if seen.shifts:
+    if seen.shifts and not seen.followed:
         notices.append(MediaNotice("file", "joined", "the file's times start again or jump: its parts are taken one after the other"))
 
 

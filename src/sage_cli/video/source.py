@@ -34,6 +34,9 @@ _PADDING: Final = 1 << 16  # bytes of a packet that may be nothing but that
 
 _BUFFER: Final = 256 << 10
 
+# Microseconds in which streams may turn up, in containers that do not list them (MPEG-PS); FFmpeg's own limit of 5 MB holds too.
+_ANALYZED: Final = 90_000_000
+
 # Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
@@ -195,7 +198,7 @@ class MediaFile:
         path = self.source.path
         try:
             # No protocol at all: what a file names instead of holding it is not opened.
-            options = {"protocol_whitelist": "none"}
+            options = {"protocol_whitelist": "none", "analyzeduration": str(_ANALYZED)}
             container: InputContainer = av.open(self.source, "r", options=options, buffer_size=_BUFFER, **_LENIENT)
             return container
         except (av.FFmpegError, ValueError, MemoryError) as error:

@@ -13,6 +13,7 @@ What one stream is moved by, the other is moved by too.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,15 @@ _NEVER_ZEROS: Final = {
 }
 _ZEROS: Final = bytes(64)
 _HOLE: Final = 4096  # bytes between packets that are looked into
+_PADDING: Final = re.compile(rb"\0?(?:JUNK|LIST|RIFF|idx1|ix\d\d|....(?:free|skip))|\xec", re.DOTALL)  # how a hole begins that is meant
+
+# How files begin in containers whose demuxers end with the first of several files that were joined end to end.
+_BEGINNINGS: Final = re.compile(
+    rb"\0\0\0.ftyp[\w ]{4}|FLV\x01[\x01\x04\x05]\0\0\0\x09|RIFF....(?:WAVE|AVI )|RF64....WAVE|FORM....AIF[FC]|riff\x2e\x91\xcf\x11"
+    rb"|caff\0\x01\0\0desc|TTA1",
+    re.DOTALL,
+)
+_BEHIND: Final = 32 << 20  # bytes behind the last packet in which another file is looked for
 _SAMPLES: Final = 512  # of an index's packets that are looked into
 
 
@@ -82,12 +92,13 @@ class Survey:
         shifts: what to add to times; empty where the times run on.
         first: by stream, what is added to the times of its first packets.
         end: where the last packet ends, in the container's (shifted) seconds.
-        claimed: where the header says that it ends; None without a claim.
+        claimed: where the header says that it ends, at the least; None without a claim.
         keyframes: of the video, in time order.
         packets, zeros: how many there are, and how many of them are nothing but zeros; by stream, the latter perhaps estimated.
         missing: packets that an index lists behind the end of the file.
         blank: bytes between packets that are nothing but zeros.
         short: whether the file is shorter than it says.
+        followed: whether another file begins behind the last packet.
         errors: of the demuxer.
         gave_up: whether the rest of the file was given up, since nothing came out of it.
     """
@@ -102,6 +113,7 @@ class Survey:
     missing: int
     blank: int
     short: bool
+    followed: bool
     errors: int
     gave_up: bool
 
@@ -169,6 +181,7 @@ class _Track:
         self.runs: list[_Run] = []  # the same in seconds, once all are known
         self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
         self.packets = self.untimed = self.zeros = 0
+        self.behind = 0  # where the last packet of an index ends in the file
         self.run = _Ticks(0, 0, 0, 0, 0, 0)
         self._latest = 0  # decoding time, or something earlier
         self._recent: deque[int] = deque(maxlen=_REORDERED)
@@ -231,10 +244,12 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         MediaReadError: the file could not be read to its end.
     """
     container = file.container
-    claimed = None
-    if container.duration and container.duration > 0:
-        claimed = Fraction(container.duration + (container.start_time or 0), av.time_base)
     by_pts = "matroska" in container.format.name
+    claimed = promised = None
+    if container.duration and container.duration > 0:
+        claimed = promised = Fraction(container.duration + (container.start_time or 0), av.time_base)
+        if by_pts:  # some writers count from the first time, some from zero
+            promised = Fraction(container.duration, av.time_base)
     tracks: dict[int, _Track] = {}
     for index in (index for index in (video, audio) if index is not None):
         stream = file.stream(index)
@@ -242,8 +257,9 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         tracks[index] = _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
     indexed, blank = _is_indexed(file, tracks), 0
     missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
+    behind = max((track.behind for track in tracks.values()), default=0)  # where the packets so far end in the file
     if not indexed:
-        behind = place = 0  # where the packets so far end in the file, and how many they are
+        place = 0
         for packet in file.packets(*tracks):
             if not packet.size:
                 continue
@@ -268,13 +284,14 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         shifts=shifts,
         first={index: track.runs[0].shift if track.runs else Fraction(0) for index, track in tracks.items()},
         end=end or untimed,
-        claimed=claimed,
+        claimed=promised,
         keyframes=_keyframes(tracks[video], restarts=bool(shifts), exact=not indexed) if video is not None else [],
         packets={index: track.packets for index, track in tracks.items()},
         zeros={index: track.zeros for index, track in tracks.items()},
         missing=missing,
         blank=blank,
         short=_is_short(file),
+        followed=_is_followed(file, behind),
         errors=file.errors,
         gave_up=file.source.gave_up,
     )
@@ -291,7 +308,8 @@ def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
 
 
 def _is_blank(file: MediaFile, begin: int, end: int) -> bool:
-    return file.source.peek((begin + end - _HOLE // 4) // 2, _HOLE // 4) == bytes(_HOLE // 4)
+    middle = (begin + end - _HOLE // 4) // 2
+    return file.source.peek(middle, _HOLE // 4) == bytes(_HOLE // 4) and not _PADDING.match(file.source.peek(begin, 9))
 
 
 def _is_short(file: MediaFile) -> bool:
@@ -300,6 +318,13 @@ def _is_short(file: MediaFile) -> bool:
     if mark not in (b"RIFF", b"FORM") or size in (bytes(4), b"\xff" * 4):
         return False
     return int.from_bytes(size, "little" if mark == b"RIFF" else "big") > file.source.size + _HOLE
+
+
+def _is_followed(file: MediaFile, behind: int) -> bool:
+    """Whether behind the last packet a file begins as this one does."""
+    if not behind or not _BEGINNINGS.match(file.source.peek(0, 64)):
+        return False
+    return _BEGINNINGS.search(file.source.peek(behind, _BEHIND)) is not None
 
 
 # ---- MP4's index ---------------------------------------------------------------------------------------------------
@@ -330,6 +355,7 @@ def _by_index(file: MediaFile, index: int, track: _Track) -> int:
             missing += 1
             continue
         track.packets += 1
+        track.behind = max(track.behind, position + length)
         lasts = after - decoded if after is not None and after > decoded else track.usual
         track.place(number, number, decoded, decoded + delay, lasts)
         if not entry.is_discard:
