@@ -6,19 +6,26 @@ import signal
 from types import FrameType
 from typing import Final, NoReturn
 
-# A service manager's stop, a closed terminal, Ctrl-\\. Windows knows the first alone.
-_ENDING: Final = ("SIGTERM", "SIGHUP", "SIGQUIT")
+# Ctrl-C, a service manager's stop, a closed terminal, Ctrl-\\. Windows has only the first two.
+ENDING: Final = tuple(
+    number for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT") if isinstance(number := getattr(signal, name, None), signal.Signals)
+)
 
 
 def clean_up_when_ended() -> None:
     """Let the process unwind on these signals, so that temporary files go, and exit with 128 + the signal's number, as shells report it.
 
-    What is ignored stays so: ``nohup`` wants its command to outlive the terminal.
+    SIGINT stays Python's, which raises KeyboardInterrupt. What is ignored stays so: ``nohup`` wants its command to outlive the terminal.
     """
-    for name in _ENDING:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+    for number in ENDING:
+        if number is not signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def leave_signals_to_main_thread() -> None:
+    """For the start of a thread: a signal delivered to it would not wake the main thread, which handles it."""
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

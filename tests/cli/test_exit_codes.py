@@ -235,7 +235,9 @@ def test_no_answer_in_time(sage: Sage, model: TinyModel, clip: Path) -> None:
 # ---- signals and pipes ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("number", "status", "said"), [(signal.SIGINT, 130, "sage: interrupted\n"), (signal.SIGTERM, 143, "")])
+@pytest.mark.parametrize(
+    ("number", "status", "said"), [(signal.SIGINT, 130, "sage: interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")]
+)
 def test_stopped_in_a_run(
     start: Start, model: TinyModel, clip: Path, environment: dict[str, str], number: signal.Signals, status: int, said: str
 ) -> None:

@@ -20,6 +20,7 @@ from sage_cli.model.batches import ON_CPU
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
 from sage_cli.model.sampling import LoopDetector
+from sage_cli.signals import ENDING
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import SCHEMA, WRAP, ask, clip, complete
 from tests.models import TinyModel, write_qwen3_vl, write_truncated
@@ -250,7 +251,7 @@ def test_ctrl_c_stops_a_reply_and_leaves_the_model_usable(load: Load, family: st
     assert complete(model, ask("What?", frames), max_tokens=8).text == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDING)
 def test_a_signal_while_the_model_is_loaded_is_heard(load: Load, number: signal.Signals) -> None:
     """It comes while llama.cpp is logging: an exception raised there would be lost."""
 

@@ -1,4 +1,4 @@
-"""Reliable Ctrl-C."""
+"""Reliable Ctrl-C, SIGTERM and SIGHUP."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from sage_cli.signals import ENDING
+
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """A check that raises KeyboardInterrupt after Ctrl-C: PyAV sometimes swallows the one that Python raises."""
-    asked = False
+    """A check that raises again what a signal raised: in callbacks and destructors of libraries, such exceptions are lost."""
+    asked: signal.Signals | None = None
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        asked = True
-        raise KeyboardInterrupt
+        asked = signal.Signals(number)
+        before[asked](number, frame)
 
     def stop_if_asked() -> None:
-        if asked:
-            raise KeyboardInterrupt
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.SIG_IGN:  # the parent process wants it so
-        yield stop_if_asked
-        return
+        if asked is not None:
+            before[asked](asked, None)
 
     def report(lost: sys.UnraisableHookArgs) -> None:
-        # Raised in a destructor, it is lost there, and said by `stop_if_asked` instead.
-        if lost.exc_type is not KeyboardInterrupt:
+        if asked is None or not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
             hook(lost)
 
+    # What is ignored stays so.
+    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
     hook = sys.unraisablehook
     sys.unraisablehook = report
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield stop_if_asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.unraisablehook = hook

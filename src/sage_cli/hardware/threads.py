@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+
+from sage_cli.signals import leave_signals_to_main_thread
 
 # ---- how many ------------------------------------------------------------------------------------------------------
 
@@ -91,11 +92,10 @@ def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def background(work: Callable[[], None], name: str) -> threading.Thread:
-    """A started thread for ``work``. It is a daemon, and signals pass it by: one that struck there would not wake the main thread."""
+    """A started thread for ``work``. It is a daemon, and signals pass it by."""
 
     def run() -> None:
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        leave_signals_to_main_thread()
         work()
 
     thread = threading.Thread(target=run, name=name, daemon=True)

@@ -21,6 +21,7 @@ import llama_cpp
 from llama_cpp import mtmd_cpp
 
 from sage_cli.errors import ModelError
+from sage_cli.signals import ENDING
 
 logger = logging.getLogger("sage_cli.llama")
 logger.addHandler(logging.NullHandler())  # silent unless the program that uses us sets logging up
@@ -71,14 +72,14 @@ def log_lines() -> Iterator[list[str]]:
         _listeners.remove(lines)
 
 
-# ---- Ctrl-C and SIGTERM ---------------------------------------------------------------------------------------------
+# ---- signals -------------------------------------------------------------------------------------------------------
 
 
 _PART_NODES: Final = 32  # of some 500 to 1000 that the vision encoder's graph has
 
 
 class Interruptible:
-    """Makes long native calls stop on Ctrl-C and SIGTERM.
+    """Makes long native calls stop on Ctrl-C and the other signals that end a process.
 
     Python runs a signal handler only between bytecodes, so inside one call that takes seconds a signal would go unheard, and an exception
     raised inside a ctypes callback is lost. So during the call signals only set a flag, which llama.cpp's callbacks read while a graph is
@@ -132,7 +133,7 @@ class Interruptible:
                 if requested is not None:
                     raise KeyboardInterrupt
             return
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         # Ignored, left to the system, or installed from outside Python: not ours to change.
         ours = {number: handler for number, handler in handlers.items() if callable(handler)}
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final, TypeVar
 
+from sage_cli.signals import leave_signals_to_main_thread
 from sage_cli.video.source import Stopped
 
 T = TypeVar("T")
@@ -41,9 +41,7 @@ def iterate_in_background(
         raise Stopped
 
     def run() -> None:
-        # Signals are for the thread that waits: one that struck here would not wake it.
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        leave_signals_to_main_thread()
         try:
             for item in work(stop):
                 put((item, None))

@@ -9,7 +9,6 @@ Whoever wants the frames only waits, which Ctrl-C ends at once; PyAV may lose a 
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from threading import Condition, Event, Thread
 from typing import Literal
 
 from sage_cli.hardware.threads import cores
+from sage_cli.signals import leave_signals_to_main_thread
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
@@ -194,9 +194,7 @@ class _WorkerPool:
                     thread.join()
 
     def _work(self) -> None:
-        # Signals are for the thread that waits: one that struck here would not wake it.
-        if hasattr(signal, "pthread_sigmask"):  # not on Windows
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        leave_signals_to_main_thread()
         number = self._taken
         try:
             with closing(self._decoder(self._stop)) as cursor:
