@@ -71,7 +71,7 @@ def test_no_advice_without_problems() -> None:
         ),
         ({"devices": (CPU,), "hidden_gpu": "AMD"}, ["AMD GPU", "-DGGML_VULKAN=on"]),
         ({"devices": (CPU,), "hidden_gpu": None}, ["no GPU was found"]),
-        ({"model": None, "model_problem": "no model: pull one", "fit": None}, ["no model is installed", "sage models pull sage-mm-7b"]),
+        ({"model": None, "model_problem": None, "fit": None}, ["no model is installed", "sage models pull sage-mm-7b"]),
         (
             {"model": None, "model_problem": "x is not installed: run 'sage models pull x'", "fit": None},
             ["x is not installed", "recommended for this machine: sage models pull sage-mm-7b"],

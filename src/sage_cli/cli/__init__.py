@@ -82,7 +82,7 @@ def _options(
         bool,
         typer.Option("--version", "-V", is_eager=True, callback=_show_version, help="Show versions and exit."),
     ] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours; every command takes it.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colours; works everywhere.")] = False,
 ) -> None:
     pass
 

@@ -35,7 +35,7 @@ def bench(
         str,
         typer.Argument(
             metavar="DATASET",
-            help="Question set (JSONL, JSON, parquet, hf:OWNER/NAME), or a finished run.",
+            help="Question set, hf:OWNER/NAME, or an earlier run.",
             show_default=False,
             parser=str,
         ),

@@ -39,7 +39,7 @@ Kind = Annotated[KindName | None, typer.Option("--kind", help="Only this kind.",
 
 
 @app.command()
-def info(json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> int:
+def info(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
     """Show the cache by kind and by video."""
     from rich.filesize import decimal
 

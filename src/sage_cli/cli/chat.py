@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, takes
 from sage_cli.errors import SageError, UsageError
@@ -192,8 +192,7 @@ class Talk:
         play(self.conversation.video.path, parse(words[0]) if words else 0.0)
 
     def help(self, words: list[str]) -> None:
-        for command, about in HELP.items():
-            console.say(f"{command:<24} {about}")
+        tables.facts(HELP.items(), stderr=True)
 
     # ---- lines -----------------------------------------------------------------------------------------------------
 

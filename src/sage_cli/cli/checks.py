@@ -64,6 +64,7 @@ class Setup:
     """The models that a run would use, or the reason why it would fail.
 
     Attributes:
+        model: path of the language model; ``None`` without a problem if none is installed.
         fit: the settings that a run would choose for the model.
         timeout: seconds per question; ``None`` or 0 for no limit.
     """
@@ -133,7 +134,7 @@ def check_system() -> System:
 def check_setup(machine: Machine) -> Setup:
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
-    from sage_cli.store import find_model, find_speech_model
+    from sage_cli.store import NotInstalledError, find_model, find_speech_model
 
     options = load_options()
     model = problem = fitted = speech = speech_problem = None
@@ -149,7 +150,8 @@ def check_setup(machine: Machine) -> Setup:
             gpu_layers=options.gpu_layers,
         )
     except SageError as error:
-        problem = str(error)
+        none_named = isinstance(error, NotInstalledError) and error.name is None
+        problem = None if none_named else str(error)
     try:
         speech = find_speech_model(options.speech_model)
     except SageError as error:
@@ -235,8 +237,7 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
 
     advice = []
     if setup.model is None:
-        missing = "no model:" in (setup.model_problem or "no model:")
-        problem = "no model is installed" if missing else setup.model_problem
+        problem = setup.model_problem or "no model is installed"
         advice.append(f"{problem}; recommended for this machine: sage models pull {recommended(system.machine).name}")
     elif setup.model_problem:
         advice.append(setup.model_problem)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
 from sage_cli.cli.complete import setting_names
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import settable, size_text
@@ -72,12 +72,13 @@ def list_(json: Annotated[bool, typer.Option("--json", help="Print one JSON obje
             value = setting.value if setting.value is None or isinstance(setting.value, (bool, int, float)) else str(setting.value)
             console.write(console.dumps({"key": setting.key, "value": value, "origin": setting.origin}))
         return 0
-    width = max(len(setting.key) for setting in found)
+    rows = []
     for setting in found:
         one = settable()[setting.key]
-        value = "automatic" if setting.value is None else _text(one, setting.value)
-        sources = {"environment": f"environment {one.variable}", "file": str(config_path()), "default": "default"}
-        console.write(f"{setting.key:<{width}}  {value:<12}  {sources[setting.origin]}")
+        value = (one.auto or "none") if setting.value is None else _text(one, setting.value)
+        rows.append((setting.key, {"environment": one.variable, "file": "file", "default": ""}[setting.origin], value))
+    tables.table(("SETTING", "SET BY", "VALUE"), rows)
+    console.write(f"\nfile: {config_path()}")
     return 0
 
 

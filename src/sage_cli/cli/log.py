@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
+from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,16 +87,11 @@ def show(
 
 
 @app.command()
-def clear(yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> int:
-    """Remove all entries."""
+def clear(yes: Yes = False) -> int:
+    """Remove all entries; asks first."""
     from sage_cli.session import log
 
-    if not yes:
-        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-            raise UsageError("this removes all entries of the log: add -y to say so")
-        if not typer.confirm("Remove all entries of the log?", err=True):
-            console.say("nothing was removed")
-            return 0
+    confirm("remove all entries of the log", yes=yes)
     console.say(f"{log.clear()} entries removed")
     return 0
 
@@ -125,17 +120,20 @@ def _entry(id: int) -> Entry:
 
 
 def _show(entries: list[Entry], json: bool) -> int:
-    for entry in entries:
-        if json:
+    if json:
+        for entry in entries:
             console.write(console.dumps(_record(entry)))
-        else:
-            answer = entry.answer if entry.answer is not None else "(no answer)"
-            name = entry.video.rsplit("/", 1)[-1]
-            line = f"{entry.id:>5}  {entry.asked.astimezone():%Y-%m-%d %H:%M}  {name}  {entry.question}  {answer}"
-            console.write(console.neutral(" ".join(line.split("\n"))))
-    if not entries and not json:
+    elif entries:
+        tables.table(("ID", "ASKED", "VIDEO", "QUESTION AND ANSWER"), map(_row, entries))
+    else:
         console.say("the log holds no such entry")
     return 0
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    answer = entry.answer if entry.answer is not None else "(no answer)"
+    name = entry.video.rsplit("/", 1)[-1]
+    return str(entry.id), f"{entry.asked.astimezone():%Y-%m-%d %H:%M}", name, f"{' '.join(entry.question.split())}\n{answer}"
 
 
 def _record(entry: Entry) -> dict[str, object]:

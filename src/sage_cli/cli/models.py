@@ -40,12 +40,12 @@ AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", show_de
 InstalledName = Annotated[
     str, typer.Argument(metavar="NAME", help="An installed model.", show_default=False, autocompletion=installed_models)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")]
 Offline = Annotated[
     bool,
     typer.Option("--offline", help="Make no connections; use the shared cache only."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notices.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
 
 
 @app.command(name="list")
@@ -90,7 +90,7 @@ def pull(
         list[str],
         typer.Argument(
             metavar="NAME...",
-            help="NAME or hf:OWNER/REPO, optionally with :QUANT, as in qwen3-vl-4b:Q8_0.",
+            help="As in qwen3-vl-4b, qwen3-vl-4b:Q8_0, hf:OWNER/REPO.",
             show_default=False,
             autocompletion=model_names,
         ),

@@ -19,7 +19,7 @@ from sage_cli.session.options import Option, Options, declared, taken_by
 
 Command = Callable[..., int]
 
-LONGEST_METAVAR = 22  # characters; more leaves too little space for the help at 80 columns
+LONGEST_METAVAR = 15  # characters; more leaves too little space for the help at 80 columns
 
 
 def takes(command: str) -> Callable[[Command], Command]:
@@ -60,13 +60,6 @@ def checked(command: str, given: Mapping[str, Any]) -> Options:
     )
 
 
-def shared(name: str, **changes: Any) -> Any:
-    """The annotation of one option, for commands with few options: ``json: shared("json") = False``."""
-    one = declared()[name]
-    kind = bool if one.switch else list[str] if one.many else str
-    return Annotated[kind, _typer_option(one, changes)]
-
-
 class OptionsCommand(TyperCommand):
     """Allows options without their value, ``--web`` for ``--web=on``; typer itself has no optional values."""
 
@@ -91,30 +84,50 @@ class Argument(TyperArgument):
         return [self.metavar or self.name.upper()]
 
 
-class Flag(TyperOption):
-    """A flag whose help shows no type: it takes no value."""
+class PlainOption(TyperOption):
+    """An option whose help shows its metavar, without type and bounds; a flag has none."""
 
     def display_type_rich(self, ctx: Any) -> str | None:
+        return None if self.is_flag else self.metavar
+
+    def _get_number_range_help_str(self) -> str | None:
         return None
 
 
 def show_plainly(command: Any) -> None:
-    """Have a command's arguments and flags shown so, ``--help`` included, and its paragraphs set to the width of the terminal."""
+    """Make the help of a command readable at 80 columns: plain arguments and options, paragraphs set to the terminal's width."""
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for one in command.params:
         if isinstance(one, TyperArgument):
             one.__class__ = Argument
-        elif isinstance(one, TyperOption) and one.is_flag:
-            one.__class__ = Flag
+        elif isinstance(one, TyperOption):
+            one.__class__ = PlainOption
+            _describe_value(one)
     make = command.get_help_option
 
     def plain_help(ctx: Any) -> Any:
         option = make(ctx)
         if isinstance(option, TyperOption):
-            option.__class__ = Flag
+            option.__class__ = PlainOption
         return option
 
     command.get_help_option = plain_help
+
+
+def _describe_value(one: TyperOption) -> None:
+    """Add to an option's help what typer would put into brackets: long lists of choices, and the default."""
+    if choices := getattr(one.type_descriptor, "choices", None):
+        one.metavar, told = _choices_text(tuple(map(str, choices)))
+        one.help = f"{one.help}{told}"
+    if one.show_default and one.default not in (None, False):
+        one.help = f"{one.help} Default: {one.default}."
+    one.show_default = False
+
+
+def _choices_text(choices: tuple[str, ...]) -> tuple[str, str]:
+    """The metavar of choices, and what the help says of them."""
+    text = "|".join(choices)
+    return (text, "") if len(text) <= LONGEST_METAVAR else ("NAME", f" One of: {', '.join(choices)}.")
 
 
 # ---- declarations ------------------------------------------------------------------------------------------------
@@ -122,23 +135,22 @@ def show_plainly(command: Any) -> None:
 
 def _parameter(one: Option) -> inspect.Parameter:
     kind: Any = bool | None if one.switch else list[str] | None if one.many else str | None
-    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, _typer_option(one, {})])
+    return inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, _typer_option(one)])
 
 
-def _typer_option(one: Option, changes: dict[str, Any]) -> Any:
-    choices = "|".join(one.choices)
-    listed = f"{one.about} One of: {', '.join(one.choices)}." if len(choices) > LONGEST_METAVAR else one.about
-    told = {
-        "rich_help_panel": one.panel or None,
-        "help": listed,
-        "hidden": one.advanced,
-        "show_default": False,
-        "metavar": one.metavar or (choices if listed == one.about else "NAME") or None,
-        "autocompletion": _completion(one),
+def _typer_option(one: Option) -> Any:
+    metavar, choices = ("", "") if one.metavar else _choices_text(one.choices)
+    return typer.Option(
+        *one.spelled,
+        rich_help_panel=one.panel or None,
+        help=f"{one.about}{choices}",
+        hidden=one.advanced,
+        show_default=False,
+        metavar=one.metavar or metavar or None,
+        autocompletion=_completion(one),
         # Not typer's string type, which rejects file names that are not UTF-8.
-        "parser": None if one.switch else str,
-    }
-    return typer.Option(*one.spelled, **(told | changes))
+        parser=None if one.switch else str,
+    )
 
 
 def _completion(one: Option) -> Callable[[str], complete.Completions] | None:

@@ -14,9 +14,10 @@ EXAMPLES = """[bold]Examples[/]
 
 
 def setup(yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False) -> int:
-    """Install the models that fit this machine, and check the installation.
+    """Install models that fit this machine.
 
-    Picks a model for questions and one for speech, says how large they are, and downloads them after a yes. Installed models are kept.
+    Selects a model for questions and one for speech, shows their sizes, and downloads them after a yes. Keeps installed models. Then checks
+    the installation.
     """
     from sage_cli.cli.checks import Speeds, advise, check_setup, check_system
     from sage_cli.cli.machine import recommended

@@ -160,8 +160,8 @@ class Options:
         None,
         MODEL,
         _LOOKS,
-        "Model: a GGUF file, a folder with its mmproj, or an installed model's name.",
-        "PATH|NAME",
+        "Installed model, GGUF file, or server address.",
+        "NAME|PATH|URL",
         flags="-m",
         auto="see 'sage models default'",
         complete="usable_models",
@@ -174,7 +174,7 @@ class Options:
         MODEL,
         _ALL,
         "Whisper model: a ggml-*.bin file or an installed model's name.",
-        "PATH|NAME",
+        "NAME|PATH",
         auto="the largest installed",
         complete="usable_models",
         per={"transcribe": {"flags": ("--model", "-m", "--speech-model"), "advanced": False}},
@@ -240,9 +240,7 @@ class Options:
         (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
     )
     max_steps: int = setting(10, LOOKING, _LOOKS, "Maximum reasoning steps.", "N", at_least=1, at_most=1000, advanced=True)
-    timeout: float = setting(
-        0.0, LOOKING, _LOOKS, "Time limit per question in seconds; 0 is none.", "SECONDS", at_least=0.0, at_most=1e9, auto="none"
-    )
+    timeout: float = setting(0.0, LOOKING, _LOOKS, "Time limit per question in seconds; 0 for none.", "SECONDS", at_least=0.0, at_most=1e9)
     frame_size: Literal["reference", "paper"] = setting(
         "reference", LOOKING, _LOOKS, "Frame size of the released weights, or the larger one of the paper.", advanced=True
     )
@@ -354,7 +352,7 @@ class Options:
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
     verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
-    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; every command takes it.", advanced=True)
+    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
 
     schema: str | None = option(None, OUTPUT, "ask bench", "JSON schema that answers obey.", "FILE|JSON")
     report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")

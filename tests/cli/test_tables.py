@@ -1,0 +1,37 @@
+"""Tables on terminals of any width: no word is split, nothing is cut."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from sage_cli.cli import tables
+
+HEAD = ("NAME", "SIZE", "ABOUT")
+ROWS = [("qwen3-vl-4b", "3.3 GB", "general-purpose; not fine-tuned for sage"), ("whisper-large-v3-turbo", "1.6 GB", "faster than large-v3")]
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    def become(columns: int) -> None:
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return become
+
+
+@pytest.mark.parametrize("columns", [40, 50, 60, 72, 80, 140])
+def test_words_stay_whole_at_every_width(columns: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+    terminal(columns)
+    tables.table(HEAD, ROWS)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(len(line.rstrip()) <= columns for line in shown.splitlines())
+    assert {word for row in (HEAD, *ROWS) for cell in row for word in cell.split()} == set(shown.split())
+
+
+def test_a_pipe_gets_one_row_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.table(HEAD, [("a", "1 GB", "What?\nNothing."), ("long-name", "12 GB", "")])
+    assert capsys.readouterr().out.splitlines() == ["NAME       SIZE   ABOUT", "a          1 GB   What?  Nothing.", "long-name  12 GB"]
