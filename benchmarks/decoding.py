@@ -79,13 +79,16 @@ class Written:
 
 def write_here(work: Path, image: Path, name: str, threads: int, tokens: int) -> Written:
     import cv2
+    import numpy as np
 
     from sage_cli.model.base import Delta, Frames, Message, Reply, Text
     from sage_cli.model.llama import LlamaModel
     from sage_cli.video import Frame
 
     files = model(work, name)
-    pixels = cv2.cvtColor(cv2.imread(str(image)), cv2.COLOR_BGR2RGB)
+    read = cv2.imread(str(image))
+    assert read is not None, image
+    pixels = np.ascontiguousarray(read[..., ::-1], np.uint8)
     prompt = [Message("user", (Frames((Frame(0.0, pixels, "frame"),), pairs=False), Text(QUESTION)))]
     with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads) as loaded:
 

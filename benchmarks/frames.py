@@ -178,7 +178,7 @@ def child(side: str, path: Path, result: Path, frames: int) -> None:
         __import__(side)
     began, worked = time.perf_counter(), time.process_time()
     shown = list(SIDES[side](path, numbers))
-    spent = {"seconds": time.perf_counter() - began, "processor": time.process_time() - worked}
+    spent: dict[str, Any] = {"seconds": time.perf_counter() - began, "processor": time.process_time() - worked}
     np.savez(result, **spent, times=[at for at, _ in shown], images=np.stack([image for _, image in shown])[:, ::8, ::8])
 
 

@@ -54,13 +54,16 @@ class Recording:
         return self._model.info
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return self._model.frame_size(width, height, max_tokens)
+        return self._model.frame_size(width, height, max_tokens, max_pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
     def prefetch(self, frames: Frames) -> None:
         self._model.prefetch(frames)
+
+    def forget(self) -> None:
+        self._model.forget()
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks

@@ -71,8 +71,8 @@ def processor_seconds(pid: int) -> float:
     if stat.exists():
         fields = stat.read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    told = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout
-    return sum(float(part) * 60**place for place, part in enumerate(reversed(told.strip().split(":"))))
+    told: str = subprocess.run(["ps", "-o", "time=", "-p", str(pid)], check=True, capture_output=True, text=True).stdout
+    return sum(float(part) * 60.0**place for place, part in enumerate(reversed(told.strip().split(":"))))
 
 
 # ---- llama-server --------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 
@@ -43,7 +44,13 @@ SCHEMA = {
 def ask(model: str, clip: str, question: str) -> tuple[list[str], str]:
     """The kinds of the events of a run, without those that only show progress, and its answer."""
     shown = ("working", "text_delta", "tool_progress")
-    given = {"model": model, "prompts": str(NANO.prompts), "frames": NANO.frames, "frame_tokens": NANO.frame_tokens, "offline": True}
+    given: dict[str, Any] = {
+        "model": model,
+        "prompts": str(NANO.prompts),
+        "frames": NANO.frames,
+        "frame_tokens": NANO.frame_tokens,
+        "offline": True,
+    }
     with open_session(speech_model=str(NANO.speech), cache_limit=0, ctx_size=CONTEXT, timeout=120, **given) as session:
         events = list(session.ask(CLIPS / clip, question))
     return [event.type for event in events if event.type not in shown], str(getattr(events[-1], "answer", None))

@@ -29,17 +29,19 @@ def main() -> None:
 
     files = model(options.work, options.model)
     with LlamaModel(files.text, files.mmproj, context_size=2048, threads=options.threads) as loaded:
-        word = loaded.tokenize(" word")
-        sequence = loaded._cache.claim(word)
+        decoder, _ = loaded._opened()
+        word = loaded._vocabulary.tokenize(" word")
+        sequence = decoder.cache.claim(word)
         for _ in range(HELD // 256):
-            loaded._decode_tokens(sequence, (word * 256)[:256])
+            decoder.tokens(sequence, (word * 256)[:256], logits=False)
         spent: dict[int, list[float]] = {size: [] for size in SIZES}
         for _ in range(options.runs):
             for size in SIZES:
                 began = time.process_time()
-                loaded._decode_tokens(sequence, (word * size)[:size])
+                decoder.tokens(sequence, (word * size)[:size], logits=True)
+                decoder.logits()  # waits for it
                 spent[size].append(time.process_time() - began)
-                loaded._cache.truncate(sequence, HELD)
+                decoder.cache.truncate(sequence, HELD)
     one = median(spent[1])
     show(
         f"Tokens decoded together, behind {HELD} others: {options.model}",

@@ -159,7 +159,7 @@ def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
             if row["id"] in done:
                 continue
             started = time.monotonic()
-            events = [
+            events: list[Event] = [
                 event for event in session.ask(work / row["video_path"], row["question"]) if not isinstance(event, Working | TextDelta)
             ]
             record = {**row, **_summary(events, session.settings.reply_tokens), "seconds": time.monotonic() - started}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,13 @@ VARIABLES = {
 
 def pages() -> dict[Path, str]:
     """Every generated page, by where it belongs."""
-    from docs.pictures import PICTURES, run_picture
+    from docs.picture import PICTURES, run_picture
 
     found: dict[Path, str] = {PICTURES / "run.svg": run_picture()}
     group = application()
     for name in sorted(path.stem for path in TOPICS.glob("*.md")):
         found[DOCS / f"{name}.md"] = NOTE + (TOPICS / f"{name}.md").read_text(encoding="utf-8").rstrip() + _appendix(name) + "\n"
-    commands: dict[str, Any] = group.commands
+    commands: Mapping[str, Any] = group.commands
     for name, command in commands.items():
         variables = {one.name: one.variable for one in taken_by(name) if one.setting}
         found[DOCS / "reference" / f"{name}.md"] = NOTE + "\n\n".join(_command(f"sage {name}", command, variables)) + "\n"
@@ -128,7 +128,7 @@ def _size(size: int) -> str:
     return "" if not size else f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|').replace(chr(10), ' ') for cell in line)} |" for line in lines)
 

@@ -95,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def do_GET(self) -> None:
+        raise NotImplementedError
+
     def do_HEAD(self) -> None:
         self.do_GET()
 

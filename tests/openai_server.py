@@ -84,8 +84,9 @@ def prompt_message(message: Mapping[str, Any]) -> Message:
             parts.append(Text(part["text"]))
         else:
             data = base64.b64decode(part["image_url"]["url"].partition(",")[2])
-            image = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-            parts.append(Frames((Frame(float(number), image.astype(np.uint8), f"{hash(data)}"),), pairs=False))
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert image is not None, "not a picture"
+            parts.append(Frames((Frame(float(number), np.ascontiguousarray(image[..., ::-1], np.uint8), f"{hash(data)}"),), pairs=False))
     return Message(message["role"], tuple(parts))
 
 

@@ -63,6 +63,9 @@ class TestModel:
     def prefetch(self, frames: Frames) -> None:
         self.encoded.append(frames)
 
+    def forget(self) -> None:
+        pass
+
     def stream(
         self,
         prompt: Prompt,

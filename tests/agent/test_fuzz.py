@@ -28,7 +28,7 @@ def test_whatever_a_schema_allows_is_a_reply_inside_the_run(video: Video, seed: 
         ]
         for kind, schema in kinds * 10:
             body = walk(schema, rng, WRAP).removeprefix(WRAP[0]).removesuffix(WRAP[1])
-            reply = read(kind, body)
+            reply: ContextReply | ReasonerReply = read(ContextReply, body) if kind is ContextReply else read(ReasonerReply, body)
             call = reply.recommended_tools.call
             assert (call is None) == (reply.final_answer is not None)
             if call is None:

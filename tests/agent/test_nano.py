@@ -65,4 +65,4 @@ def answer(model: LlamaModel, path: Path, world: World, question: Question) -> t
         return False, used
     if question.kind == "ground":
         return times_agree(last.answer, question.answer), used
-    return exact(Item(0, "0", question.text, question.answer, path.name, path), last.answer).correct, used
+    return exact(Item(0, "0", question.text, question.answer, path.name, path), last.answer).correct is True, used

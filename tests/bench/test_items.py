@@ -71,7 +71,7 @@ def test_minerva(tmp_path: Path) -> None:
 
 def test_plain_records(tmp_path: Path) -> None:
     (tmp_path / "c.webm").touch()
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"video": "c.webm", "question": "Who?", "answer": "Ana"},
         {"video": "c.webm", "question": "Which?", "options": ["red", "blue"], "answer": "B", "duration": "01:30"},
     ]

@@ -8,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pyte
 import pytest
@@ -29,10 +31,12 @@ LINES = 100
 class Screen:
     """Shows a run; what is on the screen can be looked at after every event."""
 
-    def __init__(self, width: int, monkeypatch: pytest.MonkeyPatch, *, verbose: bool = False, **environment: str) -> None:
+    def __init__(
+        self, width: int, monkeypatch: pytest.MonkeyPatch, *, verbose: bool = False, environment: Mapping[str, str] | None = None
+    ) -> None:
         for name in "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES":
             monkeypatch.delenv(name, raising=False)
-        for name, value in {"TERM": "xterm-256color", **environment}.items():
+        for name, value in {"TERM": "xterm-256color", **(environment or {})}.items():
             monkeypatch.setenv(name, value)
         self.written = io.StringIO()
         self.screen = pyte.Screen(width, LINES)
@@ -139,7 +143,8 @@ def test_hostile_text_is_disarmed(screen: Screen) -> None:
         for event in RUN:
             for name in "question", "text", "summary", "answer":
                 if hasattr(event, name):
-                    event = dataclasses.replace(event, **{name: HOSTILE})
+                    changed: dict[str, Any] = {name: HOSTILE}
+                    event = dataclasses.replace(event, **changed)
             screen.show(event)
     assert "title" in " ".join(screen.lines())
     assert screen.screen.title == ""
@@ -148,7 +153,7 @@ def test_hostile_text_is_disarmed(screen: Screen) -> None:
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_without_colour(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
-    screen = Screen(80, monkeypatch, **environment)
+    screen = Screen(80, monkeypatch, environment=environment)
     with screen.terminal:
         for event in RUN:
             screen.show(event)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -114,7 +115,8 @@ def test_a_part_is_on_the_media_s_clock(transcribe: Sage, talk: Path) -> None:
 
 def test_a_pipe(start: Start, whisper: Path, talk: Path, transcribe: Sage) -> None:
     with start("transcribe", "-", "-m", whisper, "--threads", "1", "-q", stdin=subprocess.PIPE, text=False) as process:
-        stdout, stderr = process.communicate(talk.read_bytes())  # type: ignore[arg-type]
+        streams: tuple[Any, Any] = process.communicate(talk.read_bytes())  # type: ignore[arg-type]
+        stdout, stderr = streams
     assert (process.returncode, stderr) == (0, b"")
     assert stdout == transcribe(talk).stdout.encode()
 

@@ -262,7 +262,7 @@ def _messages(case: Case) -> list[dict[str, Any]]:
 # ---- recording -----------------------------------------------------------------------------------------------------
 
 
-@torch.inference_mode()
+@torch.inference_mode()  # type: ignore[untyped-decorator]
 def record(model: Any, text: str, inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Run one case; the greedy tokens are computed from scratch each, without a KV cache to go wrong."""
     vision = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}

@@ -199,7 +199,7 @@ def test_sequences_give_way_when_the_context_is_full(load: Load) -> None:
     for number in range(12):
         reply = complete(model, ask("word " * 60, system=f"Role {number}."), max_tokens=64, temperature=1.0)
         assert reply.text
-        held = [sequence.cells for sequence in model._decoder.cache.sequences if sequence.cells]
+        held = [sequence.cells for sequence in model._opened()[0].cache.sequences if sequence.cells]
         assert sum(held) <= 1024
     assert len(held) > 1
 
@@ -326,7 +326,7 @@ def test_a_stream_that_is_abandoned_leaves_the_model_usable(load: Load, family: 
     for stage in (Progress, Delta):
         stream = model.stream(ask("What?", frames), max_tokens=8)
         assert any(isinstance(item, stage) for item in stream)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
     assert complete(model, ask("What?", frames), max_tokens=8).text == fresh
 
 

@@ -57,7 +57,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(load: Load, family: 
     for item in model.stream(golden_prompt(case.messages), max_tokens=len(truth.greedy)):
         match item:
             case Progress("prefill", done, total) if done == total:
-                logits = model._decoder.logits().copy()
+                logits = model._opened()[0].logits().copy()
             case Reply(text, _, _):
                 greedy = text
     # The KV cache is f16. The recorded greedy choices are at least this far from the next best.

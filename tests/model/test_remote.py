@@ -132,7 +132,7 @@ def test_what_passes_is_tried_again(server: Served, faults: list[Fault]) -> None
 def test_what_does_not_pass_is_one_line(server: Served) -> None:
     with _connect(server, retries=1) as model:
         for fault in ("busy", "hang-up", "cut", "garbage", "disowned", "long"):
-            server.faults = [fault] * 20  # type: ignore[list-item]
+            server.faults = [fault] * 20
             with pytest.raises(ModelError) as caught:
                 _ask(model)
             assert "\n" not in str(caught.value)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import sage_cli
+from sage_cli.agent.events import Answer, Event
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
 
-NANO = {"model": "nano", "threads": 1}
+NANO: dict[str, Any] = {"model": "nano", "threads": 1}
 SHORT, SPOKEN = CLIPS / "short.mp4", CLIPS / "speech.mp4"
 
 
@@ -28,6 +31,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path
+
+
+def answer(events: Iterable[Event]) -> Answer:
+    *_, last = events
+    assert isinstance(last, Answer)
+    return last
 
 
 def test_one_line_of_python() -> None:
@@ -43,8 +52,8 @@ def test_importing_loads_nothing() -> None:
 
 def test_questions_share_models_videos_and_frames() -> None:
     with open_session(**NANO) as session:
-        first = list(session.ask(SHORT, "Which shape appears last?"))[-1]
-        second = list(session.ask(SHORT, "Which shape appears first?"))[-1]
+        first = answer(session.ask(SHORT, "Which shape appears last?"))
+        second = answer(session.ask(SHORT, "Which shape appears first?"))
         assert (first.answer, second.answer) == ("A red star appears last.", "A blue circle appears first.")
         assert first.usage.images_reused == 0 < second.usage.images_reused
         assert session.agent(session.video(SHORT)) is session.agent(session.video(str(SHORT)))
@@ -56,13 +65,13 @@ def test_a_run_ends_before_the_model_it_uses() -> None:
         assert any(event.type == "text_delta" for event in run)  # somewhere in a reply
     assert list(run) == []
     session.close()
-    assert list(session.ask(SHORT, "Which shape appears last?"))[-1].answer == "A red star appears last."  # loaded anew
+    assert answer(session.ask(SHORT, "Which shape appears last?")).answer == "A red star appears last."  # loaded anew
     session.close()
 
 
 def test_a_cache_limit_of_0_writes_nothing(home: Path) -> None:
     with open_session(**NANO, cache_limit=0) as session:
-        assert list(session.ask(SPOKEN, "Which number is spoken?"))[-1].answer == "The number is seven."
+        assert answer(session.ask(SPOKEN, "Which number is spoken?")).answer == "The number is seven."
         assert list(session.transcribe(SPOKEN))
     assert not (home / "cache").exists()
 
@@ -99,7 +108,7 @@ def test_a_missing_model_is_offered_unless_offline() -> None:
 
 
 def test_tools_follow_the_options() -> None:
-    def names(**options: object) -> set[str]:
+    def names(**options: Any) -> set[str]:
         with open_session(**NANO, **options) as session:
             return {tool.name for tool in session.tools(session.video(SPOKEN))}
 
@@ -123,7 +132,7 @@ def test_a_pipe_can_be_asked_about(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = subprocess.Popen([sys.executable, "-c", f"open({str(pipe)!r}, 'wb').write(open({str(SHORT)!r}, 'rb').read())"])
     with open_session(**NANO) as session:
-        assert list(session.ask(pipe, "Which shape appears last?"))[-1].answer == "A red star appears last."
+        assert answer(session.ask(pipe, "Which shape appears last?")).answer == "A red star appears last."
     assert writer.wait() == 0
 
 

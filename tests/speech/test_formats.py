@@ -80,13 +80,13 @@ def test_srt_is_read_back() -> None:
 
 
 def test_vtt_is_read_back() -> None:
-    cues = list(webvtt.from_string(written("vtt")))
+    cues = webvtt.from_string(written("vtt")).captions
     assert len(cues) == 6
     for number, cue in enumerate(cues):
         assert cue.start_in_seconds == int(SHOWN[number].start)
         # The parser takes tags away, as a browser does, and leaves the escapes.
         assert " ".join(cue.text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&").split()) == shown("vtt", number)
-    assert list(webvtt.from_string(empty("vtt"))) == []
+    assert webvtt.from_string(empty("vtt")).captions == []
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
@@ -95,7 +95,7 @@ def test_short_lines_keep_the_text_and_the_order(name: str) -> None:
     if name == "srt":
         read = [(cue.start.total_seconds(), cue.end.total_seconds(), cue.content) for cue in srt.parse(text)]
     else:
-        read = [(cue.start_in_seconds, cue.end_in_seconds, cue.text) for cue in webvtt.from_string(text)]
+        read = [(cue.start_in_seconds, cue.end_in_seconds, cue.text) for cue in webvtt.from_string(text).captions]
     assert len(read) > len(SEGMENTS)
     assert all(
         len(line) <= 32 + len("<lang de></lang>") and content.count("\n") <= 1 for *_, content in read for line in content.split("\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -144,7 +146,7 @@ def test_a_clock_that_was_set_back_is_not_trusted(tmp_path: Path, hashed: list[s
     path = tmp_path / "talk.wav"
     settled(path)
     past = path.stat().st_ctime_ns - 3600 * 10**9
-    monkeypatch.setattr(content.time, "time_ns", lambda: past)
+    monkeypatch.setattr(time, "time_ns", lambda: past)
     fingerprint(path)
     fingerprint(path)
     assert len(hashed) == 3
@@ -239,13 +241,13 @@ def test_file_systems_without_a_change_time_of_their_own_are_not_trusted(
     platform: str, folder: str, honest: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(content.sys, "platform", platform)
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(Path, "read_text", lambda *_arguments, **_more: MOUNTINFO)
 
     def run(*_arguments: Any, **_more: Any) -> Any:
         return type("Done", (), {"stdout": MOUNT})
 
-    monkeypatch.setattr(content.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     content._keeps_change_time.cache_clear()
     assert content._keeps_change_time(folder) is honest
     monkeypatch.undo()

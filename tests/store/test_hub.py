@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from sage_cli.errors import SageError, UsageError
-from sage_cli.store import hub as hub_module
 from sage_cli.store import install
 from sage_cli.store.catalogue import parse
 from sage_cli.store.choose import RemoteFile
@@ -46,9 +46,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The waits between attempts, which are not waited for."""
     seconds: list[float] = []
     real = time.sleep
-    monkeypatch.setattr(
-        hub_module.time, "sleep", lambda s: seconds.append(s) if threading.current_thread() is threading.main_thread() else real(s)
-    )
+    monkeypatch.setattr(time, "sleep", lambda s: seconds.append(s) if threading.current_thread() is threading.main_thread() else real(s))
     return seconds
 
 
@@ -117,7 +115,7 @@ def test_a_connection_that_brings_nothing_is_given_up_but_what_is_there_is_kept(
 
 
 def test_a_stalled_connection_is_opened_again(hub: Hub, fake: FakeHub, waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module.constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     fake.drops.append(1000)
     fake.stalls.append(1.0)
     assert fetch(hub).read_bytes() == CONTENT

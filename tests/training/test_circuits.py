@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def model(encoder: Encoder) -> Qwen3VLForConditionalGeneration:
     return model
 
 
-def logits(model: Qwen3VLForConditionalGeneration, encoder: Encoder, prompt: list[int], reply: list[int]) -> torch.Tensor:
+def logits(model: Qwen3VLForConditionalGeneration, encoder: Encoder, prompt: list[int], reply: list[int]) -> Any:
     """Of every token of the reply, ``(reply, vocabulary)``."""
     weights = [0.0] * (1 + len(prompt)) + [1.0] * len(reply)
     branch = [encoder.control["<|im_start|>"], *prompt, *reply], weights
@@ -89,7 +90,7 @@ def test_a_head_finds_what_was_named_and_when_it_was_seen(model: Qwen3VLForCondi
 
     lay_stamps(language, [encoder.word(digit) for digit in "0123456789"], VISION_RMS)
     lay_finding(model, encoder, [pointed() for _ in range(150)], table)
-    heard: list[torch.Tensor] = []
+    heard: list[Any] = []
     language.layers[LAYER].self_attn.o_proj.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
     shapes = {encoder.word(f" {shape}"): shape for shape in SHAPES}
     for _ in range(10):

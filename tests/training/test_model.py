@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ PAD = CONTROL_IDS[IMAGE_PAD]
 
 
 @pytest.fixture(scope="module")
-def model():
+def model() -> Any:
     torch.manual_seed(0)
     model = new_model(64, CONTROL_IDS).eval()
     for merger in model.model.visual.deepstack_merger_list:
@@ -30,7 +31,7 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def frames():
+def frames() -> Any:
     return some_slices(random.Random(0), np.random.default_rng(0), some_pairs(random.Random(0), 3))[0]
 
 
@@ -42,7 +43,7 @@ def prompt(slices: int) -> list[int]:
     return [*ids, 40, 41]
 
 
-def test_slices_are_encoded_as_transformers_does(model, frames) -> None:
+def test_slices_are_encoded_as_transformers_does(model: Any, frames: Any) -> None:
     flat = patches(frames).flatten(0, 1)
     theirs = model.model.visual(flat, grid_thw=torch.tensor([[1, 6, 6]] * len(frames)))
     ours, deepstack = encode_slices(model, patches(frames))

@@ -243,6 +243,6 @@ def test_rows_are_what_sage_asks(checkpoint: Path, served: RemoteModel, video: V
     encoder: RowEncoder = sft.load_model(str(checkpoint))[1]
     look = recorded["calls"][0]
     row = encoder.row(record.restore(look["prompt"], video), look["reply"])
-    slices = len(row.grid) if row.grid is not None else 0
-    assert slices == 4
-    assert int((row.ids == encoder.image_pad).sum()) == sum(int(rows * columns) // 4 for _, rows, columns in row.grid)
+    assert row.grid is not None
+    assert len(row.grid) == 4
+    assert int((row.ids == encoder.image_pad).sum()) == sum(int(rows) * int(columns) // 4 for _, rows, columns in row.grid)

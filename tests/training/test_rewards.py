@@ -23,7 +23,7 @@ from training.rewards import (
 )
 
 PAPER = Rewards()
-NO_TOOLS = {"needed": False, "why_no_tool": None, "tool_calls": []}
+NO_TOOLS: dict[str, Any] = {"needed": False, "why_no_tool": None, "tool_calls": []}
 
 
 def tools(name: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_the_agent_asks_what_was_trained(kind: Kind, seed: int, tmp_path: Path, 
 
 def asked_as(asked: Asked) -> tuple[list[tuple[str, str]], list[str]]:
     """The texts by role, and the times written before the slices."""
-    texts = [(message.role, part.text) for message in asked.prompt for part in message.parts if isinstance(part, Text)]
+    texts = [(str(message.role), part.text) for message in asked.prompt for part in message.parts if isinstance(part, Text)]
     frames = [frame.time for message in asked.prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
     return texts, [f"{time:.0f}" for time in slice_times(frames)]
 

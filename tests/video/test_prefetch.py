@@ -25,7 +25,8 @@ EVEN = {"x264-params": "scenecut=0"}  # no keyframes but those that were asked f
 def noise(_time: float, index: int) -> NDArray[np.uint8]:
     """A picture that drifts, over noise: what is decoded wrongly looks different."""
     drifting = np.roll(np.random.default_rng(7).integers(0, 200, (48, 64, 3), np.uint8), index, axis=1)
-    return drifting + np.random.default_rng(index).integers(0, 55, (48, 64, 3), np.uint8)
+    mixed: NDArray[np.uint8] = drifting + np.random.default_rng(index).integers(0, 55, (48, 64, 3), np.uint8)
+    return mixed
 
 
 def drifting(path: Path, **more: Any) -> Path:

@@ -94,7 +94,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     count: list[int] = []
     original = FrameCursor._decode
 
-    def counting(self: FrameCursor, stream: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+    def counting(self: FrameCursor, stream: Iterator[av.Packet[av.VideoStream]]) -> Iterator[av.VideoFrame]:
         for frame in original(self, stream):
             count.append(1)
             yield frame

@@ -79,9 +79,9 @@ def test_a_stream_that_can_be_decoded_is_preferred_to_a_better_one(tmp_path: Pat
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
         for track, channels, value in zip(tracks, (6, 1), (0, 8000), strict=True):
-            frame = av.AudioFrame.from_ndarray(np.full((1, 96000 * channels), value, np.int16), format="s16", layout=track.layout.name)
-            frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
-            output.mux(track.encode(frame))
+            sound = av.AudioFrame.from_ndarray(np.full((1, 96000 * channels), value, np.int16), format="s16", layout=track.layout.name)
+            sound.sample_rate, sound.pts, sound.time_base = 48000, 0, Fraction(1, 48000)
+            output.mux(track.encode(sound))
             output.mux(track.encode(None))
     data = path.read_bytes()
     at = data.index(b"A_PCM/INT/LIT")

@@ -152,7 +152,7 @@ def test_a_missing_duration_is_measured(name: str, options: dict[str, object], t
 def empty_mkv(path: Path) -> None:
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"  # type: ignore[attr-defined]
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         output.start_encoding()
 
 

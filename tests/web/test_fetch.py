@@ -9,13 +9,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sage_cli.web import WebError
 from sage_cli.web import fetch as fetching
 from sage_cli.web.fetch import Body, Fetcher
-from tests.web.internet import PUBLIC, Asked, Internet, bomb, done, forever, head, http, redirect
+from tests.web.internet import PUBLIC, Answer, Asked, Internet, bomb, done, forever, head, http, redirect
 
 MB = 1 << 20
 
@@ -88,7 +89,7 @@ def silence(_asked: Asked) -> Iterator[bytes]:
     yield b""
 
 
-def drip(begin: bytes, piece: bytes) -> Callable[[Asked], Iterator[bytes]]:
+def drip(begin: bytes, piece: bytes) -> Answer:
     def answer(_asked: Asked) -> Iterator[bytes]:
         yield begin
         for _ in range(200):
@@ -113,7 +114,7 @@ def drip(begin: bytes, piece: bytes) -> Callable[[Asked], Iterator[bytes]]:
     ],
     ids=["silence", "status", "header", "headers", "continues", "body", "chunks", "length", "gzip"],
 )
-def test_slow(answer: Callable[[Asked], Iterator[bytes]], internet: Internet, fetch: Fetch) -> None:
+def test_slow(answer: Answer, internet: Internet, fetch: Fetch) -> None:
     internet.host("site.example", rest=answer)
     with pytest.raises(WebError, match="too slow: no answer within"):
         fetch(timeout_s=0.5)
@@ -169,7 +170,7 @@ def test_the_time_that_a_person_takes_does_not_count(internet: Internet, monkeyp
     ],
     ids=["body", "chunks", "length", "declared", "headers", "header", "status", "bomb", "nested", "tail", "tails"],
 )
-def test_too_much(answer: Callable[[Asked], Iterator[bytes]], said: str, internet: Internet, fetch: Fetch) -> None:
+def test_too_much(answer: Answer, said: str, internet: Internet, fetch: Fetch) -> None:
     internet.host("site.example", rest=answer)
     with pytest.raises(WebError, match=said):
         fetch()
@@ -214,7 +215,7 @@ def test_the_largest_that_is_taken(internet: Internet, fetch: Fetch) -> None:
         (redirect("http://site.example:-1/"), "not a web server's"),
     ],
 )
-def test_broken(answer: Callable[[Asked], Iterator[bytes]], said: str, internet: Internet, fetch: Fetch) -> None:
+def test_broken(answer: Answer, said: str, internet: Internet, fetch: Fetch) -> None:
     internet.host("site.example", rest=answer)
     with pytest.raises(WebError, match=said):
         fetch()
@@ -306,7 +307,7 @@ def test_the_environment_does_not_lead_elsewhere(internet: Internet, fetch: Fetc
 # ---- trying again --------------------------------------------------------------------------------------------------
 
 
-def after(*answers: Callable[[Asked], Iterator[bytes]]) -> Callable[[Asked], Iterator[bytes]]:
+def after(*answers: Answer) -> Answer:
     """One answer after the other, the last for good."""
     left = list(answers)
     return lambda asked: (left.pop(0) if len(left) > 1 else left[0])(asked)
@@ -358,7 +359,7 @@ def test_a_server_that_cannot_be_reached(internet: Internet, fetch: Fetch) -> No
 # ---- robots --------------------------------------------------------------------------------------------------------
 
 
-def robots(text: str, **more: str) -> Callable[[Asked], Iterator[bytes]]:
+def robots(text: str, **more: Any) -> Answer:
     return http(text, content_type="text/plain", **more)
 
 

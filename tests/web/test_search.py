@@ -13,6 +13,7 @@ import pytest
 
 from sage_cli.errors import UsageError
 from sage_cli.web import Found, Request, WebError, WebSettings
+from sage_cli.web.base import Kind
 from tests.web.conftest import Open
 from tests.web.internet import Asked, Internet, as_json, done, http, redirect, tunnel
 
@@ -117,7 +118,7 @@ LADY = [Found("Portrait of a lady", "The Museum", "https://museum.example/lady")
 
 
 @pytest.mark.parametrize(("kind", "answer", "found"), [("web", SERPER, EMMA), ("image", SERPER_IMAGES, LADY)])
-def test_serper(kind: str, answer: object, found: list[Found], secure: Secure, open_web: Open) -> None:
+def test_serper(kind: Kind, answer: object, found: list[Found], secure: Secure, open_web: Open) -> None:
     internet = secure("google.serper.dev")
     internet.host("google.serper.dev", rest=as_json(answer))
     results, sent = done(open_web(provider="serper", key="s3cret").search("who wrote Emma", kind, 3))
@@ -129,7 +130,7 @@ def test_serper(kind: str, answer: object, found: list[Found], secure: Secure, o
 
 
 @pytest.mark.parametrize(("kind", "answer", "found"), [("web", BRAVE, EMMA), ("image", BRAVE_IMAGES, LADY)])
-def test_brave(kind: str, answer: object, found: list[Found], secure: Secure, open_web: Open) -> None:
+def test_brave(kind: Kind, answer: object, found: list[Found], secure: Secure, open_web: Open) -> None:
     internet = secure("api.search.brave.com")
     internet.host("api.search.brave.com", rest=as_json(answer))
     results, sent = done(open_web(provider="brave", key="s3cret").search("Emma & \u00c4hren?", kind, 2))
@@ -316,10 +317,10 @@ def test_images_without_a_key(engines: Internet, open_web: Open) -> None:
 class Ring(keyring.backend.KeyringBackend):
     """A keyring in memory."""
 
-    priority = 1  # type: ignore[assignment]
+    priority = 1
 
     def __init__(self, locked: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.locked = locked
 
     def get_password(self, service: str, username: str) -> str | None:

@@ -1,6 +1,6 @@
 """Pictures for the documentation, drawn from recorded runs: see ``docs/generate.py``.
 
-``python -m docs.pictures`` records the run again: the bundled model answers a question about a bundled clip.
+``python -m docs.picture`` records the run again: the bundled model answers a question about a bundled clip.
 """
 
 from __future__ import annotations
