@@ -65,6 +65,9 @@ class Recording:
     def forget(self) -> None:
         self._model.forget()
 
+    def interrupt(self) -> None:
+        self._model.interrupt()
+
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks
         for item in self._model.stream(prompt, schema=schema, **options):

@@ -66,6 +66,9 @@ class TestModel:
     def forget(self) -> None:
         pass
 
+    def interrupt(self) -> None:
+        pass
+
     def stream(
         self,
         prompt: Prompt,

@@ -132,11 +132,12 @@ def test_a_cancelled_call_is_ended_within_native_work(tmp_path: Path, monkeypatc
 
     async def talk(session: Session) -> int:
         worker = Worker(session)
+        context: Any = None  # nobody to report to
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(worker.run, None, endless)
+            tasks.start_soon(lambda: worker.run(context, endless))
             await anyio.to_thread.run_sync(began.wait)
             tasks.cancel_scope.cancel()
-        replies = await worker.run(None, lambda session, _report: [list(session.model.stream(prompt, max_tokens=20)) for _ in range(20)])  # type: ignore[arg-type]
+        replies = await worker.run(context, lambda session, _report: [list(session.model.stream(prompt, max_tokens=20)) for _ in range(20)])
         return len(replies)
 
     with open_session(model="nano", threads=1, cache_limit=0) as session:
