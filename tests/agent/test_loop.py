@@ -43,6 +43,8 @@ EXTRACT = call(
 
 
 class Listener:
+    source = "a script"
+
     def segments(self, start: float, end: float) -> Iterator[Segment]:
         assert start < end
         yield Segment(start + 1, start + 2, "Look at that.", 1.0)

@@ -37,6 +37,8 @@ ANSWERS = ("He left.", "(B) text", "b) text", "D", "Two", "Could not produce it"
 
 
 class Listener:
+    source = "a script"
+
     def segments(self, start: float, end: float) -> Iterator[Segment]:
         yield Segment(start + 1, start + 2, "Look at that.", 1.0)
 

@@ -138,6 +138,7 @@ def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dic
     assert measured["pair_tokens"] == pytest.approx(91, abs=10)  # as the reference sizes 720p
     assert min(measured[key] for key in ("load_s", "encode_s", "read_s", "prefill", "decode")) > 0
     assert record["speech_speed"] > 0
+    assert record["speech_device"]
     assert record["decode_speed"] > 0
     text = sage("doctor", "--quick")
     assert text.returncode == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech import Segment, SpeechOptions, Transcriber
+from sage_cli.speech.decoding import Decoded, Decoder
+from sage_cli.speech.windows import Window
 from tests.models.tiny_whisper import TINY, Shape, write_silero, write_whisper
 from tests.speech.sounds import RATE, Sound, babble, hush
 
@@ -37,7 +40,7 @@ def test_segments_are_in_order_and_do_not_overlap(heard: list[Segment], talk: So
 
 def test_nothing_is_heard_in_the_pauses(heard: list[Segment]) -> None:
     assert not [segment for segment in heard if segment.start > 77 and segment.end < 115]
-    assert max(segment.end for segment in heard if segment.start < 100) == pytest.approx(76, abs=0.5)
+    assert 74 < max(segment.end for segment in heard if segment.start < 100) < 76.5
     assert max(segment.end - segment.start for segment in heard) < 10
     assert min(segment.start for segment in heard if segment.start > 100) == pytest.approx(116, abs=0.5)
 
@@ -108,7 +111,7 @@ def test_released_models_have_a_silero_that_takes_a_drone_for_no_speech(tmp_path
     transcriber = Transcriber(shaped, threads=1)
     drone = (0.3 * np.sin(2 * np.pi * 200 * np.arange(20 * RATE) / RATE)).astype(np.float32)
     assert list(transcriber.stream(drone)) == []
-    assert transcriber.device == "not loaded"
+    assert transcriber.device is None
 
 
 def test_a_model_that_stops_early_is_made_to_listen_on(tmp_path: Path) -> None:
@@ -149,6 +152,27 @@ def test_a_model_that_is_stuck_is_cut_short(tmp_path: Path) -> None:
     (segment,) = [segment for part in parts for segment in part.segments]
     assert len(segment.text.split()) <= 4
     assert parts[-1].after.context == ()
+
+
+class ShortOfBreath(Decoder):
+    """Takes what it decodes of more than ten seconds for a loop."""
+
+    def decode(self, window: Window, language: str, context: Sequence[int]) -> Decoded:
+        decoded = super().decode(window, language, context)
+        return decoded if window.seconds < 10 else replace(decoded, faults={"loop": 3.0})
+
+
+def test_a_window_that_comes_out_badly_is_decoded_in_parts(tmp_path: Path) -> None:
+    """Each part as far as it comes out well, and the rest of the window again: nothing is lost, and a run can be resumed between them."""
+    transcriber = Transcriber(write_whisper(tmp_path / "m.bin", Shape(stride=1.0)), threads=1)
+    transcriber._decoder = ShortOfBreath(transcriber._whisper, transcriber.options, measured=False)
+    sound = babble(40)
+    parts = [part for part in transcriber.parts(sound) if part.segments]
+    ends = [part.after.seconds for part in parts]
+    assert len(parts) >= 4
+    assert all(0 < b - a <= 10 for a, b in pairwise([0.0, *ends]))
+    assert [segment for part in parts for segment in part.segments][-1].end > 36
+    assert [part for part in transcriber.parts(sound, after=parts[1].after) if part.segments] == parts[2:]
 
 
 def test_a_prompt_of_any_length_works(model: Path) -> None:

@@ -17,6 +17,8 @@ from tests.agent.scripted import ScriptedModel, accepts
 class Listener:
     """Hears the given words, and keeps what it was given to hear."""
 
+    source = "a script"
+
     def __init__(self, *segments: tuple[float, float, str]) -> None:
         self.said = [Segment(start, end, text, 1.0) for start, end, text in segments]
         self.heard: list[tuple[float, float]] = []
@@ -40,7 +42,7 @@ def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
         1: {"text": ' He said "go".', "start": "01:01:01", "end": "01:01:02"},
     }
     assert outcome.evidence == (EvidenceSpan(5.0, 15.0, "speech transcribed"),)
-    assert outcome.summary == "5 words in 2 segments"
+    assert outcome.summary == "5 words in 2 segments from a script"
     assert listener.heard == [(5.0, 15.0)]
 
 

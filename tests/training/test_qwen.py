@@ -42,6 +42,8 @@ NAME = "clip.mp4"
 class Listener:
     """Hears a world's lines as they are."""
 
+    source = "a script"
+
     def __init__(self, world: World) -> None:
         self.world = world
 

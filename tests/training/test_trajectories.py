@@ -27,6 +27,8 @@ DURATIONS: dict[Kind, float] = {"visual": 9, "speech": 12, "moment": 70, "cue": 
 class Listener:
     """Hears the world's lines as they are."""
 
+    source = "a script"
+
     def __init__(self, world: World) -> None:
         self.world = world
 

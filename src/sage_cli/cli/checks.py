@@ -84,12 +84,14 @@ class Speeds:
     Attributes:
         models: the bundled model, then the user's.
         speech: seconds of audio transcribed per second.
+        speech_device: what the speech model runs on.
         decoding: frames of 1280x720 decoded per second.
         problems: what could not be measured, and why.
     """
 
     models: tuple[ModelSpeed, ...] = ()
     speech: float | None = None
+    speech_device: str | None = None
     decoding: float | None = None
     codec: str | None = None
     problems: tuple[str, ...] = ()
@@ -190,7 +192,7 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     from sage_cli.store.scratch import scratch_folder
 
     threads = load_options().threads
-    models, problems, speech = [], [], None
+    models, problems, speech, device = [], [], None, None
     for files in [find_model(name) for name in (NANO.name, setup.model) if name]:
         say(f"measuring {files.text.stem} ...")
         try:
@@ -201,13 +203,13 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     whisper = Path(setup.speech_model or NANO.speech)
     say(f"measuring {whisper.stem} ...")
     try:
-        speech = measure_speech(whisper, threads)
+        speech, device = measure_speech(whisper, threads)
     except SageError as problem:
         problems.append(str(problem))
     say("measuring video decoding ...")
     with scratch_folder() as folder:
         decoding, codec = measure_decoding(folder)
-    return Speeds(tuple(models), speech, decoding, codec, tuple(problems))
+    return Speeds(tuple(models), speech, device, decoding, codec, tuple(problems))
 
 
 # ---- advice --------------------------------------------------------------------------------------------------------

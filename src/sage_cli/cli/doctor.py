@@ -87,7 +87,7 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
         tokens = f"reads {speed.prefill:.0f} and writes {speed.decode:.1f} tokens/s"
         rows.append((speed.name, f"{place}: loads in {speed.load_s:.1f} s, {encode}, {tokens}"))
     if speeds.speech:
-        rows.append(("speech", f"transcribed at {speeds.speech:.1f} times real time"))
+        rows.append(("speech", f"on {speeds.speech_device}: transcribes at {speeds.speech:.1f} times real time"))
     if speeds.decoding:
         rows.append(("video", f"decodes {speeds.decoding:.0f} frames/s of {speeds.codec} at 1280x720"))
     rows.append(("cache", f"{decimal(system.cache_size)} of at most {decimal(system.cache_limit)}"))
@@ -98,7 +98,7 @@ def _record(system: System, setup: Setup, speeds: Speeds, advice: list[str]) -> 
     """The report as one flat JSON object."""
     record = {**asdict(system), **asdict(setup)}
     record["disks"] = {name: {"path": path, "free": free} for name, (path, free) in system.disks.items()}
-    record |= {"speeds": [asdict(speed) for speed in speeds.models], "speech_speed": speeds.speech}
+    record |= {"speeds": [asdict(speed) for speed in speeds.models], "speech_speed": speeds.speech, "speech_device": speeds.speech_device}
     record |= {"decode_speed": speeds.decoding, "decode_codec": speeds.codec, "problems": list(speeds.problems)}
     if setup.fit:
         record["fit"] = {key: value for key, value in record["fit"].items() if key != "machine"}

@@ -114,8 +114,8 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
         )
 
 
-def measure_speech(model: Path, threads: int | None = None) -> float:
-    """Seconds of sound that Whisper hears in a second."""
+def measure_speech(model: Path, threads: int | None = None) -> tuple[float, str | None]:
+    """Seconds of sound that Whisper transcribes per second, and the device that it runs on."""
     import numpy as np
 
     from sage_cli.speech.whisper import RATE, DecodeOptions, Whisper
@@ -126,7 +126,7 @@ def measure_speech(model: Path, threads: int | None = None) -> float:
         whisper.decode(noise[:RATE], DecodeOptions())  # loads it
         began = time.perf_counter()
         whisper.decode(noise, DecodeOptions())
-        return len(noise) / RATE / (time.perf_counter() - began)
+        return len(noise) / RATE / (time.perf_counter() - began), whisper.device
     finally:
         whisper.close()
 

@@ -2,7 +2,8 @@
 
 Greedy decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where somebody speaks, or skips sentences. Each shows in the
 text next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another:
-without the context (which is what the model usually loops on), by beam search, and at rising temperatures at last. The best one counts.
+without the context (which is what the model usually loops on), then by another search. The best one counts. The reference samples at rising
+temperatures instead; that invents words, and makes a transcript differ from run to run.
 """
 
 from __future__ import annotations
@@ -88,16 +89,14 @@ class Decoder:
         attempts = [(plan, [*static, *context])]
         if context:
             attempts.append((plan, static))
-        if plan.beam_size < _BEAMS:
-            attempts.append((replace(plan, beam_size=_BEAMS), static))
-        attempts.append((replace(plan, temperature=min(1.0, plan.temperature + 0.2), fallback=True), []))
+        attempts.append((replace(plan, beam_size=_BEAMS if plan.beam_size < _BEAMS else 1), []))
         best: Decoded | None = None
         for attempt, prompt in attempts:
             decoded = self._judge(self._whisper.decode(samples, attempt, prompt), window)
             if best is None or sum(decoded.faults.values()) < sum(best.faults.values()):
                 best = decoded
-            if best.good or (set(best.faults) == {_LITTLE} and attempt.beam_size >= _BEAMS):
-                break  # a temperature invents text rather than finding it
+            if best.good or (set(best.faults) == {_LITTLE} and attempt.beam_size >= _BEAMS and not prompt):
+                break  # a lesser search finds no more
         assert best is not None
         return best
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations
-from sage_cli.speech.decoding import PROGRESS, Decoder
+from sage_cli.speech.decoding import PROGRESS, Decoded, Decoder
 from sage_cli.speech.languages import LanguageFinder
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import Placed, segments
@@ -25,6 +25,8 @@ from sage_cli.store.content import fingerprint
 
 _BLOCK = 30 * RATE
 _UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth another look
+
+_LONG = 10.0  # seconds of speech in a window that is worth dividing
 
 _VERSION = 3  # counts up when the same audio, model and options come to give another text
 
@@ -101,8 +103,13 @@ class Transcriber:
         self.identity = blake2b(f"{fingerprint(self._whisper.path)} {known}".encode(), digest_size=8).hexdigest()
 
     @property
-    def device(self) -> str:
-        """What the model runs on, e.g. ``"CPU"`` or ``"CUDA0"``; ``"not loaded"`` before the first window."""
+    def name(self) -> str:
+        """The name of the model's file, without its suffix."""
+        return self._whisper.path.stem
+
+    @property
+    def device(self) -> str | None:
+        """What the model runs on, e.g. ``"CPU"`` or ``"CUDA0"``; ``None`` before it is loaded, which the first window does."""
         return self._whisper.device
 
     def stream(self, audio: Samples | Iterable[Samples], *, start: float = 0.0, language: str | None = None) -> Iterator[Segment]:
@@ -187,7 +194,8 @@ class Transcriber:
             language, _ = self._whisper.language(window.samples)
         same = language == state.language or state.language is None
         context = state.context if self.options.context and same else ()
-        decoded = self._decoder.decode(window, language or "en", context)
+        window, decoded, shortened = self._decode(window, language or "en", context)
+        border = border if shortened is None else shortened
         tokens, again = self._heard(decoded.tokens, window)
         again = border if again is None else again
         words = _with_speech(spoken(align(tokens, window, language or "en")))
@@ -196,6 +204,21 @@ class Transcriber:
         placed, clock = self._place(words, window, state.clock)
         ids = self._context(context, tokens) if decoded.reliable else ()
         return list(segments(placed, language or "en")), replace(state, language=language, context=ids, clock=clock), again
+
+    def _decode(self, window: Window, language: str, context: Sequence[int]) -> tuple[Window, Decoded, float | None]:
+        """Decode a window, or as much of its first half as comes out well where the whole does not.
+
+        Returns:
+            What was decoded, the text, and where the rest begins in seconds of the window; ``None`` if nothing is left.
+        """
+        decoded = self._decoder.decode(window, language, context)
+        part, border = window, None
+        while not decoded.reliable and part.speech >= _LONG:
+            border = part.middle()
+            part = part.until(border)
+            if (found := self._decoder.decode(part, language, context)).reliable:
+                return part, found, border
+        return window, decoded, None
 
     def _context(self, before: tuple[int, ...], tokens: Sequence[Token]) -> tuple[int, ...]:
         """The ids of the tokens that the next window follows on, as many as there is room for."""

@@ -80,6 +80,12 @@ class Transcript:
         self._count = max(1, int((recording.duration - _SHORTEST) // CHAPTER) + 1)
         self._language: str | None = None
 
+    @property
+    def source(self) -> str:
+        """The model and what it runs on; that it was not needed, while all segments came from the cache."""
+        device = self._transcriber.device
+        return f"{self._transcriber.name}, cached" if device is None else f"{self._transcriber.name} on {device}"
+
     def segments(
         self, start: float = 0.0, end: float | None = None, *, progress: Callable[[float], None] | None = None
     ) -> Iterator[Segment]:

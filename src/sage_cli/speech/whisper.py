@@ -1,7 +1,7 @@
 """whisper.cpp, one window at a time.
 
-The result of :meth:`Whisper.decode` depends on its arguments alone: parameters are made anew for every call, no context is kept inside,
-and the random numbers of sampling start over. That makes a transcript reproducible, and an interrupted one resumable.
+At temperature 0, the result of :meth:`Whisper.decode` depends on its arguments alone: parameters are made anew for every call, and no
+context is kept inside. That makes a transcript reproducible, and an interrupted one resumable.
 
 It talks to pywhispercpp's binding of the C API rather than to its ``Model``, which keeps parameters between calls, drops the tokens, and
 hands back a null context for a file that cannot be loaded.
@@ -66,17 +66,12 @@ class Token:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeOptions:
-    """How a window is decoded; see :class:`sage_cli.speech.SpeechOptions` for what the names mean.
-
-    Attributes:
-        fallback: while whisper.cpp finds the result poor, try again at a temperature higher by 0.2.
-    """
+    """How a window is decoded; see :class:`sage_cli.speech.SpeechOptions` for what the names mean."""
 
     language: str = "en"
     translate: bool = False
     beam_size: int = 1
     temperature: float = 0.0
-    fallback: bool = False
     no_speech_threshold: float = 0.6
     entropy_threshold: float = 2.4
     logprob_threshold: float = -1.0
@@ -97,6 +92,7 @@ class Whisper:
     Attributes:
         longest: samples that it takes at once, which is 30 seconds but for models made for less.
         prompt_length: tokens that fit before a window.
+        device: what it runs on, e.g. ``"CPU"``; ``None`` before it is loaded.
         toy: smaller than any released Whisper, as the bundled nano is: trained on synthetic sound.
     """
 
@@ -110,8 +106,8 @@ class Whisper:
         self._header = header
         self._binding = binding()
         self._context: Any = None
-        self._sampled = self._interrupted = False
-        self.device = "not loaded"
+        self._interrupted = False
+        self.device: str | None = None
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -155,11 +151,7 @@ class Whisper:
         Raises:
             ModelError: whisper.cpp failed.
         """
-        sampling = options.temperature > 0 or options.fallback
-        if sampling and self._sampled:
-            self.close()  # the binding cannot seed whisper.cpp's random numbers again: only a fresh context starts from its seed
         self._load()
-        self._sampled = self._sampled or sampling
         binding = self._binding
         strategy = binding.whisper_sampling_strategy
         beams = options.beam_size
@@ -174,7 +166,7 @@ class Whisper:
             parameters.prompt_tokens = kept
         parameters.n_threads = self.threads
         parameters.temperature = options.temperature
-        parameters.temperature_inc = 0.2 if options.fallback else 0.0
+        parameters.temperature_inc = 0.0  # no fallback: see sage_cli.speech.decoding
         parameters.no_speech_thold = options.no_speech_threshold
         parameters.entropy_thold = options.entropy_threshold
         parameters.logprob_thold = options.logprob_threshold
@@ -222,7 +214,7 @@ class Whisper:
         context = self._binding.whisper_init_from_file_with_params(str(self.path), parameters)
         if _complaints:  # the binding wraps a null pointer as if it were a context
             raise ModelError(f"whisper.cpp cannot load {self.path}: {_complaints[0]}")
-        self._context, self._sampled = context, False
+        self._context = context
         self.device = _devices[-1] if _devices else "CPU"
 
     def _padded(self, samples: Samples) -> Samples:

@@ -175,6 +175,10 @@ class Window:
         """Where the pauses begin and end."""
         return [(before[1], after[0]) for before, after in pairwise(self.runs)]
 
+    def middle(self) -> float:
+        """The quietest moment around the middle, in seconds of the window."""
+        return _quietest(list(self.spans), round(0.6 * self._offsets[-1])) / RATE
+
     def until(self, seconds: float) -> Window:
         """The window up to a time of its own."""
         head, rest = _divide(list(self.spans), -(-round(seconds * RATE) // FRAME) * FRAME)

@@ -33,7 +33,14 @@ _TWIN = "_no_audio"  # SAGE's training data had copies of its videos without sou
 
 
 class SpeechModel(Protocol):
-    """The speech recognition interface that tools need: see :class:`sage_cli.speech.Transcript`."""
+    """The speech recognition interface that tools need: see :class:`sage_cli.speech.Transcript`.
+
+    Attributes:
+        source: what hears, for people, e.g. ``"ggml-base on CPU"``; it may only be known after the first segments.
+    """
+
+    @property
+    def source(self) -> str: ...
 
     def segments(self, start: float, end: float) -> Iterator[Segment]: ...
 
