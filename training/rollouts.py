@@ -87,6 +87,8 @@ class WorldVideo(Video):
 class Listener:
     """Hears a world's lines as they are."""
 
+    source = "the world"
+
     def __init__(self, world: World) -> None:
         self._world = world
 
