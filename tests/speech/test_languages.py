@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -82,11 +83,9 @@ def test_each_stretch_is_decoded_in_its_language(tmp_path: Path, listener: ByLou
     follows = Transcriber(listener.path, SpeechOptions(multilingual=True), threads=1)
     follows._languages = LanguageFinder(listener)
     segments = list(follows.stream(sound))
-    changes = [
-        (b.language, b.start) for a, b in zip([None, *segments[:-1]], segments, strict=True) if a is None or a.language != b.language
-    ]
-    assert [language for language, _ in changes] == ["en", "de", "en", "de"]
-    assert [start for _, start in changes] == pytest.approx([0.0, 9.5, 19.0, 28.5], abs=0.5)
+    runs = [(language, next(run).start) for language, run in groupby(segments, lambda segment: segment.language)]
+    assert [language for language, _ in runs] == ["en", "de", "en", "de"]
+    assert [start for _, start in runs] == pytest.approx([0.0, 9.5, 19.0, 28.5], abs=0.5)
     parts = [part for part in follows.parts(sound) if part.segments]
     assert list(follows.parts(sound, after=parts[1].after)) == parts[2:]
 
