@@ -28,6 +28,7 @@ class Served:
 
     Attributes:
         url: its address, with ``/v1``.
+        paths: of the other requests, in order.
         requests: bodies of the chat requests, in order.
         faults: what goes wrong with the next requests, one each; then all is well.
         formats: kinds of ``response_format`` that it knows; others are refused.
@@ -41,6 +42,7 @@ class Served:
 
     model: ChatModel | None = None
     url: str = ""
+    paths: list[str] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
@@ -98,6 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        self.served.paths.append(self.path)
         if self.path == "/v1/models":
             self._json(
                 200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}
