@@ -10,8 +10,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sage_cli.cli.checks import Setup, Speeds, System, advise, gpu_vendor
+from sage_cli.cli.checks import Setup, Speeds, System, advise
 from sage_cli.cli.measure import ModelSpeed
+from sage_cli.hardware.builds import Hardware
 from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
 from sage_cli.model.devices import Device, devices
 from tests.models import TinyModel
@@ -34,6 +35,7 @@ SYSTEM = System(
     llama_build="",
     devices=(CPU, CUDA),
     machine=WITH_GPU,
+    hardware=Hardware("Linux", "x86_64", "NVIDIA", driver=580),
     hidden_gpu=None,
     load=0.0,
     cache_size=0,
@@ -66,10 +68,9 @@ def test_no_advice_without_problems() -> None:
     ("changed", "said"),
     [
         (
-            {"devices": (CPU,), "hidden_gpu": "NVIDIA", "machine": WITHOUT, "fit": plan_memory(NEEDS, WITHOUT)},
-            ["cannot use the NVIDIA GPU", "-DGGML_CUDA=on"],
+            {"devices": (CPU,), "hidden_gpu": "NVIDIA", "hardware": Hardware("Linux", "aarch64", "NVIDIA")},
+            ["cannot use the NVIDIA GPU; compile one that can", "-DGGML_CUDA=on"],
         ),
-        ({"devices": (CPU,), "hidden_gpu": "AMD"}, ["AMD GPU", "-DGGML_VULKAN=on"]),
         ({"devices": (CPU,), "hidden_gpu": None}, ["no GPU was found"]),
         ({"model": None, "model_problem": None, "fit": None}, ["no model is installed", "sage models pull sage-mm-7b"]),
         (
@@ -102,17 +103,14 @@ def test_the_estimate_of_a_first_look() -> None:
     assert speed.first_look_s(128) == 0.5 * 64 + (90 * 64 + 1800) / 100 + 25
 
 
-def test_a_gpu_is_seen_whatever_llama_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", "linux")
-    assert gpu_vendor(tmp_path) is None
-    (tmp_path / "dev").mkdir()
-    (tmp_path / "dev" / "kfd").touch()
-    assert gpu_vendor(tmp_path) == "AMD"
-    (tmp_path / "dev" / "nvidiactl").touch()
-    assert gpu_vendor(tmp_path) == "NVIDIA"
-    monkeypatch.setattr("sys.platform", "darwin")
-    monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert gpu_vendor(tmp_path) == "Apple"
+def test_a_gpu_that_is_not_used_gets_a_wheel_and_a_compiler_line() -> None:
+    nvidia = Hardware("Linux", "x86_64", "NVIDIA", driver=580)
+    wheel, compiled = advice(devices=(CPU,), hidden_gpu="NVIDIA", hardware=nvidia, machine=WITHOUT, fit=plan_memory(NEEDS, WITHOUT))
+    assert "cannot use the NVIDIA GPU" in wheel
+    assert "--only-binary llama-cpp-python" in wheel
+    assert "/whl/cu130 llama-cpp-python==0.3.36" in wheel
+    assert "CMAKE_ARGS=-DGGML_CUDA=on" in compiled
+    assert "needs the CUDA toolkit" in compiled
 
 
 def test_devices_of_this_machine() -> None:

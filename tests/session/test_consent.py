@@ -59,7 +59,7 @@ def _ask(session: Session, video: str | Path) -> list[Any]:
     return list(session.ask(video, "What is shown?"))
 
 
-REMOTE = {"frames": 2, "frame_tokens": 16, "no_tool": ("transcribe-speech",), "max_steps": 1}
+REMOTE: dict[str, Any] = {"frames": 2, "frame_tokens": 16, "no_tool": ("transcribe-speech",), "max_steps": 1}
 
 
 @pytest.mark.parametrize("web", ["off", "ask"])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.errors import SageError
+from sage_cli.hardware.builds import Hardware, build_for, this_hardware
 
 if TYPE_CHECKING:
     from sage_cli.cli.measure import ModelSpeed
@@ -40,6 +41,7 @@ class System:
 
     Attributes:
         packages: versions of the packages that matter, by name.
+        hardware: as the system knows it.
         hidden_gpu: vendor of a GPU that the system knows and this build of llama.cpp cannot use.
         load: average number of running processes in the last minute; 0 where the system does not tell.
         disks: folder and free bytes, by what is stored there.
@@ -52,6 +54,7 @@ class System:
     llama_build: str
     devices: tuple[Device, ...]
     machine: Machine
+    hardware: Hardware
     hidden_gpu: str | None
     load: float
     cache_size: int
@@ -109,7 +112,7 @@ def check_system() -> System:
     from sage_cli.store.cache import entries
     from sage_cli.version import __version__
 
-    packages, found = {}, tuple(devices())
+    packages, found, hardware = {}, tuple(devices()), this_hardware()
     for name in (*PACKAGES, *CONFLICTING):
         try:
             packages[name] = version(name)
@@ -125,7 +128,8 @@ def check_system() -> System:
         llama_build=build(),
         devices=found,
         machine=this_machine(),
-        hidden_gpu=None if any(device.kind == "gpu" for device in found) else gpu_vendor(),
+        hardware=hardware,
+        hidden_gpu=None if any(device.kind == "gpu" for device in found) else hardware.gpu,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         cache_size=sum(entry.size for entry in entries()),
         cache_limit=int(load_options().cache_limit),
@@ -159,15 +163,6 @@ def check_setup(machine: Machine) -> Setup:
     except SageError as error:
         speech_problem = str(error)
     return Setup(model, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
-
-
-def gpu_vendor(root: Path = Path("/")) -> str | None:
-    """The vendor of a GPU that the system knows, whatever llama.cpp was built for: ``"NVIDIA"``, ``"AMD"`` or ``"Apple"``."""
-    if sys.platform == "darwin" and platform.machine() == "arm64":
-        return "Apple"
-    if any((root / place).exists() for place in ("proc/driver/nvidia/version", "dev/nvidiactl")):
-        return "NVIDIA"
-    return "AMD" if (root / "dev/kfd").exists() else None
 
 
 def _free(folder: Path) -> int:
@@ -230,7 +225,7 @@ def _on_gpu(system: System) -> list[str]:
     if any(device.kind == "gpu" for device in system.devices):
         return []
     if system.hidden_gpu:
-        return [f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU; rebuild it: {_rebuild(system)}"]
+        return _installs(system)
     return ["no GPU was found, so models run on the CPU: use a small model such as qwen3-vl-2b, and few --frames"]
 
 
@@ -288,15 +283,21 @@ def _on_machine(system: System, speeds: Speeds) -> list[str]:
     return advice
 
 
-def _rebuild(system: System) -> str:
-    """The command that compiles llama.cpp for this machine's GPU, in this environment."""
+def _installs(system: System) -> list[str]:
+    """How to get a llama.cpp for this machine's GPU into this environment: a wheel if there may be one, and compiling it."""
     from importlib.util import find_spec
 
-    flag = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_VULKAN=on", "Apple": "-DGGML_METAL=on"}[system.hidden_gpu or "Apple"]
-    package = f"llama-cpp-python=={system.packages.get('llama-cpp-python', '0.3.36')}"
+    build, name = build_for(system.hardware), "llama-cpp-python"
+    package = f"{name}=={system.packages.get(name, '0.3.36')}"
     if find_spec("pip"):
-        install = f"{sys.executable} -m pip install --force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python {package}"
+        install, index, uncached = f"{sys.executable} -m pip install --force-reinstall --no-deps", "--index-url", "--no-cache-dir"
     else:
-        install = f"uv pip install --python {sys.executable} --reinstall --no-deps --no-cache --no-binary llama-cpp-python {package}"
-    needs = {"NVIDIA": " (needs the CUDA toolkit)", "AMD": " (needs the Vulkan SDK)"}.get(system.hidden_gpu or "", "")
-    return f"CMAKE_ARGS={flag} {install}{needs}"
+        install, index, uncached = f"uv pip install --python {sys.executable} --reinstall --no-deps", "--default-index", "--no-cache"
+    gpu = f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU"
+    own = f"CMAKE_ARGS={build.flag} {install} {uncached} --no-binary {name} {package}{f' (needs {build.needs})' if build.needs else ''}"
+    if not build.index:
+        return [f"{gpu}; compile one that can: {own}"]
+    return [
+        f"{gpu}; install a prebuilt one that can: {install} --only-binary {name} {index} {build.index} {package}",
+        f"if there is no such wheel, compile it: {own}",
+    ]

@@ -65,10 +65,13 @@ def build_details() -> list[str]:
 def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]:
     from rich.filesize import decimal
 
+    from sage_cli.hardware.builds import build_for
+
     rows = [
         ("sage", f"{system.sage}, Python {system.python}, {system.platform}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in system.packages.items())),
         ("llama.cpp", system.llama_build),
+        ("wheels", build_for(system.hardware).index or "none for this machine: llama.cpp has to be compiled"),
     ]
     for device in system.devices:
         memory = f", {decimal(device.free)} of {decimal(device.total)} free" if device.total and device.kind == "gpu" else ""
@@ -96,7 +99,10 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
 
 def _record(system: System, setup: Setup, speeds: Speeds, advice: list[str]) -> dict[str, Any]:
     """The report as one flat JSON object."""
+    from sage_cli.hardware.builds import build_for
+
     record = {**asdict(system), **asdict(setup)}
+    record["wheel_index"] = build_for(system.hardware).index or None
     record["disks"] = {name: {"path": path, "free": free} for name, (path, free) in system.disks.items()}
     record |= {"speeds": [asdict(speed) for speed in speeds.models], "speech_speed": speeds.speech, "speech_device": speeds.speech_device}
     record |= {"decode_speed": speeds.decoding, "decode_codec": speeds.codec, "problems": list(speeds.problems)}
