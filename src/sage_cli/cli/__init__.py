@@ -157,7 +157,8 @@ def _usage_error(error: typer.TyperException) -> int:
     if not error.format_message():  # no arguments: the help was shown
         return error.exit_code
     command = context.command_path if context else "sage"
-    return _failure(f"{error.format_message().rstrip('.')} (see '{command} --help')", error.exit_code, UsageError.code)
+    message = error.format_message().rstrip(".")
+    return _failure(f"{message[:1].lower()}{message[1:]} (see '{command} --help')", error.exit_code, UsageError.code)
 
 
 def _failure(message: str, status: int, code: str = SageError.code) -> int:

@@ -167,11 +167,10 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
+    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
         task = bar.add_task(console.neutral(name).replace("[", r"\["), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
@@ -259,15 +258,17 @@ def _print(report: Report) -> None:
         console.write(markdown(report))
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    screen = Console()
+    screen = console.screen()
     for table in tables(report):
-        shown = Table(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", caption=table.note or None, caption_justify="left")
+        screen.print(Text(f"\n{table.title}", "bold"))
+        shown = Table(box=box.SIMPLE_HEAD)
         for column in table.columns:
             shown.add_column(column)
         for row in table.rows:
             shown.add_row(*(Text(console.neutral(cell)) for cell in row))
         screen.print(shown)
+        if table.note:
+            screen.print(Text(table.note, "dim"))

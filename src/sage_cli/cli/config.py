@@ -142,4 +142,4 @@ def _text(one: Option, value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return size_text(value) if one.kind == "size" else str(value)
+    return size_text(value) if one.kind == "size" else f"{value:g}" if isinstance(value, float) else str(value)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 from contextlib import suppress
 from textwrap import fill
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sage_cli.errors import SageError, naming
 from sage_cli.signals import clean_up_when_ended
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
@@ -46,6 +50,15 @@ def say(text: str) -> None:
         width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
         line = fill(line, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
     print(line, file=sys.stderr, flush=True)
+
+
+def screen(*, stderr: bool = False) -> Console:
+    """The terminal, for rich."""
+    from rich.console import Console
+
+    # Rich takes a "dumb" terminal for 80 columns wide, whatever it is.
+    width = shutil.get_terminal_size().columns if os.environ.get("TERM") in ("dumb", "unknown") else None
+    return Console(stderr=stderr, width=width, highlight=False)
 
 
 def prepare() -> None:

@@ -86,7 +86,8 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
         place = f"on {speed.device}, vision encoder on {speed.vision_device}"
         encode = f"encodes a frame pair in {speed.encode_s * 1000:.0f} ms"
         if speed.read_s:
-            encode += f" (reads it from the cache in {speed.read_s * 1000:.1f} ms: {'stored' if speed.stored else 'not stored'})"
+            worth = "" if speed.stored else ", so it is not cached"
+            encode += f" (from the cache in {speed.read_s * 1000:.1f} ms{worth})"
         tokens = f"reads {speed.prefill:.0f} and writes {speed.decode:.1f} tokens/s"
         rows.append((speed.name, f"{place}: loads in {speed.load_s:.1f} s, {encode}, {tokens}"))
     if speeds.speech:

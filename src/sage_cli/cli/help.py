@@ -79,8 +79,7 @@ def _show(text: str) -> None:
     if not sys.stdout.isatty():
         console.write(text.rstrip())
         return
-    from rich.console import Console
     from rich.markdown import Markdown
 
-    terminal = Console(highlight=False)
+    terminal = console.screen()
     terminal.print(Markdown(text), width=min(terminal.width, 100))

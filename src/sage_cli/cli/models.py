@@ -282,11 +282,10 @@ def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]
 
         yield line
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=True) as progress:
+    with Progress(*columns, console=console.screen(stderr=True), redirect_stdout=False, redirect_stderr=True) as progress:
 
         def bar(file: RemoteFile) -> Callable[[int], None]:
             task = progress.add_task(console.neutral(file.name).replace("[", r"\["), total=file.size)

@@ -51,11 +51,10 @@ def points(lines: Iterable[str]) -> None:
 
 def _stacked(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
     """For narrow terminals: the last cell of each row on lines of its own, below the others."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
-    screen = Console(highlight=False)
+    screen = console.screen()
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
     for number, row in enumerate((head, *rows)):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
@@ -66,7 +65,6 @@ def _stacked(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
 
 
 def _wrapped(rows: Sequence[Sequence[str]], head: Sequence[str] = (), gap: int = 2, *, stderr: bool = False) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -77,4 +75,4 @@ def _wrapped(rows: Sequence[Sequence[str]], head: Sequence[str] = (), gap: int =
         grid.add_column(head[number] if head else "", no_wrap=not last, overflow="fold", ratio=1 if last else None)
     for row in rows:
         grid.add_row(*map(Text, row))
-    Console(highlight=False, stderr=stderr).print(grid)
+    console.screen(stderr=stderr).print(grid)

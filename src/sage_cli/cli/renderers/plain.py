@@ -46,10 +46,9 @@ class Styled:
     def show(self, event: Event) -> None:
         if not isinstance(event, Answer):
             return
-        from rich.console import Console
         from rich.text import Text
 
-        self._console = self._console or Console(highlight=False)
+        self._console = self._console or console.screen()
         self._console.print(Text(console.neutral(event.answer), "bold"))
 
 

@@ -29,7 +29,7 @@ from sage_cli.agent.events import (
     WebRequested,
     Working,
 )
-from sage_cli.cli.console import neutral
+from sage_cli.cli.console import neutral, screen
 from sage_cli.cli.renderers.live import THINKING, Busy, LiveLine, Paragraph, Rows
 from sage_cli.cli.renderers.words import (
     arguments_text,
@@ -58,7 +58,7 @@ class Terminal:
     def __init__(self, results: Renderer, *, verbose: bool = False, console: Console | None = None) -> None:
         self._results = results
         self._verbose = verbose
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=False)
+        self._console = console or screen(stderr=True)
         self._live: Live | None = None
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None

@@ -24,9 +24,8 @@ METHODS: Final[Mapping[str, str]] = {
     "cached": "from the cache",
     "reused": "from the previous question",
 }
-# Arguments that the time span and the tool's name already tell.
-_HIDDEN_ARGUMENTS: Final = frozenset({"video_path", "timestamp_start", "timestamp_end"})
-_ARGUMENT_NAMES: Final[Mapping[str, tuple[str, str]]] = {"media_paths": ("file", "files")}
+# Arguments that the time span, the tool's name and its result tell.
+_HIDDEN_ARGUMENTS: Final = frozenset({"video_path", "media_paths", "extract_type", "timestamp_start", "timestamp_end"})
 
 
 def elapsed_text(seconds: float) -> str:
@@ -90,8 +89,8 @@ def arguments_text(arguments: Mapping[str, Any]) -> str:
         if name in _HIDDEN_ARGUMENTS or value in (None, [], ""):
             continue
         if isinstance(value, list):
-            one, many = _ARGUMENT_NAMES.get(name, (name.replace("_", " ").removesuffix("s"), name.replace("_", " ")))
-            words.append(f"{len(value)} {one if len(value) == 1 else many}")
+            many = name.replace("_", " ")
+            words.append(f"{len(value)} {many.removesuffix('s') if len(value) == 1 else many}")
         else:
             words.append(f'"{value}"' if isinstance(value, str) else f"{name.replace('_', ' ')} {value}")
     return neutral("  ".join(words))
