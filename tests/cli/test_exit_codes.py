@@ -118,12 +118,22 @@ def test_no_question_on_stdin(sage: Sage, clip: Path) -> None:
         (["ask", "v.mp4", "what?", "--frames", "0"], "--frames"),
         (["ask", "v.mp4", "what?", "--frame"], r"no such option.*\(see 'sage ask --help'\)"),
         (["ask", "v.mp4", "what?", "--kv-type", "q3"], "--kv-type"),
+        (["ask", "-", "-"], "stdin holds the video or the questions, not both"),
     ],
 )
 def test_wrong_words(refusal: Refusal, words: list[str], said: str) -> None:
     status, line = refusal(*words)
     assert status == 2
     assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", line)
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(refusal: Refusal, clip: Path, tmp_path: Path) -> None:
+    ask, link = ("ask", clip, "what?", "-m", "nonesuch"), tmp_path / "link.html"
+    link.hardlink_to(clip)
+    assert refusal(*ask, "--report", link) == (2, f"sage: error: {link} is the input {clip}: give the output another name\n")
+    assert refusal(*ask, "--clips", clip) == (2, f"sage: error: --clips {clip}: this is a file; name a folder\n")
+    status, line = refusal(*ask, "--report", tmp_path / "a" / "b" / "c.html")
+    assert (status, "c.html: No such file" in line) == (1, True)
 
 
 @pytest.mark.parametrize("words", [["--start", "1:00"], ["--start", "1", "--end", "1"], ["--start", "soon"]])

@@ -58,7 +58,7 @@ def ask(
     from sage_cli.session import open_session
     from sage_cli.session.conversation import Conversation
 
-    check_evidence(options)
+    check_evidence(options, video)
     with open_session(options, consent=Consent(), offer=offer) as session:
         # Cheap checks first: a mistyped path is reported before a model is loaded.
         with downloads(session):
@@ -106,8 +106,11 @@ def check_order(video: str, questions: list[str]) -> None:
     """Recognize common mistakes in the arguments.
 
     Raises:
-        UsageError: the video is an address but no link, the question comes first, there are two videos, or a question is not quoted.
+        UsageError: the video is an address but no link, the question comes first, there are two videos, a question is not quoted, or video
+            and questions are both on stdin.
     """
+    if video in (STDIN, "/dev/stdin") and STDIN in questions:
+        raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
     if re.match(r"[a-z][a-z0-9+.-]*://", video, re.IGNORECASE) and not is_link(video):
         raise UsageError(f"{video} is no link that sage can open: links begin with http:// or https://")
     files = [word for word in questions if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or _is_file(word))]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
+from sage_cli.errors import UsageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -16,16 +17,22 @@ if TYPE_CHECKING:
     from sage_cli.session.conversation import Conversation
 
 
-def check_evidence(options: Options) -> None:
+def check_evidence(options: Options, video: str) -> None:
     """Refuse what could not be written, before any work is done.
 
     Raises:
-        UsageError: the report is neither HTML nor Markdown.
+        UsageError: the report is neither HTML nor Markdown, or is the video; clips or pictures would go into a file.
+        OSError: the report cannot be written.
     """
     if options.report:
+        from sage_cli.output import check_targets
         from sage_cli.report import report_format
 
         report_format(options.report)
+        check_targets([Path(options.report).expanduser()], [Path(video)])
+    for name, folder in (("clips", options.clips), ("stills", options.stills)):
+        if folder and Path(folder).expanduser().is_file():
+            raise UsageError(f"--{name} {folder}: this is a file; name a folder")
 
 
 def save_evidence(conversation: Conversation) -> None:
