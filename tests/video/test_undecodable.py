@@ -140,55 +140,6 @@ def test_sound_of_nothing_but_damage_is_no_empty_transcript(tmp_path: Path) -> N
     assert read_number(next(video.frames([1.0])).image) == 25
 
 
-# Common Encryption (ISO/IEC 23001-7), by FFmpeg's own muxer. Sizes and places of packets are as without it.
-CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c37" * 4}
-
-
-def encrypted(folder: Path, *parts: str, suffix: str = ".mp4") -> Path:
-    """A file in which these parts are encrypted."""
-    files = [
-        make_video(
-            folder / f"{name}{suffix}", seconds=2, size=SIZE, audio="tone", codec_options={"threads": "1"}, container_options=options
-        )
-        for name, options in (("plain", {}), ("protected", CENC))
-    ]
-    plain, protected = (bytearray(path.read_bytes()) for path in files)
-    for part in {"video", "audio"} - {*parts}:
-        with av.open(str(files[0])) as container:
-            stream = next(stream for stream in container.streams if stream.type == part)
-            places = [(packet.pos, packet.size) for packet in container.demux(stream) if packet.pos is not None and packet.size]
-        for at, size in places:
-            protected[at : at + size] = plain[at : at + size]
-        mark, name = (b"encv", b"avc1") if part == "video" else (b"enca", b"mp4a")
-        entry = protected.index(mark)
-        end = protected.find(b"trak", entry)
-        for old, new in ((mark, name), (b"sinf", b"free"), (b"senc", b"free"), (b"saiz", b"free"), (b"saio", b"free")):
-            protected[entry:end] = protected[entry:end].replace(old, new)
-    files[1].write_bytes(protected)
-    return files[1]
-
-
-@pytest.mark.parametrize("scheme", [b"cenc", b"cbcs", b"cens", b"cbc1"])
-def test_an_encrypted_file_is_told_per_stream(scheme: bytes, tmp_path: Path) -> None:
-    path = renamed(encrypted(tmp_path, "video", "audio"), (b"schm\0\0\0\0cenc", b"schm\0\0\0\0" + scheme))
-    said = r"the picture cannot be decoded \(h264, encrypted\) and the sound cannot be decoded \(aac, encrypted\)"
-    with pytest.raises(VideoError, match=said) as caught:
-        Video(path)
-    assert caught.value.exit_code == 4
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_an_encrypted_stream_leaves_the_other(suffix: str, tmp_path: Path) -> None:
-    silent = Video(encrypted(tmp_path, "audio", suffix=suffix))
-    assert (silent.has_video, silent.has_audio, kinds(silent)) == (True, False, [("audio", "encrypted")])
-    assert read_number(next(silent.frames([1.0])).image) == 25
-    with pytest.raises(VideoError, match=r"the sound cannot be decoded \(aac, encrypted\)"):
-        silent.audio()
-    blind = Video(encrypted(tmp_path, "video", suffix=suffix))
-    assert (blind.has_video, blind.has_audio, kinds(blind)) == (False, True, [("video", "encrypted")])
-    assert np.abs(blind.audio()).max() > 0.3
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_blank_stretches_are_told_before_anything_is_decoded(suffix: str, tmp_path: Path) -> None:
     path = make_video(tmp_path / f"a{suffix}", seconds=8, size=(160, 120), audio="tone", bframes=0)

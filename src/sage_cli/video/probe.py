@@ -25,6 +25,7 @@ from av.video.frame import VideoFrame
 from sage_cli.errors import VideoError
 from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
+from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.source import MediaFile, Shifts, frame_time
 from sage_cli.video.timeline import Keyframe, Survey, survey
 
@@ -159,9 +160,12 @@ def _probe(path: Path, stop: Event) -> Media:
     notices: list[MediaNotice] = []
     found = _first_of_each(path, content, stop, notices)
     if not found:
-        lost = " and ".join(notice.text for notice in notices if notice.kind in _LOST)
+        lost = [notice for notice in notices if notice.kind in _LOST]
         if lost:
-            raise VideoError(f"nothing of {path} can be decoded: {lost}; convert it to H.264 and AAC")
+            advice = (
+                "use a copy without protection" if any(notice.kind == "encrypted" for notice in lost) else "convert it to H.264 and AAC"
+            )
+            raise VideoError(f"nothing of {path} can be decoded: {' and '.join(notice.text for notice in lost)}; {advice}")
         raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
     video, audio = (found[part][0] if part in found else None for part in ("video", "audio"))
     assert video is None or isinstance(video, VideoTrack)
@@ -251,6 +255,8 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
 def _first_decoded(file: MediaFile, index: int) -> tuple[VideoFrame | AudioFrame | None, int, bool]:
     """The first frame, the number of packets that could not be decoded before it, and whether the stream is encrypted."""
     failed = 0
+    if is_encrypted(file, index):
+        return None, failed, True
     for packet in file.packets(index):
         if packet.has_sidedata("encryption_info"):
             return None, failed, True
