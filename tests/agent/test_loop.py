@@ -30,7 +30,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
-from tests.agent.scripted import Asked, ScriptedModel, call, context, reasoner
+from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
 from tests.media import make_audio, make_video, tone
 
 E = TypeVar("E")
@@ -599,6 +599,36 @@ def test_the_papers_direct_prompt(video: Video, reply: str, answer: str | None) 
     [text] = asked.texts
     assert "Question: Which colour?" in text
     assert "<answer>" in text
+
+
+# ---- models that were not trained to call tools --------------------------------------------------------------------
+
+
+def general(answer: str | None, recommended: Any = NO_CALL) -> dict[str, Any]:
+    return {"video_context": "A man.", "query_intent": "To know.", "recommended_tools": recommended, "final_answer": answer}
+
+
+def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> None:
+    whole = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
+    said = {"answerable": {"reasoning": "'Look at that.'", "verdict": True}, "recommended_tools": NO_CALL, "final_answer": "Look at that."}
+    model = ScriptedModel(general("The frames do not show what he says."), general(None, whole), said)
+    events = run(model, video, prompts="general")
+    assert [event.tool for event in only(ToolCalled, events)] == ["transcribe-speech"]
+    assert isinstance(events[-1], Answer)
+    assert "asked to call a tool" in only(Notice, events)[0].text
+    assert model.asked[0].prompt == model.asked[1].prompt
+    with pytest.raises(AssertionError, match="schema forbids"):
+        run(ScriptedModel(general("It is not shown."), general("It is not shown.")), video, prompts="general")
+
+
+@pytest.mark.parametrize(
+    ("answer", "settings"), [("Red.", {"prompts": "general"}), ("It is not shown.", {"prompts": "general", "max_steps": 0})]
+)
+def test_other_first_answers_stand(video: Video, answer: str, settings: dict[str, Any]) -> None:
+    events = run(ScriptedModel(general(answer)), video, **settings)
+    assert isinstance(events[-1], Answer)
+    assert events[-1].answer == answer
+    assert isinstance(run(ScriptedModel(context("It is not shown.")), video)[-1], Answer)
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sage_cli.agent.nonsense import in_circles, is_nonsense, without_repetition
+from sage_cli.agent.nonsense import denies, in_circles, is_nonsense, without_repetition
 from sage_cli.prompts import PACKS, Prompts
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
@@ -47,6 +47,25 @@ def test_answers_that_say_nothing(answer: str) -> None:
 )
 def test_answers_that_say_something(answer: str) -> None:
     assert not is_nonsense(answer, SAID)
+
+
+@pytest.mark.parametrize(
+    ("answer", "denied"),
+    [
+        ("The frames do not show who it is.", True),
+        ("It isn\u2019t mentioned.", True),
+        ("There is no information about the price in the video.", True),
+        ("The exact content is not provided in the frames.", True),
+        ("Unclear.", True),
+        ("I cannot see it.", True),
+        ("No.", False),
+        ("The man does not leave. He says goodbye.", False),
+        ("No parking", False),
+        ("Red", False),
+    ],
+)
+def test_denials(answer: str, denied: bool) -> None:
+    assert denies(answer) == denied
 
 
 @pytest.mark.parametrize("pack", PACKS)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
-from sage_cli.agent.asking import Asker, UnusableReplyError
+from sage_cli.agent.asking import Asker, Steps, UnusableReplyError
 from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged
 from sage_cli.agent.first_look import FirstLook, choose
+from sage_cli.agent.nonsense import denies
 from sage_cli.agent.prompt_builder import PromptBuilder
 from sage_cli.agent.protocol import ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
@@ -204,16 +205,26 @@ class _Run:
         if agent.settings.direct_prompt and not agent.tools:
             yield from self._direct(frames)
             return
-        schema = context_schema(agent.tools, self._workspace)
-        reply = yield from self._asker.ask(ContextReply, 0, prompts.first(frames), schema)
+        prompt = prompts.first(frames)
+        reply = yield from self._look(prompt)
         if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
             yield from self._runner.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield from self._answer(0, prompts.first(frames), as_reply(reply), reply.final_answer, [_sampled(frames)])
+            yield from self._answer(0, prompt, as_reply(reply), reply.final_answer, [_sampled(frames)])
         else:
             yield from self._suggest_web()
             yield self._no_answer(0, "the model gave none")
+
+    def _look(self, prompt: Prompt) -> Steps[ContextReply]:
+        """The reply of the first look. If it says that the frames do not answer the question, an untrained model is made to call a tool."""
+        tools, style = self._agent.tools, self._agent.prompts.style
+        reply = yield from self._asker.ask(ContextReply, 0, prompt, context_schema(tools, self._workspace))
+        if tools and style.second_look and reply.final_answer and denies(reply.final_answer):
+            yield Notice(self._watch.elapsed, "the frames alone gave no answer: the model is asked to call a tool")
+            schema = context_schema(tools, self._workspace, look_again=True)
+            reply = yield from self._asker.ask(ContextReply, 0, prompt, schema)
+        return reply
 
     def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
         prompt = self._prompts.direct(frames)

@@ -1,4 +1,4 @@
-"""Recognizes answers without content: empty, repetitive, or copied from the prompt."""
+"""Recognizes answers without content: empty, repetitive, copied from the prompt, or saying that nothing was found."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Final
 
 _SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?\n]*\s*")
 _WORD: Final = re.compile(r"\w+")
+_DENIAL: Final = re.compile(
+    r"(\b(not|no|nothing|nowhere|cannot|never|unable|impossible|neither)\b|n['\u2019]t\b)[^.!?]{0,60}"
+    r"\b(shown?|see|seen|visible|said|say|spoken|heard?|mention(ed)?|stated?|specified|provided?|given|indicated?|determined?|"
+    r"known|clear|information|answer(ed)?)\b|\b(unclear|unknown|unspecified)\b",
+    re.IGNORECASE,
+)
 _FEWEST: Final = 4  # words; shorter answers may occur in a prompt by chance
 _TIMES: Final = 4  # occurrences of a phrase in a row
 _LENGTH: Final = 120  # characters that they must span: lists and poems repeat themselves for a while
@@ -24,6 +30,11 @@ def is_nonsense(answer: str, instructions: str) -> bool:
     if not words or in_circles(answer):
         return True
     return len(words) >= _FEWEST and f" {' '.join(words)} " in f" {' '.join(_WORD.findall(instructions.casefold()))} "
+
+
+def denies(answer: str) -> bool:
+    """Whether an answer says that something was not shown or said. English only: other answers count as found."""
+    return _DENIAL.search(answer) is not None
 
 
 def without_repetition(answer: str) -> str:

@@ -92,6 +92,7 @@ class Style:
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
+        second_look: after a first reply that says that nothing was shown or said, ask again for a call.
         whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
         frames: sampling and sizes by model family.
     """
@@ -111,6 +112,7 @@ class Style:
     timed_frames: bool = True
     answer_characters: int = 2000
     smallest_window_s: float = 0.0
+    second_look: bool = False
     whole_transcript_s: float = 0.0
     frames: Mapping[str, FrameStyle]
 
