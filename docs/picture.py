@@ -25,7 +25,7 @@ PICTURES = Path(__file__).parent / "pictures"
 RECORDED = PICTURES / "run.jsonl"
 QUESTION = "What appears between 07:43 and 07:50?"
 COMMAND = f'sage ask long.mp4 "{QUESTION}" --model nano'
-WIDTH = 90
+WIDTH = 95
 # Rich's template loads a font from a server; a document must not.
 TEMPLATE = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace(
     "Fira Code", 'ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono"'

@@ -1,0 +1,21 @@
+"""The picture in ``docs/architecture.md`` shows the packages that import-linter holds apart, in the same order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import tomlkit
+
+ROOT = Path(__file__).parents[1]
+SINGLE_FILES = {"errors", "output", "signals", "text", "timecode", "version", "assets"}
+
+
+def test_the_picture_shows_todays_packages() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.partition("```\n")[2].partition("```")[0]
+    packages = {path.name for path in (ROOT / "src" / "sage_cli").iterdir() if (path / "__init__.py").exists()}
+    drawn = [sorted(packages & {*re.findall(r"│ (\w+)", line)}) for line in picture.splitlines()]
+    contracts = tomlkit.parse((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = [sorted({*layer.split(" | ")} - SINGLE_FILES) for layer in contracts[0]["layers"]]
+    assert [layer for layer in drawn if layer] == [layer for layer in layers if layer]
