@@ -43,7 +43,9 @@ def shell(environment: dict[str, str]) -> Sage:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a.mp4", "b.mp4", "what?"], "b.mp4 is a file, not a question"),
+        (["a.mp4", "b.mp4", "what?"], "b.mp4 is a file, not a question; for several videos: sage ask a.mp4 b.mp4 --question"),
+        (["a.mp4", "who is it?", "--question", "what?"], "'who is it?' is not a video: with --question, every argument is one"),
+        ([".", "what?"], ". holds no video"),
         (["What is it?", "a.mp4"], "the video comes before the question: sage ask a.mp4 'What is it?'"),
         (["a.mp4", "what", "is", "this"], 'put the question in quotes: sage ask a.mp4 "what is this"'),
         (["ftp://host/x.mp4", "what?"], "no link that sage can open"),

@@ -1,23 +1,22 @@
-"""``sage ask VIDEO QUESTION``: answer questions about a video."""
+"""``sage ask VIDEO QUESTION``: answer questions about videos."""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import MEDIA, media_files
+from sage_cli.cli.complete import MEDIA, VIDEOS, media_files
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import EXIT_NO_ANSWER, UsageError
+from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.options import Options
 from sage_cli.text import decode, from_argument, is_link
-
-if TYPE_CHECKING:
-    from sage_cli.session import Session
 
 STDIN = "-"
 COMMAND = OptionsCommand
@@ -25,102 +24,130 @@ COMMAND = OptionsCommand
 EXAMPLES = """[bold]Examples[/]
   sage ask talk.mp4 "Who speaks first?" "What is on the last slide?"
   sage ask talk.mp4 "What is she holding?" --start 12:30 --end 13:00
-  sage ask talk.mp4 "What is it about?" --json | jq -r .answer
+  sage ask *.mp4 --question "What is it about?" --json | jq -r .answer
   sage ask talk.mp4 - < questions.txt"""
 
 
 @takes("ask")
 def ask(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
-    questions: Annotated[
-        list[str],
-        typer.Argument(metavar="QUESTION...", help="Question; [bold]-[/] reads stdin, one per line.", show_default=False, parser=str),
+    video: Annotated[
+        str,
+        typer.Argument(
+            metavar="VIDEO", help="Video file, or a folder of them.", show_default=False, autocompletion=media_files, parser=str
+        ),
     ],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUESTION...]",
+            help="Question; [bold]-[/] reads stdin, one per line. With --question: more videos.",
+            show_default=False,
+            parser=str,
+        ),
+    ] = None,
+    *,
     options: Options,
 ) -> int:
     """Ask questions about a video.
 
-    The model looks at frames of the whole video, then uses tools if needed. Options can be saved: see `sage help config`.
+    The model looks at frames of the whole video, then uses tools if needed. Without a question, a conversation begins.
+    Options can be saved: see `sage help config`.
     """
     if options.json and options.jsonl:
         raise UsageError("--json and --jsonl exclude each other: choose one")
     if options.web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("--web=ask needs a terminal: use --web, or leave it out")
     console.need_stdout()
-    check_order(video, questions)
+    videos, questions = split_words(video, words or [], options.question)
+    if not questions:
+        return _converse(video, options)
     asked = read_questions(questions)
 
-    from sage_cli.agent.events import Working
     from sage_cli.cli.consent import Consent
-    from sage_cli.cli.evidence import check_evidence, downloads, save_evidence
+    from sage_cli.cli.evidence import check_evidence, save_evidence
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.renderers import follow, renderer
+    from sage_cli.cli.several import Asking
     from sage_cli.session import open_session
-    from sage_cli.session.conversation import Conversation
 
-    check_evidence(options, video)
+    check_evidence(options, videos)
+    options = replace(options, jobs=min(options.jobs, len(videos)))  # memory is planned for as many models
     with open_session(options, consent=Consent(), offer=offer) as session:
-        # Cheap checks first: a mistyped path is reported before a model is loaded.
-        with downloads(session):
-            opened = session.video(video)
-        session.check(opened)
-        introduce(session)
-        output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
-        several, structured = len(asked) > 1, options.schema is not None
-        with renderer(output, quiet=options.quiet, verbose=options.verbose, several=several, structured=structured) as view:
-            view.show(Working(0.0, 0, "load", 0, 0))
-            tell_plan(session)
-            conversation = Conversation(session, video, linked=False)
-            answered = [follow(conversation.ask(question), view) for question in asked]
-        if conversation.log_problem and not options.quiet:
-            console.say(conversation.log_problem)
-        save_evidence(conversation)
-    return 0 if all(answered) else EXIT_NO_ANSWER
+        asking = Asking(session, asked)
+        status = asking.several(videos) if videos != [video] else asking.one(video)
+        save_evidence(options, asking.runs)
+    return status
 
 
-# ---- what is said before an answer ---------------------------------------------------------------------------------
+def _converse(video: str, options: Options) -> int:
+    """A conversation in place of a question, where there is a person to have it with."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()) or options.json or options.jsonl or options.schema:
+        raise UsageError(f'no question: sage ask {video} "What happens?", or "sage chat {video}" for a conversation')
+    if Path(video).is_dir():
+        raise UsageError(f'no question: sage ask {video} "What happens?" asks about each video of the folder')
+    from sage_cli.cli.chat import converse
 
-
-def introduce(session: Session) -> None:
-    """Warn about the limits of the bundled model, if it is used."""
-    if session.bundled and not session.options.quiet:
-        console.say(
-            "nano, the bundled model, knows coloured shapes and a few spoken words, and nothing of your footage. "
-            "For your own videos, install a real model: 'sage models list'"
-        )
-
-
-def tell_plan(session: Session) -> None:
-    """Report the memory plan if it is reduced, or if --verbose asks for it."""
-    if session.remote:
-        return
-    options, plan = session.options, session.plan
-    if not options.quiet and (options.verbose or not plan.fits or (plan.reduced and sys.stderr.isatty())):
-        console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
+    return converse(video, options)
 
 
 # ---- what was typed ------------------------------------------------------------------------------------------------
 
 
-def check_order(video: str, questions: list[str]) -> None:
-    """Recognize common mistakes in the arguments.
+def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The videos and the questions of a command line. A folder stands for its videos.
+
+    Args:
+        first, words: the arguments.
+        given: questions given by ``--question``; every argument is a video then.
 
     Raises:
-        UsageError: the video is an address but no link, the question comes first, there are two videos, a question is not quoted, or video
-            and questions are both on stdin.
+        UsageError: the arguments cannot be meant as they are.
+        VideoError: a folder holds no video.
     """
-    if video in (STDIN, "/dev/stdin") and STDIN in questions:
+    check_order(first, words, named=bool(given))
+    videos, questions = ([first, *words], [*given]) if given else ([first], words)
+    if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
-    if re.match(r"[a-z][a-z0-9+.-]*://", video, re.IGNORECASE) and not is_link(video):
-        raise UsageError(f"{video} is no link that sage can open: links begin with http:// or https://")
-    files = [word for word in questions if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or _is_file(word))]
-    if files and not is_link(video) and not _is_file(video) and not video.lower().endswith(MEDIA):
+    return list(dict.fromkeys(name for video in videos for name in _of_folder(video))), questions
+
+
+def check_order(video: str, words: list[str], *, named: bool) -> None:
+    """Recognize common mistakes in the arguments.
+
+    Args:
+        named: ``--question`` is given.
+
+    Raises:
+        UsageError: a video is an address but no link or not a file but words, the question comes first, there are two videos without
+            ``--question``, or a question is not quoted.
+    """
+    for word in [video, *words] if named else [video]:
+        if re.match(r"[a-z][a-z0-9+.-]*://", word, re.IGNORECASE) and not is_link(word):
+            raise UsageError(f"{word} is no link that sage can open: links begin with http:// or https://")
+    if named:
+        if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (_exists(word) or is_link(word))), None):
+            raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")
+        return
+    files = [word for word in words if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or _exists(word))]
+    if files and not is_link(video) and not _exists(video) and not video.lower().endswith(MEDIA):
         raise UsageError(f"the video comes before the question: sage ask {files[0]} {from_argument(video)!r}")
     if files:
-        raise UsageError(f"{files[0]} is a file, not a question: ask about one video at a time")
-    if len(questions) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in questions[:-1]):
-        whole = " ".join(map(from_argument, questions))
+        raise UsageError(
+            f'{files[0]} is a file, not a question; for several videos: sage ask {video} {files[0]} --question "What happens?"'
+        )
+    if len(words) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in words[:-1]):
+        whole = " ".join(map(from_argument, words))
         raise UsageError(f'put the question in quotes: sage ask {video} "{whole}"')
+
+
+def _of_folder(video: str) -> list[str]:
+    """The videos in a folder, in alphabetical order; anything else is itself."""
+    folder = Path(video)
+    if video == STDIN or not _exists(video) or not folder.is_dir():
+        return [video]
+    found = [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS and not path.name.startswith(".")]
+    if not found:
+        raise VideoError(f"{video} holds no video: give a video file, or a folder with some")
+    return found
 
 
 def read_questions(words: list[str]) -> list[str]:
@@ -143,8 +170,8 @@ def read_questions(words: list[str]) -> list[str]:
     return questions
 
 
-def _is_file(word: str) -> bool:
+def _exists(word: str) -> bool:
     try:
-        return Path(word).is_file()
+        return Path(word).exists()
     except (OSError, ValueError):  # for example too long for a file name
         return False

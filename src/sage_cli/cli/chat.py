@@ -52,9 +52,14 @@ def chat(
 
     Ask one question after another; each sees the earlier ones. Ctrl-C stops an answer, Ctrl-D leaves. /help lists what else there is.
     """
-    from sage_cli.cli.ask import introduce, tell_plan
+    return converse(video, options, resume=resume)
+
+
+def converse(video: str, options: Options, *, resume: bool = False) -> int:
+    """A conversation about a video, until its end."""
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
+    from sage_cli.cli.opening import introduce, tell_plan
     from sage_cli.session import open_session
     from sage_cli.session.conversation import Conversation
 

@@ -38,7 +38,7 @@ def demo(options: Options) -> int:
     """
     console.need_stdout()
     from sage_cli.assets import CLIPS, NANO
-    from sage_cli.cli.ask import introduce
+    from sage_cli.cli.opening import introduce
     from sage_cli.cli.renderers import follow, renderer
     from sage_cli.session import open_session
 

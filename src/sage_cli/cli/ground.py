@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import sys
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
@@ -41,10 +42,11 @@ def ground(
 
     The model looks through the video in windows of ten minutes. Each line is one span, as it is found. Exit code 5: it was not found.
     """
-    from sage_cli.cli.ask import introduce, tell_plan
+    from sage_cli.cli.batch import progress
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.cli.offer import offer
+    from sage_cli.cli.opening import introduce, tell_plan
     from sage_cli.session import open_session
     from sage_cli.session.ground import ground as look
     from sage_cli.text import from_argument
@@ -54,18 +56,22 @@ def ground(
     if not wanted:
         raise UsageError("the event is empty: write what is seen when it happens")
     spans: list[Span] = []
+    visible = sys.stderr.isatty() and not options.quiet
     with open_session(options, consent=Consent(), offer=offer) as session:
         opened = session.video(video)
         session.check(opened)
         introduce(session)
         tell_plan(session)
         steps = cast("Generator[Found | None]", look(session, opened, wanted))
-        with closing(steps) as found, interrupts() as stop_if_asked:
+        show = progress(opened.path.name, *session.span(opened)) if visible else nullcontext()
+        with closing(steps) as found, interrupts() as stop_if_asked, show as advance:
             for step in found:
                 stop_if_asked()
                 if step is None:
                     continue
                 spans += step.spans
+                if advance:
+                    advance(step.end)
                 if not options.json and form == "text":
                     for start, end in step.spans:
                         console.write(f"{format_clock(start)}-{format_clock(end)}")
@@ -76,6 +82,8 @@ def ground(
             console.write(edl(spans, opened.path.name, opened.fps or 25.0))
         elif form == "ffmetadata":
             console.write(ffmetadata(spans, wanted))
+    if not spans and not options.quiet:
+        console.say(f"not found: {wanted}")
     return 0 if spans else EXIT_NO_ANSWER
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import typer
 
 from sage_cli.cli import console
+from sage_cli.cli.batch import Failure, progress, report
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
@@ -60,7 +61,7 @@ def transcribe(
     check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
     with open_session(options) as session:
         if options.jobs > 1 and len(tasks) > 1 and options.source == "speech":
-            return _report(_in_parallel(tasks, session), len(tasks))
+            return report(_in_parallel(tasks, session), len(tasks))
         failures: list[Failure] = []
         make = TranscriptMaker(session)
         for task in tasks:
@@ -69,8 +70,8 @@ def transcribe(
             except (SageError, OSError) as error:
                 if len(tasks) == 1 or isinstance(error, (ModelError, BrokenPipeError)):
                     raise
-                failures.append(Failure.of(task, error))
-        return _report(failures, len(tasks))
+                failures.append(Failure.of(task.source, error))
+        return report(failures, len(tasks))
 
 
 # ---- what to do ----------------------------------------------------------------------------------------------------
@@ -94,23 +95,6 @@ class Task:
     @property
     def name(self) -> str:
         return "stdin" if self.source == STDIN else Path(self.source).name
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A transcript that failed: the media, the reason, and the exit code."""
-
-    source: str
-    reason: str
-    status: int
-
-    @classmethod
-    def of(cls, task: Task, error: SageError | OSError) -> Failure:
-        """One line; an OSError as ``FILE: No space left on device``."""
-        if isinstance(error, OSError):
-            text = str(error.strerror or error)
-            return cls(task.source, f"{error.filename}: {text}" if error.filename else text, 1)
-        return cls(task.source, str(error), error.exit_code)
 
 
 def _plan(sources: Sequence[str], output: str | None, format: str | None) -> list[Task]:
@@ -208,14 +192,14 @@ class TranscriptMaker:
         yield format.head(about)
         said = False
         visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
-        with _progress(task.name, end - start) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
+        with progress(task.name, start, end) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
             for part in parts:
                 for segment in present(part.segments, start, end, self._layout, words=self._options.words):
                     said = True
                     about = replace(about, language=segment.language)
                     yield format.segment(segment)
                 if show:
-                    show(part.seconds - start)
+                    show(part.seconds)
                 yield ""
         yield format.foot(about)
         if video.notices and not self._options.quiet:
@@ -241,19 +225,6 @@ def _write_stdout(text: str) -> None:
     sys.stdout.flush()
 
 
-@contextmanager
-def _progress(name: str, seconds: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr, with the time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    # stdout may be a pipe: rich must not redirect it.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
-        task = bar.add_task(console.neutral(name).replace("[", r"\["), total=seconds)
-        yield lambda done: bar.update(task, completed=done)
-
-
 # ---- several at a time ---------------------------------------------------------------------------------------------
 
 
@@ -272,7 +243,7 @@ class Worker:
         try:
             return self._make.text(task)
         except (SageError, OSError) as error:
-            return Failure.of(task, error)
+            return Failure.of(task.source, error)
 
 
 def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
@@ -288,11 +259,11 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     # A worker has no stdin.
     given = [replace(task, path=str(session.video(STDIN).path)) if task.source == STDIN else task for task in tasks]
     failures: list[Failure] = []
-    show = _progress(f"{len(tasks)} files", len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
+    show = progress(f"{len(tasks)} files", 0, len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
     with show as advance, closing(cast("Generator[Outcome]", work_here(partial(Worker, own), given, jobs))) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
-                failures.append(Failure(task.source, outcome.reason, 1))
+                failures.append(Failure(task.source, outcome.reason))
             elif isinstance(outcome, Failure):
                 failures.append(outcome)
             else:
@@ -300,7 +271,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
                     with _target(task) as out:
                         out(outcome)
                 except OSError as error:
-                    failures.append(Failure.of(task, error))
+                    failures.append(Failure.of(task.source, error))
             if advance:
                 advance(done)
     return failures
@@ -317,14 +288,3 @@ def _affordable(session: Session) -> int:
     if bearable < wanted and not session.options.quiet:
         console.say(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")
     return min(wanted, bearable)
-
-
-def _report(failures: list[Failure], tasks: int) -> int:
-    """Report failures; return their common exit code, or 1 if they differ."""
-    if not failures:
-        return 0
-    console.say(f"{len(failures)} of {tasks} files failed:")
-    for one in failures:
-        console.say(one.reason if one.source in one.reason else f"{one.source}: {one.reason}")
-    statuses = {one.status for one in failures}
-    return statuses.pop() if len(statuses) == 1 else 1

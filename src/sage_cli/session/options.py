@@ -319,7 +319,7 @@ class Options:
     judge_model: str | None = option(None, QUESTIONS, "bench", "Model to ask at the judge's URL.", "NAME")
 
     jobs: int = option(
-        1, RUN, "bench transcribe", "Worker processes, each with a model of its own.", "N", flags="-j", at_least=1, at_most=1024
+        1, RUN, "ask bench transcribe", "Worker processes, each with a model of its own.", "N", flags="-j", at_least=1, at_most=1024
     )
     executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
     resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
@@ -354,6 +354,7 @@ class Options:
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
     no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
 
+    question: tuple[str, ...] = option((), QUESTIONS, "ask", "Question; every argument is a video then. Repeatable.", "TEXT")
     schema: str | None = option(None, OUTPUT, "ask bench", "JSON schema that answers obey.", "FILE|JSON")
     report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")
     clips: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as clips.", "DIR", advanced=True)

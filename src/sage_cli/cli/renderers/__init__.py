@@ -24,20 +24,31 @@ class Renderer(Protocol):
 
 
 def renderer(
-    output: Literal["text", "json", "jsonl"], *, quiet: bool, verbose: bool, several: bool = False, structured: bool = False
+    output: Literal["text", "json", "jsonl"],
+    *,
+    quiet: bool,
+    verbose: bool,
+    several: bool = False,
+    structured: bool = False,
+    label: str = "",
+    first: bool = True,
+    live: bool = True,
 ) -> AbstractContextManager[Renderer]:
     """The renderer for this process's stdout and stderr; enter it before the first event.
 
     Args:
         several: more than one question is asked, so answers in a pipe carry their questions.
         structured: answers are JSON.
+        label: stands above the answers in a pipe: the video, where there are several.
+        first: nothing was shown before.
+        live: show the work on a terminal as it is done.
     """
     from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
     from sage_cli.cli.renderers.plain import Notes, Plain, Styled
 
     # Events that stream to the same terminal would tear a live view.
     crowded = output == "jsonl" and sys.stdout.isatty()
-    live = sys.stderr.isatty() and not quiet and not crowded
+    live = live and sys.stderr.isatty() and not quiet and not crowded
     results: Renderer
     if output == "json":
         results = Json()
@@ -48,7 +59,7 @@ def renderer(
     elif live and sys.stdout.isatty():  # the live view shows the question above the answer
         results = Styled()
     else:
-        results = Plain(several=several)
+        results = Plain(several=several, label=label, first=first)
     if not live:
         return Notes(results, quiet=quiet)
 

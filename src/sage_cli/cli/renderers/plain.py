@@ -16,25 +16,33 @@ if TYPE_CHECKING:
 
 
 class Plain:
-    """Answers as text. With several questions, each answer is indented below its question, and a blank line separates the pairs."""
+    """Answers as text.
 
-    def __init__(self, *, several: bool = False) -> None:
-        self._several = several
-        self._separator = ""
+    With several questions, each answer is indented below its question; with several videos, what belongs to one is indented below its
+    label. A blank line separates the blocks.
+    """
+
+    def __init__(self, *, several: bool = False, label: str = "", first: bool = True) -> None:
+        self._several, self._label = several, label
+        self._head = f"{console.neutral(' '.join(label.split()))}\n" if label else ""
+        self._separator = "" if first else "\n"
 
     def show(self, event: Event) -> None:
         match event:
             case Answer(answer=text):
                 pass
-            case NoAnswer(reason=reason) if self._several:
+            case NoAnswer(reason=reason) if self._several or self._label:
                 text = f"(no answer: {reason})"
             case _:
                 return
         text = console.neutral(text)
         if self._several:
-            question = console.neutral(" ".join(event.question.split()))
-            text, self._separator = f"{self._separator}{question}\n{indent(text, '  ')}", "\n"
-        console.write(text)
+            text = f"{console.neutral(' '.join(event.question.split()))}\n{indent(text, '  ')}"
+        if self._label:
+            text = indent(text, "  ")
+        head, self._head = self._head, ""
+        console.write(f"{self._separator}{head}{text}")
+        self._separator = "\n" if self._several or self._label else ""
 
 
 class Styled:

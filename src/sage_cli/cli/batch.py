@@ -1,0 +1,52 @@
+"""Long work and several inputs in one command: a progress bar, and failures that are reported at the end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sage_cli.cli import console
+from sage_cli.errors import SageError, machine_trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that failed: its name as given, the reason, the exit code, and the code for programs."""
+
+    source: str
+    reason: str
+    status: int = SageError.exit_code
+    code: str = SageError.code
+
+    @classmethod
+    def of(cls, source: str, error: SageError | OSError) -> Failure:
+        """One line; an OSError as ``FILE: No space left on device``."""
+        if isinstance(error, OSError):
+            return cls(source, machine_trouble(error))
+        return cls(source, str(error), error.exit_code, error.code)
+
+
+def report(failures: Sequence[Failure], count: int) -> int:
+    """Report failures on stderr; return their common exit code, or 1 if they differ."""
+    if not failures:
+        return 0
+    console.say(f"{len(failures)} of {count} files failed:")
+    for one in failures:
+        console.say(one.reason if one.source in one.reason else f"{one.source}: {one.reason}")
+    statuses = {one.status for one in failures}
+    return statuses.pop() if len(statuses) == 1 else 1
+
+
+@contextmanager
+def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar on stderr, with the time left; gives the function that is told how far the work has got, from ``start`` to ``end``."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task(console.neutral(name).replace("[", r"\["), total=end - start)
+        yield lambda done: bar.update(task, completed=done - start)

@@ -1,0 +1,60 @@
+"""What is said before the first answer: limits of the model, the memory plan, a download."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sage_cli.cli import console
+
+if TYPE_CHECKING:
+    from sage_cli.session import Session
+
+
+def introduce(session: Session) -> None:
+    """Warn about the limits of the bundled model, if it is used."""
+    if session.bundled and not session.options.quiet:
+        console.say(
+            "nano, the bundled model, knows coloured shapes and a few spoken words, and nothing of your footage. "
+            "For your own videos, install a real model: 'sage models list'"
+        )
+
+
+def tell_plan(session: Session) -> None:
+    """Report the memory plan if it is reduced, or if --verbose asks for it."""
+    if session.remote:
+        return
+    options, plan = session.options, session.plan
+    if not options.quiet and (options.verbose or not plan.fits or (plan.reduced and sys.stderr.isatty())):
+        console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
+
+
+@contextmanager
+def downloads(session: Session) -> Iterator[None]:
+    """Show the download of a link on stderr: a bar on a terminal, else one line."""
+    if session.options.quiet:
+        yield
+        return
+    if not sys.stderr.isatty():
+        told = False
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if not told:
+                told = True
+                console.say("downloading the video behind the link; it is kept in the cache")
+
+        session.download_progress = tell
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        session.download_progress = lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
+        yield
+    session.download_progress = None

@@ -1,0 +1,189 @@
+"""Questions about one video or several: in turn with one model, or in worker processes with a model each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal, cast
+
+from sage_cli.agent.events import Event, Working
+from sage_cli.agent.record import Recorder, RunRecord
+from sage_cli.cli import console
+from sage_cli.cli.batch import Failure, report
+from sage_cli.cli.opening import downloads, introduce, tell_plan
+from sage_cli.cli.renderers import Renderer, follow, renderer
+from sage_cli.errors import EXIT_NO_ANSWER, ModelError, SageError, UsageError
+from sage_cli.session.conversation import Conversation
+from sage_cli.session.options import Options
+from sage_cli.session.session import STDIN
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sage_cli.bench.pool import Died
+    from sage_cli.session import Session
+    from sage_cli.video import Video
+
+
+class Asking:
+    """Asks the same questions about each of some videos, and shows the answers.
+
+    Attributes:
+        runs: what was asked and answered, with the video and its name as given.
+    """
+
+    def __init__(self, session: Session, questions: Sequence[str]) -> None:
+        self._session, self._options, self._questions = session, session.options, questions
+        self.runs: list[tuple[RunRecord, Video, str]] = []
+        self._shown = 0  # videos
+
+    def one(self, name: str) -> int:
+        """Ask about a single video; return the exit code.
+
+        Raises:
+            SageError: it, the model or an option cannot be used.
+        """
+        return 0 if self._ask(name, "") else EXIT_NO_ANSWER
+
+    def several(self, names: Sequence[str]) -> int:
+        """Ask about each video; return the exit code. Videos that fail are reported at the end.
+
+        Raises:
+            SageError: the model cannot be used, or stdin is given twice.
+        """
+        failures: list[Failure] = []
+        answered = True
+        for outcome in self._in_parallel(names) if self._options.jobs > 1 and len(names) > 1 else self._in_turn(names):
+            if isinstance(outcome, Failure):
+                failures.append(outcome)
+                self._show_failure(outcome)
+            else:
+                answered &= outcome
+        return report(failures, len(names)) or (0 if answered else EXIT_NO_ANSWER)
+
+    # ---- in this process -------------------------------------------------------------------------------------------
+
+    def _in_turn(self, names: Sequence[str]) -> Iterator[bool | Failure]:
+        for name in names:
+            try:
+                yield self._ask(name, name)
+            except (SageError, OSError) as error:
+                if isinstance(error, (ModelError, BrokenPipeError)):  # no fault of the video
+                    raise
+                yield Failure.of(name, error)
+
+    def _ask(self, name: str, label: str) -> bool:
+        session = self._session
+        # Cheap checks first: a mistyped path is reported before a model is loaded.
+        with downloads(session):
+            video = session.video(name)
+        session.check(video)
+        if not self._shown:
+            introduce(session)
+        with self._view(label) as view:
+            if not self._shown:
+                view.show(Working(0.0, 0, "load", 0, 0))
+                tell_plan(session)
+            self._shown += 1
+            conversation = Conversation(session, name, linked=False)
+            answered = [follow(conversation.ask(question), view) for question in self._questions]
+        self.runs += [(run, video, name) for run in conversation.runs]
+        self._tell(conversation.log_problem)
+        return all(answered)
+
+    # ---- in worker processes ---------------------------------------------------------------------------------------
+
+    def _in_parallel(self, names: Sequence[str]) -> Iterator[bool | Failure]:
+        """Outcomes as they are ready."""
+        from sage_cli.bench.pool import Died, work_here
+
+        session, options = self._session, self._options
+        if options.web == "ask":
+            raise UsageError("--web=ask asks in turn: leave out --jobs")
+        introduce(session)
+        tell_plan(session)
+        # A worker has no stdin.
+        paths = {name: str(session.video(STDIN).path) if name == STDIN else name for name in names}
+        work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), paths.items(), min(options.jobs, len(names)))
+        with closing(cast("Generator[tuple[tuple[str, str], Answered | Failure | Died]]", work)) as outcomes:
+            for (name, _), outcome in outcomes:
+                if isinstance(outcome, Died):
+                    yield Failure(name, outcome.reason)
+                elif isinstance(outcome, Failure):
+                    yield outcome
+                else:
+                    yield self._show(name, outcome)
+
+    def _show(self, name: str, outcome: Answered) -> bool:
+        recorder, runs = Recorder(), []
+        with self._view(name, live=False) as view:
+            for event in outcome.events:
+                view.show(event)
+                if run := recorder.feed(event):
+                    runs.append(run)
+        self._shown += 1
+        if self._options.report or self._options.clips or self._options.stills:
+            self.runs += [(run, self._session.video(name), name) for run in runs]
+        self._tell(outcome.log_problem)
+        return all(run["answer"] is not None for run in runs)
+
+    # ---- what is shown ---------------------------------------------------------------------------------------------
+
+    def _view(self, label: str, *, live: bool = True) -> AbstractContextManager[Renderer]:
+        options = self._options
+        output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
+        return renderer(
+            output,
+            quiet=options.quiet,
+            verbose=options.verbose,
+            several=len(self._questions) > 1,
+            structured=options.schema is not None,
+            label=label,
+            first=not self._shown,
+            live=live,
+        )
+
+    def _show_failure(self, failure: Failure) -> None:
+        options = self._options
+        if options.json or options.jsonl:
+            kind = {"type": "error"} if options.jsonl else {}
+            said = {"video": failure.source, "error": failure.reason, "code": failure.code, "exit_code": failure.status}
+            console.write(console.dumps({**kind, **said}))
+        elif sys.stderr.isatty() and not options.quiet:
+            console.say(f"{failure.source} failed; going on with the others")
+
+    def _tell(self, problem: str) -> None:
+        if problem and not self._options.quiet:
+            console.say(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a worker did for a video: the events of all questions but those of progress."""
+
+    events: tuple[Event, ...]
+    log_problem: str
+
+
+class Worker:
+    """Asks about videos in a worker process; the parent shows the answers."""
+
+    def __init__(self, options: Options, questions: Sequence[str]) -> None:
+        from sage_cli.session import open_session
+
+        self._session, self._questions = open_session(replace(options, quiet=True)), questions
+        _ = self._session.model
+
+    def __call__(self, item: tuple[str, str]) -> Answered | Failure:
+        name, path = item
+        try:
+            video = self._session.video(path)
+            self._session.check(video)
+            conversation = Conversation(self._session, path, linked=False)
+            events = [event for question in self._questions for event in conversation.ask(question) if not isinstance(event, Working)]
+        except (SageError, OSError) as error:
+            return Failure.of(name, error)
+        return Answered(tuple(events), conversation.log_problem)

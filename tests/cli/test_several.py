@@ -1,0 +1,57 @@
+"""Several videos in one command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from sage_cli.assets import CLIPS
+
+NANO = ["--model", "nano", "--threads", "1", "--quiet"]
+LAST = "Which shape appears last?"
+Sage = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two videos, and what is none."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for name, clip in (("b.mp4", "short.mp4"), ("a.MP4", "speech.mp4")):
+        shutil.copy(CLIPS / clip, folder / name)
+    for name in ("notes.txt", ".hidden.mp4"):
+        (folder / name).write_text("none")
+    return folder
+
+
+def test_a_folder_means_its_videos(sage: Sage, folder: Path) -> None:
+    done = sage("ask", folder, LAST, *NANO)
+    assert done.returncode == 0
+    assert done.stdout == f"{folder}/a.MP4\n  A white diamond appears last.\n\n{folder}/b.mp4\n  A red star appears last.\n"
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_failures_come_at_the_end_and_do_not_stop_the_others(sage: Sage, folder: Path, jobs: int) -> None:
+    words = [folder / "b.mp4", "missing.mp4", folder / "a.MP4", "--question", LAST, "--question", "Which shape appears first?"]
+    done = sage("ask", *words, *NANO, "--json", "--jobs", jobs, "--report", folder / "report.html")
+    assert done.returncode == 4
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    failed = [record for record in records if "error" in record]
+    assert [(record["video"], record["code"], record["exit_code"]) for record in failed] == [("missing.mp4", "video", 4)]
+    answers = {(Path(record["video"]).name, record["question"]): record["answer"] for record in records if "answer" in record}
+    assert len(answers) == 4
+    assert answers["b.mp4", LAST] == "A red star appears last."
+    assert done.stderr == "sage: 1 of 3 files failed:\nsage: missing.mp4 does not exist; check the path\n"
+    assert all(answer in (folder / "report.html").read_text() for answer in answers.values())
+    assert len(sage("log", "list", "--json").stdout.splitlines()) == 4
+
+
+def test_a_model_that_is_missing_is_no_fault_of_a_video(sage: Sage, folder: Path) -> None:
+    done = sage("ask", folder, LAST, "--model", "missing.gguf")
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
