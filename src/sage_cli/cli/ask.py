@@ -172,6 +172,6 @@ def read_questions(words: list[str]) -> list[str]:
 
 def _exists(word: str) -> bool:
     try:
-        return Path(word).exists()
+        return bool(word.strip()) and Path(word).exists()
     except (OSError, ValueError):  # for example too long for a file name
         return False
