@@ -6,8 +6,8 @@
     ...     for event in session.ask("talk.mp4", "Who speaks first?"):
     ...         print(event)
 
-Options are those of the command line, by the same names; what is not given comes from the environment and the settings file. Importing the
-package loads nothing: that happens when something is asked. It sets how OpenMP's threads wait; see :mod:`sage_cli.hardware.openmp`.
+Options have the same names as on the command line; options not given come from the environment and the settings file. Importing the package
+loads no libraries; the first question does. It only configures how OpenMP threads wait; see :mod:`sage_cli.hardware.openmp`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ask(video: str | Path, question: str, **options: Any) -> Answer | NoAnswer:
     """Answer one question about a video.
 
     Returns:
-        The last event of the run: its ``answer`` is the text, or ``None`` where none was found; ``evidence`` says what it rests on.
+        The last event of the run: ``answer`` is the text, or ``None`` without an answer; ``evidence`` lists the parts it is based on.
 
     Raises:
         SageError: the video, the model or an option cannot be used.
@@ -49,7 +49,7 @@ def ask(video: str | Path, question: str, **options: Any) -> Answer | NoAnswer:
 
 
 def transcribe(media: str | Path, **options: Any) -> list[Segment]:
-    """What is said in a video or recording: segments with ``start`` and ``end`` in seconds, ``text`` and ``language``.
+    """Transcribe a video or recording: yields segments with ``start`` and ``end`` in seconds, ``text`` and ``language``.
 
     Raises:
         SageError: the media, the speech model or an option cannot be used.

@@ -1,8 +1,8 @@
-"""``sage``, and ``python -m sage_cli``: the command line, from its first moment."""
+"""``sage``, and ``python -m sage_cli``: the entry point of the command line."""
 
 import signal
 
-# Ctrl-C before the command line is loaded ends the process as it ends any other; Python would print a traceback.
+# Until the command line is loaded, Ctrl-C ends the process silently; Python would print a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

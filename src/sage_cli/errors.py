@@ -1,4 +1,4 @@
-"""The failures a user can meet. Each carries its exit code; the command line turns it into one line on stderr."""
+"""Errors for users, each with its exit code. The command line prints one line on stderr."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import ClassVar
 
 
 class SageError(Exception):
-    """Something went wrong that the user can act on.
+    """An error that the user can act on.
 
     The message is one line: what is wrong, then what to do about it.
     """
 
     exit_code: ClassVar[int] = 1
-    code: ClassVar[str] = "failure"  # for programs, as the exit code is for shells
+    code: ClassVar[str] = "failure"  # for programs; the exit code is for shells
 
 
 class UsageError(SageError):
-    """An option or argument that cannot work."""
+    """An invalid option or argument."""
 
     exit_code = 2
     code = "usage"
 
 
 class ModelError(SageError):
-    """A model that is missing, broken, mismatched or too big for what was asked of it."""
+    """A model that is missing, broken, mismatched or too large."""
 
     exit_code = 3
     code = "model"
@@ -41,9 +41,9 @@ class VideoError(SageError):
 
 
 class MediaReadError(VideoError):
-    """A media file that could be opened and then not be read to its end, or that was changed meanwhile.
+    """A media file that failed while it was read, or changed meanwhile.
 
-    It ends a run: it is never the result of a tool, and nothing that it cut short is cached.
+    Ends the run: it is never a tool's result, and incomplete data is not cached.
     """
 
 
@@ -53,7 +53,7 @@ EXIT_INTERRUPTED = 130
 
 
 def machine_trouble(error: OSError | MemoryError) -> str:
-    """What the machine could not do, and where: ``FILE: No space left on device``."""
+    """An error of the machine as a line: ``FILE: No space left on device``."""
     if isinstance(error, MemoryError):
         return "out of memory: close other programs, or choose a smaller model or fewer frames"
     reason = error.strerror or str(error) or type(error).__name__
@@ -64,7 +64,7 @@ def machine_trouble(error: OSError | MemoryError) -> str:
 
 @contextmanager
 def naming(path: os.PathLike[str] | str) -> Iterator[None]:
-    """Make errors of the machine name a file: the system's own "No space left on device" says nothing of where."""
+    """Add a file name to errors of the machine: "No space left on device" alone does not say where."""
     try:
         yield
     except BrokenPipeError:

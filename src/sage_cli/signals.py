@@ -1,4 +1,4 @@
-"""Signals that end a process, made to clean up first."""
+"""Clean up before a signal ends the process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ENDING: Final = tuple(
 
 
 def clean_up_when_ended() -> None:
-    """Let the process unwind on these signals, so that temporary files go, and exit with 128 + the signal's number, as shells report it.
+    """On these signals, unwind to remove temporary files, then exit with 128 + the signal number, as shells report it.
 
-    SIGINT stays Python's, which raises KeyboardInterrupt. What is ignored stays so: ``nohup`` wants its command to outlive the terminal.
+    SIGINT keeps Python's handler, which raises KeyboardInterrupt. Ignored signals stay ignored, as ``nohup`` requires.
     """
     for number in ENDING:
         if number is not signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
@@ -23,7 +23,7 @@ def clean_up_when_ended() -> None:
 
 
 def leave_signals_to_main_thread() -> None:
-    """For the start of a thread: a signal delivered to it would not wake the main thread, which handles it."""
+    """Block signals in this thread: a signal delivered here would not wake the main thread, which handles it."""
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 

@@ -1,4 +1,4 @@
-"""Text from outside, decoded once, where it comes in, by one rule."""
+"""Decoding of external text: one rule, applied where text enters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 def decode(data: bytes) -> str:
     """Bytes as text.
 
-    By their byte order mark if they have one; else as UTF-8; else, as browsers do, as Windows-1252, in which a lone E9 is an é. Bytes that
-    mean nothing there become U+FFFD. UTF-16 without a mark, as some Windows programs pipe it, is told by its zero bytes.
+    By the byte order mark if there is one, else UTF-8, else Windows-1252 (as in browsers), where E9 is é. Invalid bytes become U+FFFD.
+    UTF-16 without a mark, as some Windows programs write it, is recognized by its zero bytes.
     """
     for mark, encoding in _MARKS:
         if data.startswith(mark):
@@ -29,13 +29,13 @@ def decode(data: bytes) -> str:
 
 
 def from_argument(word: str) -> str:
-    """A word of the command line as text: Python decodes it by the locale, and keeps bytes that do not fit as surrogates."""
+    """Decode a command-line argument. Python decodes it by the locale and keeps undecodable bytes as surrogates."""
     try:
         return decode(os.fsencode(word))
-    except UnicodeEncodeError:  # a surrogate that stands for no byte
+    except UnicodeEncodeError:  # a surrogate that represents no byte
         return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_link(text: str) -> bool:
-    """Whether text is an address of the web and no file name."""
+    """Whether text is a web address rather than a file name."""
     return re.match(r"(?i)https?://\S", text) is not None

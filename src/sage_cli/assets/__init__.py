@@ -1,4 +1,4 @@
-"""What comes with the package: nano models made for the demo (see ``nano/README.md``), and demo clips."""
+"""Bundled files: the nano models (see ``nano/README.md``) and the demo's clips."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ CLIPS: Final = ASSETS / "demo"
 
 @dataclass(frozen=True, slots=True)
 class Nano:
-    """The nano SAGE-MM with its whisper, and the settings it was trained with: it answers under no others.
+    """The nano SAGE-MM with its Whisper model, and the settings it was trained with, which it requires.
 
     Attributes:
-        name: what ``--model`` calls it.
+        name: its name for ``--model``.
         folder: where the files are.
-        frames: most frames it looks at in one call.
-        frame_tokens: vision tokens a frame pair takes; 9 are 96 by 96 pixels.
+        frames: maximum frames per call.
+        frame_tokens: vision tokens per frame pair; 9 are 96 by 96 pixels.
     """
 
     name: ClassVar[str] = "nano"
@@ -38,13 +38,13 @@ class Nano:
 
     @property
     def speech(self) -> Path:
-        """The whisper; the bundled one where the recipe made none."""
+        """The Whisper model; the bundled one if the recipe made none."""
         own, bundled = (folder / "ggml-sage-nano.bin" for folder in (self.folder, ASSETS / "nano"))
         return own if own.exists() else bundled
 
     @property
     def prompts(self) -> Path:
-        """Its prompt texts: a few words each."""
+        """Its prompt texts, a few words each."""
         return ASSETS / "nano" / "prompts"
 
 

@@ -1,7 +1,7 @@
 """The ``sage`` command. The only package that prints, colours or exits.
 
-Start-up is part of the product: this module and the command modules it imports may import nothing beyond typer and the standard library.
-A command imports what it needs when it runs.
+Start-up must be fast: this module and the command modules import only typer and the standard library at the top. Commands import the rest
+when they run.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _run() -> int:
 
 
 def _without_colours(words: list[str]) -> list[str]:
-    """``--no-color`` may stand anywhere. What prints looks at the environment, and typer's help does so before any option is read."""
+    """Handle ``--no-color``, at any position, by the environment: typer's help checks that before options are parsed."""
     end = words.index("--") if "--" in words else len(words)
     if "--no-color" not in words[:end]:
         return words

@@ -42,8 +42,8 @@ class System:
     Attributes:
         packages: versions of the packages that matter, by name.
         hardware: as the system knows it.
-        hidden_gpu: vendor of a GPU that the system knows and this build of llama.cpp cannot use.
-        load: average number of running processes in the last minute; 0 where the system does not tell.
+        hidden_gpu: vendor of a GPU that this build of llama.cpp cannot use.
+        load: average number of running processes in the last minute; 0 if unknown.
         disks: folder and free bytes, by what is stored there.
     """
 
@@ -211,7 +211,7 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
 
 
 def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
-    """What to do, the most useful first, one line each."""
+    """Advice, most useful first, one line each."""
     return [
         *([setup.speech_problem] if setup.speech_problem else []),
         *_on_gpu(system),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_evidence(options: Options, videos: Sequence[str]) -> None:
-    """Refuse what could not be written, before any work is done.
+    """Check output targets before any work.
 
     Raises:
         UsageError: the report is neither HTML nor Markdown, or is the video; clips or pictures would go into a file.

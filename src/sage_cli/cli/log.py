@@ -1,4 +1,4 @@
-"""``sage log``: what was asked and answered before."""
+"""``sage log``: earlier questions and answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def show(
         str | None, typer.Option("--report", metavar="FILE", help="Write a report, .html or .md.", show_default=False)
     ] = None,
 ) -> int:
-    """Show an entry: the question, the answer and what it rests on."""
+    """Show an entry: the question, the answer and its evidence."""
     from sage_cli.timecode import format_clock
 
     entry = _entry(id)
@@ -101,7 +101,7 @@ def open_(
     id: Id,
     number: Annotated[int, typer.Option("--evidence", "-e", min=1, metavar="N", help="Which part of the evidence.")] = 1,
 ) -> int:
-    """Open the video of an entry in mpv or VLC, where the answer comes from."""
+    """Open the video of an entry in mpv or VLC, at its evidence."""
     from sage_cli.cli.player import play
 
     entry = _entry(id)

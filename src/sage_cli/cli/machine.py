@@ -1,4 +1,4 @@
-"""This machine, as commands that fit a model to it see it."""
+"""Which models fit this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast this machine is at what `sage` does, each measured once on something small: seconds of work, not a benchmark."""
+"""Quick measurements of this machine's speed: seconds of work, not a benchmark."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CLIP_SECONDS, CLIP_FPS = 4, 25
 
 @dataclass(frozen=True, slots=True)
 class ModelSpeed:
-    """A vision-language model.
+    """Speed of a vision-language model.
 
     Attributes:
         device, vision_device: where its two parts run.
         load_s: seconds to load it.
-        encode_s: seconds the vision encoder takes for a pair of frames.
-        read_s: seconds that it takes to read a pair's embedding from disk instead; ``None`` if none can be stored.
-        stored: embeddings are: reading is so much faster than encoding that writing them pays.
-        prefill: prompt tokens a second.
-        decode: reply tokens a second.
-        pair_tokens: tokens a pair of frames takes.
+        encode_s: seconds to encode a pair of frames.
+        read_s: seconds to read the embedding of a pair from disk; ``None`` if none can be stored.
+        stored: whether embeddings are cached: reading is faster than encoding by enough.
+        prefill: prompt tokens per second.
+        decode: reply tokens per second.
+        pair_tokens: tokens per pair of frames.
     """
 
     name: str
@@ -51,7 +51,7 @@ class ModelSpeed:
 
 
 def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None) -> ModelSpeed:
-    """Load a model, show it frames, and have it write.
+    """Load a model, encode frames, and generate a reply.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -65,7 +65,7 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
     from sage_cli.video import Frame
 
     with ExitStack() as stack:
-        # Where the real cache is: its disk counts. Without it, what else is measured is worth knowing all the same.
+        # On the disk of the real cache, if it is writable.
         with suppress(OSError):
             cache_dir().mkdir(parents=True, exist_ok=True)
         folder = stack.enter_context(TemporaryDirectory(prefix="doctor-", dir=cache_dir() if cache_dir().is_dir() else None))
@@ -90,7 +90,7 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
         def ask(first: int, words: int) -> Reply:
             frames = tuple(Frame(float(number), images[first + number], f"doctor@{first + number}") for number in range(FRAMES))
             prompt = [Message("user", (Frames(frames), Text("look " * words)))]
-            # A reply of a certain length, whatever the model would say.
+            # The schema gives the reply a minimum length.
             *_, reply = model.stream(prompt, schema={"type": "string", "minLength": 100, "maxLength": 200}, max_tokens=64)
             assert isinstance(reply, Reply)
             return reply
@@ -132,13 +132,13 @@ def measure_speech(model: Path, threads: int | None = None) -> tuple[float, str 
 
 
 def measure_decoding(folder: Path) -> tuple[float, str]:
-    """Frames of 720p that go by in a second of looking at a clip, and in which codec."""
+    """Frames of 720p video passed per second while sampling a clip, and the codec."""
     from sage_cli.video import Video, fit_size, uniform_times
 
     path = folder / "clip.mp4"
     codec = _write_clip(path)
     video = Video(path)
-    # As benchmarks/frames.py does it: the frames of a first look, without what is done once for a file.
+    # As in benchmarks/frames.py: the frames of a first look, without the one-time work for a file.
     times = uniform_times(video.duration, 128)
     size = fit_size(WIDTH, HEIGHT, min_pixels=128 * 28 * 28, max_pixels=192 * 28 * 28, multiple=32)
     for _ in video.frames(times[:1], size):

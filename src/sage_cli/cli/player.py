@@ -1,4 +1,4 @@
-"""Opening a video in a player, at a time."""
+"""Open a video in a player, at a time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sage_cli.errors import SageError
 
-# In order of preference, and how each is told where to begin.
+# In order of preference, with the option for the start time.
 PLAYERS = {
     "mpv": "--start={seconds:.3f}",
     "vlc": "--start-time={seconds:.3f}",
@@ -20,7 +20,7 @@ _MACOS_VLC = "/Applications/VLC.app/Contents/MacOS/VLC"
 
 
 def command(video: Path, seconds: float) -> list[str]:
-    """The command line that plays a video from a time on.
+    """The command line that plays a video from a time.
 
     Raises:
         SageError: there is no player.
@@ -34,7 +34,7 @@ def command(video: Path, seconds: float) -> list[str]:
 
 
 def play(video: Path, seconds: float = 0.0) -> None:
-    """Start a player; it goes on when this program ends.
+    """Start a player; it keeps running when this program ends.
 
     Raises:
         SageError: there is none, or it cannot be started.

@@ -1,4 +1,4 @@
-"""Which build of llama.cpp suits this machine: the index of a prebuilt wheel of llama-cpp-python, and the flag to compile it with.
+"""Selects the build of llama.cpp for this machine: the index of a prebuilt wheel of llama-cpp-python, and the flag to compile it with.
 
 The indexes and what their wheels need follow the build scripts in llama-cpp-python 0.3.36's source archive (.github/workflows).
 """
@@ -34,7 +34,7 @@ _AMD: Final = "0x1002"  # the PCI vendor
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """What the system knows of its processor and GPU, whatever llama.cpp was built for.
+    """Processor and GPU according to the system, independent of the build of llama.cpp.
 
     Attributes:
         system: ``"Linux"``, ``"Darwin"`` or ``"Windows"``.
@@ -42,7 +42,7 @@ class Hardware:
         gpu: vendor of the GPU to use; ``None`` without one that is worth a build of its own.
         driver: branch of NVIDIA's driver, such as 580; 0 if unknown.
         rocm: whether AMD's compute driver is loaded.
-        avx2: whether the processor has AVX2 and FMA; true where the system does not tell.
+        avx2: whether the processor has AVX2 and FMA; true if unknown.
     """
 
     system: str
@@ -60,7 +60,7 @@ class Build:
     Attributes:
         index: address of an index with wheels for it; ``""`` if there are none.
         flag: of CMake, to compile it; ``""`` for a build for the CPU.
-        needs: what compiling needs beside a C++ compiler.
+        needs: requirements for compiling, besides a C++ compiler.
     """
 
     index: str
@@ -87,7 +87,7 @@ def this_hardware(root: Path = Path("/")) -> Hardware:
 
 
 def build_for(hardware: Hardware) -> Build:
-    """The build of llama.cpp that uses the hardware best."""
+    """The fastest build of llama.cpp for the hardware."""
     pc = hardware.processor in _PC
     if hardware.gpu == "Apple":
         return Build(INDEXES + "metal", "-DGGML_METAL=on")
@@ -101,7 +101,7 @@ def build_for(hardware: Hardware) -> Build:
 
 
 def _cuda(hardware: Hardware) -> str:
-    """The index of the newest CUDA that the driver runs; of one that most drivers run if it is unknown."""
+    """The index of the newest CUDA version that the driver supports; a widely supported one if unknown."""
     names = [name for least, name in _CUDA if hardware.driver >= least] or ["cu124"]
     return next(name for name in names if hardware.system != "Windows" or name not in _NOT_ON_WINDOWS)
 

@@ -17,7 +17,7 @@ def free_memory() -> int:
 
 
 def address_space() -> int:
-    """Bytes left of a limit on the process's address space (``ulimit -v``): beyond it native code does not fail, it crashes."""
+    """Bytes left within the limit on address space (``ulimit -v``); beyond it, native code crashes."""
     if sys.platform == "win32":
         return _UNLIMITED
     import resource
@@ -27,7 +27,7 @@ def address_space() -> int:
 
 
 def _container_memory() -> int:
-    """What is left of a control group's limit (cgroup v2, then v1); pages of cached files count as available."""
+    """Memory left within a control group's limit (cgroup v2, then v1); cached file pages count as available."""
     for limit, used, statistics in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
         *[tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))],

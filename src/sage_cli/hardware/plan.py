@@ -1,4 +1,4 @@
-"""The memory plan: how many frames, how long a context, and how precise a KV cache go with a model.
+"""The memory plan: frames, context size, KV cache type and GPU layers for a model on this machine.
 
 A conservative estimate: the sizes of weights, vision encoder and KV cache are exact, everything else is assumed to take
 :data:`OVERHEAD`. Nothing is measured; the numbers come from a model's header and from the system.
@@ -33,7 +33,7 @@ LADDER: Final[tuple[tuple[int, int, KVType], ...]] = (
 )
 _KV_SHARE: Final[dict[KVType, float]] = {"f16": 1.0, "q8_0": 34 / 64}  # 32 numbers in 34 bytes
 
-# A CPU encodes a frame pair in seconds, not in milliseconds: fewer frames, so that an answer comes within the default time limit.
+# A CPU takes seconds per frame pair where a GPU takes milliseconds, so use fewer frames.
 _FRAMES_PER_CORE: Final = 8
 
 
@@ -55,7 +55,7 @@ class Machine:
 
     @property
     def room(self) -> int:
-        """Bytes for a model and its KV cache in the fastest memory of this machine."""
+        """Bytes available for a model and its KV cache in the fastest memory."""
         return max(0, (self.gpu or self.memory) - OVERHEAD)
 
 

@@ -1,4 +1,4 @@
-"""Threads: how many to compute with, and those that work in the background."""
+"""Threads: how many to compute with, and background threads."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sage_cli.signals import leave_signals_to_main_thread
 
 # ---- how many ------------------------------------------------------------------------------------------------------
 
-_FEW: Final = 4  # processors up to which the second thread of a core is worth having
+_FEW: Final = 4  # up to so many processors, the second thread of a core is used
 
 
 def cores() -> int:
-    """Processors that this process may use: those it is bound to, within the limit of its control group."""
+    """Processors available to this process: its affinity, limited by its control group."""
     bound = len(_processors())
     share = _group_share()
     return bound if share is None else max(1, min(bound, -int(-share // 1)))
 
 
 def compute_threads() -> int:
-    """Threads to compute with: one for each core that does arithmetic at full speed.
+    """Compute threads: one per performance core.
 
-    Neither a second thread on the same core nor an efficiency core gains anything there: all threads wait for the slowest one after every
-    operation. Only where there are very few processors is each of them used.
+    A second thread per core or an efficiency core gains nothing, because all threads wait for the slowest one after every
+    operation. Only machines with very few processors use them all.
     """
     usable = cores()
     return usable if usable <= _FEW else max(1, min(usable, _full_cores()))
@@ -53,7 +53,7 @@ def _full_cores(system: Path = Path("/sys/devices")) -> int:
 
 
 def _listed(path: Path) -> set[int]:
-    """Numbers in a list as Linux writes it, ``0-3,8``; none if there is no such file."""
+    """Numbers in a Linux list such as ``0-3,8``; none if the file does not exist."""
     numbers: set[int] = set()
     for part in filter(None, _listed_text(path).split(",")):
         first, _, last = part.partition("-")
@@ -69,14 +69,14 @@ def _listed_text(path: Path) -> str:
 
 
 def _sysctl(name: str) -> int:
-    """A number that macOS tells; 0 if it does not."""
+    """A number from macOS; 0 if unavailable."""
     value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     found = ctypes.CDLL(ctypes.util.find_library("c")).sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, 0)
     return value.value if found == 0 else 0
 
 
 def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Processors that a control group grants (v2, then v1); ``None`` for no limit."""
+    """Processor limit of a control group (v2, then v1); ``None`` for no limit."""
     for quota, period in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
         try:
             fields = _listed_text(root / quota).split() + (_listed_text(root / period).split() if period else [])
@@ -92,7 +92,7 @@ def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
 
 
 def background(work: Callable[[], None], name: str) -> threading.Thread:
-    """A started thread for ``work``. It is a daemon, and signals pass it by."""
+    """Start a daemon thread that blocks signals."""
 
     def run() -> None:
         leave_signals_to_main_thread()

@@ -1,4 +1,4 @@
-"""A run as a page to pass on: the question, the answer, each step, the frames that were looked at and the words that were heard."""
+"""Reports on runs, as web pages to share: question, answer, steps, sampled frames and transcribed words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports as one self-contained HTML file, or as Markdown. Templates are Jinja's; HTML is escaped by it."""
+"""Reports as one self-contained HTML file or as Markdown, from Jinja templates with escaping."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 FORMATS: Final = ("html", "md")
 
-_TALL: Final = 360  # pixels of the larger frames
-_SMALL: Final = 120  # of the overview
-_STILLS: Final = 3  # frames of a span: its ends and its middle
-_OVERVIEW: Final = 32  # frames of the first look that are shown
+_TALL: Final = 360  # height of larger frames, in pixels
+_SMALL: Final = 120  # height in the overview, in pixels
+_STILLS: Final = 3  # frames per span: both ends and the middle
+_OVERVIEW: Final = 32  # frames of the first look to show
 _JPEG_QUALITY: Final = 82
 
-# What a step is called, by the tool.
+# Titles of steps, by tool.
 _TITLES: Final = {
     "transcribe-speech": "Listened",
     "ground-event": "Looked for an event",
@@ -45,7 +45,7 @@ class Still:
     Attributes:
         time: presentation time in seconds.
         data: a JPEG file.
-        digest: SHA-256 of its RGB pixels before they became a JPEG.
+        digest: SHA-256 of its RGB pixels before JPEG compression.
     """
 
     time: float
@@ -63,15 +63,15 @@ class Still:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was done.
+    """One step of a run.
 
     Attributes:
         title: in words.
-        detail: what came of it.
-        why: the model's own reason.
+        detail: its result.
+        why: the model's reason.
         span: the part of the video, in seconds.
-        stills: frames of it.
-        words: what was heard: start in seconds, and text.
+        stills: frames from the span.
+        words: transcribed speech: start in seconds, and text.
     """
 
     title: str
@@ -84,7 +84,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All that a report on one question shows."""
+    """Content of a report on one question."""
 
     run: RunRecord
     link: str
@@ -103,7 +103,7 @@ def report_format(target: str | Path) -> Literal["html", "md"]:
     """The format of a report by its file's suffix.
 
     Raises:
-        UsageError: it is no format of reports.
+        UsageError: the suffix is unknown.
     """
     suffix = Path(target).suffix.lower()
     if suffix in (".html", ".htm"):
@@ -118,11 +118,11 @@ def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video, str]]) -> 
 
     Args:
         target: the file; its suffix is the format.
-        runs: each run, its video, and the path or link that the video was named by.
+        runs: each run, its video, and the path or link given by the user.
 
     Raises:
         UsageError: the format is unknown, or the target is one of the videos.
-        VideoError: a video cannot be read any more.
+        VideoError: a video can no longer be read.
         OSError: the file cannot be written.
     """
     kind = report_format(target)
@@ -175,7 +175,7 @@ def _step(call: dict[str, Any], video: Video) -> Step:
 
 
 def _heard(result: dict[str, Any]) -> tuple[tuple[float, str], ...]:
-    """The words of a transcript as the tool gives them to the model: ``{0: {'text': ..., 'start': 'MM:SS', ...}, ...}``."""
+    """The words of a transcript, from the tool's result: ``{0: {'text': ..., 'start': 'MM:SS', ...}, ...}``."""
     from sage_cli.timecode import parse
 
     try:
@@ -196,7 +196,7 @@ def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ..
 
     Args:
         times: seconds, ascending.
-        height: most pixels; frames keep their aspect and are never enlarged.
+        height: maximum, in pixels; frames keep their aspect ratio and are never enlarged.
 
     Raises:
         VideoError: nothing can be decoded.
@@ -218,7 +218,7 @@ def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ..
 
 
 def _spread(times: list[float], most: int) -> list[float]:
-    """Some of the times, evenly chosen, the first and the last among them."""
+    """Evenly spaced items of the times, including the first and the last."""
     if len(times) <= most:
         return times
     return [times[round(number * (len(times) - 1) / (most - 1))] for number in range(most)]

@@ -1,6 +1,6 @@
-"""Between what a user asks for and the agent that answers: options, and the models, caches and tools that they choose.
+"""Connects user options to the agent: finds models, plans memory, opens caches and selects tools.
 
-Everything is imported when it is used: ``--help`` imports :mod:`.options` alone.
+Submodules are imported on first use: ``--help`` imports only :mod:`.options`.
 """
 
 from __future__ import annotations

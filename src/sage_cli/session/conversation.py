@@ -1,4 +1,4 @@
-"""Several questions about one video, each with the earlier ones in mind."""
+"""Several questions about one video; each sees the earlier ones."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class Conversation:
     """Asks one session about one video.
 
     Args:
-        session: stays open as long as the conversation is used.
+        session: must stay open while the conversation is used.
         video: its path or link.
-        resume: take up the newest conversation about this video that the log holds.
+        resume: continue the newest conversation about this video in the log.
         linked: let each question see the earlier ones.
 
     Attributes:
-        id: the same for all its entries in the log.
-        runs: what was asked and answered, in order; see :mod:`sage_cli.agent.record`.
-        span: the part of the video asked about, in seconds; ``None`` for what the options say.
+        id: shared by all its log entries.
+        runs: questions and answers in order; see :mod:`sage_cli.agent.record`.
+        span: the part of the video to ask about, in seconds; ``None`` to use the options.
         tools: whether the model may use tools.
-        log_problem: why the last question could not be logged; ``""`` if it was, or need not be.
+        log_problem: why the last question could not be logged; ``""`` if it was logged or logging is off.
 
     Raises:
         SageError: the video or the log cannot be read.
@@ -58,7 +58,7 @@ class Conversation:
         return [(str(run["question"]), str(run["answer"])) for run in self.runs if run["answer"] is not None]
 
     def ask(self, question: str) -> Iterator[Event]:
-        """Answer a question. It is remembered, and logged if the options say so, when its last event has come.
+        """Answer a question. After the last event the run is recorded, and logged if the options say so.
 
         Raises:
             SageError: as :meth:`Session.ask`.
@@ -74,7 +74,7 @@ class Conversation:
                     self._log(run)
 
     def _log(self, run: RunRecord) -> None:
-        """Log a run, if the options say so. A log that cannot be written costs no answer."""
+        """Log a run, if the options say so. A log that cannot be written does not fail the answer."""
         if not self.session.options.log:
             return
         try:

@@ -1,4 +1,4 @@
-"""Finding events without a question: the ground-event tool over a whole video, window by window."""
+"""Find events without a question: runs the ground-event tool on a whole video, window by window."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from sage_cli.session.session import Session
     from sage_cli.video import Video
 
-WINDOW_S: Final = 600.0  # what the tool looks at in one call
+WINDOW_S: Final = 600.0  # seconds of video per call of the tool
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One window looked through.
+    """One searched window.
 
     Attributes:
-        start, end: of the window, in seconds.
-        spans: where the event happens in it, in seconds of the video.
+        start, end: the window, in seconds.
+        spans: when the event happens in it, in seconds of the video.
     """
 
     start: float
@@ -31,10 +31,10 @@ class Found:
 
 
 def ground(session: Session, video: Video, event: str, *, start: float | None = None, end: float | None = None) -> Iterator[Found | None]:
-    """Look for an event in a video, or a part of it.
+    """Find an event in a video or a part of it.
 
     Yields:
-        :class:`Found` for each window in order; ``None`` now and then meanwhile, so that whoever iterates can stop.
+        :class:`Found` for each window in order; ``None`` in between, so that the caller can stop.
 
     Raises:
         SageError: the video, the model or an option cannot be used.

@@ -1,4 +1,4 @@
-"""The log: questions, answers and what they rest on, in one SQLite file that only this user can read."""
+"""The log: questions, answers and their evidence, in an SQLite file that only this user can read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sage_cli.errors import SageError
 from sage_cli.store.paths import log_path
 
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
-_WAIT_S: Final = 5.0  # for another process that writes
+_WAIT_S: Final = 5.0  # seconds to wait for another process that writes
 
 _TABLES: Final = """
 CREATE TABLE runs (
@@ -47,11 +47,11 @@ class Entry:
     """One question in the log.
 
     Attributes:
-        id: what ``sage log show`` takes.
+        id: the argument of ``sage log show``.
         asked: when, in UTC.
-        conversation: the same for all questions of one conversation.
+        conversation: shared by all questions of one conversation.
         media: fingerprint of the video.
-        video: its absolute path or link when it was asked about.
+        video: its absolute path or link at the time of the question.
         record: the run; see :mod:`sage_cli.agent.record`.
     """
 
@@ -72,7 +72,7 @@ class Entry:
 
 
 def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
-    """Add a run; its id.
+    """Add a run; return its id.
 
     Raises:
         SageError: the log cannot be written.
@@ -87,10 +87,10 @@ def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
 
 
 def newest(count: int = 20, *, media: str | None = None, conversation: str | None = None) -> list[Entry]:
-    """The newest entries, the newest first.
+    """The newest entries, newest first.
 
     Args:
-        media, conversation: only those of this video, of this conversation.
+        media, conversation: limit entries to this video or conversation.
 
     Raises:
         SageError: the log cannot be read.
@@ -104,12 +104,12 @@ def newest(count: int = 20, *, media: str | None = None, conversation: str | Non
 
 
 def search(words: str, count: int = 20) -> list[Entry]:
-    """Entries with all these words in question, answer or path, the best match first.
+    """Entries that contain all words in question, answer or path, best match first.
 
     Raises:
         SageError: the log cannot be read.
     """
-    # Each word in quotes: FTS5's own syntax (OR, NEAR, a hyphen) is not what people mean by words.
+    # Each word in quotes: otherwise FTS5 would read OR, NEAR and hyphens as its own syntax.
     quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words.split())
     if not quoted:
         return []
@@ -133,7 +133,7 @@ def entry(id: int) -> Entry | None:
 
 
 def clear() -> int:
-    """Remove all entries, from the disk too; how many there were.
+    """Remove all entries, from the disk too; return their number.
 
     Raises:
         SageError: the log cannot be written.
@@ -141,7 +141,7 @@ def clear() -> int:
     with _log() as log:
         with log:
             count = log.execute("DELETE FROM runs").rowcount
-            log.execute("INSERT INTO words (words) VALUES ('delete-all')")  # an index keeps removed words until then
+            log.execute("INSERT INTO words (words) VALUES ('delete-all')")  # until then, the index keeps removed words
         log.execute("VACUUM")
         return count
 
@@ -172,7 +172,7 @@ def _log() -> Iterator[sqlite3.Connection]:
 def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        with suppress(FileExistsError):  # another process was quicker
+        with suppress(FileExistsError):  # another process created them first
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, timeout=_WAIT_S)
     try:

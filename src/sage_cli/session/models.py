@@ -1,4 +1,4 @@
-"""The models that options choose: found, fitted to this machine and loaded, each when it is first needed."""
+"""The models selected by the options: finds, plans and loads each one on first use."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS: Final = 1 / 3
 _PREFIXES: Final = 2 / 3
-_SERVED_FRAMES: Final = 128  # of the first look of a served model: the reference's number
+_SERVED_FRAMES: Final = 128  # frames of the first look of a served model, as in the reference
 
 
 class Models:
-    """The models of a session.
+    """The models of a session, loaded on first use.
 
     Args:
         options: in effect.
-        offer: asked for the name of another model when one is not installed; it may install one.
+        offer: called when a model is not installed; may install one and returns the name to use.
         model_cache: whether frame embeddings and KV prefixes are kept on disk.
     """
 
@@ -44,27 +44,27 @@ class Models:
         self._resources = ExitStack()
 
     def close(self) -> None:
-        """Free models and temporary files. Safe to call again; what is needed after that is loaded anew."""
+        """Free models and temporary files. Safe to call again; later use loads them again."""
         self._resources.close()
         for name in ("model", "transcriber", "_scratch"):
             vars(self).pop(name, None)
 
     def interrupt(self) -> None:
-        """From any thread: end what a loaded model is doing; who waits for it gets a KeyboardInterrupt. See :meth:`ChatModel.interrupt`."""
+        """Stop the work of a loaded model, from any thread; its caller gets a KeyboardInterrupt. See :meth:`ChatModel.interrupt`."""
         for name in ("model", "transcriber"):
             if (loaded := vars(self).get(name)) is not None:
                 loaded.interrupt()
 
     @property
     def caching(self) -> bool:
-        """Whether anything may be kept on disk: a cache limit of 0 keeps nothing at all."""
+        """Whether anything may be cached on disk; a cache limit of 0 turns all caches off."""
         return self.options.cache_limit > 0
 
     def require_network(self, purpose: str) -> None:
-        """Called before a connection is made for something that the user did not ask the web tools for.
+        """Call before every connection other than those of the web tools.
 
         Args:
-            purpose: what needs it, for the message.
+            purpose: what needs the connection, for the message.
 
         Raises:
             UsageError: ``offline`` is set.
@@ -75,10 +75,10 @@ class Models:
 
     @cached_property
     def remote(self) -> RemoteAddress | None:
-        """Where the model is served; ``None`` for a model on this machine.
+        """Address of the server of the model; ``None`` for a local model.
 
         Raises:
-            UsageError: the address cannot be used, or ``offline`` is set and it is another machine's.
+            UsageError: the address cannot be used, or ``offline`` is set and the server is another machine.
         """
         from sage_cli.model.remote import RemoteAddress
 
@@ -89,7 +89,7 @@ class Models:
 
     @cached_property
     def bundled(self) -> Nano | None:
-        """The nano model, if it is the one in use: the one that comes with the package, or one that its recipe made."""
+        """The nano model if it is in use: the bundled one, or one made by its recipe."""
         return None if self.remote else self.files.bundled
 
     @cached_property
@@ -108,7 +108,7 @@ class Models:
 
     @cached_property
     def settings(self) -> Settings:
-        """How the agent asks, before the plan says how many frames fit; the bundled nano model answers under its own settings alone.
+        """Settings of the agent, before the memory plan limits the frames. The bundled nano model requires its own settings.
 
         Raises:
             UsageError: the prompts cannot be used.
@@ -137,7 +137,7 @@ class Models:
 
     @cached_property
     def schema(self) -> AnswerSchema | None:
-        """The JSON schema that answers have to obey.
+        """The JSON schema of answers.
 
         Raises:
             UsageError: it cannot be used.
@@ -150,7 +150,7 @@ class Models:
 
     @property
     def pack(self) -> str:
-        """The prompt pack of the model's family, by what its file says."""
+        """The prompt pack of the model's family, according to its file."""
         from sage_cli.prompts import pack_for
         from sage_cli.store.gguf import read_metadata
 
@@ -162,7 +162,7 @@ class Models:
 
     @cached_property
     def plan(self) -> MemoryPlan:
-        """The memory plan: what the options leave open, chosen by what this machine can carry as many times as there are jobs."""
+        """The memory plan: values for options that are not set, so that all jobs fit this machine."""
         from sage_cli.hardware.plan import Needs, plan_memory
         from sage_cli.model.devices import this_machine
 
@@ -216,7 +216,7 @@ class Models:
         """The Whisper model; ``None`` if none is installed.
 
         Raises:
-            ModelError: the one that is named cannot be used.
+            ModelError: the named model cannot be used.
         """
         named = self.options.speech_model
         if named is None and self.options.model is not None and self.bundled:
@@ -249,21 +249,21 @@ class Models:
 
     @property
     def model_name(self) -> str:
-        """The model's, for people and for names of files."""
+        """Name of the model, for people and file names."""
         return (self.remote.name or self.remote.host) if self.remote else self.files.text.stem
 
     @property
     def transcriber_name(self) -> str:
-        """The speech model's, for people."""
+        """Name of the speech model, for people."""
         return self.speech_file.name if self.speech_file else ""
 
     def resolved(self) -> Options:
-        """The options with what was left open filled in, for processes that share this machine.
+        """The options with all automatic values filled in, for worker processes on this machine.
 
         Raises:
             ModelError: there is no model.
         """
-        # A worker elsewhere need not see the schema's file.
+        # A worker on another machine may not have the schema's file.
         options = replace(self.options, schema=self.schema.text) if self.schema else self.options
         if self.remote:
             return options
@@ -288,7 +288,7 @@ class Models:
 
 
 def require_network(options: Options, purpose: str) -> None:
-    """Called before a connection is made; see :meth:`Session.require_network`.
+    """Call before a connection; see :meth:`Session.require_network`.
 
     Raises:
         UsageError: ``offline`` is set.

@@ -1,7 +1,7 @@
 """Every option of sage, defined once: adding an option to a command is one line in :class:`Options`.
 
-The options of commands, the ``SAGE_*`` variables, the keys of the settings file, the reference pages and the Python API all come from it.
-``--help`` imports this module: it may import nothing beyond the standard library. Values are checked in :mod:`sage_cli.session.settings`.
+Command options, ``SAGE_*`` variables, settings keys, reference pages and the Python API are all derived from it.
+``--help`` imports this module, so it may import only the standard library. Values are checked in :mod:`sage_cli.session.settings`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-# Help groups, in no order: `--help` shows them in the order of their first option.
+# Help groups. `--help` shows them in the order of their first option.
 MODEL: Final = "Model"
 LOOKING: Final = "Frames and tools"
 SPEECH: Final = "Speech"
@@ -21,29 +21,29 @@ WEB: Final = "Web"
 QUESTIONS: Final = "Questions"
 RUN: Final = "Run"
 OUTPUT: Final = "Output"
-NOWHERE: Final = ""  # a setting that no command takes as an option
+NOWHERE: Final = ""  # a setting that is not an option of any command
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of an option besides its type and default.
+    """Metadata of an option.
 
     Attributes:
-        name: of the field of :class:`Options`.
-        panel: its group in ``--help``.
-        commands: those that take it.
-        help: one sentence. The default is added to it.
-        metavar: stands for the value in ``--help``; choices show themselves.
-        auto: what happens when there is no value, in words.
-        flags: how it is written, with its short form; made from the name by default.
+        name: the field of :class:`Options`.
+        panel: the group in ``--help``.
+        commands: commands that take it.
+        help: one sentence; the default is appended.
+        metavar: placeholder of the value in ``--help``; by default the choices.
+        auto: the default in words, if the value is chosen automatically.
+        flags: its spellings; derived from the name by default.
         at_least, at_most: bounds of a number.
-        kind: how text becomes a value where the type does not tell: a size in bytes (``20 GB``), a time of the video (``1:30``), or words
-            of a language, which are decoded; see :func:`sage_cli.text.decode`.
-        setting: whether the environment and the settings file know it.
-        advanced: shown by ``--help-all`` alone.
-        alone: the value where the option is given without one.
-        complete: what the shell offers after it; a function of :mod:`sage_cli.cli.complete`.
-        per: what is different for a command.
+        kind: how to parse text if the type does not determine it: a size in bytes (``20 GB``), a time of the video (``1:30``), or
+            natural language, which is decoded; see :func:`sage_cli.text.decode`.
+        setting: whether it can be set by the environment and the settings file.
+        advanced: shown only by ``--help-all``.
+        alone: its value if given without one.
+        complete: completion of its value: a function of :mod:`sage_cli.cli.complete`.
+        per: attributes that differ for a command.
     """
 
     name: str
@@ -65,29 +65,29 @@ class Option:
 
     @property
     def key(self) -> str:
-        """Its name in the settings file."""
+        """The name in the settings file."""
         return self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """Its environment variable."""
+        """The environment variable."""
         return f"SAGE_{self.name.upper()}"
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values it can have, if they can be listed."""
+        """The allowed values, if they are enumerable."""
         return tuple(map(str, get_args(self.type))) if get_origin(self.type) is Literal else ()
 
     @property
     def type(self) -> Any:
-        """Of its value, where there is one: ``int`` of ``int | None``."""
+        """Type of the value: ``int`` for ``int | None``."""
         hint = _hints()[self.name]
         inner = [kind for kind in get_args(hint) if kind is not NoneType]
         return inner[0] if len(inner) == 1 and NoneType in get_args(hint) else hint
 
     @property
     def many(self) -> bool:
-        """Whether it can be given several times."""
+        """Whether it is repeatable."""
         return get_origin(self.type) is tuple
 
     @property
@@ -97,19 +97,19 @@ class Option:
 
     @property
     def spelled(self) -> tuple[str, ...]:
-        """As typer wants it declared: ``("--tools/--no-tools",)``, ``("--model", "-m")``."""
+        """As declared for typer: ``("--tools/--no-tools",)``, ``("--model", "-m")``."""
         long = f"--{self.key}"
         name = f"{long}/--no-{self.key}" if self.switch and self.default is not False else long
         return self.flags if self.flags and self.flags[0].startswith("--") else (name, *self.flags)
 
     @property
     def flag(self) -> str:
-        """Its first name on the command line, for messages."""
+        """The first spelling, for messages."""
         return self.spelled[0].partition("/")[0]
 
     @property
     def default_text(self) -> str:
-        """The default in words, ``""`` where it goes without saying."""
+        """The default in words; ``""`` if there is nothing to say."""
         if self.auto or self.default is None or self.default is False or self.default in ("", ()):
             return self.auto
         if self.default is True:
@@ -128,32 +128,32 @@ class Option:
         return f"{self.help} Default: {self.default_text}." if self.default_text else self.help
 
     def on(self, command: str) -> Option:
-        """The option as a command takes it."""
+        """The option with the changes for a command."""
         return replace(self, **self.per[command]) if command in self.per else self
 
 
 def option(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
-    """Declare an option of the command line alone. ``more`` are the other attributes of :class:`Option`; ``flags`` is one string."""
+    """Declare a command-line option. ``more`` are the other attributes of :class:`Option`; ``flags`` is one string."""
     more["flags"] = tuple(str(more.get("flags", "")).split())
     declared = {"panel": panel, "commands": tuple(commands.split()), "help": help, "metavar": metavar, "default": default, **more}
     return field(default=default, metadata=declared)
 
 
 def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
-    """Declare an option that the environment and the settings file know, too."""
+    """Declare an option that the environment and the settings file can set too."""
     return option(default, panel, commands, help, metavar, setting=True, **more)
 
 
-_ASKS = "ask chat mcp ground"  # commands with a model that answers, on a session of their own
+_ASKS = "ask chat mcp ground"  # commands that answer with a model in a session of their own
 _LOOKS = f"{_ASKS} bench"
 _ALL = f"{_LOOKS} transcribe"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """All that can be chosen, in effect: see :func:`sage_cli.session.load_options` for where values come from.
+    """The options in effect. :func:`sage_cli.session.load_options` explains where values come from.
 
-    ``None`` is what the machine, the model or the command decides. Can be pickled: a worker process gets its options whole.
+    ``None`` means automatic: chosen by the machine, the model or the command. Picklable, for worker processes.
     """
 
     model: str | None = setting(
@@ -374,17 +374,17 @@ def declared() -> dict[str, Option]:
 
 
 def taken_by(command: str) -> list[Option]:
-    """The options of a command, as it takes them."""
+    """The options of a command."""
     return [one.on(command) for one in declared().values() if command in one.commands]
 
 
 def settable() -> dict[str, Option]:
-    """The options that the environment and the settings file know, by key."""
+    """The options that the environment and the settings file can set, by key."""
     return {one.key: one for one in declared().values() if one.setting}
 
 
 def size_text(size: int) -> str:
-    """Bytes in words."""
+    """A size for people, such as ``20.0 GB``."""
     from rich.filesize import decimal
 
     return decimal(size)

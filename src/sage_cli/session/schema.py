@@ -1,4 +1,4 @@
-"""The JSON schema of the user's for answers: read and checked before any model is loaded."""
+"""The user's JSON schema for answers, read and checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from sage_cli.agent.structured import AnswerSchema
 from sage_cli.errors import SageError, UsageError
 from sage_cli.text import decode
 
-_LARGEST: Final = 1 << 20  # bytes of a schema's file
+_LARGEST: Final = 1 << 20  # bytes of a schema file
 
 
 def read_schema(given: str) -> AnswerSchema:
-    """The schema that ``--schema`` gives: a file, or JSON itself.
+    """Read the schema given by ``--schema``: a file, or JSON itself.
 
     Raises:
-        UsageError: it is neither, is not a JSON schema, or says something that replies cannot be held to.
+        UsageError: it is neither, is not a JSON schema, or uses a keyword that replies cannot be constrained to.
         SageError: the file cannot be read.
     """
     from jsonschema.exceptions import SchemaError

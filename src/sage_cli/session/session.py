@@ -1,4 +1,4 @@
-"""A session: the models, caches and tools that options choose, opened when they are first needed and shared by all questions."""
+"""A session: models, caches and tools, opened on first use and shared by all questions."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def open_session(
     model_cache: bool = True,
     **overrides: Any,
 ) -> Session:
-    """A session to ask and transcribe with; a context manager. Nothing is loaded before it is needed.
+    """Open a session for questions and transcripts; a context manager. Models are loaded on first use.
 
     Args:
-        options: all that is chosen; by default what the environment and the settings file say.
-        consent: asked before anything is sent to the web with ``web="ask"``; without it, nothing is sent.
-        offer: asked for the name of another model when one is not installed; it may install one. Without it that is an error.
+        options: by default those of the environment and the settings file.
+        consent: called before each web request with ``web="ask"``; without it, every request is denied.
+        offer: called when a model is not installed; may install one and returns the name to use. Without it, that is an error.
         model_cache: whether frame embeddings and KV prefixes are kept on disk.
-        overrides: options by name, such as ``model="qwen3-vl-4b"``; they win over ``options``.
+        overrides: options by name, such as ``model="qwen3-vl-4b"``; they override ``options``.
 
     Raises:
-        UsageError: there is no such option, or a value cannot be.
+        UsageError: an option does not exist, or a value is invalid.
     """
     if options is None:
         return Session(load_options(**overrides), consent=consent, offer=offer, model_cache=model_cache)
@@ -71,12 +71,12 @@ def open_session(
 class Session(Models):
     """Answers questions about videos and transcribes media; see :func:`open_session`.
 
-    The one place that finds models, plans memory, opens caches, decides tools and keeps to ``offline``. What one question cost serves the
-    next ones: the loaded models, the opened videos and their frames.
+    The only place that finds models, plans memory, opens caches, selects tools and enforces ``offline``. Loaded models, opened videos and
+    their frames are reused by later questions.
 
     Attributes:
         options: in effect.
-        download_progress: called with bytes and total bytes while the video behind a link is downloaded.
+        download_progress: called with bytes and total bytes during the download of a linked video.
     """
 
     def __init__(
@@ -105,12 +105,12 @@ class Session(Models):
         super().close()
 
     def close(self) -> None:
-        """Stop what is running, and free models and temporary files. Safe to call again."""
+        """Stop running work; free models and temporary files. Safe to call again."""
         self._stop()
         super().close()
 
     def _stop(self) -> None:
-        """A run or a transcript holds native state of the models, so it ends before them."""
+        """Runs and transcripts hold native state of the models, so they must end first."""
         for run in [*self._running]:
             run.close()
         self._agents.clear()
@@ -131,9 +131,9 @@ class Session(Models):
 
         Args:
             video: its path, a link, or ``-`` for stdin; a pipe is read to its end first.
-            start, end: the part asked about, in seconds; by default what the options say.
-            earlier: questions and answers of the conversation before it.
-            tools: whether the model may use the tools that the options allow.
+            start, end: the part to ask about, in seconds; by default from the options.
+            earlier: previous questions and answers of the conversation.
+            tools: whether the model may use the enabled tools.
 
         Raises:
             SageError: the video, the model or an option cannot be used.
@@ -153,7 +153,7 @@ class Session(Models):
         return run
 
     def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool = True) -> Agent:
-        """What answers questions about a part of a video. The same one for the same part: it keeps the frames.
+        """The agent for a part of a video. It is reused for the same part, with its frames.
 
         Raises:
             SageError: as :meth:`ask`.
@@ -169,7 +169,7 @@ class Session(Models):
         return self._agents[key]
 
     def check(self, video: Video) -> None:
-        """Do all that can fail without loading a model, cheapest first: models are found, options are looked at.
+        """Run all checks that need no loaded model, cheapest first.
 
         Raises:
             SageError: what :meth:`ask` would raise.
@@ -179,7 +179,7 @@ class Session(Models):
         self.tools(video)
 
     def video(self, path: str | Path) -> Video:
-        """A video, opened once. What comes through a pipe is put into a temporary file, since it has to be read more than once.
+        """Open a video, once. A pipe is first copied to a temporary file, because the video is read more than once.
 
         Raises:
             VideoError: it cannot be read.
@@ -199,10 +199,10 @@ class Session(Models):
         return self._videos[key]
 
     def span(self, video: Video, start: float | None = None, end: float | None = None) -> tuple[float, float]:
-        """The part of a video asked about, in seconds; an end past the video's is the video's.
+        """The part of a video to ask about, in seconds; the end is limited to the video's.
 
         Raises:
-            UsageError: there is nothing in it.
+            UsageError: the part is empty.
         """
         from sage_cli.timecode import format_clock
 
@@ -216,10 +216,10 @@ class Session(Models):
         return first, last
 
     def tools(self, video: Video) -> list[AnyTool]:
-        """The tools for questions about a video: those that the options allow and that it, this machine and ``offline`` leave of use.
+        """The tools for questions about a video: the enabled ones, without transcribe-speech if there is nothing to transcribe.
 
         Raises:
-            UsageError: a tool that does not exist is disabled, or the web cannot be used as asked.
+            UsageError: an option disables an unknown tool, or the web options are invalid.
         """
         from sage_cli.tools import TranscribeSpeech
 
@@ -228,7 +228,7 @@ class Session(Models):
 
     @cached_property
     def allowed_tools(self) -> list[AnyTool]:
-        """The tools for questions about any video.
+        """The enabled tools, for any video.
 
         Raises:
             UsageError: as :meth:`tools`.
@@ -254,11 +254,11 @@ class Session(Models):
     # ---- transcribing ----------------------------------------------------------------------------------------------
 
     def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Generator[Segment]:
-        """What is said in a video or recording, as it is decoded. Stopped half-way, the next call continues there.
+        """Transcribe a video or recording; yields segments as they are decoded. After an interruption the next call resumes.
 
         Args:
             media: its path, or ``-`` for stdin; a pipe is read to its end first.
-            start, end: the part to transcribe, in seconds; by default what the options say.
+            start, end: the part to transcribe, in seconds; by default from the options.
 
         Raises:
             SageError: the media, the speech model or an option cannot be used.
@@ -271,7 +271,7 @@ class Session(Models):
                 yield from part.segments
 
     def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
-        """The same window by window, with how far it has got. Nothing where there is no sound."""
+        """The same, window by window, with progress. Yields nothing for media without sound."""
         first, last = self.span(video, start, end)
         if subtitles := self.converted(video):
             from sage_cli.speech import Progress
@@ -285,17 +285,17 @@ class Session(Models):
             yield from parts
 
     def transcript(self, video: Video) -> Transcript:
-        """What is said in a video, decoded when a part of it is asked for."""
+        """The transcript of a video, decoded on demand."""
         from sage_cli.speech import Transcript, TranscriptCache
 
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
         return Transcript(self.transcriber, video, video.id, cache)
 
     def converted(self, video: Video) -> Subtitles | None:
-        """Subtitles that ``source`` asks for in place of a transcript of the speech.
+        """Subtitles to use in place of a transcript, if ``source`` allows them.
 
         Raises:
-            VideoError: it asks for nothing else, and there are none.
+            VideoError: ``source`` requires subtitles, and there are none.
         """
         if self.options.source == "speech":
             return None
@@ -305,7 +305,7 @@ class Session(Models):
         return found
 
     def subtitles(self, video: Video) -> Subtitles | None:
-        """Subtitles that serve as the transcript: a file beside the video, or a track in it; ``None`` if there are none, or not wanted."""
+        """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
         if not self.options.subtitles:
             return None
         if video.id not in self._subtitles:
@@ -315,7 +315,7 @@ class Session(Models):
         return self._subtitles[video.id]
 
     def forget(self) -> None:
-        """Hold no video, frame and prompt any more, so that the next answer does not depend on earlier ones; loaded models stay."""
+        """Drop all videos, frames and prompts, so that the next answer does not depend on earlier ones. Loaded models stay."""
         self._videos.clear()
         self._agents.clear()
         if "model" in vars(self):
@@ -326,7 +326,7 @@ class Session(Models):
     def _new_agent(self, video: Video, span: tuple[float, float], tools: bool) -> Agent:
         from sage_cli.agent import Agent
 
-        # How much a server's context holds is known once it is reached; the agent then takes fewer frames.
+        # The context size of a server is unknown until the first request; the agent then uses fewer frames if needed.
         settings = self.settings if self.remote else replace(self.settings, frames=self.plan.frames)
         consent = None
         if self.options.web == "ask":
@@ -364,7 +364,7 @@ class Session(Models):
         return copy
 
     def _downloaded(self, link: str) -> Path:
-        """The video behind a link. Who types a link wants it opened: that needs no further consent."""
+        """Download the video behind a link. Typing the link is consent."""
         from sage_cli.web.links import download, host_of
 
         self.require_network(f"the link to {host_of(link)}")
@@ -373,6 +373,6 @@ class Session(Models):
 
 
 def _generator(events: Iterator[Any]) -> Generator[Any]:
-    """Agents and caches give generators, which hold files and native state until they are closed."""
+    """Agents and caches return generators, which hold files and native state until closed."""
     assert isinstance(events, Generator)
     return events

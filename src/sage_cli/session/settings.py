@@ -1,7 +1,7 @@
-"""Where the values of options come from, and what they can be.
+"""Reads and checks the values of options.
 
 An option has one name everywhere: ``--ctx-size`` on the command line, ``SAGE_CTX_SIZE`` in the environment, ``ctx-size`` in the settings
-file, ``ctx_size`` in Python. The first of these that gives a value wins; else the default holds. A message about a value names its source.
+file, ``ctx_size`` in Python. The first of these that is set wins, then the default. Messages about a value name its source.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sage_cli.store.paths import config_path
 from sage_cli.text import from_argument
 from sage_cli.timecode import parse as parse_time
 
-LARGEST_FILE: Final = 1 << 20  # bytes of a settings file: /dev/zero has no end
+LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Setting:
     """A setting in effect.
 
     Attributes:
-        value: ``None`` where it is decided when it is needed.
+        value: ``None`` for automatic.
         origin: ``"environment"``, ``"file"`` or ``"default"``.
     """
 
@@ -44,14 +44,14 @@ class Setting:
 
 
 def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> Options:
-    """Options as given, else by the environment, else by the settings file, else by default.
+    """Options from the arguments, the environment, the settings file and the defaults, in this order of precedence.
 
     Args:
-        sources: what to call the given ones in messages: ``{"frames": "--frames"}``.
-        given: by the names of :class:`Options`; ``None`` is not given.
+        sources: names of the arguments in messages: ``{"frames": "--frames"}``.
+        given: fields of :class:`Options`; ``None`` means not given.
 
     Raises:
-        UsageError: there is no such option, or a value cannot be.
+        UsageError: an option does not exist, or a value is invalid.
     """
     for name in given:
         if name not in declared():
@@ -64,10 +64,10 @@ def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> O
 
 
 def in_effect() -> list[Setting]:
-    """Every setting, and where its value comes from.
+    """Every setting with its value and source.
 
     Raises:
-        UsageError: the file or a variable says something that cannot be.
+        UsageError: the file or a variable is invalid.
     """
     file, environment = from_file(), from_environment()
     values = {one.key: one.default for one in settable().values()} | file | environment
@@ -78,10 +78,10 @@ def in_effect() -> list[Setting]:
 
 
 def known(key: str) -> str:
-    """The setting as it is spelled in the file.
+    """The key of a setting, as spelled in the file.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no such setting.
     """
     name = key.strip().lstrip("-").replace("_", "-").lower()
     if name not in settable():
@@ -93,10 +93,10 @@ def known(key: str) -> str:
 
 
 def from_environment() -> dict[str, Any]:
-    """What ``SAGE_*`` variables say, by key; an empty one is as good as none.
+    """Settings from ``SAGE_*`` variables, by key; empty variables are ignored.
 
     Raises:
-        UsageError: a value cannot be.
+        UsageError: a value is invalid.
     """
     given = {key: os.environ.get(one.variable) for key, one in settable().items()}
     return {
@@ -107,10 +107,10 @@ def from_environment() -> dict[str, Any]:
 
 
 def from_file() -> dict[str, Any]:
-    """What the settings file says, by key.
+    """Settings from the file, by key.
 
     Raises:
-        UsageError: it is not TOML, or says something that cannot be.
+        UsageError: it is not TOML, or a value is invalid.
     """
     found = {}
     for key, value in _read().unwrap().items():
@@ -122,10 +122,10 @@ def from_file() -> dict[str, Any]:
 
 
 def change(key: str, value: str | None) -> None:
-    """Write a setting to the file, or take it out; comments and order of the file are kept.
+    """Write a setting to the file, or remove it; keeps comments and order.
 
     Raises:
-        UsageError: there is no such setting, or it cannot have this value.
+        UsageError: there is no such setting, or the value is invalid.
         SageError: the file cannot be written.
     """
     one = settable()[known(key)]
@@ -134,7 +134,7 @@ def change(key: str, value: str | None) -> None:
         document.pop(one.key, None)
     else:
         checked = check(one, value, one.key)
-        # A size stays as it was written: "20 GB" says more than 20000000000.
+        # A size is stored as written: "20 GB" is more readable than 20000000000.
         document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
     try:
         path = config_path()
@@ -164,14 +164,14 @@ def _read() -> tomlkit.TOMLDocument:
 
 
 def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
-    """A value as the option's type, within its bounds.
+    """Convert a value to the option's type and check its bounds.
 
     Args:
-        source: where it comes from, for the message.
-        shown: whether the message has to quote the value; otherwise the source does.
+        source: its origin, for the message.
+        shown: whether the message must quote the value; otherwise the source contains it.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: it is invalid.
     """
     try:
         if one.kind == "time" and isinstance(value, str):
@@ -189,7 +189,7 @@ def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
 
 
 def expected(one: Option) -> str:
-    """What an option can be, in words."""
+    """The allowed values of an option, in words."""
     if one.choices:
         return f"one of {', '.join(one.choices)}"
     if one.kind == "time":
@@ -206,14 +206,14 @@ def expected(one: Option) -> str:
 
 
 def _text(one: Option, value: str | Path) -> str | Path:
-    """A name or a path. Not by pydantic: file names need not be UTF-8."""
+    """A name or a path. Not checked by pydantic: file names may not be UTF-8."""
     if not str(value).strip():
         raise ValueError("empty")
     return Path(value).expanduser() if one.type is Path else str(value)
 
 
 def _with_unit(value: Any) -> Any:
-    """``20`` could be bytes or GB: only nothing needs no unit."""
+    """Require a unit, as ``20`` could be bytes or GB; 0 needs none."""
     bare = str(value).strip()
     if bare.replace(".", "", 1).isdigit() and float(bare) != 0:
         raise ValueError("no unit")

@@ -1,4 +1,4 @@
-"""Results for programs: every event as it happens, or one object a question. Both are documented in ``docs/events.md``."""
+"""Results for programs: every event as it happens, or one object per question. Both are documented in ``docs/events.md``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sage_cli.cli import console
 
 
 class Jsonl:
-    """One event a line, flushed as it happens; all but progress."""
+    """One event per line, flushed as it happens; without progress."""
 
     def show(self, event: Event) -> None:
         if not isinstance(event, Working):
@@ -16,7 +16,7 @@ class Jsonl:
 
 
 class Structured:
-    """Answers that obey a JSON schema, one a line and nothing else."""
+    """Answers that obey a JSON schema, one per line."""
 
     def show(self, event: Event) -> None:
         if isinstance(event, Answer):
