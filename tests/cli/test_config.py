@@ -13,6 +13,7 @@ import pytest
 from sage_cli.assets import CLIPS
 from sage_cli.cli import application
 from sage_cli.session.options import settable, taken_by
+from tests.models import TinyModel
 
 Sage = Callable[..., CompletedProcess[str]]
 
@@ -47,6 +48,37 @@ def test_refusals(sage: Sage) -> None:
     done = sage("config", "set", "frmes", "64")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "sage: error: no such setting: frmes, did you mean frames? ('sage config list' shows all)\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("http://localhost:8000/v1#qwen", ""),
+        ("openai:gpt-9", ""),
+        ("nano", ""),
+        ("qwen3-vl-4b:Q8_0", "is not installed: run 'sage models pull qwen3-vl-4b:Q8_0'"),
+        ("hf:owner/repo", "is not installed"),
+    ],
+)
+def test_models_of_every_kind_are_accepted(sage: Sage, value: str, said: str) -> None:
+    done = sage("config", "set", "model", value)
+    assert done.returncode == 0
+    assert said in done.stderr
+    assert bool(done.stderr) is bool(said)
+    assert sage("config", "get", "model").stdout == f"{value}\n"
+
+
+def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
+    sage: Sage, model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in (("model", "nonsense"), ("model", "http:///v1"), ("speech-model", "nonsense")):
+        done = sage("config", "set", key, value)
+        assert done.returncode != 0
+        assert done.stderr.count("\n") == 1
+    assert sage("config", "get", "model").stdout == "\n"
+    monkeypatch.chdir(model.text.parent)
+    assert sage("config", "set", "model", model.text.name).returncode == 0
+    assert sage("config", "get", "model").stdout == f"{model.text}\n"
 
 
 def test_edit(sage: Sage, file: Path, environment: dict[str, str]) -> None:

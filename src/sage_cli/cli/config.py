@@ -41,11 +41,11 @@ def get(key: Key) -> int:
 def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", show_default=False)]) -> int:
     """Write a setting to the file.
 
-    Comments in the file are kept.
+    Comments in the file are kept. A model is looked for at once, and a path becomes absolute.
     """
-    from sage_cli.session.settings import change
+    from sage_cli.session.settings import change, known
 
-    change(key, value)
+    change(key, _model(known(key), value))
     _warn_if_overridden(key)
     return 0
 
@@ -119,6 +119,30 @@ def path() -> int:
 
     console.write(str(config_path()))
     return 0
+
+
+def _model(key: str, value: str) -> str:
+    """The value of a setting that names a model, if it can be used from every folder; of others, as it is.
+
+    Raises:
+        ModelError: there is no such model, and none to pull.
+        UsageError: an address that cannot be one.
+    """
+    from pathlib import Path
+
+    from sage_cli.assets import NANO
+    from sage_cli.model.remote import RemoteAddress
+    from sage_cli.store import NotInstalledError, find_model, find_speech_model
+
+    if key not in ("model", "speech-model") or value == NANO.name or not value.strip():
+        return value
+    if key == "model" and RemoteAddress.parse(value):
+        return value
+    try:
+        find_model(value) if key == "model" else find_speech_model(value)
+    except NotInstalledError as missing:
+        console.say(str(missing))
+    return str(Path(value).absolute()) if Path(value).exists() else value
 
 
 def _warn_if_overridden(key: str) -> None:
