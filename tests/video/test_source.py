@@ -227,7 +227,7 @@ def test_names_mean_nothing(name: str, tmp_path: Path, clip_path: Path, monkeypa
 
 @pytest.mark.parametrize("suffix", [".wav", ".avi", ".mkv", ".ts", ".mp3", ".flac", ".h264", ".mp4"])
 def test_a_tail_of_zeros_is_given_up(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_MAX_BARREN", 1 << 20)
+    monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)
     path = tmp_path / f"tail{suffix}"
     if suffix == ".h264":
         make_video(path, seconds=2, size=SIZE)

@@ -1,4 +1,4 @@
-"""Measure a model on a set of questions: items in, one record a question out, a report over the records."""
+"""Measure a model on a question set: items in, one record per question out, and a report on the records."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ __all__ = ["Dataset", "Item", "Plan", "Report", "RunFolder", "compare", "execute
 
 
 def __getattr__(name: str) -> Any:
-    # Judges are used where no llama.cpp is (training's rollouts): what answers questions is loaded when it is asked for.
+    # Training's rollouts use judges without llama.cpp: modules that need it are imported on first use.
     if name in __all__:
         from sage_cli.bench import records, report, run
 

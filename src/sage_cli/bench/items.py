@@ -276,7 +276,7 @@ def _item(index: int, row: Row, folders: Sequence[Path], answered: bool) -> Item
 
 
 def seconds_of(duration: object) -> float | None:
-    """A duration as question sets write it: a number, a number as text, or a clock time; ``None`` where it says nothing (-1, NaN, "")."""
+    """A duration in any form of question sets: a number, a number as text, or a clock time; ``None`` for -1, NaN and ``""``."""
     try:
         seconds = float(duration) if isinstance(duration, (int, float)) else _seconds_in(str(duration))
     except (UsageError, ValueError, OverflowError):

@@ -89,7 +89,7 @@ class JudgeChoice:
 
 
 def exact(item: Item, answer: str) -> Verdict:
-    """Word for word, but for case, punctuation and spacing; numbers in words or digits; clock times off by up to :data:`TOLERANCE`.
+    """The same words, ignoring case, punctuation and spacing; numbers in words or digits; clock times within :data:`TOLERANCE`.
 
     A reference that is a single number is also matched by an answer whose only number it is: "The number is seven."
     """
@@ -129,7 +129,7 @@ def _seconds(fields: tuple[str, str, str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ModelJudge:
-    """A model gives the verdict; a schema holds a local one to it, and a served one as far as its server keeps schemas."""
+    """A model gives the verdict. A schema forces local models to give one, and served models if the server enforces schemas."""
 
     model: ChatModel
 

@@ -47,7 +47,7 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
         limit_s: seconds after which a worker counts as hung and is killed; ``None`` for never.
 
     Raises:
-        SageError: a worker could not start, raised it, or the machine failed (full disk, no memory).
+        SageError: a worker could not start or raised it, or the machine failed (full disk, no memory).
     """
     waiting = deque(items)
     workers: list[_Worker[T]] = []
@@ -245,7 +245,7 @@ def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit
 
 
 class _RayWorker:
-    """A worker as Ray's actor. It starts in a call of its own: an actor whose constructor raises cannot say why."""
+    """A worker as a Ray actor. It is loaded in a separate call, because an actor whose constructor raises cannot say why."""
 
     def __init__(self, factory: Factory[Any, Any]) -> None:
         self._factory = factory

@@ -51,7 +51,7 @@ def said(record: Mapping[str, Any]) -> str | None:
 
 def complete(record: Mapping[str, Any]) -> Record:
     """The record with what reports count: ``turns``, ``tool_calls``, ``tool_call_types``, ``used_tool_calls``, ``none_prediction``,
-    ``duration`` and ``seconds``, taken from the trace where they are missing. What nothing tells stays missing.
+    ``duration`` and ``seconds``, computed from the trace where they are missing. Unknown fields stay missing.
     """
     filled = dict(record)
     if "answer" in record:

@@ -157,7 +157,7 @@ class Report:
         single, multi: of the questions answered at first look, and of those that took tools.
         failed: why, by question id.
         unjudged: questions whose judge could not tell.
-        agreement: how often the judge says what the labels in the records say, where there are labels.
+        agreement: how often the judge agrees with the labels in the records, if there are labels.
         disputed: ids of the questions on which they differ.
         tokens: of all questions; ``stages`` are seconds.
         answers: every question with its answer and verdict.
@@ -246,7 +246,7 @@ _Groups: TypeAlias = dict[str, dict[str, list[Record]]]
 
 
 def _groups(records: Sequence[Record]) -> _Groups:
-    """Records by the values of the fields they are broken down by, values in their natural order; fields that tell nothing are left out."""
+    """Records grouped by the values of each field, in natural order; fields with a single value are left out."""
     groups: _Groups = {}
     for name in ("duration", "ques_type", "kind", "difficulty", "modality"):
         found: dict[str, list[Record]] = defaultdict(list)

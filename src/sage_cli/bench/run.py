@@ -1,7 +1,7 @@
 """A run over a question set, in a folder from which it can be resumed.
 
-``run.json`` says how questions are asked, ``results.jsonl`` has a line for each that is done. Only the parent process writes, a line at a
-time and flushed to the disk, so whatever kills it leaves whole lines and at most one torn one at the end, which is dropped.
+``run.json`` has the settings, ``results.jsonl`` a line per finished question. Only the parent process writes, one line at a time, flushed
+to the disk: if it is killed, at most the last line is incomplete, which is dropped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS: Final = "run.json"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to ask whom, and how.
+    """The questions, the workers and their settings.
 
     Attributes:
         worker: the model and its settings.
@@ -51,7 +51,7 @@ class Plan:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """All that an answer and its verdict depend on, JSON-ready; models by content, so that a renamed one is the same."""
+        """Everything that answers and verdicts depend on, JSON-ready; models by content, so that a renamed one is the same."""
         worker, options = self.worker, self.worker.options
         known: dict[str, Any] = {"sage": __version__, "dataset": self.dataset.name, "judge": str(worker.judge)}
         if not worker.asks:
@@ -77,13 +77,13 @@ class Plan:
         return _digest(self.settings)
 
     def key(self, item: Item) -> str:
-        """What makes a record the record of this item in this run."""
+        """Identifies the record of an item in this run."""
         video = fingerprint(item.path) if item.path and item.given is None else ""
         return _digest([self.dataset.name, item.index, item.question, video, self.fingerprint])
 
     @property
     def notice(self) -> str:
-        """What to tell before the run of questions that the judge is too literal for; ``""`` if there are none."""
+        """A warning about questions for which the judge is too literal; ``""`` if there are none."""
         count = sum(item.open for item in self.dataset.items if item.path is not None or item.given is not None)
         if not count or self.worker.judge.kind not in ("choice", "exact"):
             return ""
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def limit_s(self) -> float | None:
-        """Seconds after which a worker is hung: the agent looks at the clock itself, but not inside a native call."""
+        """Seconds after which a worker counts as hung: the agent checks the time itself, but not during native calls."""
         timeout = self.worker.options.timeout
         return 2 * timeout + 60 if timeout else None
 
@@ -104,11 +104,11 @@ class RunFolder:
     """Where a run's records are.
 
     Args:
-        path: made if it is not there.
-        resume: go on with the run that is in it.
+        path: created if missing.
+        resume: continue the run in it.
 
     Raises:
-        UsageError: there is a run in it and ``resume`` is off, or it was made with other settings.
+        UsageError: it has a run and ``resume`` is off, or a run with other settings.
     """
 
     def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
@@ -125,9 +125,9 @@ class RunFolder:
 
     @contextmanager
     def records(self) -> Iterator[tuple[dict[str, Record], Callable[[Record], None]]]:
-        """The records that are there by key, and what adds one. Only one process at a time gets them.
+        """The existing records by key, and a function that adds one. Only one process at a time gets them.
 
-        Lines that cannot be read (torn by a kill, or by a damaged disk) are taken out of the file: their questions are asked again.
+        Unreadable lines (incomplete after a kill, or damaged) are removed from the file: their questions are asked again.
 
         Raises:
             UsageError: another process has the folder.
@@ -160,7 +160,7 @@ def _record(line: bytes) -> Record | None:
 
 
 def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Record]:
-    """Do what is not done yet. Items without a video are left out.
+    """Run the unfinished items. Items without a video are skipped.
 
     Args:
         progress: called with ``(done, total)`` before the first and after each item.
@@ -188,7 +188,7 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """How the run in a folder was made, if there is one."""
+    """The settings of the run in a folder, if there is one."""
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         return settings

@@ -1,13 +1,12 @@
-"""Which content a file holds: a hash of all of it, and when that hash need not be computed again.
+"""Identifies file contents: by a hash of the whole file, which is remembered while the file is unchanged.
 
-**The guarantee.** :func:`fingerprint` gives the hash of the content that the file has now. It is taken from a table instead of the
-file only when size, modification time, change time, inode and device are all what they were when the content was hashed. Every write,
-truncation or replacement moves the change time, and so does setting the modification time back; nothing but the machine's clock can
-set it. What could still share a change time with an earlier content is not trusted, as git does with "racily clean" files: see
-:func:`_settled`. A clock that was set back since, and file systems whose change time is not a real one (FAT, exFAT, FUSE, tmpfs),
-make the content be hashed again each time.
+**The guarantee.** :func:`fingerprint` gives the hash of the file's current content. A remembered hash is used only if size, modification
+time, change time, inode and device are all the same as when the file was hashed. Every write, truncation or replacement updates the
+change time, and so does restoring the modification time; only the system clock sets it. A file that changed so recently that another
+change could have the same change time is not remembered, as git does with "racily clean" files: see :func:`_settled`. If the clock was
+set back since, or the file system has no real change time (FAT, exFAT, FUSE, tmpfs), the file is hashed each time.
 
-On Windows, Python knows no change time: there, an edit that puts the modification time back, at the same size, is not noticed.
+On Windows, Python has no change time: an edit that keeps the size and restores the modification time is not noticed.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ _enabled = True
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What changes whenever a file does. Times are in nanoseconds."""
+    """Properties that change whenever a file does. Times are in nanoseconds."""
 
     size: int
     modified: int
@@ -78,13 +77,13 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's fingerprint, and the state in which it had it."""
+    """A file's fingerprint, and its state at the time."""
 
     fingerprint: str
     state: FileState
 
     def still_in(self, path: Path) -> bool:
-        """Whether the file at ``path`` holds this content now. Looks into it only if its state is another.
+        """Whether the file at ``path`` has this content now. Reads it only if its state differs.
 
         Raises:
             OSError: the file is gone or cannot be read.
@@ -106,7 +105,7 @@ def identify(path: Path, stop: Event | None = None) -> Content:
     """The fingerprint with the file's state; see :func:`fingerprint`.
 
     Args:
-        stop: set by another thread to end this, with an :class:`InterruptedError`.
+        stop: set by another thread to stop, with an :class:`InterruptedError`.
     """
     state = FileState.of(path)
     if (known := _recall(path, state)) is not None:
@@ -129,7 +128,7 @@ def identify(path: Path, stop: Event | None = None) -> Content:
 
 
 def remember_fingerprints(enabled: bool) -> None:
-    """Whether this process may use the table; one that is to keep nothing on disk may not."""
+    """Set whether this process uses the table; one that must keep nothing on disk does not."""
     global _enabled
     _enabled = enabled
 
@@ -147,7 +146,7 @@ def _hash(file: BinaryIO, stop: Event | None = None) -> str:
 
 
 def _settled(state: FileState) -> int:
-    """The time (ns) from which on any further change gives the file another state: its clock has ticked since the last one."""
+    """The time (ns) after which any change gives the file another state, because its clock has ticked."""
     changed = state.modified if os.name == "nt" else state.changed
     return changed + (_TICK if changed % 1_000_000_000 else _COARSE_TICK)
 
@@ -158,13 +157,13 @@ def _entry(state: FileState) -> Path:
 
 
 def _line(state: FileState, found: str, hashed: int) -> bytes:
-    """An entry: what was found, when, in what state, and a check of all that."""
+    """An entry: fingerprint, time, state, and a digest of them."""
     text = json.dumps([found, hashed, *astuple(state)])
     return f"{text}\n{blake3(text.encode()).hexdigest(length=_BYTES)}\n".encode()
 
 
 def _recall(path: Path, state: FileState) -> str | None:
-    """The fingerprint that the file had in this state; None unless there can be no doubt."""
+    """The fingerprint remembered for this state; None if there is any doubt."""
     if not _enabled:
         return None
     try:
@@ -177,7 +176,7 @@ def _recall(path: Path, state: FileState) -> str | None:
 
 
 def _record(path: Path, state: FileState, found: str, began: int) -> None:
-    """Enter a fingerprint, if it can be trusted later. Does nothing if the table cannot be written."""
+    """Remember a fingerprint, if it can be trusted later. Does nothing if the table cannot be written."""
     if not _enabled or _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
         return
     entry = _entry(state)

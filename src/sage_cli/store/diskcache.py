@@ -28,7 +28,7 @@ DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticE
 class DiskCache:
     """A diskcache: least recently used out first, shared by processes and threads, safe to delete.
 
-    Values are text, numbers or bytes, never pickled objects. Whoever reads one checks it: a damaged disk can change it.
+    Values are text, numbers or bytes, never pickled objects. Readers must check them: a damaged disk can change them.
 
     Args:
         folder: created on first use.
@@ -46,8 +46,8 @@ class DiskCache:
     def use(self, action: Callable[[Cache], T]) -> T | None:
         """The result of ``action`` on the cache, or ``None`` if the cache cannot be used.
 
-        A damaged database is dropped with all that belongs to it; the next run begins a new one. Other trouble (a full disk, a lock that
-        another process does not let go) ends the use of the cache in this process.
+        A damaged database is deleted with all its files; the next run starts a new one. Other problems (a full disk, a lock that
+        another process keeps) disable the cache for this process.
         """
         if not self.usable:
             return None
@@ -92,7 +92,7 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     from diskcache import Cache, Disk
 
     class Plain(Disk):  # type: ignore[misc]
-        """Stores and loads no pickles: anybody who can write to the folder could run code with one."""
+        """Stores and loads no pickles: anyone who can write to the folder could run code with one."""
 
         def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
             if mode == _PICKLED:
@@ -116,10 +116,10 @@ def _wait_for_lock(database: Path) -> None:
 
 
 def drop(folder: Path) -> int:
-    """Delete a cache folder with all that is in it, whatever that is.
+    """Delete a cache folder and everything in it.
 
     Returns:
-        Bytes that were freed. What cannot be deleted stays.
+        Freed bytes. Files that cannot be deleted stay.
     """
     freed = 0
     for path in folder.rglob("*"):
@@ -130,12 +130,12 @@ def drop(folder: Path) -> int:
 
 
 def seal(data: bytes) -> bytes:
-    """Data with a digest in front: :func:`unseal` tells whether a byte of it was changed."""
+    """Prefix data with a digest, which :func:`unseal` checks."""
     return hashlib.blake2b(data, digest_size=_SEAL).digest() + data
 
 
 def unseal(sealed: object) -> bytes | None:
-    """The data that was sealed, ``None`` if it is not whole, or was never sealed."""
+    """The sealed data; ``None`` if it is damaged or was never sealed."""
     if not isinstance(sealed, bytes) or seal(sealed[_SEAL:]) != sealed:
         return None
     return sealed[_SEAL:]

@@ -1,10 +1,10 @@
-"""The Hugging Face Hub: what a repository holds, and its files brought into the hub's own shared cache.
+"""The Hugging Face Hub: lists repositories and downloads their files into the Hub's shared cache.
 
-Listing, authentication, the cache's layout and its locks are huggingface-hub's. The transfer itself is ours, because the library's throws a
-half-finished file away when a process ends, loses up to 10 MB with every dropped connection, and checks sizes but not checksums. A file
-that is under way is ``blobs/HASH.incomplete`` and gets its name only when its checksum is right. Plain HTTP, not Xet: that can be resumed.
+huggingface-hub does listing, authentication, the cache layout and locks. The transfer is our own, because the library's discards
+half-finished files when a process ends, loses up to 10 MB with every dropped connection, and checks sizes but not checksums. An unfinished
+file is ``blobs/HASH.incomplete`` and is renamed only if its checksum is right. Plain HTTP, not Xet, because it can be resumed.
 
-Nothing here is called unless a download was asked for.
+Nothing here is called unless the user requested a download.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from sage_cli.store.choose import RemoteFile
 from sage_cli.version import __version__
 
 logger = logging.getLogger(__name__)
-# What the library would write on the terminal goes where our own logs go.
+# The library must not write to the terminal.
 logging.getLogger("huggingface_hub").handlers.clear()
 
 T = TypeVar("T")
 Progress = Callable[[int], None]  # bytes that are there
 
-_PATIENCE: Final = 6  # failures in a row, without a byte in between, before giving up
-_WAIT: Final = 0.5  # seconds between looks at what another process has done
+_PATIENCE: Final = 6  # consecutive failures without progress before giving up
+_WAIT: Final = 0.5  # seconds between checks of another process's progress
 _LONGEST_WAIT: Final = 300  # seconds a server may ask us to wait
 _RETRIED: Final = frozenset((408, 429, 500, 502, 503, 504))
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a repository holds at one commit."""
+    """The files of a repository at one commit."""
 
     repository: str
     commit: str
@@ -58,16 +58,16 @@ class Listing:
 
 
 class NotThereError(ModelError):
-    """A repository that does not exist, or not for us."""
+    """A repository that does not exist, or that we may not see."""
 
 
 class Hub:
-    """A hub and the cache for what comes from it.
+    """A hub and the cache for its files.
 
     Args:
         endpoint: its address; ``None`` is ``HF_ENDPOINT``, else huggingface.co.
         cache: folder of the cache; ``None`` is the one that all programs share (``HF_HUB_CACHE``, ``HF_HOME``).
-        offline: make no connection; only what is in the cache exists. ``HF_HUB_OFFLINE`` says so too.
+        offline: make no connections, use the cache only. ``HF_HUB_OFFLINE`` sets it too.
     """
 
     def __init__(self, endpoint: str | None = None, cache: Path | None = None, *, offline: bool = False) -> None:
@@ -80,7 +80,7 @@ class Hub:
         """List a repository, from the hub or, offline, from the cache.
 
         Raises:
-            NotThereError: there is none of this name, or it needs a token.
+            NotThereError: there is no such repository, or it needs a token.
             SageError: the hub cannot be reached.
         """
         if self.offline:
@@ -104,7 +104,7 @@ class Hub:
             return [model.id for model in found]
 
     def has(self, listing: Listing, file: RemoteFile) -> Path | None:
-        """The file in the cache, if it is there and whole."""
+        """The file in the cache, if it is there and complete."""
         path = self._folder(listing.repository) / "snapshots" / listing.commit / file.path
         return path if path.is_file() and path.stat().st_size == file.size else None
 
@@ -112,13 +112,13 @@ class Hub:
         """Download a file into the cache, unless it is there. Resumes an unfinished download.
 
         Args:
-            progress: called with the number of bytes that are there, again and again.
+            progress: called repeatedly with the number of bytes so far.
 
         Returns:
             Its path in the cache: a link with the name it has in the repository.
 
         Raises:
-            SageError: the hub cannot be reached or keeps failing, the disk is full, or what came is damaged.
+            SageError: the hub cannot be reached or keeps failing, the disk is full, or the file is damaged.
         """
         if path := self.has(listing, file):
             progress(file.size)
@@ -145,7 +145,7 @@ class Hub:
                 part.replace(blob)
         progress(file.size)
         with self._explaining(listing.repository):
-            # The content is there: this links it to its name and commit, in the library's own way.
+            # The content is there: the library links it to its name and commit.
             found = hf_hub_download(listing.repository, file.path, revision=listing.commit, cache_dir=self.cache, endpoint=self.endpoint)
             _remember_commit(folder, listing.commit)
         return Path(found)
@@ -153,7 +153,7 @@ class Hub:
     # ---- the transfer ----------------------------------------------------------------------------------------------
 
     def _download(self, listing: Listing, file: RemoteFile, path: Path, progress: Progress) -> None:
-        """Complete ``path``, however often the connection breaks, and check it. The caller holds the lock."""
+        """Complete ``path``, with retries, and check it. The caller holds the lock."""
         with _Part(path, file.size) as part:
             _check_room(path, file.size - part.position)
             progress(part.position)
@@ -177,7 +177,7 @@ class Hub:
             raise SageError(f"{file.name} arrived damaged (its checksum is not the hub's) and was deleted: run the command again")
 
     def _receive(self, listing: Listing, file: RemoteFile, part: _Part, progress: Progress) -> None:
-        """One request for what is missing. The address redirects to a storage host, which does not get our token."""
+        """One request for the missing bytes. The address redirects to a storage host, which must not get our token."""
         url = hf_hub_url(listing.repository, file.path, revision=listing.commit, endpoint=self.endpoint)
         headers = build_hf_headers(library_name="sage-cli", library_version=__version__)
         headers |= {"Range": f"bytes={part.position}-", "Accept-Encoding": "identity"}
@@ -187,7 +187,7 @@ class Hub:
             hf_raise_for_status(response)
             if response.headers.get("Content-Type", "").startswith("text/html"):
                 raise SageError(_portal(self.endpoint))
-            if response.status_code != 206:  # all of it: a server that knows no ranges
+            if response.status_code != 206:  # a server without support for ranges sends the whole file
                 part.restart()
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {part.position}-"):
                 raise httpx2.RemoteProtocolError("not the range that was asked for")
@@ -201,7 +201,7 @@ class Hub:
         return self.cache / repo_folder_name(repo_id=repository, repo_type="model")
 
     def _cached(self, repository: str) -> Listing:
-        """What the cache holds of a repository: of the commit that was the newest when the hub was last asked."""
+        """The files of a repository in the cache, at the newest commit known."""
         folder = self._folder(repository)
         try:
             commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
@@ -219,7 +219,7 @@ class Hub:
 
     @contextmanager
     def _explaining(self, repository: str) -> Iterator[None]:
-        """Turn what the libraries raise into a line for the user."""
+        """Turn errors of the libraries into messages for users."""
         try:
             yield
         except SageError:
@@ -248,7 +248,7 @@ class Hub:
             raise SageError(f"no room left in {self.cache}: make some, or move it with HF_HOME; what has arrived is kept") from error
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        """Call again while the hub is busy. The library does so for lists of repositories, but not for a single one."""
+        """Retry while the hub is busy. The library does so for lists of repositories, but not for single ones."""
         for failures in range(1, _PATIENCE):
             try:
                 return call()
@@ -260,7 +260,7 @@ class Hub:
 
 
 class _Part:
-    """A file under way, with the checksum of what is there. A context manager."""
+    """An unfinished download with its checksum so far. A context manager."""
 
     def __init__(self, path: Path, size: int) -> None:
         self._size = size
@@ -287,7 +287,7 @@ class _Part:
         return self._digest.hexdigest()
 
     def append(self, piece: bytes) -> None:
-        """Add to the end; what would be too much is dropped."""
+        """Append data; drop what exceeds the size."""
         piece = piece[: self._size - self.position]
         self._file.write(piece)
         self._digest.update(piece)
@@ -308,7 +308,7 @@ def _check_room(path: Path, missing: int) -> None:
 
 
 def _remember_commit(folder: Path, commit: str) -> None:
-    """Note which commit is the newest, as the library does: other programs find the files without asking the hub."""
+    """Record which commit is the newest, as the library does, so that other programs find the files without a connection."""
     reference = folder / "refs" / "main"
     reference.parent.mkdir(exist_ok=True)
     part = reference.with_name(f"main.{os.getpid()}")
@@ -317,15 +317,15 @@ def _remember_commit(folder: Path, commit: str) -> None:
 
 
 def _passing(problem: Exception | None) -> bool:
-    """Whether it may be better in a moment."""
+    """Whether a retry may succeed."""
     return problem.response.status_code in _RETRIED if isinstance(problem, HfHubHTTPError) else True
 
 
 def _pause(problem: Exception | None, failures: int) -> float:
-    """Seconds to wait: what the server asks for, else longer each time.
+    """Seconds to wait: what the server asks for, otherwise longer each time.
 
     Raises:
-        SageError: it asks for too long.
+        SageError: the server asks for too long a wait.
     """
     asked = problem.response.headers.get("Retry-After", "") if isinstance(problem, HfHubHTTPError) else ""
     if not (asked.isascii() and asked.isdigit()):
@@ -336,7 +336,7 @@ def _pause(problem: Exception | None, failures: int) -> float:
 
 
 def _portal(endpoint: str) -> str:
-    """What is most likely when something answers, but not as a hub does."""
+    """The likely cause if the server does not answer like a hub."""
     return (
         f"what answers at {endpoint} is not a Hugging Face hub, perhaps the login page of this network: "
         "log in with a browser, or check HF_ENDPOINT; what has arrived is kept"

@@ -1,6 +1,6 @@
 """Installed models: a folder for each in the models folder, with links to files in the hub's shared cache.
 
-The links are made when all files have arrived and been checked, and the folder gets its name last: a name that exists is a whole model.
+Links are made after all files are downloaded and checked, and the folder is renamed last: a folder that exists is a complete model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Installed:
 
     Attributes:
         files: all of them; the one to load first.
-        source: where it comes from, as in ``sage models pull``; ``""`` for files the user put there.
+        source: as in ``sage models pull``; ``""`` for files that the user put there.
         size: in bytes.
     """
 
@@ -53,13 +53,13 @@ class Installed:
 
     @property
     def path(self) -> Path:
-        """What a program that loads it wants."""
+        """The path to load it by."""
         return self.files[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a download would bring."""
+    """A planned download."""
 
     reference: Reference
     listing: Listing
@@ -71,14 +71,14 @@ class Plan:
 
 
 def installed() -> list[Installed]:
-    """Everything whole in the models folder, by name."""
+    """All complete models in the models folder, by name."""
     folder = models_dir()
     found = [*map(_folder, _subfolders(folder)), *_loose(folder)]
     return sorted((model for model in found if model is not None), key=lambda model: (model.kind != "vision", model.name))
 
 
 def find(name: str) -> Installed | None:
-    """The installed model of a name, or of what would be written after ``sage models pull``."""
+    """The installed model with this name or reference (see ``sage models pull``)."""
     wanted = {name}
     with suppress(UsageError):
         wanted.add(parse(name).name)
@@ -90,10 +90,10 @@ def plan(reference: Reference, hub: Hub, *, rooms: Sequence[int] = (), preferred
 
     Args:
         rooms: bytes available for its files in memory, the fastest memory first.
-        preferred: quantization to take if it is there and fits.
+        preferred: quantization to choose if it exists and fits.
 
     Raises:
-        ModelError: no repository of it is there; the message says which others are.
+        ModelError: it has no repository; the message lists alternatives.
         SageError: the hub cannot be reached.
     """
     from sage_cli.store.hub import NotThereError
@@ -118,15 +118,15 @@ def plan(reference: Reference, hub: Hub, *, rooms: Sequence[int] = (), preferred
 
 
 def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *, name: str | None = None) -> Installed:
-    """Download what is planned and give it its name.
+    """Download a model and install it.
 
     Args:
-        progress: called with each file as it begins, for what to call with its number of bytes.
-        name: what to call it; ``None`` for the reference's own name.
+        progress: called with each file; returns a function to call with its number of bytes so far.
+        name: to install it under; ``None`` for the reference's own name.
 
     Raises:
         SageError: a download failed; nothing is installed then.
-        UsageError: the name cannot be, or is taken by files that are not ours.
+        UsageError: the name is invalid, or taken by files that are not ours.
     """
     name = name or plan.reference.name
     check_name(name)
@@ -134,7 +134,7 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
     part = target.with_name(f".{name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(".lock")):  # another process may install the same model
+    with FileLock(target.with_name(".lock")):  # another process may be installing the same model
         before = {path.readlink() for path in target.glob("*") if path.is_symlink()}
         shutil.rmtree(part, ignore_errors=True)  # of one that was killed
         part.mkdir()
@@ -153,10 +153,10 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
 
 
 def check_name(name: str) -> None:
-    """Make sure, before gigabytes are downloaded, that a model can have this name.
+    """Check, before downloading gigabytes, that a model can have this name.
 
     Raises:
-        UsageError: it cannot be a folder's name, stands for something else, or is taken by files that are not ours.
+        UsageError: it is no valid folder name, has another meaning, or is taken by files that are not ours.
     """
     if name == NANO.name:
         raise UsageError(f"the bundled model is called {name}: choose another name with --name")
@@ -172,10 +172,10 @@ def check_name(name: str) -> None:
 
 
 def remove(model: Installed, *, keep_files: bool = False) -> int:
-    """Uninstall a model, and delete its files from the hub's cache unless another installed model has them.
+    """Uninstall a model, and delete its files from the Hub cache unless another installed model uses them.
 
     Returns:
-        Bytes that were freed.
+        Freed bytes.
 
     Raises:
         UsageError: it was not installed by us.
@@ -188,7 +188,7 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
 
 
 def check_removable(model: Installed) -> None:
-    """Make sure that a model may be deleted.
+    """Check that a model may be deleted.
 
     Raises:
         UsageError: it was not installed by us.
@@ -200,7 +200,7 @@ def check_removable(model: Installed) -> None:
 
 
 def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], preferred: str | None) -> Choice:
-    """The best version that fits where it is fastest, else in main memory; of two bits per weight only if it must be."""
+    """The best version that fits in the fastest memory, otherwise in main memory; two bits per weight only as a last resort."""
     repository, quantization = listing.repository, reference.quantization
     if reference.match:
         return choose_single(listing.files, reference.match, repository=repository, quantization=quantization)
@@ -219,7 +219,7 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _folder(folder: Path) -> Installed | None:
-    """The model in a folder of its own; ``None`` if it is not whole, as when the hub's cache was emptied."""
+    """The model in a folder; ``None`` if it is incomplete, for example because the Hub cache was cleared."""
     files = sorted(path for path in folder.iterdir() if path.suffix in (".gguf", ".bin"))
     if not files or not all(path.is_file() for path in files):
         return None
@@ -251,7 +251,7 @@ def _model(name: str, kind: Literal["vision", "speech"], files: Sequence[Path]) 
 
 
 def _link(target: Path, link: Path) -> None:
-    """A second name for a file, without a copy where the file system can do that."""
+    """Link a file, or copy it if the file system has no links."""
     for name_it in (link.symlink_to, link.hardlink_to):
         try:
             name_it(target)
@@ -262,7 +262,7 @@ def _link(target: Path, link: Path) -> None:
 
 
 def _delete_unused(snapshots: set[Path]) -> int:
-    """Delete those files of the hub's cache that no installed model has; the bytes that frees."""
+    """Delete the files from the Hub cache that no installed model uses; return the freed bytes."""
     used = {path.resolve() for model in installed() for path in model.files}
     unused = {path for path in snapshots if path.exists() and path.resolve() not in used}
     if not unused:

@@ -1,4 +1,4 @@
-"""The folders that belong to sage. Each follows the platform's own rules and can be moved by an environment variable."""
+"""The folders of sage, by the platform's conventions; an environment variable moves each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ APP = "sage-cli"
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made again; safe to delete at any time. ``SAGE_CACHE_DIR`` moves it."""
+    """Folder of data that can be computed again; safe to delete at any time. ``SAGE_CACHE_DIR`` moves it."""
     return _folder("SAGE_CACHE_DIR", lambda: platformdirs.user_cache_path(APP, appauthor=False))
 
 
@@ -35,7 +35,7 @@ def log_path() -> Path:
 
 
 def check_scratch() -> None:
-    """Make sure that temporary files can be written, which is where a run keeps the media it makes.
+    """Check that temporary files can be written.
 
     Raises:
         SageError: they cannot.
@@ -47,7 +47,7 @@ def check_scratch() -> None:
 
 
 def _folder(variable: str, default: Callable[[], Path]) -> Path:
-    """An absolute path: from the variable, else the platform's, which needs a home and is asked for only then."""
+    """An absolute path: the variable's, otherwise the platform's, which needs a home directory."""
     override = os.environ.get(variable)
     try:
         path = Path(override).expanduser().absolute() if override else default()

@@ -1,4 +1,4 @@
-"""Temporary folders that are removed at the end of a run, however it ends."""
+"""Temporary folders that are removed at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from filelock import FileLock, Timeout
 
 _PREFIX: Final = "sage-"
 _LOCK: Final = ".lock"
-_NEW: Final = 60.0  # seconds that a folder may be without a lock: its process is about to take it
+_NEW: Final = 60.0  # seconds before a folder without a lock counts as abandoned
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A temporary folder, removed when the block ends.
 
-    A killed process (SIGKILL, a power cut) cannot clean up: its folder is removed when the next one is made. A lock, which the system
-    releases when a process ends, marks folders in use.
+    A killed process (SIGKILL, a power cut) cannot clean up: its folder is removed when the next one is made. Folders in use hold a lock,
+    which the system releases when the process ends.
 
     Raises:
         OSError: it cannot be made; ``filename`` names the place.
@@ -35,7 +35,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what killed processes of this user left."""
+    """Remove folders left by killed processes of this user."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError, Timeout):
             stat = folder.lstat()

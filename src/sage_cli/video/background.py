@@ -13,19 +13,19 @@ from sage_cli.video.source import Stopped
 
 T = TypeVar("T")
 
-# Seconds after which a waiting thread looks whether it is still wanted.
+# Seconds between checks of a waiting thread.
 _GLANCE: Final = 0.2
 
 
 def in_background(work: Callable[[Event], T]) -> T:
-    """The result of ``work``, or its exception. What interrupts the wait sets the event, which ``work`` is to heed."""
+    """The result of ``work``, or its exception. An interrupted wait sets the event; ``work`` must check it."""
     return next(iterate_in_background(lambda stop: iter((work(stop),)), ahead=1))
 
 
 def iterate_in_background(
     work: Callable[[Event], Iterator[T]], ahead: int, check: Callable[[], None] = lambda: None
 ) -> Generator[T, None, None]:
-    """The items of ``work``, computed at most ``ahead`` of them in advance. Closing sets the event, which ``work`` is to heed.
+    """The items of ``work``, computed at most ``ahead`` in advance. Closing sets the event; ``work`` must check it.
 
     Args:
         check: called while nothing comes; may raise to end the wait.

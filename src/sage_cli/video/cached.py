@@ -1,4 +1,4 @@
-"""Frames that an earlier run has read: their times are cached on disk, their pixels are decoded only on demand."""
+"""Frames read by an earlier run: their times are cached on disk, their pixels decoded only on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Read: TypeAlias = Callable[[Sequence[float], Sampling], FrameReader]
 
 
 class FrameTimeCache:
-    """Remembers on disk which frames of which video are on screen at which times.
+    """Caches on disk which frames of a video are on screen at which times.
 
     Args:
         folder: created on first use. If it cannot be used, nothing is cached.
@@ -38,10 +38,10 @@ class FrameTimeCache:
     def frames(
         self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
     ) -> CachedFrames | RecordedFrames:
-        """The frames that ``read`` gives: undecoded if these times of this video were read before, else read now and remembered.
+        """The frames that ``read`` gives: undecoded if these times of the video were read before, else read now and recorded.
 
         Args:
-            media: the video's content id.
+            media: the video's fingerprint.
             size: ``(width, height)`` of the frames.
             sampling: which frames stand for the times.
             read: starts reading frames of the video at times.
@@ -60,7 +60,7 @@ class FrameTimeCache:
 
 
 class RecordedFrames(Iterator[Frame]):
-    """Passes frames on, and tells their times once all were read."""
+    """Passes frames on, and records their times once all were read."""
 
     def __init__(self, reader: FrameReader, note: Callable[[list[float]], object]) -> None:
         self.method = reader.method
@@ -80,7 +80,7 @@ class RecordedFrames(Iterator[Frame]):
 
 
 class CachedFrames(Iterator[Frame]):
-    """Frames by their times alone. Their images are read as they are asked for; in order, that is one pass over the video."""
+    """Frames with known times. Their images are read on demand; in order, that is one pass over the video."""
 
     method: Final = "cached"
 
@@ -126,7 +126,7 @@ class CachedFrames(Iterator[Frame]):
         return frame.image
 
     def _frame(self, number: int) -> Frame | None:
-        """The frame of this number, from the reader that is there or a new one; None when there are fewer."""
+        """The frame with this number, from the current reader or a new one; None if there are fewer."""
         if self._reader is None or number < self._at:
             self.close()
             self._reader, self._at = (self._read_anew(), 0) if self._anew else (self._read(self._shown[number:], "exact"), number)
@@ -138,7 +138,7 @@ class CachedFrames(Iterator[Frame]):
 
 
 def _times(stored: object, count: int) -> list[float] | None:
-    """The cached frames, if they answer for all requested times: of keyframes there may be fewer."""
+    """The cached times, if they are valid for the request; keyframes may be fewer than the requested times."""
     data = unseal(stored)
     try:
         times = json.loads(data) if data else None

@@ -1,4 +1,4 @@
-"""A stretch of a video as a file of its own."""
+"""Cuts a clip of a video to a new file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLOCK = Fraction(1, 90000)
 # Minimum frame rate given to an encoder: none accepts one frame in half an hour.
 _SLOWEST = Fraction(1)
 
-# Larger pictures are scaled down: a clip of 4K would take minutes.
+# Larger pictures are scaled down: encoding 4K would take minutes.
 _MOST_PIXELS = 1920 * 1080
 
 # Of files by their suffix: those that hold H.264 and AAC.
@@ -59,7 +59,7 @@ def cut(media: Media, start: float, end: float, container: str, target: BytesIO,
 
 
 def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) -> Iterator[float]:
-    """Mux the streams in step: the one that is behind goes next. Yields its time."""
+    """Interleave the streams by time. Yields the time reached."""
     heads = [(packet, track) for track in tracks if (packet := next(track, None)) is not None]
     while heads:
         heads.sort(key=lambda head: (head[0].dts or 0) * time_base(head[0]))

@@ -1,4 +1,4 @@
-"""Which streams are encrypted: FFmpeg says it of MP4's packets only, drops the scrambled ones of MPEG-TS, and decodes noise elsewhere."""
+"""Finds encrypted streams. FFmpeg reports encryption for MP4 only; it drops scrambled packets of MPEG-TS, and decodes noise elsewhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from sage_cli.video.source import MediaFile
 
-_HEAD: Final = 4 << 20  # bytes of a file that are looked at
-_SHARE: Final = 0.05  # of a stream's scrambled packets from which on it counts as encrypted: DVDs leave half of them in the clear
+_HEAD: Final = 4 << 20  # bytes of a file that are examined
+_SHARE: Final = 0.05  # of scrambled packets, above which a stream counts as encrypted: DVDs leave half of them clear
 
 # ASF's Content Encryption Object and Extended Content Encryption Object.
 _ASF: Final = (bytes.fromhex("fbb31122 23bd d211 b4b7 00a0c955fc6e"), bytes.fromhex("14e68a29 2226 174c b935 dae07ee9289c"))
@@ -17,14 +17,14 @@ _ASF: Final = (bytes.fromhex("fbb31122 23bd d211 b4b7 00a0c955fc6e"), bytes.from
 _TS_PACKETS: Final = ((188, 0), (192, 4), (204, 0))
 _TS_SYNC: Final = 0x47
 
-# A packet of MPEG-PS: the stream's number and, behind the length, the marked byte with two bits of scrambling (ISO/IEC 13818-1, 2.4.3.7).
+# A packet of MPEG-PS: the stream number and, after the length, the byte with the two scrambling bits (ISO/IEC 13818-1, 2.4.3.7).
 _PES: Final = re.compile(rb"\x00\x00\x01([\xbd\xc0-\xef])..([\x80-\xbf])", re.DOTALL)
 _PES_SCRAMBLED: Final = 0x30
-_PRIVATE: Final = 0xBD  # the stream that holds all sound but MPEG's
+_PRIVATE: Final = 0xBD  # the stream of all audio that is not MPEG audio
 
 
 def is_encrypted(file: MediaFile, index: int) -> bool:
-    """Whether a container marks a stream as encrypted in its head or in the first packets of the stream."""
+    """Whether the container marks a stream as encrypted, in its header or in the first packets of the stream."""
     stream = file.stream(index)
     if "enc_key_id" in stream.metadata:  # Matroska
         return True

@@ -1,7 +1,7 @@
-"""At which packets decoding can begin with the right picture.
+"""Finds the packets at which decoding can start with a complete picture.
 
-Containers and parsers mark those, except that in H.264 they also mark recovery points, from which on the picture gets right little by
-little (periodic intra refresh). In the other codecs what is marked is a random access point.
+Containers and parsers mark them as keyframes. In H.264 they also mark recovery points, after which the picture becomes complete only
+gradually (periodic intra refresh). In other codecs all marked packets are random access points.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-HEAD: Final = 8192  # bytes of a packet that tell
+HEAD: Final = 8192  # bytes of a packet that are examined
 
 _SLICE, _IDR, _SEI = 1, 5, 6
 _RECOVERY_POINT: Final = 6
@@ -27,7 +27,7 @@ def entry_points(stream: Any) -> Callable[[bytes], bool]:
 
 
 def _is_h264_entry(head: bytes, length_size: int | None) -> bool:
-    """Whether the access unit is an IDR picture, or an intra picture that everything after it can do with (ITU-T H.264, D.2.8)."""
+    """Whether the access unit is an IDR picture, or an intra picture on which everything after it can rely (ITU-T H.264, D.2.8)."""
     for unit in _units(head, length_size):
         kind = unit[0] & 31
         if kind == _IDR:
@@ -42,7 +42,7 @@ def _is_h264_entry(head: bytes, length_size: int | None) -> bool:
 
 
 def _units(head: bytes, length_size: int | None) -> Iterator[bytes]:
-    """NAL units: after their lengths (MP4, Matroska, FLV) or between start codes (Annex B)."""
+    """NAL units: with length prefixes (MP4, Matroska, FLV) or between start codes (Annex B)."""
     if length_size is None:
         yield from (part for part in head.split(b"\x00\x00\x01")[1:] if part)
         return

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class Frame:
-    """A frame as a model sees it. Its pixels may still have to be decoded: what was computed from them before is found by the key alone.
+    """A frame as a model sees it. Its pixels may not be decoded yet: results computed from them earlier are found by the key alone.
 
     Attributes:
         time: presentation time in seconds, counted from the start of the video.
         width, height: of the image, in pixels.
-        key: identity of the pixels: the video's content id, the presentation time and the size. Two frames with
-            the same key hold the same image, so whatever was computed from one serves the other.
+        key: identifies the pixels: the video's fingerprint, the presentation time and the size. Two frames with
+            the same key have the same image, so results computed from one are valid for the other.
     """
 
     __slots__ = ("_image", "_load", "height", "key", "time", "width")
@@ -28,7 +28,7 @@ class Frame:
 
     @classmethod
     def undecoded(cls, time: float, size: tuple[int, int], key: str, load: Callable[[], NDArray[np.uint8]]) -> Frame:
-        """A frame whose image is loaded when it is first asked for.
+        """A frame whose image is loaded on first use.
 
         Args:
             size: ``(width, height)`` of the image that ``load`` returns.
@@ -48,7 +48,7 @@ class Frame:
         """RGB, shape ``(height, width, 3)``, ``uint8``, upright and with square pixels.
 
         Raises:
-            VideoError: the frame had to be decoded, and cannot be any more.
+            VideoError: the frame had to be decoded, which is no longer possible.
         """
         if self._image is None:
             assert self._load is not None
@@ -57,5 +57,5 @@ class Frame:
 
 
 def frame_key(media: str, time: float, size: tuple[int, int]) -> str:
-    """The key of a frame of the video with this content id, at this presentation time and ``(width, height)``."""
+    """The key of a frame of the video with this fingerprint, at a presentation time and ``(width, height)``."""
     return f"{media}@{time:.6f}:{size[0]}x{size[1]}"

@@ -1,10 +1,10 @@
-"""The frames of a video at given times, in order, read ahead by several decoders at once.
+"""Reads the frames of a video at given times, in order and ahead of their use, with several decoders.
 
-Decoders with a thread each do more than one decoder with all the threads, so the times are cut into pieces where a keyframe lets decoding
-begin anew, and each piece goes to the next free thread. What is read is handed over in order and only so far ahead, so memory does not grow
-with the video. Python's threads may do this, because FFmpeg and OpenCV let go of the interpreter while they work.
+Several decoders with one thread each are faster than one decoder with several threads. So the times are divided into pieces at keyframes,
+and each piece goes to the next free thread. Frames are handed over in order, and only a limited number is read ahead, so memory does not
+grow with the video. Threads work here because FFmpeg and OpenCV release the interpreter lock.
 
-Whoever wants the frames only waits, which Ctrl-C ends at once; PyAV may lose a Ctrl-C that strikes while it works.
+The consumer only waits, which Ctrl-C interrupts at once; PyAV may lose a Ctrl-C during its own work.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from sage_cli.video.timeline import Keyframe
 
 Method = Literal["seek", "sequential", "keyframe"]
 
-# More decoders at once bring little and take much memory: each holds some twenty frames. All together hold no more than eight do of 1080p.
+# More decoders gain little and take much memory: each holds some twenty frames. All together hold no more than eight do for 1080p.
 _MOST_DECODERS = 8
 _MOST_PIXELS = _MOST_DECODERS * 1920 * 1088
 
-# Bytes of finished frames that may wait to be taken.
+# Most bytes of finished frames in the queue.
 _MOST_WAITING = 64 << 20
 
-# Frames of the video that are worth a seek and a place in the queue.
+# Fewest frames of the video that justify a seek and a place in the queue.
 _SHORTEST_PIECE = 48
 
 
@@ -73,13 +73,13 @@ class FrameReader(Iterator[Frame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Let go of the file before the last frame; reaching the end does it too, and so does forgetting the reader."""
+        """Close the file before the last frame; this also happens at the end, and when the reader is garbage-collected."""
         self._frames.close()
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be read, and how the work is divided. Threads know this and not the reader, which could not be forgotten otherwise."""
+    """What to read, and how to divide the work. Threads refer to this, not to the reader, which can so be garbage-collected."""
 
     media: Media
     track: VideoTrack
@@ -94,7 +94,7 @@ class _Plan:
         return len(self.keyframes) > 1
 
     def straight(self, first: int) -> _Plan:
-        """The same from a target on, by one decoder that does not seek."""
+        """The same from a target on, with one decoder and without seeks."""
         return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
 
     def pool(self, damaged: set[int | None]) -> _WorkerPool:
@@ -137,7 +137,7 @@ def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator
 
 
 def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fraction]) -> list[range]:
-    """Pieces of the targets, by number, that begin where going to a keyframe costs little or saves much."""
+    """Ranges of target indices, split where a seek to a keyframe costs little or saves much."""
     numbers = [keyframe_before(keyframes, target) for target in targets]
     starts = [0]
     for at in range(1, len(targets)):
@@ -150,7 +150,7 @@ def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fra
 
 
 class _WorkerPool:
-    """Threads with a decoder each that read frames by number. The first to want a piece gets the next one."""
+    """Threads with a decoder each that read frames by number. A free thread takes the next piece."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _WorkerPool:
         """All frames in order; the threads live as long as this.
 
         Raises:
-            VideoError, Unseekable: a frame cannot be read; those before it have come.
+            VideoError, Unseekable: a frame cannot be read; those before it were yielded.
         """
         try:
             for thread in self._threads:

@@ -1,9 +1,9 @@
-"""The contents of a media file, found by reading it, because headers can be wrong.
+"""The contents of a media file, found by reading it: headers can be wrong.
 
-**The clock.** Zero is the earlier of the first video frame on screen and the first sound. Whatever offset a container starts at
-(MPEG-TS begins anywhere) is gone; a stream that starts late against the other keeps its delay. Encoder priming before a container's
-own zero, which no player lets be heard, does not count. Edit lists are honoured: frames they cut do not exist. Where a file's own times
-cannot be taken as they are, :mod:`sage_cli.video.timeline` decides.
+**The clock.** Zero is the start of the first video frame or of the first sound, whichever is earlier. A container's own start offset
+(MPEG-TS starts anywhere) is removed; the delay between the streams is kept. Encoder priming before the container's zero, which players
+skip, does not count. Edit lists are applied: frames they cut do not exist. :mod:`sage_cli.video.timeline` handles timestamps that cannot
+be used as they are.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.source import MediaFile, Shifts, frame_time
 from sage_cli.video.timeline import Keyframe, Survey, survey
 
-# Sound this little before a container's zero, in seconds, is the encoder's priming.
+# Audio that starts less than this many seconds before a container's zero is encoder priming.
 _MAX_PRIMING: Final = 1
 
 # Packets that are tried before a stream counts as undecodable.
 _TRIED: Final = 2000
 
-# Pixels of the largest picture that is decoded: 12K video and 108-megapixel photographs. More takes gigabytes.
+# Largest decoded picture in pixels: 12K video and 108-megapixel photographs. More takes gigabytes.
 _MOST_PIXELS: Final = 128_000_000
 
-# A pixel's width to its height, or the reverse, that is believed; and frames per second. More comes of damage, or of a clock's own rate.
+# The largest plausible pixel aspect ratio (or its inverse) and frame rate. More comes from damage, or is the rate of a clock.
 _MOST_ASPECT: Final = 10
 _MOST_FPS: Final = 10_000
 
-# A part of the packets, or of the length that the header claims, whose loss is worth a word.
+# The smallest share of packets, or of the duration in the header, whose loss is reported.
 _WORTH_SAYING: Final = Fraction(1, 50)
 
 Part = Literal["video", "audio", "file"]
@@ -55,7 +55,7 @@ class MediaNotice:
     Attributes:
         part: the stream it is about, or ``"file"``.
         kind: ``"no decoder"``, ``"encrypted"``, ``"undecodable"`` (the stream is left out); ``"damaged"`` (some of it is missing);
-            ``"cut short"``, ``"unreadable"`` (some of the file is); ``"joined"`` (times started again, and were made to run on).
+            ``"cut short"``, ``"unreadable"`` (some of the file); ``"joined"`` (timestamps restarted and were made continuous).
         text: for people, without the file's name: ``"the sound cannot be decoded (aac, encrypted)"``.
     """
 
@@ -105,7 +105,7 @@ class Media:
     """A probed file.
 
     Attributes:
-        content: what is in it; reading ends with an error when something else is.
+        content: of the file; reading fails if it has changed.
         origin: the container's time at which the clock reads zero, in seconds.
         duration: the last moment on the clock, in seconds.
         keyframes: of the video, in container seconds; at least one where there is a video.
@@ -124,16 +124,16 @@ class Media:
     notices: list[MediaNotice] = field(default_factory=list)
 
     def open(self, stop: Event | None = None) -> MediaFile:
-        """The file, to be read on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
+        """Open the file on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
         return MediaFile(self.path, shifts=self.shifts, content=self.content, stop=stop)
 
     def notice(self, found: MediaNotice) -> None:
-        """Add what was found, unless it was before."""
+        """Add a notice, unless it is already there."""
         if found not in self.notices:
             self.notices.append(found)
 
     def lost(self, part: Part) -> MediaNotice | None:
-        """Why there is no video or no audio, though the file has some."""
+        """Why the video or audio of the file cannot be used, if so."""
         return next((notice for notice in self.notices if notice.part == part and notice.kind in _LOST), None)
 
 
@@ -142,7 +142,7 @@ _NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
 def probe(path: Path) -> Media:
-    """Look into a media file: hashes it, decodes its first frame and looks at all its packets. Ctrl-C is handled meanwhile.
+    """Examine a media file: hash it, decode its first frame and read all its packets. Ctrl-C interrupts this.
 
     Raises:
         VideoError: the file does not exist, or contains nothing that can be decoded.
@@ -186,7 +186,7 @@ def _probe(path: Path, stop: Event) -> Media:
 def _first_of_each(
     path: Path, content: Content, stop: Event, notices: list[MediaNotice]
 ) -> dict[Part, tuple[VideoTrack | AudioTrack, Fraction]]:
-    """The best video and the best audio stream that can be decoded, with the times at which they begin; what cannot be is noticed."""
+    """The best video and audio streams that can be decoded, with their start times. Adds notices for those that cannot."""
     with MediaFile(path, content=content, stop=stop) as file:
         candidates = {part: _candidates(file, part) for part in ("video", "audio")}
     found: dict[Part, tuple[VideoTrack | AudioTrack, Fraction]] = {}
@@ -203,17 +203,17 @@ def _first_of_each(
 
 
 def _candidates(file: MediaFile, part: str) -> list[int]:
-    """Numbers of the streams of a kind, the best first. Cover art is no video."""
+    """Indices of the streams of a kind, best first, without cover art."""
     streams = file.container.streams
     chosen = [s for s in (streams.video if part == "video" else streams.audio) if not int(s.disposition) & int(Disposition.attached_pic)]
-    # Of several programmes (MPEG-TS), the sound is that of the picture.
+    # If there are several programmes (MPEG-TS), the audio must belong to the video.
     picture = streams.best("video")
     best = picture if part == "video" else streams.best("audio", related=picture)
     return sorted((stream.index for stream in chosen), key=lambda index: (best is None or index != best.index, index))
 
 
 def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioTrack, Fraction] | MediaNotice | None:
-    """The track and the time of its first frame; why it cannot be decoded; or None when the stream is empty.
+    """The track and the time of its first frame, or the reason why it cannot be decoded, or None for an empty stream.
 
     Raises:
         VideoError: its pictures are too large.

@@ -1,4 +1,4 @@
-"""One decoder of a video: the frame on screen at a given time, with as little decoding as will do."""
+"""A decoder of a video: the frame on screen at a given time, with as little decoding as possible."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ _MARKS_UNREFERENCED = {"h264"}
 
 
 class Unseekable(Exception):
-    """A file in which no seek leads where it should."""
+    """No seek in this file ends where it should."""
 
 
 class FrameCursor:
-    """What a video shows, one moment after the other. Holds the frame on screen and the one after it, no more.
+    """Gives the frames on screen at successive times. Keeps only the frame on screen and the next one.
 
-    As little is decoded as gives the same pixels as decoding all: frames that no other frame refers to are skipped (H.264 marks them) when
-    yet another frame comes before the moment asked for.
+    It decodes as little as possible without changing any pixels: frames that no other frame refers to (H.264 marks them) are skipped if
+    another frame follows before the requested time.
 
     Args:
-        threads: the decoder's; 0 for one a core.
-        alone: decode straight through a file that cannot be seeked in, instead of raising :class:`Unseekable`.
-        stop: set by another thread to end what is going on here, with :class:`Stopped`.
-        damaged: where decoding times of damaged packets go, for the owner to tell; without it they are told on closing.
+        threads: of the decoder; 0 for one per core.
+        alone: if seeks fail, decode the file from start to end instead of raising :class:`Unseekable`.
+        stop: set by another thread to stop the work, with :class:`Stopped`.
+        damaged: collects the decoding times of damaged packets, for the owner to report; without it they are reported on closing.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class FrameCursor:
         """The last frame presented at or before ``target`` (container seconds, within ``TOLERANCE``), or the first of all.
 
         Args:
-            last: the next call is for an earlier moment or one behind a later keyframe, so nothing needs to be decoded behind this one.
+            last: the next call is for an earlier time or one after a later keyframe, so nothing after this frame need be decoded.
 
         Raises:
             VideoError: nothing can be decoded.
@@ -115,7 +115,7 @@ class FrameCursor:
             self._go(number, target)
         self._forward(target)
         if self._due is not None and (self._shown is None or frame_time(self._shown) < self._due):
-            # A frame that others gave way to does not come, as in damaged files: the closest one may be among those.
+            # The frame for which others were skipped is missing, as in damaged files: the closest frame may be among the skipped ones.
             self._plain, self._skips, self._looks_ahead = True, False, False
             self._go(keyframe_before(self._keyframes, target), target)
             self._forward(target)
@@ -125,10 +125,10 @@ class FrameCursor:
         return frame
 
     def keyframe(self, number: int) -> VideoFrame | None:
-        """The keyframe alone, nothing around it decoded; None where it cannot be decoded so.
+        """A keyframe decoded alone; None if that is not possible.
 
         Raises:
-            Unseekable: a seek to it leads elsewhere.
+            Unseekable: a seek to it ends elsewhere.
         """
         if self._file is None:
             self._open()
@@ -147,7 +147,7 @@ class FrameCursor:
         return self._shown
 
     def _is_closest(self, number: int, time: Fraction) -> bool:
-        """Whether the time, which may be more exact than what is known of the keyframe, lies between its neighbours'."""
+        """Whether the time (which may be more exact than the known time of the keyframe) is between those of its neighbours."""
         before, after = self._keyframes[:number][-1:], self._keyframes[number + 1 :][:1]
         return all(keyframe.time < time for keyframe in before) and all(time < keyframe.time for keyframe in after)
 
@@ -160,7 +160,7 @@ class FrameCursor:
         threads = 1 if self._track.width * self._track.height > _LARGE else self._threads
         codec.thread_type = "NONE" if threads == 1 else "AUTO"
         codec.thread_count = threads
-        # Where a frame may be two packets, one a field, packets do not say what is shown when. (PyAV before 18 does not tell.)
+        # If a frame may be two packets, one per field, packets do not show what is on screen when. (PyAV before 18 cannot tell.)
         progressive = self._track.codec != "h264" or int(getattr(codec, "field_order", 0)) == _PROGRESSIVE
         self._looks_ahead = progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
         self._skips = self._looks_ahead and self._track.codec in _MARKS_UNREFERENCED
@@ -181,7 +181,7 @@ class FrameCursor:
             self._shown, self._next = self._next, next(self._frames, None)
 
     def _packets_from(self, number: int) -> Iterator[Packet[Any]] | None:
-        """Packets from near a keyframe on; None when the demuxer refuses."""
+        """Packets from near a keyframe on; None if the demuxer cannot seek there."""
         stamp = self._keyframes[number].stamp
         if self._media.shifts:  # times are not unique, so packets are counted
             if not self._fresh:
@@ -198,10 +198,10 @@ class FrameCursor:
         return self._file.packets(self._track.index)
 
     def _go(self, number: int, target: Fraction) -> None:
-        """Go to a keyframe; to an earlier one where the demuxer lands too late or nothing decodes; to the very beginning.
+        """Seek to a keyframe, or to an earlier one if the demuxer lands too late or nothing decodes, or to the start of the file.
 
         Raises:
-            Unseekable: none of them can be reached, and this screen is not ``alone``.
+            Unseekable: none of them can be reached, and the cursor is not ``alone``.
         """
         for attempt in range(_SEEK_ATTEMPTS):
             if number <= 0:
@@ -210,7 +210,7 @@ class FrameCursor:
                 continue
             first = _first_keyframe(stream)
             if first is not None and (time := packet_time(first)) is not None and self._keyframes[number].landed(time, target):
-                # Frames that a keyframe's successors show before it want the frames that were jumped over.
+                # Frames decoded after the keyframe but shown before it refer to frames that were skipped.
                 self._begin(frame for frame in self._decode(chain([first], stream)) if frame_time(frame) >= time)
                 if self._next is not None and frame_time(self._next) <= target:
                     return
@@ -223,7 +223,7 @@ class FrameCursor:
         self._restart()
 
     def _decode(self, stream: Iterator[Packet[Any]]) -> Iterator[VideoFrame]:
-        """Frames in presentation order, past damaged packets; every one has a presentation time."""
+        """Frames in presentation order, without damaged packets; each has a presentation time."""
         following = Fraction(0)
         for packet in self._needed(stream):
             if self._stop is not None and self._stop.is_set():
@@ -241,7 +241,7 @@ class FrameCursor:
                 yield frame
 
     def _needed(self, stream: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
-        """The packets, the decoder told to skip what nothing depends on, up to the last frame that is wanted."""
+        """The packets up to the last frame needed, with the decoder set to skip frames that no other frame depends on."""
         assert self._file is not None
         codec = self._file.stream(self._track.index).codec_context
         ahead: deque[Packet[Any]] = deque()
@@ -254,7 +254,7 @@ class FrameCursor:
                 codec.skip_frame = "NONREF" if skipping else "DEFAULT"
             yield packet
             if outlook == "shown" and self._last:
-                # Emptied, the decoder gives out what it holds back for reordering without being fed the frames behind.
+                # Flushed, the decoder outputs the frames it holds back for reordering without needing later packets.
                 self._drained = True
                 yield _flush(packet)
                 return
@@ -262,10 +262,10 @@ class FrameCursor:
     def _outlook(
         self, packet: Packet[Any], ahead: deque[Packet[Any]], stream: Iterator[Packet[Any]]
     ) -> Literal["gives way", "shown"] | None:
-        """Whether the packet's frame gives way to another before the target, or is the one on screen then.
+        """Whether another frame replaces the packet's frame before the target (``"gives way"``), or it is on screen then (``"shown"``).
 
-        Reads on as far as it takes to know: frames come in the order of their decoding times, and none is shown before that. None when
-        it is neither, or not to be known.
+        Reads as many packets ahead as this takes: they come in order of decoding time, and no frame is shown before its own. None if
+        neither is true, or it cannot be known.
         """
         target = self._target // time_base(packet)
         if packet.pts is None or packet.dts is None or packet.is_discard or packet.pts > target:
@@ -296,7 +296,7 @@ def _first_keyframe(stream: Iterator[Packet[Any]]) -> Packet[Any] | None:
 
 
 def _flush(packet: Packet[Any]) -> Packet[Any]:
-    """The empty packet that makes the decoder of this packet's stream give out all that it holds."""
+    """The empty packet that flushes the decoder of this packet's stream."""
     empty: Packet[Any] = Packet()
     empty.stream, empty.time_base = packet.stream, packet.time_base
     return empty
@@ -309,21 +309,21 @@ def tell_damage(media: Media, damaged: set[int | None]) -> None:
 
 
 def jump(keyframes: Sequence[Keyframe], track: VideoTrack, position: Fraction, target: Fraction) -> int | None:
-    """Number of the keyframe to go to for ``target`` when decoding has got to ``position``; None to decode on."""
+    """Index of the keyframe to seek to for ``target`` from ``position``; None to go on decoding."""
     number = keyframe_before(keyframes, target)
     saved = (keyframes[number].time - position) * Fraction(track.fps or 25)
     return number if saved > _SEEK_COST or (target < position and saved < 0) else None
 
 
 def keyframe_before(keyframes: Sequence[Keyframe], target: Fraction) -> int:
-    """Number of the last keyframe at or before ``target``, or of the first."""
+    """Index of the last keyframe at or before ``target``, or of the first."""
     return max(0, bisect.bisect_right(keyframes, target, key=lambda keyframe: keyframe.time) - 1)
 
 
 def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The frame as people see it: RGB, upright, ``size`` (width, height). Scaling before turning is the cheaper order.
+    """The frame for display: RGB, upright, ``size`` (width, height). Scaling before rotation is cheaper.
 
-    Averaging whole areas keeps fine detail from turning into aliasing, as antialiased resizing in the reference does.
+    Area averaging avoids aliasing, as antialiased resizing in the reference does.
     """
     stored = size[::-1] if orientation.transpose else size
     shrinks = stored[0] * stored[1] < frame.width * frame.height

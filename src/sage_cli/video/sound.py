@@ -1,4 +1,4 @@
-"""The sound of a video, resampled, every sample in its place on the video's clock."""
+"""The audio of a video, resampled, with every sample at its time on the video's clock."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 
 log = logging.getLogger(__name__)
 
-# Decoding begins this early: overlapping transforms and bit reservoirs need a run-up before they sound right.
+# Decoding starts this many seconds early: overlapping transforms and bit reservoirs need earlier packets.
 _RUN_UP = Fraction(1)
 
-# Sound is taken as continuous while timestamps agree with the count of samples to this many seconds: more than a container's rounding,
-# less than the shortest packet (Opus, 20 ms) whose loss would be a gap.
+# Audio counts as continuous while timestamps match the sample count within this many seconds: more than a container's rounding,
+# less than the shortest packet (Opus, 20 ms), whose loss is a gap.
 _TOLERANCE = Fraction(1, 100)
 
-# The most channels that FFmpeg's resampler is given; it knows no layouts of arbitrarily many.
+# Most channels given to FFmpeg's resampler, which has no layouts for more.
 _MOST_CHANNELS = 8
 
 _MAX_SILENCE = 1 << 16  # samples in one piece
@@ -36,7 +36,7 @@ _MAX_SILENCE = 1 << 16  # samples in one piece
 def sound(
     media: Media, track: AudioTrack, start: float, end: float, *, rate: int, layout: str, stop: Event | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Consecutive pieces ``(channels, n)`` that together are exactly ``[start, end)``: silence where the stream has nothing to say."""
+    """Consecutive pieces ``(channels, n)`` that together are exactly ``[start, end)``: silence where the stream has no samples."""
     cursor, last = round(start * rate), round(end * rate)
     channels = 1 if layout == "mono" else 2
     for at, piece in _placed(media, track, Fraction(start), rate, layout, stop):
@@ -75,9 +75,9 @@ def _silence(channels: int, samples: int) -> Iterator[NDArray[np.float32]]:
 def _placed(
     media: Media, track: AudioTrack, start: Fraction, rate: int, layout: str, stop: Event | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Resampled pieces with the number of their first sample on the video's clock; from a little before ``start`` to the end of the file.
+    """Resampled pieces, each with the index of its first sample on the video's clock, from just before ``start`` to the end of the file.
 
-    A run is what sounds without a break. Its place comes from the timestamp that it begins with, all else from counting samples.
+    A run is audio without gaps. It starts at its first timestamp; the rest is placed by counting samples.
     """
     resampler: av.AudioResampler | None = None
     shape: tuple[int, str, str] | None = None
@@ -99,13 +99,13 @@ def _placed(
             place = round(run * rate)
             resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
         consumed += frame.samples
-        frame.pts = None  # the resampler is to count, not to second-guess
+        frame.pts = None  # the resampler must count samples, not correct timestamps
         yield from resampled(frame)
     yield from resampled(None)
 
 
 def _mixed(frame: AudioFrame) -> AudioFrame:
-    """The frame itself, or its mean over the channels if those are more than any layout of loudspeakers has."""
+    """The frame itself, or the mean of its channels if it has more than any loudspeaker layout."""
     channels = frame.layout.nb_channels
     if channels <= _MOST_CHANNELS:
         return frame
@@ -120,7 +120,7 @@ def _mixed(frame: AudioFrame) -> AudioFrame:
 
 
 def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Iterator[tuple[Fraction | None, AudioFrame]]:
-    """Decoded frames with their times on the video's clock, past damaged packets."""
+    """Decoded frames with their times on the video's clock, without damaged packets."""
     begin = start - _RUN_UP
     with closing(media.open(stop)) as file:
         if begin > 0 and not media.shifts and _land(file, media, track, begin):
@@ -131,7 +131,7 @@ def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | Non
 
 
 def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> bool:
-    """Seek to just before ``begin``; False when the demuxer cannot, or lands past it."""
+    """Seek to just before ``begin``; False if the demuxer cannot, or lands after it."""
     stamp = int((begin + media.origin) / time_base(file.stream(track.index)))
     try:
         file.seek(stamp, track.index)
@@ -147,10 +147,10 @@ def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> 
 def _frames(
     file: MediaFile, media: Media, track: AudioTrack, begin: Fraction | None = None
 ) -> Iterator[tuple[Fraction | None, AudioFrame]]:
-    """Decoded frames from where the file is, or from ``begin`` on.
+    """Decoded frames from the current position, or from ``begin`` on.
 
     Raises:
-        VideoError: there is nothing but damage.
+        VideoError: everything is damaged.
     """
     decoded = damaged = 0
     try:

@@ -1,7 +1,8 @@
-"""The one way in which media files are opened and read.
+"""Opens and reads media files; nothing else in sage does.
 
-FFmpeg reads through :class:`Source`, not by itself. So a read error is not taken for the end of the file, a file that is cut short or
-replaced while it is read is noticed, nothing but the file itself is ever opened, names mean nothing, and reading ends when it is told to.
+FFmpeg reads through :class:`Source` instead of opening files itself. So a read error does not look like the end of the file, a file that is
+truncated or replaced during a run is detected, no other file or address is ever opened, special names have no effect, and another thread
+can stop a read.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ from sage_cli.store.content import Content, FileState
 # Consecutive errors of a demuxer after which the rest of a file is given up.
 _MAX_ERRORS: Final = 32
 
-# Bytes that may be read without a packet coming out of them. More than the largest frame (8K, uncompressed), and little enough for
-# demuxers that hold all of it in memory while they search, or that search a byte at a time.
-_MAX_BARREN: Final = 128 << 20
+# Most bytes read without finding a packet. More than the largest frame (8K, uncompressed), but few enough for demuxers that keep
+# everything in memory while they search, or that search byte by byte.
+_MAX_WITHOUT_PACKET: Final = 128 << 20
 
-_PADDING: Final = 1 << 16  # bytes of a packet that may be nothing but that
+_PADDING: Final = 1 << 16  # larger packets are checked for being nothing but zeros
 
 _BUFFER: Final = 256 << 10
 
-# Microseconds in which streams may turn up, in containers that do not list them (MPEG-PS); FFmpeg's own limit of 5 MB holds too.
+# Microseconds of a file searched for streams, where the container does not list them (MPEG-PS). FFmpeg also stops after 5 MB.
 _ANALYZED: Final = 90_000_000
 
 # Titles in some other encoding are no reason to fail; from PyAV 19 on they never are.
 _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
-# What leads elsewhere instead of being media, and text files that FFmpeg would draw.
+# Formats that refer to other files or addresses, and text files that FFmpeg would render.
 _REFUSED: Final = {"hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webm_dash_manifest", "tty", "ffmetadata"}
 _PLAYLISTS: Final = (
     (rb"#EXTM3U", "HLS"),
@@ -51,39 +52,39 @@ _PLAYLISTS: Final = (
 
 _AVSEEK_SIZE: Final = 0x10000
 
-# For each stream: numbers of packets from which on a number of seconds is added to its times.
+# For each stream: from which packet on (by number) how many seconds are added to its times.
 Shifts = Mapping[int, Sequence[tuple[int, Fraction]]]
 
 
 class Stopped(Exception):
-    """Nobody wants the rest."""
+    """Another thread stopped the work."""
 
 
 class Source:
     """A file for FFmpeg to read. Errors are kept for :meth:`check`: FFmpeg would take them for the end of the file.
 
     Args:
-        content: what the file has to hold; by default whatever it does.
-        stop: set by another thread to end the file.
+        content: expected content; by default any.
+        stop: set by another thread to stop reading.
 
     Raises:
         VideoError: the file cannot be opened.
-        MediaReadError: it holds something else.
+        MediaReadError: its content is not the expected one.
     """
 
     def __init__(self, path: Path, content: Content | None = None, stop: Event | None = None) -> None:
         self.path, self._content, self._stop = path, content, stop
-        # All that FFmpeg learns of the name is the suffix, by which it tells formats apart that look alike.
+        # FFmpeg sees only the suffix of the name, which it needs to tell similar formats apart.
         self.name = "media" + (path.suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,8}", path.suffix) else "")
         try:
             self._file = path.open("rb", buffering=0)
         except OSError as error:
-            # What could be read before has gone: that is not a property of the video.
+            # It could be opened before: this is a failure of the machine, not a property of the video.
             kind = VideoError if content is None else MediaReadError
             raise kind(f"cannot open {path}: {error.strerror or error}") from error
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
-        self._barren = 0
+        self._since_packet = 0
         if content is not None and self._state != content.state and not _holds(path, content):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
@@ -101,7 +102,7 @@ class Source:
         except OSError as error:
             self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({self._where()})")
             return b""
-        self._barren += len(data)
+        self._since_packet += len(data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -109,7 +110,7 @@ class Source:
             return self._state.size
         try:
             return self._file.seek(offset, whence & 3)
-        except OSError as error:  # a place that a damaged file leads to, before its beginning or beyond all files
+        except OSError as error:  # an invalid position, computed from damaged data
             return -(error.errno or errno.EINVAL)
 
     def tell(self) -> int:
@@ -122,7 +123,7 @@ class Source:
         return self._state.size
 
     def peek(self, offset: int, size: int) -> bytes:
-        """Bytes at a place, as many as can be read; FFmpeg's own position stays."""
+        """Up to ``size`` bytes at an offset. FFmpeg's own position does not move."""
         here = self._file.tell()
         try:
             self._file.seek(offset)
@@ -134,19 +135,19 @@ class Source:
 
     @property
     def gave_up(self) -> bool:
-        """Whether so much was read in vain that the rest counts as empty."""
-        return self._barren > _MAX_BARREN
+        """Whether so much was read without finding a packet that the rest counts as empty."""
+        return self._since_packet > _MAX_WITHOUT_PACKET
 
-    def fruitful(self) -> None:
-        """A packet came out of what was read."""
-        self._barren = 0
+    def found_packet(self) -> None:
+        """Note that a packet was found."""
+        self._since_packet = 0
 
     def check(self) -> None:
-        """Raise what kept the file from being read to its end.
+        """Raise the error that kept the file from being read to its end, if any.
 
         Raises:
             MediaReadError: a read failed, or the file was changed meanwhile.
-            Stopped: that was wanted.
+            Stopped: another thread asked for it.
         """
         if self._stop is not None and self._stop.is_set():
             raise Stopped
@@ -171,13 +172,13 @@ class MediaFile:
     """An open media file: a context manager.
 
     Args:
-        shifts: what to add to times, for files whose clock restarts. Such a file can only be read from its beginning.
+        shifts: seconds to add to times, for files whose clock restarts. Such files can only be read from the start.
         content, stop: see :class:`Source`.
 
     Raises:
         VideoError: it cannot be opened, or is no media file.
-        MediaReadError: it cannot be read, or does not hold that content.
-        MemoryError: there is not enough.
+        MediaReadError: it cannot be read, or its content is not the expected one.
+        MemoryError: out of memory.
     """
 
     def __init__(self, path: Path, *, shifts: Shifts | None = None, content: Content | None = None, stop: Event | None = None) -> None:
@@ -197,7 +198,7 @@ class MediaFile:
     def _open(self) -> InputContainer:
         path = self.source.path
         try:
-            # No protocol at all: what a file names instead of holding it is not opened.
+            # No protocols: files and addresses that a file refers to are not opened.
             options = {"protocol_whitelist": "none", "analyzeduration": str(_ANALYZED)}
             container: InputContainer = av.open(self.source, "r", options=options, buffer_size=_BUFFER, **_LENIENT)
             return container
@@ -231,16 +232,16 @@ class MediaFile:
         Raises:
             av.FFmpegError: the demuxer cannot.
         """
-        self.source.fruitful()
+        self.source.found_packet()
         self.container.seek(stamp, stream=self.stream(index))
 
     def packets(self, *indices: int) -> Iterator[Packet[Any]]:
-        """Packets of the given streams from the current position on, past errors; at the end the empty ones that flush decoders.
+        """Packets of the given streams from the current position on, skipping errors; then the empty packets that flush decoders.
 
         Raises:
-            MediaReadError: the file could not be read to its end; all before that have come.
-            MemoryError: there is not enough.
-            Stopped: that was wanted.
+            MediaReadError: the file could not be read to its end; all packets before that were yielded.
+            MemoryError: out of memory.
+            Stopped: another thread asked for it.
         """
         streams = [self.stream(index) for index in indices]
         errors = 0
@@ -248,13 +249,13 @@ class MediaFile:
             try:
                 for packet in self.container.demux(streams):
                     if 0 < packet.size < _PADDING or (packet.size and not _is_padding(packet)):
-                        self.source.fruitful()
+                        self.source.found_packet()
                     if self._shifts and packet.size:
                         self._shift(packet)
                     errors = 0
                     yield packet
                 break
-            except IndexError:  # PyAV ends by flushing decoders, and stumbles over streams that only turned up while it read
+            except IndexError:  # PyAV flushes all decoders at the end, but has none for streams that appeared late
                 break
             except (av.FFmpegError, MemoryError) as error:
                 self.source.check()
@@ -287,7 +288,7 @@ def time_base(timed: Any) -> Fraction:
 
 
 def packet_time(packet: Packet[Any]) -> Fraction | None:
-    """Presentation time in the container's own seconds; the decoding time stands in where there is none (AVI)."""
+    """Presentation time in the container's own seconds; the decoding time if there is none (AVI)."""
     stamp = packet.pts if packet.pts is not None else packet.dts
     return None if stamp is None else stamp * time_base(packet)
 
@@ -299,7 +300,7 @@ def frame_time(frame: Any) -> Fraction:
 
 
 def _is_padding(packet: Packet[Any]) -> bool:
-    """Whether a parser that found nothing more made a packet of a tail of zeros."""
+    """Whether the packet is zeros, as parsers make of the zeros at the end of a file."""
     return memoryview(packet)[-4096:].tobytes() == bytes(4096)
 
 

@@ -1,14 +1,14 @@
-"""When everything in a file happens: the one place that decides which times are believed, for pictures and sound alike.
+"""The timeline of a file: decides which of its timestamps are used, for video and audio alike.
 
-Every packet of a file is looked at once, without being decoded; in MP4 its index tells the same. Where a stream's times run on, they are
-taken as they are. Where they do not, it is decided much as ``ffmpeg`` does when it plays a file:
+Every packet is read once, without decoding; for MP4, the index is enough. Continuous timestamps are used as they are. Discontinuities are
+handled much as ``ffmpeg`` handles them in playback:
 
-* Times that start again (files joined end to end, a restarted encoder) go on where the stream had got to.
-* So do times that leap ahead in formats whose clock may be set anew at any point (MPEG-TS, MPEG-PS, Ogg). Elsewhere a gap is a gap, unless
-  it leads further than the file's header says the file is long.
-* A few packets with other times than those before and after them are damaged: they take the place between.
+* Timestamps that restart (files joined end to end, a restarted encoder) continue where the stream left off.
+* So do timestamps that jump ahead in formats whose clock may be reset at any point (MPEG-TS, MPEG-PS, Ogg). In other formats a gap is
+  kept, unless it goes beyond the duration in the file's header.
+* A few packets whose timestamps differ from those before and after them are damaged: they are placed in between.
 
-What one stream is moved by, the other is moved by too.
+A shift applied to one stream is applied to the other as well.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ from av.packet import Packet
 from sage_cli.video.entry import HEAD, entry_points
 from sage_cli.video.source import MediaFile, Shifts, time_base
 
-# Times that go back by more than this start again. Decoding times never go back; presentation times do, by the depth of reordering.
+# Timestamps that go back by more than this have restarted. Decoding times never go back; presentation times do, by the depth of reordering.
 _BACK: Final = Fraction(1, 2)
 _REORDERED: Final = 17  # packets
 
-# A step ahead that is looked into, and one that is too long for a clock that may be set anew (ffmpeg's -dts_delta_threshold).
+# A jump ahead that is examined, and one that is too long for a clock that may be reset (ffmpeg's -dts_delta_threshold).
 _AHEAD: Final = Fraction(1)
 _DISCONTINUITY: Final = Fraction(10)
 
-# A gap that is believed where no header says how long the file is.
+# The longest plausible gap if no header gives the duration.
 _LONGEST_GAP: Final = Fraction(600)
 
-# A packet's own length that is believed without the header's support: others come of counters that wrapped around.
+# The longest plausible packet, unless the header's duration allows more: longer ones come from counters that wrapped around.
 _LONGEST_PACKET: Final = Fraction(10)
 
-# How far apart two streams' moves at one place can be and still be the same move.
+# Largest difference between two streams' shifts at the same discontinuity.
 _SAME_MOVE: Final = Fraction(3)
 _RECENT_MOVES: Final = 16
 
 _TS_DISCONT: Final = 0x200  # AVFMT_TS_DISCONT
 
-# Codecs in which no packet begins with this many zeros. (Raw sound and pictures may be all zeros.)
+# Codecs whose packets never begin with this many zeros. (Uncompressed audio and video may.)
 _NEVER_ZEROS: Final = {
     *("h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "vp8", "vp9", "av1"),
     *("aac", "mp3", "mp3float", "mp2", "mp2float", "ac3", "eac3", "flac"),
 }
 _ZEROS: Final = bytes(64)
-_HOLE: Final = 4096  # bytes between packets that are looked into
-_PADDING: Final = re.compile(rb"\0?(?:JUNK|LIST|RIFF|idx1|ix\d\d|....(?:free|skip))|\xec", re.DOTALL)  # how a hole begins that is meant
+_HOLE: Final = 4096  # bytes between packets that are examined
+_PADDING: Final = re.compile(rb"\0?(?:JUNK|LIST|RIFF|idx1|ix\d\d|....(?:free|skip))|\xec", re.DOTALL)  # intended padding
 
-# How files begin in containers whose demuxers end with the first of several files that were joined end to end.
+# The first bytes of containers whose demuxers stop after the first of several files joined end to end.
 _BEGINNINGS: Final = re.compile(
     rb"\0\0\0.ftyp[\w ]{4}|FLV\x01[\x01\x04\x05]\0\0\0\x09|RIFF....(?:WAVE|AVI )|RF64....WAVE|FORM....AIF[FC]|riff\x2e\x91\xcf\x11"
     rb"|caff\0\x01\0\0desc|TTA1",
     re.DOTALL,
 )
-_BEHIND: Final = 32 << 20  # bytes behind the last packet in which another file is looked for
-_SAMPLES: Final = 512  # of an index's packets that are looked into
+_BEHIND: Final = 32 << 20  # bytes after the last packet that are searched for another file
+_SAMPLES: Final = 512  # packets of an index that are examined
 
 
 class Keyframe(NamedTuple):
@@ -77,30 +77,30 @@ class Keyframe(NamedTuple):
     exact: bool
 
     def landed(self, time: Fraction, target: Fraction) -> bool:
-        """Whether a seek here that found a packet of this time serves the target.
+        """Whether a seek here that found a packet of this time is good for the target.
 
-        Demuxers that have to guess timestamps guess others after a seek (MPEG-PS), so a time that is known must come out again.
+        Some demuxers guess different timestamps after a seek (MPEG-PS), so a known time must be found again.
         """
         return time == self.time if self.exact else time <= target
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is in a file, by its packets.
+    """The contents of a file, by its packets.
 
     Attributes:
-        shifts: what to add to times; empty where the times run on.
-        first: by stream, what is added to the times of its first packets.
+        shifts: seconds to add to times; empty if they are continuous.
+        first: by stream, the seconds added to the times of its first packets.
         end: where the last packet ends, in the container's (shifted) seconds.
-        claimed: where the header says that it ends, at the least; None without a claim.
+        claimed: the earliest end that the header implies; None if it gives no duration.
         keyframes: of the video, in time order.
-        packets, zeros: how many there are, and how many of them are nothing but zeros; by stream, the latter perhaps estimated.
-        missing: packets that an index lists behind the end of the file.
-        blank: bytes between packets that are nothing but zeros.
-        short: whether the file is shorter than it says.
-        followed: whether another file begins behind the last packet.
+        packets, zeros: by stream, the number of packets, and of those that begin with zeros (estimated for an index).
+        missing: packets of an index that lie beyond the end of the file.
+        blank: bytes between packets that are all zeros.
+        short: whether the file is shorter than its header says.
+        followed: whether another file begins after the last packet.
         errors: of the demuxer.
-        gave_up: whether the rest of the file was given up, since nothing came out of it.
+        gave_up: whether reading stopped early because no packets were found.
     """
 
     shifts: Shifts
@@ -120,7 +120,7 @@ class Survey:
 
 @dataclass
 class _Ticks:
-    """A run that is being collected: see :class:`_Run`. Times are in ticks of the stream's clock."""
+    """A run under construction: see :class:`_Run`. Times are in ticks of the stream's clock."""
 
     first: int
     place: int
@@ -132,13 +132,13 @@ class _Ticks:
 
 @dataclass
 class _Run:
-    """Packets of a stream whose times run on. Times are in seconds, before any shift.
+    """Packets of a stream with continuous times. Times are in seconds, before any shift.
 
     Attributes:
         first: number of the first one in its stream.
         place: number of the first one in the file.
         start, begin: decoding and presentation time of the first one.
-        next: decoding time that the one after the last would have.
+        next: decoding time expected of the next packet.
         end: where the last picture or sound ends.
     """
 
@@ -153,14 +153,14 @@ class _Run:
 
 
 class _Track:
-    """What is seen of one stream. It counts in ticks: there are hundreds of thousands of packets to an hour.
+    """Collects the packets of one stream. It counts in ticks for speed: an hour has hundreds of thousands of packets.
 
     Args:
         base: seconds in a tick.
-        usual: how long a packet lasts, in seconds, where nothing tells.
+        usual: duration of a packet in seconds, if unknown.
         is_entry: see :mod:`sage_cli.video.entry`; None for sound.
-        claimed: where the file ends by its header, in seconds.
-        by_pts: whether the stream is sought in by presentation time.
+        claimed: the end of the file by its header, in seconds.
+        by_pts: whether seeks use presentation times.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class _Track:
             run.next = decoded + length
 
     def length(self, told: int, time: int) -> int:
-        """How long the packet of a time lasts; what it says itself is believed within limits."""
+        """The duration of the packet at a time: its own if that is plausible."""
         if 0 < told <= self._longest or (told > 0 and self._claimed is not None and time + told <= self._claimed):
             return told
         return self.usual
@@ -235,10 +235,10 @@ class _Track:
 
 
 def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: Fraction) -> Survey:
-    """Look at all packets of the chosen streams of a file just opened.
+    """Read all packets of the chosen streams of a file just opened.
 
     Args:
-        frame_length: seconds that a frame of the video lasts, where the file does not tell.
+        frame_length: duration of a frame in seconds, if the file does not give it.
 
     Raises:
         MediaReadError: the file could not be read to its end.
@@ -298,7 +298,7 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
 
 
 def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
-    """In time order. Where times restart, packets are told by number."""
+    """In time order. If times restart, packets are identified by number."""
     found, runs, at = [], track.runs, 0
     for number, time, stamp in track.keys:
         while at + 1 < len(runs) and runs[at + 1].first <= number:
@@ -313,7 +313,7 @@ def _is_blank(file: MediaFile, begin: int, end: int) -> bool:
 
 
 def _is_short(file: MediaFile) -> bool:
-    """Whether the size that a RIFF (WAV, AVI) or IFF (AIFF) file begins with is more than there is."""
+    """Whether a RIFF (WAV, AVI) or IFF (AIFF) file is shorter than the size in its header."""
     mark, size = file.source.peek(0, 4), file.source.peek(4, 4)
     if mark not in (b"RIFF", b"FORM") or size in (bytes(4), b"\xff" * 4):
         return False
@@ -321,7 +321,7 @@ def _is_short(file: MediaFile) -> bool:
 
 
 def _is_followed(file: MediaFile, behind: int) -> bool:
-    """Whether behind the last packet a file begins as this one does."""
+    """Whether another file begins after the last packet."""
     if not behind or not _BEGINNINGS.match(file.source.peek(0, 64)):
         return False
     return _BEGINNINGS.search(file.source.peek(behind, _BEHIND)) is not None
@@ -338,10 +338,9 @@ def _is_indexed(file: MediaFile, tracks: Iterable[int]) -> bool:
 
 
 def _by_index(file: MediaFile, index: int, track: _Track) -> int:
-    """What the index says of a stream; the number of packets that it lists behind the end of the file.
+    """Add a stream's packets from the index; return the number of those beyond the end of the file.
 
-    It holds decoding times, but is sought in by presentation time: later by the delay of reordering, for which the first packet's has
-    to stand.
+    The index has decoding times, but seeks use presentation times, which are later by the reordering delay: the first packet's is used.
     """
     stream, size = file.stream(index), file.source.size
     first = next((packet for packet in file.packets(index) if packet.pts is not None and packet.dts is not None), None)
@@ -368,7 +367,7 @@ def _by_index(file: MediaFile, index: int, track: _Track) -> int:
 
 
 def _last(file: MediaFile, tracks: Mapping[int, _Track]) -> Fraction | None:
-    """Where the last packets end, by reading them: they know better than the index when they are presented."""
+    """The end of the last packets, by reading them: the index has no presentation times."""
     end = Fraction(0)
     try:
         for index, track in tracks.items():
@@ -412,7 +411,7 @@ def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | N
 
 
 def _find_strays(runs: Sequence[_Run]) -> None:
-    """Mark runs between two that fit together as if the one between had other times; and a first one that is far from all others."""
+    """Mark damaged runs: those between two runs that fit together without them, and a first one far from all others."""
     for before, run, after in zip(runs, runs[1:], runs[2:]):  # noqa: B905
         room = after.start - before.next
         run.stray = not before.stray and room >= -_BACK and abs(room - (run.next - run.start)) < _AHEAD

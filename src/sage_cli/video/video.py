@@ -1,4 +1,4 @@
-"""A video file: what it is, and its frames, sound and clips by time."""
+"""A video file: its properties, and its frames, audio and clips by time."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ SAMPLE_RATE = 16_000  # what speech models listen at
 
 
 class NoAudioError(VideoError):
-    """Sound was asked of a file that has none."""
+    """Audio was requested of a file without any."""
 
 
 class Video:
     """A video file (or an audio file: then there are no frames).
 
-    Opening it decodes the first frame and reads the last packets, so what is said here is true whatever the header claims. No file
-    is held open between calls: there is nothing to close, and threads may share one.
+    Opening it reads the whole file and decodes the first frame, so these properties are correct even if the header is wrong. No file
+    stays open between calls: there is nothing to close, and threads may share one.
 
     All times are seconds on one clock, whose zero is the earlier of the first frame and the first sound; see :mod:`sage_cli.video.probe`.
 
     Attributes:
         path: the file.
-        id: identity of its content: the same under another name, another after an edit.
+        id: fingerprint of its content: the same under another name, different after an edit.
         duration: seconds until the last frame or sound is over, whichever ends later.
         width, height: display size in pixels: upright, pixels square. 0 without video.
         rotation: degrees clockwise (0, 90, 180, 270) by which stored frames are turned for display.
-        fps: average frames a second; None when unknown.
+        fps: average frames per second; None if unknown.
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
@@ -52,7 +52,7 @@ class Video:
         """Open a file.
 
         Args:
-            cache: remembers between processes which frames are on screen when, so that frames met before need not be decoded again.
+            cache: of frame times, so that frames read by an earlier run need not be decoded again.
 
         Raises:
             VideoError: the file does not exist, or contains nothing that can be decoded.
@@ -72,7 +72,7 @@ class Video:
 
     @property
     def notices(self) -> tuple[MediaNotice, ...]:
-        """What in the file cannot be decoded, or only with errors. Damage is added as it is found while frames and audio are read."""
+        """Parts of the file that cannot be decoded, or only with errors. Damage found while frames and audio are read is added."""
         return tuple(self._media.notices)
 
     def __repr__(self) -> str:
@@ -88,8 +88,8 @@ class Video:
     ) -> FrameReader | CachedFrames | RecordedFrames:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
-        Before the first frame that is the first, past the end the last. Decoding begins with the first frame that is taken, on all cores, a
-        little ahead of what is taken. Ascending times are fastest; any order and repetitions are allowed. Damaged packets are skipped, with
+        Before the first frame it is the first one, past the end the last one. Decoding starts when the first frame is taken, on all cores,
+        and stays a little ahead. Ascending times are fastest; any order and repetitions are allowed. Damaged packets are skipped, with
         a warning in the log.
 
         Args:
@@ -119,14 +119,14 @@ class Video:
     def audio(self, start: float = 0.0, end: float | None = None) -> NDArray[np.float32]:
         """The sound of ``[start, end)``, to the sample: 16 kHz mono, shape ``(samples,)``, between -1 and 1.
 
-        Silence fills what the file has no sound for: before a late start, in gaps, past the end.
+        Where the file has no audio (before a late start, in gaps, past the end), it is silence.
 
         Args:
             end: None for the end of the video.
 
         Raises:
-            NoAudioError: there is no sound in the file; ``has_audio`` tells beforehand.
-            VideoError: there is some, and it cannot be decoded.
+            NoAudioError: the file has no audio; check ``has_audio`` first.
+            VideoError: the audio cannot be decoded.
         """
         return np.concatenate([np.zeros(0, np.float32), *self.audio_blocks(start, end, 60.0)])
 
@@ -145,10 +145,10 @@ class Video:
         return iterate_in_background(read, ahead=1)
 
     def check_audio(self) -> None:
-        """Make sure that there is no sound which cannot be decoded; a file without any is fine.
+        """Check that the audio can be decoded; a file without audio is fine.
 
         Raises:
-            VideoError: there is.
+            VideoError: it cannot.
         """
         if lost := self._media.lost("audio"):
             raise VideoError(f"{self.path}: {lost.text}; convert it to AAC")
@@ -156,10 +156,10 @@ class Video:
     def clip(
         self, start: float, end: float, target: str | os.PathLike[str], *, progress: Callable[[float, float], None] | None = None
     ) -> Path:
-        """Cut ``[start, end)`` to a new file, frame-accurate, and return its path. Ctrl-C ends it at once.
+        """Cut ``[start, end)`` to a new file, frame-accurate, and return its path. Ctrl-C interrupts this at once.
 
         Re-encodes: H.264 (MPEG-4 where FFmpeg was built without x264) and AAC; upright, with square pixels, at most as many as 1920x1080.
-        It begins with the frame on screen at ``start``. The file appears complete or not at all, and never in place of this video.
+        It starts with the frame on screen at ``start``. The file appears complete or not at all, and never replaces this video.
 
         Args:
             target: the file to write; its suffix chooses the container (``.mp4``).
