@@ -17,8 +17,9 @@ import jsonschema
 from benchmarks import peers
 from benchmarks.report import show
 from sage_cli.assets import CLIPS, NANO
+from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Message, Reply, Text
-from sage_cli.model.remote import RemoteAddress, RemoteModel
+from sage_cli.model.remote import RemoteModel
 from sage_cli.session import open_session
 
 CONTEXT = 8192

@@ -11,8 +11,9 @@ import pytest
 from sage_cli.bench import Item
 from sage_cli.bench.judges import JudgeChoice, ModelJudge, choice, exact, read_verdict
 from sage_cli.errors import UsageError
+from sage_cli.model.address import RemoteAddress
 from sage_cli.model.llama import LlamaModel
-from sage_cli.model.remote import RemoteAddress, RemoteModel
+from sage_cli.model.remote import RemoteModel
 from tests.models import write_qwen3_vl
 from tests.openai_server import Served, serve
 

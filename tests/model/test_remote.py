@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from sage_cli.errors import ModelError, UsageError
+from sage_cli.model.address import RemoteAddress, api_key
 from sage_cli.model.base import Delta, Frames, Message, Reply, Text
 from sage_cli.model.llama import LlamaModel
-from sage_cli.model.remote import RemoteAddress, RemoteModel, api_key
+from sage_cli.model.remote import RemoteModel
 from sage_cli.session import open_session
 from sage_cli.video.frame import Frame
 from tests.models import write_qwen3_vl

@@ -20,7 +20,8 @@ pytest.importorskip("accelerate")
 
 from sage_cli.agent import Settings  # noqa: E402
 from sage_cli.bench.judges import ModelJudge  # noqa: E402
-from sage_cli.model.remote import RemoteAddress, RemoteModel  # noqa: E402
+from sage_cli.model.address import RemoteAddress  # noqa: E402
+from sage_cli.model.remote import RemoteModel  # noqa: E402
 from sage_cli.speech import Segment  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
 from training.clips import write_clip  # noqa: E402

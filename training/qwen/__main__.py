@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from sage_cli.agent import Settings
 from sage_cli.errors import SageError, UsageError
-from sage_cli.model.remote import RemoteAddress, RemoteModel
+from sage_cli.model.address import RemoteAddress
+from sage_cli.model.remote import RemoteModel
 from sage_cli.video import Video
 from training.qwen import record, synthesize
 from training.qwen.settings import Scale, load

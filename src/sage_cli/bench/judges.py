@@ -9,8 +9,8 @@ from typing import Final, Literal, Protocol, TypeAlias
 from sage_cli.bench.items import Item
 from sage_cli.bench.options import letter, named, words
 from sage_cli.errors import SageError, UsageError
+from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import ChatModel, Message, Reply, Text
-from sage_cli.model.remote import RemoteAddress
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
 

@@ -93,11 +93,15 @@ def _records(path: Path) -> list[Record]:
 
 def _tell(plan: Plan) -> None:
     """Notices before the run."""
+    from sage_cli.model.address import RemoteAddress
+
     items, missing = plan.dataset.items, plan.dataset.missing
     if missing and not plan.dataset.answered:
         console.say(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
     if notice := plan.notice:
         console.say(notice)
+    if plan.worker.asks and (model := RemoteAddress.parse(plan.worker.options.model or "")) and not model.loopback:
+        console.say(f"frames and prompts are sent to {model.host}")
     if (judge := plan.worker.judge.address) and not judge.loopback:
         console.say(f"the judge at {judge.host} receives questions, answers and references")
 
@@ -106,7 +110,7 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     """The output folder, and what works: with everything that was left open chosen."""
     from sage_cli.bench.answer import Worker
     from sage_cli.bench.run import settings_of
-    from sage_cli.model.remote import api_key
+    from sage_cli.model.address import api_key
     from sage_cli.session import open_session
     from sage_cli.session.models import require_network
 

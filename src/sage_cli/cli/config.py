@@ -131,7 +131,7 @@ def _model(key: str, value: str) -> str:
     from pathlib import Path
 
     from sage_cli.assets import NANO
-    from sage_cli.model.remote import RemoteAddress
+    from sage_cli.model.address import RemoteAddress
     from sage_cli.store import NotInstalledError, find_model, find_speech_model
 
     if key not in ("model", "speech-model") or value == NANO.name or not value.strip():

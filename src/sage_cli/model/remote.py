@@ -7,21 +7,19 @@ Frames travel as JPEG images, each after its time as text. Servers differ in how
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import logging
-import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from threading import Event
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
 
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError
+from sage_cli.model.address import KEY_VARIABLE, RemoteAddress
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
@@ -32,10 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT: Final = 16384  # where neither the server nor --ctx-size says: what SAGE needs for 128 frames
-KEY_VARIABLE: Final = "SAGE_API_KEY"
 
-_SHORTHAND: Final = "openai:"
-_OPENAI: Final = "https://api.openai.com/v1"
 _UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
 _CHARACTERS_PER_TOKEN: Final = 3.0  # cautious for English, where 4 is usual
 _JPEG_QUALITY: Final = 90
@@ -49,60 +44,15 @@ _FORMATS: Final = ("json_schema", "json_object", "text")
 _REFUSED: Final = (400, 415, 422, 501)
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteAddress:
-    """Where a model is served.
-
-    Attributes:
-        url: up to and with ``/v1``.
-        name: by which the server knows the model; ``""`` if it serves only one.
-    """
-
-    url: str
-    name: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> RemoteAddress | None:
-        """From ``http://HOST:PORT/v1``, ``http://HOST:PORT/v1#NAME`` or ``openai:NAME``; ``None`` for anything else.
-
-        Raises:
-            UsageError: it is meant as an address, but has no host.
-        """
-        if text.startswith(_SHORTHAND):
-            return cls(os.environ.get("OPENAI_BASE_URL") or _OPENAI, text.removeprefix(_SHORTHAND))
-        if not text.startswith(("http://", "https://")):
-            return None
-        url, _, name = text.partition("#")
-        try:
-            host = urlsplit(url).hostname
-        except ValueError:
-            host = None
-        if not host:
-            raise UsageError(f"{text}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
-        return cls(url.rstrip("/").removesuffix("/chat/completions"), name)
-
-    @property
-    def host(self) -> str:
-        """With its port, as people write it."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
-
-    @property
-    def loopback(self) -> bool:
-        """Whether it is this machine itself: then nothing leaves it."""
-        host = urlsplit(self.url).hostname or ""
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+class UnreachableError(ModelError):
+    """A server cannot be reached, or breaks off."""
 
 
 class RemoteModel:
     """A served vision-language model; implements :class:`sage_cli.model.base.ChatModel`.
 
     Args:
-        address: where it is.
+        address: where it is; one alone, see :class:`sage_cli.model.endpoints.Endpoints` for several.
         key: sent as a bearer token; ``""`` for none.
         context_size: tokens of a prompt and its reply; ``None`` for what the server says.
         retries: of a request that fails in a way that may pass; the wait doubles each time, or is what the server asks for.
@@ -223,7 +173,7 @@ class RemoteModel:
                     formats = formats[1:] or formats
                 logger.info("%s: the reply broke off (%s)", self.address.host, error)
                 if not left:
-                    raise ModelError(
+                    raise UnreachableError(
                         f"{self.address.host} broke off {_ATTEMPTS} times: {_reason(error)}; is the server healthy?"
                     ) from error
                 spoken = spoken or bool(text)
@@ -286,7 +236,7 @@ class RemoteModel:
         except APIError as error:
             raise self._failure(error) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{self.address.url} is not an OpenAI-compatible server: it lists no models") from error
+            raise ModelError(f"{self.address.shown} is not an OpenAI-compatible server: it lists no models") from error
         names = [model["id"] for model in models]
         if self.address.name:
             # Some servers know more names than they list, and OpenAI's list is long.
@@ -296,7 +246,9 @@ class RemoteModel:
         if not models:
             raise ModelError(f"{self.address.host} serves no model: load one there first")
         shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise ModelError(f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.url}#{names[0]} ({shown})")
+        raise ModelError(
+            f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.shown}#{names[0]} ({shown})"
+        )
 
     def _llama_server_context(self) -> int | None:
         """llama-server tells the context of a slot beside the OpenAI interface."""
@@ -315,9 +267,9 @@ class RemoteModel:
         host = self.address.host
         match error:
             case APITimeoutError():
-                return ModelError(f"{host} did not answer in time: is the server overloaded?")
+                return UnreachableError(f"{host} did not answer in time: is the server overloaded?")
             case APIConnectionError():
-                return ModelError(f"cannot reach {host} ({_reason(error)}): is the server running?")
+                return UnreachableError(f"cannot reach {host} ({_reason(error)}): is the server running?")
             case APIStatusError(status_code=401 | 403):
                 return ModelError(f"{host} refuses the key: set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)")
             case APIStatusError(status_code=404):
@@ -329,26 +281,6 @@ class RemoteModel:
             case APIStatusError():
                 return ModelError(f"{host} answered with status {error.status_code}: {_reason(error)}")
         return ModelError(f"{host} failed: {_reason(error)}")
-
-
-def api_key(address: RemoteAddress, variable: str = KEY_VARIABLE) -> str:
-    """The key for a server, or ``""``.
-
-    It is the environment variable's, for OpenAI itself ``OPENAI_API_KEY``, or what the keyring has for ``sage-cli HOST``.
-    """
-    if key := os.environ.get(variable):
-        return key
-    if address.url == _OPENAI and (key := os.environ.get("OPENAI_API_KEY")):
-        return key
-    try:
-        import keyring  # an extra
-        from keyring.errors import KeyringError
-    except ImportError:
-        return ""
-    try:
-        return keyring.get_password("sage-cli", address.host) or ""
-    except KeyringError:
-        return ""
 
 
 # ---- what travels --------------------------------------------------------------------------------------------------

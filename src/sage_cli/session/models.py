@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from sage_cli.agent.structured import AnswerSchema
     from sage_cli.assets import Nano
     from sage_cli.hardware.plan import MemoryPlan
+    from sage_cli.model.address import RemoteAddress
     from sage_cli.model.base import ChatModel
-    from sage_cli.model.remote import RemoteAddress
     from sage_cli.speech import Transcriber
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
@@ -80,7 +80,7 @@ class Models:
         Raises:
             UsageError: the address cannot be used, or ``offline`` is set and the server is another machine.
         """
-        from sage_cli.model.remote import RemoteAddress
+        from sage_cli.model.address import RemoteAddress
 
         address = RemoteAddress.parse(self.options.model) if self.options.model else None
         if address is not None and not address.loopback:
@@ -185,8 +185,12 @@ class Models:
             ModelError: it cannot be loaded.
         """
         if self.remote:
-            from sage_cli.model.remote import RemoteModel, api_key
+            from sage_cli.model.address import api_key
+            from sage_cli.model.endpoints import Endpoints
+            from sage_cli.model.remote import RemoteModel
 
+            if self.remote.others:
+                return self._resources.enter_context(Endpoints(self.remote, context_size=self.options.ctx_size))
             served = RemoteModel(self.remote, key=api_key(self.remote), context_size=self.options.ctx_size)
             return self._resources.enter_context(served)
         from sage_cli.model.disk import ModelCache

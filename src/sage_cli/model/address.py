@@ -1,0 +1,104 @@
+"""Where models are served, and the keys for it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlsplit
+
+from sage_cli.errors import UsageError
+
+KEY_VARIABLE: Final = "SAGE_API_KEY"
+
+_SHORTHAND: Final = "openai:"
+_OPENAI: Final = "https://api.openai.com/v1"
+_SCHEMES: Final = ("http://", "https://")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAddress:
+    """Where a model is served.
+
+    Attributes:
+        url: up to and with ``/v1``.
+        name: by which the server knows the model; ``""`` if it serves only one.
+        others: where the same model is served as well.
+    """
+
+    url: str
+    name: str = ""
+    others: tuple[RemoteAddress, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> RemoteAddress | None:
+        """From ``http://HOST:PORT/v1``, ``http://HOST:PORT/v1#NAME`` or ``openai:NAME``, or several with commas; ``None`` for all else.
+
+        Raises:
+            UsageError: it is meant as an address, but has no host.
+        """
+        if not text.startswith((_SHORTHAND, *_SCHEMES)):
+            return None
+        first, *others = [cls._parse(part.strip()) for part in text.split(",")]
+        return replace(first, others=tuple(others))
+
+    @classmethod
+    def _parse(cls, text: str) -> RemoteAddress:
+        url, _, name = text.partition("#")
+        if text.startswith(_SHORTHAND):
+            url, name = os.environ.get("OPENAI_BASE_URL") or _OPENAI, text.removeprefix(_SHORTHAND)
+        try:
+            host = urlsplit(url).hostname if url.startswith(_SCHEMES) else None
+        except ValueError:
+            host = None
+        if not host:
+            raise UsageError(f"{url}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
+        return cls(url.rstrip("/").removesuffix("/chat/completions"), name)
+
+    @property
+    def each(self) -> tuple[RemoteAddress, ...]:
+        """All addresses, each by itself."""
+        return (replace(self, others=()), *self.others)
+
+    @property
+    def host(self) -> str:
+        """With its port, as people write it; of several, all."""
+        return ", ".join(urlsplit(one.url).netloc.rpartition("@")[2] for one in self.each)
+
+    @property
+    def shown(self) -> str:
+        """The address without a password."""
+        return urlsplit(self.url)._replace(netloc=replace(self, others=()).host).geturl()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether it is this machine itself: then nothing leaves it."""
+        return all(_is_loopback(urlsplit(one.url).hostname or "") for one in self.each)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def api_key(address: RemoteAddress, variable: str = KEY_VARIABLE) -> str:
+    """The key for a server, or ``""``.
+
+    It is the environment variable's, for OpenAI itself ``OPENAI_API_KEY``, or what the keyring has for ``sage-cli HOST``.
+    """
+    if key := os.environ.get(variable):
+        return key
+    if address.url == _OPENAI and (key := os.environ.get("OPENAI_API_KEY")):
+        return key
+    try:
+        import keyring  # an extra
+        from keyring.errors import KeyringError
+    except ImportError:
+        return ""
+    try:
+        return keyring.get_password("sage-cli", address.host) or ""
+    except KeyringError:
+        return ""

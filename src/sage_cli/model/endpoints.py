@@ -1,0 +1,100 @@
+"""One model served at several addresses: each process uses one of them, and the next when it cannot be reached."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from typing import Any
+
+from sage_cli.errors import ModelError
+from sage_cli.model.address import RemoteAddress, api_key
+from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem
+from sage_cli.model.remote import RemoteModel, UnreachableError
+
+logger = logging.getLogger(__name__)
+
+
+class Endpoints:
+    """A model served at several addresses; implements :class:`sage_cli.model.base.ChatModel`.
+
+    Processes that start one after the other, as workers of a benchmark do, begin with different addresses. One is kept as long as it can
+    be reached: the server may hold the prompts that it has read.
+
+    Args:
+        address: with others.
+        context_size: see :class:`RemoteModel`.
+        retries: see :class:`RemoteModel`.
+
+    Raises:
+        ModelError: none of the servers can be reached, or one does not serve this model.
+    """
+
+    def __init__(self, address: RemoteAddress, *, context_size: int | None = None, retries: int = 4) -> None:
+        self._addresses = deque(address.each)
+        self._addresses.rotate(os.getpid())
+        self._options: dict[str, Any] = {"context_size": context_size, "retries": retries}
+        self._model = self._connect(len(self._addresses))
+
+    def __enter__(self) -> Endpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Safe to call again."""
+        self._model.close()
+
+    @property
+    def info(self) -> ModelInfo:
+        return self._model.info
+
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+        return self._model.frame_size(width, height, max_tokens, max_pixels)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return self._model.count_tokens(prompt)
+
+    def prefetch(self, frames: Frames) -> None:
+        self._model.prefetch(frames)
+
+    def forget(self) -> None:
+        self._model.forget()
+
+    def interrupt(self) -> None:
+        self._model.interrupt()
+
+    def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
+        """As :meth:`RemoteModel.stream`; begins anew at the next address where one cannot be reached."""
+        spoken = False
+        for left in reversed(range(len(self._addresses))):
+            try:
+                with closing(self._model.stream(prompt, schema=schema, **options)) as items:
+                    for item in items:
+                        if spoken and isinstance(item, Delta):  # of a reply that another one began
+                            continue
+                        yield item
+                return
+            except UnreachableError as error:
+                if not left:
+                    raise
+                logger.warning("%s; going on with another server", error)
+                spoken = True
+                self._model.close()
+                self._addresses.rotate(-1)
+                self._model = self._connect(left)
+
+    def _connect(self, attempts: int) -> RemoteModel:
+        """The model at the first of the addresses that can be reached."""
+        while True:
+            address = self._addresses[0]
+            try:
+                return RemoteModel(address, key=api_key(address), **self._options)
+            except UnreachableError as error:
+                attempts -= 1
+                if not attempts:
+                    raise ModelError(f"none of {', '.join(one.host for one in self._addresses)} can be reached: {error}") from error
+                self._addresses.rotate(-1)
