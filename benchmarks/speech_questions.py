@@ -129,9 +129,11 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
         values = list(chosen)
         return f"{sum(values)}/{len(values)} ({100 * sum(values) / len(values):.0f} %)" if values else "-"
 
-    def mean(key: str, digits: int) -> str:
-        return f"{sum(row[key] for row in rows) / len(rows):.{digits}f}"
+    def mean(key: str, digits: int, rows: list[dict[str, Any]] = rows) -> str:
+        return f"{sum(row[key] for row in rows) / len(rows):.{digits}f}" if rows else "-"
 
+    timed = [row for row in rows if "cpu" in row]
+    new = {row["id"] for number, row in enumerate(rows) if not number or row["video_path"] != rows[number - 1]["video_path"]}
     spoken = [row for row in rows if row["kind"] in SPEECH]
     return {
         "questions": str(len(rows)),
@@ -144,6 +146,8 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
         "prompt tokens a question (of them reused)": f"{mean('prompt', 0)} ({mean('reused', 0)})",
         "reply tokens a question (longest reply)": f"{mean('output', 0)} ({max(row['longest'] for row in rows)})",
         "seconds a question": mean("seconds", 1),
+        "processor seconds, a video's first question": mean("cpu", 1, [row for row in timed if row["id"] in new]),
+        "processor seconds, later questions": mean("cpu", 1, [row for row in timed if row["id"] not in new]),
     }
 
 
@@ -158,11 +162,12 @@ def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
         for row in rows:
             if row["id"] in done:
                 continue
-            started = time.monotonic()
+            started, worked = time.monotonic(), time.process_time()
             events: list[Event] = [
                 event for event in session.ask(work / row["video_path"], row["question"]) if not isinstance(event, Working | TextDelta)
             ]
-            record = {**row, **_summary(events, session.settings.reply_tokens), "seconds": time.monotonic() - started}
+            took = {"seconds": time.monotonic() - started, "cpu": time.process_time() - worked}
+            record = {**row, **_summary(events, session.settings.reply_tokens), **took}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             print(f"{row['id']} ({row['kind']}): {record['tools']} {record['answer']!r} {record['seconds']:.0f} s", flush=True)

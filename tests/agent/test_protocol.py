@@ -199,11 +199,17 @@ def test_an_answer_becomes_a_string(answer: Any, expected: str | None) -> None:
     assert read(ReasonerReply, json.dumps({**reasoner("x"), "extra": 1, "final_answer": answer})).final_answer == expected
 
 
-@pytest.mark.parametrize(
-    "recommended", [None, {}, [], "none", {"needed": "true"}, {"needed": True, "tool_calls": None}, {"needed": True, "tool_calls": ["x"]}]
-)
+@pytest.mark.parametrize("recommended", [None, {}, [], "none", {"needed": "true"}, {"needed": True, "tool_calls": None}])
 def test_a_missing_tool_call_is_none(recommended: Any) -> None:
     assert read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call is None
+
+
+@pytest.mark.parametrize("calls", [["x"], "x", {"name": "x"}])
+def test_a_call_that_is_no_object_in_a_list_is_read(calls: Any) -> None:
+    recommended = {"needed": True, "tool_calls": calls}
+    call = read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call
+    assert call is not None
+    assert (call.name, call.arguments) == ("x", {})
 
 
 def test_a_reply_without_most_keys_is_read() -> None:

@@ -179,6 +179,29 @@ def test_what_a_call_extracted_is_a_file_for_the_next(video: Video, name: str) -
     assert all(5 <= event.span.start <= event.span.end <= 15 for event in finished if event.span)
 
 
+CALL = {**CALLS["transcript"], "rationale": REASON}
+
+
+@pytest.mark.parametrize(
+    ("calls", "tools"),
+    [
+        (CALL, [True, True]),
+        ([None, CALL], [True]),
+        (["verbal_transcript"], [False, True]),
+        ("verbal_transcript", [False, True]),
+        ([[CALL]], [True]),
+    ],
+)
+def test_calls_of_any_shape_lead_to_the_next_step(video: Video, calls: Any, tools: list[bool]) -> None:
+    """A call that is no object names a tool at best: the model is told what is missing."""
+    recommended = {"needed": True, "why_no_tool": None, "tool_calls": calls}
+    script = [first(recommended), later(wants(CALL)), later(NONE, "Red.", verdict=True)]
+    events = list(Agent(ScriptedModel(*script, strict=False), video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))
+    assert [event.ok for event in events if isinstance(event, ToolFinished)] == tools
+    assert isinstance(events[-1], Answer)
+    assert events[-1].steps == 2
+
+
 @pytest.mark.parametrize("path", ["birthday.mp4", "/etc/passwd", "holiday.avi"])
 def test_an_invented_path_is_a_result_that_says_so(video: Video, path: str) -> None:
     wanted = {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": path}}

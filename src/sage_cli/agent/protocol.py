@@ -189,7 +189,8 @@ def read(kind: type[R], reply: str) -> R:
 
 def _recommended(value: object) -> dict[str, Any]:
     recommended = _mapping(value)
-    calls = recommended.get("tool_calls")
+    calls = recommended.get("tool_calls") or []
+    calls = calls if isinstance(calls, list) else [calls]
     return {
         "needed": _truth(recommended.get("needed")),
         "why_no_tool": as_text(recommended.get("why_no_tool")),
@@ -199,8 +200,7 @@ def _recommended(value: object) -> dict[str, Any]:
                 "name": as_text(call.get("name")) or "",
                 "arguments": _arguments(call.get("arguments")),
             }
-            for call in (calls if isinstance(calls, list) else [])
-            if isinstance(call, dict)
+            for call in (call if isinstance(call, dict) else {"name": call} for call in calls)
         ],
     }
 
