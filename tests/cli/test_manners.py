@@ -64,8 +64,26 @@ def test_mistakes_in_one_line(refusal: Refusal, words: list[str], said: str) -> 
     assert said in line and line.count("\n") == 1, line
 
 
-def test_the_path_comes_before_the_model(sage: Sage) -> None:
-    done = sage("ask", "nonesuch.mp4", "what?")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["cache", "prune", "--older-than", "x"], "'--older-than': expected a number (see 'sage cache prune --help')"),
+        (["cache", "prune", "--older-than", "-1"], "'--older-than': expected 0 or more"),
+        (["cache", "clear", "--kind", "y"], "'--kind': 'y' is not one of 'transcripts', "),
+        (["cache", "prune", "--older-than"], "requires an argument (see 'sage cache --help')"),
+        (["log", "show", "x"], "'ID': expected a whole number"),
+        (["frames", "a.mp4", "--width", "3"], "'--width': expected 16 or more"),
+    ],
+)
+def test_values_are_refused_in_plain_words(refusal: Refusal, words: list[str], said: str) -> None:
+    status, line = refusal(*words)
+    assert (status, line.count("\n")) == (2, 1)
+    assert said in line
+
+
+@pytest.mark.parametrize("words", [["ask", "nonesuch.mp4", "what?"], ["transcribe", "nonesuch.mp4"]])
+def test_the_path_comes_before_the_model(sage: Sage, words: list[str]) -> None:
+    done = sage(*words)
     assert (done.returncode, done.stdout) == (4, "")
     assert "nonesuch.mp4" in done.stderr
 

@@ -7,6 +7,7 @@ when they run.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -34,6 +35,16 @@ START = """[bold]Start with[/]
 COMMANDS = (
     *("demo", "ask", "chat", "transcribe", "ground", "frames", "log", "mcp"),
     *("bench", "setup", "models", "doctor", "config", "cache", "help"),
+)
+
+
+# Typer reports invalid values in the words of pydantic.
+_PYDANTIC = (
+    ("Value error, ", ""),
+    ("Input should be a valid integer.*", "expected a whole number"),
+    ("Input should be a valid number.*", "expected a number"),
+    (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"expected \1 or less"),
 )
 
 
@@ -156,8 +167,10 @@ def _usage_error(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
     if not error.format_message():  # no arguments: the help was shown
         return error.exit_code
-    command = context.command_path if context else "sage"
+    command = context.command_path if context else " ".join(["sage", *(word for word in sys.argv[1:2] if word in COMMANDS)])
     message = error.format_message().rstrip(".")
+    for pattern, plain in _PYDANTIC:
+        message = re.sub(pattern, plain, message)
     return _failure(f"{message[:1].lower()}{message[1:]} (see '{command} --help')", error.exit_code, UsageError.code)
 
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from sage_cli.cli import console
 from sage_cli.cli.options import takes
-from sage_cli.errors import EXIT_NO_ANSWER
+from sage_cli.errors import EXIT_NO_ANSWER, UsageError
 from sage_cli.session.options import Options
 
 EXAMPLES = """[bold]Examples[/]
@@ -45,7 +45,9 @@ def demo(options: Options) -> int:
     # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
     answered = []
-    output: Literal["text", "jsonl"] = "jsonl" if options.jsonl else "text"
+    if options.json and options.jsonl:
+        raise UsageError("--json and --jsonl exclude each other: choose one")
+    output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
     with open_session(own) as session, renderer(output, quiet=options.quiet, verbose=options.verbose, several=True) as view:
         introduce(session)
         for number, scene in enumerate(SCENES, start=1):

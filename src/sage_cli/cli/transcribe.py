@@ -63,6 +63,8 @@ def transcribe(
         if options.jobs > 1 and len(tasks) > 1 and options.source == "speech":
             return report(_in_parallel(tasks, session), len(tasks))
         failures: list[Failure] = []
+        if len(tasks) == 1:
+            session.video(tasks[0].source)  # a mistyped path is reported before a missing model
         make = TranscriptMaker(session)
         for task in tasks:
             try:

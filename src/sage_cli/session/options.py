@@ -160,7 +160,7 @@ class Options:
         None,
         MODEL,
         _LOOKS,
-        "Installed model, GGUF file, or server address.",
+        "Model name, GGUF file, or server.",
         "NAME|PATH|URL",
         flags="-m",
         auto="see 'sage models default'",
@@ -240,7 +240,7 @@ class Options:
         (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
     )
     max_steps: int = setting(10, LOOKING, _LOOKS, "Maximum reasoning steps.", "N", at_least=1, at_most=1000, advanced=True)
-    timeout: float = setting(0.0, LOOKING, _LOOKS, "Time limit per question in seconds; 0 for none.", "SECONDS", at_least=0.0, at_most=1e9)
+    timeout: float = setting(0.0, LOOKING, _LOOKS, "Time limit per question; 0 for none.", "SECONDS", at_least=0.0, at_most=1e9)
     frame_size: Literal["reference", "paper"] = setting(
         "reference", LOOKING, _LOOKS, "Frame size of the released weights, or the larger one of the paper.", advanced=True
     )
@@ -319,7 +319,7 @@ class Options:
     judge_model: str | None = option(None, QUESTIONS, "bench", "Model to ask at the judge's URL.", "NAME")
 
     jobs: int = option(
-        1, RUN, "ask bench transcribe", "Worker processes, each with a model of its own.", "N", flags="-j", at_least=1, at_most=1024
+        1, RUN, "ask bench transcribe", "Worker processes, each with its own model.", "N", flags="-j", at_least=1, at_most=1024
     )
     executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
     resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
@@ -346,7 +346,11 @@ class Options:
     max_cue_seconds: float = option(7.0, OUTPUT, "transcribe", "Maximum length of a segment.", "SECONDS", at_least=1.0, at_most=60.0)
     skip_existing: bool = option(False, OUTPUT, "transcribe", "Skip files that already have a transcript.")
     json: bool = option(
-        False, OUTPUT, "ask chat ground bench", "Print one JSON object per result.", per={"bench": {"help": "Print the report as JSON."}}
+        False,
+        OUTPUT,
+        "ask chat demo ground bench",
+        "Print one JSON object per result.",
+        per={"bench": {"help": "Print the report as JSON."}},
     )
     jsonl: bool = option(False, OUTPUT, "ask chat demo", "Print every event as a line of JSON.")
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
@@ -354,11 +358,11 @@ class Options:
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
     no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
 
-    question: tuple[str, ...] = option((), QUESTIONS, "ask", "Question; every argument is a video then. Repeatable.", "TEXT")
+    question: tuple[str, ...] = option((), QUESTIONS, "ask", "Ask about all VIDEOs; repeatable.", "TEXT")
     schema: str | None = option(None, OUTPUT, "ask bench", "JSON schema that answers obey.", "FILE|JSON")
-    report: str | None = option(None, OUTPUT, "ask", "Write a report with frames and words, .html or .md.", "FILE")
-    clips: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as clips.", "DIR", advanced=True)
-    stills: str | None = option(None, OUTPUT, "ask", "Save what the answer rests on as pictures.", "DIR", advanced=True)
+    report: str | None = option(None, OUTPUT, "ask", "Write a report, .html or .md.", "FILE")
+    clips: str | None = option(None, OUTPUT, "ask", "Save the evidence as clips.", "DIR", advanced=True)
+    stills: str | None = option(None, OUTPUT, "ask", "Save the evidence as pictures.", "DIR", advanced=True)
     log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help log`.", advanced=True)
 
     cache_limit: int = setting(
