@@ -32,7 +32,6 @@ class Served:
         requests: bodies of the chat requests, in order.
         faults: what goes wrong with the next requests, one each; then all is well.
         formats: kinds of ``response_format`` that it knows; others are refused.
-        keeps_schema: whether it keeps to a schema that it accepted.
         stream: bytes that it streams in place of events; ``None`` for a proper stream.
         text: what it says instead of the model; ``None`` for the model's reply.
         pause_s: between pieces.
@@ -46,7 +45,6 @@ class Served:
     requests: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
-    keeps_schema: bool = True
     stream: bytes | None = None
     text: str | None = None
     pause_s: float = 0.0
@@ -60,7 +58,7 @@ class Served:
                 yield f"{word} ", None
             return
         asked = body.get("response_format") or {}
-        schema = asked["json_schema"]["schema"] if asked.get("type") == "json_schema" and self.keeps_schema else None
+        schema = asked["json_schema"]["schema"] if asked.get("type") == "json_schema" else None
         stream = self.model.stream(
             [prompt_message(message) for message in body["messages"]],
             schema=schema,

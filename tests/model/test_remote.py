@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sage_cli.agent.events import Answer
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.address import RemoteAddress, api_key
 from sage_cli.model.base import Delta, Frames, Message, Reply, Text
@@ -220,6 +221,16 @@ def test_a_question_takes_the_same_way_as_with_a_local_model(server: Served, cli
     assert kinds[:4] == ["run_started", "frames_sampled", "step_started", "step_finished"]
     assert kinds[-1] in ("answer", "no_answer")
     assert server.requests[0]["response_format"]["type"] == "json_schema"
+
+
+def test_an_answer_is_found_in_what_a_server_without_schemas_says(server: Served, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It accepts the schema and ignores it: prose, a fence, single quotes, a key missing."""
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(clip_path.parent / "cache"))
+    server.text = "Sure! Here you are:\n```json\n{'video_context': 'A clip.', 'final_answer': 'A moving square.',}\n```"
+    with open_session(model=server.url, frames=2, frame_tokens=16, no_tool=("transcribe-speech",), offline=True) as session:
+        *_, last = session.ask(clip_path, "What is shown?")
+    assert isinstance(last, Answer)
+    assert last.answer == "A moving square."
 
 
 def test_offline_allows_loopback_alone(clip_path: Path) -> None:

@@ -39,7 +39,7 @@ class Hardware:
     Attributes:
         system: ``"Linux"``, ``"Darwin"`` or ``"Windows"``.
         processor: its architecture, in lower case.
-        gpu: vendor of the GPU to use; ``None`` without one that is worth a build of its own.
+        gpu: vendor of the GPU to use; ``None`` if a build for the CPU is best.
         driver: branch of NVIDIA's driver, such as 580; 0 if unknown.
         rocm: whether AMD's compute driver is loaded.
         avx2: whether the processor has AVX2 and FMA; true if unknown.
@@ -94,7 +94,7 @@ def build_for(hardware: Hardware) -> Build:
     if hardware.gpu == "NVIDIA":
         return Build(INDEXES + _cuda(hardware) if pc else "", "-DGGML_CUDA=on", "the CUDA toolkit")
     if hardware.gpu == "AMD":
-        # Vulkan needs no more than the driver; the ROCm wheel needs ROCm 7.2 beside it.
+        # Vulkan only needs the driver; the ROCm wheel needs ROCm 7.2.
         return Build(INDEXES + "vulkan" if pc else "", "-DGGML_VULKAN=on", "the Vulkan SDK")
     prebuilt = hardware.avx2 and hardware.processor in (*_PC, *_ARM)
     return Build(INDEXES + "cpu" if prebuilt else "")

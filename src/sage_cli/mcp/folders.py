@@ -9,10 +9,10 @@ from sage_cli.errors import UsageError
 
 
 class Folders:
-    """The folders that were allowed when the server started; nothing outside them is opened, whatever a path looks like.
+    """The folders allowed when the server started; nothing outside them is opened, whatever the path looks like.
 
     Args:
-        folders: they may not be links that are changed later: they are resolved now.
+        folders: resolved now, so that a link changed later has no effect.
 
     Raises:
         UsageError: one is not a folder.
@@ -28,10 +28,10 @@ class Folders:
         return ", ".join(map(str, self.allowed))
 
     def resolve(self, path: str) -> Path:
-        """A file in one of the folders, links followed. A relative path is looked for in each of them.
+        """A file in one of the folders, after following links. A relative path is tried in each of them.
 
         Raises:
-            UsageError: it is elsewhere, or there is none.
+            UsageError: it is outside the folders, or does not exist.
         """
         given = Path(path).expanduser()
         try:

@@ -1,7 +1,7 @@
-"""The tools that a coding agent sees, over one session whose model stays loaded between calls.
+"""The MCP tools, on one session whose model stays loaded between calls.
 
-Native libraries work for seconds at a time, so all work happens in a worker thread: the event loop keeps answering, reports progress and
-hears cancellation, which the worker notices between two events, and the native libraries within one.
+Native libraries block for seconds, so all work runs in a worker thread while the event loop answers the client, reports progress and
+receives cancellations. The worker checks for these between events; within one, the session is interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ End = Annotated[str | None, Field(description="Stop at this time.")]
 
 
 class Evidence(BaseModel):
-    """What an answer rests on: a part of the video, and how it was looked at."""
+    """A span of the video that the answer is based on, and how it was examined."""
 
     start: str
     end: str
@@ -55,7 +55,7 @@ class Evidence(BaseModel):
 
 
 class Answered(BaseModel):
-    """The answer to a question; ``answer`` is null when none was found, and ``reason`` then says why."""
+    """The answer to a question; if ``answer`` is null, ``reason`` says why."""
 
     answer: str | None
     reason: str | None = None
@@ -73,7 +73,7 @@ class Said(BaseModel):
 
 
 class Transcript(BaseModel):
-    """What is said, in time order."""
+    """The transcript, in time order."""
 
     language: str | None
     segments: list[Said]
@@ -87,14 +87,14 @@ class Occurrence(BaseModel):
 
 
 class Occurrences(BaseModel):
-    """Where an event happens; an empty list where it was not found."""
+    """Where an event happens; an empty list if it was not found."""
 
     event: str
     found: list[Occurrence]
 
 
 class Installed(BaseModel):
-    """A model that can be used."""
+    """A model of the catalogue, or an installed one."""
 
     name: str
     kind: str
@@ -103,30 +103,30 @@ class Installed(BaseModel):
 
 
 class Models(BaseModel):
-    """The models of the catalogue."""
+    """All models, and the one in use."""
 
     in_use: str | None
     models: list[Installed]
 
 
 class Worker:
-    """One call at a time on one session, in a thread, with progress and cancellation.
+    """Runs one call at a time on a session, in a thread, with progress and cancellation.
 
     Args:
-        session: used by the worker thread alone.
+        session: used only by the worker thread.
     """
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._busy = threading.Lock()
-        self._call: object | None = None  # what the session works for
+        self._call: object | None = None  # the call that the session is working on
         self._call_lock = threading.Lock()
 
     async def run(self, context: Context, work: Callable[[Session, Callable[[str], None]], T]) -> T:
-        """Run ``work(session, report)``; ``report`` says what is being done, and raises when the client has cancelled.
+        """Run ``work(session, report)``; ``report`` sends progress to the client and raises if it has cancelled.
 
         Raises:
-            ToolError: the work failed; its message is for the client.
+            ToolError: the work failed; the message is for the client.
         """
         call = object()
         reported = 0
@@ -140,7 +140,7 @@ class Worker:
                 anyio.from_thread.run(context.report_progress, float(reported), None, message)
 
         def locked() -> T:
-            # A cancelled call may still be on its way out: the session is used by one at a time.
+            # A cancelled call may not have ended yet.
             while not self._busy.acquire(timeout=0.1):
                 anyio.from_thread.check_cancelled()
             with self._call_lock:
@@ -163,7 +163,7 @@ class Worker:
             raise
 
     def _interrupt(self, call: object) -> None:
-        """Interrupt the session until a cancelled call has ended: an interrupt between two native calls is lost on both."""
+        """Interrupt the session until a cancelled call has ended. One interrupt may fall between two native calls, which ignore it."""
         while True:
             with self._call_lock:  # an interrupt never reaches the call after it
                 if self._call is not call:
@@ -173,7 +173,7 @@ class Worker:
 
 
 def make_server(session: Session, folders: Folders) -> MCPServer:
-    """A server whose tools work on files in these folders. The session stays open as long as the server is used; its owner closes it."""
+    """A server whose tools open files in these folders. The caller closes the session, after the server has ended."""
     server: MCPServer = MCPServer("sage", title="sage", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     worker = Worker(session)
 
@@ -252,7 +252,7 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
 
 
 def run(session: Session, folders: Folders) -> None:
-    """Serve on stdin and stdout until the client closes them. The SDK sends what native libraries print meanwhile to stderr."""
+    """Serve on stdin and stdout until the client closes them. The SDK redirects output of native libraries to stderr."""
     make_server(session, folders).run("stdio")
 
 

@@ -160,10 +160,10 @@ class ChatModel(Protocol):
         ...
 
     def prefetch(self, frames: Frames) -> None:
-        """Encode frames that a prompt is going to show, while others are still being decoded. A hint: a model may do nothing.
+        """Encode frames for a coming prompt while other frames are still being decoded. A hint: a model may do nothing.
 
         Args:
-            frames: as they will stand in the prompt, pairs whole.
+            frames: as in the coming prompt, in whole pairs.
 
         Raises:
             ModelError: the model failed.
@@ -171,14 +171,13 @@ class ChatModel(Protocol):
         ...
 
     def forget(self) -> None:
-        """Hold no prompt any more, so that the next reply does not depend on earlier ones, not even in rounding."""
+        """Drop all prompts, so that the next reply does not depend on earlier ones, not even in rounding."""
         ...
 
     def interrupt(self) -> None:
-        """From any thread: end the work under way, even within a native call. Who waits for it gets a KeyboardInterrupt.
+        """Stop the current call from any thread, even inside native code; the thread that made the call gets a KeyboardInterrupt.
 
-        Without work under way it does nothing, or the next call ends; a caller that interrupts from another thread sees to it that the
-        right call is running.
+        Without a current call, the next one may be stopped instead: the caller must know that the right call is running.
         """
         ...
 

@@ -19,12 +19,12 @@ BEFORE_FRAMES: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class BatchSizes:
-    """How many cells a batch holds.
+    """Batch sizes in cells.
 
     Attributes:
-        capacity: most cells that llama.cpp computes at once (``n_ubatch``); what exceeds it is decoded in equal parts.
+        capacity: maximum cells that llama.cpp computes at once (``n_ubatch``); larger batches are decoded in equal parts.
         frames: a batch with frames ends once it holds this many.
-        text: the same for text alone. A cached text is used again up to the last whole batch.
+        text: the same for text alone. Cached text is reused up to the last whole batch.
     """
 
     capacity: int
@@ -56,10 +56,10 @@ Piece: TypeAlias = int | SlicePiece  # a text token, or a slice
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A place between two items where a batch ends.
+    """A position between two items where a batch ends.
 
     Attributes:
-        items: how many items are before it.
+        items: number of items before it.
         counted_from: the item that batches are counted from there: the end of the prompt's frames, or :data:`BEFORE_FRAMES`.
     """
 
@@ -73,7 +73,7 @@ class Boundary:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is decoded in one go.
+    """A batch to decode.
 
     Attributes:
         pieces: text tokens and slices, in order.
@@ -122,7 +122,7 @@ def _filled(items: Sequence[Item], numbers: range, enough: int, counted_from: in
 
 
 def end_of_frames(items: Sequence[Item]) -> int:
-    """How many items there are up to the last vision block and the token that closes it, those included; 0 without one."""
+    """Number of items up to and including the last vision block and its closing token; 0 without a vision block."""
     for index in range(len(items) - 1, -1, -1):
         if isinstance(items[index], VisionBlock):
             return min(len(items), index + 2)
@@ -130,5 +130,5 @@ def end_of_frames(items: Sequence[Item]) -> int:
 
 
 def cells_of(items: Sequence[Item]) -> int:
-    """KV cells that items take."""
+    """KV cells of the items."""
     return sum(map(item_cells, items))

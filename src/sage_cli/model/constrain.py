@@ -19,7 +19,7 @@ _FORMAT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_sep
 
 
 class Mask:
-    """A set of tokens, a bit for each, as llguidance gives it.
+    """A set of tokens as a bit mask, as llguidance returns it.
 
     Args:
         bits: of all tokens, the first one lowest.
@@ -32,7 +32,7 @@ class Mask:
         return bool(self._bits[token >> 3] >> (token & 7) & 1)
 
     def tokens(self, n_vocab: int) -> NDArray[np.int32]:
-        """All of them, ascending."""
+        """The token ids in ascending order."""
         bits = np.frombuffer(self._bits, np.uint8)
         used = bits.nonzero()[0]  # mostly few
         spread = np.unpackbits(bits[used], bitorder="little").reshape(-1, 8)
@@ -42,7 +42,7 @@ class Mask:
 
 
 class Constraint:
-    """Walks one reply through a schema.
+    """Constrains one reply to a schema.
 
     Args:
         tokenizer: of the model.
@@ -64,7 +64,7 @@ class Constraint:
 
     @property
     def finished(self) -> bool:
-        """The reply is complete; nothing may follow."""
+        """Whether the reply is complete and nothing may follow."""
         return bool(self._matcher.is_stopped())
 
     def forced(self) -> list[int]:
@@ -75,7 +75,7 @@ class Constraint:
         return tokens
 
     def accept(self, tokens: list[int]) -> None:
-        """Move past tokens that were chosen under :meth:`mask`."""
+        """Accept tokens that were chosen under :meth:`mask`."""
         self._matcher.consume_tokens(tokens)
         self._accepted += tokens
         self._check()
@@ -88,7 +88,7 @@ class Constraint:
 
     @property
     def complete(self) -> bool:
-        """The reply may end here: what follows is the end, or more of a number."""
+        """Whether the reply may end here."""
         return bool(self._matcher.is_accepting())
 
     def closer(self, mask: Mask) -> int | None:

@@ -1,4 +1,4 @@
-"""One llama.cpp context: decodes tokens and embeddings into the sequences of its KV cache, and gives the logits."""
+"""One llama.cpp context: decodes tokens and embeddings into the sequences of its KV cache and returns logits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Decoder:
     Args:
         context: ``llama_context *``; freed by :meth:`close`.
         n_vocab: logits per token.
-        capacity: most cells of one ``llama_decode``.
+        capacity: maximum cells of one ``llama_decode``.
         interruptible: of the model.
         reuse, release: see :class:`KVCache`.
     """
@@ -53,10 +53,10 @@ class Decoder:
             self.context = None
 
     def tokens(self, sequence: CachedSequence, tokens: Sequence[int], *, logits: bool) -> None:
-        """Decode text tokens at the sequence's end, and note them there.
+        """Decode text tokens at the sequence's end and record them there.
 
         Args:
-            logits: make those of the last token current.
+            logits: compute the logits of the last token.
 
         Raises:
             ModelError: no room is left, or llama.cpp failed.
@@ -71,12 +71,12 @@ class Decoder:
                 sequence.push(token)
 
     def embeddings(self, sequence: CachedSequence, embeddings: NDArray[np.float32], positions: NDArray[np.int32], *, logits: bool) -> None:
-        """Decode embeddings at given positions. The caller notes the items they stand for.
+        """Decode embeddings at given positions. The caller records the items they represent.
 
         Args:
             embeddings: shape ``(n, n_embd_inp)``.
             positions: M-RoPE positions, shape ``(4, n)``.
-            logits: make those of the last one current.
+            logits: compute the logits of the last one.
 
         Raises:
             ModelError: no room is left, or llama.cpp failed.
@@ -87,12 +87,12 @@ class Decoder:
             self._decode(sequence, batch, embeddings=embeddings[first:last], logits=logits and last == len(embeddings))
 
     def logits(self) -> NDArray[np.float32]:
-        """Of the last decoded token, shape ``(n_vocab,)``; waits for it. Valid until the next decode."""
+        """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
         pointer = llama.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
 
     def _decode(self, sequence: CachedSequence, batch: _Batch, *, embeddings: NDArray[np.float32] | None, logits: bool) -> None:
-        """One ``llama_decode``; other sequences make room if need be."""
+        """One ``llama_decode``; evicts other sequences if necessary."""
         batch.sequence.value = sequence.id
         batch.outputs[-1] = logits
         native = batch.native(embeddings)
@@ -146,7 +146,7 @@ class _Batch:
         )
 
     def native(self, embeddings: NDArray[np.float32] | None) -> Any:
-        """The structure for llama.cpp; valid as long as this and the embeddings live."""
+        """The C structure; valid while this object and the embeddings exist."""
         if embeddings is not None:
             self._native.token = None
             self._native.embd = c_array(embeddings, ctypes.c_float)
@@ -154,7 +154,7 @@ class _Batch:
 
 
 def _parts(count: int, capacity: int) -> list[tuple[int, int]]:
-    """Equal parts of at most ``capacity``, as bounds."""
+    """Bounds of equal parts of at most ``capacity``."""
     number = -(-count // capacity)
     bounds = [count * index // number for index in range(number + 1)] if number else [0]
     return list(pairwise(bounds))

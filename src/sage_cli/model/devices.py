@@ -1,4 +1,4 @@
-"""What llama.cpp can compute on here, asked of ggml's device registry, which llama-cpp-python does not bind."""
+"""The devices llama.cpp can use, from ggml's device registry, which llama-cpp-python does not bind."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Device:
     """A device.
 
     Attributes:
-        name: llama.cpp's, such as ``"CUDA0"``.
-        description: the maker's.
-        free, total: bytes of its memory; 0 if it does not tell.
+        name: llama.cpp's name, such as ``"CUDA0"``.
+        description: the vendor's name for it.
+        free, total: bytes of its memory; 0 if unknown.
     """
 
     name: str
@@ -67,5 +67,5 @@ def this_machine() -> Machine:
 
 
 def build() -> str:
-    """What this llama.cpp was compiled for and with, as it says itself."""
+    """llama.cpp's own description of its build."""
     return " ".join(llama_cpp.llama_print_system_info().decode().replace(" = 1", "").replace("|", " ").split())

@@ -1,7 +1,7 @@
-"""What a model computed from a video, on disk: frame embeddings, and the KV cells of whole prompt prefixes.
+"""Disk cache of what a model computes from a video: frame embeddings and the KV cells of prompt prefixes.
 
-Both are keyed by content: the video's, the frame's time and size, the model files', the version of llama.cpp and the device. Every entry is
-checked by a digest of all its bytes when it is read. So an entry is either exactly what would be computed again, or never found.
+Keys cover everything the result depends on: the contents of the video and of the model files, the frame's time and size, the version of
+llama.cpp and the device. Reading checks a digest of the whole entry. So an entry is either exactly what would be computed again, or a miss.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PATIENCE: Final = 0.2  # seconds that closing waits for embeddings still to be 
 
 
 class ModelCache:
-    """The two stores in a folder. One that is damaged or cannot be written disables itself, and that is logged once.
+    """The two caches in a folder. A cache that is damaged or not writable disables itself and logs that once.
 
     Args:
-        folder: made when it is needed; ``embeddings`` and ``prefixes`` inside it are ours.
-        embeddings, prefixes: most bytes to keep of each; 0 keeps none.
-        everything: keep also what is as quick to compute as to read, and a prefix that pushes out most of the others.
+        folder: created when needed; owns the subfolders ``embeddings`` and ``prefixes``.
+        embeddings, prefixes: maximum bytes of each; 0 disables it.
+        everything: also keep entries that are as quick to compute as to read, and prefixes that evict most of the others.
     """
 
     def __init__(
@@ -48,33 +48,33 @@ class ModelCache:
         self.prefixes = StateFiles(folder / "prefixes", prefixes, everything)
 
     def close(self) -> None:
-        """Stop writing; what is not written by now is computed again another time."""
+        """Stop writing; pending embeddings are dropped and will be computed again."""
         self._embeddings.close()
 
     def flush(self) -> None:
-        """Wait until all embeddings are written."""
+        """Wait until all embeddings are on disk."""
         self._embeddings.flush()
 
     @property
     def keeps_embeddings(self) -> bool:
-        """Whether embeddings are written as they are made."""
+        """Whether embeddings are being stored."""
         return self._embeddings.keeps
 
     @property
     def embedding_read_s(self) -> float | None:
-        """Seconds that reading an embedding took, the checking included; ``None`` as long as none was read."""
+        """Seconds to read and check an embedding; ``None`` before the first read."""
         return self._embeddings.read_s
 
     def embedding(self, key: str, shape: tuple[int, int]) -> NDArray[np.floating] | None:
-        """The embedding stored under ``key``, if it is there and whole."""
+        """The embedding stored under ``key``; ``None`` if it is missing or damaged."""
         return self._embeddings.get(key, shape)
 
     def keep_embedding(self, key: str, embedding: NDArray[np.floating], encode_s: float) -> None:
-        """Have an embedding written in the background, if reading it will be much faster than encoding it.
+        """Store an embedding in the background if reading it will be much faster than encoding it.
 
         Args:
-            embedding: not to be changed any more.
-            encode_s: seconds that it took to encode.
+            embedding: must not be modified afterwards.
+            encode_s: seconds spent encoding it.
         """
         self._embeddings.keep(key, embedding, encode_s)
 

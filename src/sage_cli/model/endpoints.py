@@ -1,4 +1,4 @@
-"""One model served at several addresses: each process uses one of them, and the next when it cannot be reached."""
+"""One model served at several addresses: each process uses one, and the next one if it cannot be reached."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 class Endpoints:
     """A model served at several addresses; implements :class:`sage_cli.model.base.ChatModel`.
 
-    Processes that start one after the other, as workers of a benchmark do, begin with different addresses. One is kept as long as it can
-    be reached: the server may hold the prompts that it has read.
+    Processes that start one after another, as workers of a benchmark do, start with different addresses. Each keeps its address while it
+    can be reached, because the server may have cached its prompts.
 
     Args:
-        address: with others.
+        address: has others.
         context_size: see :class:`RemoteModel`.
         retries: see :class:`RemoteModel`.
 
@@ -68,13 +68,13 @@ class Endpoints:
         self._model.interrupt()
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
-        """As :meth:`RemoteModel.stream`; begins anew at the next address where one cannot be reached."""
+        """As :meth:`RemoteModel.stream`; starts over at the next address if the current one cannot be reached."""
         spoken = False
         for left in reversed(range(len(self._addresses))):
             try:
                 with closing(self._model.stream(prompt, schema=schema, **options)) as items:
                     for item in items:
-                        if spoken and isinstance(item, Delta):  # of a reply that another one began
+                        if spoken and isinstance(item, Delta):  # the start of this reply came from another server
                             continue
                         yield item
                 return

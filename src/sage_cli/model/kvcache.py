@@ -1,8 +1,8 @@
-"""The KV cache of one llama.cpp context as a few sequences, each remembering what it holds.
+"""The KV cache of one llama.cpp context as a few sequences, each with a record of its contents.
 
-A prompt continues the sequence where that gains most and loses least, and only what differs is decoded. Prompts of different kinds
-(the first look with its frames, text-only reasoning, a tool's own question) find their own sequences by that rule alone, so a tool does not
-push out the video's frames while there is room for both. All sequences draw on one pool of cells (``kv_unified``).
+A prompt continues the sequence with which it shares most, and only the rest is decoded. By that rule alone, prompts of different kinds (the
+first look with its frames, text-only reasoning, a tool's own question) end up in different sequences, so a tool does not evict the video's
+frames while there is room for both. All sequences share one pool of cells (``kv_unified``).
 
 Reuse changes no result beyond rounding: the same items are decoded in the same batches as without it (:mod:`.batches`). Which cells of the
 pool a sequence takes still moves a logit a little: kernels add up in the order of cells, and flash attention rounds coarsely.
@@ -24,11 +24,11 @@ MAX_SEQUENCES: Final = 4
 
 @dataclass(eq=False)
 class CachedSequence:
-    """What one sequence of the context holds.
+    """The contents of one sequence.
 
     Attributes:
         items: in order.
-        boundaries: where batches ended; it is reused up to one that the next prompt shares.
+        boundaries: where batches ended; the next prompt reuses the sequence up to a boundary that it shares.
         cells: KV cells they take.
         end: position of the next item.
         last_used: tick of the last claim.
@@ -42,20 +42,20 @@ class CachedSequence:
     last_used: int = 0
 
     def push(self, item: Item) -> None:
-        """Note an item that was decoded at :attr:`end`."""
+        """Record an item that was decoded at :attr:`end`."""
         self.items.append(item)
         self.cells += item_cells(item)
         self.end += item_positions(item)
 
 
 class KVCache:
-    """Which cells of a llama.cpp context hold what.
+    """Assigns the cells of a llama.cpp context to sequences.
 
     Args:
         context: ``llama_context *`` made with ``n_seq_max >= MAX_SEQUENCES`` and ``kv_unified``.
-        size: cells in all.
-        release: lets go of cells that no sequence here holds any more; whether there were any.
-        reuse: ``False`` decodes every prompt from its start, in the very cells it would have had.
+        size: total cells.
+        release: frees cells that no sequence here holds any more; returns whether there were any.
+        reuse: ``False`` decodes every prompt from its start, in the same cells.
     """
 
     def __init__(self, context: Any, size: int, *, release: Callable[[], bool] = lambda: False, reuse: bool = True) -> None:
@@ -77,7 +77,7 @@ class KVCache:
         return best
 
     def make_room(self, sequence: CachedSequence) -> bool:
-        """Let go of what is not needed, or drop the sequence other than this one that is worth least; whether that was possible."""
+        """Free cells that nothing needs, or drop the least valuable other sequence; returns whether that was possible."""
         if self._release():
             return True
         others = [other for other in self.sequences if other is not sequence and other.items]
@@ -96,21 +96,20 @@ class KVCache:
         llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
 
     def clear(self) -> None:
-        """Hold nothing, as when new."""
+        """Drop all sequences."""
         llama.llama_memory_clear(self._memory, False)
         self.sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
         self._tick = 0
 
     def _worth(self, sequence: CachedSequence) -> float:
-        """What losing a sequence would cost, the less likely it is needed again the less: cells over calls since its last use."""
+        """The cost of losing a sequence, weighted by how recently it was used: its cells divided by the calls since then."""
         return sequence.cells / (self._tick - sequence.last_used + 1)
 
 
 def _loss(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
     """Cells to compute again if the sequence is used for ``wanted``, less the cells saved.
 
-    The text behind a shared prefix counts nothing: an older question, an older state of the tool log. Frames count: they may be asked
-    about again.
+    Text after a shared prefix costs nothing: it is an older question or tool log. Frames do: the next question may need them again.
     """
     keep = _shared(sequence, wanted)
     if not keep:

@@ -1,4 +1,4 @@
-"""SAGE-MM and its kin (Qwen3-VL, Qwen2.5-VL) as GGUF, through llama.cpp on Metal, CUDA, Vulkan or CPU.
+"""SAGE-MM and other Qwen3-VL and Qwen2.5-VL models as GGUF files, run by llama.cpp on Metal, CUDA, Vulkan or CPU.
 
 Uses llama-cpp-python's low-level API: its chat handlers clear the KV cache and encode every image again on every call.
 """
@@ -59,10 +59,10 @@ class LlamaModel:
         threads: CPU threads; ``None`` to fit the machine.
         kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``, ``"f32"`` twice as much.
         flash_attention: use it where the device can; a q8_0 cache needs it.
-        cache: keeps embeddings and prompt prefixes on disk for later processes; ``None`` for memory only.
+        cache: disk cache for frame embeddings and KV prefixes; ``None`` for memory only.
         reuse: keep KV cells and frame embeddings between calls. Off only to show that replies stay the same, token for token.
-        stop_loops: end a reply that only repeats itself. Off only to measure: random weights do nothing else.
-        batch_sizes: how prompts are cut; ``None`` for what suits the device.
+        stop_loops: end a reply that only repeats itself. Turn it off only for measurements with random weights.
+        batch_sizes: batch sizes of the prefill; ``None`` to fit the device.
 
     Raises:
         ModelError: a file is missing, damaged, of an unknown family, or does not fit the other one or the memory; or a number is out of
@@ -158,7 +158,7 @@ class LlamaModel:
         self.close()
 
     def persist(self) -> None:
-        """Wait until the prefix that is being saved for later processes is on disk."""
+        """Wait until the KV prefix being saved is on disk."""
         if self._prefixes is not None:
             self._prefixes.finish()
 
@@ -187,7 +187,7 @@ class LlamaModel:
         self._interruptible.interrupt()
 
     def forget(self) -> None:
-        """Hold no prompt any more, so that the next reply does not depend on earlier ones, not even in rounding. Frame embeddings stay."""
+        """Drop all prompts, so that the next reply does not depend on earlier ones, not even in rounding. Keeps frame embeddings."""
         decoder, _ = self._opened()
         self._streams += 1
         self.persist()
@@ -207,7 +207,7 @@ class LlamaModel:
         return cells_of(self._template.render(prompt))
 
     def prefetch(self, frames: Frames) -> None:
-        """Nothing where the encoder runs on the CPU: it would take the cores from the decoders, and memory beside theirs."""
+        """Does nothing where the encoder runs on the CPU: it would compete with video decoding for cores and memory."""
         _, vision = self._opened()
         if vision.device == "CPU" or not self._reuse:
             return
@@ -227,7 +227,7 @@ class LlamaModel:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generator[StreamItem, None, None]:
-        """As :meth:`ChatModel.stream`; one at a time: after another one began, or the model was closed, it ends in a ModelError."""
+        """As :meth:`ChatModel.stream`; one at a time: once another stream starts or the model is closed, this one raises a ModelError."""
         with closing(self._stream(prompt, schema, wrap, max_tokens, temperature, seed)) as items:
             number: int | None = None
             while True:

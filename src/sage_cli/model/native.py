@@ -1,6 +1,6 @@
-"""The ground under :mod:`sage_cli.model`: llama.cpp's logging, its reaction to signals, its weights and contexts, and where they run.
+"""llama.cpp's logging, its interruption by signals, and loading its weights and contexts.
 
-llama.cpp prints to stderr on its own; everything it says goes to :mod:`logging` instead (``sage_cli.llama``), where ``--verbose`` finds it.
+llama.cpp prints to stderr by itself; here its output goes to :mod:`logging` (``sage_cli.llama``), which ``--verbose`` shows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _level = logging.DEBUG
 
 
 def _log(level: int, text: bytes | None, _data: object) -> None:
-    """Gather llama.cpp's fragments into lines; hand over each whole one."""
+    """Join llama.cpp's fragments into lines and log each complete line."""
     global _line, _level
     if level != _CONTINUATION:
         _level = _LEVELS.get(level, logging.DEBUG)
@@ -54,7 +54,7 @@ _log_callback = llama_cpp.llama_log_callback(_log)  # referenced here for as lon
 
 
 def route_logs() -> None:
-    """Send all that llama.cpp and mtmd print to :mod:`logging`. Safe to call again."""
+    """Send all output of llama.cpp and mtmd to :mod:`logging`. Safe to call again."""
     nothing = ctypes.c_void_p(0)
     llama_cpp.llama_log_set(_log_callback, nothing)
     mtmd_cpp.mtmd_log_set(_log_callback, nothing)
@@ -63,7 +63,7 @@ def route_logs() -> None:
 
 @contextmanager
 def log_lines() -> Iterator[list[str]]:
-    """Collect what llama.cpp logs meanwhile: some facts (devices, reasons of failure) it tells nowhere else."""
+    """Collect what llama.cpp logs during the block: it reports some facts (devices, reasons of failure) nowhere else."""
     lines: list[str] = []
     _listeners.append(lines)
     try:
@@ -119,12 +119,12 @@ class Interruptible:
         return self._requested is not None
 
     def clear(self) -> None:
-        """Forget an interrupt that came too late for what it was meant for."""
+        """Discard an interrupt that came too late."""
         self._requested = None
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """For the length of a native call."""
+        """Guards a native call."""
         if threading.current_thread() is not threading.main_thread():
             try:
                 yield
@@ -184,7 +184,7 @@ def load_weights(path: Path, gpu_layers: int | None, interruptible: Interruptibl
 
 
 def _device(lines: Sequence[str]) -> str:
-    """Where llama.cpp put the layers, out of what it logged (llama_model::load_tensors)."""
+    """The devices of the layers, from what llama.cpp logged (llama_model::load_tensors)."""
     names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line))]
     offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line))), None)
     if not names or offloaded is None or offloaded[1] == "0":
@@ -207,7 +207,7 @@ def make_context(
     """``llama_context *``, for batches of ``capacity`` cells.
 
     Raises:
-        ModelError: there is no memory for it.
+        ModelError: out of memory.
     """
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_ctx

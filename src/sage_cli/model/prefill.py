@@ -1,4 +1,4 @@
-"""Reading a prompt: frames are encoded and, batch by batch, decoded together with the text between them."""
+"""Prefill: encodes frames and decodes them batch by batch together with the text between them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Prefill:
     """Decodes prompts into sequences.
 
     Args:
-        vision: encodes their frames.
-        text: embeddings of their text.
-        width: of an embedding that the model takes in: for Qwen3-VL that of the text with room for the deepstack features behind it.
+        vision: encodes the frames.
+        text: embeddings of the text.
+        width: values per input embedding: for Qwen3-VL the text embedding plus the deepstack features.
         sizes: of the batches.
         interruptible: of the model.
     """
@@ -39,7 +39,7 @@ class Prefill:
         self._buffer = np.empty((0, width), np.float32)  # of a batch; memory that is new each time would be slow to touch
 
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
-        """Decode what the sequence does not hold of the items; a stream of progress. The last item's logits are current afterwards.
+        """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
 
         Raises:
             ModelError: a frame cannot be encoded, no room is left, or llama.cpp failed.
@@ -104,7 +104,7 @@ def _slices(items: Sequence[Item]) -> int:
 
 @contextmanager
 def timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator[None]:
-    """Add the wall seconds of the block to one of the counters."""
+    """Add the wall time of the block to one of the counters."""
     started = time.perf_counter()
     try:
         yield

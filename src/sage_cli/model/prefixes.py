@@ -1,8 +1,8 @@
-"""Prompts that begin with a video, kept on disk up to its last frame: a later process starts where an earlier one ended.
+"""Saved KV prefixes: prompts up to the last frame of their video, so that a later process need not prefill them again.
 
 llama.cpp writes and reads the KV cells of one sequence (``llama_state_seq_save_file``). Writing continues while the reply is decoded. For
-that the prefix gets a sequence of its own that shares the cells: they stay what they are, whatever becomes of the sequence that the reply
-is decoded into. llama.cpp looks at its list of cells only before it begins to copy their contents, and decoding waits for that.
+that the prefix gets a sequence of its own that shares the cells: they stay unchanged, whatever happens to the sequence of the reply.
+llama.cpp reads its list of cells only before it copies their contents, and decoding waits for that.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _CELL_HEAD: Final = 32  # more bytes than llama.cpp writes about a cell before t
 
 
 class Prefixes:
-    """The prefixes of one model's prompts.
+    """Saves and restores the prefixes of one model's prompts.
 
     Args:
         decoder: of the model; holds :data:`SEQUENCES` sequences.
-        files: where they are kept.
-        identity: of all that the cells depend on beside the prompt.
-        concurrent: cells may be read while the device computes. If not, they are written by :meth:`finish`.
+        files: where to store them.
+        identity: identifies everything the cells depend on, except the prompt.
+        concurrent: whether cells may be read while the device computes. If not, :meth:`finish` writes them.
     """
 
     def __init__(self, decoder: Decoder, files: StateFiles, identity: str, *, concurrent: bool) -> None:
@@ -42,7 +42,7 @@ class Prefixes:
         self._saving: Saving | None = None
 
     def restore(self, sequence: CachedSequence, items: Sequence[Item]) -> None:
-        """Put the prompt up to its last frames into the sequence, if it is on disk and not there already."""
+        """Load the prefix into the sequence if it is on disk and longer than what the sequence holds."""
         end = end_of_frames(items)
         if end <= len(sequence.items):
             return
@@ -64,10 +64,10 @@ class Prefixes:
             cache.truncate(sequence, 0)  # what a damaged file may have left
 
     def keep(self, sequence: CachedSequence, spent_s: float) -> None:
-        """Write the sequence up to its last frames, if that is worth it and not done yet; returns while it is being written.
+        """Save the sequence up to its last frames in the background, if that pays and is not done yet.
 
         Args:
-            spent_s: seconds that it took to compute.
+            spent_s: seconds spent computing it.
         """
         end = end_of_frames(sequence.items)
         items = sequence.items[:end]
@@ -93,14 +93,14 @@ class Prefixes:
             self._drop()
 
     def release(self) -> bool:
-        """Let go of cells that only the writing still holds, once they are written; whether there were any."""
+        """Once a prefix is saved, free the cells that only the saving held; returns whether there were any."""
         if self._saving is None:
             return False
         self.finish()
         return True
 
     def finish(self) -> None:
-        """Wait until what is being written is."""
+        """Wait until the current save is complete."""
         if self._saving is not None:
             self._saving.wait()
             self._drop()
@@ -110,11 +110,11 @@ class Prefixes:
         llama.llama_memory_seq_rm(llama.llama_get_memory(self._decoder.context), _SPARE, -1, -1)
 
     def _cell_size(self, sequence: CachedSequence) -> int:
-        """Bytes of a cell on disk."""
+        """Bytes per cell on disk."""
         return int(llama.llama_state_seq_get_size(self._decoder.context, sequence.id)) // max(1, sequence.cells)
 
     def _key(self, items: Sequence[Item]) -> str:
-        """The model and the items, as a digest."""
+        """Digest of the model and the items."""
         digest = hashlib.blake2b(self._identity.encode(errors="surrogateescape"), digest_size=16)
         for item in items:
             digest.update(repr(item.identity if isinstance(item, VisionBlock) else item).encode(errors="surrogateescape") + b"\n")

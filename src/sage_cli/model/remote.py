@@ -1,7 +1,7 @@
 """A vision-language model behind an OpenAI-compatible address (vLLM, SGLang, llama-server, Ollama, LM Studio): ``POST /chat/completions``.
 
-Frames travel as JPEG images, each after its time as text. Servers differ in how they constrain a reply: the schema goes into
-``response_format``; a server that refuses it is asked for any JSON object, then for plain text, and what it writes is read tolerantly.
+Frames are sent as JPEG images, each after its time as text. Servers differ in how they constrain a reply: the schema goes into
+``response_format``; a server that refuses it is asked for any JSON object, then for plain text, which the agent parses leniently.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
 _CONNECT_S: Final = 10.0
-_SILENCE_S: Final = 600.0  # a large prompt is read without a word
+_SILENCE_S: Final = 600.0  # servers send nothing while they read a large prompt
 
-# How a reply is constrained, best first; a server that refuses one is asked by the next from then on.
+# Ways to constrain a reply, best first. After a refusal the next one is used from then on.
 _FORMATS: Final = ("json_schema", "json_object", "text")
 _REFUSED: Final = (400, 415, 422, 501)
 
@@ -53,7 +53,7 @@ class RemoteModel:
 
     Args:
         address: where it is; one alone, see :class:`sage_cli.model.endpoints.Endpoints` for several.
-        key: sent as a bearer token; ``""`` for none.
+        key: bearer token; ``""`` for none.
         context_size: tokens of a prompt and its reply; ``None`` for what the server says.
         retries: of a request that fails in a way that may pass; the wait doubles each time, or is what the server asks for.
 
@@ -110,10 +110,10 @@ class RemoteModel:
         return int(count) + 8 * len(prompt)
 
     def prefetch(self, frames: Frames) -> None:
-        """Nothing: the server encodes what the prompt shows."""
+        """Does nothing: the server encodes the frames of the prompt."""
 
     def forget(self) -> None:
-        """The server holds what it likes; here is nothing."""
+        """Does nothing: the cache is the server's."""
 
     def stream(
         self,
@@ -125,13 +125,13 @@ class RemoteModel:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generator[StreamItem]:
-        """As :meth:`ChatModel.stream`; under a schema the reply is JSON as far as the server keeps to it.
+        """As :meth:`ChatModel.stream`; a reply under a schema is valid JSON if the server supports schemas.
 
         Raises:
-            ModelError: the server cannot be reached, refuses, or breaks off again and again.
+            ModelError: the server cannot be reached, refuses the request, or keeps breaking off.
         """
         frames = [frame for message in prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
-        if frames:  # the next question shows the same frames
+        if frames:  # the next question usually shows the same frames
             self._images = {frame.key: self._images.get(frame.key) or _jpeg(frame) for frame in frames}
         self._interrupted = False
         yield Progress("prefill", 0, 0)
@@ -227,7 +227,7 @@ class RemoteModel:
         raise self._failure(refusal) from refusal
 
     def _served(self) -> dict[str, Any]:
-        """What the server says of the model."""
+        """The server's entry for the model."""
         from openai import APIError
 
         try:
@@ -251,7 +251,7 @@ class RemoteModel:
         )
 
     def _llama_server_context(self) -> int | None:
-        """llama-server tells the context of a slot beside the OpenAI interface."""
+        """llama-server reports the context size of a slot outside the OpenAI API."""
         import httpx2
 
         url = f"{self.address.url.removesuffix('/v1')}/props"
@@ -287,7 +287,7 @@ class RemoteModel:
 
 
 def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, str]) -> dict[str, Any]:
-    """A message as the server takes it.
+    """A message in the API's format.
 
     Args:
         images: base64 of the JPEG file of every frame, by the frame's key.
@@ -368,7 +368,7 @@ def _reported(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What a server or the network says, on one line."""
+    """The server's or network's message, on one line."""
     body = cast(Any, getattr(error, "body", None))
     said = body.get("message") if isinstance(body, dict) else None
     return " ".join(str(said or error.__cause__ or error).split())[:200] or type(error).__name__

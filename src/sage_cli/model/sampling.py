@@ -1,4 +1,4 @@
-"""Choosing the next token: the likeliest, or one by chance from llama.cpp's samplers, of those that a schema allows."""
+"""Sampling: greedy or by llama.cpp's samplers, from the tokens that a schema allows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sage_cli.model.constrain import Mask
 
 
 class Sampler:
-    """Draws the tokens of one reply. Use :meth:`close` when it is done.
+    """Samples the tokens of one reply. Call :meth:`close` afterwards.
 
     Args:
-        temperature: 0 takes the likeliest.
-        seed: of the draws; the same seed and logits give the same tokens.
+        temperature: 0 is greedy.
+        seed: the same seed and logits give the same tokens.
     """
 
     def __init__(self, temperature: float, seed: int) -> None:
@@ -38,7 +38,7 @@ class Sampler:
 
         Args:
             logits: shape ``(n_vocab,)``.
-            mask: the tokens that may come; ``None`` for all.
+            mask: allowed tokens; ``None`` for all.
         """
         if self._chain is None:
             likeliest = int(logits.argmax())
@@ -50,7 +50,7 @@ class Sampler:
         return self._draw(allowed, logits[allowed])
 
     def _draw(self, tokens: NDArray[np.int32], logits: NDArray[np.float32]) -> int:
-        """By the chain, of these candidates."""
+        """Sample from these candidates with the sampler chain."""
         candidates = np.zeros(len(tokens), _CANDIDATE)
         candidates["id"], candidates["logit"] = tokens, logits
         data = candidates.ctypes.data_as(llama.llama_token_data_p)
@@ -63,10 +63,10 @@ _CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.
 
 
 class LoopDetector:
-    """Notices that a reply only repeats itself: small models fall into that and write to their limit.
+    """Detects a reply that only repeats itself, as small models do until the token limit.
 
-    A loop is a stretch of at most :attr:`LONGEST` tokens that came :attr:`TIMES` times in a row and fills at least :attr:`LEAST` tokens.
-    Tables and lists repeat less than that word for word.
+    A loop is a sequence of at most :attr:`LONGEST` tokens, repeated :attr:`TIMES` times in a row, at least :attr:`LEAST` tokens in all.
+    Tables and lists repeat less than that verbatim.
     """
 
     LONGEST: Final = 32
@@ -77,7 +77,7 @@ class LoopDetector:
         self._last: deque[int] = deque(maxlen=max(self.LEAST, self.LONGEST * self.TIMES))
 
     def add(self, token: int) -> bool:
-        """Note a sampled token; whether the reply loops."""
+        """Add a sampled token; returns whether the reply loops."""
         self._last.append(token)
         tokens = list(self._last)
         return any(

@@ -1,4 +1,4 @@
-"""Large files of native state in a bounded folder, each written in the background and checked whole when it is read."""
+"""Large files of native state in a folder of limited size, written in the background and verified when read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAGIC: Final = b"sagekv01"
 _CHUNK: Final = 4 << 20
 _POLL_S: Final = 0.0005
 
-# What is computed in less time than this and than it takes to read it is not worth a file.
+# States that take less time to compute than this, or than to read back, are not stored.
 _LEAST_S: Final = 0.1
 _READ_RATE: Final = 1.5e9  # bytes a second
 
@@ -32,9 +32,9 @@ class StateFiles:
     """State files by key. Write errors are logged once and otherwise ignored.
 
     Args:
-        folder: made when it is needed.
-        limit: most bytes to keep, the longest unused go first; 0 keeps none.
-        everything: keep also what was quick to compute, and what pushes out most of the others.
+        folder: created when needed.
+        limit: maximum bytes; the least recently used files are removed first. 0 stores nothing.
+        everything: also keep states that were quick to compute or that evict most of the others.
     """
 
     def __init__(self, folder: Path, limit: int, everything: bool) -> None:
@@ -51,10 +51,10 @@ class StateFiles:
     def load(self, key: str, load: Callable[[Path], bool]) -> bool:
         """Let ``load`` read the file stored under ``key``.
 
-        All of it is checked meanwhile; its head, whose damage could abort the process, before.
+        The head, whose damage could abort the process, is verified first, the rest while ``load`` reads.
 
         Returns:
-            Whether there was one, it was whole, and it could be read. If not, ``load`` may have read damaged state: forget it.
+            Whether an undamaged file was read. If not, discard what ``load`` may have read.
         """
         path = self._path(key)
         if self._limit <= 0 or not path.is_file():
@@ -71,11 +71,11 @@ class StateFiles:
         return False
 
     def save(self, key: str, size: int, head: int, write: Callable[[Path], bool]) -> Saving | None:
-        """Begin to store what ``write`` writes to a path; ``None`` if that cannot be.
+        """Start storing what ``write`` writes to a path; ``None`` if that is not possible.
 
         Args:
-            size: least bytes that it writes.
-            head: bytes at the beginning that are checked before anything is loaded.
+            size: minimum bytes that it writes.
+            head: bytes at the start that are verified before anything is loaded.
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ class StateFiles:
 
 
 class Saving:
-    """A state being written by a thread."""
+    """A state that a thread is writing."""
 
     def __init__(self, part: Path, head: int, store: Callable[[], None]) -> None:
         self._part, self._head = part, head
@@ -138,7 +138,7 @@ class Saving:
         return not self._thread.is_alive()
 
     def wait_for_head(self) -> None:
-        """Return when more than the head is written."""
+        """Wait until more than the head is written."""
         while not self.done:
             with suppress(OSError):  # not there yet
                 if self._part.stat().st_size > self._head:
@@ -146,7 +146,7 @@ class Saving:
             time.sleep(_POLL_S)
 
     def wait(self) -> None:
-        """Return when all is written, or could not be."""
+        """Wait until the file is complete, or has failed."""
         self._thread.join()
 
 
@@ -180,7 +180,7 @@ class _Check:
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
-    """Of the next ``size`` bytes of a file; of fewer if it ends before."""
+    """Digest of the next ``size`` bytes of a file, or of what is left of it."""
     digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(_CHUNK))
     while size > 0 and (count := file.readinto(buffer[: min(size, _CHUNK)])):  # type: ignore[attr-defined]
         digest.update(buffer[:count])

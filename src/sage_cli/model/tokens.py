@@ -43,7 +43,7 @@ class TokenEmbeddings:
         self._to_float = _TO_FLOAT(traits.to_float) if traits.to_float else None  # none for f32
 
     def row(self, token: int, out: NDArray[np.float32]) -> None:
-        """Put the embedding of a token into the beginning of ``out``."""
+        """Write the embedding of a token to the start of ``out``."""
         row = self._rows[token]
         if self._to_float is None:
             out[: self._width] = row.view(np.float32)
@@ -123,7 +123,7 @@ _FROM_HALF: Final = _converter("ggml_cpu_fp16_to_fp32")
 
 
 def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """Contiguous values in half precision, rounded to nearest; what is too large for it becomes infinite."""
+    """Contiguous values in half precision, rounded to nearest; values out of range become infinite."""
     if _TO_HALF is None or values.size % _VECTOR:
         return values.astype(np.float16)
     half = np.empty(values.shape, np.float16)
@@ -132,7 +132,7 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def fill(out: NDArray[np.float32], values: NDArray[np.floating]) -> None:
-    """Put contiguous values of either precision into a contiguous array of the same shape."""
+    """Copy contiguous values of either precision into a contiguous array of the same shape."""
     if _FROM_HALF is None or values.dtype != np.float16 or values.size % _VECTOR:
         out[:] = values
     else:

@@ -1,6 +1,6 @@
-"""The vision encoder (mmproj) and its memory, which reaches to the disk: frames in, embeddings out, none computed twice.
+"""The vision encoder (mmproj) with a cache in memory and on disk: frames in, embeddings out, none computed twice.
 
-Embeddings are kept, and used, in half precision, in memory and on disk alike: an answer does not depend on where they come from.
+Embeddings have half precision in memory and on disk, so an answer does not depend on where they come from.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class VisionEncoder:
         use_gpu: offload; false without a GPU.
         threads: of the CPU parts.
         interruptible: of the model.
-        cache: where embeddings outlive the process; ``None`` for memory only.
+        cache: disk cache for embeddings; ``None`` for memory only.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
@@ -96,19 +96,19 @@ class VisionEncoder:
             self._context = None
 
     def clear(self) -> None:
-        """Forget all embeddings."""
+        """Drop all embeddings."""
         self._memory.clear()
         self._prefetched.clear()
         self._memory_bytes = 0
 
     def prefetch(self, part: Slice, cells: int) -> None:
-        """Encode a slice that a prompt is going to show."""
+        """Encode a slice for a coming prompt."""
         if part.key not in self._prefetched:
             _, fresh = self.embed(part, cells)
             self._prefetched[part.key] = fresh
 
     def embed(self, part: Slice, cells: int) -> tuple[NDArray[np.floating], bool]:
-        """Embedding of one slice, and whether it had to be encoded, be it in advance.
+        """Embedding of one slice, and whether it had to be encoded (now or in :meth:`prefetch`).
 
         Returns:
             Shape ``(cells, n_embd_inp)``, in half precision, in single where it does not fit that. For Qwen3-VL the deepstack features
@@ -187,7 +187,7 @@ def _compact(embedding: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def _why_unusable(path: Path, lines: Sequence[str]) -> str:
-    """One line for people, out of what mtmd logged while it failed."""
+    """A one-line message from what mtmd logged while it failed."""
     log = " ".join(lines)
     if "mismatch" in log:
         return f"{path}: this mmproj belongs to another model (embedding sizes differ); use the mmproj published with the text GGUF"

@@ -14,7 +14,7 @@ from sage_cli.errors import ModelError
 
 
 class Vocabulary:
-    """The vocabulary of a loaded model (``llama_model *``), which has to outlive it."""
+    """The vocabulary of a loaded model (``llama_model *``), which must outlive this object."""
 
     def __init__(self, model: Any) -> None:
         self._vocab = llama.llama_model_get_vocab(model)
@@ -42,7 +42,7 @@ class Vocabulary:
         return int(buffer[0])
 
     def piece(self, token: int) -> bytes:
-        """What a token writes."""
+        """The bytes of a token."""
         buffer = ctypes.create_string_buffer(256)
         size = llama.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         return buffer.raw[: max(size, 0)]
@@ -53,5 +53,5 @@ class Vocabulary:
 
     @cached_property
     def grammar(self) -> LLTokenizer:
-        """llguidance's view of it; takes about a second for 150k tokens, so made when first needed."""
+        """The vocabulary for llguidance. Takes about a second for 150k tokens, so it is made on first use."""
         return lltokenizer_from_vocab(self._vocab)

@@ -1,4 +1,4 @@
-"""Videos behind links, by yt-dlp: downloaded once into the cache, with the site's captions; a broken download is resumed."""
+"""Downloads videos from links with yt-dlp, once, into the cache, with the site's captions; broken downloads resume."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def host_of(link: str) -> str:
 
 
 def download(link: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
-    """The video of a link as a file; from the cache if it is there.
+    """The video behind a link as a file, from the cache if it is there.
 
     Args:
         cache: the cache folder.
-        progress: called with the bytes that are here and the bytes in all, 0 where nobody says; may raise to stop.
-        languages: of captions to take along; the site's own choice by default.
+        progress: called with bytes downloaded and total bytes (0 if unknown); may raise to stop.
+        languages: of captions to download; the site's default if empty.
 
     Raises:
         UsageError: yt-dlp is not installed.
@@ -56,7 +56,7 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
             progress(int(state.get("downloaded_bytes") or 0), int(state.get("total_bytes") or state.get("total_bytes_estimate") or 0))
 
     folder.mkdir(parents=True, exist_ok=True)
-    # Without an ffmpeg program nothing can be merged: one file with picture and sound then.
+    # Without an ffmpeg program, picture and sound cannot be merged: take a single file.
     together = f"b[height<={_TALLEST}]/b/bv*+ba"
     best = f"bv*[height<={_TALLEST}]+ba/{together}" if shutil.which("ffmpeg") else together
     options = {
@@ -96,6 +96,6 @@ def _finished(folder: Path, name: str) -> Path | None:
 
 
 def _reason(error: Exception) -> str:
-    """What yt-dlp says, on one line, without its own advice on reporting bugs."""
+    """yt-dlp's message on one line, without its advice on reporting bugs."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
     return " ".join(text.split("; please report")[0].split())[:200].rstrip(".")
