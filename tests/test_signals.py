@@ -39,6 +39,15 @@ def test_temporary_files_go_and_the_status_tells_the_signal(tmp_path: Path, name
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interrupt_in_generated_code_keeps_the_status(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text(
+        "import sys\nimport sage_cli.cli as cli\n"
+        "def run():\n    try:\n        exec('raise KeyboardInterrupt')\n    except KeyboardInterrupt:\n        return 130\n"
+        "cli._run = run\ncli.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False).returncode == 130
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")
 def test_nohup_is_respected(tmp_path: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, "SIGHUP"]

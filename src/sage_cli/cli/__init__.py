@@ -109,6 +109,9 @@ def main() -> NoReturn:
     except OSError:  # a full disk, or stdout was closed from the start
         console.output_closed()
         status = status or 1
+    # CPython remembers a KeyboardInterrupt in code that a library runs from a string (namedtuple, pydantic), even a handled one, and ends
+    # `python -m sage_cli` by SIGINT instead of with this status. Running another string makes it forget.
+    exec("")
     sys.exit(status)
 
 
