@@ -52,6 +52,13 @@ def format_clock_ms(seconds: float) -> str:
     return f"{format_clock(millis // 1000)}.{millis % 1000:03d}"
 
 
+def rough(seconds: float) -> str:
+    """A duration no more precise than an estimate is: ``40 s``, ``3 min``, ``1.5 h``."""
+    if seconds < 90:
+        return f"{max(5, round(seconds / 5) * 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
 def repair(time: str | float, duration: float) -> float:
     """The time inside ``[0, duration]`` that a model most likely meant.
 

@@ -36,6 +36,7 @@ STDIN: Final = "-"
 WEB_TOOLS: Final = ("web-search", "parse-website")
 
 _MOST_AGENTS: Final = 4
+_SLOW_S: Final = 20.0  # seconds of a first look from which on it is announced
 
 
 def open_session(
@@ -144,9 +145,29 @@ class Session(Models):
         def run() -> Generator[Event]:
             agent = self.agent(self.video(video), start=start, end=end, tools=tools)
             with closing(_generator(agent.run(question, earlier))) as events:
-                yield from events
+                yield from self._estimated(events) if self.caching else events
 
         return self._tracked(run())
+
+    def _estimated(self, events: Generator[Event]) -> Generator[Event]:
+        """The events with a notice if the first look will be slow. Remembers how long it takes."""
+        from sage_cli.agent.events import FramesSampled, Notice, RunStarted, StepFinished
+        from sage_cli.session import speeds
+        from sage_cli.timecode import rough
+
+        model, frames = None, 0
+        for event in events:
+            yield event
+            match event:
+                case RunStarted():
+                    model = event.model
+                case FramesSampled() if model and event.method not in ("cached", "reused"):
+                    frames = len(event.times)
+                    seconds = speeds.estimate(model, frames) or 0.0
+                    if seconds >= _SLOW_S:
+                        yield Notice(event.elapsed, f"the first look takes about {rough(seconds)}, at the speed of an earlier run")
+                case StepFinished(step=0) if model and frames and not event.usage.images_reused:
+                    speeds.remember(model, frames, event.elapsed - event.usage.load_s)
 
     def _tracked(self, run: Generator[T]) -> Generator[T]:
         self._running.add(run)

@@ -154,7 +154,7 @@ class Terminal:
             self._print(event.elapsed, "answered", "bold green", Text(steps, "dim"))
         else:
             self._print(event.elapsed, "no answer", "bold red", Text.assemble(neutral(event.reason), (f" ({steps})", "dim")))
-        if self._verbose:
+        if self._verbose and event.steps:  # a first look's own usage was just printed
             self._print(None, "", "", Text(usage_text(event.usage), "dim"))
         self._stop()
         if isinstance(event, Answer):

@@ -11,7 +11,7 @@ from rich.text import Text
 from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
 from sage_cli.cli.console import neutral
 from sage_cli.model.base import ModelInfo, Usage
-from sage_cli.timecode import format_clock
+from sage_cli.timecode import format_clock, rough
 
 CLOCK: Final = 8  # columns of the elapsed time
 MARGIN: Final = CLOCK + 2
@@ -40,13 +40,7 @@ def elapsed_text(seconds: float) -> str:
 
 def left_text(seconds: float) -> str:
     """An estimate, no more precise than it deserves: ``about 40 s left``, ``about 3 min left``."""
-    if seconds < 10:
-        return "a few seconds left"
-    if seconds < 90:
-        return f"about {round(seconds / 5) * 5} s left"
-    if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min left"
-    return f"about {seconds / 3600:.1f} h left"
+    return "a few seconds left" if seconds < 10 else f"about {rough(seconds)} left"
 
 
 def span_text(span: Span) -> Text:

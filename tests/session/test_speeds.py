@@ -1,0 +1,67 @@
+"""A slow first look is announced before it begins, from the time that an earlier one took."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sage_cli.agent.events import FramesSampled, Notice, StepStarted
+from sage_cli.assets import CLIPS
+from sage_cli.model.base import ModelInfo
+from sage_cli.session import open_session, speeds
+from sage_cli.timecode import rough
+
+MODEL = ModelInfo("sage-nano", "qwen3-vl", 8192, "CPU", "CPU")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def announced(**options: int) -> list[str]:
+    """Notices between the sampled frames and the first step of a question, in a new session."""
+    with open_session(model="nano", threads=1, **options) as session:
+        events = list(session.ask(CLIPS / "short.mp4", "Which shape appears last?"))
+    (sampled,) = [number for number, event in enumerate(events) if isinstance(event, FramesSampled)]
+    begun = next(number for number, event in enumerate(events) if isinstance(event, StepStarted))
+    assert sampled < begun
+    return [event.text for event in events[sampled:begun] if isinstance(event, Notice)]
+
+
+def test_a_first_look_is_measured_and_the_next_one_estimated() -> None:
+    assert announced() == []  # nothing is known yet
+    seconds = speeds.estimate(MODEL, 16)
+    assert seconds and seconds > 0
+    assert announced() == []  # its frames are cached
+    speeds.remember(MODEL, 16, 240)
+    assert announced() == []
+    assert announced(frames=8) == ["the first look takes about 2 min, at the speed of an earlier run"]
+    assert announced(cache_limit=0) == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[]", "{", '{"sage-nano on CPU, vision encoder on CPU": NaN}', "\0" * 100, "[" * 100_000],
+    ids=["empty", "list", "cut", "nan", "zeros", "nested"],
+)
+def test_a_damaged_file_means_no_estimate(cache: Path, damage: str) -> None:
+    cache.mkdir()
+    (cache / "speeds.json").write_text(damage, encoding="utf-8")
+    assert speeds.estimate(MODEL, 16) is None
+    speeds.remember(MODEL, 16, 8)
+    assert speeds.estimate(MODEL, 32) == 16
+
+
+def test_a_folder_that_cannot_be_written_costs_nothing(cache: Path) -> None:
+    cache.write_text("a file")
+    speeds.remember(MODEL, 16, 8)
+    assert speeds.estimate(MODEL, 16) is None
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(1, "5 s"), (42, "40 s"), (95, "2 min"), (7000, "1.9 h")])
+def test_rough(seconds: float, text: str) -> None:
+    assert rough(seconds) == text
