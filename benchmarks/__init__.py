@@ -1,1 +1,1 @@
-"""Every figure we publish is printed by a program in this folder: ``python -m benchmarks WORK`` runs them, ``--help`` lists them."""
+"""The programs in this folder print every published figure: ``python -m benchmarks WORK`` runs them, ``--help`` lists them."""

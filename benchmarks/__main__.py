@@ -1,6 +1,6 @@
-"""Run the benchmarks in order and print their figures as Markdown: ``python -m benchmarks WORK``; hours on a small machine. Or list them.
+"""Run the benchmarks in order and print their figures as Markdown: ``python -m benchmarks WORK``; hours on a small machine.
 
-WORK is a folder for models, videos and the programs that are measured against; they are built in it if ``--llama-cpp`` names a source tree.
+WORK is a folder for models, videos and the programs to compare with, which are built in it if ``--llama-cpp`` names a source tree.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-# In the order of docs/performance.md; the others are building blocks, or need something that cannot be made here.
+# In the order of docs/performance.md. The others are building blocks, or need files that cannot be generated.
 IN_WORK = ("second_question", "decoding", "speculation", "memory", "wall", "busy")
 ALONE = ("frames", "transcripts", "startup")
 
 
 def about() -> str:
-    """What each module of the folder does, a line each."""
+    """One line about each module of the folder."""
     lines = []
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if not path.stem.startswith("_"):

@@ -1,8 +1,8 @@
-"""How fast replies are written while other programs keep the processor busy, next to llama-server: ``python -m benchmarks.busy WORK``.
+"""Decoding speed while other programs keep the processor busy, compared with llama-server: ``python -m benchmarks.busy WORK``.
 
-Tokens of free text a second of wall time, with as many threads as there are cores, beside 0, 1 and 4 processes that only count.
-llama.cpp's threads wait for each other after every operation; how they wait (see :mod:`sage_cli.hardware.openmp`) is the difference.
-Meant for a machine that does nothing else. Run after ``python -m benchmarks.peers``.
+Tokens of free text per second of wall time, with one thread per core, beside 0, 1 and 4 busy processes.
+llama.cpp's threads wait for each other after every operation; how they wait (see :mod:`sage_cli.hardware.openmp`) makes the difference.
+Run it on an idle machine. Run after ``python -m benchmarks.peers``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def write_here(work: Path, name: str, threads: int, loads: Sequence[int], tokens: int) -> Iterator[float]:
-    """Tokens a second in this process, for each number of busy processes."""
+    """Tokens per second in this process, for each number of busy processes."""
     from sage_cli.model.base import Delta, Message, Text
     from sage_cli.model.llama import LlamaModel
 
@@ -72,7 +72,7 @@ def main() -> None:
     command = [sys.executable, "-m", "benchmarks.busy", str(options.work), "--child", "--model", options.model]
     command += ["--threads", str(options.threads), "--tokens", str(options.tokens), "--busy", *map(str, options.busy)]
     plain = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")}
-    # A user's own setting wins, and this one is what GNU's runtime does by itself.
+    # The user's own setting takes precedence; this one is the default of GNU's runtime.
     sides = {"sage": plain, "sage, spinning as by default": {**plain, "GOMP_SPINCOUNT": "300000"}}
     rates: dict[str, list[list[float]]] = {side: [] for side in (*sides, *(() if options.no_server else ("llama-server",)))}
     for _ in range(options.runs):

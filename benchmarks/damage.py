@@ -1,8 +1,8 @@
-"""Damage small media files and run ``sage ask`` and ``sage transcribe`` on them: nothing may crash, hang, swell or stay behind.
+"""Damage small media files and run ``sage ask`` and ``sage transcribe`` on them: no crash, no hang, bounded memory, no leftover files.
 
-Some 40 valid files in as many containers and codecs are each damaged in 10 ways. A run is in order if its exit code is a documented one, it
-says at most three lines on stderr, ends within the time and memory allowed, and leaves no file that was not asked for. Runs that are not
-are listed with their files, which are kept in WORK/problems.
+Some 40 valid files in as many containers and codecs are each damaged in 10 ways. A run passes if its exit code is documented, it prints at
+most three lines on stderr, stays within limits of time and memory, and leaves no unrequested file. Failed runs are listed; their files are
+kept in WORK/problems.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.media import numbered
 
 MEMORY = 1_500_000_000  # bytes
 LINES = 3
-CODES = {"ask": {0, 4, 5}, "transcribe": {0, 4}}  # of what is asked here: answered, no answer within the budget, unreadable media
+CODES = {"ask": {0, 4, 5}, "transcribe": {0, 4}}  # of these commands: answered, no answer within the limits, unreadable media
 RATE, FPS, SECONDS, SIZE = 48000, 25, 2, (96, 64)
 _ENCODERS = {"libx265": {"x265-params": "log-level=none"}, "libsvtav1": {"preset": "12", "svtav1-params": "lookahead=0"}}
 
@@ -232,7 +232,7 @@ _WRONG = {"mp4": "wav", "wav": "mp4", "mkv": "mp3"}
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run, and what was wrong with it."""
+    """The outcome of a run and its problems."""
 
     command: str
     media: Path
@@ -246,7 +246,7 @@ class Run:
 
 
 def damaged(sample: Path, damage: Damage, seed: int, folder: Path) -> Path:
-    """A damaged copy, the same for the same seed."""
+    """A damaged copy, determined by the seed."""
     rng = random.Random(f"{sample.name} {damage.__name__} {seed}")
     ending = _WRONG.get(sample.suffix[1:], "avi") if damage is suffix else sample.suffix[1:]
     path = folder / f"{sample.stem}.{damage.__name__}.{ending}"
@@ -255,7 +255,7 @@ def damaged(sample: Path, damage: Damage, seed: int, folder: Path) -> Path:
 
 
 def run(command: str, media: Path, damage: str, work: Path, limit_s: float) -> Run:
-    """Run ``sage`` on a file in an empty place, with the bundled models, and look at all that it did."""
+    """Run ``sage`` on a file in an empty folder, with the bundled models, and check everything it did."""
     place = Path(tempfile.mkdtemp(dir=work))
     scratch, out = place / "scratch", place / "out"
     scratch.mkdir()
@@ -293,7 +293,7 @@ def run(command: str, media: Path, damage: str, work: Path, limit_s: float) -> R
 
 
 def _wait(process: subprocess.Popen[bytes], limit_s: float) -> tuple[int | None, Any]:
-    """The exit code, ``None`` after too long, and what the process used."""
+    """The exit code (``None`` after a timeout) and the resources used."""
     end = time.monotonic() + limit_s
     while True:
         done, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -309,7 +309,7 @@ def _wait(process: subprocess.Popen[bytes], limit_s: float) -> tuple[int | None,
 
 
 def campaign(samples: Sequence[Path], damages: Sequence[Damage], work: Path, *, seed: int, jobs: int, limit_s: float) -> Iterator[Run]:
-    """Every file with every damage, asked about and transcribed; a file goes once both runs on it were in order."""
+    """Ask about and transcribe every file with every damage; delete files whose runs passed."""
     (problems := work / "problems").mkdir(parents=True, exist_ok=True)
 
     def both(case: tuple[Path, Damage]) -> list[Run]:

@@ -1,12 +1,12 @@
-"""How fast replies are written, next to llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
+"""Decoding speed compared with llama.cpp's own programs: ``python -m benchmarks.decoding WORK``.
 
-Unconstrained, next to llama-mtmd-cli: tokens after a short prompt with one frame. Constrained, next to llama-server with the same
-``json_schema``: a whole reply that calls a tool, whose free texts have a fixed length, so that both sides write as many characters, but
-for escapes. The weights are random, so the model never wants what the schema wants: llama-server looks at the whole vocabulary for every
-token that it may not take, which with a trained model happens less often. All is processor time, sampling included, for the machine may
+Unconstrained, compared with llama-mtmd-cli: tokens after a short prompt with one frame. Constrained, compared with llama-server under the
+same ``json_schema``: a whole reply with a tool call. Its free texts have a fixed length, so both sides write the same number of characters
+except for escapes. The weights are random, so the model's first choice never fits the schema, and llama-server searches the whole
+vocabulary for every token; with a trained model that happens less often. Times are processor time including sampling, since the machine may
 be shared.
 
-Run after ``python -m benchmarks.peers``. The server is started last: what it holds in memory would slow the others down.
+Run after ``python -m benchmarks.peers``. The server starts last, because its memory use would slow the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.second_question import write_frames
 from tests.media import make_video
 
 CONTEXT = 2048
-SIZE = (64, 64)  # encoding the frame is not what is measured, and its noise would be
+SIZE = (64, 64)  # a small frame, as its encoding would only add noise
 QUESTION = "Tell what you see."
 
 
@@ -39,7 +39,7 @@ def record(**properties: Any) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
-# A reply of the reasoner that calls a tool; what a run with this video would allow, but for the lengths.
+# A tool-calling reply of the reasoner, as a run with this video allows it, except for the lengths.
 CALL = record(
     rationale=text(80),
     name={"const": "identify_timestamps_visually"},
@@ -64,7 +64,7 @@ class Written:
     """A reply.
 
     Attributes:
-        token_s: processor seconds a token of free text.
+        token_s: processor seconds per token of free text.
         seconds: processor seconds of a reply under the schema.
         tokens, forced: of that reply.
         characters: of that reply.
@@ -138,7 +138,7 @@ def main() -> None:
 
     for _ in range(options.runs):
         ours.append(Written(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)))
-        # A run that writes one token costs all that is not decoding.
+        # A run of one token measures everything but decoding.
         plain.append((write_there(options.tokens + 1) - write_there(1)) / options.tokens)
     with peers.server(work, files.text, files.mmproj, **sizes) as running:
         prompt = f"<|im_start|>user\n{running.marker}{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
@@ -151,7 +151,7 @@ def main() -> None:
             json.loads(reply["content"])
             lengths.append(len(reply["content"]))
 
-    # Texts of one length are written with more or fewer escapes.
+    # Texts of the same length may need more or fewer escapes.
     ours_each = [1000 * written.seconds / written.characters for written in ours]
     theirs_each = [1000 * spent / length for spent, length in zip(bound, lengths, strict=True)]
     free, seconds, last = [written.token_s for written in ours], [written.seconds for written in ours], ours[-1]

@@ -1,8 +1,8 @@
-"""How fast frames are read, spread over an hour and resized for the model, next to OpenCV, decord and torchcodec.
+"""Speed of reading frames spread over an hour, resized for the model, compared with OpenCV, decord and torchcodec.
 
-Every side gets the same file, the same frame numbers and the same size, in a process of its own, and does all there is to do from the
-path to the last resized frame; starting Python and importing is not counted. Runs are interleaved, so that a busy machine slows all alike.
-A side whose frames are not the ones asked for, by presentation time, or do not look like the others' is reported and not compared.
+Every side gets the same file, frame numbers and size, in its own process. The time covers everything from the path to the last resized
+frame, without starting Python and importing. Runs are interleaved, so that a busy machine slows all alike.
+A side with wrong frames, by presentation time or by content, is reported and not compared.
 
 The files are made on the first run and kept (``--work``): 1080p, 25 frames a second, 3 to 4 Mbit/s, H.264 by x264 (``veryfast``, with the
 B-frames that it chooses), a view that wanders over a texture with pieces of it moving across. Two minutes are encoded, with a keyframe
@@ -172,7 +172,7 @@ SIDES = {"sage": sage, "sage, keyframes": sage_keyframes, **PEERS}
 
 
 def child(side: str, path: Path, result: Path, frames: int) -> None:
-    """Read the frames as one side does, and write down what came of it."""
+    """Read the frames as one side does, and save the result."""
     numbers = frame_numbers(path, frames)
     if side not in ("sage", "sage, keyframes", "OpenCV"):
         __import__(side)
@@ -195,7 +195,7 @@ class Run:
 
 
 def measure(side: str, path: Path, frames: int) -> Run | str:
-    """A run in a process of its own, or why there is none."""
+    """A run in its own process, or the reason for its failure."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.npz"
         command = [sys.executable, "-m", "benchmarks.frames", "--side", side, "--file", str(path), "--result", str(result)]
@@ -216,7 +216,7 @@ def wrong(run: Run, numbers: list[int], model: Run) -> str:
     """What is wrong with the frames, or nothing."""
     if len(run.times) != len(numbers) or np.abs(run.times - np.array(numbers) / FPS).max() > 0.5 / FPS:
         return "other frames than asked for"
-    if np.abs(run.images.mean(axis=3) - model.images.mean(axis=3)).mean() > 6:  # every side has its own way to resize
+    if np.abs(run.images.mean(axis=3) - model.images.mean(axis=3)).mean() > 6:  # resizing differs between the sides
         return "other pictures"
     return ""
 

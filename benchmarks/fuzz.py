@@ -1,8 +1,8 @@
-"""Run the whole loop with an untrained model, which does whatever the schema allows, and count what goes wrong.
+"""Run the whole loop with an untrained model, which writes anything the schema allows, and count violations.
 
 The model is a tiny random Qwen-VL (``tests/models``) at temperature 1, the tools are the real ones with a real Whisper, the video is a real
-file. The replies follow the grammar of each prompt pack in turn; the prompts themselves are a line each, because a random model makes
-nothing of them. A figure other than 0 behind "violations" is a bug.
+file. The replies follow the grammar of each prompt pack in turn; prompts are one line each, because a random model
+ignores them. A figure other than 0 behind "violations" is a bug.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from tests.models.tiny_whisper import write_whisper
 WRITERS = {"qwen3-vl": write_qwen3_vl, "qwen2.5-vl": write_qwen2_5_vl}
 MAX_STEPS: Final = 4
 FRAME_TOKENS: Final = 12
-# What the model is told, and how much likelier its strings end than chance would have it: left to chance, every first string would run to
-# its limit, and nothing after it would be random.
+# The prompt, and the raised odds that a string ends: otherwise every first string would run to its limit, and the rest would not be random.
 _PROMPT: Final = "Answer the question."
 _BREVITY: Final = 1.2
 
@@ -81,15 +80,15 @@ class Findings:
     """Counts over all runs.
 
     Attributes:
-        seen: what happened, for the report.
-        violations: what may not happen.
+        seen: counts of outcomes, for the report.
+        violations: counts of what must not happen.
     """
 
     seen: Counter[str] = field(default_factory=Counter)
     violations: Counter[str] = field(default_factory=Counter)
 
     def check(self, events: list[Event], replies: list[str], video: Video, style: Style) -> None:
-        """Look at one finished run."""
+        """Check one finished run."""
         self.seen["runs"] += 1
         self.seen["answered"] += isinstance(events[-1], Answer)
         self.violations["runs that did not end in one answer or none"] += [isinstance(e, Answer | NoAnswer) for e in events].count(
@@ -157,7 +156,7 @@ def _inside(arguments: Mapping[str, Any], made: set[str], video: Video) -> bool:
 
 
 def fuzz(turns: int, folder: Path, *, first_seed: int = 0) -> Findings:
-    """Runs with the grammar of each pack, half of them with each model family, until the model has written ``turns`` replies under each."""
+    """Run with the grammar of each pack, half with each model family, until the model has written ``turns`` replies for each."""
     video = Video(make_video(folder / "holiday.mp4", seconds=20, fps=5, size=(96, 64), audio="tone"))
     whisper = write_whisper(folder / "ggml-tiny.bin")
     prompts = _short_prompts(folder / "prompts")

@@ -1,8 +1,8 @@
-"""What the identity of a media file costs: hashing it whole once, and looking it up again.
+"""The cost of fingerprinting a media file: hashing it once, and looking it up again.
 
     python -m benchmarks.hashing [--gib 2]
 
-Writes a file of that size to the folder for temporary files and reads it from the page cache: a disk may be slower than that.
+Writes a file of that size to the folder for temporary files and reads it from the page cache; a disk may be slower.
 """
 
 from __future__ import annotations

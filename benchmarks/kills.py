@@ -1,8 +1,8 @@
-"""Kill ``sage`` at random moments and run it again: no result may be lost or changed, nothing may stay behind.
+"""Kill ``sage`` at random moments and run it again: no result may be lost or changed, no file may be left behind.
 
-Each of ``ask``, ``transcribe``, ``bench`` and ``pull`` (from a hub on this machine) runs once undisturbed, which gives the right result and
-how long it takes. Then it is ended at random moments by SIGKILL, SIGINT, SIGTERM and SIGHUP, and run again on what that left. At the end
-four processes at once do the same work on one cache.
+Each of ``ask``, ``transcribe``, ``bench`` and ``pull`` (from a hub on this machine) runs once undisturbed, for the expected result and
+its duration. Then it is ended at random moments by SIGKILL, SIGINT, SIGTERM and SIGHUP, and run again in the same folders. Finally,
+four processes do the same work on one cache at once.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STATUS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -signal.SIGK
 
 @dataclass(frozen=True)
 class Work:
-    """A command whose result can be told: ``result`` reads it after a run that ended well, in the run's own folder."""
+    """A command with a comparable result: ``result`` reads it from the run's folder after a successful run."""
 
     name: str
     words: Callable[[Path], Sequence[object]]
@@ -47,7 +47,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Kill:
-    """A run that was ended after some seconds, and what was wrong then or after running it again."""
+    """A run that was ended after some seconds, with the problems then and after the rerun."""
 
     work: str
     signal: str
@@ -57,7 +57,7 @@ class Kill:
 
 
 def works(folder: Path, hub: FakeHub) -> list[Work]:
-    """The four commands, on media and models that are made in ``folder``."""
+    """The four commands, on media and models generated in ``folder``."""
     sound = np.concatenate([part for number in range(3) for part in (babble(8, number), hush(1))])
     video = make_video(folder / "talk.mp4", seconds=24, fps=5, audio=np.repeat(sound, 3)[: 24 * 48000], audio_rate=48000)
     questions = folder / "questions.jsonl"
@@ -90,7 +90,7 @@ def _answers(run: Path, _out: str) -> object:
 
 
 class Place:
-    """Folders of their own for a run: what is in them afterwards, it put there."""
+    """Separate folders for a run, so that everything in them comes from it."""
 
     def __init__(self, parent: Path, work: Work) -> None:
         self.folder = Path(tempfile.mkdtemp(dir=parent))
@@ -133,7 +133,7 @@ def _hear_signals() -> None:
 
 
 def undisturbed(work: Work, parent: Path) -> tuple[object, float]:
-    """The right result, and the seconds that it takes."""
+    """The expected result, and the duration in seconds."""
     place = Place(parent, work)
     began = time.monotonic()
     with place.start(work) as process:
@@ -146,7 +146,7 @@ def undisturbed(work: Work, parent: Path) -> tuple[object, float]:
 
 
 def killed(work: Work, name: str, after_s: float, right: object, parent: Path) -> Kill:
-    """End a run after some seconds, look at what it left, and run it again to its end."""
+    """End a run after some seconds, check its leftovers, and run it again to the end."""
     place = Place(parent, work)
     problems = []
     with place.start(work) as process:
@@ -179,12 +179,12 @@ def killed(work: Work, name: str, after_s: float, right: object, parent: Path) -
 
 
 def _makes_scratch(work: Work) -> bool:
-    """Whether runs of this kind make temporary folders at all, and so sweep them."""
+    """Whether this command makes temporary folders, and so removes old ones."""
     return work.name in ("ask", "transcribe", "bench")
 
 
 def _group(leader: int) -> int:
-    """How many processes of a run's session still live, a second later at most."""
+    """Number of processes of a run's session that still live after at most a second."""
     for _ in range(100):
         try:
             os.killpg(leader, 0)
@@ -195,7 +195,7 @@ def _group(leader: int) -> int:
 
 
 def at_once(work: Work, right: object, parent: Path) -> list[str]:
-    """The same work by several processes on one cache; what was wrong."""
+    """The same work by several processes on one cache; returns the problems."""
     place = Place(parent, work)
     processes = [place.start(work) for _ in range(AT_ONCE)]
     problems = []
@@ -212,7 +212,7 @@ def at_once(work: Work, right: object, parent: Path) -> list[str]:
 
 
 def campaign(kills: int, seed: int, folder: Path) -> Iterator[Kill | str]:
-    """As many kills over all commands and signals; then what was wrong with four processes at once."""
+    """Kills over all commands and signals, then the problems of four processes at once."""
     rng = random.Random(seed)
     with ExitStack() as stack:
         hub = stack.enter_context(running())

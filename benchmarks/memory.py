@@ -1,4 +1,4 @@
-"""How much memory a question with 128 frames takes beside the model: ``python -m benchmarks.memory WORK``.
+"""Memory of a question with 128 frames, besides the model: ``python -m benchmarks.memory WORK``.
 
 The peak of ``sage ask`` until the first words of the reply, less that of a process that only loads the same model with the same KV cache.
 The model is as wide as Qwen3-VL-2B and has its vocabulary, and so the same embeddings and logits, but fewer layers: only weights and KV
@@ -24,7 +24,7 @@ NAME = "qwen3-vl-2b-shallow"
 
 
 def peak(command: list[str], until: bytes = b"") -> float:
-    """Most resident memory of a command, in MB; it is stopped when it has printed a line with ``until`` in it."""
+    """Peak resident memory of a command, in MB; the command is stopped after a line that contains ``until``."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         if until and not any(until in line for line in process.stdout):

@@ -1,4 +1,4 @@
-"""Write models of real size with random weights, which cost what the released ones cost: ``python -m benchmarks.models WORK [NAME...]``."""
+"""Write models of real size with random weights, as costly as the released ones: ``python -m benchmarks.models WORK [NAME...]``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ SHAPES: Final = {
 
 
 def model(work: Path, name: str) -> TinyModel:
-    """The model of that name in the folder, written if it is not there."""
+    """The model of that name in the folder; written if missing."""
     files = TinyModel(work / f"{name}.gguf", work / f"mmproj-{name}.gguf")
     if not (files.text.exists() and files.mmproj.exists()):
         print(f"writing {files.text}", file=sys.stderr)

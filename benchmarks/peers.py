@@ -1,4 +1,4 @@
-"""Build the programs that we are measured against: ``python -m benchmarks.peers LLAMA_CPP WORK``.
+"""Build the programs to compare with: ``python -m benchmarks.peers LLAMA_CPP WORK``.
 
 LLAMA_CPP is a source tree of llama.cpp; the one that llama-cpp-python's source archive carries gives both sides the same llama.cpp:
 
@@ -44,7 +44,7 @@ def build(source: Path, work: Path, jobs: int) -> None:
 
 
 def find(work: Path, program: str) -> Path:
-    """A program that was built in the folder."""
+    """A program built in the folder."""
     path = work / "build" / "bin" / program
     if not path.exists():
         raise SystemExit(f"{path} is not there: run 'python -m benchmarks.peers LLAMA_CPP {work}' first")
@@ -53,7 +53,7 @@ def find(work: Path, program: str) -> Path:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of wall time and of processor time. On a machine that is shared, the second is the one that says something."""
+    """Seconds of wall time and of processor time. On a shared machine only the second is meaningful."""
 
     wall: float
     processor: float
@@ -66,7 +66,7 @@ class Cost:
 
 
 def processor_seconds(pid: int) -> float:
-    """Processor time that a running process has used, as ps tells it: to a hundredth of a second at best."""
+    """Processor time used by a running process, to a hundredth of a second at best."""
     stat = Path(f"/proc/{pid}/stat")
     if stat.exists():
         fields = stat.read_text().rpartition(")")[2].split()
@@ -83,7 +83,7 @@ class Server:
     """A running llama-server.
 
     Attributes:
-        marker: stands in a prompt where an image belongs.
+        marker: placeholder of an image in a prompt.
     """
 
     url: str
@@ -95,7 +95,7 @@ class Server:
             return json.load(answer)
 
     def first_token(self, text: str, images: Sequence[bytes], **options: Any) -> Cost:
-        """What it takes until the first token of a reply."""
+        """The cost of a reply's first token."""
         began = self.cost()
         with urllib.request.urlopen(
             _request(f"{self.url}/completion", _body(text, images, stream=True, **options)), timeout=3600
@@ -112,7 +112,7 @@ class Server:
         return Cost(time.perf_counter(), processor_seconds(self.pid))
 
     def complete(self, text: str, images: Sequence[bytes], **options: Any) -> Any:
-        """A whole reply, as the server tells of it."""
+        """A whole reply, as the server reports it."""
         return self.post("/completion", _body(text, images, **options))
 
 
@@ -155,7 +155,7 @@ def _request(url: str, body: dict[str, Any]) -> urllib.request.Request:
 
 
 def cli(work: Path, text: Path, mmproj: Path, prompt: str, images: Sequence[Path], *, threads: int, context: int, tokens: int) -> Cost:
-    """What a whole run costs, loading included."""
+    """The cost of a whole run, loading included."""
     command = [find(work, "llama-mtmd-cli"), "-m", text, "--mmproj", mmproj, "-t", threads, "-tb", threads, "-c", context]
     command += ["-n", tokens, "--temp", 0, "-p", prompt, "--image", ",".join(map(str, images)), "--no-warmup"]
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they ran on, and tables in Markdown."""
+"""Shared by the benchmarks: a description of the machine, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def machine(threads: int) -> str:
-    """The machine in a line, with what was used of it."""
+    """One line about the machine and the threads used."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
         f"{_processor()}, {platform.system()}; {cores} of {os.cpu_count()} cores, {threads} thread{'s'[: threads > 1]}; "
@@ -41,5 +41,5 @@ def median(values: Sequence[float]) -> float:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median of the ratios of runs that were made one after the other."""
+    """Median of the ratios of paired runs."""
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))

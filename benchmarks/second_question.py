@@ -1,14 +1,17 @@
-"""A second question about a video next to llama.cpp's own programs: seconds from the loaded model to the first token, and tokens prefilled.
+"""The cost of a second question about a video, compared with llama.cpp's own programs.
 
-``python -m benchmarks.second_question WORK``, after ``python -m benchmarks.peers``. Everybody gets the same frames at the same size (as PNG
-files, where files are wanted), each as a slice of its own, the same text and the same model, and is asked for one token.
+Prints seconds from the loaded model to the first token, and tokens prefilled.
 
-    sage            a first question in a process with an empty cache, a second one in a process of its own
+``python -m benchmarks.second_question WORK``, after ``python -m benchmarks.peers``. Every program gets the same model, text and frames at
+the same size (as PNG files where files are needed), one slice per frame, and generates one token.
+
+    sage            a first question with an empty cache, the second in another process
     llama-server    the same two questions to one server, whose slot then holds the frames; and to a server that was started again with the
                     slot's state from its --slot-save-path
-    llama-mtmd-cli  the second question; it keeps nothing
+    llama-mtmd-cli  the second question; it caches nothing
 
-Second questions are asked in turns, another one each time. The frames are noise, the weights are random: neither changes what is computed.
+The programs take turns with the second question, which differs each time. Frames are noise and weights random, which does not change the
+cost.
 """
 
 from __future__ import annotations
@@ -46,10 +49,10 @@ def second(number: int) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question.
+    """Cost of a question.
 
     Attributes:
-        wall, processor: seconds from the loaded model to the first token, the reading of frames included.
+        wall, processor: seconds from the loaded model to the first token, including reading frames.
         tokens, reused: of the prompt.
         encoded: frames.
     """
@@ -84,7 +87,7 @@ def ask_here(work: Path, path: Path, name: str, frames: int, threads: int, quest
 
 
 def ask(options: argparse.Namespace, path: Path, *questions: str) -> list[Asked]:
-    """Ask in a process of its own."""
+    """Ask in another process."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The same questions to the bundled model here and behind a real llama-server: ``python -m benchmarks.served WORK``.
+"""The same questions to the bundled model, local and served by a real llama-server: ``python -m benchmarks.served WORK``.
 
 Compares the events of both runs and their answers, and checks that replies keep to their schema. Run after ``python -m benchmarks.peers``.
 A server encodes each frame by itself where ``sage`` merges pairs, so answers may differ; the kinds of events may not, where they do not.

@@ -1,7 +1,7 @@
-"""What guessing ahead could win: the cost of a token decoded together with others, ``python -m benchmarks.speculation WORK``.
+"""The possible gain of speculative decoding: the cost of tokens decoded in one batch, ``python -m benchmarks.speculation WORK``.
 
-Speculative decoding (prompt lookup, a draft model) decodes guesses together and keeps those that the model would have said. A batch of n
-has to bring more right tokens than it costs single ones. Tokens that a schema forces are decoded together anyway, and need no guess.
+Speculative decoding (prompt lookup, a draft model) decodes guessed tokens in one batch and keeps the right ones. A batch must yield more
+tokens than it costs in single decodes. Tokens forced by a schema are decoded in one batch anyway, without guessing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from benchmarks.models import model
 from benchmarks.report import median, show
 
 SIZES = (1, 2, 4, 8, 16, 32)
-HELD = 1024  # tokens before, as behind a tool's result
+HELD = 1024  # tokens in the KV cache before, as after a tool's result
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Ask a model forty questions about talks that it can only answer by listening, or not at all; count what it did.
+"""Ask a model forty questions about talks that it can only answer by listening, or not at all; count the outcomes.
 
 ``python -m benchmarks.speech_questions make WORK`` writes ten videos of some 3.5 minutes (speech by espeak-ng) and ``set.jsonl``, a
 question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` asks; ``... table RUN...`` prints the counts of runs side by
@@ -32,7 +32,7 @@ from tests.media import make_video
 
 SPEECH: Final = ("speech", "two facts")
 RATE: Final = 22050  # of espeak-ng
-# What an answer says that found nothing.
+# Phrases of an answer that found nothing.
 _DENIES: Final = re.compile(
     r"\b(no|not|nothing|never|none|cannot|can't|doesn't|don't|didn't|isn't|aren't|wasn't|unknown|unclear|unable|without)\b", re.IGNORECASE
 )
@@ -101,7 +101,7 @@ def _painter(title: str) -> Any:
 
 
 def right(row: Mapping[str, Any], answer: str | None) -> bool:
-    """Whether an answer holds what was said, or denies that anything was where nothing was."""
+    """Whether an answer contains the fact, or says correctly that there is none."""
     if not row["right"]:
         return answer is None or bool(_DENIES.search(answer))
     words = re.sub(r"[^\w ]", " ", (answer or "").lower())
@@ -109,7 +109,7 @@ def right(row: Mapping[str, Any], answer: str | None) -> bool:
 
 
 def degenerate(answer: str | None) -> bool:
-    """An answer without a word, or of one phrase again and again."""
+    """An answer without words, or one that repeats a phrase."""
     if answer is None:
         return False
     words = re.findall(r"\w+", answer.lower())
@@ -117,7 +117,7 @@ def degenerate(answer: str | None) -> bool:
 
 
 def table(runs: list[Path]) -> str:
-    """Markdown; a column per run."""
+    """A Markdown table with a column per run."""
     counted = [_count([json.loads(line) for line in run.read_text(encoding="utf-8").splitlines()]) for run in runs]
     lines = ["| | " + " | ".join(run.stem for run in runs) + " |", "| --- " * (len(runs) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(count[name] for count in counted) + " |" for name in counted[0]]
@@ -155,7 +155,7 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
-    """Ask the questions that ``run`` has no answers to yet, and append what came of each."""
+    """Ask the questions that ``run`` does not answer yet, and append the results."""
     rows = [json.loads(line) for line in (work / "set.jsonl").read_text(encoding="utf-8").splitlines()][:limit]
     done = {json.loads(line)["id"] for line in run.read_text(encoding="utf-8").splitlines()} if run.exists() else set()
     with open_session(**options) as session, run.open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""How long ``--help`` takes, next to the ``--help`` of a Typer app with one command.
+"""Time of ``--help`` compared with the ``--help`` of a Typer app with one command.
 
 Runs are interleaved, so that a busy machine slows all of them alike; the ratio of medians is the figure. The limit is 1.25.
 """

@@ -1,6 +1,6 @@
-"""``sage transcribe`` next to whisper.cpp's own ``whisper-cli``: time, memory, and what a kill costs.
+"""``sage transcribe`` compared with whisper.cpp's own ``whisper-cli``: time, memory, and resuming after a kill.
 
-Both run the same model file on the same sound with the same threads, greedily, without a cache. The model has the dimensions of Whisper
+Both decode the same sound greedily with the same model file and threads, without a cache. The model has the dimensions of Whisper
 ``base`` and random weights that say a fixed number of words for every window (``tests/models/tiny_whisper.py``), which costs what the
 released model costs. The sound is synthetic. Memory over hours and the kills are measured with a tiny model: neither depends on its size.
 
@@ -71,7 +71,7 @@ class Bench:
 
     def sage(self, sound: Path, model: Path, *more: str) -> list[str]:
         command = [sys.executable, "-m", "sage_cli", "transcribe", str(sound), "-m", str(model), "--beam-size", "1"]
-        # Silero rightly takes synthetic speech for none; tiny models are given a detector that goes by loudness.
+        # Silero rejects synthetic speech; tiny models use volume-based detection.
         command += ["--no-vad"] if model.name == "ggml-base.bin" else []
         return [*command, "--threads", str(self.threads), "--quiet", *more]
 
@@ -83,7 +83,7 @@ class Bench:
         return measure([str(self.whisper_cli), "-m", str(model), "-f", str(sound), "-t", str(self.threads), "-bs", "1"], self.environment)
 
     def sound(self, name: str, seconds: float, said: float, pause: float) -> Path:
-        """Talk and pauses in turn, written as they are made."""
+        """Alternating speech and pauses."""
         path = self.folder / f"{name}.wav"
         if not path.exists():
             with wave.open(str(path), "wb") as file:
@@ -126,7 +126,7 @@ def compare(bench: Bench, title: str, sound: Path, model: Path, runs: int) -> No
 
 
 def kills(bench: Bench, sound: Path, model: Path, count: int) -> None:
-    """SIGKILL at random moments of an undisturbed run's time; every time the same command again."""
+    """Kill runs by SIGKILL at random moments, and rerun the same command."""
     expected = bench.folder / "expected.srt"
     target = bench.folder / "killed.srt"
     whole = measure(bench.sage(sound, model, "-o", str(expected)), bench.environment)

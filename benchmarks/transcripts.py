@@ -1,6 +1,6 @@
-"""``sage transcribe`` of a file that was transcribed before, next to the first time: ``python -m benchmarks.transcripts``.
+"""``sage transcribe`` of a file that was transcribed before, compared with the first time: ``python -m benchmarks.transcripts``.
 
-Speech that is made here, and a model with the dimensions of Whisper ``base`` and random weights (see :mod:`benchmarks.transcribe`).
+Synthetic speech, and a model with the dimensions of Whisper ``base`` and random weights (see :mod:`benchmarks.transcribe`).
 """
 
 from __future__ import annotations

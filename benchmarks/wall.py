@@ -1,11 +1,11 @@
-"""Wall times from the frames of a video to an answer, next to llama-bench and llama-server: ``python -m benchmarks.wall WORK``.
+"""Wall times from the frames of a video to an answer, compared with llama-bench and llama-server: ``python -m benchmarks.wall WORK``.
 
-For a machine that does nothing else, with a GPU or without one: all is as a user waits for it. The model has the dimensions of a
+Run it on an idle machine, with or without a GPU; times are those that a user waits. The model has the dimensions of a
 released one (``--model``) and random weights. llama-server gets as many vision slices, a frame each, since its API merges
 no pairs; "the same slices" is the row to compare with it.
 
 Build the programs first (:mod:`benchmarks.peers`; for a GPU add its options, such as ``--define GGML_CUDA=ON``). The figures are
-printed as a table at the end, and written to ``WORK/wall-MODEL.json`` after each row: a run that is cut off has told what it found.
+printed as a table at the end, and written to ``WORK/wall-MODEL.json`` after each row: a run that is cut off keeps its results.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ VARIANTS = (BatchSizes(256, 182, 256), BatchSizes(1024, 928, 1024), BatchSizes(2
 
 @dataclass
 class Figures:
-    """What was found, written down at once."""
+    """Results, saved at once."""
 
     path: Path
     rows: dict[str, Any] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def announced(**options: int) -> list[str]:
+def announced(**options: Any) -> list[str]:
     """Notices between the sampled frames and the first step of a question, in a new session."""
     with open_session(model="nano", threads=1, **options) as session:
         events = list(session.ask(CLIPS / "short.mp4", "Which shape appears last?"))
