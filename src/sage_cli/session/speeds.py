@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sage_cli.errors import SageError
-from sage_cli.output import write_text
+from sage_cli.output import open_binary
 from sage_cli.store import cache_dir
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def estimate(model: ModelInfo, frames: int) -> float | None:
 def remember(model: ModelInfo, frames: int, seconds: float) -> None:
     """Note how long a first look took in which every frame was encoded. Does nothing if the file cannot be written."""
     text = json.dumps(_read() | {_key(model): seconds / max(1, frames)})
-    with suppress(OSError, SageError):
-        write_text(_path(), f"{text}\n")
+    with suppress(OSError, SageError), open_binary(_path()) as file:  # whatever is there: a damaged file need not be text
+        file.write(text.encode())
 
 
 def _path() -> Path:
