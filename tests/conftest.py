@@ -1,4 +1,4 @@
-"""Fixtures for every room. A worker of pytest-xdist makes its own media, so nothing is shared between processes."""
+"""Fixtures for every package. Each pytest-xdist worker makes its own media, so processes share nothing."""
 
 from __future__ import annotations
 

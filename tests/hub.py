@@ -1,7 +1,7 @@
-"""A hub on this machine: an HTTP server that speaks as much of the Hugging Face Hub's API as a download needs, and fails on demand.
+"""A hub on loopback: an HTTP server with the part of the Hugging Face Hub's API that downloads use. It fails on demand.
 
-Two servers, as in life: the hub answers questions, asks for tokens and redirects to a storage host (another port), which serves ranges of
-files by their hash and must never see a token.
+Two servers, as in reality: the hub answers questions, asks for tokens and redirects to a storage host (another port), which serves ranges
+of files by their hash and must never see a token.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 @dataclass
 class Repository:
-    """A repository as the hub has it.
+    """A repository on the hub.
 
     Attributes:
         files: content by path.
         token: without it, the repository does not exist.
-        gated: its files are for those who accepted its terms.
-        tags: what the search finds it by.
+        gated: its files require accepted terms.
+        tags: found by the search.
     """
 
     files: dict[str, bytes]
@@ -47,15 +47,15 @@ class Repository:
 
 @dataclass
 class FakeHub:
-    """What the two servers do, and what they were asked.
+    """Behaviour of the two servers, and a record of requests.
 
     Attributes:
         repositories: by name; may change between requests.
         answers: status codes, with headers, that come before any real answer of the hub, each once.
-        drops: after how many bytes the storage host breaks the next connections off, one number for each.
-        ranges: whether the storage host knows ranges.
+        drops: bytes after which the storage host drops each of the next connections.
+        ranges: whether the storage host supports ranges.
         trickle: seconds between pieces of 4 kB.
-        corrupt: bytes to flip in what is sent.
+        corrupt: bytes to flip in the response.
         requests: method, path and headers of every request to the hub; ``transfers`` to the storage host.
     """
 
@@ -208,7 +208,7 @@ class _StorageHandler(_Handler):
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, *_: object) -> None:
-        """A client that was killed has gone: nothing to tell."""
+        """A killed client is no error."""
 
 
 @contextmanager

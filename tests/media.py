@@ -1,4 +1,4 @@
-"""Media files for tests, made on the spot with PyAV: every frame carries its own number, every sound its own tone.
+"""Media files for tests, generated with PyAV: every frame carries its own number, every sound its own tone.
 
 >>> path = make_video(tmp_path / "clip.mp4", seconds=2, audio="tone")
 >>> read_number(next(Video(path).frames([1.0])).image)
@@ -35,7 +35,7 @@ def numbered(index: int, size: tuple[int, int]) -> Image:
 
 
 def read_number(image: Image) -> int:
-    """The number that :func:`numbered` painted, from the middles of the blocks."""
+    """Read the number painted by :func:`numbered`, from the centres of the blocks."""
     height, width = image.shape[:2]
     value = 0
     for bit in range(16):
@@ -46,7 +46,7 @@ def read_number(image: Image) -> int:
 
 
 def corners(size: tuple[int, int]) -> Image:
-    """Four quarters, each of its own colour (red, green / blue, white): tells every rotation and flip apart."""
+    """Four quarters in different colours (red, green / blue, white), which distinguish every rotation and flip."""
     width, height = size
     image = np.empty((height, width, 3), np.uint8)
     image[: height // 2, : width // 2] = (220, 30, 30)

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on loopback around any ``ChatModel``, with the faults that real ones have."""
+"""A small OpenAI-compatible server on loopback around any ``ChatModel``, with the faults of real servers."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Served:
         url: its address, with ``/v1``.
         paths: of the other requests, in order.
         requests: bodies of the chat requests, in order.
-        faults: what goes wrong with the next requests, one each; then all is well.
-        formats: kinds of ``response_format`` that it knows; others are refused.
-        stream: bytes that it streams in place of events; ``None`` for a proper stream.
-        text: what it says instead of the model; ``None`` for the model's reply.
+        faults: of the next requests, one each; later requests succeed.
+        formats: supported kinds of ``response_format``; others are refused.
+        stream: bytes to stream in place of events; ``None`` for a valid stream.
+        text: reply in place of the model's; ``None`` for the model's reply.
         pause_s: between pieces.
-        key: that it asks for; ``""`` for none.
-        models: names that it lists.
+        key: the required key; ``""`` for none.
+        models: listed names.
     """
 
     model: ChatModel | None = None

@@ -1,4 +1,4 @@
-"""JSON schemas for the kinds of keywords in the JSON Schema test suite: those that answers can be held to, and some that they cannot."""
+"""JSON schemas for the kinds of keywords in the JSON Schema test suite: supported ones, and some unsupported ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture in ``docs/architecture.md`` shows the packages that import-linter holds apart, in the same order."""
+"""The picture in ``docs/architecture.md`` shows the layers of the import-linter contract."""
 
 from __future__ import annotations
 

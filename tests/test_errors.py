@@ -1,4 +1,4 @@
-"""What the machine could not do, in one line that says where."""
+"""Errors of the machine become one line that names the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing a user's files: nothing is lost, whatever a path looks like and whenever a run ends."""
+"""Output files: nothing is lost, for any path and any moment a run ends."""
 
 from __future__ import annotations
 

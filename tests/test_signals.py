@@ -1,4 +1,4 @@
-"""Signals that end a process clean up behind it."""
+"""Processes ended by a signal clean up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions have at most 80 lines and files at most 450: what is longer does several things."""
+"""Functions have at most 80 lines, files at most 450."""
 
 from __future__ import annotations
 

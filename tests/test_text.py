@@ -1,4 +1,4 @@
-"""Text from outside, by one rule."""
+"""Decoding of external text."""
 
 from __future__ import annotations
 

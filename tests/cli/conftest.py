@@ -1,4 +1,4 @@
-"""What the command line's tests share: tiny models, a short clip, and ``sage`` as a real process."""
+"""Fixtures of the command line's tests: tiny models, a short clip, and ``sage`` as a real process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Nothing of the user's: no settings, no models, a temporary folder of its own."""
+    """An environment without the user's settings and models, with its own temporary folder."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     kept = {
@@ -76,7 +76,7 @@ def start(environment: dict[str, str]) -> Callable[..., Popen]:
 
 @pytest.fixture
 def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """``sage`` in this process, for what needs no process of its own: its exit code and its line on stderr."""
+    """Run ``sage`` in this process; return its exit code and its line on stderr."""
 
     def refusal(*words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["sage", *map(str, words)])
@@ -92,7 +92,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def sage(start: Callable[..., Popen]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``sage`` to its end."""
+    """Run ``sage`` and wait for its end."""
 
     def run(*words: object, input: str | None = None) -> subprocess.CompletedProcess[str]:
         with start(*words, **({} if input is None else {"stdin": subprocess.PIPE})) as process:

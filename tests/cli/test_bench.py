@@ -25,7 +25,7 @@ SMALL = ["--frames", "2", "--frame-tokens", "16", "--ctx-size", "3072", "--threa
 
 @pytest.fixture
 def questions(tmp_path: Path, clip: Path) -> Path:
-    """Three questions about a clip, and one about a video that is not there."""
+    """Three questions about a clip, and one about a missing video."""
     path = tmp_path / "mine.jsonl"
     rows: list[dict[str, Any]] = [{"video": str(clip), "question": f"What is it, {n}?", "answer": "Noise"} for n in range(3)]
     rows.append({"video": "gone.mp4", "question": "Where?", "answer": "Away"})
@@ -97,7 +97,7 @@ def test_a_worker_that_aborts_costs_its_question(start: Start, questions: Path, 
 
 
 def workers(process: int) -> list[int]:
-    """The processes that it started to work: not the one that counts its semaphores."""
+    """The worker processes it started, without the semaphore tracker."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 

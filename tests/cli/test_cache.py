@@ -60,7 +60,7 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
 
 @pytest.mark.parametrize("size", ["much", "5", "20", "1.5", "-1GB", ""])
 def test_a_limit_needs_a_unit(refusal: Callable[..., tuple[int, str]], size: str) -> None:
-    """5 was taken for 5 bytes, which emptied the cache."""
+    """Regression: 5 meant 5 bytes and emptied the cache."""
     status, said = refusal("cache", "limit", "--", size)
     assert status == 2
     problem = f"cannot be {size!r}" if size else "is empty"
@@ -69,7 +69,7 @@ def test_a_limit_needs_a_unit(refusal: Callable[..., tuple[int, str]], size: str
 
 @pytest.mark.parametrize(("kept", "entries"), [("auto", 0), ("on", 1), ("off", 0)])
 def test_whether_a_short_prompt_is_kept(sage: Sage, model: TinyModel, clip: Path, kept: str, entries: int) -> None:
-    """What takes less than an eighth of the context is too quick to read to be worth it, unless it is asked for."""
+    """A prompt below an eighth of the context is not saved, unless ``--kv-cache on`` asks for it."""
     for method in "seek", "cached":
         done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--ctx-size", 8192, "--kv-cache", kept, "--jsonl")
         events = [json.loads(line) for line in done.stdout.splitlines()]

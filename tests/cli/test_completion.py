@@ -1,4 +1,4 @@
-"""What a shell gets when it asks, in the shells' own ways of asking."""
+"""Completions, requested the way shells do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Complete = Callable[[str], list[str]]
 
 @pytest.fixture
 def complete(environment: dict[str, str], tmp_path: Path) -> Complete:
-    """The completions bash would show after a line typed so far, in a folder with some files."""
+    """Completions that bash shows after an incomplete line, in a folder with some files."""
     folder = tmp_path / "here"
     (folder / "videos").mkdir(parents=True)
     for name in "talk.mp4", "song.FLAC", "notes.txt", ".hidden.mp4", "videos/film.mkv":

@@ -1,4 +1,4 @@
-"""``sage config``, and that every command heeds it."""
+"""``sage config``, and its effect on every command."""
 
 from __future__ import annotations
 

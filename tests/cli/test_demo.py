@@ -1,4 +1,4 @@
-"""``sage demo`` and ``--model nano``: a trained model, so what it answers is right."""
+"""``sage demo`` and ``--model nano``: a trained model, so its answers are right."""
 
 from __future__ import annotations
 

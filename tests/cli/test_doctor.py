@@ -1,4 +1,4 @@
-"""``sage doctor``: its advice for machines of every kind, and a real look at this one."""
+"""``sage doctor``: its advice for machines of every kind, and a real run on this one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SPEEDS = Speeds(models=(ModelSpeed("model", "CUDA0", "CUDA0", 1.0, 0.02, 0.004, 
 
 
 def advice(**changed: object) -> list[str]:
-    """For a machine without problems, apart from what is changed."""
+    """Advice for a machine without problems, except for the given changes."""
     parts = []
     for part in SYSTEM, SETUP, SPEEDS:
         names = {field.name for field in dataclasses.fields(part)}

@@ -1,4 +1,4 @@
-"""Every row of the README's table of exit codes, and what stands on stderr, through a real process."""
+"""Every row of the README's table of exit codes, with its line on stderr, in a real process."""
 
 from __future__ import annotations
 

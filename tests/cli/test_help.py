@@ -1,4 +1,4 @@
-"""``sage help``, and documentation that is held to the code."""
+"""``sage help``, and checks that the documentation matches the code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, by its words."""
+    """Every command without subcommands, by its words."""
     command = command or application()
     children = getattr(command, "commands", {})
     if not children:
@@ -35,7 +35,7 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 def examples() -> list[list[str]]:
-    """The words after ``sage`` of every example in the documentation, up to a pipe or a redirection."""
+    """The arguments of every example in the documentation, up to a pipe or redirection."""
     found = []
     for path in WRITTEN:
         for block in re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):

@@ -1,4 +1,4 @@
-"""What a command line owes to shells, pipes, programs and people who type in a hurry, through real processes."""
+"""Conventions of the command line for shells, pipes, programs and mistyped commands, in real processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sage models`` and the first run, from a hub on this machine, with models that can be run."""
+"""``sage models`` and the first run, from a hub on loopback, with models that run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def hub(model: TinyModel, environment: dict[str, str], tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def no_network(environment: dict[str, str], tmp_path: Path) -> Callable[[], None]:
-    """From its call on, every connection that ``sage`` tries to make ends it with status 99."""
+    """After its call, any connection attempt of ``sage`` ends it with status 99."""
 
     def forbid() -> None:
         folder = tmp_path / "no-network"

@@ -1,4 +1,4 @@
-"""What programs get: plain answers, JSON, JSON lines, and that their documentation tells the truth."""
+"""Output for programs: plain answers, JSON, JSON lines; their documentation is complete."""
 
 from __future__ import annotations
 

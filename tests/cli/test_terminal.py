@@ -1,4 +1,4 @@
-"""The live view as a terminal shows it: pyte plays the terminal."""
+"""The live view on a terminal, emulated by pyte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINES = 100
 
 
 class Screen:
-    """Shows a run; what is on the screen can be looked at after every event."""
+    """Shows a run; the screen can be read after every event."""
 
     def __init__(
         self, width: int, monkeypatch: pytest.MonkeyPatch, *, verbose: bool = False, environment: Mapping[str, str] | None = None
@@ -65,7 +65,7 @@ def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def test_one_line_changes_at_a_time(screen: Screen) -> None:
-    """Whatever happens, only the last line may change; all lines above it stay for good."""
+    """Only the last line may change; all lines above it are final."""
     settled: list[str] = []
     with screen.terminal:
         for event in RUN:

@@ -1,4 +1,4 @@
-"""``sage transcribe`` as a user meets it: a real process, a tiny whisper, media of all kinds."""
+"""``sage transcribe`` in a real process, with a tiny Whisper model and media of all kinds."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def transcribe(
     whisper: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Sage]:
-    """Run ``sage transcribe`` with the tiny model in this process, which spares a second of start-up a time."""
+    """Run ``sage transcribe`` with the tiny model in this process, which saves a second of start-up."""
     for name in os.environ.keys() | environment:
         if name.startswith("SAGE_"):
             monkeypatch.delenv(name, raising=False)
@@ -349,7 +349,7 @@ def test_into_a_pipe_or_a_device(transcribe: Sage, talk: Path, tmp_path: Path) -
 
 
 def test_into_a_link(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
-    """What it points to is written; it stays."""
+    """Its target is written; the link stays."""
     file, link = tmp_path / "talk.txt", tmp_path / "link.txt"
     file.write_text("old")
     link.symlink_to(file)
@@ -409,7 +409,7 @@ def lecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def windows(folder: Path) -> Iterator[int]:
-    """Where the windows that a cache holds begin, in the order they were written."""
+    """Start times of the cached windows, in the order of writing."""
     for path in (folder / "transcripts").glob("*.jsonl"):
         for line in path.read_bytes().splitlines():
             if line.endswith(b"}") and b'"segments"' in line:

@@ -1,4 +1,4 @@
-"""Which build suits machines of every kind, by what their systems say."""
+"""The selected build for machines of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine at hand, and others as their files describe them."""
+"""This machine, and others described by their system files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fits a machine: by the numbers of real models and machines."""
+"""Memory plans for real models and machines."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Tiny Qwen3-VL and Qwen2.5-VL models in the real architectures, with random weights, written straight to GGUF.
 
-They go through llama.cpp and mtmd exactly like the released models: M-RoPE, merged frame pairs, deepstack (Qwen3-VL), window
-attention (Qwen2.5-VL), ChatML, vision control tokens. What they say is noise, but it is the same noise every time, and it
-depends on all of the input: the weights are scaled so that attention is neither uniform nor one-hot and the logits spread by a few units.
+They go through llama.cpp and mtmd exactly like the released models: M-RoPE, merged frame pairs, deepstack (Qwen3-VL), window attention
+(Qwen2.5-VL), ChatML, vision control tokens. Their output is noise, but reproducible noise that depends on the whole input: the weights are
+scaled so that attention is neither uniform nor one-hot and the logits spread by a few units.
 
 Keys, tensor names and shapes follow llama.cpp's ``conversion/`` (``qwen3vl.py``, ``qwenvl.py``) and ``tools/mtmd/clip.cpp``.
 The tiny ones are stored as f32, so that results can be compared closely with other implementations; :class:`Shape` tells of other sizes.
@@ -51,7 +51,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large a model is: the language model, then the vision encoder.
+    """Dimensions of a model: the language model, then the vision encoder.
 
     Attributes:
         width: embedding length of the language model. The mmproj of one width does not fit the text model of another.
@@ -151,7 +151,7 @@ def write_qwen2_5_vl(folder: Path, seed: int = 0, width: int = 64) -> TinyModel:
 
 
 def write_truncated(path: Path, target: Path) -> Path:
-    """Copy the first half of a file: a download that broke off."""
+    """Copy the first half of a file, as an interrupted download."""
     data = path.read_bytes()
     target.write_bytes(data[: len(data) // 2])
     return target

@@ -42,7 +42,7 @@ class Shape:
         stride: seconds from the start of one segment to the start of the next.
         audio_context: 50 for every second that it hears at once.
         text_context: a decode ends after half as many tokens, less four.
-        loops: it never leaves the first slot, as a model that got stuck.
+        loops: it never leaves the first slot, like a stuck model.
     """
 
     width: int = 64
@@ -60,7 +60,7 @@ class Shape:
 
     @property
     def slot_words(self) -> list[list[str]]:
-        """The words of each slot, segment by segment."""
+        """The possible words of each slot, segment by segment."""
         syllables = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
         names = [a + b for a in syllables for b in syllables[::7]]
         return [names[n * self.words : (n + 1) * self.words] for n in range(self.segments * self.slots)]
@@ -97,7 +97,7 @@ def write_whisper(path: Path, shape: Shape = TINY, *, multilingual: bool = False
 
 
 def write_silero(path: Path, *, seed: int = 0) -> Path:
-    """Write a voice activity detector with random weights; what it finds means nothing, but it finds some of everything."""
+    """Write a voice activity detector with random weights; its detections are meaningless, but it detects both speech and silence."""
     random = np.random.default_rng(seed)
     convolutions = [(129, 128, 3), (128, 64, 3), (64, 64, 3), (64, 128, 3)]
     with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Nothing leaves this machine without consent: what Python connects to is recorded, and only loopback is let through."""
+"""Nothing leaves this machine without consent: Python's connections are recorded, and only loopback is allowed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _watching = False
 
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
-    """An audit hook: it cannot be taken away again, only told to look elsewhere."""
+    """An audit hook: it cannot be removed, only disabled."""
     if not _watching:
         return
     if event == "socket.getaddrinfo":
@@ -44,7 +44,7 @@ sys.addaudithook(_watch)
 
 @pytest.fixture
 def left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
-    """Hosts that something tried to reach."""
+    """Hosts of attempted connections."""
     global _watching
     for name in ("MODELS_DIR", "CACHE_DIR", "CONFIG", "LOG_FILE"):
         monkeypatch.setenv(f"SAGE_{name}", str(tmp_path / name.lower()))

@@ -1,4 +1,4 @@
-"""Options: defined once, checked in one place, and every message names where a value comes from."""
+"""Options: defined once, checked in one place; messages name the source of a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--schema``: what it takes, and what it says of the rest."""
+"""``--schema``: accepted schemas, and errors for others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what is refused, and that the file stays the user's."""
+"""Settings: their sources, invalid values, and the preserved file."""
 
 from __future__ import annotations
 

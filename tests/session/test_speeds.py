@@ -1,4 +1,4 @@
-"""A slow first look is announced before it begins, from the time that an earlier one took."""
+"""A slow first look is announced with an estimate from an earlier run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache folder as a whole, filled by the rooms that fill it."""
+"""The cache folder as a whole, filled by the packages that use it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_empty_cache_stays_empty(folder: Path) -> None:
 
 
 def test_every_folder_in_the_cache_is_a_kind() -> None:
-    """What a room puts into the cache folder has to be listed, or nobody could see or clear it."""
+    """Every package's folder must be listed, otherwise users could not see or clear it."""
     sources = [path.read_text(encoding="utf-8") for path in Path(sage_cli.__file__).parent.rglob("*.py")]
     named = {name for text in sources for name in re.findall(r'cache_dir\(\) / "(\w+)"', text)}
     named |= set(re.findall(r'folder / "(\w+)"', (Path(sage_cli.__file__).parent / "model" / "disk.py").read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
-"""Which files are taken from repositories of the habits that there are.
+"""File selection for the usual layouts of repositories.
 
-The listings below are written after the real repositories' (names and quantizations as their authors use them; sizes in MB, rounded).
+The listings below follow the real repositories' (names and quantizations as their authors use them; sizes in MB, rounded).
 """
 
 from __future__ import annotations

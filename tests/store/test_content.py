@@ -1,4 +1,4 @@
-"""A changed file never meets an old fingerprint, and an unchanged one is not hashed twice."""
+"""A changed file never gets an old fingerprint; an unchanged file is not hashed twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DATA = bytes(i % 251 for i in range(SIZE))
 
 @pytest.fixture(autouse=True)
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The table in a cache of its own, on what counts as a file system that can be trusted, wherever the tests run."""
+    """The table in a separate cache; every file system counts as trusted, wherever the tests run."""
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(content, "_keeps_change_time", lambda folder: True)
     return tmp_path / "cache" / "fingerprints"
@@ -32,7 +32,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The files that are read from now on to be hashed, one entry per time."""
+    """Files hashed from now on, one entry per reading."""
     names: list[str] = []
     original = content._hash
 

@@ -1,4 +1,4 @@
-"""A cache on a disk that lies: nothing wrong comes back, nothing crashes, nothing hangs."""
+"""A cache on a corrupt disk: no wrong data, no crash, no hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads, by the real client from a hub on this machine that misbehaves in every way a hub can."""
+"""Downloads with the real client from a misbehaving hub on loopback."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def hub(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The waits between attempts, which are not waited for."""
+    """The waits between attempts, recorded instead of slept."""
     seconds: list[float] = []
     real = time.sleep
     monkeypatch.setattr(time, "sleep", lambda s: seconds.append(s) if threading.current_thread() is threading.main_thread() else real(s))

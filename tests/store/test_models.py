@@ -1,4 +1,4 @@
-"""From ``--model`` to files: what is found, what is refused, and what the refusal says."""
+"""From ``--model`` to files: found models, refused ones, and their messages."""
 
 from __future__ import annotations
 

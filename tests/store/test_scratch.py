@@ -1,4 +1,4 @@
-"""What a run leaves behind: nothing."""
+"""A run leaves no temporary files."""
 
 from __future__ import annotations
 

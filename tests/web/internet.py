@@ -1,6 +1,6 @@
 """A small internet on this machine: hosts with public addresses, served from loopback over real sockets.
 
-Two things are put in place of the real ones: who resolves names, and where a connection to an address leads. All else is as it is in use.
+Only name resolution and the target of connections are replaced; everything else is real.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def as_json(value: Any) -> Answer:
 
 
 def article(title: str, text: str, *, head: str = "") -> str:
-    """A page as blogs make them; the text is repeated to be long enough for an article."""
+    """A blog page; the text is repeated to be long enough for an article."""
     return (
         f"<!DOCTYPE html><html><head><title>{title}</title>{head}</head><body><nav><a href='/'>Home</a> <a href='/about'>About</a></nav>"
         f"<article><h1>{title}</h1><p>{text}</p><p>{text}</p></article><footer>All rights reserved</footer></body></html>"
@@ -93,11 +93,11 @@ def forever(piece: bytes, begin: bytes | None = None) -> Answer:
 
 @dataclass
 class Internet(Network):
-    """Names, the hosts behind them, and a record of all that happened.
+    """Names, their hosts, and a record of all connections and requests.
 
     Attributes:
-        names: addresses of a name; a list of lists is what it resolves to one time after the other.
-        pages: what answers for ``host/path``; a path of ``*`` stands for all others.
+        names: addresses of a name; a list of lists gives the results of successive lookups.
+        pages: responses by ``host/path``; the path ``*`` matches all others.
         resolved, dialled: every name looked up, every address connected to.
         asked: every request that arrived anywhere.
     """
@@ -196,7 +196,7 @@ def bomb(megabytes: int) -> bytes:
 
 
 def done(asking: Asking[T]) -> tuple[T, list[Request]]:
-    """Let everything be sent; what came, and what was sent."""
+    """Allow every request; return the result and the requests."""
     sent: list[Request] = []
     try:
         while True:

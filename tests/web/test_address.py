@@ -1,4 +1,4 @@
-"""Which addresses are opened: none that leads into this machine or its network, however it is written, however one gets there."""
+"""Addresses of this machine or its network are never opened, in any notation and through any redirect."""
 
 from __future__ import annotations
 

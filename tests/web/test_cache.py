@@ -1,4 +1,4 @@
-"""What was asked once is not sent again, for a while; offline nothing is sent at all."""
+"""Cached results are not requested again for a while; offline, nothing is requested."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001
-"""Pages become text: in whichever encoding, of whichever kind, and without harm when they are made to do some."""
+"""Text extraction from pages of any encoding and kind, including malicious ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers that are slow, endless, broken, hostile or particular: what they send is had within the limits, or not at all."""
+"""Servers that are slow, endless, broken or hostile: pages arrive within the limits, or not at all."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def test_the_environment_does_not_lead_elsewhere(internet: Internet, fetch: Fetc
 
 
 def after(*answers: Answer) -> Answer:
-    """One answer after the other, the last for good."""
+    """Answers in order; the last one repeats."""
     left = list(answers)
     return lambda asked: (left.pop(0) if len(left) > 1 else left[0])(asked)
 

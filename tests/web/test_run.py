@@ -38,7 +38,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
 
 @pytest.fixture
 def online(internet: Internet, tmp_path: Path) -> Web:
-    """The web, where a search finds a page about a film and one that is up to no good."""
+    """The web, where a search finds a page about a film and a malicious one."""
     internet.pages["localhost*"] = as_json(
         {"results": [{"url": url, "title": "A film", "content": "About a film."} for url in (FILM, EVIL)]}
     )

@@ -1,4 +1,4 @@
-"""Each search provider, with answers in the shape that the real one gives."""
+"""Each search provider, with responses in the real format."""
 
 from __future__ import annotations
 
