@@ -43,9 +43,11 @@ def mcp(
     except ImportError:
         raise UsageError("sage mcp needs the MCP SDK: install sage with its extra, as in uv tool install '.[mcp]'") from None
 
+    from sage_cli.hardware.memory import limit_heaps
     from sage_cli.mcp import Folders, run
     from sage_cli.session import open_session
 
+    limit_heaps()
     allowed = Folders([Path(folder).expanduser() for folder in folders or ["."]])
     with open_session(options) as session:
         console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
