@@ -118,11 +118,10 @@ class LlamaModel:
                 self._decoder = Decoder(
                     context, self._vocabulary.size, sizes.capacity, self._interruptible, release=self._release, reuse=reuse
                 )
-                projector = _PROJECTORS[self._family]
                 self._vision = VisionEncoder(
                     mmproj,
                     self._model,
-                    projector=projector,
+                    projector=_PROJECTORS[self._family],
                     use_gpu=device != "CPU",
                     threads=threads,
                     interruptible=self._interruptible,
@@ -141,11 +140,11 @@ class LlamaModel:
             self.close()
             raise
         if cache is not None:
-            files = (fingerprint(text), fingerprint(mmproj))
-            settings = (device, self._vision.device, kv_type, str(flash_attention), str(sizes))
-            # Metal and Vulkan are not known to let one thread read what another one computes beside.
+            # Cells depend on all of these besides the prompt.
+            parts = (fingerprint(text), fingerprint(mmproj), device, self._vision.device, kv_type, str(flash_attention), str(sizes))
+            # Metal and Vulkan may not let one thread read the cells while another one computes.
             concurrent = device == "CPU" or device.startswith("CUDA")
-            identity = " ".join((*files, *settings, version("llama-cpp-python")))
+            identity = " ".join((*parts, version("llama-cpp-python")))
             self._prefixes = Prefixes(self._decoder, cache.prefixes, identity, concurrent=concurrent)
         self._overlapped = device != "CPU"
         self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
