@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import av
 import pytest
 
 from sage_cli.errors import MediaReadError, VideoError
@@ -151,6 +152,23 @@ def test_a_file_that_leads_to_places_before_its_beginning(suffix: str, tmp_path:
         assert source.seek(-5) == -errno.EINVAL
         assert source.seek(5) == 5
         source.close()
+
+
+def test_impossible_sizes_are_damage_and_no_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IVF: a frame of 4 GB in the middle."""
+    path = make_video(tmp_path / "a.ivf", seconds=4, size=SIZE, codec="libvpx", bframes=0)
+    with av.open(str(path)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.pos is not None and packet.size]
+    data = bytearray(path.read_bytes())
+    place = places[50]
+    assert place is not None
+    data[place : place + 4] = b"\xf0\xff\xff\xff"
+    path.write_bytes(data)
+    video = Video(path)
+    assert 1.5 < video.duration < 4.1
+    monkeypatch.setattr(source, "_AMPLE", 1 << 62)
+    with pytest.raises(MemoryError, match="not enough memory to read"):
+        Video(path)
 
 
 # ---- nothing but the file ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ can stop a read.
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,6 +52,8 @@ _PLAYLISTS: Final = (
 )
 
 _AVSEEK_SIZE: Final = 0x10000
+
+_AMPLE: Final = 1 << 30  # bytes, more than any packet needs
 
 # For each stream: from which packet on (by number) how many seconds are added to its times.
 Shifts = Mapping[int, Sequence[tuple[int, Fraction]]]
@@ -312,8 +315,12 @@ def _holds(path: Path, content: Content) -> bool:
 
 
 def _check_memory(error: BaseException, path: Path) -> None:
+    """Raise a MemoryError if FFmpeg failed for lack of memory. It says the same of impossible sizes in damaged files."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        raise MemoryError(f"not enough memory to read {path}") from error
+        try:
+            mmap.mmap(-1, _AMPLE).close()
+        except OSError:
+            raise MemoryError(f"not enough memory to read {path}") from error
 
 
 def _playlist(path: Path) -> str | None:
