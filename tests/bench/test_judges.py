@@ -1,4 +1,4 @@
-"""What counts as right, and judges that are models: a real one, and one behind an address."""
+"""Judges by words, and models as judges: a local one, and one on a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that die, hang and refuse: what it costs is one item each."""
+"""Workers that crash, hang or cannot start lose one item at most."""
 
 from __future__ import annotations
 

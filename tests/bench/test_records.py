@@ -1,4 +1,4 @@
-"""Results files of every published layout tell the same."""
+"""All published layouts of results files give the same figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run is killed, resumed, and done: every item once."""
+"""Runs that are killed and resumed have every item once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our few lines against scipy."""
+"""Our formulas against scipy."""
 
 from __future__ import annotations
 

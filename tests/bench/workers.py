@@ -1,4 +1,4 @@
-"""Workers that do what models do at their worst. Made in other processes, so they are functions of a module."""
+"""Workers with the faults of models. They are module functions because other processes call them."""
 
 from __future__ import annotations
 

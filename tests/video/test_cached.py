@@ -1,4 +1,4 @@
-"""Frames whose times are cached come without being decoded, and are the frames that would have been."""
+"""Frames with cached times are not decoded, and are the same frames."""
 
 from __future__ import annotations
 

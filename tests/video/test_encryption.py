@@ -1,4 +1,4 @@
-"""Encrypted streams are told, one by one, and never decoded into noise."""
+"""Encrypted streams are reported one by one, and never decoded into noise."""
 
 from __future__ import annotations
 

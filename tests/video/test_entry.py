@@ -1,4 +1,4 @@
-"""Decoding begins only where the picture is whole: a recovery point is no keyframe."""
+"""Decoding starts only at complete pictures: a recovery point is no keyframe."""
 
 from __future__ import annotations
 

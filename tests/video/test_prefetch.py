@@ -1,4 +1,4 @@
-"""Frames read ahead by several decoders: pixels as of a plain decode, in order, only so far ahead; and keyframes alone."""
+"""Frames read ahead by several decoders: the pixels of a plain decode, in order, a limited number ahead; and keyframes."""
 
 from __future__ import annotations
 

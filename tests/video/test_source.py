@@ -1,4 +1,4 @@
-"""Reading: errors are told, files that change are noticed, nothing else is opened, and it can be stopped."""
+"""Reading: errors and changed files are reported, no other file is opened, and it can be stopped."""
 
 from __future__ import annotations
 

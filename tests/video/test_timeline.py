@@ -1,4 +1,4 @@
-"""Files whose times start again, jump or are damaged last as long as they play, with all of their parts seen and heard."""
+"""Files whose timestamps restart, jump or are damaged have the duration they play, with all parts decoded."""
 
 from __future__ import annotations
 

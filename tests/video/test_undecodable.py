@@ -1,4 +1,4 @@
-"""What cannot be decoded is not taken for absent, and something else that can be is taken instead."""
+"""Undecodable streams are reported, not treated as missing; decodable ones are used instead."""
 
 from __future__ import annotations
 

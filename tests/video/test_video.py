@@ -1,4 +1,4 @@
-"""What a file is, its sound and its clips."""
+"""Properties of files, audio and clips."""
 
 from __future__ import annotations
 
