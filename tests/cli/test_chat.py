@@ -13,7 +13,7 @@ import cv2
 import pytest
 
 from sage_cli.assets import CLIPS
-from sage_cli.cli.ground import edl, ffmetadata
+from sage_cli.cli.marks import edl, ffmetadata
 from sage_cli.cli.player import command
 from sage_cli.errors import SageError
 
@@ -104,7 +104,7 @@ def test_edit_lists_and_chapters() -> None:
         "001  AX       V     C        00:00:01:00 00:00:02:12 00:00:00:00 00:00:01:12",
         "* FROM CLIP NAME: talk.mp4",
     ]
-    assert "title=a\\=b\\; c" in ffmetadata([(0.0, 1.0)], "a=b; c")
+    assert "title=a\\=b\\; c" in ffmetadata([(0.0, 1.0, "a=b; c")])
 
 
 def test_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

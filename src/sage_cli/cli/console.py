@@ -142,7 +142,7 @@ class _StderrHandler(logging.Handler):
         print(neutral(self.format(record)), file=sys.stderr)
 
 
-def dumps(record: dict[str, Any]) -> str:
+def dumps(record: Any) -> str:
     """One line of JSON that is safe to show on a terminal."""
     import json
 

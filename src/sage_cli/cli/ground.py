@@ -45,6 +45,7 @@ def ground(
     from sage_cli.cli.batch import progress
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.interrupts import interrupts
+    from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import introduce, tell_plan
     from sage_cli.session import open_session
@@ -81,35 +82,7 @@ def ground(
         elif form == "edl":
             console.write(edl(spans, opened.path.name, opened.fps or 25.0))
         elif form == "ffmetadata":
-            console.write(ffmetadata(spans, wanted))
+            console.write(ffmetadata([(*span, wanted) for span in spans]))
     if not spans and not options.quiet:
         console.say(f"not found: {wanted}")
     return 0 if spans else EXIT_NO_ANSWER
-
-
-def edl(spans: list[Span], name: str, fps: float) -> str:
-    """A CMX 3600 edit decision list that puts the spans one after another."""
-    rate = max(1, round(fps))
-
-    def code(frames: int) -> str:
-        seconds, frame = divmod(frames, rate)
-        return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}:{frame:02}"
-
-    lines = ["TITLE: sage", "FCM: NON-DROP FRAME"]
-    placed = 0
-    for number, span in enumerate(spans, start=1):
-        start = round(span[0] * rate)
-        end = max(round(span[1] * rate), start + 1)
-        lines.append(f"{number:03}  AX       V     C        {code(start)} {code(end)} {code(placed)} {code(placed + end - start)}")
-        lines.append(f"* FROM CLIP NAME: {name}")
-        placed += end - start
-    return "\n".join(lines)
-
-
-def ffmetadata(spans: list[Span], title: str) -> str:
-    """Chapters as FFmpeg reads them (``ffmpeg -i VIDEO -i FILE -map_metadata 1``)."""
-    escaped = "".join(f"\\{character}" if character in "=;#\\\n" else character for character in title)
-    lines = [";FFMETADATA1"]
-    for start, end in spans:
-        lines += ["[CHAPTER]", "TIMEBASE=1/1000", f"START={round(start * 1000)}", f"END={round(end * 1000)}", f"title={escaped}"]
-    return "\n".join(lines)

@@ -38,6 +38,8 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
         "direct": frozenset({"question"}),
+        "chapter": frozenset({"begin", "end", "told"}),
+        "summary": frozenset({"told"}),
         "structured": frozenset({"question", "answer", "schema"}),
     }
 )

@@ -144,7 +144,7 @@ def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "
     return option(default, panel, commands, help, metavar, setting=True, **more)
 
 
-_ASKS = "ask chat mcp ground"  # commands that answer with a model in a session of their own
+_ASKS = "ask chat mcp ground summary"  # commands that answer with a model in a session of their own
 _LOOKS = f"{_ASKS} bench"
 _ALL = f"{_LOOKS} transcribe"
 
@@ -223,7 +223,7 @@ class Options:
     start: float | None = option(
         None,
         LOOKING,
-        "ask ground transcribe",
+        "ask ground summary transcribe",
         "Start time: SS, MM:SS or HH:MM:SS.",
         "TIME",
         kind="time",
@@ -231,7 +231,14 @@ class Options:
         per={"transcribe": {"panel": SPEECH}},
     )
     end: float | None = option(
-        None, LOOKING, "ask ground transcribe", "End time.", "TIME", kind="time", at_least=0.0, per={"transcribe": {"panel": SPEECH}}
+        None,
+        LOOKING,
+        "ask ground summary transcribe",
+        "End time.",
+        "TIME",
+        kind="time",
+        at_least=0.0,
+        per={"transcribe": {"panel": SPEECH}},
     )
     tools: bool = setting(True, LOOKING, "ask chat mcp", "Use tools; --no-tools answers from the first look.")
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
@@ -261,7 +268,11 @@ class Options:
 
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
     subtitles: bool = setting(
-        True, SPEECH, "ask chat mcp", "Use subtitle files and tracks as the transcript; --no-subtitles decodes speech.", advanced=True
+        True,
+        SPEECH,
+        "ask chat mcp summary",
+        "Use subtitle files and tracks as the transcript; --no-subtitles decodes speech.",
+        advanced=True,
     )
     source: Literal["speech", "subtitles", "auto"] = option(
         "speech", SPEECH, "transcribe", "Decode speech, convert subtitles, or use subtitles where there are any.", flags="--from"
@@ -348,7 +359,7 @@ class Options:
     json: bool = option(
         False,
         OUTPUT,
-        "ask chat demo ground bench",
+        "ask chat demo ground summary bench",
         "Print one JSON object per result.",
         per={"bench": {"help": "Print the report as JSON."}},
     )
@@ -359,7 +370,7 @@ class Options:
     no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
 
     question: tuple[str, ...] = option((), QUESTIONS, "ask", "Ask about all VIDEOs; repeatable.", "TEXT")
-    schema: str | None = option(None, OUTPUT, "ask bench", "JSON schema that answers obey.", "FILE|JSON")
+    schema: str | None = option(None, OUTPUT, "ask bench summary", "JSON schema that answers obey.", "FILE|JSON")
     report: str | None = option(None, OUTPUT, "ask", "Write a report, .html or .md.", "FILE")
     clips: str | None = option(None, OUTPUT, "ask", "Save the evidence as clips.", "DIR", advanced=True)
     stills: str | None = option(None, OUTPUT, "ask", "Save the evidence as pictures.", "DIR", advanced=True)

@@ -130,6 +130,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Records("times", "frame times", r"^([0-9a-f]{24})@"),
     Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
     Files("prefixes", "saved KV prefixes", pattern="*.state"),
+    Records("summaries", "summaries of chapters", r"^([0-9a-f]{24})@"),
     Files("web", "search results and web pages", pattern="*.json"),
     Files("fingerprints", "hashes of unchanged files", pattern="*.json"),
 )

@@ -1,0 +1,138 @@
+"""``sage summary VIDEO``: what a video is about, and its chapters."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sage_cli.cli import console
+from sage_cli.cli.complete import media_files
+from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.session.options import Options
+
+if TYPE_CHECKING:
+    from sage_cli.session import Session
+    from sage_cli.session.summary import Summary
+    from sage_cli.video import Video
+
+COMMAND = OptionsCommand
+
+EXAMPLES = """[bold]Examples[/]
+  sage summary talk.mp4
+  sage summary talk.mp4 --as youtube
+  sage summary talk.mp4 --as ffmetadata > chapters.txt"""
+
+_STAGES = {"speech": "transcribing", "pictures": "finding chapters", "chapters": "summarizing"}
+_YOUTUBE_S = 10.0  # seconds of a chapter at least, by YouTube's rules
+
+
+@takes("summary")
+def summary(
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    form: Annotated[
+        Literal["text", "md", "youtube", "ffmetadata", "json"],
+        typer.Option("--as", help="Text, Markdown, YouTube or FFmpeg chapters, JSON."),
+    ] = "text",
+    *,
+    options: Options,
+) -> int:
+    """Summarize a video and its chapters.
+
+    Chapters begin where pictures and words change. The model reads one at a time, so a video can have any length. After an
+    interruption, rerun the command to resume.
+    """
+    from sage_cli.cli.consent import Consent
+    from sage_cli.cli.offer import offer
+    from sage_cli.cli.opening import downloads, introduce, tell_plan
+    from sage_cli.session import open_session
+
+    console.need_stdout()
+    with open_session(options, consent=Consent(), offer=offer) as session:
+        with downloads(session):
+            opened = session.video(video)
+        session.check(opened)
+        introduce(session)
+        tell_plan(session)
+        made = _made(session, opened)
+    if options.schema is not None:
+        console.write(console.dumps(made.value))
+    elif options.json or form == "json":
+        record: dict[str, Any] = {"video": str(opened.path), "duration": round(opened.duration, 3), **asdict(made)}
+        del record["value"]
+        console.write(console.dumps(record))
+    else:
+        console.write(console.neutral(_FORMS[form](made)))
+    return 0
+
+
+def _made(session: Session, video: Video) -> Summary:
+    """The summary, with a bar for each stage on a terminal."""
+    from contextlib import ExitStack
+
+    from sage_cli.cli.batch import progress
+    from sage_cli.cli.interrupts import interrupts
+    from sage_cli.session.summary import summarize
+
+    visible = sys.stderr.isatty() and not session.options.quiet
+    shown, advance = "", None
+    with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, ExitStack() as bar:
+        try:
+            while True:
+                stage = next(steps)
+                stop_if_asked()
+                if stage is None or not visible:
+                    continue
+                if stage.name != shown:
+                    bar.close()
+                    shown, advance = stage.name, bar.enter_context(progress(_STAGES[stage.name], 0, stage.total))
+                if advance:
+                    advance(stage.done)
+        except StopIteration as stop:
+            made: Summary = stop.value
+            return made
+        except KeyboardInterrupt:
+            if not session.options.quiet:
+                console.say("progress saved; rerun the command to resume")
+            raise
+
+
+# ---- formats -------------------------------------------------------------------------------------------------------
+
+
+def _text(made: Summary) -> str:
+    from sage_cli.timecode import format_clock
+
+    parts = [f"{format_clock(one.start)}  {one.title}\n          {one.summary}" for one in made.chapters]
+    return "\n\n".join([made.title, made.summary, *parts])
+
+
+def _markdown(made: Summary) -> str:
+    from sage_cli.timecode import format_clock
+
+    parts = [f"## {format_clock(one.start)} {one.title}\n\n{one.summary}" for one in made.chapters]
+    return "\n\n".join([f"# {made.title}", made.summary, *parts])
+
+
+def _youtube(made: Summary) -> str:
+    """Lines for a video's description. The first is at 0:00, and chapters too short for YouTube are left out."""
+    lines, last = [], -_YOUTUBE_S
+    for number, one in enumerate(made.chapters):
+        at = 0 if number == 0 else int(one.start)
+        if at - last >= _YOUTUBE_S:
+            hours, minutes, seconds = at // 3600, at // 60 % 60, at % 60
+            lines.append(f"{f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} {one.title}")
+            last = at
+    return "\n".join(lines)
+
+
+def _ffmetadata(made: Summary) -> str:
+    from sage_cli.cli.marks import ffmetadata
+
+    return ffmetadata([(one.start, one.end, one.title) for one in made.chapters], made.title)
+
+
+_FORMS = {"text": _text, "md": _markdown, "youtube": _youtube, "ffmetadata": _ffmetadata}

@@ -1,0 +1,293 @@
+"""A summary of a video and of its chapters.
+
+Chapters are found without the model (:mod:`.chapters`). The model then reads one chapter at a time, its words and a few frames, and at
+last the chapters' summaries: no prompt grows with the video. What does not fit the context is summarized in pieces first. Every reply is
+kept in the cache, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sage_cli.agent.asking import Asker, UnusableReplyError
+from sage_cli.agent.nonsense import is_nonsense, without_repetition
+from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.errors import ModelError, UsageError
+from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.session.chapters import find_chapters
+from sage_cli.speech.merge import entries
+from sage_cli.speech.segment import Segment
+from sage_cli.store import cache_dir
+from sage_cli.store.content import fingerprint
+from sage_cli.store.diskcache import DiskCache, seal, unseal
+from sage_cli.timecode import format_clock
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import record, text
+from sage_cli.tools.workspace import Workspace, most
+from sage_cli.version import __version__
+from sage_cli.video import uniform_times
+
+if TYPE_CHECKING:
+    from sage_cli.session.session import Session
+    from sage_cli.video import Video
+
+T = TypeVar("T")
+
+_FRAMES: Final = 8  # of a chapter that the model sees
+_REPLY_TOKENS: Final = 400
+_TITLE, _SUMMARY = 90, 900  # characters
+_LIMIT: Final = 64_000_000  # bytes of replies that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """A part of a video; ``start`` and ``end`` in seconds."""
+
+    start: float
+    end: float
+    title: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a video is about.
+
+    Attributes:
+        chapters: in order, without gaps.
+        value: the summary under the user's JSON schema; ``None`` without one.
+    """
+
+    title: str
+    summary: str
+    chapters: tuple[Chapter, ...]
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far the work has got: speech in seconds, pictures in frames, chapters in chapters."""
+
+    name: str
+    done: float
+    total: float
+
+
+Steps = Generator[Stage | None, None, T]  # None now and then, so that whoever iterates can stop
+
+
+def summarize(session: Session, video: Video, *, start: float | None = None, end: float | None = None) -> Steps[Summary]:
+    """Summarize a video, or a part of it.
+
+    Raises:
+        SageError: the video, the model or an option cannot be used.
+    """
+    first, last = session.span(video, start, end)
+    cache = DiskCache(cache_dir() / "summaries", _LIMIT if session.caching else 0)
+    with closing(cache):
+        segments = yield from _speech(session, video, first, last)
+        kept = _Kept(cache, video.id, _identity(session, segments, first, last))
+        if (whole := kept.get("summary")) is not None:
+            return _summary(whole)
+        spans = kept.get("chapters")
+        if spans is None:
+            spans = []
+            for span in (yield from _spans(video, segments, first, last)):
+                spans.append([*span])
+            kept.set("chapters", spans)
+        summary = yield from _Writer(session, video, segments, kept).write([(span[0], span[1]) for span in spans])
+        kept.set("summary", asdict(summary))
+        return summary
+
+
+def _speech(session: Session, video: Video, start: float, end: float) -> Steps[list[Segment]]:
+    """What is said, by subtitles or the speech model; nothing where there is neither."""
+    if subtitles := session.subtitles(video):
+        return [*subtitles.segments(start, end)]
+    segments: list[Segment] = []
+    if not video.has_audio or session.speech_file is None:
+        return segments
+    with closing(session.parts(video, start=start, end=end)) as parts:
+        for part in parts:
+            segments += part.segments
+            yield Stage("speech", part.seconds - start, end - start)
+    return segments
+
+
+def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) -> Steps[list[tuple[float, float]]]:
+    with closing(find_chapters(video, segments, start, end)) as steps:
+        while True:
+            try:
+                yield Stage("pictures", *next(steps))
+            except StopIteration as stop:
+                found: list[tuple[float, float]] = stop.value
+                return found
+
+
+def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
+    """All that a summary depends on besides the video."""
+    model = session.options.model if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)]
+    settings = replace(session.settings, schema=None)
+    shape = session.schema.text if session.schema else ""
+    said = [(segment.start, segment.end, segment.text) for segment in segments]
+    return _digest([__version__, model, asdict(settings), session.options.ctx_size, shape, said, start, end])
+
+
+class _Kept:
+    """Replies in the cache, by what was asked."""
+
+    def __init__(self, cache: DiskCache, media: str, identity: str) -> None:
+        self._cache, self._media, self._identity = cache, media, identity
+
+    def get(self, asked: str) -> Any:
+        """What was kept; ``None`` if nothing, or if it is damaged."""
+        data = unseal(self._cache.use(lambda cache: cache.get(self._key(asked))))
+        return None if data is None else json.loads(data)
+
+    def set(self, asked: str, value: Any) -> None:
+        data = seal(json.dumps(value).encode())
+        self._cache.use(lambda cache: cache.set(self._key(asked), data))
+
+    def _key(self, asked: str) -> str:
+        return f"{self._media}@{_digest([self._identity, asked])}"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
+
+
+def _summary(record: dict[str, Any]) -> Summary:
+    return Summary(**{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"])})
+
+
+class _Writer:
+    """Has the model write titles and summaries."""
+
+    def __init__(self, session: Session, video: Video, segments: Sequence[Segment], kept: _Kept) -> None:
+        self._session, self._video, self._kept = session, video, kept
+        self._entries = [*entries(segments)]
+        self._agent = session.agent(video)
+        self._room = session.model.info.context_size - _REPLY_TOKENS
+
+    def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
+        with self._agent.workspace() as workspace:
+            chapters: list[Chapter] = []
+            for number, (start, end) in enumerate(spans):
+                yield Stage("chapters", number, len(spans))
+                title, summary = yield from self._chapter(workspace, start, end)
+                chapters.append(Chapter(start, end, title or f"Part {number + 1}", summary))
+            yield Stage("chapters", len(spans), len(spans))
+            if len(chapters) == 1:
+                title, summary = chapters[0].title, chapters[0].summary
+            else:
+                title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters])
+            made = Summary(title or self._video.path.stem, summary, tuple(chapters))
+            if self._session.schema is not None:
+                made = replace(made, value=(yield from self._in_shape(workspace, made)))
+            return made
+
+    def _chapter(self, workspace: Workspace, start: float, end: float) -> Steps[tuple[str, str]]:
+        lines = [f"[{format_clock(entry.start)}] {entry.text}" for entry in self._entries if start <= entry.start < end]
+        asked = f"chapter {start:.3f} {end:.3f}"
+        if (kept := self._kept.get(asked)) is not None:
+            return kept["title"], kept["summary"]
+        frames = Frames(())
+        if self._video.has_video:
+            times = uniform_times(self._video.duration, min(_FRAMES, workspace.frame_limit), start=start, end=max(start, end - 0.1))
+            with closing(self._video.frames(times, workspace.frame_size)) as reader:
+                seen = {frame.key: frame for frame in reader}
+            frames = Frames(tuple(seen.values()))
+
+        def build(told: Sequence[str]) -> Prompt:
+            said = "What is said:\n" + "\n".join(told) if told else "Nothing is said."
+            shown = workspace.prompts.render("chapter", begin=format_clock(start), end=format_clock(end), told=said)
+            return [Message("user", (*((frames,) if frames.frames else ()), Text(shown)))]
+
+        while not self._fits(workspace, build(lines)):
+            if not lines:
+                raise ModelError("a chapter does not fit the context; raise --ctx-size")
+            lines = yield from self._shorter(workspace, lines)
+        return (yield from self._ask(workspace, build(lines), asked))
+
+    def _merged(self, workspace: Workspace, told: list[str]) -> Steps[tuple[str, str]]:
+        while not self._fits(workspace, _whole(workspace, told)):
+            told = yield from self._shorter(workspace, told)
+        return (yield from self._ask(workspace, _whole(workspace, told)))
+
+    def _shorter(self, workspace: Workspace, told: list[str]) -> Steps[list[str]]:
+        """Summaries of as many lines at a time as fit; at least two, so that there are fewer lines afterwards."""
+
+        def fits(number: int) -> bool:
+            return self._fits(workspace, _whole(workspace, told[:number]))
+
+        shorter: list[str] = []
+        while told:
+            count = most(len(told), fits)
+            if not fits(count) or count < min(2, len(told)):
+                raise ModelError("a summary does not fit the context; raise --ctx-size")
+            _, summary = yield from self._ask(workspace, _whole(workspace, told[:count]))
+            shorter.append(summary)
+            told = told[count:]
+        return shorter
+
+    def _fits(self, workspace: Workspace, prompt: Prompt) -> bool:
+        return workspace.model.count_tokens(prompt) <= self._room
+
+    def _ask(self, workspace: Workspace, prompt: Prompt, asked: str = "") -> Steps[tuple[str, str]]:
+        """Title and summary; each may be empty if the model makes no sense."""
+        asked = asked or _digest([part.text for message in prompt for part in message.parts if isinstance(part, Text)])
+        if (kept := self._kept.get(asked)) is not None:
+            return kept["title"], kept["summary"]
+        schema = record(summary=text(_SUMMARY), title=text(_TITLE))
+        steps = workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema)
+        with closing(steps):
+            while True:
+                try:
+                    next(steps)
+                    yield None
+                except StopIteration as stop:
+                    reply = stop.value
+                    break
+        try:
+            found = json_object(reply.text)
+        except ValueError:  # a served model that keeps to no schema
+            found = {"summary": reply.text}
+        title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
+        self._kept.set(asked, {"title": title, "summary": summary})
+        return title, summary
+
+    def _in_shape(self, workspace: Workspace, made: Summary) -> Steps[Any]:
+        shape, settings = self._session.schema, self._agent.settings
+        assert shape is not None
+        told = "\n".join([made.summary, *map(_told, made.chapters)])
+        shown = workspace.prompts.render("structured", question="What is this video about?", answer=told, schema=shape.text)
+        asker = Asker(workspace.model, Stopwatch(time.monotonic, None), "", self._agent.reply_tokens, settings.temperature, settings.seed)
+        steps = asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape)
+        while True:
+            try:
+                next(steps)
+                yield None
+            except StopIteration as stop:
+                return stop.value
+            except UnusableReplyError as error:
+                raise UsageError(f"{error}; try another schema, or a larger model") from error
+
+
+def _sense(text: str) -> str:
+    """A model's text on one line, without repetitions; empty if there is nothing in it."""
+    line = " ".join(without_repetition(text).split())
+    return "" if is_nonsense(line, "") else line
+
+
+def _whole(workspace: Workspace, told: Sequence[str]) -> Prompt:
+    return [Message("user", (Text(workspace.prompts.render("summary", told="\n".join(told))),))]
+
+
+def _told(chapter: Chapter) -> str:
+    return f"[{format_clock(chapter.start)}-{format_clock(chapter.end)}] {chapter.title}: {chapter.summary}"

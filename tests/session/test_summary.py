@@ -1,0 +1,103 @@
+"""Chapters and summaries of videos whose scenes are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from benchmarks.chapters import make_world, measure, score, write_world
+from sage_cli.assets import CLIPS, NANO
+from sage_cli.model.llama import LlamaModel
+from sage_cli.session import open_session
+from sage_cli.session.chapters import change_points
+from sage_cli.session.summary import Stage, Summary, summarize
+from tests.openai_server import Served, serve
+
+T = TypeVar("T")
+NANO_OPTIONS: dict[str, Any] = {"model": "nano", "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+
+
+def result(steps: Generator[object, None, T]) -> T:
+    try:
+        while True:
+            next(steps)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+
+
+@pytest.mark.parametrize("lengths", [(40, 70, 30), (100,), (30, 30)])
+def test_change_points_of_blocks(lengths: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    rows = np.concatenate([np.tile(rng.random(20), (length, 1)) + rng.normal(0, 0.05, (length, 20)) for length in lengths])
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert change_points(rows @ rows.T, 5, 20) == list(np.cumsum(lengths)[:-1])
+
+
+def test_noise_has_no_chapters() -> None:
+    rows = np.random.default_rng(2).normal(size=(200, 30))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert change_points(rows @ rows.T, 5, 20) == []
+    assert change_points(np.ones((3, 3)), 5, 20) == []
+
+
+def test_chapters_begin_where_the_scenes_do(tmp_path: Path) -> None:
+    """``benchmarks/chapters.py`` in small."""
+    world = make_world(0.08, 1)
+    write_world(world, tmp_path / "world.mp4", 1, pictures=True, words=True)
+    found, there, extra = score(world, measure(tmp_path / "world.mp4")["starts"])
+    assert (found, extra) == (there, 0)
+    assert there >= 1
+
+
+def test_the_second_time_comes_from_the_cache(tmp_path: Path) -> None:
+    with open_session(**NANO_OPTIONS) as session:
+        first = result(summarize(session, session.video(CLIPS / "long.mp4")))
+    assert isinstance(first, Summary)
+    assert first.chapters[0].start == 0.0
+    assert all(one.end == other.start for one, other in zip(first.chapters, first.chapters[1:], strict=False))
+    with open_session(**NANO_OPTIONS) as session:
+        assert result(summarize(session, session.video(CLIPS / "long.mp4"))) == first
+        assert "model" not in vars(session)
+        part = result(summarize(session, session.video(CLIPS / "long.mp4"), end=60.0))
+    assert part.chapters[-1].end == 60.0
+
+
+def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:
+    about = {"type": "string", "maxLength": 9}
+    shape = json.dumps({"type": "object", "properties": {"about": about}, "required": ["about"], "additionalProperties": False})
+    with LlamaModel(NANO.text, NANO.mmproj, context_size=8192, threads=1) as model, serve(Served(model)) as server:
+        options: dict[str, Any] = {"model": server.url, "prompts": "nano", "frames": 4, "schema": shape}
+        with open_session(**options) as session:
+            steps = summarize(session, session.video(CLIPS / "long.mp4"))
+            chapters = next(int(step.total) for step in steps if isinstance(step, Stage) and step.name == "chapters" and step.done == 1)
+            steps.close()
+        assert chapters >= 2
+        assert len(server.requests) == 1
+        with open_session(**options) as session:
+            summary = result(summarize(session, session.video(CLIPS / "long.mp4")))
+        assert len(server.requests) == chapters + 2  # the rest of the chapters, the whole, the schema
+    assert set(summary.value) == {"about"}
+
+
+def test_a_small_context_is_never_exceeded(tmp_path: Path) -> None:
+    """More words in a chapter than the context holds."""
+    lines = (
+        f"{n}\n00:0{n // 20}:{n * 3 % 60:02},000 --> 00:0{n // 20}:{n * 3 % 60 + 2:02},000\nThe word number {n}.\n" for n in range(1, 150)
+    )
+    (tmp_path / "long.mp4").write_bytes((CLIPS / "long.mp4").read_bytes())
+    (tmp_path / "long.srt").write_text("\n".join(lines))
+    with open_session(**NANO_OPTIONS, ctx_size=1536) as session:
+        summary = result(summarize(session, session.video(tmp_path / "long.mp4")))
+    assert summary.chapters[-1].end == pytest.approx(660.0, abs=1.0)
