@@ -62,10 +62,23 @@ def _parity(args: argparse.Namespace) -> None:
     print(compare(args.weights, args.models, args.count))
 
 
+def _whisper(args: argparse.Namespace) -> None:
+    from training import pipeline
+
+    pipeline.run_whisper(load(args.preset), _options(args), args.deadline)
+
+
 def _held_out(args: argparse.Namespace) -> None:
     from training.export_set import export
 
-    print(export(load(args.preset).held_out, args.out / "held-out", longest=args.longest, jobs=args.jobs))
+    run = load(args.preset)
+    print(export(run.held_out, args.out / "held-out", longest=run.longest, jobs=args.jobs))
+
+
+def _card(args: argparse.Namespace) -> None:
+    from training.card import make_card
+
+    print(make_card(load(args.preset), args.out, jobs=args.jobs))
 
 
 def _scores(args: argparse.Namespace) -> None:
@@ -90,6 +103,14 @@ def _curves(args: argparse.Namespace) -> None:
     print(report(args.out, args.pictures))
 
 
+def _repeat(args: argparse.Namespace) -> None:
+    from training.repeat import repeat, table
+
+    run, options = load(args.preset), _options(args)
+    steps = repeat(run, args.what, args.log, args.out, steps=args.steps, device=options.torch_device, workers=args.workers)
+    print(table(steps))
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A command: what it does, what it runs, and which groups of options it takes."""
@@ -100,13 +121,16 @@ class Stage:
 
 
 STAGES = {
-    "all": Stage("every stage, from nothing to a model for sage", _all, trains=True),
+    "all": Stage("every stage, from nothing to a model for sage and its card", _all, trains=True),
     "vision": Stage("warm-up of the vision encoder", _vision, trains=True),
     "sft": Stage("supervised fine-tuning", _sft, trains=True),
     "rl": Stage("GRPO, or an ablation of it", _rl, trains=True),
-    "export": Stage("GGUF files of the run's checkpoints", _export),
+    "whisper": Stage("the whisper", _whisper, trains=True),
+    "export": Stage("model files of the run's checkpoints", _export),
     "parity": Stage("the same replies from torch and from llama.cpp", _parity),
+    "repeat": Stage("the first steps of a stage again, against a log", _repeat, trains=True),
     "curves": Stage("tables and pictures of the run's log", _curves),
+    "card": Stage("answers to the held-out set by sage bench, and the model card", _card),
     "held-out": Stage("the held-out set as videos and questions", _held_out),
     "scores": Stage("tables of runs of sage bench on the held-out set", _scores),
     "speech-scores": Stage("the whisper on held-out sentences and voices", _speech_scores),
@@ -126,14 +150,17 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write samples")
             command.add_argument("--deadline", type=float, help="seconds; stages are cut short to meet it")
             command.add_argument("--ablations", default="all", help="names, by comma; all, or an empty text for none")
-    parsers["all"].add_argument("--until", default="export", choices=("sft", "rl", "export"), help="the last stage to run")
+    parsers["all"].add_argument("--until", default="card", choices=("sft", "rl", "export", "card"), help="the last stage to run")
     parsers["rl"].add_argument("--variant", default="main", help="main, or the name of an ablation")
     parsers["export"].add_argument("--type", default="q8_0", choices=("f16", "q8_0"), help="of the language model's matrices")
     parsers["parity"].add_argument("weights", type=Path, help="a checkpoint, with tokenizer.json beside it")
     parsers["parity"].add_argument("models", type=Path, help="folder of its GGUF files")
     parsers["parity"].add_argument("--count", type=int, default=50)
-    parsers["held-out"].add_argument("--longest", type=float, default=float("inf"), help="seconds; leave out longer videos")
-    parsers["held-out"].add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render")
+    parsers["repeat"].add_argument("--log", type=Path, required=True, help="folder of the earlier run's log.jsonl")
+    parsers["repeat"].add_argument("--what", default="vision", choices=("vision", "sft"), help="the stage")
+    parsers["repeat"].add_argument("--steps", type=int, default=50)
+    for name in ("held-out", "card"):
+        parsers[name].add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render and answer")
     parsers["scores"].add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="runs of sage bench; the last two are compared")
     parsers["speech-scores"].add_argument("--models", type=Path, help="folder with another whisper than the shipped one")
     parsers["speech-scores"].add_argument("--threads", type=int, default=1)

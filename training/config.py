@@ -7,7 +7,7 @@ keys are errors.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,11 +16,13 @@ PRESETS: Final = Path(__file__).with_name("presets")
 Advantages = Literal["question", "batch"]
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """A table of a preset: an unknown key is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Vision(_Table):
+class Vision(Table):
     """Warm-up of the vision encoder.
 
     Attributes:
@@ -37,7 +39,7 @@ class Vision(_Table):
     same: float = 0.6
 
 
-class Drills(_Table):
+class Drills(Table):
     """Samples per step of each drill: alone at first, and mixed with the replies later."""
 
     steps: int = 500
@@ -51,7 +53,7 @@ class Drills(_Table):
     later_pointing: int = 2
 
 
-class Teacher(_Table):
+class Teacher(Table):
     """Faults of the teacher that wrote the SFT trajectories (the paper keeps them: it has no correctness filter).
 
     The first number of each pair is the probability in videos of under a minute, the second in videos of over twenty; it grows with the
@@ -73,7 +75,7 @@ class Teacher(_Table):
     repeat: tuple[float, float] = (0.0, 0.0)
 
 
-class SFT(_Table):
+class SFT(Table):
     """Supervised fine-tuning.
 
     Attributes:
@@ -116,7 +118,39 @@ class SFT(_Table):
     teacher: Teacher = Teacher()
 
 
-class Rewards(_Table):
+class Whisper(Table):
+    """The nano whisper.
+
+    Attributes:
+        steps: at most; 0 leaves the whisper out.
+        short: of them, steps at the start with one sentence a window.
+        batch: windows per step.
+        guidance: weight of the guided head's loss.
+        matrix_rate, other_rate: of Muon, and of AdamW for the rest.
+        warmup: steps over which the learning rates rise.
+        decay: share of the steps, at the end, over which they fall.
+        clip: largest gradient norm.
+        readings: of each sentence, in different voices.
+        salads, salad_readings: strings of random words, and readings of each.
+        examine: held-out windows that are transcribed at the end.
+    """
+
+    steps: int = 6000
+    short: int = 3000
+    batch: int = 16
+    guidance: float = 0.3
+    matrix_rate: float = 5e-3
+    other_rate: float = 2e-3
+    warmup: int = 100
+    decay: float = 0.625
+    clip: float = 1.0
+    readings: int = 10
+    salads: int = 250
+    salad_readings: int = 4
+    examine: int = 16
+
+
+class Rewards(Table):
     """Size of every reward; ``training.rewards`` says when each is given. Defaults are the paper's."""
 
     form: float = 0.05
@@ -136,8 +170,8 @@ class Rewards(_Table):
     overlap: float = 0.0
 
 
-class RL(_Table):
-    """GRPO. Defaults are the paper's but for the learning rate and the sizes, which suit a model of a few million parameters.
+class GRPO(Table):
+    """What RL has at every scale. Defaults are the paper's.
 
     Attributes:
         steps: at most.
@@ -148,47 +182,60 @@ class RL(_Table):
         rate, warmup: peak learning rate, cosine to zero, and the share of the steps over which it rises.
         kl: weight of the KL divergence (k3) to the model that RL started from.
         clip, dual_clip: of the importance ratio, and the bound of the loss where the advantage is negative.
-        epochs, minibatches: passes over the rows of a step, and optimizer steps per pass.
         advantages: rollouts are compared with those of their own question, or with the whole batch.
-        step_rewards: give the step rewards; off in an ablation.
-        kinds: weights of the kinds of question.
-        start: checkpoint to start from: ``"sft"``, or ``"base"`` (the model that did only its drills).
     """
 
-    steps: int = 200
+    steps: int = 480
     questions: int = 16
     rollouts: int = 8
     temperature: float = 0.7
     max_turns: int = 10
-    early_turns: int = 6
-    early_steps: int = 20
-    reply_tokens: int = 160
-    rate: float = 1e-4
+    early_turns: int = 5
+    early_steps: int = 100
+    reply_tokens: int = 2048
+    rate: float = 1e-6
     warmup: float = 0.1
     weight_decay: float = 0.01
     grad_clip: float = 1.0
     kl: float = 0.005
     clip: float = 0.2
     dual_clip: float = 3.0
-    epochs: int = 1
-    minibatches: int = 1
     advantages: Advantages = "question"
+    rewards: Rewards = Rewards()
+
+
+class RL(GRPO):
+    """GRPO for a model of a few million parameters: a larger learning rate, shorter replies, fewer steps.
+
+    Attributes:
+        epochs: passes over the rows of a step.
+        step_rewards: give the step rewards; off in an ablation.
+        kinds: weights of the kinds of question.
+        start: checkpoint to start from: ``"sft"``, or ``"base"`` (the model that did only its drills).
+        evaluate: held-out tasks that are answered before and after.
+    """
+
+    steps: int = 200
+    early_turns: int = 6
+    early_steps: int = 20
+    reply_tokens: int = 160
+    rate: float = 1e-4
+    epochs: int = 1
     step_rewards: bool = True
     kinds: dict[str, float] = {"visual": 0.3, "speech": 0.14, "moment": 0.14, "cue": 0.14, "ground": 0.14, "none": 0.14}
     start: Literal["sft", "base"] = "sft"
     evaluate: int = 84
-    rewards: Rewards = Rewards()
 
 
-class Run(_Table):
+class Run(Table):
     """The whole run.
 
     Attributes:
         seed: of everything.
         tokenizer_questions: questions whose turns the tokenizer is made from.
         shares: of a deadline, by stage; what a stage leaves is the next one's.
-        whisper_steps: 0 leaves the whisper out.
         held_out: questions of the held-out set.
+        longest: seconds; questions about longer videos are left out of it.
         bfloat16: matrix products on the CPU in bfloat16, which is faster where it has AVX512-BF16 or AMX.
         variants: settings of ``rl`` that an ablation changes, by the ablation's name.
     """
@@ -196,12 +243,13 @@ class Run(_Table):
     seed: int = 1
     tokenizer_questions: int = 3000
     shares: dict[str, float] = {"vision": 0.1, "sft": 0.5, "rl": 0.4}
-    whisper_steps: int = 6000
     held_out: int = 328
+    longest: float = float("inf")
     bfloat16: bool = False
     vision: Vision = Vision()
     sft: SFT = SFT()
     rl: RL = RL()
+    whisper: Whisper = Whisper()
     variants: dict[str, dict[str, object]] = Field(default_factory=dict)
 
     def variant(self, name: str) -> RL:
@@ -218,14 +266,18 @@ class Run(_Table):
 
 
 def load(preset: str) -> Run:
-    """The configuration of a preset's name, or of a TOML file's path.
+    """The configuration of a preset's name, or of a TOML file's path; see :func:`read_preset`."""
+    return Run.model_validate(read_preset(preset))
+
+
+def read_preset(preset: str) -> dict[str, Any]:
+    """The tables of a preset's name, or of a TOML file's path.
 
     Raises:
         FileNotFoundError: there is no such preset or file.
-        pydantic.ValidationError: a key is unknown or a value unfit.
     """
     path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
     if not path.exists():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
         raise FileNotFoundError(f"{path}: there is no such preset; the presets are {known}, or give the path of a TOML file")
-    return Run.model_validate(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+    return dict(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())

@@ -27,7 +27,7 @@ def export(count: int, folder: Path, *, longest: float = float("inf"), jobs: int
     rng = random.Random(SEED)
     lines = []
     missing: list[tuple[World, Path, str]] = []
-    for number, (world, question, _bucket) in enumerate(held_out_questions(count)):
+    for number, (world, question) in enumerate(held_out_questions(count)):
         voice = rng.choice(TEST_VOICES)
         if world.duration > longest:
             continue

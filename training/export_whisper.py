@@ -1,17 +1,11 @@
 """From a trained nano whisper to the ``ggml`` file that whisper.cpp loads.
 
 The format fixes token ids (Whisper's), so the embedding has 51864 rows; those of tokens that the nano model lacks are zeros, which cost
-nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``quantize`` would make them. :func:`load` is the way back, so
-that training can go on from a published file.
-
-    python -m training.export_whisper build/whisper.pt --out src/sage_cli/assets/nano/ggml-sage-nano.bin
+nothing once compressed. Matrices are 8-bit (``q8_0``), as whisper.cpp's own ``quantize`` would make them.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
-import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +13,8 @@ from typing import BinaryIO, Final
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize, quantize
+from gguf import GGMLQuantizationType
+from gguf.quants import quantize
 from numpy.typing import NDArray
 
 from training.whisper import AUDIO_CONTEXT, MELS, STAMP, TEXT_CONTEXT, Vocabulary, mel_filters, new_whisper
@@ -30,7 +24,7 @@ ROWS: Final = 51864  # an English-only model's vocabulary
 END, START, PREVIOUS, BEGIN = 50256, 50257, 50360, 50363
 BYTES: Final = 256  # the first tokens are the single bytes; whisper.cpp looks some of them up
 F32, F16, Q8_0 = 0, 1, 8
-FILE_TYPE: Final = {F16: 1, Q8_0: 2007}  # "mostly" of that type; the thousands are the version of the quantization format
+FILE_TYPE: Final = 2007  # "mostly" Q8_0; the thousands are the version of the quantization format
 
 _PARTS: Final = {
     "self_attn.k_proj": "attn.key",
@@ -96,9 +90,9 @@ def tensors(weights: dict[str, torch.Tensor], vocabulary: Vocabulary) -> Iterato
         yield _file_name(name), np.ascontiguousarray(data)
 
 
-def _write(file: BinaryIO, name: str, data: NDArray[np.float32], matrix_type: int) -> None:
+def _write(file: BinaryIO, name: str, data: NDArray[np.float32]) -> None:
     is_matrix = data.ndim == 2 and "positional" not in name and not name.endswith("bias")
-    kind = matrix_type if is_matrix else F16 if data.ndim == 3 else F32
+    kind = Q8_0 if is_matrix else F16 if data.ndim == 3 else F32
     encoded = name.encode()
     file.write(struct.pack("<3i", data.ndim, len(encoded), kind))
     file.write(struct.pack(f"<{data.ndim}i", *reversed(data.shape)) + encoded)
@@ -111,73 +105,19 @@ def _write(file: BinaryIO, name: str, data: NDArray[np.float32], matrix_type: in
             file.write(data.tobytes())
 
 
-def export(weights: dict[str, torch.Tensor], path: Path, *, matrix_type: int = Q8_0) -> None:
-    """Write the file."""
+def export(weights: Path, path: Path) -> None:
+    """Write the file from a checkpoint of :func:`training.whisper.train_whisper`."""
     vocabulary = Vocabulary.build()
     config = new_whisper(vocabulary).config
     _, texts = file_ids(vocabulary)
     audio = (config.d_model, config.encoder_attention_heads, config.encoder_layers)
     text = (config.d_model, config.decoder_attention_heads, config.decoder_layers)
     with path.open("wb") as file:
-        file.write(struct.pack("<12i", MAGIC, ROWS, AUDIO_CONTEXT, *audio, TEXT_CONTEXT, *text, MELS, FILE_TYPE[matrix_type]))
+        file.write(struct.pack("<12i", MAGIC, ROWS, AUDIO_CONTEXT, *audio, TEXT_CONTEXT, *text, MELS, FILE_TYPE))
         filters = mel_filters()
         file.write(struct.pack("<2i", *filters.shape) + filters.tobytes())
         file.write(struct.pack("<i", len(texts)))
         for token in texts:
             file.write(struct.pack("<i", len(token)) + token)
-        for name, data in tensors(weights, vocabulary):
-            _write(file, name, data, matrix_type)
-
-
-def load(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a file that training or :func:`export` wrote, as ``new_whisper`` names them.
-
-    Raises:
-        RuntimeError, KeyError: the file is of another model.
-    """
-    if path.read_bytes()[:4] != struct.pack("<I", MAGIC):
-        return torch.load(path)
-    vocabulary = Vocabulary.build()
-    ids, _ = file_ids(vocabulary)
-    stored = dict(_read(path))
-    weights = {}
-    for name, like in new_whisper(vocabulary).state_dict().items():
-        data = stored["decoder.token_embedding.weight" if name == "proj_out.weight" else _file_name(name)]
-        if data.shape[0] == ROWS:
-            data = data[ids]
-        weights[name] = torch.from_numpy(data.reshape(like.shape))
-    return weights
-
-
-def _read(path: Path) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The tensors of a ``ggml`` file."""
-    with path.open("rb") as file:
-
-        def ints(count: int) -> tuple[int, ...]:
-            return struct.unpack(f"<{count}i", file.read(4 * count))
-
-        ints(12)
-        file.seek(4 * math.prod(ints(2)), os.SEEK_CUR)
-        for _ in range(*ints(1)):
-            file.seek(ints(1)[0], os.SEEK_CUR)
-        while head := file.read(12):
-            dimensions, length, kind = struct.unpack("<3i", head)
-            shape = ints(dimensions)[::-1]
-            name = file.read(length).decode()
-            block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-            raw = np.frombuffer(file.read(math.prod(shape) // block * size), np.uint8)
-            yield name, dequantize(raw.reshape(*shape[:-1], -1), GGMLQuantizationType(kind)).reshape(shape)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--f16", action="store_true", help="half precision instead of 8 bits")
-    args = parser.parse_args()
-    export(load(args.weights), args.out, matrix_type=F16 if args.f16 else Q8_0)
-    print(f"{args.out}  {args.out.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    main()
+        for name, data in tensors(torch.load(weights, map_location="cpu"), vocabulary):
+            _write(file, name, data)

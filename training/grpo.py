@@ -29,7 +29,7 @@ from training.circuits import LOOKING_BACK, STAMPING, hold
 from training.config import RL, Rewards
 from training.judges import StepJudge, exact_step, right
 from training.language import BRANCHES, Batch, Packed, collate, forward, pack
-from training.model import new_model, save
+from training.model import keep, new_model, resume, save
 from training.objective import advantages, kl_k3, policy_loss
 from training.questions import KINDS
 from training.rewards import STEP_REWARDS, Step, brevity_reward, final_reward, overlap_reward
@@ -321,7 +321,7 @@ def held_out_tasks(count: int, seed: int = 4242) -> list[Task]:
 
 
 def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, device: torch.device, limit: float | None) -> None:
-    """Train ``NAME.pt`` of a folder from its ``sft.pt`` or ``base.pt``.
+    """Train ``NAME.pt`` of a folder from its ``sft.pt`` or ``base.pt``. Goes on from ``NAME.part.pt`` if it exists.
 
     Args:
         name: of the run: ``"rl"``, or an ablation's.
@@ -333,12 +333,15 @@ def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, devi
     model = new_model(VOCABULARY, encoder.control)
     model.load_state_dict(torch.load(folder / f"{settings.start}.pt", map_location="cpu"))
     trainer = Trainer(model.to(device).eval(), folder / "tokenizer.json", settings, seed=seed)
+    part = folder / f"{name}.part.pt"
     tasks = held_out_tasks(settings.evaluate)
-    if tasks:
+    if step := resume(part, trainer.model, [trainer.optimizer]):
+        trainer.rng = random.Random(f"rl/{seed}/{step}")
+        log.write(run=name, step=step, resumed=True)
+    elif tasks:
         before = time.monotonic()
         log.write(run=name, step=0, held_out=summary(trainer.examine(tasks)))
         clock.shorten(2 * (time.monotonic() - before))  # the same at the end, on a machine that may be busier
-    step = 0
     while not clock.over(step):
         step += 1
         done = clock.progress(step)
@@ -347,8 +350,8 @@ def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, devi
         told = trainer.learn(scored, rate)
         log.write(run=name, step=step, rate=rate * settings.rate, **summary(scored), **told)
         if step % 10 == 0:
-            save(model, folder / f"{name}.part.pt")
+            keep(part, step, trainer.model, [trainer.optimizer])
     if tasks:
         log.write(run=name, step=step, held_out=summary(trainer.examine(tasks)))
     save(model, folder / f"{name}.pt")
-    (folder / f"{name}.part.pt").unlink(missing_ok=True)
+    part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -153,3 +154,26 @@ def save(model: nn.Module, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
+
+
+def keep(path: Path, step: int, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Save what a stage needs to go on from a step, beside its result: :func:`resume` reads it."""
+    state = {"step": step, "model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    torch.save(state, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
+def resume(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
+    """Load what :func:`keep` saved, if there is such a file. Returns its step; 0 for none."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu")
+    model.load_state_dict(state["model"])
+    for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(values)
+    return int(state["step"])
+
+
+def kept_step(path: Path) -> int:
+    """The step of a file that :func:`keep` wrote; 0 where there is none."""
+    return int(torch.load(path, map_location="cpu")["step"]) if path.exists() else 0

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import torch
 
+from sage_cli.assets import Nano
 from training.config import Run, load
 from training.grpo import train_rl
 from training.runlog import Log
 from training.sft import train_sft
+from training.speech import SPEAKER
 from training.tokens import train_tokenizer
 from training.vision import train_vision
+from training.whisper import train_whisper
 
 _STARTING: Final = 12.0  # seconds that a process takes until it trains on a GPU
+Last = Literal["sft", "rl", "export", "card"]
 MAIN: Final = "main"  # the run of RL that is no ablation; its weights are rl.pt
 
 
@@ -122,43 +129,88 @@ def run_rl_variants(options: Options, variants: Sequence[str], limit: float | No
     """
     if limit is not None:
         limit = max(1.0, limit - _STARTING if options.device != "cpu" else limit / len(variants))
-    commands = [
-        [sys.executable, "-m", "training", "rl", "--preset", options.preset, "--out", str(options.folder), "--device", options.device]
-        + ["--variant", variant]
-        + ([] if limit is None else ["--deadline", f"{limit:.0f}"])
-        for variant in variants
-    ]
-    together = len(commands) if options.device != "cpu" else 1
-    failed: list[tuple[int, list[str]]] = []
-    for at in range(0, len(commands), together):
-        running = [(subprocess.Popen(command, env=os.environ), command) for command in commands[at : at + together]]
-        failed += [(process.returncode, command) for process, command in running if process.wait() != 0]
+    together = len(variants) if options.device != "cpu" else 1
+    for at in range(0, len(variants), together):
+        _wait([_start(options, "rl", limit, "--variant", variant) for variant in variants[at : at + together]])
+
+
+def _start(options: Options, stage: str, limit: float | None, *more: str) -> subprocess.Popen[bytes]:
+    """A stage in a process of its own."""
+    command = [sys.executable, "-m", "training", stage, "--preset", options.preset, "--out", str(options.folder), *more]
+    command += ["--device", options.device, *([] if limit is None else ["--deadline", f"{limit:.0f}"])]
+    return subprocess.Popen(command)
+
+
+def _wait(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for all, then raise for the first that failed."""
+    failed = [process for process in running if process.wait() != 0]
     if failed:
-        raise subprocess.CalledProcessError(*failed[0])
+        raise subprocess.CalledProcessError(failed[0].returncode, failed[0].args)
+
+
+def run_whisper(run: Run, options: Options, limit: float | None) -> None:
+    if not (options.folder / "whisper.pt").exists():
+        train_whisper(
+            run.whisper,
+            options.folder,
+            Log(options.folder, "whisper"),
+            seed=run.seed,
+            device=options.torch_device,
+            limit=limit,
+            bfloat16=run.bfloat16 and options.device == "cpu",
+        )
 
 
 def export_models(folder: Path, kind: str = "q8_0") -> list[Path]:
-    """A folder of GGUF files beside every checkpoint that answers questions: ``sft/``, ``rl/`` and those of ablations."""
-    from training.export import export
+    """A folder of model files beside every checkpoint that answers questions: ``sft/``, ``rl/`` and those of ablations, each with the
+    run's whisper, if it has one."""
+    from training import export, export_whisper
 
-    found = [path for path in sorted(folder.glob("*.pt")) if path.stem == "sft" or path.stem.split("-")[0] == "rl"]
-    return [file for path in found for file in export(path, folder / path.stem, kind)]
+    found = [path for path in sorted(folder.glob("*.pt")) if path.stem == "sft" or re.fullmatch(r"rl(-[\w-]+)?", path.stem)]
+    files = [file for path in found for file in export.export(path, folder / path.stem, kind)]
+    if (heard := folder / "whisper.pt").exists():
+        for path in found:
+            files.append(Nano(folder / path.stem).own_speech)
+            export_whisper.export(heard, files[-1])
+    return files
 
 
-def run_all(options: Options, *, until: str = "export") -> None:
-    """Tokenizer, vision warm-up, SFT, RL with its ablations, and GGUF files.
+def run_all(options: Options, *, until: Last = "card") -> None:
+    """Tokenizer, vision warm-up, SFT, RL with its ablations, whisper, model files; then the held-out set, its tables and the card.
+
+    On a GPU the whisper is trained beside SFT and RL, which leave most of it idle. What needs espeak-ng is left out where there is none.
 
     Args:
-        until: the last stage: ``"sft"``, ``"rl"`` or ``"export"``, which needs a library that not every training machine has.
+        until: the last stage. ``"export"`` and ``"card"`` need libraries that not every training machine has.
     """
     run = load(options.preset)
     deadline = Deadline(run, options.deadline)
     (options.folder / "config.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    Log(options.folder, "run").write(preset=options.preset, device=device_name(options.torch_device), torch=torch.__version__)
+    speaks = shutil.which(SPEAKER) is not None
+    if not speaks:
+        print(f"{SPEAKER} is not installed: the bundled whisper is used, and there is no held-out set and no card.", file=sys.stderr)
+    hears = speaks and until != "sft" and run.whisper.steps > 0
+    beside = _start(options, "whisper", options.deadline) if hears and options.device != "cpu" else None
     make_tokenizer(run, options)
     run_vision(run, options, deadline.share("vision"))
     run_sft(run, options, deadline.share("sft"))
-    if until == "sft":
-        return
-    run_rl_variants(options, (MAIN, *options.variants), deadline.share("rl"))
-    if until == "export":
+    if until != "sft":
+        run_rl_variants(options, (MAIN, *options.variants), deadline.share("rl"))
+    if beside is not None:
+        _wait([beside])
+    elif hears:
+        run_whisper(run, options, None)
+    if until in ("export", "card"):
         export_models(options.folder)
+    if until == "card" and speaks:
+        from training.card import make_card
+
+        print(make_card(run, options.folder))
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} cores of a {platform.machine()} CPU"

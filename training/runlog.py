@@ -56,10 +56,11 @@ class Clock:
     Args:
         steps: most steps.
         limit: seconds; ``None`` for no limit.
+        stop: the step to stop after, although the schedule goes on to ``steps``; ``None`` for the whole stage.
     """
 
-    def __init__(self, steps: int, limit: float | None) -> None:
-        self._steps, self._limit = steps, limit
+    def __init__(self, steps: int, limit: float | None, stop: int | None = None) -> None:
+        self._steps, self._limit, self._stop = steps, limit, stop
         self._started = time.monotonic()
 
     def progress(self, step: int) -> float:
@@ -74,4 +75,4 @@ class Clock:
 
     def over(self, step: int) -> bool:
         """Whether ``step`` steps are enough."""
-        return self.progress(step) >= 1.0
+        return self.progress(step) >= 1.0 or (self._stop is not None and step >= self._stop)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from training.circuits import LOOKING_BACK, STAMPING, hold, lay_copying, lay_fin
 from training.config import SFT
 from training.drills import Drills
 from training.language import Batch, collate, forward, hidden_states
-from training.model import IMAGE_PAD, new_model, save
+from training.model import IMAGE_PAD, keep, kept_step, new_model, resume, save
 from training.muon import Muon
 from training.runlog import Clock, Log
 from training.samples import Samples, Stream
@@ -134,6 +134,7 @@ def train_sft(
     workers: int,
     limit: float | None,
     bfloat16: bool = False,
+    stop: int | None = None,
 ) -> None:
     """Train from ``vision.pt`` and ``tokenizer.json`` of a folder to ``base.pt`` and ``sft.pt``.
 
@@ -142,24 +143,21 @@ def train_sft(
     Args:
         workers: processes that write samples.
         limit: seconds.
+        stop: the step to stop after; ``None`` for all.
     """
     torch.manual_seed(seed)
     tokenizer = folder / "tokenizer.json"
     encoder = Encoder(tokenizer, settings.form_weight)
     kept = folder / "sft.part.pt"
-    state: dict[str, Any] | None = torch.load(kept, map_location="cpu") if kept.exists() else None
-    step = 0 if state is None else state["step"]
+    step = kept_step(kept)
     drilled = max(0, settings.drills.steps - step)
-    clock = Clock(settings.steps, limit)
+    clock = Clock(settings.steps, limit, stop)
     make = partial(_stream, tokenizer, settings, f"{seed}/{step}", similar_for(device), drilled)
     with closing(Interleaved(make, settings.streams, workers)) as batches:
         index = SliceIndex(settings.alike, settings.mixed)
         model = fresh_model(encoder, folder / "vision.pt").to(device)
         trainer = SFTTrainer(model, settings, embed_bank(model, index, seed, workers), bfloat16=bfloat16)
-        if state is not None:
-            model.load_state_dict(state["model"])
-            for optimizer, values in zip(trainer.optimizers, state["optimizers"], strict=True):
-                optimizer.load_state_dict(values)
+        if resume(kept, model, trainer.optimizers):
             log.write(step=step, resumed=True)
         if drilled == 0:
             trainer.hold_heads(STAMPING)
@@ -180,18 +178,11 @@ def train_sft(
                 values = (losses if step <= _FIRST else means).tolist()
                 log.write(step=step, rate=rate, loss=dict(zip(names, values, strict=True)))
             if step % 500 == 0:
-                keep(model, trainer, step, kept)
+                keep(kept, step, model, trainer.optimizers)
     save(model, folder / "sft.pt")
     kept.unlink(missing_ok=True)
     samples = Samples(encoder, settings.model_copy(update={"teacher": type(settings.teacher)()}), "held out")
     log.write(step=step, saved="sft.pt", examined=examine(model, samples, trainer.table, settings.examine))
-
-
-def keep(model: nn.Module, trainer: SFTTrainer, step: int, path: Path) -> None:
-    """Save what a run needs to go on."""
-    state = {"step": step, "model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers]}
-    torch.save(state, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
 
 
 def _stream(tokenizer: Path, settings: SFT, seed: str, similar: float, drilled: int, number: int) -> Iterator[Batch]:

@@ -65,6 +65,7 @@ FACTS: Final[dict[str, Fact]] = {
 }
 FILLERS: Final = ("Thank you for watching.", "The weather is nice today.", "Please look at the screen.", "This is a short video.")
 CUES: Final = ("Now you can see the {}.", "Look at the {} now.", "Here comes the {}.")
+SPEAKER: Final = "espeak-ng"
 SPEAKING_RATE: Final = 2.4  # words a second: roughly espeak-ng's 160 words a minute; only used to keep lines apart
 
 # espeak-ng: language, and a variant that changes the speaker.
@@ -128,7 +129,7 @@ def speak(text: str, voice: str, speed: int = 160, pitch: int = 50) -> NDArray[n
     """
     import av  # writing down what is said needs no decoder
 
-    command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
+    command = [SPEAKER, "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     wav = subprocess.run(command, capture_output=True, check=True).stdout
     samples = np.frombuffer(wav, np.int16, offset=44)
     frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")

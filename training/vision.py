@@ -87,12 +87,23 @@ class SliceStream:
             yield some_slices(rng, noise, some_pairs(rng, self._settings.batch, self._settings.same))
 
 
-def train_vision(settings: Vision, out: Path, log: Log, *, seed: int, device: torch.device, workers: int, limit: float | None) -> None:
+def train_vision(
+    settings: Vision,
+    out: Path,
+    log: Log,
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+    limit: float | None,
+    stop: int | None = None,
+) -> None:
     """Run the warm-up and save its weights.
 
     Args:
         workers: processes that draw slices.
         limit: seconds.
+        stop: the step to stop after; ``None`` for all.
     """
     torch.manual_seed(seed)
     model = new_model(32, PLACEHOLDER_IDS).to(device)
@@ -100,7 +111,7 @@ def train_vision(settings: Vision, out: Path, log: Log, *, seed: int, device: to
     state = nn.ModuleDict({"visual": model.model.visual, "heads": heads})
     parameters = list(state.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    clock = Clock(settings.steps, limit)
+    clock = Clock(settings.steps, limit, stop)
     step = 0
     with closing(Interleaved(SliceStream(settings, seed), STREAMS, workers)) as slices:
         while not clock.over(step):

@@ -8,16 +8,14 @@ which it is heard again with the next window.
 Where in the window each word is, is known; one attention head of the decoder is taught to look there (guided attention), and the others
 follow. Without it, finding the way through a window of several sentences takes many times the steps.
 
-    python -m training.whisper --steps 6000 --short 3000 --recordings build/recordings --out build/whisper.pt
+    python -m training whisper --preset nano --out build/nano
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -31,8 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from training.model import save
+from training.config import Whisper
+from training.model import keep, resume, save
 from training.muon import Muon
+from training.runlog import Clock, Log
 from training.sounds import Heard, Utterance, noise, record, stream, windows
 from training.speech import SAMPLE_RATE, TEST_VOICES, TRAIN_VOICES, all_sentences, held_out
 from training.words import word_errors
@@ -46,8 +46,7 @@ STAMP: Final = 0.1  # seconds; timestamps are trained at this grain, though the 
 FIRST_STAMP: Final = 1.0  # whisper.cpp lets no window begin later
 POSITIONS: Final = 50  # of the encoder in a second
 GUIDED: Final = (1, 0)  # decoder layer and head that is taught where to look
-MATRIX_RATE: Final = 5e-3
-OTHER_RATE: Final = 2e-3
+KEPT: Final = 500  # steps between checkpoints
 UNUSED_ROWS: Final = 50_700  # the format has a row for each of Whisper's tokens; those not used have logits of zero
 
 
@@ -241,7 +240,7 @@ def decode(model: WhisperForConditionalGeneration, heard: Tensor, tokens: Tensor
     """
     decoder = model.model.decoder
     length = tokens.shape[1]
-    causal = torch.full((length, length), -torch.inf).triu(1)
+    causal = torch.full((length, length), -torch.inf, device=tokens.device).triu(1)
     hidden = decoder.embed_tokens(tokens) + decoder.embed_positions.weight[:length]
     look = hidden
     for number, layer in enumerate(decoder.layers):
@@ -275,6 +274,10 @@ class Batch:
     targets: Tensor
     places: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(value.to(device) for value in (self.mel, self.inputs, self.targets, self.places)))
+
 
 class Batches:
     """Batches without end.
@@ -283,7 +286,7 @@ class Batches:
         utterances: what can be heard.
     """
 
-    def __init__(self, utterances: list[Utterance], vocabulary: Vocabulary, seed: int) -> None:
+    def __init__(self, utterances: list[Utterance], vocabulary: Vocabulary, seed: str) -> None:
         self.utterances, self.vocabulary, self.rng = utterances, vocabulary, random.Random(seed)
         self._windows = self.cut()
         self._singles = self.cut(single=True)
@@ -338,10 +341,10 @@ def loss(model: WhisperForConditionalGeneration, batch: Batch, guidance: float) 
 def hear(model: WhisperForConditionalGeneration, vocabulary: Vocabulary, heard: Heard) -> str:
     """Greedy text of one window, without times."""
     with torch.no_grad():
-        encoded = encode(model, log_mel([heard.sound], AUDIO_CONTEXT))
+        encoded = encode(model, log_mel([heard.sound], AUDIO_CONTEXT).to(model.device))
         tokens = [*target(heard, vocabulary).before, vocabulary.start]
         while len(tokens) < 160 and tokens[-1] != vocabulary.end:
-            tokens.append(int(decode(model, encoded, torch.tensor([tokens]))[0][0, -1, :-1].argmax()))
+            tokens.append(int(decode(model, encoded, torch.tensor([tokens], device=model.device))[0][0, -1, :-1].argmax()))
     return "".join(vocabulary.texts[token] for token in tokens[tokens.index(vocabulary.start) :] if token < vocabulary.end).strip()
 
 
@@ -352,65 +355,66 @@ def word_error_rate(model: WhisperForConditionalGeneration, vocabulary: Vocabula
     return float(wrong / total)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--short", type=int, default=3000, help="of them, steps at the start with one sentence a window")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1.0, help="learning rate, times the usual one")
-    parser.add_argument("--guidance", type=float, default=0.3)
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="matrix products in half precision: faster where the CPU has AVX512-BF16 or AMX"
-    )
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recordings", type=Path, help="folder that keeps what espeak-ng said")
-    parser.add_argument("--resume", type=Path, help="weights to go on from: of this command, or a ggml file")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(args.seed)
+class Recordings:
+    """What espeak-ng says for training and for testing, kept in a folder.
+
+    Args:
+        seed: of voices, speeds and random words.
+    """
+
+    def __init__(self, settings: Whisper, seed: int, folder: Path) -> None:
+        known = [text for text in all_sentences() if not held_out(text)]
+        salad = word_salad(random.Random(seed), settings.salads)
+        self.training = record(TRAIN_VOICES, known, settings.readings, seed, folder / "known.npz")
+        self.training += record(TRAIN_VOICES, salad, settings.salad_readings, seed, folder / "salad.npz")
+        unknown = [text for text in all_sentences() if held_out(text)]
+        self.testing = record(TEST_VOICES, unknown, len(TEST_VOICES), seed, folder / "test.npz")
+
+
+def train_whisper(
+    settings: Whisper, folder: Path, log: Log, *, seed: int, device: torch.device, limit: float | None, bfloat16: bool = False
+) -> None:
+    """Train to ``whisper.pt`` of a folder. Goes on from ``whisper.part.pt`` if it exists.
+
+    Args:
+        limit: seconds.
+        bfloat16: matrix products in bfloat16.
+
+    Raises:
+        FileNotFoundError: espeak-ng is not installed.
+    """
+    torch.manual_seed(seed)
     vocabulary = Vocabulary.build()
-
-    known = [text for text in all_sentences() if not held_out(text)]
-    salad = word_salad(random.Random(args.seed), 250)
-    kept = [None if args.recordings is None else args.recordings / f"{name}.npz" for name in ("known", "salad", "test")]
-    utterances = record(TRAIN_VOICES, known, 10, args.seed, kept[0]) + record(TRAIN_VOICES, salad, 4, args.seed, kept[1])
-    unknown = record(TEST_VOICES, [text for text in all_sentences() if held_out(text)], len(TEST_VOICES), args.seed, kept[2])
-    print(f"{len(utterances)} utterances, {vocabulary.size} tokens", flush=True)
-    batches = Batches(utterances, vocabulary, args.seed)
-    tests = list(islice(Batches(unknown, vocabulary, 1).cut(), 16))
-
-    model = new_whisper(vocabulary)
-    if args.resume:
-        from training.export_whisper import load
-
-        model.load_state_dict(load(args.resume))
+    recordings = Recordings(settings, seed, folder / "recordings")
+    tests = list(islice(Batches(recordings.testing, vocabulary, "test").cut(), settings.examine))
+    clock = Clock(settings.steps, limit)
+    model = new_whisper(vocabulary).to(device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name and "proj_out" not in name]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
-    optimizers = [Muon(matrices, MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE, weight_decay=0.0, betas=(0.9, 0.98))]
-    started = time.monotonic()
+    peaks = (settings.matrix_rate, settings.other_rate)
+    optimizers = [Muon(matrices, peaks[0]), torch.optim.AdamW(others, lr=peaks[1], weight_decay=0.0, betas=(0.9, 0.98))]
+    step = resume(part := folder / "whisper.part.pt", model, optimizers)
+    batches = Batches(recordings.training, vocabulary, f"{seed}/{step}")
     mean = 0.0
-    for step in range(1, args.steps + 1):
-        for optimizer, peak in zip(optimizers, (MATRIX_RATE, OTHER_RATE), strict=True):
-            optimizer.param_groups[0]["lr"] = args.rate * peak * min(1.0, step / 100, 1.6 * (1 - step / args.steps) + 0.01)
-        batch = batches.next(args.batch, short=step <= args.short)
-        with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
-            whole, told = loss(model, batch, args.guidance)
+    while not clock.over(step):
+        step += 1
+        left = (1 - clock.progress(step)) / settings.decay + 0.01
+        for optimizer, peak in zip(optimizers, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * min(1.0, step / settings.warmup, left)
+        batch = batches.next(settings.batch, short=clock.progress(step) * settings.steps <= settings.short).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            whole, told = loss(model, batch, settings.guidance)
         model.zero_grad()
         whole.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         for optimizer in optimizers:
             optimizer.step()
-        mean = told.item() if step == 1 else 0.98 * mean + 0.02 * told.item()
-        if step % 25 == 0:
-            guided = (whole - told).item() / args.guidance if args.guidance else 0.0
-            print(f"step {step}  {time.monotonic() - started:.0f} s  loss {mean:.3f}  guided {guided:.2f}", flush=True)
-        if step % 250 == 0 or step == args.steps:
-            save(model, args.out)
-            print(f"held out: word error rate {word_error_rate(model, vocabulary, tests):.3f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        mean = told.item() if mean == 0.0 else 0.98 * mean + 0.02 * told.item()
+        if step % 25 == 0 or step <= 5:
+            log.write(step=step, loss=told.item(), mean=mean)
+        if step % KEPT == 0:
+            keep(part, step, model, optimizers)
+    save(model, folder / "whisper.pt")
+    part.unlink(missing_ok=True)
+    log.write(step=step, saved="whisper.pt", word_error_rate=word_error_rate(model, vocabulary, tests))

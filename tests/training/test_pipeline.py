@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 
@@ -16,20 +19,31 @@ pytest.importorskip("transformers")
 pytest.importorskip("gguf")
 
 import numpy as np  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
 from sage_cli.agent import Agent, Settings  # noqa: E402
 from sage_cli.agent.events import RunStarted  # noqa: E402
+from sage_cli.assets import NANO  # noqa: E402
 from sage_cli.model.llama import LlamaModel  # noqa: E402
+from sage_cli.speech import Transcriber  # noqa: E402
 from sage_cli.store.models import find_model  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
+from training import export_whisper  # noqa: E402
+from training.card import make_card  # noqa: E402
 from training.clips import demo_worlds, write_clip  # noqa: E402
 from training.config import PRESETS, Teacher, load  # noqa: E402
 from training.curves import held_out, table, write_table  # noqa: E402
-from training.runlog import read  # noqa: E402
+from training.repeat import repeat  # noqa: E402
+from training.runlog import Log, read  # noqa: E402
 from training.samples import Stream, draw_faults  # noqa: E402
+from training.speech import SAMPLE_RATE, TEST_VOICES, all_sentences  # noqa: E402
+from training.speech import held_out as held_out_sentence  # noqa: E402
 from training.streams import Interleaved  # noqa: E402
 from training.tokens import train_tokenizer  # noqa: E402
+from training.whisper import train_whisper  # noqa: E402
+
+LOG = Path(__file__).parents[2] / "docs" / "training"  # of the run that made the bundled models
 
 
 @pytest.mark.parametrize("name", ["nano", "smoke"])
@@ -88,8 +102,10 @@ def test_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One command trains, exports, and ``sage``'s agent runs with what it made. Nothing is learned by then."""
     out = tmp_path / "run"
     command = [sys.executable, "-m", "training", "all", "--preset", "smoke", "--device", "cpu", "--workers", "0", "--ablations", ""]
-    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, text=True)
+    # Without espeak-ng, wherever it is installed: whisper, held-out set and card have tests of their own.
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True, text=True, env={**os.environ, "PATH": ""})
     lines = read(out)
+    assert lines[0]["preset"] == "smoke"
     assert [line["stage"] for line in lines if "saved" in line] == ["vision", "sft"]
     steps = [line for line in lines if line["stage"] == "rl" and "accuracy" in line]
     assert len(steps) == load("smoke").rl.steps
@@ -107,6 +123,70 @@ def test_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         events = list(Agent(model, Video(clip), settings=settings).run("Which shape appears first?"))
     assert isinstance(events[0], RunStarted)
     assert len(events) > 3
+
+
+@pytest.fixture
+def humming(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A voice that needs no espeak-ng: it hums for as long as the text is long."""
+
+    def hum(text: str, voice: str, speed: int = 160, pitch: int = 50) -> NDArray[np.float32]:
+        moments = np.arange(len(text) * SAMPLE_RATE // 12) / SAMPLE_RATE
+        return (0.3 * np.sin(moments * 2 * np.pi * (100 + pitch))).astype(np.float32)
+
+    for module in ("sounds", "speech", "evaluate"):
+        monkeypatch.setattr(f"training.{module}.speak", hum)
+
+
+@pytest.mark.usefixtures("humming")
+def test_a_whisper_is_trained_gone_on_with_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted after a checkpoint, it goes on from there; whisper.cpp loads what comes out."""
+    monkeypatch.setattr("training.whisper.KEPT", 2)
+    settings, run = load("smoke").whisper, tmp_path / "run"
+
+    def train(log: Log) -> None:
+        train_whisper(settings, run, log, seed=1, device=torch.device("cpu"), limit=None)
+
+    class Interrupted(Log):
+        def write(self, **values: object) -> None:
+            super().write(**values)
+            if values["step"] == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupted(run, "whisper", quiet=True))
+    train(Log(run, "whisper", quiet=True))
+    assert [line["step"] for line in read(run)] == [1, 2, 3, 3, 4, 4]
+    assert not (run / "whisper.part.pt").exists()
+
+    file = tmp_path / "ggml-nano.bin"
+    export_whisper.export(run / "whisper.pt", file)
+    list(Transcriber(file, threads=1).stream(np.zeros(SAMPLE_RATE, np.float32)))
+
+
+@pytest.mark.usefixtures("humming")
+def test_the_card_says_what_bench_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the bundled files as a run's: two columns are the same, the better one is laid out as a model folder."""
+    monkeypatch.setattr("training.export_set.ProcessPoolExecutor", lambda jobs: ThreadPoolExecutor(1))  # where the humming is known
+    monkeypatch.setattr("training.evaluate.TEST_VOICES", TEST_VOICES[:1])
+    monkeypatch.setattr("training.evaluate.all_sentences", lambda: [text for text in all_sentences() if held_out_sentence(text)][:2])
+    for name in ("sft", "rl"):
+        shutil.copytree(NANO.folder, tmp_path / name)
+    Log(tmp_path, "run", quiet=True).write(preset="nano", device="an abacus", torch="0")
+    Log(tmp_path, "vision", quiet=True).write(step=1600, saved="vision.pt")
+    run = load("nano").model_copy(update={"held_out": 1})
+    card = (make_card(run, tmp_path, jobs=1) / "README.md").read_text()
+    assert "| visual | 100 % (1/1) | 100 % (1/1) | 100 % (1/1) |" in card
+    assert "| vision | 1,600 | 0 |" in card
+    assert "an abacus" in card
+    assert "the weights are\nthose of SFT + RL" in card
+    assert find_model(str(tmp_path / "nano")).bundled is not None
+
+
+def test_the_first_steps_are_those_of_the_shipped_log() -> None:
+    """The recipe is a program: on another machine, years later, the losses are the same up to the order of additions."""
+    steps = repeat(load("nano"), "vision", LOG, LOG, steps=3, device=torch.device("cpu"), workers=0)
+    assert [step.number for step in steps] == [1, 2, 3]
+    assert max(step.difference for step in steps) < 1e-3
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:

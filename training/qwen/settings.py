@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-import tomlkit
-from pydantic import BaseModel, ConfigDict
-
-from training.config import PRESETS, Advantages, Rewards
+from training.config import GRPO, Table, read_preset
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Table):
+class Data(Table):
     """Questions and trajectories from a teacher.
 
     Attributes:
@@ -38,7 +30,7 @@ class Data(_Table):
     temperature: float = 0.7
 
 
-class SFT(_Table):
+class SFT(Table):
     """Supervised fine-tuning.
 
     Attributes:
@@ -55,37 +47,21 @@ class SFT(_Table):
     loss_on: Literal["all", "reply"] = "all"
 
 
-class RL(_Table):
-    """GRPO; see :class:`training.config.RL`.
+class RL(GRPO):
+    """GRPO with the policy behind a server.
 
     Attributes:
+        longest: tokens; longer rows are dropped.
         reload: command that makes the rollout server load the checkpoint folder given as its last argument.
         reload_every: steps between reloads.
     """
 
-    steps: int = 480
-    questions: int = 16
-    rollouts: int = 8
-    temperature: float = 0.7
-    max_turns: int = 10
-    early_turns: int = 5
-    early_steps: int = 100
-    reply_tokens: int = 2048
     longest: int = 32_768
-    rate: float = 1e-6
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    grad_clip: float = 1.0
-    kl: float = 0.005
-    clip: float = 0.2
-    dual_clip: float = 3.0
-    advantages: Advantages = "question"
-    rewards: Rewards = Rewards()
     reload: tuple[str, ...] = ()
     reload_every: int = 1
 
 
-class Scale(_Table):
+class Scale(Table):
     """The whole recipe for one base model."""
 
     model: str = "Qwen/Qwen3-VL-4B-Instruct"
@@ -96,11 +72,5 @@ class Scale(_Table):
 
 
 def load(preset: str) -> Scale:
-    """The settings of a preset's name, or of a TOML file's path.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        pydantic.ValidationError: a key is unknown or a value unfit.
-    """
-    path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
-    return Scale.model_validate(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+    """The settings of a preset's name, or of a TOML file's path; see :func:`training.config.read_preset`."""
+    return Scale.model_validate(read_preset(preset))

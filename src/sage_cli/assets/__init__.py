@@ -37,10 +37,14 @@ class Nano:
         return self.folder / "mmproj-sage-nano.gguf"
 
     @property
+    def own_speech(self) -> Path:
+        """Where the recipe puts the Whisper model it makes."""
+        return self.folder / "ggml-sage-nano.bin"
+
+    @property
     def speech(self) -> Path:
         """The Whisper model; the bundled one if the recipe made none."""
-        own, bundled = (folder / "ggml-sage-nano.bin" for folder in (self.folder, ASSETS / "nano"))
-        return own if own.exists() else bundled
+        return self.own_speech if self.own_speech.exists() else NANO.own_speech
 
     @property
     def prompts(self) -> Path:
