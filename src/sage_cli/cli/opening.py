@@ -49,11 +49,10 @@ def downloads(session: Session) -> Iterator[None]:
         session.download_progress = tell
         yield
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("", total=None, visible=False)
         session.download_progress = lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
         yield

@@ -169,8 +169,7 @@ class TranscriptMaker:
                 if not self._options.quiet:
                     console.say("progress saved; rerun the command to resume")
                 raise
-        if task.target and sys.stderr.isatty() and not self._options.quiet:
-            console.say(f"wrote {task.target}")
+        _tell_written(task, self._options)
 
     def text(self, task: Task) -> str:
         """A whole transcript.
@@ -220,6 +219,11 @@ def _target(task: Task) -> Iterator[Callable[[str], None]]:
 
     with open_text(task.target, [Path(task.source)]) as file:
         yield lambda text: print(text, end="", file=file)
+
+
+def _tell_written(task: Task, options: Options) -> None:
+    if task.target and sys.stderr.isatty() and not options.quiet:
+        console.say(f"wrote {task.target}")
 
 
 def _write_stdout(text: str) -> None:
@@ -272,6 +276,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
                 try:
                     with _target(task) as out:
                         out(outcome)
+                    _tell_written(task, options)
                 except OSError as error:
                     failures.append(Failure.of(task.source, error))
             if advance:
