@@ -244,6 +244,15 @@ def test_a_gap_in_a_format_with_one_clock_is_a_gap(tmp_path: Path) -> None:
     assert video.notices == ()
 
 
+@pytest.mark.parametrize("fragmented", [False, True])
+def test_a_gap_among_reordered_frames_adds_nothing_to_the_end(fragmented: bool, tmp_path: Path) -> None:
+    """MP4 stores how long after a packet the next one is decoded, and a frame decoded before the gap may be shown after it."""
+    times = [index / 25 for index in range(50)] + [7 + index / 25 for index in range(50)]
+    options = {"movflags": "frag_keyframe+empty_moov"} if fragmented else {}
+    path = make_video(tmp_path / "gap.mp4", times=times, size=SIZE, bframes=3, gop=250, container_options=options)
+    assert Video(path).duration == pytest.approx(9.0, abs=0.1)
+
+
 def test_sparse_pictures_are_no_jumps(tmp_path: Path) -> None:
     times = [0.0, 0.1, 7.0, 8.5, 20.0, 41.0, 41.2, 60.0]
     for suffix in (".mkv", ".mp4"):
@@ -304,6 +313,19 @@ def decide(*streams: list[tuple[int, float, float]], discontinuous: bool = False
 def test_streams_are_moved_together() -> None:
     shifts = decide([(0, 0, 10), (50, 0, 10)], [(1, 0, 10.2), (52, 0.1, 10.3)])
     assert shifts == [[0, 10], [0, 10]]
+
+
+@pytest.mark.parametrize("length", [0.6, 1.0, 2.0, 30.0])
+@pytest.mark.parametrize("longer", [0.0, 0.02])
+def test_short_parts_are_not_laid_over_each_other(length: float, longer: float) -> None:
+    """Two streams; the audio of each part is read first or last, and may be a little longer."""
+    video = [(10 * number, 5.0, 5.0 + length) for number in range(20)]
+    audio = [(10 * number + (1 if number % 2 else -1), 5.0, 5.0 + length + longer) for number in range(20)]
+    shifts = decide(video, audio, discontinuous=True)
+    for runs, expected in zip(shifts, (video, audio), strict=True):
+        starts = [start + shift for (_, start, _), shift in zip(expected, runs, strict=True)]
+        assert starts == pytest.approx([5 + length * number for number in range(20)], abs=0.03 * 20)
+    assert np.abs(np.array(shifts[0]) - shifts[1]).max() < 0.1
 
 
 def test_a_thousand_parts_follow_each_other() -> None:

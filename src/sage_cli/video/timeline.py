@@ -128,6 +128,7 @@ class _Ticks:
     begin: int
     next: int
     end: int
+    latest: int  # presentation time of the packet that ends last: in MP4, lengths are those until the next packet in decoding order
 
 
 @dataclass
@@ -182,7 +183,7 @@ class _Track:
         self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
         self.packets = self.untimed = self.zeros = 0
         self.behind = 0  # where the last packet of an index ends in the file
-        self.run = _Ticks(0, 0, 0, 0, 0, 0)
+        self.run = _Ticks(0, 0, 0, 0, 0, 0, 0)
         self._latest = 0  # decoding time, or something earlier
         self._recent: deque[int] = deque(maxlen=_REORDERED)
 
@@ -197,8 +198,8 @@ class _Track:
             return
         length = self.length(packet.duration or 0, time)
         self.place(number, place, time if dts is None else dts, time, length, reordered=dts is None)
-        if time + length > self.run.end and not packet.is_discard:
-            self.run.end = time + length
+        if time >= self.run.latest and not packet.is_discard:
+            self.run.latest, self.run.end = time, time + length
         if self.is_entry is not None and packet.is_keyframe and self.is_entry(bytes(memoryview(packet)[:HEAD])):
             self.keys.append((number, time, time if dts is None or self.by_pts else dts))
 
@@ -211,7 +212,7 @@ class _Track:
         """
         run = self.run
         if not self.ticks or decoded < self._latest - self._back or decoded > run.next + (self._leap if reordered else self._ahead):
-            self.run = run = _Ticks(number, place, decoded, presented, decoded, presented)
+            self.run = run = _Ticks(number, place, decoded, presented, decoded, presented, presented)
             self.ticks.append(run)
             self._recent.clear()
         if reordered:
@@ -372,10 +373,12 @@ def _last(file: MediaFile, tracks: Mapping[int, _Track]) -> Fraction | None:
     try:
         for index, track in tracks.items():
             file.seek(track.run.end, index)
+            latest = after = 0
             for packet in file.packets(index):
                 time = packet.pts if packet.pts is not None else packet.dts
-                if packet.size and not packet.is_discard and time is not None:
-                    end = max(end, (time + track.length(packet.duration or 0, time)) * track.base)
+                if packet.size and not packet.is_discard and time is not None and time >= latest:
+                    latest, after = time, time + track.length(packet.duration or 0, time)
+            end = max(end, after * track.base)
     except av.FFmpegError:
         return None
     return end or None
@@ -389,7 +392,8 @@ def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | N
     for track in tracks:
         _find_strays(track.runs)
     order = sorted(((run.place, number, track) for track in tracks for number, run in enumerate(track.runs)), key=lambda item: item[0])
-    moves: deque[Fraction] = deque(maxlen=_RECENT_MOVES)
+    moves: list[Fraction] = []
+    known = dict.fromkeys(map(id, tracks), 0)  # how many of them were made before each stream's last one
     shifts = dict.fromkeys(map(id, tracks), Fraction(0))  # in effect
     reached: dict[int, Fraction] = {}  # where each stream has got to, shifted: when it is decoded, and when it is presented
     ended: dict[int, Fraction] = {}
@@ -403,9 +407,11 @@ def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | N
         gap = run.start + shift - reached.get(stream, run.start)
         if gap < -_BACK or (gap > _DISCONTINUITY and not _is_believed(run, gap, shift, discontinuous, claimed)):
             own = max(reached[stream] - run.start, ended[stream] - run.begin)
-            shift = min(moves, key=lambda move: abs(move - own), default=own)
-            shift = own if abs(shift - own) > _SAME_MOVE else shift
-            moves.append(shift)
+            others = [move for move in moves[known[stream] :][-_RECENT_MOVES:] if abs(move - own) <= _SAME_MOVE]
+            shift = min(others, key=lambda move: abs(move - own), default=own)
+            if not others:
+                moves.append(own)
+            known[stream] = len(moves)
         run.shift = shifts[stream] = shift
         reached[stream], ended[stream] = run.next + shift, run.end + shift
 
