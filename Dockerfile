@@ -1,8 +1,8 @@
-# sage in a container, by a user without rights. CPU:  docker build -t sage .
-#                                                CUDA: docker build -t sage:cuda --build-arg BASE=nvidia/cuda:13.0.1-devel-ubuntu24.04 \
-#                                                        --build-arg CMAKE_ARGS="-DGGML_CUDA=on" .
-# Use: docker run --rm -v "$PWD:/videos:ro" -v sage:/home/sage [--gpus all] sage ask /videos/talk.mp4 "What is it about?"
-# The CUDA image could not be tried where it was written.
+# A container image that runs sage as an unprivileged user.
+#   CPU:  docker build -t sage .
+#   CUDA: docker build -t sage:cuda --build-arg BASE=nvidia/cuda:13.0.1-devel-ubuntu24.04 --build-arg CMAKE_ARGS="-DGGML_CUDA=on" .
+#   Use:  docker run --rm -v "$PWD:/videos:ro" -v sage:/home/sage [--gpus all] sage ask /videos/talk.mp4 "What is it about?"
+# The CPU build was tested without Docker, by `.ci/image.py`; the CUDA build was not tested.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build

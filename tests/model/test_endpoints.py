@@ -63,10 +63,18 @@ def test_a_server_that_cannot_be_reached_is_passed_over(servers: list[Served], o
         Endpoints(_address(NOBODY, NOBODY), retries=0)
 
 
+def test_an_overloaded_server_is_left(servers: list[Served]) -> None:
+    with Endpoints(_address(*(one.url for one in servers)), retries=0) as model:
+        _, used = _ask(model)
+        busy, other = servers if used == "from one" else servers[::-1]
+        busy.faults, other.text = ["busy"], "at leisure"
+        assert _ask(model)[1] == "at leisure"
+
+
 def test_a_server_that_breaks_is_left_in_the_middle(servers: list[Served]) -> None:
     with Endpoints(_address(*(one.url for one in servers)), retries=0) as model:
         _, used = _ask(model)
-        broken, other = servers if used == "from one" else reversed(servers)
+        broken, other = servers if used == "from one" else servers[::-1]
         broken.text, broken.faults, other.text = "one two three four five six", ["cut"] * 10, "whole"
         spoken, reply = _ask(model)
         assert reply == "whole"

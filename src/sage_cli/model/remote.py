@@ -45,7 +45,7 @@ _REFUSED: Final = (400, 415, 422, 501)
 
 
 class UnreachableError(ModelError):
-    """A server cannot be reached, or breaks off."""
+    """A server cannot be reached, is overloaded, or breaks off. Another one may do better."""
 
 
 class RemoteModel:
@@ -231,7 +231,9 @@ class RemoteModel:
         from openai import APIError
 
         try:
-            models = [model.model_dump(warnings=False) for model in self._client.models.list().data]
+            # A mistyped address should fail soon; what is worth waiting for comes later.
+            client = self._client.with_options(max_retries=min(self._client.max_retries, 1))
+            models = [model.model_dump(warnings=False) for model in client.models.list().data]
             models = [model for model in models if isinstance(model.get("id"), str)]
         except APIError as error:
             raise self._failure(error) from error
@@ -278,6 +280,8 @@ class RemoteModel:
                 )
             case APIStatusError() if "context" in _reason(error):
                 return ModelError(f"{host}: {_reason(error)}; use fewer --frames, or start the server with a larger context")
+            case APIStatusError(status_code=429 | 500 | 502 | 503 | 504):
+                return UnreachableError(f"{host} answered with status {error.status_code}: {_reason(error)}; is it overloaded?")
             case APIStatusError():
                 return ModelError(f"{host} answered with status {error.status_code}: {_reason(error)}")
         return ModelError(f"{host} failed: {_reason(error)}")
