@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -18,6 +20,7 @@ from sage_cli.session.options import Options
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
 
+    from sage_cli.cli.renderers import Renderer
     from sage_cli.session.conversation import Conversation
 
 COMMAND = OptionsCommand
@@ -116,14 +119,20 @@ class Talk:
         command(words)
 
     def _ask(self, question: str) -> None:
-        from sage_cli.cli.renderers import follow, renderer
+        from sage_cli.cli.renderers import follow
+
+        with self._renderer as view:
+            follow(self.conversation.ask(question), view)
+        if self.conversation.log_problem and not self.conversation.session.options.quiet:
+            console.say(self.conversation.log_problem)
+
+    @cached_property
+    def _renderer(self) -> AbstractContextManager[Renderer]:
+        """One for all questions: it shows the model and the limits once."""
+        from sage_cli.cli.renderers import renderer
 
         options = self.conversation.session.options
-        output = "jsonl" if options.jsonl else "json" if options.json else "text"
-        with renderer(output, quiet=options.quiet, verbose=options.verbose) as view:  # type: ignore[arg-type]
-            follow(self.conversation.ask(question), view)
-        if self.conversation.log_problem and not options.quiet:
-            console.say(self.conversation.log_problem)
+        return renderer("jsonl" if options.jsonl else "json" if options.json else "text", quiet=options.quiet, verbose=options.verbose)
 
     # ---- commands --------------------------------------------------------------------------------------------------
 

@@ -47,7 +47,7 @@ def ground(
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import introduce, tell_plan
+    from sage_cli.cli.opening import introduce, tell_host, tell_plan
     from sage_cli.session import open_session
     from sage_cli.session.ground import ground as look
     from sage_cli.text import from_argument
@@ -63,6 +63,7 @@ def ground(
         session.check(opened)
         introduce(session)
         tell_plan(session)
+        tell_host(session)
         steps = cast("Generator[Found | None]", look(session, opened, wanted))
         show = progress(opened.path.name, *session.span(opened)) if visible else nullcontext()
         with closing(steps) as found, interrupts() as stop_if_asked, show as advance:

@@ -31,6 +31,12 @@ def tell_plan(session: Session) -> None:
         console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
 
 
+def tell_host(session: Session) -> None:
+    """Report that frames leave this machine; `sage ask` does so with its events."""
+    if session.remote and not session.remote.loopback and not session.options.quiet:
+        console.say(f"frames and prompts are sent to {session.remote.host}")
+
+
 @contextmanager
 def downloads(session: Session) -> Iterator[None]:
     """Show the download of a link on stderr: a bar on a terminal, else one line."""

@@ -47,7 +47,7 @@ def summary(
     """
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import downloads, introduce, tell_plan
+    from sage_cli.cli.opening import downloads, introduce, tell_host, tell_plan
     from sage_cli.session import open_session
 
     console.need_stdout()
@@ -57,6 +57,7 @@ def summary(
         session.check(opened)
         introduce(session)
         tell_plan(session)
+        tell_host(session)
         made = _made(session, opened)
     if options.schema is not None:
         console.write(console.dumps(made.value))

@@ -1,0 +1,100 @@
+"""A conversation on a terminal: five questions, one of them interrupted."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pyte
+import pytest
+
+from sage_cli.assets import CLIPS
+
+PROMPT = b"\x1b[?2004h"  # bracketed paste: the line editor waits for input
+
+
+class Talking:
+    """``sage`` on a pseudo-terminal, as a person uses it."""
+
+    def __init__(self, words: list[str], environment: dict[str, str], width: int) -> None:
+        self.screen = pyte.Screen(width, 200)
+        self._stream = pyte.ByteStream(self.screen)
+        self._unread = b""
+        self._pid, self._terminal = pty.fork()
+        if self._pid == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            os.execve(sys.executable, [sys.executable, "-m", "sage_cli", *words], {**environment, "TERM": "xterm-256color"})
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 200, width, 0, 0))
+
+    def until(self, text: bytes) -> None:
+        """Read until the program has written this."""
+        while text not in self._unread:
+            assert self._read(), "\n".join(self.lines())
+        self._unread = self._unread.partition(text)[2]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
+
+    def end(self) -> int:
+        """Wait for the end; the exit code."""
+        while self._read():
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.screen.display if line.strip()]
+
+    def _read(self) -> bool:
+        if not select.select([self._terminal], [], [], 120)[0]:
+            return False
+        try:
+            data = os.read(self._terminal, 1 << 16)
+        except OSError:  # how Linux reports the other end's death
+            return False
+        self._unread += data
+        self._stream.feed(data)
+        if b"\x1b[6n" in data:  # asks where the cursor is
+            self.type(b"\x1b[%d;%dR" % (self.screen.cursor.y + 1, self.screen.cursor.x + 1))
+        return bool(data)
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_five_questions(environment: dict[str, str], sage: Callable[..., CompletedProcess[str]], width: int) -> None:
+    talk = Talking(["ask", str(CLIPS / "short.mp4"), "--model", "nano", "--threads", "1"], environment, width)
+    talk.until(PROMPT)
+    long = f"{'word ' * 250}?"  # takes a while to read
+    for question in ("Which shape appears last?", "Which shape appears first?", long, "What colour is the star?", "Which shape is red?"):
+        talk.type(f"{question}\r".encode())
+        if question is long:
+            talk.until(b"frames ")
+            talk.type(b"\x03")
+            talk.until(b"stopped")
+        talk.until(PROMPT)
+    talk.type(b"\x04")
+    assert talk.end() == 0
+    lines = talk.lines()
+    answers = ["A red star appears last.", "A blue circle appears first.", "The star is red.", "The red shape is a star."]
+    assert [line for line in lines if line in answers] == answers
+    assert sum("sage-nano on CPU" in line for line in lines) == 1
+
+    runs = [json.loads(line) for line in sage("log", "list", "--json").stdout.splitlines()][::-1]
+    assert [run["answer"] for run in runs] == answers
+    for run in runs[1:]:  # frames and instructions are read once
+        assert run["usage"]["images_reused"] == run["usage"]["images"] > 0
+        assert run["usage"]["prompt_tokens"] - run["usage"]["prompt_reused"] < 50
+
+
+def test_no_question_needs_a_terminal(sage: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:
+    done = sage("ask", tmp_path / "talk.mp4")
+    assert done.returncode == 2
+    assert "for a conversation" in done.stderr
