@@ -4,8 +4,8 @@
 
 RECORDINGS is a folder of sound files, each with a JSON file of the same name that says what is spoken when, in seconds, and where nobody
 speaks: ``{"speech": [{"start": 1.2, "end": 3.4, "text": "..."}], "silence": [{"start": 5.0, "end": 60.0}]}``. FOLDER is the same model in
-CTranslate2's format; faster-whisper is run if it is installed. Programs run one after another with one thread, all by default settings but
-for whisper-cli, which runs greedily and with five beams.
+CTranslate2's format; faster-whisper runs in the Python that ``--python`` names. Programs run one after another with one thread, all by
+default settings but for whisper-cli, which runs greedily and with five beams. Each row is printed as soon as it is known.
 
 A stretch of speech is lost if less than half of its words are written. An onset is the start of a stretch after 1.5 s without speech, and
 the start of the cue nearest to it. A word is beside its speech if its cue does not touch the stretch that it was spoken in.
@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from benchmarks.report import machine
 from benchmarks.transcribe import Run, measure
 
 NUMBERS = dict(zip("0123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True))
+SHORT_FORMS = {"can't": "can not", "won't": "will not"}
+ENDINGS = {"n't": " not", "'m": " am", "'re": " are", "'s": " is", "'ll": " will", "'ve": " have", "'d": " would"}
 TAGS = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
 
 FASTER = """
@@ -89,18 +90,32 @@ HEADER = (
 
 
 def words_of(text: str) -> list[str]:
-    """Lower case, without punctuation and annotations; single digits as words."""
+    """Lower case, without punctuation and annotations; single digits as words, English short forms in full."""
     found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", TAGS.sub(" ", text.lower()).replace("’", "'"))  # noqa: RUF001
-    return [NUMBERS.get(word, word) for word in found]
+    return [NUMBERS.get(part, part) for word in found for part in _in_full(word).split()]
+
+
+def _in_full(word: str) -> str:
+    if word in SHORT_FORMS:
+        return SHORT_FORMS[word]
+    return next((word.removesuffix(end) + full for end, full in ENDINGS.items() if word.endswith(end)), word)
 
 
 def aligned(reference: Sequence[str], found: Sequence[str]) -> tuple[int, list[tuple[int, int]]]:
-    """The least number of words to change, leave out or add, and the pairs of words that agree."""
+    """The least number of words to change, leave out or add, and the pairs of words that agree.
+
+    A compound is right as one word or as two: ``blacklist``, ``black list``.
+    """
     rows = [list(range(len(found) + 1))]
     for number, word in enumerate(reference, 1):
         before, row = rows[-1], [number]
         for at, other in enumerate(found, 1):
-            row.append(before[at - 1] if word == other else 1 + min(before[at - 1], before[at], row[-1]))
+            cost = before[at - 1] if word == other else 1 + min(before[at - 1], before[at], row[-1])
+            if number > 1 and other == reference[number - 2] + word:
+                cost = min(cost, rows[number - 2][at - 1])
+            if at > 1 and word == found[at - 2] + other:
+                cost = min(cost, before[at - 2])
+            row.append(cost)
         rows.append(row)
     pairs = []
     i, j = len(reference), len(found)
@@ -108,6 +123,12 @@ def aligned(reference: Sequence[str], found: Sequence[str]) -> tuple[int, list[t
         if reference[i - 1] == found[j - 1] and rows[i][j] == rows[i - 1][j - 1]:
             i, j = i - 1, j - 1
             pairs.append((i, j))
+        elif i > 1 and found[j - 1] == reference[i - 2] + reference[i - 1] and rows[i][j] == rows[i - 2][j - 1]:
+            i, j = i - 2, j - 1
+            pairs += [(i + 1, j), (i, j)]
+        elif j > 1 and reference[i - 1] == found[j - 2] + found[j - 1] and rows[i][j] == rows[i - 1][j - 2]:
+            i, j = i - 1, j - 2
+            pairs += [(i, j)]
         elif rows[i][j] == rows[i - 1][j - 1] + 1:
             i, j = i - 1, j - 1
         elif rows[i][j] == rows[i - 1][j] + 1:
@@ -152,12 +173,13 @@ class Programs:
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         self._options, self._out = options, folder / "out.json"
         self._environment = {**os.environ, "SAGE_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": str(options.threads)}
-        self.runs: dict[str, Callable[[Path], tuple[list[Cue], Run]]] = {"sage": self.sage}
+        self.runs: dict[str, Callable[[Path], tuple[list[Cue], Run]]] = {}
         if options.whisper_cli:
             self.runs["whisper-cli, greedy"] = lambda sound: self.whisper_cli(sound, 1)
             self.runs["whisper-cli, beam 5"] = lambda sound: self.whisper_cli(sound, 5)
-        if options.faster_whisper and find_spec("faster_whisper"):
+        if options.faster_whisper:
             self.runs["faster-whisper"] = self.faster_whisper
+        self.runs["sage"] = self.sage
 
     def sage(self, sound: Path) -> tuple[list[Cue], Run]:
         command = [sys.executable, "-m", "sage_cli", "transcribe", str(sound), "-m", str(self._options.model)]
@@ -175,7 +197,7 @@ class Programs:
 
     def faster_whisper(self, sound: Path) -> tuple[list[Cue], Run]:
         words = [str(self._options.faster_whisper), str(sound), str(self._out), str(self._options.threads), self._options.language]
-        run = measure([sys.executable, "-c", FASTER, *words], self._environment)
+        run = measure([str(self._options.python), "-c", FASTER, *words], self._environment)
         return [Cue(**cue) for cue in json.loads(self._out.read_text())], run
 
 
@@ -185,6 +207,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a Whisper model in whisper.cpp's format")
     parser.add_argument("--whisper-cli", type=Path, help="whisper.cpp's program")
     parser.add_argument("--faster-whisper", type=Path, metavar="FOLDER", help="the same model in CTranslate2's format")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable), help="a Python with faster-whisper; by default this one")
     parser.add_argument("--language", default="", help="of the recordings; by default each program detects it")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -192,15 +215,17 @@ def main() -> None:
     pairs = [(sound, text) for sound, text in pairs if text.exists()]
     if not pairs:
         raise SystemExit(f"no recordings with a JSON file of the same name in {options.recordings}")
-    scores: dict[str, Score] = {}
+    print(f"{options.model.name}, {len(pairs)} recording{'s'[: len(pairs) > 1]}; {machine(options.threads)}\n")
+    for cells in HEADER, ["---"] * len(HEADER):
+        print(f"| {' | '.join(cells)} |", flush=True)
+    against: Score | None = None
     with tempfile.TemporaryDirectory() as name:
         for title, run in Programs(options, Path(name)).runs.items():
+            score = Score()
             for sound, text in pairs:
-                judge(scores.setdefault(title, Score()), json.loads(text.read_text()), *run(sound))
-    against = scores.get("whisper-cli, greedy")
-    print(f"{options.model.name}, {len(pairs)} recordings; {machine(options.threads)}\n")
-    for cells in [HEADER, ["---"] * len(HEADER), *(score.row(title, against) for title, score in scores.items())]:
-        print(f"| {' | '.join(cells)} |")
+                judge(score, json.loads(text.read_text()), *run(sound))
+            against = score if title == "whisper-cli, greedy" else against
+            print(f"| {' | '.join(score.row(title, against))} |", flush=True)
 
 
 if __name__ == "__main__":

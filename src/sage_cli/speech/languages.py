@@ -8,6 +8,7 @@ from sage_cli.speech.whisper import RATE, Samples, Whisper
 from sage_cli.speech.windows import Window
 
 SURE = 0.5  # probability from which a detected language counts
+_DOUBT = 0.3  # probability below which a language may have ended
 _PROBE = 8.0  # seconds that are enough to tell
 _SHORTEST = 1.5  # seconds of speech below which nothing can be told
 
@@ -26,7 +27,8 @@ class LanguageFinder:
         """The language at the start of a window, and where it changes.
 
         A change is looked for at pauses. The end of the window is heard first, and what lies between only in pieces of some seconds: each
-        look costs a run of the encoder. Where one of them is in another language, bisection finds the pause before it.
+        look costs a run of the encoder. Where one of them is hardly in the language of the start, bisection finds the pause before it. What
+        comes after that may be too short to tell its language: the next window begins there, and hears more of it.
 
         Args:
             before: the language of the window before; it holds where the model is not sure.
@@ -39,31 +41,27 @@ class LanguageFinder:
         edges = [0.0, *pauses, window.seconds]
         # The start may be short, so more than the first stretch is heard unless the window is all there is.
         heard = min(window.seconds, max(_PROBE, edges[1]))
-        first, sure = self._best(samples, 0.0, heard)
-        language = first if sure or before is None else before
+        first, found = self._best(samples, 0.0, heard)
+        language = first if found[first] >= SURE or before is None else before
         for low, high in _pieces(edges, heard):
-            other, sure = self._best(samples, edges[low], edges[high])
-            if sure and other != language:
-                return language, self._border(samples, edges[: high + 1], language, other)
+            other, found = self._best(samples, edges[low], edges[high])
+            if other != language and (found[other] >= SURE or found[language] < _DOUBT):
+                return language, self._border(samples, edges[: high + 1], language)
         return language, None
 
-    def _border(self, samples: Samples, edges: Sequence[float], language: str, other: str) -> float:
+    def _border(self, samples: Samples, edges: Sequence[float], language: str) -> float:
         """The edge at which another language begins, which the last stretch is in."""
         low, high = 0, len(edges) - 2
         while high - low > 1:
             middle = (low + high) // 2
-            found = self._probabilities(samples, edges[middle], edges[middle + 1])
-            low, high = (low, middle) if found[other] > found[language] else (middle, high)
+            other, _ = self._best(samples, edges[middle], edges[middle + 1])
+            low, high = (middle, high) if other == language else (low, middle)
         return edges[high]
 
-    def _best(self, samples: Samples, start: float, end: float) -> tuple[str, bool]:
-        """The most likely language between two times, in seconds, and whether the model is sure of it."""
-        found = self._probabilities(samples, start, end)
-        best = max(found, key=found.__getitem__)
-        return best, found[best] >= SURE
-
-    def _probabilities(self, samples: Samples, start: float, end: float) -> dict[str, float]:
-        return self._whisper.language_probabilities(samples[round(start * RATE) : round(end * RATE)])
+    def _best(self, samples: Samples, start: float, end: float) -> tuple[str, dict[str, float]]:
+        """The most likely language between two times, in seconds, and how likely each is."""
+        found = self._whisper.language_probabilities(samples[round(start * RATE) : round(end * RATE)])
+        return max(found, key=found.__getitem__), found
 
 
 def _pieces(edges: Sequence[float], heard: float) -> Iterator[tuple[int, int]]:
