@@ -1,9 +1,11 @@
 """Decode a window until the text fits the sound.
 
-Greedy decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where somebody speaks, or skips sentences. Each shows in the
-text next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another:
-without the context (which is what the model usually loops on), then by another search. The best one counts. The reference samples at rising
-temperatures instead; that invents words, and makes a transcript differ from run to run.
+Decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where somebody speaks, or skips sentences. Each shows in the text
+next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another. The
+best one counts. The reference samples at rising temperatures instead; that invents words, and makes transcripts differ from run to run.
+
+The context helps where a window begins inside a sentence or is hard to understand. Elsewhere it does harm: an error in it is repeated, and
+short sentences such as "Goodbye." are skipped. So a window that begins a sentence is decoded without the context first.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from math import log
 
 from sage_cli.speech.alignment import unwritten, without_annotations
 from sage_cli.speech.options import SpeechOptions
+from sage_cli.speech.phrases import ends_sentence
 from sage_cli.speech.whisper import DecodeOptions, Token, Whisper
 from sage_cli.speech.windows import Window
 
@@ -27,6 +30,7 @@ _ENTROPY_TOKENS = 32  # what whisper.cpp takes the entropy of
 _FEWEST, _MOST = 5.0, 60.0
 _ENOUGH_SPEECH = 2.0  # seconds; of less, nothing can be said about its text
 _BEAMS = 5
+_DOUBTFUL = -0.45  # mean log-probability of tokens below which another attempt is worthwhile
 _LITTLE = "little text"
 PROGRESS = 1.0  # seconds that a window gets done at the least
 
@@ -44,12 +48,26 @@ class Decoded:
     faults: dict[str, float]
 
     @property
+    def logprob(self) -> float:
+        """The mean log-probability of the tokens."""
+        return sum(token.logprob for token in self.tokens) / max(1, len(self.tokens))
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """The less, the better."""
+        return sum(self.faults.values()), -self.logprob
+
+    @property
     def good(self) -> bool:
         return not self.faults
 
     @property
+    def sure(self) -> bool:
+        return not self.faults and self.logprob >= _DOUBTFUL
+
+    @property
     def reliable(self) -> bool:
-        """The next window may follow on it: what there is of it is plausible."""
+        """What there is of it is plausible."""
         return set(self.faults) <= {_LITTLE}
 
 
@@ -85,20 +103,24 @@ class Decoder:
             suppress_regex=options.suppress_regex,
             suppress_non_speech=options.suppress_non_speech,
         )
+        prompts = self._prompts(context)
+        decoded = [self._judge(self._whisper.decode(samples, plan, prompts[0]), window)]
+        if len(prompts) > 1 and not (decoded[0].good if self._whisper.toy else decoded[0].sure):
+            decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[1]), window))
+        best = min(decoded, key=lambda one: one.badness)
+        if best.good or (set(best.faults) == {_LITTLE} and plan.beam_size >= _BEAMS):  # a lesser search finds no more
+            return best
+        other = replace(plan, beam_size=_BEAMS if plan.beam_size < _BEAMS else 1)
+        return min(best, self._judge(self._whisper.decode(samples, other), window), key=lambda one: one.badness)
+
+    def _prompts(self, context: Sequence[int]) -> list[list[int]]:
+        """What may stand before a window, the first to try first."""
         static = self._prompt()
-        attempts = [(plan, [*static, *context])]
-        if context:
-            attempts.append((plan, static))
-        attempts.append((replace(plan, beam_size=_BEAMS if plan.beam_size < _BEAMS else 1), []))
-        best: Decoded | None = None
-        for attempt, prompt in attempts:
-            decoded = self._judge(self._whisper.decode(samples, attempt, prompt), window)
-            if best is None or sum(decoded.faults.values()) < sum(best.faults.values()):
-                best = decoded
-            if best.good or (set(best.faults) == {_LITTLE} and attempt.beam_size >= _BEAMS and not prompt):
-                break  # a lesser search finds no more
-        assert best is not None
-        return best
+        if not context:
+            return [static]
+        prompts = [static, [*static, *context]]
+        # The bundled model was trained with the context.
+        return prompts[::-1] if self._whisper.toy or not ends_sentence(self._whisper.tokenizer.decode(context).strip()) else prompts
 
     def _prompt(self) -> list[int]:
         """What stands before every window: hotwords and the prompt, as a phrase with timestamps.

@@ -28,7 +28,7 @@ _UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth anot
 
 _LONG = 10.0  # seconds of speech in a window that is worth dividing
 
-_VERSION = 3  # counts up when the same audio, model and options come to give another text
+_VERSION = 4  # counts up when the same audio, model and options come to give another text
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
