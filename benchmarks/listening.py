@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.report import machine
 from benchmarks.transcribe import Run, measure
 
-NUMBERS = dict(zip("0123456789", ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"], strict=True))
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SHORT_FORMS = {"can't": "can not", "won't": "will not"}
 ENDINGS = {"n't": " not", "'m": " am", "'re": " are", "'s": " is", "'ll": " will", "'ve": " have", "'d": " would"}
 TAGS = re.compile(r"\[[^\]]*\]|\([^)]*\)|\*[^*]*\*|♪[^♪]*♪?")
@@ -90,12 +90,14 @@ HEADER = (
 
 
 def words_of(text: str) -> list[str]:
-    """Lower case, without punctuation and annotations; single digits as words, English short forms in full."""
+    """Lower case, without punctuation and annotations; digits as words, one by one, English short forms in full."""
     found = re.findall(r"[^\W_]+(?:'[^\W_]+)*", TAGS.sub(" ", text.lower()).replace("’", "'"))  # noqa: RUF001
-    return [NUMBERS.get(part, part) for word in found for part in _in_full(word).split()]
+    return [part for word in found for part in _in_full(word).split()]
 
 
 def _in_full(word: str) -> str:
+    if word.isascii() and word.isdigit():
+        return " ".join(DIGITS[int(digit)] for digit in word)
     if word in SHORT_FORMS:
         return SHORT_FORMS[word]
     return next((word.removesuffix(end) + full for end, full in ENDINGS.items() if word.endswith(end)), word)

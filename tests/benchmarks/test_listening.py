@@ -12,6 +12,7 @@ from benchmarks.transcribe import Run
     ("said", "written", "errors"),
     [
         ("Press 1, please.", "press one please", 0),
+        ("extension 1234", "extension one two three four", 0),
         ("That's not it", "that is not it", 0),
         ("I can't and won't", "I cannot and will not", 0),
         ("the blacklist", "the black list", 0),

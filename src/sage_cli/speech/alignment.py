@@ -1,4 +1,4 @@
-"""Tokens to timed words.
+"""Place tokens as timed words.
 
 A word begins where the token before it ends and lasts as long as its own tokens, by the decoder's cross-attention
 (:attr:`~sage_cli.speech.whisper.Token.spoken_until`). Attention may slip over a pause, so a word stays between the timestamps that the

@@ -1,9 +1,9 @@
-"""Transcripts on disk, finished or begun: nothing is decoded twice, and what was interrupted goes on where it stopped.
+"""Transcripts on disk, complete or partial: nothing is decoded twice, and an interrupted transcript resumes.
 
-One file for each chapter of a recording and each model with its options: a line that says where the chapter lies, a line for every window
-as it is finished, and one when all is done. Each line begins with a checksum of the rest and says where in the audio it follows on, so a
-line that was cut short by a kill, damaged on the disk, or written twice by two processes at once is told from the others and left out.
-Everything in the folder can be deleted at any time.
+There is one file per chapter of a recording, model and set of options: a line with the chapter's start and end, a line per finished
+window, and a last line when the chapter is complete. Each line begins with a checksum of the rest and names the audio position that it
+continues, so a line that was cut short by a kill, damaged on disk, or written twice by two processes is detected and skipped. Everything
+in the folder can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Chapter:
 
     Attributes:
         start, end: seconds of the recording.
-        parts: what is transcribed of it so far, from its start.
-        done: that is all of it.
+        parts: the windows transcribed so far, from its start.
+        done: nothing is missing.
     """
 
     start: float
@@ -49,8 +49,8 @@ class TranscriptCache:
     """A folder of transcripts.
 
     Args:
-        folder: made when it is needed; ``None``, or one that cannot be written to, keeps nothing.
-        limit: bytes that are kept; 0 keeps nothing.
+        folder: created when it is first needed; with ``None``, or if it is not writable, nothing is stored.
+        limit: maximum size in bytes; 0 stores nothing.
     """
 
     def __init__(self, folder: Path | None, limit: int | None = None) -> None:
@@ -58,7 +58,7 @@ class TranscriptCache:
         self._folder = folder if self._limit > 0 else None
 
     def load(self, stem: str, number: int) -> Chapter | None:
-        """A chapter as far as it is kept; ``None`` if nothing of it is."""
+        """A chapter with the windows that are stored; ``None`` if there are none."""
         records = self._read(f"{stem}-{number}")
         heads = [record for record in records if isinstance(record.get("start"), float) and isinstance(record.get("end"), float)]
         if not heads:

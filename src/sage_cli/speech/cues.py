@@ -1,4 +1,4 @@
-"""Segments people can read: short enough for two lines, on screen for a few seconds, divided where a reader would pause.
+"""Divide segments into readable cues: at most two lines, a few seconds on screen, divided where a reader would pause.
 
 Limits follow subtitle guidelines (42 characters a line, two lines, 7 seconds, some 20 characters a second), e.g. Netflix's Timed Text
 Style Guide and the BBC Subtitle Guidelines.

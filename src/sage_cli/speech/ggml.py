@@ -1,8 +1,8 @@
-"""A look at a model file before whisper.cpp gets it.
+"""Check a model file before whisper.cpp loads it.
 
-whisper.cpp trusts its input: a wrong file crashes the process or hands back a null pointer that crashes it later, and a download cut short
-loads without a word and transcribes noise. So the whole layout of the file is walked here, weights skipped, which takes milliseconds.
-The layout is that of whisper.cpp's ``models/convert-pt-to-ggml.py`` and ``whisper_model_load``.
+whisper.cpp trusts its input: a wrong file crashes the process, or returns a null pointer that crashes it later, and a truncated download
+loads silently and transcribes noise. So the layout of the whole file is checked here without reading the weights, which takes
+milliseconds. The layout is that of whisper.cpp's ``models/convert-pt-to-ggml.py`` and ``whisper_model_load``.
 """
 
 from __future__ import annotations

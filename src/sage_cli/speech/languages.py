@@ -1,4 +1,4 @@
-"""Which language is spoken, and where it changes."""
+"""Detect the language, and where it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Segments to entries of a transcript for a language model: fewer and longer than subtitles, still with times inside."""
+"""Join segments to the entries of a transcript for a language model, which are fewer and longer than subtitles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAUSE = 3.0  # seconds without speech that begin an entry
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Consecutive speech: seconds to a tenth, and the text."""
+    """Consecutive speech: start and end in seconds, to a tenth, and the text."""
 
     start: float
     end: float

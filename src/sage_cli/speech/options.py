@@ -1,4 +1,4 @@
-"""How to listen: every option of speech recognition, defined once."""
+"""The options of speech recognition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_BEAMS = 8  # WHISPER_MAX_DECODERS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechOptions:
-    """Options of a transcript. The defaults are those that gave the fewest word errors on recorded speech.
+    """Options of a transcript. The defaults gave the fewest word errors on recorded speech.
 
     Attributes:
         language: Whisper's code of the language that is spoken; ``"auto"`` detects it once for the whole recording.
@@ -21,7 +21,7 @@ class SpeechOptions:
         prompt: text that sets spelling and style; put before every window.
         hotwords: words that are likely to occur, separated by spaces or commas; put before every window.
         context: give the model what it wrote for the windows before, where a window begins inside a sentence or is hard to understand.
-        beam_size: beams of a beam search, 1 to 8; 1 decodes greedily. ``None`` is 5, as with other programs.
+        beam_size: beams of a beam search, 1 to 8; 1 decodes greedily. ``None``: 5, as in other programs.
         temperature: of sampling, 0 to 1. At 0 the most likely token is taken; above, the text differs from run to run.
         no_speech_threshold: a window whose no-speech probability is above this, and whose text is unlikely, is silence.
         entropy_threshold: below this entropy of the last 32 tokens, a text counts as a loop and is decoded again.

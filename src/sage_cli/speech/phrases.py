@@ -1,4 +1,4 @@
-"""Words to segments: sentences and what lies between pauses."""
+"""Group words into segments, at the ends of sentences and at pauses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _END_OF_SENTENCE = re.compile(r"(?:[.?!…][\"'”’»)\]]*|[。？！])$")  # 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A word on the clock of the stream, as it was written (with a space before it, or none), and what the model marked around it."""
+    """A word on the clock of the stream, its text with any leading space, and the marks that the model wrote around it."""
 
     word: Word
     written: str

@@ -1,4 +1,4 @@
-"""What was said, and when."""
+"""Segments and words with their times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio in, segments out: windows of speech, each decoded with the text before it, checked, and put back on the original clock."""
+"""Transcribe audio: decode windows of speech, check each, and put its words back on the original clock."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sage_cli.speech.windows import Packer, Window, find_speech
 from sage_cli.store.content import fingerprint
 
 _BLOCK = 30 * RATE
-_UNHEARD = 0.5  # seconds of speech after the last timestamp that are worth another look
+_UNHEARD = 0.5  # seconds of speech after the last timestamp from which they are decoded again
 
 _LONG = 10.0  # seconds of speech in a window that is worth dividing
 
-_VERSION = 4  # counts up when the same audio, model and options come to give another text
+_VERSION = 4  # increases when a change of the code changes transcripts
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
@@ -36,12 +36,12 @@ _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All that decoding the rest of the audio depends on.
+    """Everything that decoding the rest of the audio depends on.
 
     Attributes:
-        position: samples of the stream that are done with.
+        position: samples of the stream that are finished.
         language: the language of the windows so far; ``None`` before the first.
-        context: ids of the last tokens so far, timestamps among them: what the next window's text follows on.
+        context: ids of the last tokens, timestamps included: the context of the next window.
         clock: end of the last segment, in seconds from the start of the stream.
     """
 
@@ -57,28 +57,28 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments of one window, and where to go on after it."""
+    """The segments of one window, and the checkpoint after it."""
 
     segments: tuple[Segment, ...]
     after: Checkpoint
 
 
 class Transcriber:
-    """A Whisper model and how to use it.
+    """A Whisper model with its options.
 
     Args:
         model_path: a model in whisper.cpp's format (``ggml-*.bin``).
-        options: how to listen.
+        options: of speech recognition.
         threads: CPU threads; ``None`` for all cores this process may use, 8 at most.
-        vad_model: another Silero model (``ggml-silero-*.bin``) than the one that is installed with sage.
+        vad_model: a Silero model (``ggml-silero-*.bin``) to use instead of the installed one.
 
     Raises:
         ModelError: a model file is missing or broken, or does not know the language.
         UsageError: an option that cannot work.
 
     Attributes:
-        options: how it listens.
-        identity: of everything that the text depends on besides the audio: the same for the same model file and options.
+        options: of speech recognition.
+        identity: a hash of the model file, the options and the detector. With equal identities, equal audio gives equal transcripts.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Transcriber:
             language: the language where the options say ``auto`` and it is known already.
 
         Yields:
-            Segments in time order that do not overlap. None at all where nothing is said.
+            Segments in time order that do not overlap. None where nobody speaks.
 
         Raises:
             ModelError: whisper.cpp failed.
@@ -137,7 +137,7 @@ class Transcriber:
         after: Checkpoint | None = None,
         language: str | None = None,
     ) -> Iterator[Part]:
-        """As :meth:`stream`, a window at a time, with what is needed to go on from there.
+        """As :meth:`stream`, one window at a time, with a checkpoint after each.
 
         Args:
             after: the checkpoint to resume from. Pass the same audio, from its start: finished windows are skipped without work. The
@@ -184,7 +184,7 @@ class Transcriber:
     # ---- one window ------------------------------------------------------------------------------------------------
 
     def _transcribe(self, window: Window, state: Checkpoint) -> tuple[list[Segment], Checkpoint, float | None]:
-        """The segments, what the next window depends on, and from where this one is to be heard again, if it is."""
+        """The segments, the next checkpoint, and the second of the window from which to decode again, if any."""
         language, border = state.language, None
         if self.options.multilingual:
             language, border = self._languages.of_window(window, state.language)
@@ -221,7 +221,7 @@ class Transcriber:
         return window, decoded, None
 
     def _context(self, before: tuple[int, ...], tokens: Sequence[Token]) -> tuple[int, ...]:
-        """The ids of the tokens that the next window follows on, as many as there is room for."""
+        """The context of the next window: the ids of the last tokens, as many as fit."""
         kept = without_annotations(tokens)
         room = self._whisper.prompt_length
         if self._whisper.toy:  # trained on text without timestamps, and on little of it
@@ -229,7 +229,7 @@ class Transcriber:
         return (*before, *(token.id for token in kept))[-room:] if kept and room else ()
 
     def _heard(self, tokens: Sequence[Token], window: Window) -> tuple[list[Token], float | None]:
-        """The tokens that count, and from where the window is to be heard again, in seconds of it; ``None`` if all of it was heard."""
+        """The tokens to keep, and the second of the window from which to decode again; ``None`` if all of it was decoded."""
         missing = unwritten(tokens, window) if isinstance(self._detect, Silero) else None
         if missing is not None and missing >= PROGRESS:
             kept = [number for number, token in enumerate(tokens) if token.spoken_until is not None and token.spoken_until < missing + SLIP]
@@ -271,9 +271,9 @@ class Transcriber:
 
 
 def _unheard(tokens: Iterable[Token], window: Window) -> float | None:
-    """Where the model stopped listening, in seconds of the window, if there is speech after that; ``None`` if it heard all of it.
+    """Where the model stopped, in seconds of the window, if speech follows; else ``None``.
 
-    It may end early, and the last sentence of a full window may go on after the cut: that is heard again, with what follows.
+    It may stop early, and the last sentence of a full window may continue after the cut: that is decoded again, with what follows.
     """
     tokens = list(tokens)
     stamps = [(number, token.time) for number, token in enumerate(tokens) if token.time is not None]
@@ -294,7 +294,7 @@ def _until(tokens: Iterable[Token], seconds: float) -> list[Token]:
 
 
 def _with_speech(words: list[TimedWord]) -> list[TimedWord]:
-    """The words without those runs of words, between the model's timestamps, that lie where nobody speaks."""
+    """The words, without phrases (words between two of the model's timestamps) that are placed where nobody speaks."""
     kept: list[TimedWord] = []
     run: list[TimedWord] = []
     for word in words:
@@ -306,7 +306,7 @@ def _with_speech(words: list[TimedWord]) -> list[TimedWord]:
 
 
 def _without_repeats(words: list[TimedWord]) -> list[TimedWord]:
-    """Of words that are said over and over, the first time."""
+    """The words, with a run of repetitions reduced to its first occurrence."""
     text, ends = "", []
     for word in words:
         text += b"".join(token.text for token in word.tokens).decode(errors="replace")

@@ -1,8 +1,8 @@
-"""The transcript of a recording, whole or any part of it: the part is always the slice of the whole.
+"""The transcript of a recording or of a part of it. A part is always a slice of the whole.
 
-A recording is transcribed in chapters of about five minutes. Where a chapter begins depends on the sound around that place alone, and
-every chapter is decoded by itself, without context from the one before. So a part needs no more than the chapters that it touches, gives
-the text that the whole would give, and what was decoded for a part serves the whole.
+A recording is transcribed in chapters of about five minutes. Where a chapter begins depends only on the audio around that point, and each
+chapter is decoded by itself, without context from the one before. So a part costs only the chapters that it touches, gives the text that
+the whole would give, and is reused when the whole is transcribed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LANGUAGE_WINDOWS = 10  # windows of speech after which the most likely language
 
 
 class Recording(Protocol):
-    """What is transcribed, e.g. a :class:`sage_cli.video.Video`."""
+    """Something to transcribe, e.g. a :class:`sage_cli.video.Video`."""
 
     @property
     def duration(self) -> float:
@@ -35,7 +35,7 @@ class Recording(Protocol):
         ...
 
     def audio_blocks(self, start: float, end: float) -> Iterable[Samples]:
-        """The sound of ``[start, end)``, 16 kHz mono in blocks of any length."""
+        """The audio of ``[start, end)``, 16 kHz mono in blocks of any length."""
         ...
 
 
@@ -57,20 +57,20 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The segments of one window, and the seconds of the recording that are done with it."""
+    """The segments of one window, and how many seconds of the recording are finished."""
 
     segments: tuple[Segment, ...]
     seconds: float
 
 
 class Transcript:
-    """What is said in a recording, decoded when it is asked for and kept in the cache.
+    """The transcript of a recording, decoded on demand and cached.
 
     Args:
         transcriber: the model and its options.
-        recording: what is transcribed.
-        media_id: identity of its content: the key in the cache.
-        cache: where transcripts are kept; ``None`` keeps none.
+        recording: what to transcribe.
+        media_id: identifies its content: the key in the cache.
+        cache: of transcripts; ``None``: none.
     """
 
     def __init__(self, transcriber: Transcriber, recording: Recording, media_id: str, cache: TranscriptCache | None = None) -> None:
@@ -93,7 +93,7 @@ class Transcript:
 
         Args:
             start, end: seconds of the recording; by default all of it.
-            progress: called with the seconds of the recording that are done, window by window.
+            progress: called after each window with the seconds of the recording that are finished.
 
         Raises:
             ModelError: whisper.cpp failed.
@@ -123,7 +123,7 @@ class Transcript:
                     break
 
     def _parts(self, number: int, chapter: Chapter) -> Iterator[Part]:
-        """The parts of a chapter: those that are kept, and then those that are left to decode."""
+        """The parts of a chapter: the cached ones, then the rest as they are decoded."""
         yield from chapter.parts
         if chapter.done:
             return
@@ -137,7 +137,7 @@ class Transcript:
             record.done()
 
     def _border(self, number: int) -> float:
-        """Where a chapter begins, in seconds: in the longest pause around its full minutes, or else where it is quietest."""
+        """Where a chapter begins, in seconds: in the longest pause around its nominal start, or at the quietest moment."""
         if number == 0:
             return 0.0
         if number >= self._count:
@@ -157,7 +157,7 @@ class Transcript:
         return start + frame * FRAME / RATE
 
     def _spoken(self) -> str | None:
-        """The language of the recording where it is to be detected: that of the first window that the model is sure of."""
+        """The detected language: that of the first window in which the model is sure. ``None`` if it need not be detected."""
         if not self._transcriber.needs_language or self._language is not None:
             return self._language
         self._language = self._cache.language(self._stem)

@@ -1,4 +1,4 @@
-"""Where in the sound there is speech: Silero's detector as whisper.cpp runs it, or the loudness where its model is not at hand."""
+"""Voice activity detection: the Silero network as whisper.cpp runs it, and a volume threshold for the bundled model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Flags = NDArray[np.bool_]
 
 
 class Detector(Protocol):
-    """Tells speech from the rest. A pure function of the samples: nothing is remembered between calls."""
+    """Finds speech. A pure function of the samples: it keeps nothing between calls."""
 
     def __call__(self, samples: Samples) -> Flags:
         """One flag for every frame of 512 samples at 16 kHz, a last partial one included."""
@@ -101,7 +101,7 @@ def bundled_silero() -> Path:
 
 
 class EnergyGate:
-    """Loudness against the background: drops what is surely silence or steady noise, and cannot tell music from speech."""
+    """A volume threshold above the background: drops silence and steady noise, and takes music for speech."""
 
     silence = -75.0  # dBFS below which nothing is ever speech
     steady = 6.0  # dB between background and peaks below which a stretch is noise: speech swings by far more
@@ -120,7 +120,7 @@ class EnergyGate:
 
 
 def everything(samples: Samples) -> Flags:
-    """The detector that takes all for speech."""
+    """The detector that takes everything for speech."""
     return np.ones(-(-len(samples) // FRAME), bool)
 
 

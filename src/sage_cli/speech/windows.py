@@ -1,8 +1,8 @@
-"""From endless audio to windows that a recognizer can take: speech only, cut where it is quiet.
+"""Cut audio of any length into windows of speech, at quiet moments.
 
-Two stages, each in constant memory. :func:`find_speech` marks the speech in chunks that lie on a fixed grid of the stream;
-:class:`Packer` fills windows with it, leaving long pauses out and remembering where everything was. What lies after any point is
-decided without a look at what lies before it, so work can begin again at the end of any window, or inside one.
+Two stages, each in constant memory. :func:`find_speech` marks the speech in chunks on a fixed grid of the stream. :class:`Packer` fills
+windows with it, leaves long pauses out and remembers where each sample came from. Neither depends on what came before a point of the
+stream, so work can resume at the end of any window, or inside one.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Span:
 
     Attributes:
         start: in samples from the start of the stream, a multiple of ``FRAME``.
-        samples: the sound.
-        active: the detector's flag for each frame of it.
+        samples: the audio.
+        active: the detector's flag for each frame.
     """
 
     start: int
@@ -56,12 +56,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Window:
-    """Spans put side by side.
+    """Spans of speech joined together.
 
     Attributes:
         spans: in time order; none where a chunk held no speech.
-        resume: where in the stream to go on after this window, in samples.
-        cut: it ends because it is full, not because nothing is said after it.
+        resume: where in the stream to continue after this window, in samples.
+        cut: it ends because it is full, not because a silence follows.
     """
 
     spans: tuple[Span, ...]
@@ -232,11 +232,11 @@ def find_speech(
 
     Args:
         blocks: 16 kHz mono from the very start of the stream, in pieces of any length.
-        resume: samples from the start that need no looking at.
+        resume: samples from the start to skip.
         padding: seconds kept on both sides of speech.
 
     Yields:
-        For each chunk of the grid, where it ends in samples and its spans. A span does not cross a chunk's end: the next goes on there.
+        For each chunk of the grid, its end in samples and its spans. A span does not cross the end of a chunk: the next one continues it.
     """
     kept_frames = round(padding * RATE / FRAME)
     for start, before, chunk, after in _chunks(blocks):
@@ -265,7 +265,7 @@ class Packer:
         self._end, self._over = 0, False
 
     def next(self) -> Window | None:
-        """The next window; ``None`` at the end. One without spans tells how far a silence has got."""
+        """The next window; ``None`` at the end. A window without spans reports progress through a silence."""
         while True:
             waiting = self._waiting
             if sum(len(span.samples) for span in waiting) > self._longest:
@@ -286,10 +286,10 @@ class Packer:
                     return Window((), self._end)
 
     def take_back(self, window: Window, at: float) -> int:
-        """Let the next window begin inside this last one.
+        """Let the next window begin inside the last one.
 
         Args:
-            at: seconds of the window from which it shall be heard again.
+            at: seconds of the window from which to decode again.
 
         Returns:
             Where in the stream that is, in samples.
@@ -300,7 +300,7 @@ class Packer:
 
 
 def _joined(spans: list[Span]) -> list[Span]:
-    """Spans that follow on one another without a gap made one: how the speech was divided leaves no trace."""
+    """Adjacent spans merged, so that it does not matter how the speech was divided."""
     joined: list[Span] = []
     for span in spans:
         if joined and joined[-1].end == span.start:
@@ -311,7 +311,7 @@ def _joined(spans: list[Span]) -> list[Span]:
 
 
 def _chunks(blocks: Iterable[Samples]) -> Iterator[tuple[int, Samples, Samples, Samples]]:
-    """The grid: where a chunk starts, what is before it, the chunk, what is after it."""
+    """The grid: start of each chunk, the audio before it, the chunk, the audio after it."""
     held: list[Samples] = []
     length, start = 0, 0
     before = np.zeros(0, np.float32)
@@ -374,4 +374,4 @@ def _divide(spans: list[Span], at: int) -> tuple[list[Span], list[Span]]:
             return [*head, *([left] if at else [])], [right, *spans[index + 1 :]]
         head.append(span)
         at -= len(span.samples)
-    raise ValueError("the cut lies past the end")
+    raise ValueError("the cut is past the end")
