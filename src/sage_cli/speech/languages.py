@@ -10,6 +10,7 @@ from sage_cli.speech.windows import Window
 SURE = 0.5  # probability from which a detected language counts
 _DOUBT = 0.3  # probability below which a language may have ended
 _PROBE = 8.0  # seconds that are enough to tell
+_PIECE = 6.0  # seconds that are heard at once in the middle of a window
 _SHORTEST = 1.5  # seconds of speech below which nothing can be told
 
 
@@ -26,9 +27,9 @@ class LanguageFinder:
     def of_window(self, window: Window, before: str | None) -> tuple[str, float | None]:
         """The language at the start of a window, and where it changes.
 
-        A change is looked for at pauses. The end of the window is heard first, and what lies between only in pieces of some seconds: each
-        look costs a run of the encoder. Where one of them is hardly in the language of the start, bisection finds the pause before it. What
-        comes after that may be too short to tell its language: the next window begins there, and hears more of it.
+        A change is looked for at pauses. The end of the window is examined first, then what is between, in pieces of some seconds: each
+        costs a run of the encoder. If a piece is hardly in the language of the start, bisection finds the pause before it. The rest of the
+        window may be too short to tell its language: the next window begins there, and holds more of it.
 
         Args:
             before: the language of the window before; it holds where the model is not sure.
@@ -65,14 +66,13 @@ class LanguageFinder:
 
 
 def _pieces(edges: Sequence[float], heard: float) -> Iterator[tuple[int, int]]:
-    """What is to be heard of a window, as numbers of edges: its last stretch, then from the first edge after ``heard`` seconds on, pieces
-    of some seconds."""
+    """The pieces of a window to examine, as numbers of edges: the last stretch, then those after the first ``heard`` seconds."""
     last = len(edges) - 2
     if last == 0:
         return
     yield last, last + 1
     low = next((number for number, edge in enumerate(edges[:last]) if edge >= heard - _SHORTEST), last)
     for high in range(low + 1, last + 1):
-        if edges[high] - edges[low] >= _PROBE / 2 or high == last:
+        if edges[high] - edges[low] >= _PIECE or high == last:
             yield low, high
             low = high
