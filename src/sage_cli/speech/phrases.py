@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from math import exp, log
 
 from sage_cli.speech.segment import Segment, Word
 
 _PAUSE = 0.9  # seconds without speech that part two segments whatever the text
 _PHRASE = 4.0  # seconds from which a timestamp of the model parts two segments inside a sentence
+_SILENCE = 3.0  # seconds in which no sentence goes on
+_STRAY = 2  # words that may have strayed over such a silence
 _SENTENCE = 24  # characters from which the end of a sentence parts two segments without a timestamp
 _END_OF_SENTENCE = re.compile(r"(?:[.?!…][\"'”’»)\]]*|[。？！])$")  # noqa: RUF001
 
@@ -23,6 +26,33 @@ class Placed:
     written: str
     stamped: bool
     turn: bool
+
+
+def together(words: Sequence[Placed]) -> list[Placed]:
+    """The words, with those that strayed over a long silence moved back to the rest of their sentence.
+
+    Attention may put the first word or two of a sentence on a sound long before it that the detector took for speech, or the last ones on a
+    sound after it. They share the time of the word next to them.
+    """
+    kept = list(words)
+    inner = [n for n in range(1, len(kept)) if kept[n].stamped or ends_sentence(kept[n - 1].word.text)]
+    for first, after in pairwise([0, *inner, len(kept)]):
+        for n in range(first + 1, after):
+            if kept[n].word.start - kept[n - 1].word.end < _SILENCE:
+                continue
+            if n - first <= _STRAY and n - first < after - n:
+                kept[first : n + 1] = _within(kept[n], kept[first : n + 1])
+            elif after - n <= _STRAY and after - n < n - first:
+                kept[n - 1 : after] = _within(kept[n - 1], kept[n - 1 : after])
+    return kept
+
+
+def _within(place: Placed, words: Sequence[Placed]) -> list[Placed]:
+    """The words in the time of one of them, shared by length."""
+    lengths = [0, *accumulate(len(placed.word.text) + 1 for placed in words)]
+    start, seconds = place.word.start, place.word.end - place.word.start
+    edges = [start + seconds * length / lengths[-1] for length in lengths]
+    return [replace(p, word=replace(p.word, start=a, end=b)) for p, (a, b) in zip(words, pairwise(edges), strict=True)]
 
 
 def segments(words: Sequence[Placed], language: str) -> Iterator[Segment]:

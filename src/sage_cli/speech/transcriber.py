@@ -16,7 +16,7 @@ from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, 
 from sage_cli.speech.decoding import PROGRESS, Decoded, Decoder
 from sage_cli.speech.languages import LanguageFinder
 from sage_cli.speech.options import SpeechOptions
-from sage_cli.speech.phrases import Placed, segments
+from sage_cli.speech.phrases import Placed, segments, together
 from sage_cli.speech.segment import Segment
 from sage_cli.speech.vad import Detector, EnergyGate, Silero, bundled_silero, everything
 from sage_cli.speech.whisper import RATE, Samples, Token, Whisper, languages
@@ -28,7 +28,7 @@ _UNHEARD = 0.5  # seconds of speech after the last timestamp from which they are
 
 _LONG = 10.0  # seconds of speech in a window that is worth dividing
 
-_VERSION = 4  # increases when a change of the code changes transcripts
+_VERSION = 5  # increases when a change of the code changes transcripts
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
@@ -246,7 +246,8 @@ class Transcriber:
             clock = word.end
             written = b"".join(token.text for token in timed.tokens).decode(errors="replace")
             placed.append(Placed(word, written, timed.stamped and number > 0, timed.turn))
-        return [p for p in placed if p.word.text], clock
+        placed = together([p for p in placed if p.word.text])
+        return placed, placed[-1].word.end if placed else clock
 
     def _packer(self, blocks: Iterable[Samples], position: int) -> Packer:
         return Packer(find_speech(blocks, self._detect, position, padding=self.options.vad_padding), self._whisper.longest)
