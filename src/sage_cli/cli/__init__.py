@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn, cast
@@ -48,8 +48,12 @@ _PYDANTIC = (
 )
 
 
-def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
-    """``sage`` with these commands."""
+def application(names: Iterable[str] = COMMANDS, *, listed_only: bool = False) -> TyperGroup:
+    """``sage`` with these commands.
+
+    Args:
+        listed_only: commands have a name and a description, which is all that ``sage --help`` needs; building their parameters takes long.
+    """
     app = typer.Typer(
         name="sage",
         help="Ask questions about videos, answered on this machine.",
@@ -61,7 +65,9 @@ def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
     app.callback()(_options)
     for name in names:
         module = import_module(f"sage_cli.cli.{name}")
-        if hasattr(module, "app"):
+        if listed_only:
+            app.command(name)(_listed(module.app.info.help if hasattr(module, "app") else getattr(module, name).__doc__))
+        elif hasattr(module, "app"):
             app.add_typer(module.app)
         else:
             options: dict[str, Any] = {"cls": getattr(module, "COMMAND", None), "epilog": getattr(module, "EXAMPLES", None)}
@@ -70,6 +76,13 @@ def application(names: Iterable[str] = COMMANDS) -> TyperGroup:
     for command in _leaves(group):
         show_plainly(command)
     return group
+
+
+def _listed(about: str) -> Callable[[], None]:
+    def command() -> None: ...
+
+    command.__doc__ = about
+    return command
 
 
 def _leaves(command: Any) -> Iterator[Any]:
@@ -157,7 +170,10 @@ def parse(words: list[str]) -> Any:
         typer.TyperException: unknown command or option, or an invalid value.
         typer.Exit: ``--help`` or ``--version`` was given, and has been printed.
     """
-    command: TyperCommand | TyperGroup = application(words[:1] if words and words[0] in COMMANDS else COMMANDS)
+    one = bool(words) and words[0] in COMMANDS
+    command: TyperCommand | TyperGroup = application(
+        words[:1] if one else COMMANDS, listed_only=all(word.startswith("-") for word in words)
+    )
     name = "sage"
     # Go to the command directly: through the group, typer imports pydantic, which doubles the time of --help.
     while isinstance(command, TyperGroup) and words and words[0] in command.commands:
