@@ -4,7 +4,8 @@
     python .ci/image.py WORK -- help
     python .ci/image.py WORK -- demo
 
-Needs root on Linux. WORK/base must be able to reach the package indexes: copy ``/etc/resolv.conf`` and certificates there if necessary.
+Needs root on Linux. WORK/base must be able to reach the package indexes: copy ``/etc/resolv.conf`` there, and a certificate
+of your own to a path that no package owns, as in ``--env PIP_CERT=/etc/index-ca.crt``.
 The words after ``--`` go to the image's entry point, which runs as the image's user.
 """
 
@@ -70,6 +71,7 @@ def checkout(target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for every command")
     parser.add_argument("words", nargs="*", help="for the entry point")
     options = parser.parse_args()
     work: Path = options.work.resolve()
@@ -83,7 +85,7 @@ def main() -> None:
             label = rest.split()[-1] if " AS " in rest else "final"
             shutil.rmtree(work / label, ignore_errors=True)
             copy(work / "base", work / label)
-            stage = stages[label] = Stage(work / label)
+            stage = stages[label] = Stage(work / label, dict(one.split("=", 1) for one in options.env))
         elif name == "ARG":
             key, _, value = rest.partition("=")
             (stage.variables if stage else given)[key] = value.strip('"')
