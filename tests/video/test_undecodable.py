@@ -258,6 +258,19 @@ def test_a_clock_of_thousands_of_ticks_is_no_frame_rate(tmp_path: Path) -> None:
     assert read_number(next(video.frames([0.1])).image) == 2
 
 
+@pytest.mark.parametrize(("codec", "kind"), [("pcm_f32le", "<f4"), ("pcm_f64le", "<f8")])
+def test_numbers_that_are_no_samples_stay_within_bounds(codec: str, kind: str, tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "float.wav", tone(2.0), codec=codec)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"data") + 8 + 8 * 20000
+    data[at : at + 64] = np.array([np.nan, np.inf, -np.inf, 1e38] * 4, kind).tobytes()[:64]
+    path.write_bytes(data)
+    heard = Video(path).audio()
+    assert np.isfinite(heard).all()
+    assert np.abs(heard).max() <= 1.0
+    assert np.abs(heard[-8000:]).max() == pytest.approx(0.5, abs=0.01)
+
+
 def test_pictures_too_large_to_decode_are_refused(tmp_path: Path) -> None:
     side = 12_000
     packed = zlib.compress(bytes(1 + side // 8) * side)  # black and white, a bit per pixel

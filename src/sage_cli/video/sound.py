@@ -86,7 +86,9 @@ def _placed(
     def resampled(frame: AudioFrame | None) -> Iterator[tuple[int, NDArray[np.float32]]]:
         nonlocal place
         for output in resampler.resample(frame) if resampler is not None else ():
-            yield place, cast("NDArray[np.float32]", output.to_ndarray())
+            samples = cast("NDArray[np.float32]", output.to_ndarray())
+            # Floating-point audio may hold anything: a flipped bit makes NaN, infinity, or a bang of 1e38.
+            yield place, np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
             place += output.samples
 
     for time, frame in _decoded(media, track, start, stop):
