@@ -44,14 +44,14 @@ class Settings:
     Attributes:
         frames: maximum frames that the model sees at once, in the first look and in tools.
         frame_size: their size: as in the released configuration, or as in the paper.
-        frame_tokens: maximum vision tokens per frame pair; ``None``: as ``frame_size`` says.
+        frame_tokens: maximum vision tokens per frame pair; ``None``: set by ``frame_size``.
         sampling: whether the first look uses the frames at its times, or the nearest keyframes; see :meth:`Video.frames`.
         max_steps: maximum calls of the reasoner; with 0, every answer comes from the first look.
         timeout_s: time limit per question in seconds; ``None`` for no limit.
         reply_tokens: maximum tokens of a reply; lower with a small context.
         temperature, seed: of the sampler.
         schema: of the answers; ``None`` for answers in words.
-        direct_prompt: without tools, ask by the paper's prompt for its direct baseline: think in plain text, then answer.
+        direct_prompt: without tools, use the paper's prompt for its direct baseline: think in plain text, then answer.
         prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
         pack: the pack of the model's family.
     """

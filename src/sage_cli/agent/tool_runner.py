@@ -1,4 +1,4 @@
-"""Checks and runs the one tool call of a step, and keeps its result for the reasoner."""
+"""Checks and runs the tool call of a step, and keeps its result for the reasoner."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sage_cli.web.base import Request, WebError
 
 WEB_TOOLS: Final = frozenset({"web-search", "parse-website"})
 
-# What goes wrong with a part of the video or a page is a result: the model can look elsewhere. All else ends the run: of a full disk, too
-# little memory or a broken model it can make nothing.
+# A part of the video or a page that cannot be read is a result: the model can look elsewhere. Other errors end the run: it can do nothing
+# about a full disk, too little memory or a broken model.
 _RESULTS: Final = (ToolError, VideoError, WebError)
 
 
@@ -31,8 +31,8 @@ class ToolRunner:
 
     Args:
         tools: the enabled tools.
-        workspace: the video and media that they work on.
-        results: receives their outcomes.
+        workspace: the video and the media extracted from it.
+        results: receives the outcomes.
         watch: the run's clock and time limit.
         consent: asked before a request is sent.
         web_hint: mentions, once, that web tools could be enabled.

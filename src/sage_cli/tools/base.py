@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 class Arguments(BaseModel):
     """Base of the argument models; field names are the wire keys."""
 
-    # Numbers in place of times are accepted as text.
+    # Numbers given for times are accepted as text.
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 class ToolError(Exception):
-    """The call cannot be executed. The model is given the text and may recover."""
+    """The call cannot be executed. The model is shown the message and may recover."""
 
 
 @dataclass(frozen=True, slots=True)

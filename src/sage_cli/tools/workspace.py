@@ -81,7 +81,7 @@ class Workspace:
         transcriber: loads the speech model; called when one is first needed, and may raise a :class:`~sage_cli.errors.SageError`.
         subtitles: the video's own, which serve as its transcript before any speech model.
         frames: maximum frames that a tool shows a model at once.
-        frame_tokens: maximum vision tokens per frame (pair), in the first look and in tools; ``None``: as ``frame_size`` says.
+        frame_tokens: maximum vision tokens per frame or frame pair, in the first look and in tools; ``None``: set by ``frame_size``.
         frame_size: the size of frames: as in the released configuration, or as in the paper.
         addresses: web addresses that may be opened; searches add their results.
     """
