@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -114,8 +115,27 @@ def test_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "mpv"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
+    assert command("https://example.org/talk", 5)[-1] == "https://example.org/talk"
     words: list[Any] = command(Path("talk.mp4"), 5.25)
     assert words == [str(program), "--start=5.250", str(Path("talk.mp4").absolute())]
+
+
+def test_opening_where_the_answer_comes_from(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    (tmp_path / "bin").mkdir()
+    player = tmp_path / "bin" / "mpv"
+    player.write_text(f'#!/bin/sh\necho "$@" > {opened}.part && mv {opened}.part {opened}\n')
+    player.chmod(0o755)
+    environment["PATH"] = f"{player.parent}:{environment['PATH']}"
+    assert sage("open").returncode == 2
+    assert sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO).returncode == 0
+    for words, start in (([], "0.000"), (["1"], "0.000"), (["0:07"], "7.000")):
+        assert sage("open", *words).returncode == 0
+        while not opened.exists():
+            time.sleep(0.02)
+        assert opened.read_text() == f"--start={start} {CLIPS / 'short.mp4'}\n"
+        opened.unlink()
+    assert sage("open", "99").returncode == 2
 
 
 def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ START = """[bold]Start with[/]
 # In the order of the help. The module of the same name defines the function, or the `app` of its subcommands; it is imported when the
 # command is called, or when all are listed.
 COMMANDS = (
-    *("demo", "ask", "chat", "transcribe", "summary", "ground", "frames", "log", "mcp"),
+    *("demo", "ask", "chat", "transcribe", "summary", "ground", "frames", "log", "open", "mcp"),
     *("bench", "setup", "models", "doctor", "config", "cache", "help"),
 )
 

@@ -62,7 +62,7 @@ def show(
     """Show an entry: the question, the answer and its evidence."""
     from sage_cli.timecode import format_clock
 
-    entry = _entry(id)
+    entry = find_entry(id)
     if report:
         from sage_cli.report import report_format, write_report
         from sage_cli.session import open_session
@@ -96,21 +96,12 @@ def clear(yes: Yes = False) -> int:
     return 0
 
 
-@app.command("open")
-def open_(
-    id: Id,
-    number: Annotated[int, typer.Option("--evidence", "-e", min=1, metavar="N", help="Which part of the evidence.")] = 1,
-) -> int:
-    """Open the video of an entry in mpv or VLC, at its evidence."""
-    from sage_cli.cli.player import play
+def find_entry(id: int) -> Entry:
+    """The entry of this number.
 
-    entry = _entry(id)
-    evidence = entry.record["evidence"]
-    play(Path(entry.video), evidence[min(number, len(evidence)) - 1]["span"]["start"] if evidence else 0.0)
-    return 0
-
-
-def _entry(id: int) -> Entry:
+    Raises:
+        UsageError: there is none.
+    """
     from sage_cli.session import log
 
     entry = log.entry(id)

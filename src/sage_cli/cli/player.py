@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from sage_cli.errors import SageError
+from sage_cli.text import is_link
 
 # In order of preference, with the option for the start time.
 PLAYERS = {
@@ -19,21 +20,22 @@ PLAYERS = {
 _MACOS_VLC = "/Applications/VLC.app/Contents/MacOS/VLC"
 
 
-def command(video: Path, seconds: float) -> list[str]:
+def command(video: str | Path, seconds: float) -> list[str]:
     """The command line that plays a video from a time.
 
     Raises:
         SageError: there is no player.
     """
+    target = str(video) if is_link(str(video)) else str(Path(video).absolute())
     for name, option in PLAYERS.items():
         if program := shutil.which(name):
-            return [program, *option.format(seconds=seconds).split(), str(video.absolute())]
+            return [program, *option.format(seconds=seconds).split(), target]
     if sys.platform == "darwin" and Path(_MACOS_VLC).exists():
-        return [_MACOS_VLC, PLAYERS["vlc"].format(seconds=seconds), str(video.absolute())]
+        return [_MACOS_VLC, PLAYERS["vlc"].format(seconds=seconds), target]
     raise SageError(f"no player found: install {' or '.join(list(PLAYERS)[:2])}")
 
 
-def play(video: Path, seconds: float = 0.0) -> None:
+def play(video: str | Path, seconds: float = 0.0) -> None:
     """Start a player; it keeps running when this program ends.
 
     Raises:

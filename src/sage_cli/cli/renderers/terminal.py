@@ -63,6 +63,7 @@ class Terminal:
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
+        self._video = ""
 
     def __enter__(self) -> Terminal:
         return self
@@ -107,6 +108,7 @@ class Terminal:
     # ---- events --------------------------------------------------------------------------------------------------------
 
     def _run_started(self, event: RunStarted) -> None:
+        self._video = event.video
         known, self._settings = self._settings, setting_lines(event.model, event.budget)
         settings = (Text(line, "dim") for line in self._settings if line not in known)
         for line in (Text(neutral(event.question), "bold"), video_text(event), *settings):
@@ -169,7 +171,7 @@ class Terminal:
             self._put(Text(head))
             head = indent = "  "
         for number, evidence in enumerate(found):
-            self._put(Text.assemble(indent if number else head, span_text(evidence.span), f"  {evidence.what}"))
+            self._put(Text.assemble(indent if number else head, span_text(evidence.span, self._video), f"  {evidence.what}"))
 
     # ---- the screen ----------------------------------------------------------------------------------------------------
 

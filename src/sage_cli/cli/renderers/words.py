@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, Final
 
+from rich.style import Style
 from rich.text import Text
 
 from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
@@ -43,8 +44,14 @@ def left_text(seconds: float) -> str:
     return "a few seconds left" if seconds < 10 else f"about {rough(seconds)} left"
 
 
-def span_text(span: Span) -> Text:
-    return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", "cyan")
+def span_text(span: Span, video: str = "") -> Text:
+    """A span as text.
+
+    Args:
+        video: path of the video that the text links to, on terminals that know links (OSC 8); others ignore them.
+    """
+    style = Style(color="cyan", link=f"{Path(video).absolute().as_uri()}#t={span.start:g}" if video else None)
+    return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", style)
 
 
 def video_text(event: RunStarted) -> Text:
