@@ -27,7 +27,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Prompt, StreamItem, Usage
+from sage_cli.model.base import Prompt, StreamItem, Text, Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
 from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
@@ -611,7 +611,7 @@ def general(answer: str | None, recommended: Any = NO_CALL) -> dict[str, Any]:
 def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> None:
     whole = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
     said = {"answerable": {"reasoning": "'Look at that.'", "verdict": True}, "recommended_tools": NO_CALL, "final_answer": "Look at that."}
-    model = ScriptedModel(general("The frames do not show what he says."), general(None, whole), said)
+    model = ScriptedModel(general("The frames do not show what he says."), general(None, whole), said, '{"answer": "yes"}')
     events = run(model, video, prompts="general")
     assert [event.tool for event in only(ToolCalled, events)] == ["transcribe-speech"]
     assert isinstance(events[-1], Answer)
@@ -619,6 +619,34 @@ def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> N
     assert model.asked[0].prompt == model.asked[1].prompt
     with pytest.raises(AssertionError, match="schema forbids"):
         run(ScriptedModel(general("It is not shown."), general("It is not shown.")), video, prompts="general")
+
+
+HEARD = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
+
+
+def heard(answer: str) -> dict[str, Any]:
+    return {"answerable": {"reasoning": "'Look at that.'", "verdict": True}, "recommended_tools": NO_CALL, "final_answer": answer}
+
+
+@pytest.mark.parametrize("word", ["yes", "no"])
+def test_an_untrained_model_is_asked_whether_a_transcript_holds_its_answer(video: Video, word: str) -> None:
+    model = ScriptedModel(general(None, HEARD), heard("Forty minutes."), json.dumps({"answer": word}))
+    end = run(model, video, prompts="general")[-1]
+    asked = model.asked[-1].prompt[-1].parts[-1]
+    assert isinstance(asked, Text)
+    assert "yes" in asked.text
+    assert "Look at that" in asked.text
+    if word == "yes":
+        assert isinstance(end, Answer)
+    else:
+        assert isinstance(end, NoAnswer)
+        assert "its guess: Forty minutes." in end.reason
+
+
+@pytest.mark.parametrize(("answer", "settings"), [("It is not mentioned.", {"prompts": "general"}), ("Forty minutes.", {})])
+def test_denials_and_trained_models_are_not_asked_again(video: Video, answer: str, settings: dict[str, Any]) -> None:
+    first = general(None, HEARD) if settings else context(None, HEARD)
+    assert isinstance(run(ScriptedModel(first, heard(answer) if settings else reasoner(answer)), video, **settings)[-1], Answer)
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,15 @@ from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerRep
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
-from sage_cli.tools.schema import Schema
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import Schema, one_of, record
 
 R = TypeVar("R", ContextReply, ReasonerReply)
 T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
 _RETRY_TEMPERATURE: Final = 0.7
+_YES_OR_NO: Final = record(answer=one_of(("yes", "no")))
 _ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
@@ -80,6 +82,16 @@ class Asker:
         text = yield from self._stream(0, prompt, self.temperature, self.seed)
         answer = marked[-1] if (marked := _ANSWER.findall(text)) else text.rpartition("</think>")[2]
         return None if is_nonsense(answer, "") else answer.strip()
+
+    def ask_yes_or_no(self, step: int, prompt: Prompt) -> Steps[bool]:
+        """Ask for one word. What is neither, as served models may write, counts as yes."""
+        yield StepStarted(self.watch.elapsed, step)
+        self.watch.check()
+        text = yield from self._stream(step, prompt, 0.0, self.seed, _YES_OR_NO)
+        try:
+            return bool(json_object(text).get("answer") != "no")
+        except ValueError:
+            return True
 
     def ask_in_shape(self, step: int, prompt: Prompt, shape: AnswerSchema) -> Steps[Any]:
         """Ask for a JSON value of the user's schema; once more at a higher temperature if the reply does not obey it, as replies of served

@@ -19,7 +19,7 @@ from sage_cli.agent.evidence import merged
 from sage_cli.agent.first_look import FirstLook, choose
 from sage_cli.agent.nonsense import denies
 from sage_cli.agent.prompt_builder import PromptBuilder
-from sage_cli.agent.protocol import ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
+from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
 from sage_cli.agent.stopwatch import OutOfTimeError, Stopwatch
 from sage_cli.agent.structured import AnswerSchema
@@ -28,7 +28,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
-from sage_cli.tools import TOOLS
+from sage_cli.tools import TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
 from sage_cli.video import Frame, Sampling, Video
@@ -242,12 +242,26 @@ class _Run:
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
+                if (yield from self._confirmed(step, video_context, reply.final_answer)):
+                    yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
+                else:
+                    yield self._no_answer(
+                        step, f"it is not said in the video, as far as the model can tell; its guess: {reply.final_answer}"
+                    )
                 return
             if not last:
                 yield from self._runner.act(step, None if reply.answerable.verdict else reply.recommended_tools)
         yield from self._suggest_web()
         yield self._no_answer(steps, f"none was found in {steps} step{'s'[: steps > 1]}")
+
+    def _confirmed(self, step: int, video_context: str, answer: str) -> Steps[bool]:
+        """Whether an answer that rests on transcripts alone is in them. An untrained model that writes an answer finds a sentence for it,
+        whatever was asked; when asked for yes or no, it knows better."""
+        heard = self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
+        if not self._agent.prompts.style.confirm or heard is None or denies(answer):
+            return True
+        prompt = self._prompts.confirm(heard, video_context)
+        return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt))
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 

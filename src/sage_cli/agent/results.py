@@ -85,6 +85,15 @@ class Results:
         """All time spans that were examined."""
         return [item for _, outcome in self._earlier.values() for item in outcome.evidence]
 
+    def only_of(self, tool: str) -> str | None:
+        """The outputs of all calls that succeeded, if all are of one tool; ``None`` if there are others, or none.
+
+        Args:
+            tool: wire name.
+        """
+        names = {json.loads(identity)[0] for identity in self._earlier}
+        return "\n".join(str(outcome.result) for _, outcome in self._earlier.values()) if names == {tool} else None
+
     @property
     def usage(self) -> Usage:
         """Sum over the model calls that tools made."""

@@ -41,6 +41,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "chapter": frozenset({"begin", "end", "told"}),
         "summary": frozenset({"told"}),
         "structured": frozenset({"question", "answer", "schema"}),
+        "confirm": frozenset({"query", "visual_context", "told"}),
     }
 )
 TRAINED: Final = "sage-mm"
@@ -95,6 +96,7 @@ class Style:
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
         second_look: after a first reply that says that nothing was shown or said, ask again for a call.
+        confirm: before an answer that rests on transcripts alone, ask whether they hold it at all.
         whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
         frames: sampling and sizes by model family.
     """
@@ -115,6 +117,7 @@ class Style:
     answer_characters: int = 2000
     smallest_window_s: float = 0.0
     second_look: bool = False
+    confirm: bool = False
     whole_transcript_s: float = 0.0
     frames: Mapping[str, FrameStyle]
 
