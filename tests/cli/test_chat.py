@@ -145,7 +145,7 @@ def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) ->
     read = json.loads(sage("ask", tmp_path / "speech.mp4", question, *NANO, "--json").stdout)
     assert read["answer"] == "The number is four."
     assert [one["what"] for one in read["evidence"]] == ["subtitles read"]
-    assert read["tool_calls"][0]["summary"].endswith("of speech.srt")
+    assert read["tool_calls"][0]["summary"] == "5 words in 1 segment from speech.srt"
     heard = json.loads(sage("ask", tmp_path / "speech.mp4", question, *NANO, "--json", "--no-subtitles").stdout)
     assert heard["answer"] == "The number is seven."
     assert [one["what"] for one in heard["evidence"]] == ["speech transcribed"]

@@ -251,6 +251,6 @@ def test_offline_is_kept_by_bench(sage: Sage, environment: dict[str, str], tmp_p
     assert "allows no download" in done.stderr
     answers = tmp_path / "answers.jsonl"
     answers.write_text('{"question": "?", "video_path": "v", "answer": "1", "full_answer": "1", "num_attempts": 1}\n')
-    done = sage("bench", answers, "--judge", "http://127.0.0.1:9/v1")
+    done = sage("bench", answers, "--judge", "http://judge.example/v1")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "the judge at http://127.0.0.1:9/v1 needs a connection" in done.stderr
+    assert "the judge at judge.example needs a connection" in done.stderr

@@ -242,7 +242,7 @@ class _Run:
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                if (yield from self._confirmed(step, video_context, reply.final_answer)):
+                if (yield from self._confirmed(step, reply.final_answer)):
                     yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
                 else:
                     yield self._no_answer(
@@ -254,13 +254,13 @@ class _Run:
         yield from self._suggest_web()
         yield self._no_answer(steps, f"none was found in {steps} step{'s'[: steps > 1]}")
 
-    def _confirmed(self, step: int, video_context: str, answer: str) -> Steps[bool]:
+    def _confirmed(self, step: int, answer: str) -> Steps[bool]:
         """Whether an answer that rests on transcripts alone is in them. An untrained model that writes an answer finds a sentence for it,
         whatever was asked; when asked for yes or no, it knows better."""
         heard = self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
         if not self._agent.prompts.style.confirm or heard is None or denies(answer):
             return True
-        prompt = self._prompts.confirm(heard, video_context)
+        prompt = self._prompts.confirm(heard)
         return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt))
 
     # ---- the end ---------------------------------------------------------------------------------------------------

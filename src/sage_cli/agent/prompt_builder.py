@@ -103,9 +103,9 @@ class PromptBuilder:
         whole = [*before, Message("assistant", (Text(said),)), request]
         return whole if self.workspace.model.count_tokens(whole) <= self.room else [request]
 
-    def confirm(self, heard: str, video_context: str) -> Prompt | None:
+    def confirm(self, heard: str) -> Prompt | None:
         """Of the question whether a transcript holds the answer at all; ``None`` if the context does not hold the transcript."""
-        text = self.workspace.prompts.render("confirm", query=self.question, visual_context=video_context, told=heard)
+        text = self.workspace.prompts.render("confirm", query=self.question, told=heard)
         prompt = [Message("user", (Text(text),))]
         return prompt if self.workspace.model.count_tokens(prompt) <= self.room else None
 

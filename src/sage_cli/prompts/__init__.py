@@ -41,7 +41,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "chapter": frozenset({"begin", "end", "told"}),
         "summary": frozenset({"told"}),
         "structured": frozenset({"question", "answer", "schema"}),
-        "confirm": frozenset({"query", "visual_context", "told"}),
+        "confirm": frozenset({"query", "told"}),
     }
 )
 TRAINED: Final = "sage-mm"

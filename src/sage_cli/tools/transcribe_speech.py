@@ -57,7 +57,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         # The transcript is a string: the models were trained on the dictionary's Python notation.
         result = {"transcript": str(transcript)} | ({"note": "; ".join(notes)} if notes else {})
         words = sum(len(segment.text.split()) for segment in segments)
-        return Outcome(result, f"{words} words in {len(segments)} segments from {transcriber.source}", evidence)
+        return Outcome(result, f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}", evidence)
 
 
 def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
