@@ -185,10 +185,11 @@ class Window:
         return Window(tuple(head), rest[0].start, cut=True)
 
     def island(self, start: float, end: float, least: float) -> tuple[float, float]:
-        """The part of a stretch of the window, in seconds, that lies in the span with most of its speech.
+        """Limit a time range to the span of audio that holds most of its speech.
 
         Args:
-            least: seconds of speech that it must have; otherwise the stretch stays whole.
+            start, end: seconds of the window.
+            least: minimum seconds of speech in that span; with less, the range is returned unchanged.
         """
         edges = [offset / RATE for offset in self._offsets]
         parts = [(max(start, low), min(end, high)) for low, high in pairwise(edges) if low < end and high > start]
