@@ -59,7 +59,7 @@ class Results:
     def __init__(self) -> None:
         self._results: list[Result] = []
         self._numbers: Counter[str] = Counter()
-        self._earlier: dict[str, tuple[str, Outcome]] = {}
+        self._earlier: dict[str, tuple[Result, Outcome]] = {}  # calls that succeeded, by identity
 
     def kept(self) -> Sequence[Result]:
         """The results shown to the model: the newest ones, oldest first."""
@@ -76,9 +76,10 @@ class Results:
         output = (
             str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}\n for argument {call.arguments}"
         )
-        self._results.append(Result(key, call.arguments, output))
+        result = Result(key, call.arguments, output)
+        self._results.append(result)
         if isinstance(outcome, Outcome):
-            self._earlier[call.identity] = key, outcome
+            self._earlier[call.identity] = result, outcome
 
     @property
     def evidence(self) -> list[EvidenceSpan]:
@@ -91,8 +92,10 @@ class Results:
         Args:
             tool: wire name.
         """
-        names = {json.loads(identity)[0] for identity in self._earlier}
-        return "\n".join(str(outcome.result) for _, outcome in self._earlier.values()) if names == {tool} else None
+        results = [result for result, _ in self._earlier.values()]
+        if not results or any(result.key.partition("_#")[0] != tool for result in results):
+            return None
+        return "\n".join(result.output for result in results)
 
     @property
     def usage(self) -> Usage:
@@ -103,10 +106,10 @@ class Results:
         """Keep a repeated call: with its earlier result, or with a pointer to it if the model is still shown that result."""
         key, (first, outcome) = self._key(call.name), self._earlier[call.identity]
         # This one displaces one of the results kept now.
-        if any(result.key == first for result in self._results[-KEPT + 1 :]):
-            output = f"This is the same call as {first}, whose result stands above; it was not run again. Make another call, or answer."
+        if first in self._results[-KEPT + 1 :]:
+            output = f"This is the same call as {first.key}, whose result stands above; it was not run again. Make another call, or answer."
         else:
-            output = f"{outcome.result} (This is the same call as {first}; it was not run again.)"
+            output = f"{outcome.result} (This is the same call as {first.key}; it was not run again.)"
         self._results.append(Result(key, call.arguments, output))
 
     def add_nothing(self, *, asked: bool) -> None:
