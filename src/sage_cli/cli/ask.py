@@ -93,7 +93,7 @@ def _converse(video: str, options: Options) -> int:
 
 
 def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos and the questions of a command line. A folder stands for its videos.
+    """The videos and the questions of a command line. A folder means all videos in it.
 
     Args:
         first, words: the arguments.

@@ -24,7 +24,7 @@ _SENTENCE = 1.5  # seconds of speech that cannot be without a word
 _LEAST = 0.15  # seconds that a word takes
 _FASTEST = 20.0  # characters that are spoken in a second at the most
 _LATE = 0.3  # seconds that attention may be late
-SLIP = 0.2  # seconds that attention may lie outside the timestamps around a word
+SLIP = 0.2  # seconds by which attention may miss the timestamps around a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def on_clock(word: TimedWord, window: Window, not_before: float) -> Word:
 
 
 def _stretches(tokens: Sequence[Token], seconds: float) -> Iterable[tuple[float, float, list[Token]]]:
-    """Start, end and tokens of what stands between timestamps. What lies past the end of the window is left out."""
+    """Start, end and tokens of each phrase between timestamps. Phrases past the end of the window are left out."""
     start, held = 0.0, list[Token]()
     for token in [*tokens, Token(-1, b"", 0.0, time=seconds)]:
         if token.time is None:

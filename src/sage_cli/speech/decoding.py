@@ -114,7 +114,7 @@ class Decoder:
         return min(best, self._judge(self._whisper.decode(samples, other), window), key=lambda one: one.badness)
 
     def _prompts(self, context: Sequence[int]) -> list[list[int]]:
-        """What may stand before a window, the first to try first."""
+        """Candidate contexts for a window, in the order to try them."""
         static = self._prompt()
         if not context:
             return [static]
@@ -123,7 +123,7 @@ class Decoder:
         return prompts[::-1] if self._whisper.toy or not ends_sentence(self._whisper.tokenizer.decode(context).strip()) else prompts
 
     def _prompt(self) -> list[int]:
-        """What stands before every window: hotwords and the prompt, as a phrase with timestamps.
+        """The prefix of every window: hotwords and the prompt, as a phrase with timestamps.
 
         Whisper stops writing timestamps after a text that has none. At most half of the room is taken: the rest is for the context.
         """

@@ -145,7 +145,7 @@ def _ints(file: BinaryIO, count: int) -> tuple[int, ...]:
 
 
 def _tensors(file: BinaryIO, size: int) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """Name, type and shape (C order) of every tensor in the rest of the file, which stands at its data each time.
+    """Name, type and shape (C order) of every tensor in the rest of the file. At each yield the file is positioned at its data.
 
     What the caller does not read is passed over.
     """

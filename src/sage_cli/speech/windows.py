@@ -197,7 +197,7 @@ class Window:
         return best if self.speech_within(*best) >= least else (start, end)
 
     def share(self, start: float, end: float, fractions: Sequence[float]) -> list[float]:
-        """Points of a stretch of the window, in seconds, by the fraction of its speech that lies before them."""
+        """Times in a range of the window, in seconds, at which the given fractions of its speech have passed."""
         edges, passed = self._speech(start, end)
         return [float(t) for t in np.interp(np.array(fractions), passed, edges)]
 

@@ -43,7 +43,7 @@ class FrameTimeCache:
         Args:
             media: the video's fingerprint.
             size: ``(width, height)`` of the frames.
-            sampling: which frames stand for the times.
+            sampling: how frames are selected for the times.
             read: starts reading frames of the video at times.
         """
         # Another FFmpeg may show other frames at these times.

@@ -95,7 +95,7 @@ class Survey:
         claimed: the earliest end that the header implies; None if it gives no duration.
         keyframes: of the video, in time order.
         packets, zeros: by stream, the number of packets, and of those that begin with zeros (estimated for an index).
-        missing: packets of an index that lie beyond the end of the file.
+        missing: indexed packets beyond the end of the file.
         blank: bytes between packets that are all zeros.
         short: whether the file is shorter than its header says.
         followed: whether another file begins after the last packet.

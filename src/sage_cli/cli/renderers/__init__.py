@@ -39,7 +39,7 @@ def renderer(
     Args:
         several: more than one question is asked, so answers in a pipe carry their questions.
         structured: answers are JSON.
-        label: stands above the answers in a pipe: the video, where there are several.
+        label: heading of the answers in a pipe: the video, if there are several.
         first: nothing was shown before.
         live: show the work on a terminal as it is done.
     """
