@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, ToolCalled, ToolFinished
 from sage_cli.assets import NANO
-from sage_cli.speech.segment import Segment
 from sage_cli.timecode import parse
 from sage_cli.tools import TOOLS
 from sage_cli.video import Frame, MediaNotice, Video
 from training.chat import Call, Engine, RolloutModel
-from training.questions import Question
+from training.questions import Question, some_question
 from training.rewards import Step
+from training.trajectories import Listener, some_name
 from training.world import World, degrade
 
 _CUT: Final = 0.5  # seconds of a line that a window may cut off and that is heard all the same
@@ -84,20 +84,6 @@ class WorldVideo(Video):
         return Path(target)
 
 
-class Listener:
-    """Hears a world's lines as they are."""
-
-    source = "the world"
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
-        for line in self._world.lines:
-            if start <= line.start and line.end <= end + _CUT:
-                yield Segment(line.start, line.end, line.text, 1.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """A question about a world, and how the world is presented."""
@@ -146,7 +132,7 @@ def roll_out(
         prompts=NANO.name,
     )
     video = WorldVideo(task.world, task.name, task.seed)
-    agent = Agent(model, video, tools=LOCAL_TOOLS, settings=settings, transcriber=lambda: Listener(task.world))
+    agent = Agent(model, video, tools=LOCAL_TOOLS, settings=settings, transcriber=lambda: Listener(task.world, _CUT))
     events = list(agent.run(task.question.text))
     decode = engine.encoder.tokenizer.decode
     own = [call for call in model.calls if call.role in ("look", "reason")]
@@ -185,8 +171,5 @@ def _span(result: dict[str, Any]) -> tuple[float, float] | None:
 
 def some_task(rng: random.Random, kind: Any) -> Task:
     """A task of a kind of question."""
-    from training.questions import some_question
-    from training.trajectories import some_name
-
     world, question = some_question(rng, kind)
     return Task(world, question, some_name(rng), rng.getrandbits(31))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sage_cli.agent.results import Call, Results
 from sage_cli.assets import NANO
 from sage_cli.prompts import Prompts
+from sage_cli.speech.segment import Segment
 from sage_cli.tools.base import Outcome
 from sage_cli.video.sampling import uniform_times
 from training.questions import TRANSCRIBABLE, Question, article, clock, hours, seconds, sentence
@@ -310,3 +311,21 @@ def some_name(rng: random.Random) -> str:
     return (
         f"{rng.choice(['clip', 'video', 'demo', word, word])}{rng.choice(['', '-', '_'])}{rng.choice(['', str(rng.randint(0, 999))])}.mp4"
     )
+
+
+class Listener:
+    """Transcribes a world without sound: every line as it was said.
+
+    Args:
+        cut: seconds of a line that a window may cut off without losing the line.
+    """
+
+    source = "the world"
+
+    def __init__(self, world: World, cut: float = 0.0) -> None:
+        self._world, self._cut = world, cut
+
+    def segments(self, start: float, end: float) -> Iterator[Segment]:
+        for line in self._world.lines:
+            if start <= line.start and line.end <= end + self._cut:
+                yield Segment(line.start, line.end, line.text, 1.0)

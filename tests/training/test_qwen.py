@@ -22,7 +22,6 @@ from sage_cli.agent import Settings  # noqa: E402
 from sage_cli.bench.judges import ModelJudge  # noqa: E402
 from sage_cli.model.address import RemoteAddress  # noqa: E402
 from sage_cli.model.remote import RemoteModel  # noqa: E402
-from sage_cli.speech import Segment  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
 from training.clips import write_clip  # noqa: E402
 from training.judges import asker  # noqa: E402
@@ -34,24 +33,10 @@ from training.qwen.settings import RL, SFT, Data, load  # noqa: E402
 from training.runlog import Log  # noqa: E402
 from training.runlog import read as read_log  # noqa: E402
 from training.tokens import VOCABULARY, Encoder, train_tokenizer  # noqa: E402
-from training.trajectories import Trajectory  # noqa: E402
+from training.trajectories import Listener, Trajectory  # noqa: E402
 from training.world import World  # noqa: E402
 
 NAME = "clip.mp4"
-
-
-class Listener:
-    """Hears a world's lines as they are."""
-
-    source = "a script"
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
-        for line in self.world.lines:
-            if start <= line.start and line.end <= end:
-                yield Segment(line.start, line.end, line.text, 1.0)
 
 
 class Teacher:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +12,13 @@ from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, ToolFinished
 from sage_cli.assets import NANO
 from sage_cli.model.base import Frames, Text
-from sage_cli.speech import Segment
 from sage_cli.video import Video
 from tests.agent.scripted import Asked, ScriptedModel
 from training.clips import write_clip
 from training.questions import KINDS, Kind, some_question
-from training.trajectories import FRAMES, Trajectory, Turn, slice_times
-from training.world import World
+from training.trajectories import FRAMES, Listener, Trajectory, Turn, slice_times
 
 DURATIONS: dict[Kind, float] = {"visual": 9, "speech": 12, "moment": 70, "cue": 90, "ground": 40, "none": 30}
-
-
-class Listener:
-    """Hears the world's lines as they are."""
-
-    source = "a script"
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
-        for line in self.world.lines:
-            if start <= line.start and line.end <= end:
-                yield Segment(line.start, line.end, line.text, 1.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
