@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -18,6 +18,18 @@ from sage_cli.model.native import Interruptible, c_array
 _NO_ABORT: Final = llama.ggml_abort_callback()
 _NO_ROOM: Final = 1  # of llama_decode: too few free cells; nothing was changed
 _LONG: Final = 32  # tokens from which on Ctrl-C should not have to wait for the end of a decode
+
+
+class Rows(NamedTuple):
+    """Input embeddings and where they stand.
+
+    Attributes:
+        embeddings: shape ``(n, n_embd_inp)``, contiguous.
+        positions: M-RoPE positions, shape ``(4, n)``.
+    """
+
+    embeddings: NDArray[np.float32]
+    positions: NDArray[np.int32]
 
 
 class Decoder:
@@ -44,11 +56,13 @@ class Decoder:
         self.context: Any = context
         self.cache = KVCache(context, int(llama.llama_n_ctx(context)), release=release, reuse=reuse)
         self._n_vocab, self._capacity, self._interruptible = n_vocab, capacity, interruptible
-        self._one = _Batch(1)
+        self._one = _TokenBatch(1)
+        self._embeddings = _EmbeddingBatch(context)
 
     def close(self) -> None:
         """Free the context. Safe to call again."""
         if self.context:
+            self._embeddings.close()
             llama.llama_free(self.context)
             self.context = None
 
@@ -63,79 +77,86 @@ class Decoder:
         """
         for first, last in _parts(len(tokens), self._capacity):
             part = tokens[first:last]
-            batch = self._one if len(part) == 1 else _Batch(len(part))
+            batch = self._one if len(part) == 1 else _TokenBatch(len(part))
             batch.token[:] = part
-            batch.positions[: len(part)] = np.arange(sequence.end, sequence.end + len(part))
-            self._decode(sequence, batch, embeddings=None, logits=logits and last == len(tokens))
+            batch.positions[:] = np.arange(sequence.end, sequence.end + len(part))
+            batch.sequence.value = sequence.id
+            batch.outputs[-1] = logits and last == len(tokens)
+            self._decode(sequence, len(part), lambda native=batch.native: llama.llama_decode(self.context, native))
             for token in part:
                 sequence.push(token)
 
-    def embeddings(self, sequence: CachedSequence, embeddings: NDArray[np.float32], positions: NDArray[np.int32], *, logits: bool) -> None:
+    def embeddings(self, sequence: CachedSequence, count: int, pieces: Iterable[Rows], *, logits: bool) -> None:
         """Decode embeddings at given positions. The caller records the items they represent.
 
         Args:
-            embeddings: shape ``(n, n_embd_inp)``.
-            positions: M-RoPE positions, shape ``(4, n)``.
+            count: of all embeddings.
+            pieces: the embeddings, in order. Each is copied before the next one is asked for.
             logits: compute the logits of the last one.
 
         Raises:
             ModelError: no room is left, or llama.cpp failed.
         """
-        for first, last in _parts(len(embeddings), self._capacity):
-            batch = _Batch(last - first)
-            batch.positions[:] = positions[:, first:last].reshape(-1)
-            self._decode(sequence, batch, embeddings=embeddings[first:last], logits=logits and last == len(embeddings))
+        waiting = iter(pieces)
+        rest: Rows | None = None
+        for first, last in _parts(count, self._capacity):
+            self._embeddings.clear()
+            missing = last - first
+            while missing:
+                embeddings, positions = rest or next(waiting)
+                taken = min(missing, len(embeddings))
+                self._embeddings.add(sequence.id, embeddings[:taken], positions[:, :taken])
+                rest = Rows(embeddings[taken:], positions[:, taken:]) if taken < len(embeddings) else None
+                missing -= taken
+            if logits and last == count:
+                self._embeddings.output_last()
+            self._decode(sequence, last - first, lambda: self._embeddings.decode(self.context))
 
     def logits(self) -> NDArray[np.float32]:
         """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
         pointer = llama.llama_get_logits_ith(self.context, -1)
         return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
 
-    def _decode(self, sequence: CachedSequence, batch: _Batch, *, embeddings: NDArray[np.float32] | None, logits: bool) -> None:
-        """One ``llama_decode``; evicts other sequences if necessary."""
-        batch.sequence.value = sequence.id
-        batch.outputs[-1] = logits
-        native = batch.native(embeddings)
-        status = self._llama_decode(native, sequence)
+    def _decode(self, sequence: CachedSequence, count: int, decode: Callable[[], int]) -> None:
+        """One batch of ``count`` cells; evicts other sequences if necessary."""
+        status = self._interruptibly(sequence, count, decode)
         while status == _NO_ROOM and self.cache.make_room(sequence):
-            status = self._llama_decode(native, sequence)
+            status = self._interruptibly(sequence, count, decode)
         if status == _NO_ROOM:
             raise ModelError(f"the context of {self.cache.size} tokens is full; use a larger --ctx-size or fewer --frames")
         if status != 0:
-            raise ModelError(
-                f"llama.cpp failed on {native.n_tokens} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size"
-            )
+            raise ModelError(f"llama.cpp failed on {count} tokens (llama_decode: {status}); try --gpu-layers 0 or a smaller --ctx-size")
 
-    def _llama_decode(self, batch: Any, sequence: CachedSequence) -> int:
-        """``llama_decode``, stopping on Ctrl-C; when that or a failure cuts it off, the sequence loses what came after its last item."""
+    def _interruptibly(self, sequence: CachedSequence, count: int, decode: Callable[[], int]) -> int:
+        """Decode, stopping on Ctrl-C; when that or a failure cuts it off, the sequence loses what came after its last item."""
         # The abort callback runs Python at every graph node: worth it in long batches, not for single tokens.
-        slow = batch.n_tokens > _LONG
+        slow = count > _LONG
         if slow:
             llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
         status = -1
         try:
             with self._interruptible.guard():
-                status = llama.llama_decode(self.context, batch)
+                status = decode()
         finally:
             if slow:
                 llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
             if status not in (0, _NO_ROOM):
                 self.cache.truncate(sequence, len(sequence.items))
-        return int(status)
+        return status
 
 
-class _Batch:
-    """The arrays of a ``llama_batch`` of one sequence."""
+class _TokenBatch:
+    """A ``llama_batch`` of tokens of one sequence."""
 
     def __init__(self, count: int) -> None:
         self.token = np.zeros(count, np.int32)
-        self.positions = np.zeros(4 * count, np.int32)  # of tokens, only the first ``count``
+        self.positions = np.zeros(count, np.int32)
         self.outputs = np.zeros(count, np.int8)
         self.sequence = llama.llama_seq_id(0)
         pointer = ctypes.pointer(self.sequence)
         self._sequences = (ctypes.POINTER(llama.llama_seq_id) * count)(*[pointer] * count)
         self._ones = np.ones(count, np.int32)
-        self._native: Any = llama.llama_batch(
+        self.native: Any = llama.llama_batch(
             n_tokens=count,
             token=c_array(self.token, llama.llama_token),
             embd=None,
@@ -145,12 +166,47 @@ class _Batch:
             logits=c_array(self.outputs, ctypes.c_int8),
         )
 
-    def native(self, embeddings: NDArray[np.float32] | None) -> Any:
-        """The C structure; valid while this object and the embeddings exist."""
-        if embeddings is not None:
-            self._native.token = None
-            self._native.embd = c_array(embeddings, ctypes.c_float)
-        return self._native
+
+class _EmbeddingBatch:
+    """The ``llama_batch_ext`` that carries embeddings to a context, used again and again.
+
+    Given a ``llama_batch``, ``llama_decode`` would make one of these, in memory that is new each time and grows row by row: on a GPU that
+    takes longer than computing the batch before it.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._native = llama.llama_batch_ext_init(context)
+        self._count = 0
+
+    def close(self) -> None:
+        llama.llama_batch_ext_free(self._native)
+
+    def clear(self) -> None:
+        llama.llama_batch_ext_clear(self._native)
+        self._count = 0
+
+    def add(self, sequence: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
+        """Copy embeddings of shape ``(n, n_embd_inp)`` with positions of shape ``(4, n)`` to the end."""
+        count, width = embeddings.shape
+        table = np.empty((count, 3), np.uintp)  # a llama_embd each: address, rows, values per row
+        table[:, 0] = embeddings.ctypes.data + np.arange(count, dtype=np.uintp) * np.uintp(embeddings.strides[0])
+        table[:, 1:] = 1, width
+        rows = (llama.llama_embd * count).from_buffer(table)
+        places = (llama.llama_pos * 4 * count).from_buffer(np.ascontiguousarray(positions.T))
+        for row, place in zip(rows, places, strict=True):
+            index = llama.llama_batch_ext_add_embd(self._native, sequence, row)
+            if index < 0:
+                raise ModelError(f"llama.cpp refused an embedding of {width} values (llama_batch_ext_add_embd: {index})")
+            llama.llama_batch_ext_set_pos(self._native, index, place)
+        self._count += count
+
+    def output_last(self) -> None:
+        """Ask for the logits of the last one."""
+        llama.llama_batch_ext_set_output_logits(self._native, self._count - 1, True)
+
+    def decode(self, context: Any) -> int:
+        """``llama_decode``'s status."""
+        return int(llama.llama_process(context, llama.LLAMA_PROCESS_TYPE_DECODE, self._native))
 
 
 def _parts(count: int, capacity: int) -> list[tuple[int, int]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
-from sage_cli.model.decoder import Decoder
+from sage_cli.model.decoder import Decoder, Rows
 from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
@@ -36,7 +36,7 @@ class Prefill:
     ) -> None:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
-        self._buffer = np.empty((0, width), np.float32)  # of a batch; memory that is new each time would be slow to touch
+        self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
 
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
@@ -73,29 +73,31 @@ class Prefill:
         if not slices:
             self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
             return
-        if len(self._buffer) < batch.cells:
-            self._buffer = np.empty((batch.cells, self._width), np.float32)
-        embeddings = self._buffer[: batch.cells]
-        positions = np.zeros((4, len(embeddings)), np.int32)
-        at, position = 0, sequence.end
-        waiting = iter(slices)
-        # A block that began in an earlier batch is not among the sequence's items yet: its position is the sequence's end.
-        for piece in batch.pieces:
-            if isinstance(piece, int):
-                embeddings[at] = 0.0  # text has no deepstack features
-                self._text.row(piece, embeddings[at])
-                positions[:3, at] = position
-                at, position = at + 1, position + 1
-            else:
-                span = slice(at, at + piece.cells)
-                fill(embeddings[span], next(waiting))
-                positions[:, span] = piece.block.slice_positions(piece.index, position)
-                at += piece.cells
-                if piece.index == len(piece.block.slices) - 1:
-                    position += item_positions(piece.block)
-        self._decoder.embeddings(sequence, embeddings, positions, logits=logits)
+        self._decoder.embeddings(sequence, batch.cells, self._rows(batch, slices, sequence.end), logits=logits)
         for item in finished:
             sequence.push(item)
+
+    def _rows(self, batch: Batch, slices: Sequence[NDArray[np.floating]], position: int) -> Iterator[Rows]:
+        """The embeddings of a batch with frames, piece by piece, from a position on. Each is valid until the next.
+
+        A block that began in an earlier batch is not among the sequence's items yet: its position is the sequence's end.
+        """
+        waiting = iter(slices)
+        for piece in batch.pieces:
+            cells = 1 if isinstance(piece, int) else piece.cells
+            if len(self._scratch) < cells:
+                self._scratch = np.empty((cells, self._width), np.float32)
+            embeddings = self._scratch[:cells]
+            if isinstance(piece, int):
+                embeddings[0] = 0.0  # text has no deepstack features
+                self._text.row(piece, embeddings[0])
+                yield Rows(embeddings, np.array([[position]] * 3 + [[0]], np.int32))
+                position += 1
+            else:
+                fill(embeddings, next(waiting))
+                yield Rows(embeddings, piece.block.slice_positions(piece.index, position))
+                if piece.index == len(piece.block.slices) - 1:
+                    position += item_positions(piece.block)
 
 
 def _slices(items: Sequence[Item]) -> int:
