@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
@@ -82,7 +83,7 @@ class Decoder:
             batch.positions[:] = np.arange(sequence.end, sequence.end + len(part))
             batch.sequence.value = sequence.id
             batch.outputs[-1] = logits and last == len(tokens)
-            self._decode(sequence, len(part), lambda native=batch.native: llama.llama_decode(self.context, native))
+            self._decode(sequence, len(part), partial(llama.llama_decode, self.context, batch.native))
             for token in part:
                 sequence.push(token)
 
@@ -110,7 +111,7 @@ class Decoder:
                 missing -= taken
             if logits and last == count:
                 self._embeddings.output_last()
-            self._decode(sequence, last - first, lambda: self._embeddings.decode(self.context))
+            self._decode(sequence, last - first, partial(self._embeddings.decode, self.context))
 
     def logits(self) -> NDArray[np.float32]:
         """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
@@ -136,7 +137,7 @@ class Decoder:
         status = -1
         try:
             with self._interruptible.guard():
-                status = decode()
+                status = int(decode())
         finally:
             if slow:
                 llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
