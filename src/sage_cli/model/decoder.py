@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from itertools import cycle, pairwise
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -31,6 +32,9 @@ class Rows(NamedTuple):
 
     embeddings: NDArray[np.float32]
     positions: NDArray[np.int32]
+
+
+Filled: TypeAlias = "Future[list[_EmbeddingBatch]]"  # embeddings on their way into batches
 
 
 class Decoder:
@@ -58,12 +62,17 @@ class Decoder:
         self.cache = KVCache(context, int(llama.llama_n_ctx(context)), release=release, reuse=reuse)
         self._n_vocab, self._capacity, self._interruptible = n_vocab, capacity, interruptible
         self._one = _TokenBatch(1)
-        self._embeddings = _EmbeddingBatch(context)
+        # Of two lots, one is filled while the other is decoded.
+        self._lots = cycle(([], []))  # type: cycle[list[_EmbeddingBatch]]
+        self._filler = ThreadPoolExecutor(1, "embeddings")
 
     def close(self) -> None:
         """Free the context. Safe to call again."""
         if self.context:
-            self._embeddings.close()
+            self._filler.shutdown()
+            for _ in range(2):
+                for batch in next(self._lots):
+                    batch.close()
             llama.llama_free(self.context)
             self.context = None
 
@@ -87,31 +96,44 @@ class Decoder:
             for token in part:
                 sequence.push(token)
 
-    def embeddings(self, sequence: CachedSequence, count: int, pieces: Iterable[Rows], *, logits: bool) -> None:
-        """Decode embeddings at given positions. The caller records the items they represent.
+    def fill(self, sequence: CachedSequence, count: int, pieces: Iterable[Rows]) -> Filled:
+        """Begin to prepare embeddings for :meth:`embeddings`, in the background.
+
+        A device computes while llama.cpp is called again and again, so time that passes between two calls is lost. At most one lot may wait
+        while another is decoded.
 
         Args:
             count: of all embeddings.
             pieces: the embeddings, in order. Each is copied before the next one is asked for.
+        """
+        return self._filler.submit(self._fill, next(self._lots), sequence.id, count, iter(pieces))
+
+    def _fill(self, lot: list[_EmbeddingBatch], sequence: int, count: int, pieces: Iterator[Rows]) -> list[_EmbeddingBatch]:
+        parts = _parts(count, self._capacity)
+        lot += (_EmbeddingBatch(self.context) for _ in parts[len(lot) :])
+        rest: Rows | None = None
+        for batch, (first, last) in zip(lot, parts, strict=False):
+            batch.clear()
+            while missing := last - first - batch.count:
+                embeddings, positions = rest or next(pieces)
+                batch.add(sequence, embeddings[:missing], positions[:, :missing])
+                rest = Rows(embeddings[missing:], positions[:, missing:]) if missing < len(embeddings) else None
+        return lot[: len(parts)]
+
+    def embeddings(self, sequence: CachedSequence, filled: Filled, *, logits: bool) -> None:
+        """Decode what :meth:`fill` prepared for this sequence. The caller records the items that the embeddings represent.
+
+        Args:
             logits: compute the logits of the last one.
 
         Raises:
             ModelError: no room is left, or llama.cpp failed.
         """
-        waiting = iter(pieces)
-        rest: Rows | None = None
-        for first, last in _parts(count, self._capacity):
-            self._embeddings.clear()
-            missing = last - first
-            while missing:
-                embeddings, positions = rest or next(waiting)
-                taken = min(missing, len(embeddings))
-                self._embeddings.add(sequence.id, embeddings[:taken], positions[:, :taken])
-                rest = Rows(embeddings[taken:], positions[:, taken:]) if taken < len(embeddings) else None
-                missing -= taken
-            if logits and last == count:
-                self._embeddings.output_last()
-            self._decode(sequence, last - first, partial(self._embeddings.decode, self.context))
+        batches = filled.result()
+        if logits:
+            batches[-1].output_last()
+        for batch in batches:
+            self._decode(sequence, batch.count, partial(batch.decode, self.context))
 
     def logits(self) -> NDArray[np.float32]:
         """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
@@ -177,14 +199,14 @@ class _EmbeddingBatch:
 
     def __init__(self, context: Any) -> None:
         self._native = llama.llama_batch_ext_init(context)
-        self._count = 0
+        self.count = 0
 
     def close(self) -> None:
         llama.llama_batch_ext_free(self._native)
 
     def clear(self) -> None:
         llama.llama_batch_ext_clear(self._native)
-        self._count = 0
+        self.count = 0
 
     def add(self, sequence: int, embeddings: NDArray[np.float32], positions: NDArray[np.int32]) -> None:
         """Copy embeddings of shape ``(n, n_embd_inp)`` with positions of shape ``(4, n)`` to the end."""
@@ -199,11 +221,11 @@ class _EmbeddingBatch:
             if index < 0:
                 raise ModelError(f"llama.cpp refused an embedding of {width} values (llama_batch_ext_add_embd: {index})")
             llama.llama_batch_ext_set_pos(self._native, index, place)
-        self._count += count
+        self.count += count
 
     def output_last(self) -> None:
         """Ask for the logits of the last one."""
-        llama.llama_batch_ext_set_output_logits(self._native, self._count - 1, True)
+        llama.llama_batch_ext_set_output_logits(self._native, self.count - 1, True)
 
     def decode(self, context: Any) -> int:
         """``llama_decode``'s status."""

@@ -5,19 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
-from sage_cli.model.decoder import Decoder, Rows
+from sage_cli.model.decoder import Decoder, Filled, Rows
 from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
 from sage_cli.model.vision import VisionEncoder
+
+
+class _Ready(NamedTuple):
+    """A batch whose frames are encoded; with frames, its embeddings are on their way to llama.cpp."""
+
+    batch: Batch
+    filled: Filled | None
 
 
 class Prefill:
@@ -44,38 +52,48 @@ class Prefill:
         Raises:
             ModelError: a frame cannot be encoded, no room is left, or llama.cpp failed.
         """
-        todo = items[len(sequence.items) :]
+        begun = len(sequence.items)
+        todo = items[begun:]
         total, done = cells_of(todo), 0
         slices = _slices(todo)
         usage.images = _slices(items)
         usage.images_reused = usage.images - slices
-        encoded = 0
-        for batch in batches(items, len(sequence.items), self._sizes):
-            embeddings: list[NDArray[np.floating]] = []
-            for part in batch.slices:
-                with timing(usage, "encode_s"), self._interruptible.guard():
-                    embedding, fresh = self._vision.embed(part.block.slices[part.index], part.cells)
-                embeddings.append(embedding)
-                encoded += 1
-                usage.images_reused += not fresh
-                yield Progress("encode", encoded, slices)
-            with timing(usage, "prefill_s"):
-                self._decode(sequence, items, batch, embeddings, logits=batch.items == len(items))
-            if batch.boundary:
-                sequence.boundaries.append(batch.boundary)
-            done += batch.cells
-            yield Progress("prefill", done, total)
+        encoded, position = 0, sequence.end
+        waiting: _Ready | None = None
+        for batch in chain(batches(items, begun, self._sizes), (None,)):
+            ready: _Ready | None = None
+            if batch is not None:
+                embeddings: list[NDArray[np.floating]] = []
+                for part in batch.slices:
+                    with timing(usage, "encode_s"), self._interruptible.guard():
+                        embedding, fresh = self._vision.embed(part.block.slices[part.index], part.cells)
+                    embeddings.append(embedding)
+                    encoded += 1
+                    usage.images_reused += not fresh
+                    yield Progress("encode", encoded, slices)
+                ready = _Ready(
+                    batch, self._decoder.fill(sequence, batch.cells, self._rows(batch, embeddings, position)) if embeddings else None
+                )
+                position += sum(map(item_positions, items[begun : batch.items]))
+                begun = batch.items
+            if waiting is not None:
+                with timing(usage, "prefill_s"):
+                    self._decode(sequence, items, waiting)
+                done += waiting.batch.cells
+                yield Progress("prefill", done, total)
+            waiting = ready
 
-    def _decode(
-        self, sequence: CachedSequence, items: Sequence[Item], batch: Batch, slices: Sequence[NDArray[np.floating]], *, logits: bool
-    ) -> None:
-        finished = items[len(sequence.items) : batch.items]
-        if not slices:
+    def _decode(self, sequence: CachedSequence, items: Sequence[Item], ready: _Ready) -> None:
+        batch, logits = ready.batch, ready.batch.items == len(items)
+        if ready.filled is None:
             self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
-            return
-        self._decoder.embeddings(sequence, batch.cells, self._rows(batch, slices, sequence.end), logits=logits)
-        for item in finished:
-            sequence.push(item)
+        else:
+            finished = items[len(sequence.items) : batch.items]
+            self._decoder.embeddings(sequence, ready.filled, logits=logits)
+            for item in finished:
+                sequence.push(item)
+        if batch.boundary:
+            sequence.boundaries.append(batch.boundary)
 
     def _rows(self, batch: Batch, slices: Sequence[NDArray[np.floating]], position: int) -> Iterator[Rows]:
         """The embeddings of a batch with frames, piece by piece, from a position on. Each is valid until the next.
