@@ -19,7 +19,7 @@ from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
-from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of
+from sage_cli.model.batches import ON_CPU, BatchSizes, cells_of, gpu_batches
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.disk import ModelCache
@@ -104,7 +104,8 @@ class LlamaModel:
                 self._family = _family(text, self._model)
                 self._vocabulary = Vocabulary(self._model)
                 threads = threads or compute_threads()
-                sizes = batch_sizes or (ON_CPU if device == "CPU" else ON_GPU)
+                width = int(llama.llama_model_n_embd_inp(self._model))
+                sizes = batch_sizes or (ON_CPU if device == "CPU" else gpu_batches(width))
                 context = make_context(
                     self._model,
                     n_ctx=context_size or min(int(llama.llama_model_n_ctx_train(self._model)), DEFAULT_CONTEXT),
@@ -128,7 +129,6 @@ class LlamaModel:
                     cache=cache,
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
-                width = int(llama.llama_model_n_embd_inp(self._model))
                 self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible)
                 self._template = QwenTemplate(
                     self._family,
