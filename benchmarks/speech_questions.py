@@ -15,7 +15,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,10 @@ def talks() -> list[dict[str, Any]]:
     return found
 
 
+def video_name(talk: Mapping[str, Any]) -> str:
+    return str(talk["title"]).lower().replace(" ", "-") + ".mp4"
+
+
 # ---- videos --------------------------------------------------------------------------------------------------------
 
 
@@ -52,7 +56,7 @@ def make(work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     with (work / "set.jsonl").open("w", encoding="utf-8") as table:
         for talk in talks():
-            name = talk["title"].lower().replace(" ", "-") + ".mp4"
+            name = video_name(talk)
             sound = _speech(talk["said"], talk["voice"])
             seconds = len(sound) / RATE
             if not (work / name).exists():
@@ -118,17 +122,28 @@ def degenerate(answer: str | None) -> bool:
 
 def table(runs: list[Path]) -> str:
     """A Markdown table with a column per run."""
-    counted = [_count([json.loads(line) for line in run.read_text(encoding="utf-8").splitlines()]) for run in runs]
+    return columns(runs, _count)
+
+
+def columns(runs: list[Path], count: Callable[[list[dict[str, Any]]], dict[str, str]]) -> str:
+    """The same for any count of a run's rows."""
+    counted = [count(read(run)) for run in runs]
     lines = ["| | " + " | ".join(run.stem for run in runs) + " |", "| --- " * (len(runs) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(count[name] for count in counted) + " |" for name in counted[0]]
     return "\n".join(lines)
 
 
-def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
-    def share(chosen: Iterable[bool]) -> str:
-        values = list(chosen)
-        return f"{sum(values)}/{len(values)} ({100 * sum(values) / len(values):.0f} %)" if values else "-"
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; none if it does not exist."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
+
+def share(chosen: Iterable[bool]) -> str:
+    values = list(chosen)
+    return f"{sum(values)}/{len(values)} ({100 * sum(values) / len(values):.0f} %)" if values else "-"
+
+
+def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
     def mean(key: str, digits: int, rows: list[dict[str, Any]] = rows) -> str:
         return f"{sum(row[key] for row in rows) / len(rows):.{digits}f}" if rows else "-"
 
@@ -156,24 +171,22 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
     """Ask the questions that ``run`` does not answer yet, and append the results."""
-    rows = [json.loads(line) for line in (work / "set.jsonl").read_text(encoding="utf-8").splitlines()][:limit]
-    done = {json.loads(line)["id"] for line in run.read_text(encoding="utf-8").splitlines()} if run.exists() else set()
+    rows, done = read(work / "set.jsonl")[:limit], {row["id"] for row in read(run)}
     with open_session(**options) as session, run.open("a", encoding="utf-8") as file:
         for row in rows:
             if row["id"] in done:
                 continue
             started, worked = time.monotonic(), time.process_time()
-            events: list[Event] = [
-                event for event in session.ask(work / row["video_path"], row["question"]) if not isinstance(event, Working | TextDelta)
-            ]
-            took = {"seconds": time.monotonic() - started, "cpu": time.process_time() - worked}
-            record = {**row, **_summary(events, session.settings.reply_tokens), **took}
+            found = summary(session.ask(work / row["video_path"], row["question"]), session.settings.reply_tokens)
+            record = {**row, **found, "seconds": time.monotonic() - started, "cpu": time.process_time() - worked}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             print(f"{row['id']} ({row['kind']}): {record['tools']} {record['answer']!r} {record['seconds']:.0f} s", flush=True)
 
 
-def _summary(events: list[Event], reply_tokens: int) -> dict[str, Any]:
+def summary(run: Iterable[Event], reply_tokens: int) -> dict[str, Any]:
+    """What came of a run, and its events without the streamed text."""
+    events = [event for event in run if not isinstance(event, Working | TextDelta)]
     last = events[-1]
     assert isinstance(last, Answer | NoAnswer)
     written = [event.usage.output_tokens for event in events if isinstance(event, StepFinished)]
@@ -190,11 +203,7 @@ def _summary(events: list[Event], reply_tokens: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("make").add_argument("work", type=Path)
-    asking = commands.add_parser("ask")
+def ask_options(asking: argparse.ArgumentParser) -> None:
     asking.add_argument("work", type=Path)
     asking.add_argument("run", type=Path, help="JSONL file for what came of it; questions that it has already are left out")
     asking.add_argument("--model", required=True)
@@ -206,6 +215,13 @@ def main() -> None:
     asking.add_argument("--max-steps", type=int, default=4)
     asking.add_argument("--threads", type=int)
     asking.add_argument("--limit", type=int, help="only the first questions")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("make").add_argument("work", type=Path)
+    ask_options(commands.add_parser("ask"))
     commands.add_parser("table").add_argument("run", type=Path, nargs="+")
     given = vars(parser.parse_args())
     match given.pop("command"):
