@@ -39,7 +39,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyModel, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run)
+    options = ["-m", model.text, *SMALL, "--direct", "--schema", '{"enum": [[1], [2]]}', "-o", run]
+    done = sage("bench", questions, *options)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("# mine: tiny-qwen3-vl, direct\n")
     assert "| missing videos (questions not asked) | 1 |" in done.stdout
@@ -57,17 +58,18 @@ def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyMode
     assert (first["outcome"], first["turns"], first["is_correct"], first["error"]) == ("answered", 1, False, None)
     assert [event["type"] for event in first["events"]][:3] == ["run_started", "frames_sampled", "step_started"]
     assert first["events"][-1]["answer"] == first["answer"]
-    assert first["usage"]["images"] == 1
+    assert first["value"] == json.loads(first["answer"]) != []
+    assert first["usage"]["images"] == 2  # the clip, read for the words and again for the JSON
     report = json.loads((run / "report.json").read_text())
     assert (report["asked"], report["missing"], report["settings"]["tools"]) == (3, ["gone.mp4"], [])
     assert (run / "report.md").read_text(encoding="utf-8") == done.stdout[:-1]
     assert "<svg" in (run / "report.html").read_text(encoding="utf-8")
 
     # The same again: refused, or nothing left to do; then judged anew, and compared with itself.
-    again = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run)
+    again = sage("bench", questions, *options)
     assert (again.returncode, again.stdout) == (2, "")
     assert "add --resume" in again.stderr
-    resumed = sage("bench", questions, "-m", model.text, *SMALL, "--direct", "-o", run, "--resume", "--json", "-q")
+    resumed = sage("bench", questions, *options, "--resume", "--json", "-q")
     assert json.loads(resumed.stdout)["seconds"] == report["seconds"]
     shown = sage("bench", run, "--compare", run, "--json")
     assert json.loads(shown.stdout)["comparison"]["overall"]["neither"] == 3

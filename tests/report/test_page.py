@@ -79,12 +79,15 @@ def test_a_page_holds_the_frames_of_the_events_and_loads_nothing(clip_path: Path
     assert "late again" in page.text
     links = [str(attributes["href"]) for tag, attributes in page.tags if tag == "a"]
     assert f"{clip_path.resolve().as_uri()}#t=1" in links
+    assert clip_path.name in page.text
+    assert "/videos/" not in page.text  # the path is in the title of the link
 
 
 def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", [(_run(), Video(clip_path), "https://a.example/watch?v=1")])
     links = [str(attributes["href"]) for tag, attributes in _read(tmp_path / "r.html").tags if tag == "a"]
     assert "https://a.example/watch?v=1&t=1#t=1" in links
+    assert "https://a.example/watch?v=1, 00:00:04" in _read(tmp_path / "r.html").text
 
 
 def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
@@ -92,6 +95,7 @@ def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
     write_report(tmp_path / "r.md", runs)
     text = (tmp_path / "r.md").read_text()
     assert "# Who <b>said</b> that?" in text
+    assert f"[{clip_path.name}]({clip_path.resolve().as_uri()})" in text
     assert "late again" in text
     assert "No answer: the time limit" in text
     assert not re.search(r"\n{4}", text)

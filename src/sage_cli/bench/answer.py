@@ -161,6 +161,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         # Fields of sage.
         "kind": item.kind,
         "options": item.options,
+        "value": last.value if isinstance(last, Answer) else None,
         "outcome": outcome,
         "error": error,
         "turns": last.steps + 1 if last else 0,

@@ -84,9 +84,19 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Content of a report on one question."""
+    """Content of a report on one question.
+
+    Attributes:
+        run: the question and what came of it.
+        name: of the video's file, or its link.
+        link: opens the video.
+        overview: frames of the first look.
+        steps: of the run.
+        evidence: spans that the answer rests on.
+    """
 
     run: RunRecord
+    name: str
     link: str
     overview: tuple[Still, ...]
     steps: tuple[Step, ...]
@@ -150,14 +160,14 @@ def render(kind: Literal["html", "md"], pages: Sequence[Page]) -> str:
 
 
 def _page(run: RunRecord, video: Video, name: str) -> Page:
-    link = name if "://" in name else video.path.resolve().as_uri()
+    name, link = (name, name) if "://" in name else (video.path.name, video.path.resolve().as_uri())
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
     evidence = tuple(
         Step(str(one["what"]).capitalize(), "", "", span := (one["span"]["start"], one["span"]["end"]), _of_span(video, span))
         for one in run["evidence"]
     )
-    return Page(run, link, overview, steps, evidence)
+    return Page(run, name, link, overview, steps, evidence)
 
 
 def _step(call: dict[str, Any], video: Video) -> Step:
