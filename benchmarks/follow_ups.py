@@ -38,6 +38,11 @@ def ask(work: Path, run: Path, limit: int | None, *, history: bool, **options: A
             file.flush()
 
 
+def table(runs: list[Path]) -> str:
+    """A Markdown table with a column per run."""
+    return columns(runs, _count)
+
+
 def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
     firsts, follow_ups = ([row for row in rows if row["turn"] == turn] for turn in (0, 1))
     understood = {row["video_path"] for row in firsts if right(row, row["answer"])}
@@ -62,7 +67,7 @@ def main() -> None:
         case "ask":
             ask(**{name: value for name, value in given.items() if value is not None or name == "limit"})
         case "table":
-            print(columns(given["run"], _count))
+            print(table(given["run"]))
 
 
 if __name__ == "__main__":

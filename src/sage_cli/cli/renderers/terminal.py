@@ -6,6 +6,7 @@ at a time cannot tear, survives resizing, and leaves a clean scroll-back.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.cli.console import neutral, screen
+from sage_cli.cli.keys import unseen_keys
 from sage_cli.cli.renderers.live import THINKING, Busy, LiveLine, Paragraph, Rows
 from sage_cli.cli.renderers.words import (
     arguments_text,
@@ -59,7 +61,7 @@ class Terminal:
         self._results = results
         self._verbose = verbose
         self._console = console or screen(stderr=True)
-        self._live: Live | None = None
+        self._live: ExitStack | None = None
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
@@ -187,8 +189,10 @@ class Terminal:
 
     def _start(self) -> None:
         if self._live is None and self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10)
-            self._live.start()
+            with ExitStack() as live:
+                live.enter_context(unseen_keys())
+                live.enter_context(Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10))
+                self._live = live.pop_all()
 
     def _stop(self) -> None:
         if isinstance(paragraph := self._line.state, Paragraph):  # interrupted
@@ -196,5 +200,5 @@ class Terminal:
                 self._put(line)
             self._line.state = Busy(THINKING)
         if self._live:
-            self._live.stop()
+            self._live.close()
             self._live = None

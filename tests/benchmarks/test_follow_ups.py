@@ -1,0 +1,36 @@
+"""The talks that ``benchmarks.speech_questions`` and ``benchmarks.follow_ups`` ask about, and how they count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.follow_ups import table
+from benchmarks.speech_questions import right, talks
+
+
+@pytest.mark.parametrize("talk", talks(), ids=lambda talk: str(talk["title"]))
+def test_the_talk_says_what_is_right(talk: dict[str, Any]) -> None:
+    said = " ".join(text for _, text in talk["said"])
+    first, follow_up = talk["conversation"]
+    for question, answer in (first, follow_up, *((question, answer) for _, question, answer in talk["ask"] if answer)):
+        assert right({"right": answer}, said), question
+        assert not right({"right": answer}, question)
+        assert not right({"right": answer}, None)
+    assert not right({"right": follow_up[1]}, first[0])
+
+
+def test_turns_are_counted_apart(tmp_path: Path) -> None:
+    def row(video: str, turn: int, answer: str | None) -> str:
+        return json.dumps({"video_path": video, "turn": turn, "right": ["red"], "answer": answer})
+
+    rows = [row("a", 0, "Red."), row("a", 1, "It is red."), row("b", 0, "red"), row("b", 1, None), row("c", 0, "blue"), row("c", 1, "blue")]
+    (tmp_path / "run.jsonl").write_text("\n".join(rows) + "\n")
+    counted = table([tmp_path / "run.jsonl"])
+    assert "| right, first question | 2/3 (67 %) |" in counted
+    assert "| right, follow-up | 1/3 (33 %) |" in counted
+    assert "| right, follow-up to a right answer | 1/2 (50 %) |" in counted
+    assert "| follow-ups without an answer | 1/3 (33 %) |" in counted
