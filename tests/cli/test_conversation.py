@@ -30,6 +30,7 @@ class Talking:
         self.screen = pyte.Screen(width, 200)
         self._stream = pyte.ByteStream(self.screen)
         self._unread = b""
+        self.answers: dict[bytes, bytes] = {}  # to questions about what it can show
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +67,9 @@ class Talking:
         self._stream.feed(data)
         if b"\x1b[6n" in data:  # asks where the cursor is
             self.type(b"\x1b[%d;%dR" % (self.screen.cursor.y + 1, self.screen.cursor.x + 1))
+        for query, answer in self.answers.items():
+            if query in data:
+                self.type(answer)
         return bool(data)
 
 
@@ -97,6 +101,31 @@ def test_five_questions(environment: dict[str, str], sage: Callable[..., Complet
     for run in runs[1:]:  # frames and instructions are read once
         assert run["usage"]["images_reused"] == run["usage"]["images"] > 0
         assert run["usage"]["prompt_tokens"] - run["usage"]["prompt_reused"] < 50
+
+
+@pytest.mark.parametrize(
+    ("answers", "picture"),
+    [
+        ({b"\x1b[c": b"\x1b[?62;4c"}, b"\x1bP"),
+        ({b"\x1b[c": b"\x1b[?62c", b",a=q,": b"\x1b_Gi=1;OK\x1b\\"}, b"\x1b_Gi="),
+        ({}, None),
+    ],
+    ids=["sixel", "kitty", "neither"],
+)
+def test_pictures_where_the_terminal_can(environment: dict[str, str], answers: dict[bytes, bytes], picture: bytes | None) -> None:
+    talk = Talking(["chat", str(CLIPS / "short.mp4"), "--model", "nano", "--threads", "1"], environment, 80)
+    talk.answers = answers
+    talk.until(PROMPT)
+    talk.type(b"Which shape appears last?\r")
+    talk.until(PROMPT)
+    talk.type(b"/frames\r")
+    shown = talk.until(PROMPT)
+    assert b"first look" in shown
+    assert (len(shown) > 5000) == (picture is not None)
+    assert picture is None or picture in shown
+    talk.type(b"/tools on\r\x04")
+    talk.until(b"tools are on")  # nothing of what the terminal answered was left to read
+    assert talk.end() == 0
 
 
 def test_no_question_needs_a_terminal(sage: Callable[..., CompletedProcess[str]], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ EXAMPLES = """[bold]Examples[/]
 HELP: Final = {
     "/at TIME": "ask about the half minute around a time",
     "/from TIME [TIME]": "ask about a part; /from alone: about the whole video",
-    "/frames": "show the times of the frames that were looked at",
+    "/frames": "show which frames were looked at",
     "/transcript [TIME TIME]": "show what is said",
     "/tools on|off": "let the model use tools, or answer from the first look",
     "/save FILE": "save the conversation as a report, .html or .md",
@@ -163,6 +163,7 @@ class Talk:
         console.say(f"asking about {format_clock(span[0])}-{format_clock(span[1])}; /from alone goes back to the whole video")
 
     def frames(self, words: list[str]) -> None:
+        from sage_cli.cli.thumbnails import show_spans
         from sage_cli.timecode import format_clock
 
         if not self.conversation.runs:
@@ -171,6 +172,7 @@ class Talk:
         console.write(f"first look: {' '.join(format_clock(time) for time in run['frames'])}")
         for one in run["evidence"]:
             console.write(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
+        show_spans(self.conversation.video, [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]])
 
     def transcript(self, words: list[str]) -> None:
         from sage_cli.timecode import format_clock, parse

@@ -13,6 +13,11 @@ from sage_cli.cli.complete import media_files
 from sage_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from sage_cli.video import Frame, Video
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
@@ -56,7 +61,7 @@ def frames(
             target = _picture(Path(sheet).expanduser())
             check_targets([target], [opened.path], text=False)
             with closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
-                file.write(_encoded(_contact_sheet(list(found)), target.suffix))
+                file.write(_encoded(contact_sheet(list(found)), target.suffix))
             console.write(console.neutral(str(target)))
             return 0
         folder = Path(output).expanduser()
@@ -65,7 +70,7 @@ def frames(
             for frame in found:
                 target = folder / f"{opened.path.stem[:200]}_{_stamp(frame.time)}.jpg"
                 with open_binary(target, [opened.path]) as file:
-                    file.write(_encoded(_bgr(frame), target.suffix))
+                    file.write(_encoded(frame.image, target.suffix))
                 console.write(console.neutral(str(target)))
     return 0
 
@@ -103,32 +108,26 @@ def _picture(target: Path) -> Path:
     return target
 
 
-def _bgr(frame: Frame) -> Any:
-    import cv2
-
-    return cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-
-
 def _encoded(image: Any, suffix: str) -> bytes:
     import cv2
 
-    return cv2.imencode(suffix.lower(), image)[1].tobytes()
+    return cv2.imencode(suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def _contact_sheet(found: list[Frame]) -> Any:
-    """All frames in rows, about as wide as high, each with its time below."""
+def contact_sheet(found: Sequence[Frame], columns: int | None = None) -> NDArray[np.uint8]:
+    """All frames in rows, each with its time below, as RGB; about as wide as high if the number of columns is not given."""
     import cv2
     import numpy as np
 
     from sage_cli.timecode import format_clock
 
-    columns = max(1, round((len(found) * found[0].height / found[0].width) ** 0.5))
+    columns = columns or max(1, round((len(found) * found[0].height / found[0].width) ** 0.5))
     rows = -(-len(found) // columns)
     high, wide = found[0].height + _LABEL, found[0].width
     canvas = np.full((rows * high, columns * wide, 3), 16, np.uint8)
     for number, frame in enumerate(found):
         top, left = number // columns * high, number % columns * wide
-        canvas[top : top + frame.height, left : left + wide] = _bgr(frame)
+        canvas[top : top + frame.height, left : left + wide] = frame.image
         place = (left + 6, top + high - 7)
         cv2.putText(canvas, format_clock(frame.time), place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (220, 220, 220), 1, cv2.LINE_AA)
     return canvas

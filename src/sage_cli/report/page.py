@@ -196,9 +196,12 @@ def _heard(result: dict[str, Any]) -> tuple[tuple[float, str], ...]:
 
 
 def _of_span(video: Video, span: tuple[float, float]) -> tuple[Still, ...]:
-    start, end = span
-    times = [start + (end - start) * number / (_STILLS - 1) for number in range(_STILLS)] if end - start > 1 else [(start + end) / 2]
-    return stills(video, times, _TALL)
+    return stills(video, still_times(*span), _TALL)
+
+
+def still_times(start: float, end: float) -> list[float]:
+    """Times of the frames that stand for a span, in seconds: both ends and the middle, or the middle of a short one."""
+    return [start + (end - start) * number / (_STILLS - 1) for number in range(_STILLS)] if end - start > 1 else [(start + end) / 2]
 
 
 def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ...]:
