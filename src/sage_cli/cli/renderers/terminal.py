@@ -61,7 +61,8 @@ class Terminal:
         self._results = results
         self._verbose = verbose
         self._console = console or screen(stderr=True)
-        self._live: ExitStack | None = None
+        self._live: Live | None = None
+        self._keys = ExitStack()
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
@@ -189,10 +190,9 @@ class Terminal:
 
     def _start(self) -> None:
         if self._live is None and self._console.is_terminal and not self._console.is_dumb_terminal:
-            with ExitStack() as live:
-                live.enter_context(unseen_keys())
-                live.enter_context(Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10))
-                self._live = live.pop_all()
+            self._live = Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10)
+            self._live.start()
+            self._keys.enter_context(unseen_keys())
 
     def _stop(self) -> None:
         if isinstance(paragraph := self._line.state, Paragraph):  # interrupted
@@ -200,5 +200,6 @@ class Terminal:
                 self._put(line)
             self._line.state = Busy(THINKING)
         if self._live:
-            self._live.close()
+            self._live.stop()
             self._live = None
+        self._keys.close()
