@@ -14,6 +14,7 @@ from typing import BinaryIO, Final
 import xxhash
 
 from sage_cli.hardware.threads import background
+from sage_cli.store.trim import trim
 
 logger = logging.getLogger(__name__)
 
@@ -97,25 +98,12 @@ class StateFiles:
                 file.seek(size)
                 file.write(_TRAILER.pack(_MAGIC, min(head, size), head_digest, digest))
             part.replace(self._path(key))
-            self._trim(key)
+            trim(self._folder, f"*{SUFFIX}", self._limit)
         except OSError as error:
             self._give_up(error)
         finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
-
-    def _trim(self, newest: str) -> None:
-        found = []
-        for path in self._folder.glob(f"*{SUFFIX}"):
-            with suppress(OSError):  # another process removed it
-                stat = path.stat()
-                found.append((path == self._path(newest), stat.st_mtime, stat.st_size, path))
-        total = sum(size for _, _, size, _ in found)
-        for is_newest, _, size, path in sorted(found):
-            if total <= self._limit or is_newest:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{SUFFIX}"

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
+from sage_cli.store.trim import trim
 
 LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
 _SUM = 16  # characters of a line's checksum
@@ -125,26 +126,13 @@ class TranscriptCache:
             return None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._prune(self._folder)
+            trim(self._folder, "*.jsonl", self._limit)
             file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
             file.write(b"\n")  # ends a line that was cut short
             return file
         except OSError as error:
             _log.warning("transcripts are not kept: %s: %s", self._folder, error.strerror or error)
             return None
-
-    def _prune(self, folder: Path) -> None:
-        found = []
-        for path in folder.glob("*.jsonl"):
-            with suppress(OSError):  # another process was faster
-                stat = path.stat()
-                found.append((stat.st_mtime, stat.st_size, path))
-        kept = 0
-        for _time, size, path in sorted(found, reverse=True):
-            kept += size
-            if kept > self._limit:
-                with suppress(OSError):
-                    path.unlink()
 
 
 class Recorder:

@@ -12,6 +12,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
+from sage_cli.store.trim import trim
+
 LIMIT = 64 << 20  # bytes kept; the oldest go first
 
 T = TypeVar("T")
@@ -53,7 +55,7 @@ class WebCache:
                 except BaseException:
                     Path(file.name).unlink(missing_ok=True)
                     raise
-            _prune(self._folder)
+            trim(self._folder, "*", LIMIT)
         except OSError as error:
             _log.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
 
@@ -64,17 +66,3 @@ class WebCache:
 def _digest(key: tuple[str, ...], at: float, value: Any) -> str:
     """Tells whether a byte of an answer was changed on the disk."""
     return hashlib.blake2b(json.dumps([*key, at, value]).encode(), digest_size=16).hexdigest()
-
-
-def _prune(folder: Path) -> None:
-    files = []
-    for path in folder.iterdir():
-        with suppress(OSError):  # another process removed it
-            stat = path.lstat()
-            files.append((stat.st_mtime, stat.st_size, path))
-    kept = 0
-    for _time, size, path in sorted(files, reverse=True):
-        kept += size
-        if kept > LIMIT:
-            with suppress(OSError):  # a folder in place of an entry
-                path.unlink()
