@@ -17,6 +17,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -72,8 +73,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="for every command")
-    parser.add_argument("words", nargs="*", help="for the entry point")
-    options = parser.parse_args()
+    parser.usage = "%(prog)s [--env NAME=VALUE]... WORK [-- WORD...]"
+    own = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    words = sys.argv[len(own) + 2 :]  # for the entry point
+    options = parser.parse_args(own)
     work: Path = options.work.resolve()
     stages: dict[str, Stage] = {}
     given: dict[str, str] = {}
@@ -115,8 +118,8 @@ def main() -> None:
     assert stage is not None
     size = sum(path.lstat().st_size for path in stage.root.rglob("*") if path.is_file() and not path.is_symlink())
     print(f"==> the image: {size / 1e6:.0f} MB, run by {stage.user}", flush=True)
-    if options.words:
-        stage.run(" ".join([*stage.entry, *map(shlex.quote, options.words)]))
+    if words:
+        stage.run(shlex.join([*stage.entry, *words]))
 
 
 if __name__ == "__main__":
