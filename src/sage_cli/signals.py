@@ -1,8 +1,12 @@
-"""Clean up before a signal ends the process."""
+"""Clean up before a signal ends the process; end the work of one thread from another."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Event
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -26,6 +30,37 @@ def leave_signals_to_main_thread() -> None:
     """Block signals in this thread: a signal delivered here would not wake the main thread, which handles it."""
     if hasattr(signal, "pthread_sigmask"):  # not on Windows
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+# ---- what signals are to the main thread, for others -----------------------------------------------------------------
+
+_interruption: ContextVar[Event | None] = ContextVar("interruption", default=None)
+
+
+@contextmanager
+def interrupted_by(event: Event) -> Iterator[None]:
+    """Inside the block, once the event is set, waits and native calls of this thread end with a KeyboardInterrupt, as by Ctrl-C."""
+    token = _interruption.set(event)
+    try:
+        yield
+    finally:
+        _interruption.reset(token)
+
+
+def interrupted() -> bool:
+    """Whether the event of :func:`interrupted_by` is set."""
+    event = _interruption.get()
+    return event is not None and event.is_set()
+
+
+def check_interrupted() -> None:
+    """Call it again and again in loops that wait or work for long.
+
+    Raises:
+        KeyboardInterrupt: the event of :func:`interrupted_by` is set.
+    """
+    if interrupted():
+        raise KeyboardInterrupt
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

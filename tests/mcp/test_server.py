@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +22,7 @@ import pytest
 from mcp import Client, StdioServerParameters, stdio_client
 
 from sage_cli.assets import CLIPS
-from sage_cli.errors import UsageError
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.mcp import Folders
 from sage_cli.mcp.server import Worker
 from sage_cli.model.base import Message, Text
@@ -143,6 +147,56 @@ def test_a_cancelled_call_is_ended_within_native_work(tmp_path: Path, monkeypatc
     with open_session(model="nano", threads=1, cache_limit=0) as session:
         assert anyio.run(talk, session) == 20  # the interrupt does not reach the next call
     assert ended.is_set()
+
+
+def test_a_cancelled_call_leaves_the_model_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    with open_session(model="nano", threads=1, cache_limit=0) as session:
+        loading = session.load()
+        assert session.load() is loading
+        assert loading.result() is session.model
+        assert session.load() is loading
+    with open_session(model="nano", threads=1, cache_limit=0) as session:
+        loading = session.load()
+    assert loading.done()  # the thread does not outlive the session
+
+    missing = tmp_path / "missing.gguf"
+    with open_session(model=str(missing), mmproj=missing, threads=1) as session:
+        loading = session.load()
+        with pytest.raises(ModelError):
+            loading.result()
+        assert session.load() is not loading  # it may be there by now
+
+
+@pytest.mark.parametrize("end", ["stdin", "SIGINT"])
+def test_the_server_ends_within_a_call(end: str, folder: Path, tmp_path: Path) -> None:
+    if os.name == "nt" and end != "stdin":
+        pytest.skip("POSIX signals")
+    environment = {**os.environ, "SAGE_CACHE_DIR": str(tmp_path / "cache"), "SAGE_CONFIG": str(tmp_path / "config.toml")}
+    command = [sys.executable, "-m", "sage_cli", "mcp", str(folder), "--model", "nano", "--threads", "1", "--timeout", "0"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def send(**message: Any) -> None:
+            assert process.stdin
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+            process.stdin.flush()
+
+        client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+        send(id=0, method="initialize", params=client)
+        process.stdout.readline()
+        send(method="notifications/initialized")
+        question = {"video": "long.mp4", "question": "What appears between 07:43 and 07:50?"}
+        send(id=1, method="tools/call", params={"name": "ask", "arguments": question, "_meta": {"progressToken": 1}})
+        assert b"notifications/progress" in process.stdout.readline()
+        if end == "stdin":
+            process.stdin.close()
+        else:
+            process.send_signal(getattr(signal, end))
+        assert process.wait(timeout=60) == {"stdin": 0, "SIGINT": 130}[end]
+        assert process.stderr
+        assert b"error" not in process.stderr.read()
 
 
 def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> None:

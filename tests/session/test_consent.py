@@ -15,7 +15,7 @@ from sage_cli.agent.events import RunStarted
 from sage_cli.cli import main
 from sage_cli.errors import ModelError, SageError, UsageError
 from sage_cli.mcp import Folders
-from sage_cli.mcp.server import make_server
+from sage_cli.mcp.server import Worker, make_server
 from sage_cli.session import Session, open_session
 from tests.openai_server import Served, serve
 
@@ -137,7 +137,7 @@ def test_offline_allows_a_model_on_this_machine(left: list[str], clip_path: Path
 
 def test_an_agent_gets_no_link_through_the_folders(left: list[str], tmp_path: Path) -> None:
     with open_session(model="nano", threads=1) as session:
-        server = make_server(session, Folders([tmp_path]))
+        server = make_server(Worker(session), Folders([tmp_path]))
         for tool, arguments in (("ask", {"question": "What?"}), ("frames", {"times": ["1"]}), ("find_event", {"event": "x"})):
             with pytest.raises(Exception, match=r"outside the folders|no such file"):
                 anyio.run(server.call_tool, tool, {"video": "https://video.example/a.mp4", **arguments})

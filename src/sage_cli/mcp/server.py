@@ -1,7 +1,7 @@
 """The MCP tools, on one session whose model stays loaded between calls.
 
 Native libraries block for seconds, so all work runs in a worker thread while the event loop answers the client, reports progress and
-receives cancellations. The worker checks for these between events; within one, the session is interrupted.
+receives cancellations. The worker checks for these between events; within one, waits and native calls are interrupted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import closing
 from typing import Annotated, Any, Final, TypeVar
 
@@ -22,9 +23,11 @@ from pydantic import BaseModel, Field
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
 from sage_cli.errors import SageError
+from sage_cli.mcp.ending import stdin_ended_by_signals
 from sage_cli.mcp.folders import Folders
 from sage_cli.session import Session
 from sage_cli.session.ground import Found, ground
+from sage_cli.signals import check_interrupted, interrupted_by
 from sage_cli.timecode import format_clock, parse
 from sage_cli.version import __version__
 from sage_cli.video import Video
@@ -35,6 +38,7 @@ _MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
 _LONGEST_SIDE: Final = 768  # pixels
 _REPORT_EVERY_S: Final = 0.25
 _INTERRUPT_EVERY_S: Final = 0.05
+_GLANCE_S: Final = 0.1  # between checks of a waiting thread
 
 INSTRUCTIONS: Final = (
     "Answers questions about video and audio files on this machine, with a local model. Ask for what is seen or said; times are HH:MM:SS "
@@ -119,7 +123,7 @@ class Worker:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._busy = threading.Lock()
-        self._call: object | None = None  # the call that the session is working on
+        self._call: threading.Event | None = None  # set when the call that the session works on is cancelled
         self._call_lock = threading.Lock()
 
     async def run(self, context: Context, work: Callable[[Session, Callable[[str], None]], T]) -> T:
@@ -128,7 +132,7 @@ class Worker:
         Raises:
             ToolError: the work failed; the message is for the client.
         """
-        call = object()
+        cancelled = threading.Event()
         reported = 0
         last = 0.0
 
@@ -141,12 +145,14 @@ class Worker:
 
         def locked() -> T:
             # A cancelled call may not have ended yet.
-            while not self._busy.acquire(timeout=0.1):
+            while not self._busy.acquire(timeout=_GLANCE_S):
                 anyio.from_thread.check_cancelled()
             with self._call_lock:
-                self._call = call
+                self._call = cancelled
             try:
-                return work(self.session, report)
+                with interrupted_by(cancelled):
+                    check_interrupted()
+                    return work(self.session, report)
             except KeyboardInterrupt:
                 raise ToolError("cancelled") from None
             finally:
@@ -159,23 +165,27 @@ class Worker:
         except (SageError, OSError) as error:
             raise ToolError(str(error)) from error
         except anyio.get_cancelled_exc_class():
-            threading.Thread(target=self._interrupt, args=(call,), daemon=True).start()
+            cancelled.set()
+            threading.Thread(target=self._interrupt, args=(cancelled,), daemon=True).start()
             raise
 
-    def _interrupt(self, call: object) -> None:
-        """Interrupt the session until a cancelled call has ended. One interrupt may fall between two native calls, which ignore it."""
+    def close(self) -> None:
+        """Wait for the end of a call that was cancelled. The session may be closed after it."""
+        self._busy.acquire()
+
+    def _interrupt(self, cancelled: threading.Event) -> None:
+        """Interrupt the session until a cancelled call has ended: whisper.cpp only sees an interrupt that comes while it decodes."""
         while True:
             with self._call_lock:  # an interrupt never reaches the call after it
-                if self._call is not call:
+                if self._call is not cancelled:
                     return
                 self.session.interrupt()
             time.sleep(_INTERRUPT_EVERY_S)
 
 
-def make_server(session: Session, folders: Folders) -> MCPServer:
-    """A server whose tools open files in these folders. The caller closes the session, after the server has ended."""
+def make_server(worker: Worker, folders: Folders) -> MCPServer:
+    """A server whose tools open files in these folders. The caller closes the worker, after the server has ended."""
     server: MCPServer = MCPServer("sage", title="sage", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
-    worker = Worker(session)
 
     @server.tool()
     async def ask(
@@ -188,8 +198,9 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
         """Answer a question about a video: its pictures, its speech, when things happen. A second question about it is quick."""
 
         def work(session: Session, report: Callable[[str], None]) -> Answered:
-            events = session.ask(folders.resolve(video), question, start=_time(start), end=_time(end))
-            return _answered(events, report)
+            path = folders.resolve(video)
+            _load(session, session.video(path), report)
+            return _answered(session.ask(path, question, start=_time(start), end=_time(end)), report)
 
         return await worker.run(context, work)
 
@@ -219,6 +230,7 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
 
         def work(session: Session, report: Callable[[str], None]) -> Occurrences:
             opened = session.video(folders.resolve(video))
+            _load(session, opened, report)
             spans: list[tuple[float, float]] = []
             for step in ground(session, opened, event, start=_time(start), end=_time(end)):
                 report("looking")
@@ -246,14 +258,28 @@ def make_server(session: Session, folders: Folders) -> MCPServer:
     @server.tool()
     async def list_models() -> Models:
         """List the models that can answer and transcribe, and which one is in use."""
-        return await anyio.to_thread.run_sync(lambda: _models(session))
+        return await anyio.to_thread.run_sync(lambda: _models(worker.session))
 
     return server
 
 
 def run(session: Session, folders: Folders) -> None:
     """Serve on stdin and stdout until the client closes them. The SDK redirects output of native libraries to stderr."""
-    make_server(session, folders).run("stdio")
+    worker = Worker(session)
+    try:
+        with stdin_ended_by_signals():
+            make_server(worker, folders).run("stdio")
+    finally:
+        worker.close()
+
+
+def _load(session: Session, video: Video, report: Callable[[str], None]) -> None:
+    """Wait for the model. llama.cpp cannot be stopped while it reads a file, so a cancelled call leaves it loading, for the next one."""
+    session.check(video)
+    loading = session.load()
+    while not wait([loading], _GLANCE_S).done:
+        report("loading the model")
+    loading.result()
 
 
 def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -> list[Any]:

@@ -21,7 +21,7 @@ import llama_cpp
 from llama_cpp import mtmd_cpp
 
 from sage_cli.errors import ModelError
-from sage_cli.signals import ENDING
+from sage_cli.signals import ENDING, interrupted
 
 logger = logging.getLogger("sage_cli.llama")
 logger.addHandler(logging.NullHandler())  # silent unless the program that uses us sets logging up
@@ -84,6 +84,7 @@ class Interruptible:
     Python runs a signal handler only between bytecodes, so inside one call that takes seconds a signal would go unheard, and an exception
     raised inside a ctypes callback is lost. So during the call signals only set a flag, which llama.cpp's callbacks read while a graph is
     computed or a model is loaded. The real handler is called after the call has returned and its state has been put in order.
+    Other threads are interrupted as :func:`sage_cli.signals.interrupted_by` says.
 
     Attributes:
         abort_callback: of a llama.cpp context.
@@ -94,8 +95,8 @@ class Interruptible:
 
     def __init__(self) -> None:
         self._requested: signal.Signals | None = None
-        self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self._requested is not None)
-        self.progress_callback = llama_cpp.llama_progress_callback(lambda _share, _data: self._requested is None)
+        self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self.requested)
+        self.progress_callback = llama_cpp.llama_progress_callback(lambda _share, _data: not self.requested)
         self.eval_callback = llama_cpp.ggml_backend_sched_eval_callback(self._evaluate)
         self._nodes = 0
 
@@ -107,7 +108,7 @@ class Interruptible:
         if ask:
             self._nodes += 1
             return self._nodes % _PART_NODES == 0
-        return self._requested is None
+        return not self.requested
 
     def interrupt(self) -> None:
         """From any thread: stop the call under way, or the next one; the thread that makes it gets a KeyboardInterrupt."""
@@ -116,7 +117,7 @@ class Interruptible:
     @property
     def requested(self) -> bool:
         """Whether the call under way is to stop, and its result may be half made."""
-        return self._requested is not None
+        return self._requested is not None or interrupted()
 
     def clear(self) -> None:
         """Discard an interrupt that came too late."""
@@ -129,8 +130,8 @@ class Interruptible:
             try:
                 yield
             finally:
-                requested, self._requested = self._requested, None
-                if requested is not None:
+                requested, self._requested = self.requested, None
+                if requested:
                     raise KeyboardInterrupt
             return
         handlers = {number: signal.getsignal(number) for number in ENDING}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
+from sage_cli.signals import interrupted_by, leave_signals_to_main_thread
 from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
 from sage_cli.store.scratch import scratch_folder
 
@@ -42,9 +45,12 @@ class Models:
         self.options = options
         self._offer, self._model_cache = offer, model_cache
         self._resources = ExitStack()
+        self._loading: Future[ChatModel] | None = None
+        self._unwanted = Event()  # ends the loading
 
     def close(self) -> None:
         """Free models and temporary files. Safe to call again; later use loads them again."""
+        self._end_loading()
         self._resources.close()
         for name in ("model", "transcriber", "_scratch"):
             vars(self).pop(name, None)
@@ -54,6 +60,32 @@ class Models:
         for name in ("model", "transcriber"):
             if (loaded := vars(self).get(name)) is not None:
                 loaded.interrupt()
+
+    def load(self) -> Future[ChatModel]:
+        """Load :attr:`model` in the background. Who waits for it may give up: the loading goes on, and the next call gets the same future.
+
+        Until it is done, the session may be used for anything that needs no model.
+        """
+        if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
+            self._loading = Future()
+            Thread(target=self._load, args=(self._loading,), name="sage-model", daemon=True).start()
+        return self._loading
+
+    def _load(self, loading: Future[ChatModel]) -> None:
+        leave_signals_to_main_thread()
+        try:
+            with interrupted_by(self._unwanted):
+                loading.set_result(self.model)
+        except BaseException as error:  # noqa: BLE001  (passed to whoever waits)
+            loading.set_exception(error)
+
+    def _end_loading(self) -> None:
+        """The thread must not outlive the session, nor the process."""
+        if self._loading is not None:
+            self._unwanted.set()
+            wait([self._loading])
+            self._unwanted.clear()
+            self._loading = None
 
     @property
     def caching(self) -> bool:

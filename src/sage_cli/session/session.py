@@ -112,6 +112,7 @@ class Session(Models):
 
     def _stop(self) -> None:
         """Runs and transcripts hold native state of the models, so they must end first."""
+        self._end_loading()
         for run in [*self._running]:
             run.close()
         self._agents.clear()

@@ -28,6 +28,7 @@ from typing import BinaryIO, Final
 
 from blake3 import blake3
 
+from sage_cli.signals import check_interrupted
 from sage_cli.store.paths import cache_dir
 
 _BYTES: Final = 12
@@ -138,6 +139,7 @@ def _hash(file: BinaryIO, stop: Event | None = None) -> str:
     while data := file.read(_CHUNK):
         if stop is not None and stop.is_set():
             raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR), file.name)
+        check_interrupted()
         digest.update(data)
     return digest.hexdigest(length=_BYTES)
 

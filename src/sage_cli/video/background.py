@@ -8,7 +8,7 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final, TypeVar
 
-from sage_cli.signals import leave_signals_to_main_thread
+from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
 from sage_cli.video.source import Stopped
 
 T = TypeVar("T")
@@ -59,6 +59,7 @@ def iterate_in_background(
             try:
                 item, error = queue.get(timeout=_GLANCE)
             except Empty:
+                check_interrupted()
                 check()
                 continue
             if error is not None:

@@ -18,7 +18,7 @@ from threading import Condition, Event, Thread
 from typing import Literal
 
 from sage_cli.hardware.threads import cores
-from sage_cli.signals import leave_signals_to_main_thread
+from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
@@ -34,6 +34,9 @@ _MOST_PIXELS = _MOST_DECODERS * 1920 * 1088
 
 # Most bytes of finished frames in the queue.
 _MOST_WAITING = 64 << 20
+
+# Seconds between checks of a waiting thread.
+_GLANCE = 0.2
 
 # Fewest frames of the video that justify a seek and a place in the queue.
 _SHORTEST_PIECE = 48
@@ -177,8 +180,10 @@ class _WorkerPool:
             for thread in self._threads:
                 thread.start()
             while self._taken < self._end:
+                check_interrupted()
                 with self._changed:
-                    self._changed.wait_for(lambda: self._taken in self._found)
+                    while not self._changed.wait_for(lambda: self._taken in self._found, _GLANCE):
+                        check_interrupted()
                     found = self._found.pop(self._taken)
                     self._taken += 1
                     self._changed.notify_all()

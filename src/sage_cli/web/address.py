@@ -10,18 +10,16 @@ import ipaddress
 import re
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterable
-from queue import Empty, SimpleQueue
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 import httpcore2
 import httpx2
 
 from sage_cli.web.base import WebError
+from sage_cli.web.threads import in_thread
 
-T = TypeVar("T")
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LONGEST: Final = 2048  # characters of an address
@@ -140,7 +138,9 @@ class Checked(httpcore2.NetworkBackend):
     ) -> httpcore2.NetworkStream:
         try:
             # The system's resolver takes no time limit.
-            addresses = _within(_left(self._deadline), lambda: self._network.resolve(host, port))
+            addresses = in_thread(lambda: self._network.resolve(host, port), _left(self._deadline))
+        except TimeoutError:
+            raise httpcore2.ConnectTimeout("the name server does not answer") from None
         except (OSError, UnicodeError) as error:
             raise WebError(f"{host} is not known: its name has no address") from error
         # One that is not public among others that are is a trick, not a mistake.
@@ -185,23 +185,3 @@ def _left(deadline: float) -> float:
     if seconds <= 0:
         raise httpcore2.ReadTimeout("the time is up")
     return seconds
-
-
-def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Wait so long for a call that cannot be interrupted; a thread is left behind with it."""
-    results: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            results.put((call(), None))
-        except Exception as error:  # noqa: BLE001  (passed to the waiting thread)
-            results.put((None, error))
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        value, error = results.get(timeout=seconds)
-    except Empty:
-        raise httpcore2.ConnectTimeout("the name server does not answer") from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]

@@ -12,18 +12,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
+from threading import Event
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpcore2
 import httpx2
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_before_delay,
+    stop_when_event_set,
+)
 from tenacity.wait import wait_random_exponential
 
 from sage_cli.version import __version__
 from sage_cli.web.address import Checked, Network, parse_address
 from sage_cli.web.base import Asking, Purpose, Request, WebError
+from sage_cli.web.threads import in_thread
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -213,14 +223,19 @@ class Fetcher:
             return error.after if isinstance(error, _Busy) and error.after is not None else backoff(state)
 
         request = httpx2.Request("GET" if body is None else "POST", target, content=body, headers={**_HEADERS, **(headers or {})})
+        left = Event()  # nobody waits for the answer any more
         with allowance.spend() as deadline:
             retrying = Retrying(
                 retry=retry_if_exception_type(_Busy),
                 wait=wait,
-                stop=stop_after_attempt(_TRIES) | stop_before_delay(max(allowance.seconds, 0.0)),
+                stop=stop_after_attempt(_TRIES) | stop_before_delay(max(allowance.seconds, 0.0)) | stop_when_event_set(left),
+                sleep=sleep_using_event(left),
                 reraise=True,
             )
-            return retrying(self._exchange, request, deadline, limit, readable, private)
+            try:
+                return in_thread(partial(retrying, self._exchange, request, deadline, limit, readable, private))
+            finally:
+                left.set()
 
     def _exchange(self, request: httpx2.Request, deadline: float, limit: int, readable: Readable, private: bool) -> Body | _Moved:
         target = request.url

@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import partial
 from html import unescape
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -17,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sage_cli.web.base import Asking, Found, Kind, Request, WebError
 from sage_cli.web.settings import WebSettings
+from sage_cli.web.threads import in_thread
 
 if TYPE_CHECKING:
     from sage_cli.web.fetch import Fetcher
@@ -87,7 +89,7 @@ class Ddgs(Provider):
             asking = DDGS(timeout=max(round(self._timeout_s / len(engines)), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
             ask = asking.text if kind == "web" else asking.images
             try:
-                found = ask(query, max_results=count, backend=engine)
+                found = in_thread(partial(ask, query, max_results=count, backend=engine))
             except DDGSException as error:
                 if "No results" not in str(error):
                     failures.append(host)

@@ -1,0 +1,59 @@
+"""Signals end the server as the end of stdin does: the SDK waits for a thread that reads stdin, which a signal does not wake."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from threading import Thread
+from types import FrameType
+
+from sage_cli.signals import ENDING, leave_signals_to_main_thread
+
+
+@contextmanager
+def stdin_ended_by_signals() -> Iterator[None]:
+    """Replace stdin by a pipe that brings the same and also ends with the first signal that ends a process. At the end of the block, the
+    signal does what it would have done."""
+    pieces: SimpleQueue[bytes] = SimpleQueue()  # the last one is empty
+    source = os.dup(0)
+    read_end, write_end = os.pipe()
+    os.dup2(read_end, 0)
+    os.close(read_end)
+
+    def read() -> None:
+        leave_signals_to_main_thread()
+        while data := os.read(source, 1 << 16):
+            pieces.put(data)
+        pieces.put(b"")
+
+    def write() -> None:
+        leave_signals_to_main_thread()
+        with os.fdopen(write_end, "wb", buffering=0) as pipe:
+            while data := pieces.get():
+                pipe.write(data)
+
+    handlers = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
+    came: list[int] = []
+
+    def restore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        pieces.put(b"")
+        restore()  # a second one does not wait
+
+    for number in handlers:
+        signal.signal(number, end)
+    for work in (read, write):
+        Thread(target=work, name="sage-stdin", daemon=True).start()
+    try:
+        yield
+    finally:
+        restore()
+        if came:
+            handlers[signal.Signals(came[0])](came[0], None)

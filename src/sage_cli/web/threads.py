@@ -1,0 +1,44 @@
+"""Calls that can be left: whoever waits for them can be interrupted, the calls themselves cannot."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final, TypeVar
+
+from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
+
+T = TypeVar("T")
+
+_GLANCE: Final = 0.2  # seconds between checks of the waiting thread
+
+
+def in_thread(call: Callable[[], T], seconds: float = float("inf")) -> T:
+    """The result of ``call``, or its exception. When the wait ends early, a thread is left behind with it.
+
+    Raises:
+        TimeoutError: it took longer than ``seconds``.
+    """
+    results: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+
+    def run() -> None:
+        leave_signals_to_main_thread()
+        try:
+            results.put((call(), None))
+        except Exception as error:  # noqa: BLE001  (passed to the waiting thread)
+            results.put((None, error))
+
+    deadline = time.monotonic() + seconds
+    threading.Thread(target=run, name="sage-web", daemon=True).start()
+    while (remaining := deadline - time.monotonic()) > 0:
+        try:
+            value, error = results.get(timeout=min(remaining, _GLANCE))
+        except Empty:
+            check_interrupted()
+            continue
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+    raise TimeoutError
