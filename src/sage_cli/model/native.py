@@ -130,8 +130,8 @@ class Interruptible:
             try:
                 yield
             finally:
-                requested, self._requested = self.requested, None
-                if requested:
+                ended, self._requested = self.requested, None
+                if ended:
                     raise KeyboardInterrupt
             return
         handlers = {number: signal.getsignal(number) for number in ENDING}
