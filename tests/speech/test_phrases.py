@@ -30,6 +30,15 @@ def test_a_last_word_on_a_sound_long_after_comes_back() -> None:
     assert all(a.word.end <= b.word.start for a, b in pairwise(found))
 
 
+def test_a_timestamp_inside_a_sentence_does_not_end_it() -> None:
+    words = placed(
+        *(("leaves", 8.0, 8.3), ("at", 8.3, 8.5), ("eight,", 8.5, 9.5)),
+        *(("strong", 27.2, 27.5), ("wind", 27.5, 27.8), ("from", 27.8, 28.0), ("the", 28.0, 28.2), ("north", 28.2, 28.6)),
+        stamped=(0, 5),
+    )
+    assert together(words) == words
+
+
 def test_sentences_and_phrases_of_their_own_stay() -> None:
     for words in (
         placed(("Goodbye.", 46.3, 47.1), ("Thank", 56.0, 56.3), ("you", 56.3, 56.5), ("all.", 56.5, 57.0)),

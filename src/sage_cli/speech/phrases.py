@@ -35,7 +35,7 @@ def together(words: Sequence[Placed]) -> list[Placed]:
     sound after it. They share the time of the word next to them.
     """
     kept = list(words)
-    inner = [n for n in range(1, len(kept)) if kept[n].stamped or ends_sentence(kept[n - 1].word.text)]
+    inner = [n for n in range(1, len(kept)) if _apart(kept[n - 1], kept[n])]
     for first, after in pairwise([0, *inner, len(kept)]):
         for n in range(first + 1, after):
             if kept[n].word.start - kept[n - 1].word.end < _SILENCE:
@@ -45,6 +45,11 @@ def together(words: Sequence[Placed]) -> list[Placed]:
             elif after - n <= _STRAY and after - n < n - first:
                 kept[n - 1 : after] = _within(kept[n - 1], kept[n - 1 : after])
     return kept
+
+
+def _apart(before: Placed, placed: Placed) -> bool:
+    """Whether a word begins another sentence than the one before it. A timestamp of the model can stand inside a sentence."""
+    return ends_sentence(before.word.text) or (placed.stamped and placed.word.start - before.word.end >= _PAUSE)
 
 
 def _within(place: Placed, words: Sequence[Placed]) -> list[Placed]:
