@@ -22,7 +22,7 @@ class SpeechOptions:
         hotwords: words that are likely to occur, separated by spaces or commas; put before every window.
         context: give the model what it wrote for the windows before, where a window begins inside a sentence or is hard to understand.
         beam_size: beams of a beam search, 1 to 8; 1 decodes greedily. ``None``: 5, as in other programs.
-        temperature: of sampling, 0 to 1. At 0 the most likely token is taken; above, the text differs from run to run.
+        temperature: of sampling, 0 to 1. At 0 the most likely token is taken.
         no_speech_threshold: a window whose no-speech probability is above this, and whose text is unlikely, is silence.
         entropy_threshold: below this entropy of the last 32 tokens, a text counts as a loop and is decoded again.
         logprob_threshold: below this average log-probability of the tokens, a text counts as a guess and is decoded again.

@@ -28,7 +28,7 @@ _UNHEARD = 0.5  # seconds of speech after the last timestamp from which they are
 
 _LONG = 10.0  # seconds of speech in a window that is worth dividing
 
-_VERSION = 5  # increases when a change of the code changes transcripts
+_VERSION = 6  # increases when a change of the code changes transcripts
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)

@@ -107,6 +107,8 @@ class Whisper:
         self._binding = binding()
         self._context: Any = None
         self._interrupted = False
+        # whisper.cpp draws the candidates of its beam search at random, too. A context goes on with its random numbers from decode to decode.
+        self._drawn = False
         self.device: str | None = None
 
     @cached_property
@@ -151,10 +153,13 @@ class Whisper:
         Raises:
             ModelError: whisper.cpp failed.
         """
+        beams = options.beam_size
+        if self._drawn:  # what was heard before must not change a text
+            self.close()
+        self._drawn = beams > 1 or options.temperature > 0
         self._load()
         binding = self._binding
         strategy = binding.whisper_sampling_strategy
-        beams = options.beam_size
         parameters = binding.whisper_full_default_params(
             strategy.WHISPER_SAMPLING_BEAM_SEARCH if beams > 1 else strategy.WHISPER_SAMPLING_GREEDY
         )
