@@ -10,7 +10,7 @@ from sage_cli.speech.decoding import Decoder
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.tokenizer import Tokenizer
 from sage_cli.speech.vad import FRAME
-from sage_cli.speech.whisper import RATE, DecodeOptions, Samples, Token
+from sage_cli.speech.whisper import RATE, Samples, Token
 from sage_cli.speech.windows import Span, Window
 
 WORDS = [b" one", b" two", b" three", b" four", b".", b" five"]
@@ -18,7 +18,7 @@ ENDED, OPEN = [0, 1, 4, 50], [0, 1, 2, 50]  # "one two." and "one two three", wi
 GOOD = " Nothing is wrong with this sentence, which is as long as it should be."
 LOOP = " over and over" * 20
 
-Answer = Callable[[DecodeOptions, list[int]], tuple[str, float]]
+Answer = Callable[[SpeechOptions, list[int]], tuple[str, float]]
 
 
 class Model:
@@ -30,8 +30,8 @@ class Model:
         self.answer = answer
         self.asked: list[tuple[int, list[int]]] = []
 
-    def decode(self, samples: Samples, options: DecodeOptions, prompt: Sequence[int] = ()) -> list[Token]:
-        self.asked.append((options.beam_size, list(prompt)))
+    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = ()) -> list[Token]:
+        self.asked.append((options.beam_size or 0, list(prompt)))
         text, logprob = self.answer(options, list(prompt))
         return [Token(number, f" {word}".encode(), logprob) for number, word in enumerate(text.split())]
 
@@ -68,9 +68,9 @@ def test_the_more_likely_text_of_a_doubtful_window_counts() -> None:
 
 
 def test_a_loop_is_followed_by_an_attempt_without_context_and_by_another_search() -> None:
-    stuck = Model(lambda options, _prompt: (LOOP if options.beam_size > 1 else GOOD, -0.1))
+    stuck = Model(lambda options, _prompt: (LOOP if options.beam_size == 5 else GOOD, -0.1))
     assert decode(stuck, OPEN) == (GOOD, [(5, OPEN), (5, []), (1, [])])
-    assert decode(Model(lambda options, _prompt: (GOOD if options.beam_size > 1 else LOOP, -0.1)), [], beam_size=1) == (
+    assert decode(Model(lambda options, _prompt: (GOOD if options.beam_size == 5 else LOOP, -0.1)), [], beam_size=1) == (
         GOOD,
         [(1, []), (5, [])],
     )
@@ -84,7 +84,7 @@ def test_hotwords_and_prompt_come_before_the_context() -> None:
 def test_no_temperature_is_tried() -> None:
     temperatures = set()
 
-    def answer(options: DecodeOptions, _prompt: list[int]) -> tuple[str, float]:
+    def answer(options: SpeechOptions, _prompt: list[int]) -> tuple[str, float]:
         temperatures.add(options.temperature)
         return LOOP, -2.0
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sage_cli.errors import ModelError
-from sage_cli.speech.whisper import DecodeOptions, Whisper, accelerators, languages
+from sage_cli.speech.options import SpeechOptions
+from sage_cli.speech.whisper import Whisper, accelerators, languages
 from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import babble, hush
 
@@ -19,7 +20,7 @@ def whisper(model: Path) -> Whisper:
 
 
 def test_hears_the_grammar(whisper: Whisper) -> None:
-    tokens = whisper.decode(babble(30), DecodeOptions())
+    tokens = whisper.decode(babble(30), SpeechOptions())
     said = [token.text.decode().strip() for token in tokens if token.text]
     assert len(said) == TINY.segments * TINY.slots
     assert all(word in slot for word, slot in zip(said, TINY.slot_words, strict=True))
@@ -30,16 +31,16 @@ def test_hears_the_grammar(whisper: Whisper) -> None:
 
 def test_a_window_depends_on_its_own_arguments_only(whisper: Whisper) -> None:
     first, second = babble(8, 1), babble(8, 2)
-    alone = whisper.decode(first, DecodeOptions())
-    whisper.decode(second, DecodeOptions(beam_size=3), [1000, 2000])
-    assert whisper.decode(first, DecodeOptions()) == alone
+    alone = whisper.decode(first, SpeechOptions())
+    whisper.decode(second, SpeechOptions(beam_size=3), [1000, 2000])
+    assert whisper.decode(first, SpeechOptions()) == alone
 
 
 def test_what_is_drawn_at_random_is_the_same_whatever_was_heard_before(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     whisper, sound = Whisper(model, threads=1), babble(20, 3)
     caplog.set_level("DEBUG", "sage_cli.speech.whisper")
-    search, warm = DecodeOptions(beam_size=5), DecodeOptions(temperature=0.9)
-    cold = whisper.decode(sound, DecodeOptions())
+    search, warm = SpeechOptions(beam_size=5), SpeechOptions(temperature=0.9)
+    cold = whisper.decode(sound, SpeechOptions())
     first = whisper.decode(sound, search), whisper.decode(sound, warm)
     whisper.decode(babble(9, 4), search)
     assert (whisper.decode(sound, search), whisper.decode(sound, warm)) == first
@@ -47,18 +48,18 @@ def test_what_is_drawn_at_random_is_the_same_whatever_was_heard_before(model: Pa
     assert first[1] != cold
 
     loaded = caplog.text.count("whisper_model_load: loading model")
-    assert whisper.decode(sound, DecodeOptions()) == cold  # loads it again, after a draw
-    assert whisper.decode(sound, DecodeOptions()) == cold
+    assert whisper.decode(sound, SpeechOptions()) == cold  # loads it again, after a draw
+    assert whisper.decode(sound, SpeechOptions()) == cold
     assert caplog.text.count("whisper_model_load: loading model") == loaded + 1
 
 
 def test_a_sound_too_short_for_whisper_cpp_is_padded(whisper: Whisper) -> None:
-    assert any(token.text for token in whisper.decode(babble(0.05), DecodeOptions()))
+    assert any(token.text for token in whisper.decode(babble(0.05), SpeechOptions()))
 
 
 def test_a_window_too_long_is_a_mistake(whisper: Whisper) -> None:
     with pytest.raises(ValueError, match="at most"):
-        whisper.decode(hush(30.1), DecodeOptions())
+        whisper.decode(hush(30.1), SpeechOptions())
 
 
 def test_language(tmp_path: Path, whisper: Whisper) -> None:
@@ -67,7 +68,7 @@ def test_language(tmp_path: Path, whisper: Whisper) -> None:
     code, probability = german.language(babble(2))
     assert code == "de"
     assert probability > 0.5
-    assert any(token.text for token in german.decode(babble(4), DecodeOptions(language="de")))
+    assert any(token.text for token in german.decode(babble(4), SpeechOptions(language="de")))
     assert {"en", "de", "zh", "yue"} <= set(languages())
 
 
@@ -76,15 +77,15 @@ def test_a_model_that_whisper_cpp_refuses(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "odd.bin"
     path.write_bytes(model.read_bytes().replace(b"decoder.ln.bias", b"decoder.ln.bibs"))
     with pytest.raises(ModelError, match=r"cannot load .*odd\.bin.*decoder\.ln\.bibs"):
-        Whisper(path, threads=1).decode(babble(2), DecodeOptions())
+        Whisper(path, threads=1).decode(babble(2), SpeechOptions())
 
 
 def test_it_can_be_closed_and_goes_on_when_needed(model: Path) -> None:
     whisper = Whisper(model, threads=1)
-    heard = whisper.decode(babble(3), DecodeOptions())
+    heard = whisper.decode(babble(3), SpeechOptions())
     whisper.close()
     whisper.close()
-    assert whisper.decode(babble(3), DecodeOptions()) == heard
+    assert whisper.decode(babble(3), SpeechOptions()) == heard
 
 
 def test_the_terminal_stays_clean_and_the_process_ends_well(model: Path) -> None:
@@ -100,7 +101,7 @@ def test_the_terminal_stays_clean_and_the_process_ends_well(model: Path) -> None
 
 def test_the_log_goes_to_logging(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("DEBUG", "sage_cli.speech.whisper"):
-        Whisper(model, threads=1).decode(hush(1), DecodeOptions())
+        Whisper(model, threads=1).decode(hush(1), SpeechOptions())
     assert any("n_audio_state" in message for message in caplog.messages)
 
 
@@ -112,17 +113,17 @@ def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     whisper = Whisper(model, threads=1)
     sound = babble(29)
-    whole = whisper.decode(sound, DecodeOptions(beam_size=8))
+    whole = whisper.decode(sound, SpeechOptions(beam_size=8))
     old = signal.signal(signal.SIGUSR1, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     try:
         with pytest.raises(KeyboardInterrupt):  # the timer starts in here: on a busy machine it may go off at once
             threading.Timer(0.05, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)).start()
             for _ in range(100):
-                whisper.decode(sound, DecodeOptions(beam_size=8))
+                whisper.decode(sound, SpeechOptions(beam_size=8))
             time.sleep(1)
     finally:
         signal.signal(signal.SIGUSR1, old)
-    assert whisper.decode(sound, DecodeOptions(beam_size=8)) == whole
+    assert whisper.decode(sound, SpeechOptions(beam_size=8)) == whole
     assert np.isfinite(sum(token.logprob for token in whole))
 
 
@@ -130,19 +131,19 @@ def test_a_prompt_changes_the_text_and_a_long_one_is_cut(whisper: Whisper) -> No
     sound = babble(10)
     ids = whisper.tokenizer.encode("ba" * 5000)
     assert len(ids) > whisper.prompt_length
-    assert whisper.decode(sound, DecodeOptions(), ids) == whisper.decode(sound, DecodeOptions(), ids[-whisper.prompt_length :])
+    assert whisper.decode(sound, SpeechOptions(), ids) == whisper.decode(sound, SpeechOptions(), ids[-whisper.prompt_length :])
 
 
 def test_a_model_with_the_shape_of_a_released_one_tells_when_each_token_is_spoken(tmp_path: Path) -> None:
     """Its attention is random, but each text token gets a time, in order."""
     shaped = Whisper(write_whisper(tmp_path / "m.bin", Shape(width=384, heads=6, audio_layers=4, text_layers=4)), threads=1)
     assert not shaped.toy
-    times = [token.spoken_until for token in shaped.decode(babble(5), DecodeOptions()) if token.text]
+    times = [token.spoken_until for token in shaped.decode(babble(5), SpeechOptions()) if token.text]
     assert times
     assert None not in times
     assert times == sorted(times)  # type: ignore[type-var]
 
 
 def test_the_wheel_runs_on_the_cpu(whisper: Whisper) -> None:
-    whisper.decode(babble(1), DecodeOptions())
+    whisper.decode(babble(1), SpeechOptions())
     assert (whisper.device == "CPU") == (not accelerators())

@@ -118,14 +118,15 @@ def measure_speech(model: Path, threads: int | None = None) -> tuple[float, str 
     """Seconds of sound that Whisper transcribes per second, and the device that it runs on."""
     import numpy as np
 
-    from sage_cli.speech.whisper import RATE, DecodeOptions, Whisper
+    from sage_cli.speech.options import SpeechOptions
+    from sage_cli.speech.whisper import RATE, Whisper
 
     whisper = Whisper(model, threads=threads)
     noise = np.random.default_rng(0).normal(0, 0.05, whisper.longest).astype(np.float32)
     try:
-        whisper.decode(noise[:RATE], DecodeOptions())  # loads it
+        whisper.decode(noise[:RATE], SpeechOptions())  # loads it
         began = time.perf_counter()
-        whisper.decode(noise, DecodeOptions())
+        whisper.decode(noise, SpeechOptions())
         return len(noise) / RATE / (time.perf_counter() - began), whisper.device
     finally:
         whisper.close()

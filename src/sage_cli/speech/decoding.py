@@ -19,7 +19,7 @@ from math import log
 from sage_cli.speech.alignment import unwritten, without_annotations
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import ends_sentence
-from sage_cli.speech.whisper import DecodeOptions, Token, Whisper
+from sage_cli.speech.whisper import Token, Whisper
 from sage_cli.speech.windows import Window
 
 # The reference's sign of a loop: text that zlib makes this many times smaller (https://github.com/openai/whisper, decoding.py).
@@ -92,25 +92,16 @@ class Decoder:
         """
         options = self._options
         samples = window.samples
-        plan = DecodeOptions(
-            language=language,
-            translate=options.translate,
-            beam_size=options.beam_size or (1 if self._whisper.toy else _BEAMS),
-            temperature=options.temperature,
-            no_speech_threshold=options.no_speech_threshold,
-            entropy_threshold=options.entropy_threshold,
-            logprob_threshold=options.logprob_threshold,
-            suppress_regex=options.suppress_regex,
-            suppress_non_speech=options.suppress_non_speech,
-        )
+        beams = options.beam_size or (1 if self._whisper.toy else _BEAMS)
+        plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)
         decoded = [self._judge(self._whisper.decode(samples, plan, prompts[0]), window)]
         if len(prompts) > 1 and not (decoded[0].good if self._whisper.toy else decoded[0].sure):
             decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[1]), window))
         best = min(decoded, key=lambda one: one.badness)
-        if best.good or (set(best.faults) == {_LITTLE} and plan.beam_size >= _BEAMS):  # a lesser search finds no more
+        if best.good or (set(best.faults) == {_LITTLE} and beams >= _BEAMS):  # a lesser search finds no more
             return best
-        other = replace(plan, beam_size=_BEAMS if plan.beam_size < _BEAMS else 1)
+        other = replace(plan, beam_size=_BEAMS if beams < _BEAMS else 1)
         return min(best, self._judge(self._whisper.decode(samples, other), window), key=lambda one: one.badness)
 
     def _prompts(self, context: Sequence[int]) -> list[list[int]]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from sage_cli.errors import ModelError
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
+from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.tokenizer import Tokenizer
 
 Samples = NDArray[np.float32]
@@ -64,21 +65,6 @@ class Token:
     turn: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodeOptions:
-    """How a window is decoded; see :class:`sage_cli.speech.SpeechOptions` for what the names mean."""
-
-    language: str = "en"
-    translate: bool = False
-    beam_size: int = 1
-    temperature: float = 0.0
-    no_speech_threshold: float = 0.6
-    entropy_threshold: float = 2.4
-    logprob_threshold: float = -1.0
-    suppress_regex: str = ""
-    suppress_non_speech: bool = False
-
-
 class Whisper:
     """A model. Its file is checked at once, and loaded when it is first needed.
 
@@ -107,7 +93,7 @@ class Whisper:
         self._binding = binding()
         self._context: Any = None
         self._interrupted = False
-        # whisper.cpp draws the candidates of its beam search at random, too. A context goes on with its random numbers from decode to decode.
+        # whisper.cpp draws the candidates of a beam search at random, too, and a context goes on with its random numbers.
         self._drawn = False
         self.device: str | None = None
 
@@ -140,11 +126,12 @@ class Whisper:
             raise ModelError(f"{self.path.name} cannot detect languages: name the language")
         return {self._binding.whisper_lang_str(number): float(value) for number, value in enumerate(probabilities)}
 
-    def decode(self, samples: Samples, options: DecodeOptions, prompt: Sequence[int] = ()) -> list[Token]:
+    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = ()) -> list[Token]:
         """Decode a window.
 
         Args:
             samples: 16 kHz mono, at most ``longest``.
+            options: those of decoding count. ``language`` must be a code, for ``auto`` is English here; ``beam_size`` ``None`` is 1.
             prompt: ids of the tokens that come before the window; the last ``prompt_length`` count.
 
         Returns:
@@ -153,7 +140,7 @@ class Whisper:
         Raises:
             ModelError: whisper.cpp failed.
         """
-        beams = options.beam_size
+        beams = options.beam_size or 1
         if self._drawn:  # what was heard before must not change a text
             self.close()
         self._drawn = beams > 1 or options.temperature > 0
@@ -165,7 +152,7 @@ class Whisper:
         )
         if beams > 1:
             parameters.beam_search = {"beam_size": beams, "patience": -1.0}
-        parameters.language = options.language
+        parameters.language = "en" if options.language == "auto" else options.language
         parameters.translate = options.translate and self.multilingual
         if kept := list(prompt)[-self.prompt_length :] if self.prompt_length else []:
             parameters.prompt_tokens = kept
