@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +37,7 @@ class Served:
         pause_s: between pieces.
         key: the required key; ``""`` for none.
         models: listed names.
+        stop: ends it, as a server that dies.
     """
 
     model: ChatModel | None = None
@@ -50,6 +51,7 @@ class Served:
     pause_s: float = 0.0
     key: str = ""
     models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
+    stop: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def pieces(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Reply | None]]:
         """The reply's pieces, and the reply with the last one."""
@@ -182,9 +184,14 @@ def serve(served: Served) -> Iterator[Served]:
     served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    try:
-        yield served
-    finally:
+
+    def stop() -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+    served.stop = stop
+    try:
+        yield served
+    finally:
+        stop()

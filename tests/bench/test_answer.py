@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,9 @@ from sage_cli.bench import Item
 from sage_cli.bench.answer import Answerer, Worker
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.errors import MediaReadError, VideoError
+from sage_cli.model.remote import UnreachableError
 from sage_cli.session import Options, Session
+from tests.openai_server import Served, serve
 
 
 @pytest.fixture
@@ -44,6 +47,27 @@ MACHINE = [
 def test_a_failure_of_the_machine_is_no_record(answerer: Answerer, clip_path: Path) -> None:
     with pytest.raises((OSError, MemoryError, MediaReadError)):
         answerer(item(clip_path))
+
+
+@pytest.mark.parametrize("addresses", ["{url}", "{url},http://127.0.0.1:1/v1"])
+def test_a_server_that_is_gone_ends_the_run(addresses: str, clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    reply = '{"video_context": "", "query_intent": "", "final_answer": "a dog"}'
+    with ExitStack() as running:
+        served = running.enter_context(serve(Served(text=reply)))
+        options = Options(model=addresses.format(url=served.url), frames=2, direct=True, cache_limit=0)
+        worker = Worker(options, JudgeChoice("exact"))
+        session = running.enter_context(worker.session())
+        answerer = Answerer(worker, session)
+        assert answerer(item(clip_path))["outcome"] == "answered"
+        served.faults = ["down"] * 20
+        assert answerer(item(clip_path))["outcome"] == "failed"  # the server is there: it fails on this question alone
+        served.faults = []
+        assert answerer(item(clip_path))["outcome"] == "answered"
+        served.stop()
+        with pytest.raises(UnreachableError):
+            answerer(item(clip_path))
 
 
 @pytest.mark.parametrize("answerer", [VideoError("nothing of it can be decoded"), ValueError("a bug")], ids=repr, indirect=True)

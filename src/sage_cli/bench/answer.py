@@ -18,7 +18,7 @@ from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
 from sage_cli.errors import MediaReadError, SageError
-from sage_cli.model.remote import RemoteModel
+from sage_cli.model.remote import RemoteModel, UnreachableError
 from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
 
@@ -48,6 +48,15 @@ class Worker:
         """A session with these options, without disk caches: neither answers nor costs may depend on earlier runs."""
         return open_session(self.options, model_cache=False)
 
+    def check_server(self) -> None:
+        """Connect to the model's server.
+
+        Raises:
+            UnreachableError: that is not possible.
+        """
+        with self.session() as session:
+            _ = session.model
+
     def __call__(self) -> Answerer:
         """Load the model, and reach the judge's server.
 
@@ -71,7 +80,8 @@ class Answerer:
         """The item's record; it reports failures of the item.
 
         Raises:
-            OSError, MemoryError, MediaReadError: the machine failed, which says nothing about the item.
+            OSError, MemoryError, MediaReadError, UnreachableError: the machine or the model's server failed, which says nothing about
+                the item.
         """
         if item.given is not None:
             return self._judged(item, dict(item.given))
@@ -88,6 +98,9 @@ class Answerer:
                     events.append(event)
         except (OSError, MemoryError, MediaReadError):
             raise
+        except UnreachableError as problem:
+            self._worker.check_server()  # it may fail on this item alone
+            error = str(problem)
         except SageError as problem:
             error = str(problem)
         except Exception as problem:  # noqa: BLE001

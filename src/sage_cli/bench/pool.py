@@ -6,6 +6,7 @@ is that item's outcome, and a new worker replaces it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -146,6 +147,7 @@ def _how_it_ended(status: int) -> str:
 
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     """The main function of a worker process."""
+    logging.basicConfig(format="sage: %(message)s", level=logging.WARNING)
     clean_up_when_ended()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -231,6 +233,8 @@ def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit
                     outcome: R | Died = ray.get(task, timeout=0)
                     idle.append(worker)
                 except RayTaskError as error:
+                    if isinstance(error.cause, SageError):
+                        raise error.cause from None
                     outcome = Died(str(error.cause))
                     idle.append(worker)
                 except RayActorError:

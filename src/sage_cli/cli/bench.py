@@ -13,7 +13,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import UsageError, VideoError
+from sage_cli.errors import SageError, UsageError, VideoError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _run(plan: Plan, folder: Path, resume: bool, quiet: bool) -> list[Record]:
     try:
         with _progress(_name(plan), quiet) as progress:
             return execute(plan, opened, progress)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, SageError):
         if not quiet:
             console.say(f"progress saved in {folder}; rerun the command with --resume to continue")
         raise

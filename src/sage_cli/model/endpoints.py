@@ -9,7 +9,6 @@ from collections.abc import Generator, Mapping
 from contextlib import closing
 from typing import Any
 
-from sage_cli.errors import ModelError
 from sage_cli.model.address import RemoteAddress, api_key
 from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem
 from sage_cli.model.remote import RemoteModel, UnreachableError
@@ -29,7 +28,8 @@ class Endpoints:
         retries: see :class:`RemoteModel`.
 
     Raises:
-        ModelError: none of the servers can be reached, or one does not serve this model.
+        UnreachableError: none of the servers can be reached.
+        ModelError: one does not serve this model.
     """
 
     def __init__(self, address: RemoteAddress, *, context_size: int | None = None, retries: int = 4) -> None:
@@ -82,10 +82,10 @@ class Endpoints:
                 if not left:
                     raise
                 logger.warning("%s; going on with another server", error)
-                spoken = True
-                self._model.close()
+                spoken, left_behind = True, self._model
                 self._addresses.rotate(-1)
-                self._model = self._connect(left)
+                self._model = self._connect(left)  # the old one stays, to be asked again later, if there is no other
+                left_behind.close()
 
     def _connect(self, attempts: int) -> RemoteModel:
         """The model at the first of the addresses that can be reached."""
@@ -96,5 +96,5 @@ class Endpoints:
             except UnreachableError as error:
                 attempts -= 1
                 if not attempts:
-                    raise ModelError(f"none of {', '.join(one.host for one in self._addresses)} can be reached: {error}") from error
+                    raise UnreachableError(f"none of {', '.join(one.host for one in self._addresses)} can be reached: {error}") from error
                 self._addresses.rotate(-1)
