@@ -28,9 +28,11 @@ class Model:
         self.toy, self.prompt_length, self.first_stamp = toy, 223, 50
         self.tokenizer = Tokenizer(WORDS)
         self.answer = answer
+        self.again: list[bool] = []
         self.asked: list[tuple[int, list[int]]] = []
 
-    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = ()) -> list[Token]:
+    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = (), *, again: bool = False) -> list[Token]:
+        self.again.append(again)
         self.asked.append((options.beam_size or 0, list(prompt)))
         text, logprob = self.answer(options, list(prompt))
         return [Token(number, f" {word}".encode(), logprob) for number, word in enumerate(text.split())]
@@ -59,12 +61,17 @@ def test_the_bundled_model_always_has_its_context() -> None:
     assert decode(Model(lambda _options, _prompt: (GOOD, -0.9), toy=True), ENDED) == (GOOD, [(1, ENDED)])
 
 
-def test_the_more_likely_text_of_a_doubtful_window_counts() -> None:
+def test_of_a_doubtful_window_the_more_likely_of_two_searches_counts() -> None:
     better = "This one is what was said, and there is as much of it as there is speech."
-    helped = Model(lambda _options, prompt: (better, -0.3) if prompt else (GOOD, -0.7))
-    assert decode(helped, ENDED) == (f" {better}", [(5, []), (5, ENDED)])
-    misled = Model(lambda _options, prompt: (better, -0.8) if prompt else (GOOD, -0.7))
-    assert decode(misled, ENDED) == (GOOD, [(5, []), (5, ENDED)])
+    for second, text in ((-0.5, f" {better}"), (-0.8, GOOD)):
+        answers = iter(((GOOD, -0.7), (better, second)))
+        model = Model(lambda _options, _prompt, answers=answers: next(answers))  # type: ignore[misc]
+        assert decode(model, ENDED) == (text, [(5, []), (5, [])])
+        assert model.again == [False, True]
+
+
+def test_a_doubtful_window_is_not_searched_twice_by_a_search_that_finds_the_same() -> None:
+    assert decode(Model(lambda _options, _prompt: (GOOD, -0.7)), ENDED, beam_size=1) == (GOOD, [(1, [])])
 
 
 def test_a_loop_is_followed_by_an_attempt_without_context_and_by_another_search() -> None:

@@ -4,8 +4,8 @@ Decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where s
 next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another. The
 best one counts. The reference samples at rising temperatures instead; that invents words, and makes transcripts differ from run to run.
 
-The context helps where a window begins inside a sentence or is hard to understand. Elsewhere it does harm: an error in it is repeated, and
-short sentences such as "Goodbye." are skipped. So a window that begins a sentence is decoded without the context first.
+The context helps where a window begins inside a sentence or comes out badly. Elsewhere it does harm: an error in it is repeated, and short
+sentences such as "Goodbye." are skipped. So a window that begins a sentence is decoded without the context first.
 """
 
 from __future__ import annotations
@@ -96,8 +96,11 @@ class Decoder:
         plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)
         decoded = [self._judge(self._whisper.decode(samples, plan, prompts[0]), window)]
-        if len(prompts) > 1 and not (decoded[0].good if self._whisper.toy else decoded[0].sure):
+        if not decoded[0].good and len(prompts) > 1:
             decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[1]), window))
+        elif not decoded[0].sure and beams > 1:
+            # With another context its probabilities could not be compared: a context makes its own words likely, right or wrong.
+            decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[0], again=True), window))
         best = min(decoded, key=lambda one: one.badness)
         if best.good or (set(best.faults) == {_LITTLE} and beams >= _BEAMS):  # a lesser search finds no more
             return best

@@ -126,13 +126,14 @@ class Whisper:
             raise ModelError(f"{self.path.name} cannot detect languages: name the language")
         return {self._binding.whisper_lang_str(number): float(value) for number, value in enumerate(probabilities)}
 
-    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = ()) -> list[Token]:
+    def decode(self, samples: Samples, options: SpeechOptions, prompt: Sequence[int] = (), *, again: bool = False) -> list[Token]:
         """Decode a window.
 
         Args:
             samples: 16 kHz mono, at most ``longest``.
             options: those of decoding count. ``language`` must be a code, for ``auto`` is English here; ``beam_size`` ``None`` is 1.
             prompt: ids of the tokens that come before the window; the last ``prompt_length`` count.
+            again: search with other random numbers than the last time.
 
         Returns:
             The tokens in order, timestamps among them; empty where the model finds no speech.
@@ -141,7 +142,7 @@ class Whisper:
             ModelError: whisper.cpp failed.
         """
         beams = options.beam_size or 1
-        if self._drawn:  # what was heard before must not change a text
+        if self._drawn and not again:  # what was heard before must not change a text
             self.close()
         self._drawn = beams > 1 or options.temperature > 0
         self._load()
