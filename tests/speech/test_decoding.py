@@ -14,7 +14,8 @@ from sage_cli.speech.whisper import RATE, Samples, Token
 from sage_cli.speech.windows import Span, Window
 
 WORDS = [b" one", b" two", b" three", b" four", b".", b" five"]
-ENDED, OPEN = [0, 1, 4, 50], [0, 1, 2, 50]  # "one two." and "one two three", with a timestamp
+ENDED, OPEN = [0, 1, 4, 50], [0, 1, 4, 2, 50]  # "one two." and "one two. three", with a timestamp
+PLAIN = [0, 1, 2, 50]  # without punctuation
 GOOD = " Nothing is wrong with this sentence, which is as long as it should be."
 LOOP = " over and over" * 20
 
@@ -55,6 +56,10 @@ def test_a_window_that_begins_a_sentence_is_decoded_without_context() -> None:
 
 def test_a_window_that_goes_on_with_a_sentence_is_decoded_with_its_context() -> None:
     assert decode(Model(lambda _options, _prompt: (GOOD, -0.2)), OPEN) == (GOOD, [(5, OPEN)])
+
+
+def test_a_text_without_punctuation_is_not_imitated() -> None:
+    assert decode(Model(lambda _options, _prompt: (GOOD, -0.2)), PLAIN) == (GOOD, [(5, [])])
 
 
 def test_the_bundled_model_always_has_its_context() -> None:

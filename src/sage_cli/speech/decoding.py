@@ -32,6 +32,7 @@ _ENOUGH_SPEECH = 2.0  # seconds; of less, nothing can be said about its text
 _BEAMS = 5
 _DOUBTFUL = -0.45  # mean log-probability of tokens below which another attempt is worthwhile
 _LITTLE = "little text"
+_LONG_SENTENCE = 300  # characters
 PROGRESS = 1.0  # seconds that a window gets done at the least
 
 
@@ -114,7 +115,7 @@ class Decoder:
             return [static]
         prompts = [static, [*static, *context]]
         # The bundled model was trained with the context.
-        return prompts[::-1] if self._whisper.toy or not ends_sentence(self._whisper.tokenizer.decode(context).strip()) else prompts
+        return prompts[::-1] if self._whisper.toy or _open(self._whisper.tokenizer.decode(context)) else prompts
 
     def _prompt(self) -> list[int]:
         """The prefix of every window: hotwords and the prompt, as a phrase with timestamps.
@@ -149,6 +150,12 @@ class Decoder:
             elif written > _MOST:
                 faults["much text"] = written / _MOST
         return Decoded(tuple(tokens), faults)
+
+
+def _open(text: str) -> bool:
+    """Whether a text stops inside a sentence. One without any punctuation does not tell, and would be imitated for the rest of a recording."""
+    recent = text.strip()[-_LONG_SENTENCE:]
+    return not ends_sentence(recent) and any(ends_sentence(word) for word in recent.split())
 
 
 def _entropy(tokens: Sequence[Token]) -> float:
