@@ -153,7 +153,7 @@ class Decoder:
 
 
 def _open(text: str) -> bool:
-    """Whether a text stops inside a sentence. One without any punctuation does not tell, and would be imitated for the rest of a recording."""
+    """Whether a text stops inside a sentence. One without punctuation does not tell, and would be imitated for the rest of a recording."""
     recent = text.strip()[-_LONG_SENTENCE:]
     return not ends_sentence(recent) and any(ends_sentence(word) for word in recent.split())
 
