@@ -2,8 +2,8 @@
 #   CPU:  docker build -t sage .
 #   CUDA: docker build -t sage:cuda --build-arg BASE=nvidia/cuda:13.0.1-devel-ubuntu24.04 --build-arg CMAKE_ARGS="-DGGML_CUDA=on" .
 #   Use:  docker run --rm -v "$PWD:/videos:ro" -v sage:/home/sage [--gpus all] sage ask /videos/talk.mp4 "What is it about?"
-# Tested without Docker: the steps of the CPU image, one by one in fresh Debian roots, with a prebuilt llama.cpp (`.ci/image.py` runs them). The CUDA image
-# was not tested.
+# Tested without Docker: `.ci/image.py` ran the steps of the CPU image one by one in fresh Debian roots, the compilation of llama.cpp included, and then
+# `sage demo`. The CUDA image was not tested.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build

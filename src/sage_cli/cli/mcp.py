@@ -50,6 +50,7 @@ def mcp(
     limit_heaps()
     allowed = Folders([Path(folder).expanduser() for folder in folders or ["."]])
     with open_session(options) as session:
-        console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
+        if not options.quiet:
+            console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
         run(session, allowed)
     return 0
