@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sage_cli.speech.decoding import Decoder
+from sage_cli.speech.decoding import INVENTED, Decoder
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.tokenizer import Tokenizer
 from sage_cli.speech.vad import FRAME
@@ -102,3 +102,9 @@ def test_no_temperature_is_tried() -> None:
 
     decode(Model(answer), OPEN)
     assert temperatures == {0.0}
+
+
+def test_a_sentence_for_a_click_is_invented() -> None:
+    for seconds, text, invented in ((0.1, " Thank you for watching.", True), (0.1, " Yes.", False), (0.5, " Thank you very much.", False)):
+        decoder = Decoder(Model(lambda _options, _prompt, text=text: (text, -0.2)), SpeechOptions(), measured=True)  # type: ignore[arg-type, misc]
+        assert (INVENTED in decoder.decode(window(seconds), "en", []).faults) == invented

@@ -28,10 +28,12 @@ _ENTROPY_TOKENS = 32  # what whisper.cpp takes the entropy of
 
 # Bytes of UTF-8 for a second of speech. Languages differ little in them: 12 to 16 in English and Chinese, 20 to 30 in Russian and Hindi.
 _FEWEST, _MOST = 5.0, 60.0
-_ENOUGH_SPEECH = 2.0  # seconds; of less, nothing can be said about its text
+_ENOUGH_SPEECH = 2.0  # seconds; of less, too little text says nothing
+_SHORTEST = 0.3  # seconds that anything said takes
 _BEAMS = 5
 _DOUBTFUL = -0.45  # mean log-probability of tokens below which another attempt is worthwhile
 _LITTLE = "little text"
+INVENTED = "text for hardly any speech"  # what Whisper makes of a click or a note, such as "Thank you for watching."
 _LONG_SENTENCE = 300  # characters
 PROGRESS = 1.0  # seconds that a window gets done at the least
 
@@ -97,6 +99,8 @@ class Decoder:
         plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)
         decoded = [self._judge(self._whisper.decode(samples, plan, prompts[0]), window)]
+        if INVENTED in decoded[0].faults:
+            return decoded[0]
         if not decoded[0].good and len(prompts) > 1:
             decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[1]), window))
         elif not decoded[0].sure and beams > 1:
@@ -142,13 +146,12 @@ class Decoder:
         missing = unwritten(tokens, window) if self._measured else None
         if missing is not None and missing < PROGRESS:  # one that comes later is heard again
             faults[_LITTLE] = 1.0
-        speech = window.speech
-        if self._measured and speech >= _ENOUGH_SPEECH:
-            written = sum(len(token.text) for token in without_annotations(tokens)) / speech
-            if written < _FEWEST:
-                faults[_LITTLE] = 1.0 + (_FEWEST - written) / _FEWEST
-            elif written > _MOST:
-                faults["much text"] = written / _MOST
+        if self._measured:
+            speech, written = window.speech, sum(len(token.text) for token in without_annotations(tokens))
+            if written > _MOST * max(speech, _SHORTEST):
+                faults["much text" if speech >= _ENOUGH_SPEECH else INVENTED] = written / max(speech, _SHORTEST) / _MOST
+            elif speech >= _ENOUGH_SPEECH and written < _FEWEST * speech:
+                faults[_LITTLE] = 1.0 + (_FEWEST - written / speech) / _FEWEST
         return Decoded(tuple(tokens), faults)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations
-from sage_cli.speech.decoding import PROGRESS, Decoded, Decoder
+from sage_cli.speech.decoding import INVENTED, PROGRESS, Decoded, Decoder
 from sage_cli.speech.languages import LanguageFinder
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import Placed, segments, together
@@ -198,7 +198,7 @@ class Transcriber:
         border = border if shortened is None else shortened
         tokens, again = self._heard(decoded.tokens, window)
         again = border if again is None else again
-        words = _with_speech(spoken(align(tokens, window, language or "en")))
+        words = [] if INVENTED in decoded.faults else _with_speech(spoken(align(tokens, window, language or "en")))
         if "loop" in decoded.faults:
             words = _without_repeats(words)
         placed, clock = self._place(words, window, state.clock)
