@@ -147,7 +147,8 @@ def _how_it_ended(status: int) -> str:
 
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     """The main function of a worker process."""
-    logging.basicConfig(format="sage: %(message)s", level=logging.WARNING)
+    if logging.lastResort is not None:  # not for native libraries, whose log has a handler
+        logging.lastResort.setFormatter(logging.Formatter("sage: %(message)s"))
     clean_up_when_ended()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
