@@ -18,7 +18,7 @@ from sage_cli import open_session
 from sage_cli.session.conversation import Conversation
 
 
-def ask(work: Path, run: Path, limit: int | None, *, history: bool, **options: Any) -> None:
+def ask(work: Path, run: Path, limit: int | None = None, *, history: bool, **options: Any) -> None:
     """Hold the conversations that ``run`` does not have yet, and append what came of them: a row per question."""
     done = {row["video_path"] for row in read(run) if row["turn"] == 1}
     with open_session(**options, log=False) as session, run.open("a", encoding="utf-8") as file:
@@ -65,7 +65,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     match given.pop("command"):
         case "ask":
-            ask(**{name: value for name, value in given.items() if value is not None or name == "limit"})
+            ask(**{name: value for name, value in given.items() if value is not None})
         case "table":
             print(table(given["run"]))
 

@@ -23,7 +23,7 @@ from gguf import GGUFReader
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
-from sage_cli.model.base import Frames, ModelInfo, Prompt, Reply, StreamItem
+from sage_cli.model.base import Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
 from sage_cli.prompts import PACKS, PLACEHOLDERS, Style
 from sage_cli.speech import Transcriber, Transcript
@@ -41,35 +41,16 @@ _PROMPT: Final = "Answer the question."
 _BREVITY: Final = 1.2
 
 
-class Recording:
+class Recording(LlamaModel):
     """A model that remembers the replies of the agent's own steps."""
 
-    def __init__(self, model: LlamaModel) -> None:
-        self._model = model
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.replies: list[str] = []
-
-    @property
-    def info(self) -> ModelInfo:
-        return self._model.info
-
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return self._model.frame_size(width, height, max_tokens, max_pixels)
-
-    def count_tokens(self, prompt: Prompt) -> int:
-        return self._model.count_tokens(prompt)
-
-    def prefetch(self, frames: Frames) -> None:
-        self._model.prefetch(frames)
-
-    def forget(self) -> None:
-        self._model.forget()
-
-    def interrupt(self) -> None:
-        self._model.interrupt()
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
         own = "recommended_tools" in json.dumps(schema)  # not a question that a tool asks
-        for item in self._model.stream(prompt, schema=schema, **options):
+        for item in super().stream(prompt, schema=schema, **options):
             if own and isinstance(item, Reply):
                 self.replies.append(item.text)
             yield item
@@ -166,8 +147,7 @@ def fuzz(turns: int, folder: Path, *, first_seed: int = 0) -> Findings:
         for family, write in WRITERS.items():
             files = write(folder / family)
             _shorten_strings(files.text)
-            with LlamaModel(files.text, files.mmproj, context_size=4096, threads=1) as model:
-                recording = Recording(model)
+            with closing(Recording(files.text, files.mmproj, context_size=4096, threads=1)) as recording:
                 for pack in PACKS:
                     name = f"turns, {pack}, {family}"
                     seed = first_seed

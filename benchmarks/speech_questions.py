@@ -169,7 +169,7 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
 # ---- asking --------------------------------------------------------------------------------------------------------
 
 
-def ask(work: Path, run: Path, limit: int | None, **options: Any) -> None:
+def ask(work: Path, run: Path, limit: int | None = None, **options: Any) -> None:
     """Ask the questions that ``run`` does not answer yet, and append the results."""
     rows, done = read(work / "set.jsonl")[:limit], {row["id"] for row in read(run)}
     with open_session(**options) as session, run.open("a", encoding="utf-8") as file:
@@ -228,7 +228,7 @@ def main() -> None:
         case "make":
             make(given["work"])
         case "ask":
-            ask(**{name: value for name, value in given.items() if value is not None or name == "limit"})
+            ask(**{name: value for name, value in given.items() if value is not None})
         case "table":
             print(table(given["run"]))
 

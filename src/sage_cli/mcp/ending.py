@@ -7,10 +7,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from threading import Thread
 from types import FrameType
 
-from sage_cli.signals import ENDING, leave_signals_to_main_thread
+from sage_cli.hardware.threads import background
+from sage_cli.signals import ENDING
 
 
 @contextmanager
@@ -24,13 +24,11 @@ def stdin_ended_by_signals() -> Iterator[None]:
     os.close(read_end)
 
     def read() -> None:
-        leave_signals_to_main_thread()
         while data := os.read(source, 1 << 16):
             pieces.put(data)
         pieces.put(b"")
 
     def write() -> None:
-        leave_signals_to_main_thread()
         with os.fdopen(write_end, "wb", buffering=0) as pipe:
             while data := pieces.get():
                 pipe.write(data)
@@ -50,7 +48,7 @@ def stdin_ended_by_signals() -> Iterator[None]:
     for number in handlers:
         signal.signal(number, end)
     for work in (read, write):
-        Thread(target=work, name="sage-stdin", daemon=True).start()
+        background(work, "sage-stdin")
     try:
         yield
     finally:

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
-from sage_cli.signals import interrupted_by, leave_signals_to_main_thread
+from sage_cli.signals import interrupted_by
 from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
 from sage_cli.store.scratch import scratch_folder
 
@@ -66,13 +66,14 @@ class Models:
 
         Until it is done, the session may be used for anything that needs no model.
         """
+        from sage_cli.hardware.threads import background
+
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
             self._loading = Future()
-            Thread(target=self._load, args=(self._loading,), name="sage-model", daemon=True).start()
+            background(partial(self._load, self._loading), "sage-model")
         return self._loading
 
     def _load(self, loading: Future[ChatModel]) -> None:
-        leave_signals_to_main_thread()
         try:
             with interrupted_by(self._unwanted):
                 loading.set_result(self.model)

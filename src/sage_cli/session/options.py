@@ -149,6 +149,12 @@ _LOOKS = f"{_ASKS} bench"
 _ALL = f"{_LOOKS} transcribe"
 
 
+def _moment(help: str) -> Any:
+    """The start or the end of what is looked at."""
+    commands, speech = "ask ground summary transcribe", {"transcribe": {"panel": SPEECH}}
+    return option(None, LOOKING, commands, help, "TIME", kind="time", at_least=0.0, per=speech)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options in effect. :func:`sage_cli.session.load_options` explains where values come from.
@@ -220,26 +226,8 @@ class Options:
     frame_tokens: int | None = setting(
         None, LOOKING, _LOOKS, "Maximum tokens per frame pair.", "N", at_least=1, at_most=1 << 16, auto="the model's", advanced=True
     )
-    start: float | None = option(
-        None,
-        LOOKING,
-        "ask ground summary transcribe",
-        "Start time: SS, MM:SS or HH:MM:SS.",
-        "TIME",
-        kind="time",
-        at_least=0.0,
-        per={"transcribe": {"panel": SPEECH}},
-    )
-    end: float | None = option(
-        None,
-        LOOKING,
-        "ask ground summary transcribe",
-        "End time.",
-        "TIME",
-        kind="time",
-        at_least=0.0,
-        per={"transcribe": {"panel": SPEECH}},
-    )
+    start: float | None = _moment("Start time: SS, MM:SS or HH:MM:SS.")
+    end: float | None = _moment("End time.")
     tools: bool = setting(True, LOOKING, "ask chat mcp", "Use tools; --no-tools answers from the first look.")
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
     direct_prompt: bool = option(False, LOOKING, "bench", "Ask direct answers by the paper's prompt: think, then answer.", advanced=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, TypeVar
 
-from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
+from sage_cli.hardware.threads import background
+from sage_cli.signals import check_interrupted
 
 T = TypeVar("T")
 
@@ -24,14 +24,13 @@ def in_thread(call: Callable[[], T], seconds: float = float("inf")) -> T:
     results: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
 
     def run() -> None:
-        leave_signals_to_main_thread()
         try:
             results.put((call(), None))
         except Exception as error:  # noqa: BLE001  (passed to the waiting thread)
             results.put((None, error))
 
     deadline = time.monotonic() + seconds
-    threading.Thread(target=run, name="sage-web", daemon=True).start()
+    background(run, "sage-web")
     while (remaining := deadline - time.monotonic()) > 0:
         try:
             value, error = results.get(timeout=min(remaining, _GLANCE))
