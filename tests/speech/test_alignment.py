@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sage_cli.speech.alignment import align, split_words, spoken, text_of, unwritten, without_annotations
+from sage_cli.speech.alignment import align, restamped, split_words, spoken, text_of, unwritten, without_annotations
 from sage_cli.speech.vad import FRAME
 from sage_cli.speech.whisper import RATE, Token
 from sage_cli.speech.windows import Span, Window
@@ -60,6 +60,32 @@ def test_the_last_word_before_a_pause_stays_there() -> None:
     assert found[2][0] == "conference."
     assert found[2][2] <= 2.1
     assert found[3] == ("The", 3.0, 3.9)
+
+
+def test_timestamps_in_whole_seconds_are_put_where_attention_is() -> None:
+    """The model rounded them: the word after a pause would begin before it."""
+    tokens = [stamp(0.0), text(" one", 3.4), text(".", 5.9), stamp(3.0), stamp(5.0), text(" Two", 6.6), text(".", 6.9), stamp(6.0)]
+    moved = restamped(tokens)
+    assert [token.time for token in moved if token.time is not None] == pytest.approx([0.0, 3.4, 5.9, 6.6])
+    assert [token.id for token in moved if token.time is not None] == [2, 2 + 20, 2 + 45, 2 + 30]
+    where = window((0.0, 3.4), (5.9, 6.6))
+    assert places(moved, where)[1] == ("Two.", 5.9, 6.6)
+    assert places(tokens, where)[1] != ("Two.", 5.9, 6.6)
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        [stamp(0.0), text(" one", 3.4), stamp(3.0), stamp(3.0), text(" two", 6.6), stamp(6.02)],  # not all are whole
+        [stamp(0.0), text(" one", 3.4), stamp(3.0)],  # one may be by chance
+        [stamp(0.0), text(" one"), stamp(3.0), stamp(3.0), text(" two"), stamp(6.0)],  # no attention
+        [stamp(0.0), text(" one", 9.4), stamp(3.0), stamp(8.0), text(" two", 9.6), stamp(11.0)],  # further than rounding goes
+        [stamp(0.0), stamp(2.0)],
+        [],
+    ],
+)
+def test_other_timestamps_stay(tokens: list[Token]) -> None:
+    assert [token.time for token in restamped(tokens)] == [token.time for token in tokens]
 
 
 def test_speech_without_a_word_is_found() -> None:

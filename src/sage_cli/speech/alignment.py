@@ -14,12 +14,13 @@ from itertools import pairwise
 from math import exp
 
 from sage_cli.speech.segment import Word
-from sage_cli.speech.whisper import Token
+from sage_cli.speech.whisper import SECONDS_PER_STAMP, Token
 from sage_cli.speech.windows import Window
 
 _UNSPACED = frozenset(("zh", "ja", "yue", "th", "lo", "my", "km", "bo"))  # written without spaces: every token is a word
 _ANNOTATIONS = {"[": "]", "(": ")", "*": "*", "♪": "♪", "（": "）", "【": "】", "<": ">"}  # noqa: RUF001
 _SHORTEST = 0.02  # seconds
+_WHOLE = round(1 / SECONDS_PER_STAMP)  # timestamps in a second
 _SENTENCE = 1.5  # seconds of speech that cannot be without a word
 _LEAST = 0.15  # seconds that a word takes
 _FASTEST = 20.0  # characters that are spoken in a second at the most
@@ -88,6 +89,29 @@ def _filled(words: list[TimedWord], window: Window) -> list[TimedWord]:
         start, end = window.grow(word.start, word.end, before, after)
         filled.append(replace(word, start=max(start, filled[-1].end if filled else 0.0), end=end))
     return filled
+
+
+def restamped(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens with the timestamps where attention says, if the model rounded them to whole seconds.
+
+    A model that has done so once goes on for the rest of a recording, because its context shows it how.
+    """
+    texts = [number for number, token in enumerate(tokens) if token.text]
+    written = {round(token.time / SECONDS_PER_STAMP) for token in tokens[texts[0] :] if token.time is not None} if texts else set()
+    if len(written) < 2 or any(stamp % _WHOLE for stamp in written):
+        return list(tokens)
+    moved: list[Token] = []
+    ended = passed = None  # where attention was after the last word, and after its punctuation
+    for number, token in enumerate(tokens):
+        if token.text:
+            passed = token.spoken_until
+            ended = passed if has_letters([token]) else ended
+        elif token.time is not None:
+            time = ended if number and tokens[number - 1].text else passed
+            if time is not None and (steps := round((time - token.time) / SECONDS_PER_STAMP)) and abs(steps) <= _WHOLE:
+                token = replace(token, id=token.id + steps, time=token.time + steps * SECONDS_PER_STAMP)
+        moved.append(token)
+    return moved
 
 
 def unwritten(tokens: Sequence[Token], window: Window) -> float | None:

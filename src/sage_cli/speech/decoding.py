@@ -4,8 +4,9 @@ Decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where s
 next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another. The
 best one counts. The reference samples at rising temperatures instead; that invents words, and makes transcripts differ from run to run.
 
-The context helps where a window begins inside a sentence or comes out badly. Elsewhere it does harm: an error in it is repeated, and short
-sentences such as "Goodbye." are skipped. So a window that begins a sentence is decoded without the context first.
+A window is decoded with the text before it as context, which helps most in noise. A context does harm, too: sentences are skipped, its errors
+and its style are repeated. So an attempt that does not fit the sound is followed by one without the context, and a doubtful one by two, of
+which the text counts that the three agree on most.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from math import log
 
-from sage_cli.speech.alignment import unwritten, without_annotations
+from sage_cli.speech.alignment import restamped, unwritten, without_annotations
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import ends_sentence
-from sage_cli.speech.whisper import Token, Whisper
+from sage_cli.speech.whisper import Samples, Token, Whisper
 from sage_cli.speech.windows import Window
 
 # The reference's sign of a loop: text that zlib makes this many times smaller (https://github.com/openai/whisper, decoding.py).
@@ -31,10 +33,11 @@ _FEWEST, _MOST = 5.0, 60.0
 _ENOUGH_SPEECH = 2.0  # seconds; of less, too little text says nothing
 _SHORTEST = 0.3  # seconds that anything said takes
 _BEAMS = 5
-_DOUBTFUL = -0.45  # mean log-probability of tokens below which another attempt is worthwhile
+_DOUBTFUL = -0.45  # mean log-probability of tokens below which other attempts are worthwhile
+_DOUBTFUL_IN_CONTEXT = -0.28  # a context makes its own words likely, right or wrong
 _LITTLE = "little text"
 INVENTED = "text for hardly any speech"  # what Whisper makes of a click or a note, such as "Thank you for watching."
-_LONG_SENTENCE = 300  # characters
+_RECENT = 300  # characters, more than a long sentence
 PROGRESS = 1.0  # seconds that a window gets done at the least
 
 
@@ -63,10 +66,6 @@ class Decoded:
     @property
     def good(self) -> bool:
         return not self.faults
-
-    @property
-    def sure(self) -> bool:
-        return not self.faults and self.logprob >= _DOUBTFUL
 
     @property
     def reliable(self) -> bool:
@@ -98,28 +97,29 @@ class Decoder:
         beams = options.beam_size or (1 if self._whisper.toy else _BEAMS)
         plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)
-        decoded = [self._judge(self._whisper.decode(samples, plan, prompts[0]), window)]
-        if INVENTED in decoded[0].faults:
-            return decoded[0]
-        if not decoded[0].good and len(prompts) > 1:
-            decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[1]), window))
-        elif not decoded[0].sure and beams > 1:
-            # With another context its probabilities could not be compared: a context makes its own words likely, right or wrong.
-            decoded.append(self._judge(self._whisper.decode(samples, plan, prompts[0], again=True), window))
-        best = min(decoded, key=lambda one: one.badness)
+        best = self._attempt(window, samples, plan, prompts[0])
+        if INVENTED in best.faults:
+            return best
+        if best.good:
+            sure = best.logprob >= (_DOUBTFUL_IN_CONTEXT if len(prompts) > 1 else _DOUBTFUL)
+            if sure or beams == 1:
+                return best
+            return _agreed([best, *(self._attempt(window, samples, plan, prompt, again=True) for prompt in (prompts[0], prompts[-1]))])
+        if len(prompts) > 1 or beams > 1:
+            best = min(best, self._attempt(window, samples, plan, prompts[-1], again=True), key=lambda one: one.badness)
         if best.good or (set(best.faults) == {_LITTLE} and beams >= _BEAMS):  # a lesser search finds no more
             return best
         other = replace(plan, beam_size=_BEAMS if beams < _BEAMS else 1)
-        return min(best, self._judge(self._whisper.decode(samples, other), window), key=lambda one: one.badness)
+        return min(best, self._attempt(window, samples, other, []), key=lambda one: one.badness)
+
+    def _attempt(self, window: Window, samples: Samples, plan: SpeechOptions, prompt: list[int], *, again: bool = False) -> Decoded:
+        return self._judge(restamped(self._whisper.decode(samples, plan, prompt, again=again)), window)
 
     def _prompts(self, context: Sequence[int]) -> list[list[int]]:
         """Candidate contexts for a window, in the order to try them."""
         static = self._prompt()
-        if not context:
-            return [static]
-        prompts = [static, [*static, *context]]
-        # The bundled model was trained with the context.
-        return prompts[::-1] if self._whisper.toy or _open(self._whisper.tokenizer.decode(context)) else prompts
+        used = bool(context) and (self._whisper.toy or _punctuated(self._whisper.tokenizer.decode(context)))
+        return [[*static, *context], static] if used else [static]
 
     def _prompt(self) -> list[int]:
         """The prefix of every window: hotwords and the prompt, as a phrase with timestamps.
@@ -155,10 +155,17 @@ class Decoder:
         return Decoded(tuple(tokens), faults)
 
 
-def _open(text: str) -> bool:
-    """Whether a text stops inside a sentence. One without punctuation does not tell, and would be imitated for the rest of a recording."""
-    recent = text.strip()[-_LONG_SENTENCE:]
-    return not ends_sentence(recent) and any(ends_sentence(word) for word in recent.split())
+def _agreed(attempts: Sequence[Decoded]) -> Decoded:
+    """Of the plausible attempts the one that differs least from the others, token by token: its risk of errors is the least."""
+    plausible = [attempt for attempt in attempts if attempt.good]
+    texts = [[token.text.lower() for token in attempt.tokens if token.text] for attempt in plausible]
+    agreement = [sum(SequenceMatcher(None, text, other, autojunk=False).ratio() for other in texts) for text in texts]
+    return max(zip(agreement, plausible, strict=True), key=lambda pair: (pair[0], pair[1].logprob))[1]
+
+
+def _punctuated(text: str) -> bool:
+    """Whether a text ends sentences. One that does not would be imitated for the rest of a recording."""
+    return any(ends_sentence(word) for word in text.strip()[-_RECENT:].split())
 
 
 def _entropy(tokens: Sequence[Token]) -> float:

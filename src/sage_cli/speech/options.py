@@ -20,7 +20,7 @@ class SpeechOptions:
         translate: write English, whatever is spoken (multilingual models).
         prompt: text that sets spelling and style; put before every window.
         hotwords: words that are likely to occur, separated by spaces or commas; put before every window.
-        context: give the model what it wrote for the windows before, where a window begins inside a sentence or comes out badly.
+        context: give the model what it wrote for the windows before.
         beam_size: beams of a beam search, 1 to 8; 1 decodes greedily. ``None``: 5, as in other programs.
         temperature: of sampling, 0 to 1. At 0 the most likely token is taken.
         no_speech_threshold: a window whose no-speech probability is above this, and whose text is unlikely, is silence.

@@ -19,7 +19,7 @@ from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import Placed, segments, together
 from sage_cli.speech.segment import Segment
 from sage_cli.speech.vad import Detector, EnergyGate, Silero, bundled_silero, everything
-from sage_cli.speech.whisper import RATE, Samples, Token, Whisper, languages
+from sage_cli.speech.whisper import RATE, SECONDS_PER_STAMP, Samples, Token, Whisper, languages
 from sage_cli.speech.windows import Packer, Window, find_speech
 from sage_cli.store.content import fingerprint
 
@@ -28,7 +28,7 @@ _UNHEARD = 0.5  # seconds of speech after the last timestamp from which they are
 
 _LONG = 10.0  # seconds of speech in a window that is worth dividing
 
-_VERSION = 6  # increases when a change of the code changes transcripts
+_VERSION = 7  # increases when a change of the code changes transcripts
 
 _TOY_CONTEXT = 48  # tokens, about the 240 characters that training/sounds.py gives
 _REPEATED = re.compile(r"(.{2,80}?)\1{3,}", re.DOTALL)
@@ -233,7 +233,7 @@ class Transcriber:
         missing = unwritten(tokens, window) if isinstance(self._detect, Silero) else None
         if missing is not None and missing >= PROGRESS:
             kept = [number for number, token in enumerate(tokens) if token.spoken_until is not None and token.spoken_until < missing + SLIP]
-            stamp = self._whisper.first_stamp + round(missing / 0.02)
+            stamp = self._whisper.first_stamp + round(missing / SECONDS_PER_STAMP)
             return [*tokens[: kept[-1] + 1 if kept else 0], Token(stamp, b"", 0.0, time=missing)], missing
         again = _unheard(tokens, window)
         return _until(tokens, again) if again is not None else list(tokens), again

@@ -35,7 +35,7 @@ RATE = 16000
 _SAMPLES_PER_POSITION = 320  # of the encoder: 1500 positions are 30 s
 
 _SHORTEST = RATE  # whisper.cpp does nothing for less than 0.1 s and little good for less than 1 s
-_SECONDS_PER_STAMP = 0.02
+SECONDS_PER_STAMP = 0.02
 _MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
 _TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
@@ -245,11 +245,11 @@ class Whisper:
             ]
             # Where a decode ran into the token limit, whisper.cpp went on from the last timestamp: this is where it went on from.
             offset = (
-                0.01 * binding.whisper_full_get_segment_t0(context, segment) - (found[0].tid - begin) * _SECONDS_PER_STAMP if found else 0.0
+                0.01 * binding.whisper_full_get_segment_t0(context, segment) - (found[0].tid - begin) * SECONDS_PER_STAMP if found else 0.0
             )
             for token in found:
                 if token.id >= begin:
-                    tokens.append(Token(token.id, b"", token.plog, time=offset + (token.id - begin) * _SECONDS_PER_STAMP))
+                    tokens.append(Token(token.id, b"", token.plog, time=offset + (token.id - begin) * SECONDS_PER_STAMP))
                 elif token.id < end:
                     until = 0.01 * token.t_dtw if token.t_dtw >= 0 else None
                     tokens.append(Token(token.id, binding.whisper_token_to_bytes(context, token.id), token.plog, spoken_until=until))
