@@ -63,29 +63,6 @@ def test_the_bundled_model_always_has_its_context() -> None:
     assert decode(Model(lambda _options, _prompt: (GOOD, -0.9), toy=True), ENDED) == (GOOD, [(1, ENDED)])
 
 
-def test_of_a_doubtful_window_the_text_counts_that_three_attempts_agree_on_most() -> None:
-    said = "This one is what was said, and there is as much of it as there is speech."
-    heard = (said.replace("what", "watt"), said.replace("much", "such"), said.lower())
-    answers = iter(zip(heard, (-0.3, -0.6, -0.7), strict=True))
-    model = Model(lambda _options, _prompt: next(answers))
-    assert decode(model, ENDED) == (f" {heard[2]}", [(5, ENDED), (5, ENDED), (5, [])])
-    assert model.again == [False, True, True]
-
-
-def test_an_attempt_that_does_not_fit_has_no_say() -> None:
-    answers = iter(((GOOD, -0.7), (LOOP, -0.1), (LOOP, -0.1)))
-    assert decode(Model(lambda _options, _prompt: next(answers)), [])[0] == GOOD
-
-
-def test_a_context_makes_its_own_words_likely() -> None:
-    for context, logprob, attempts in ((ENDED, -0.2, 1), (ENDED, -0.3, 3), ([], -0.3, 1), ([], -0.5, 3)):
-        assert len(decode(Model(lambda _options, _prompt, logprob=logprob: (GOOD, logprob)), context)[1]) == attempts  # type: ignore[misc]
-
-
-def test_a_doubtful_window_is_not_searched_again_by_a_search_that_finds_the_same() -> None:
-    assert decode(Model(lambda _options, _prompt: (GOOD, -0.7)), ENDED, beam_size=1) == (GOOD, [(1, ENDED)])
-
-
 def test_a_loop_is_followed_by_an_attempt_without_context_and_by_another_search() -> None:
     stuck = Model(lambda options, _prompt: (LOOP if options.beam_size == 5 else GOOD, -0.1))
     assert decode(stuck, OPEN) == (GOOD, [(5, OPEN), (5, []), (1, [])])

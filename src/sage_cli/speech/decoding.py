@@ -4,9 +4,8 @@ Decoding goes wrong in known ways: it loops, guesses, writes ``[Music]`` where s
 next to the amount of speech that the voice activity detector found, so each attempt is judged, and a poor one is followed by another. The
 best one counts. The reference samples at rising temperatures instead; that invents words, and makes transcripts differ from run to run.
 
-A window is decoded with the text before it as context, which helps most in noise. A context does harm, too: sentences are skipped, its errors
-and its style are repeated. So an attempt that does not fit the sound is followed by one without the context, and a doubtful one by two, of
-which the text counts that the three agree on most.
+A window is decoded with the text before it as context, which helps most in noise. A context does harm, too: sentences are skipped, its
+errors and its style are repeated. So an attempt that does not fit the sound is followed by one without the context.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from math import log
 
 from sage_cli.speech.alignment import restamped, unwritten, without_annotations
@@ -33,8 +31,6 @@ _FEWEST, _MOST = 5.0, 60.0
 _ENOUGH_SPEECH = 2.0  # seconds; of less, too little text says nothing
 _SHORTEST = 0.3  # seconds that anything said takes
 _BEAMS = 5
-_DOUBTFUL = -0.45  # mean log-probability of tokens below which other attempts are worthwhile
-_DOUBTFUL_IN_CONTEXT = -0.28  # a context makes its own words likely, right or wrong
 _LITTLE = "little text"
 INVENTED = "text for hardly any speech"  # what Whisper makes of a click or a note, such as "Thank you for watching."
 _RECENT = 300  # characters, more than a long sentence
@@ -98,13 +94,8 @@ class Decoder:
         plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)
         best = self._attempt(window, samples, plan, prompts[0])
-        if INVENTED in best.faults:
+        if best.good or INVENTED in best.faults:
             return best
-        if best.good:
-            sure = best.logprob >= (_DOUBTFUL_IN_CONTEXT if len(prompts) > 1 else _DOUBTFUL)
-            if sure or beams == 1:
-                return best
-            return _agreed([best, *(self._attempt(window, samples, plan, prompt, again=True) for prompt in (prompts[0], prompts[-1]))])
         if len(prompts) > 1 or beams > 1:
             best = min(best, self._attempt(window, samples, plan, prompts[-1], again=True), key=lambda one: one.badness)
         if best.good or (set(best.faults) == {_LITTLE} and beams >= _BEAMS):  # a lesser search finds no more
@@ -153,14 +144,6 @@ class Decoder:
             elif speech >= _ENOUGH_SPEECH and written < _FEWEST * speech:
                 faults[_LITTLE] = 1.0 + (_FEWEST - written / speech) / _FEWEST
         return Decoded(tuple(tokens), faults)
-
-
-def _agreed(attempts: Sequence[Decoded]) -> Decoded:
-    """Of the plausible attempts the one that differs least from the others, token by token: its risk of errors is the least."""
-    plausible = [attempt for attempt in attempts if attempt.good]
-    texts = [[token.text.lower() for token in attempt.tokens if token.text] for attempt in plausible]
-    agreement = [sum(SequenceMatcher(None, text, other, autojunk=False).ratio() for other in texts) for text in texts]
-    return max(zip(agreement, plausible, strict=True), key=lambda pair: (pair[0], pair[1].logprob))[1]
 
 
 def _punctuated(text: str) -> bool:
