@@ -162,7 +162,12 @@ def test_a_pipe_in_place_of_a_video(shell: Sage, environment: dict[str, str], li
 @pytest.mark.skipif(not hasattr(os, "geteuid") or (ROOT and BINDING is None), reason="needs a user whom permissions bind, or setpriv")
 @pytest.mark.parametrize("command", [["ask", "what?"], ["transcribe"]])
 def test_what_may_not_be_read(environment: dict[str, str], tmp_path: Path, command: list[str]) -> None:
-    program = [*([BINDING, "--bounding-set", "-dac_override,-dac_read_search"] if ROOT and BINDING else []), *SAGE.split()]
+    program = [
+        *([BINDING, "--bounding-set", "-dac_override,-dac_read_search"] if ROOT and BINDING else []),
+        sys.executable,
+        "-m",
+        "sage_cli",
+    ]
     locked = tmp_path / "locked"
     locked.mkdir()
     (locked / "v.mp4").write_bytes(SHORT.read_bytes())

@@ -66,6 +66,7 @@ def test_the_bundled_model_always_has_its_context() -> None:
 def test_a_loop_is_followed_by_an_attempt_without_context_and_by_another_search() -> None:
     stuck = Model(lambda options, _prompt: (LOOP if options.beam_size == 5 else GOOD, -0.1))
     assert decode(stuck, OPEN) == (GOOD, [(5, OPEN), (5, []), (1, [])])
+    assert stuck.again == [False, True, False]
     assert decode(Model(lambda options, _prompt: (GOOD if options.beam_size == 5 else LOOP, -0.1)), [], beam_size=1) == (
         GOOD,
         [(1, []), (5, [])],

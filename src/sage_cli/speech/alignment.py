@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from math import exp
 
 from sage_cli.speech.segment import Word
@@ -96,8 +96,8 @@ def restamped(tokens: Sequence[Token]) -> list[Token]:
 
     A model that has done so once goes on for the rest of a recording, because its context shows it how.
     """
-    texts = [number for number, token in enumerate(tokens) if token.text]
-    written = {round(token.time / SECONDS_PER_STAMP) for token in tokens[texts[0] :] if token.time is not None} if texts else set()
+    after_text = dropwhile(lambda token: not token.text, tokens)  # the first timestamp is 0 as a rule
+    written = {round(token.time / SECONDS_PER_STAMP) for token in after_text if token.time is not None}
     if len(written) < 2 or any(stamp % _WHOLE for stamp in written):
         return list(tokens)
     moved: list[Token] = []

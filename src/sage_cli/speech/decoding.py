@@ -98,7 +98,7 @@ class Decoder:
             return best
         if len(prompts) > 1 or beams > 1:
             best = min(best, self._attempt(window, samples, plan, prompts[-1], again=True), key=lambda one: one.badness)
-        if best.good or (set(best.faults) == {_LITTLE} and beams >= _BEAMS):  # a lesser search finds no more
+        if best.good or (best.reliable and beams >= _BEAMS):  # a lesser search finds no more
             return best
         other = replace(plan, beam_size=_BEAMS if beams < _BEAMS else 1)
         return min(best, self._attempt(window, samples, other, []), key=lambda one: one.badness)
@@ -109,6 +109,7 @@ class Decoder:
     def _prompts(self, context: Sequence[int]) -> list[list[int]]:
         """Candidate contexts for a window, in the order to try them."""
         static = self._prompt()
+        # The bundled model was trained with the context.
         used = bool(context) and (self._whisper.toy or _punctuated(self._whisper.tokenizer.decode(context)))
         return [[*static, *context], static] if used else [static]
 
