@@ -66,8 +66,6 @@ def start(environment: dict[str, str]) -> Callable[..., Popen]:
             "stderr": subprocess.PIPE,
             "text": True,
             "env": environment,
-            # A test run in the background inherits an ignored SIGINT, and so would its children.
-            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         }
         return subprocess.Popen([sys.executable, "-m", "sage_cli", *map(str, words)], **(settings | options))
 

@@ -7,7 +7,6 @@ import json
 import os
 import pty
 import select
-import signal
 import struct
 import sys
 import termios
@@ -33,7 +32,6 @@ class Talking:
         self.answers: dict[bytes, bytes] = {}  # to questions about what it can show
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.execve(sys.executable, [sys.executable, "-m", "sage_cli", *words], {**environment, "TERM": "xterm-256color"})
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 200, width, 0, 0))
 

@@ -232,12 +232,9 @@ def test_frame_sizes_are_those_of_the_reference(load: Load, family: str) -> None
 @pytest.fixture
 def interrupt() -> Iterator[threading.Timer]:
     """Sends SIGINT to this process shortly after ``start()``."""
-    # A shell starts background jobs with SIGINT ignored; so may whatever runs the tests.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
     yield timer
     timer.join()
-    signal.signal(signal.SIGINT, previous)
 
 
 def test_ctrl_c_stops_a_reply_and_leaves_the_model_usable(load: Load, family: str, interrupt: threading.Timer) -> None:

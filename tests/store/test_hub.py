@@ -241,9 +241,8 @@ def test_a_full_disk_is_seen_before(hub: Hub, fake: FakeHub) -> None:
 # ---- other processes -----------------------------------------------------------------------------------------------
 
 PULL = """
-import sys, resource, signal
+import sys, resource
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)
 endpoint, cache, limit = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
