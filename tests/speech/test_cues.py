@@ -62,6 +62,17 @@ def test_scripts_without_spaces_are_divided_too() -> None:
     assert all(cue.end - cue.start <= 7.0 + 1e-9 for cue in cues)
 
 
+def test_a_cue_of_subtitles_keeps_its_time_and_is_divided_by_its_text() -> None:
+    slow = Segment(1.0, 12.0, "A long look at the sea.", 1.0)
+    assert list(readable(slow)) == [slow]
+    for text in (TEXT, "水曜日" * 60):
+        cues = list(readable(Segment(1.0, 31.0, text, 1.0)))
+        assert (cues[0].start, round(cues[-1].end, 6)) == (1.0, 31.0)
+        assert all(round(a.end, 6) == round(b.start, 6) for a, b in pairwise(cues))
+        assert all(len(wrap(cue.text)) <= 2 and not cue.words for cue in cues)
+        assert "".join(cue.text for cue in cues).replace(" ", "") == text.replace(" ", "")
+
+
 def test_present_gives_the_part_and_the_words_on_demand() -> None:
     whole = [speech()]
     cues = list(present(whole, 0.0, 100.0))

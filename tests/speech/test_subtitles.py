@@ -94,6 +94,79 @@ def test_whatever_the_encoding(video: Path, encoding: str) -> None:
     assert _cues(video) == [(1.0, 2.0, "Die Tür ist größer als früher, sagte Jörg über die Brücke.")]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "written", "read"),
+    [
+        (".srt", "5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
+        (".srt", "{\\an8}<b>x < y</b> & z {braces} a > b\n42", "x < y & z {braces} a > b 42"),
+        (".srt", '<font color="red">R&amp;D</font><br/>C:\\new', "R&D C:\\new"),
+        (".vtt", "<v.loud Ann>Hi &amp; welcome,</v> <00:00:01.500><c>A&nbsp;&lt;B&gt; < C</c>\n7", "Hi & welcome, A <B> < C 7"),
+    ],
+)
+def test_only_markup_is_left_out(video: Path, suffix: str, written: str, read: str) -> None:
+    point = "," if suffix == ".srt" else "."
+    head = "WEBVTT\n\nNOTE not said\n\n" if suffix == ".vtt" else ""
+    cues = [f"{n}\n00:00:0{n}{point}000 --> 00:00:0{n + 1}{point}000\n{text}\n" for n, text in ((1, written), (3, "End."))]
+    video.with_suffix(suffix).write_text(head + "\n".join(cues))
+    assert _cues(video) == [(1.0, 2.0, read), (3.0, 4.0, "End.")]
+
+
+def test_tags_in_a_track_are_left_out_as_in_a_file(tmp_path: Path) -> None:
+    path = _with_track(tmp_path / "a.mkv", "subrip", [(0, 900, "<b>x < y</b> &amp; {z}")])
+    assert [text for *_, text in _cues(path)] == ["x < y & {z}"]
+
+
+def test_cues_that_overlap_end_where_the_next_begins(video: Path) -> None:
+    spans = [(1, 5, "Ann speaks."), (3, 6, "So does Bob."), (3, 7, "And Cy."), (3, 4, "And Cy."), (9, 9, "Nobody.")]
+    cues = [f"{n}\n00:00:0{a},000 --> 00:00:0{b},000\n{text}\n" for n, (a, b, text) in enumerate(spans, 1)]
+    video.with_suffix(".srt").write_text("\n".join(cues))
+    assert _cues(video) == [(1.0, 3.0, "Ann speaks."), (3.0, 7.0, "And Cy. So does Bob.")]
+
+
+TTML = (
+    '<?xml version="1.0" encoding="UTF-8"?><tt xmlns="{namespace}" xmlns:ttp="{namespace}#parameter" {rates}>'
+    '<body begin="1s"><div><p begin="{begin}" {end}>The <span>train</span>\n is<br/>late.</p></div></body></tt>'
+)
+
+
+@pytest.mark.parametrize(
+    ("rates", "begin", "end"),
+    [
+        ("", "00:00:00.5", 'end="00:00:01.5"'),
+        ('ttp:frameRate="24" ttp:frameRateMultiplier="1000 1001"', "00:00:00:12", 'end="36f"'),
+        ('ttp:tickRate="10000000"', "5000000t", 'dur="10000000t"'),
+    ],
+)
+@pytest.mark.parametrize("namespace", ["http://www.w3.org/ns/ttml", "http://www.w3.org/2006/10/ttaf1"])
+def test_timed_text_counts_in_seconds_frames_or_ticks(video: Path, rates: str, begin: str, end: str, namespace: str) -> None:
+    video.with_suffix(".ttml").write_text(TTML.format(namespace=namespace, rates=rates, begin=begin, end=end))
+    ((start, ended, text),) = _cues(video)
+    assert (round(start, 2), round(ended, 2), text) == (1.5, 2.5, "The train is late.")
+
+
+def test_times_of_spans_count_from_their_paragraph_and_unknown_ones_are_refused(video: Path) -> None:
+    body = '<p{}><span begin="1s" end="2s">One.</span> <span begin="2s" end="3s">Two.</span></p>'
+    whole = '<tt xmlns="http://www.w3.org/ns/ttml"><body><div>{}</div></body></tt>'
+    path = video.with_suffix(".ttml")
+    path.write_text(whole.format(body.format("")))
+    assert _cues(video) == [(1.0, 2.0, "One."), (2.0, 3.0, "Two.")]
+    for broken in (whole.format(body.format(' begin="soon"')), whole.format(body.format(' timeContainer="seq"')), "<tt><body>"):
+        path.write_text(broken)
+        assert find_subtitles(Video(video)) is None
+
+
+def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:
+    lines = [
+        "[Script Info]\nScriptType: v4.00+\n\n[Events]",
+        "Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text",
+        "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\i1}Said.",
+        "Dialogue: 0,soon,0:00:03.00,Default,,0,0,0,,Not said.",
+        "Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0{\\p0}",
+    ]
+    video.with_suffix(".ass").write_text("\n".join(lines))
+    assert _cues(video) == [(1.0, 2.0, "Said.")]
+
+
 def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> None:
     for name in ("talk.de.srt", "talk.srt", "talk.en.forced.srt", "talk.pt-BR.vtt", "talker.srt", "talk.backup of my notes.srt"):
         (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nOla\n")
@@ -127,6 +200,14 @@ def test_tracks_in_a_video_keep_its_clock(tmp_path: Path, name: str, codec: str,
     assert [one.text for one in found.segments(1.3, 2.5)] == ["Zu spät."]
 
 
+def test_every_language_of_whisper_finds_its_track() -> None:
+    from sage_cli.speech.whisper import languages
+
+    alone = {short(language) for language in languages()}
+    assert len(alone) == len(languages())
+    assert all(short(three) == short(two) for three, two in (("jav", "jw"), ("tgl", "tl"), ("heb", "he"), ("hrv", "hr"), ("msa", "ms")))
+
+
 def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> None:
     path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "from the track")])
     assert [one.text for one in tracks(Video(path))[0].cues] == ["from the track"]
@@ -153,6 +234,12 @@ def test_a_broken_file_says_so_when_it_is_read(video: Path) -> None:
         _ = beside(video)[0].cues
 
 
-@pytest.mark.parametrize(("code", "expected"), [("eng", "en"), ("en-US", "en"), ("ger", "de"), ("zho", "zh"), ("und", ""), ("", "")])
+CODES = (
+    "eng:en en-US:en ger:de deu:de zho:zh chi:zh bul:bg ind:id lit:lt rum:ro ron:ro lav:lv mac:mk mlt:mt per:fa fas:fa kaz:kk kan:kn "
+    "ben:bn bos:bs nob:no nor:no nno:nn yue:yue haw:haw und: :"
+)
+
+
+@pytest.mark.parametrize(("code", "expected"), [pair.split(":") for pair in CODES.split()])
 def test_language_codes(code: str, expected: str) -> None:
     assert short(code) == expected

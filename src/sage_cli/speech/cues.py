@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from math import inf
 
-from sage_cli.speech.phrases import ends_sentence, segment_of
+from sage_cli.speech.phrases import ends_sentence, segment_of, shared
 from sage_cli.speech.segment import Segment, Word
 
 _CLAUSE = re.compile(r"[,;:、，；：\-–—][\"'”’»)]*$")  # noqa: RUF001
@@ -41,8 +42,16 @@ DEFAULT = Layout()
 def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
     """Divide a segment at its words, at as few places as the limits allow and at those where it hurts least.
 
-    A single word that exceeds the limits stays whole, its time cut to ``seconds``.
+    A single word that exceeds the limits stays whole, its time cut to ``seconds``. A segment without words is a cue that somebody wrote:
+    its time is kept, and shared by length if the text needs several cues.
     """
+    if not segment.words:
+        texts = _parts(segment.text, layout.width) or [""]
+        times = shared(segment.start, segment.end, texts)
+        words = tuple(Word(start, end, text, segment.confidence) for text, (start, end) in zip(texts, times, strict=True))
+        for cue in readable(replace(segment, words=words), replace(layout, seconds=inf)):
+            yield replace(cue, words=())
+        return
     words = segment.words
     pieces = _written(segment) if len(words) > 1 else None
     if pieces is None or _fits(words, pieces, layout):
@@ -65,7 +74,7 @@ def present(segments: Iterable[Segment], start: float, end: float, layout: Layou
 
 def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
     """The text in lines of about equal length; a word longer than a line is broken."""
-    words = [part for word in text.split() for part in (word[at : at + layout.width] for at in range(0, len(word), layout.width))]
+    words = _parts(text, layout.width)
     count = _count_lines(words, layout.width)
     width = layout.width
     if count > 1:  # the narrowest width that needs no more lines
@@ -81,6 +90,11 @@ def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
         else:
             lines.append(word)
     return lines or [""]
+
+
+def _parts(text: str, width: int) -> list[str]:
+    """The words, those longer than a line in several parts."""
+    return [word[at : at + width] for word in text.split() for at in range(0, len(word), width)]
 
 
 def _count_lines(words: Sequence[str], width: int) -> int:
@@ -113,8 +127,7 @@ def _fits(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> bool:
         return True
     if len(text) > layout.width * layout.lines + layout.lines:
         return False
-    parts = [part for word in text.split() for part in (word[at : at + layout.width] for at in range(0, len(word), layout.width))]
-    return _count_lines(parts, layout.width) <= layout.lines
+    return _count_lines(_parts(text, layout.width), layout.width) <= layout.lines
 
 
 def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> list[int]:

@@ -54,10 +54,14 @@ def _apart(before: Placed, placed: Placed) -> bool:
 
 def _within(place: Placed, words: Sequence[Placed]) -> list[Placed]:
     """The words in the time of one of them, shared by length."""
-    lengths = [0, *accumulate(len(placed.word.text) + 1 for placed in words)]
-    start, seconds = place.word.start, place.word.end - place.word.start
-    edges = [start + seconds * length / lengths[-1] for length in lengths]
-    return [replace(p, word=replace(p.word, start=a, end=b)) for p, (a, b) in zip(words, pairwise(edges), strict=True)]
+    times = shared(place.word.start, place.word.end, [placed.word.text for placed in words])
+    return [replace(p, word=replace(p.word, start=a, end=b)) for p, (a, b) in zip(words, times, strict=True)]
+
+
+def shared(start: float, end: float, texts: Sequence[str]) -> list[tuple[float, float]]:
+    """Start and end of each of several texts that share a time by their lengths."""
+    lengths = [0, *accumulate(len(text) + 1 for text in texts)]
+    return list(pairwise(start + (end - start) * length / lengths[-1] for length in lengths)) if texts else []
 
 
 def segments(words: Sequence[Placed], language: str) -> Iterator[Segment]:

@@ -1,15 +1,16 @@
 """Transcripts that exist already: subtitle files beside a video, and text tracks in it.
 
-Files are read by pysubs2, tracks by FFmpeg's decoders. Bitmap subtitles (DVD, Blu-ray) hold no text and do not count.
+Bitmap subtitles (DVD, Blu-ray) hold no text and do not count.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What pysubs2 calls the formats; the suffix tells more surely than the text.
-_FORMATS: Final = {".srt": "srt", ".vtt": "vtt", ".ass": "ass", ".ssa": "ssa", ".ttml": "ttml"}
-SUFFIXES: Final = tuple(_FORMATS)
+# What FFmpeg calls the formats that it reads; the suffix tells more surely than the text.
+_FORMATS: Final = {".srt": "srt", ".vtt": "webvtt", ".ass": "ass", ".ssa": "ass"}
+SUFFIXES: Final = (*_FORMATS, ".ttml")
 
 _LARGEST: Final = 32 << 20  # bytes of a subtitle file; a day of speech has one
 _ROLLING_S: Final = 0.25  # cues this close follow each other without a pause
@@ -32,40 +33,6 @@ _KINDS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "full", "auto
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,4})?", re.IGNORECASE)
 _SOUND: Final = re.compile(r"^[\[(♪][^\])]*[\])♪]?$")
 _SPEAKER: Final = re.compile(r"^\s*(?:>>+|-)\s*")
-# ISO 639-2 codes of tracks, where they differ from their first two letters.
-_SHORT: Final = {
-    "ger": "de",
-    "deu": "de",
-    "spa": "es",
-    "por": "pt",
-    "jpn": "ja",
-    "chi": "zh",
-    "zho": "zh",
-    "swe": "sv",
-    "dut": "nl",
-    "nld": "nl",
-    "cze": "cs",
-    "ces": "cs",
-    "gre": "el",
-    "ell": "el",
-    "pol": "pl",
-    "tur": "tr",
-    "ukr": "uk",
-    "slo": "sk",
-    "slk": "sk",
-    "slv": "sl",
-    "ice": "is",
-    "isl": "is",
-    "est": "et",
-    "gle": "ga",
-    "kat": "ka",
-    "mal": "ml",
-    "may": "ms",
-    "msa": "ms",
-    "dan": "da",
-    "wel": "cy",
-}
-
 _Cue: TypeAlias = tuple[float, float, list[str]]
 
 
@@ -94,7 +61,7 @@ class Subtitles:
         """
         return tuple(
             Segment(start, end, " ".join(lines), 1.0, language=self.language)
-            for start, end, lines in _unrolled(sorted(self.read(), key=lambda cue: cue[:2]))
+            for start, end, lines in _in_turn(_unrolled(sorted(self.read(), key=lambda cue: cue[:2])))
         )
 
     def segments(self, start: float, end: float) -> Iterator[Segment]:
@@ -110,7 +77,7 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
     """
     found = [one for one in (*beside(video.path), *tracks(video)) if not one.forced]
     if language and language != "auto":
-        found = [one for one in found if one.language in (language, "")]
+        found = [one for one in found if one.language in (short(language), "")]
     for one in found:
         try:
             if one.cues:
@@ -159,19 +126,25 @@ def tracks(video: Video) -> list[Subtitles]:
 
 
 def short(language: str) -> str:
-    """The two-letter code of a language: ``"en"`` of ``"eng"`` or ``"en-US"``; ``""`` of ``"und"``."""
+    """The shortest code of a language: ``"en"`` of ``"eng"`` or ``"en-US"``; ``""`` of ``"und"``. Several codes of one give the same."""
+    from babel.core import get_global
+
     code = re.split(r"[-_]", language.lower())[0]
-    return "" if code in ("", "und", "mul", "zxx") else _SHORT.get(code, code[:2])
+    if code in ("", "und", "mul", "zxx", "mis"):
+        return ""
+    preferred = get_global("language_aliases").get(code, code).partition("_")[0]
+    return "no" if preferred == "nb" else preferred
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
 def _file_cues(path: Path) -> Iterator[_Cue]:
-    import pysubs2
     from charset_normalizer import from_bytes
 
-    unreadable = f"{path} holds no subtitles that can be read; use --no-subtitles to pass over it"
+    from sage_cli.video.captions import written_cues
+    from sage_cli.video.ttml import ttml_cues
+
     try:
         if path.stat().st_size > _LARGEST:
             raise VideoError(f"{path} is too large for subtitles")
@@ -183,27 +156,25 @@ def _file_cues(path: Path) -> Iterator[_Cue]:
     except UnicodeDecodeError:
         best = from_bytes(data).best()
         text = str(best) if best else data.decode("utf-8", "replace")
+    format = _FORMATS.get(path.suffix.lower())
     try:
-        events = pysubs2.SSAFile.from_string(text, format_=_FORMATS[path.suffix.lower()])
-    except (pysubs2.Pysubs2Error, ValueError, KeyError, IndexError) as error:
-        raise VideoError(unreadable) from error
-    if not events:
-        raise VideoError(unreadable)
-    for event in events:
-        if not event.is_comment and not event.is_drawing:
-            yield event.start / 1000, event.end / 1000, _lines(event.plaintext)
+        cues = list(written_cues(text, format) if format else ttml_cues(text))
+    except ValueError as error:
+        raise VideoError(f"{path} cannot be read: {error}; use --no-subtitles to pass over it") from error
+    if not cues:
+        raise VideoError(f"{path} holds no subtitles that can be read; use --no-subtitles to pass over it")
+    for start, end, text in cues:
+        yield start, end, _lines(text)
 
 
 def _track_cues(video: Video, index: int) -> Iterator[_Cue]:
-    from pysubs2 import SSAEvent
-
     for start, end, text in video.text_cues(index):
-        yield start, end, _lines(SSAEvent(text=text).plaintext)
+        yield start, end, _lines(text)
 
 
 def _lines(text: str) -> list[str]:
-    """The spoken lines of a cue: markup and sounds in brackets left out."""
-    lines = (_SPEAKER.sub("", re.sub(r"<[^>]*>", "", line)).strip() for line in text.replace("\\N", "\n").splitlines())
+    """The spoken lines of a cue: sounds in brackets left out."""
+    lines = (_SPEAKER.sub("", " ".join(line.split())) for line in text.splitlines())
     return [line for line in lines if line and not _SOUND.match(line)]
 
 
@@ -219,3 +190,11 @@ def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
         before, ended = lines or before, max(ended, end)
         if fresh and end > start >= 0:
             yield start, end, fresh
+
+
+def _in_turn(cues: Iterable[_Cue]) -> Iterator[_Cue]:
+    """Cues that do not overlap: those that begin together become one, and each ends where the next one begins."""
+    groups = [list(together) for _, together in groupby(cues, key=lambda cue: cue[0])]
+    for group, after in zip_longest(groups, groups[1:]):
+        end = max(end for _, end, _ in group)
+        yield group[0][0], min(end, after[0][0]) if after else end, list(dict.fromkeys(line for *_, lines in group for line in lines))

@@ -1,10 +1,13 @@
-"""Text tracks of a file: subtitles as FFmpeg decodes them, on the clock of its pictures and sound."""
+"""Subtitles as FFmpeg reads them, without their markup: tracks of a file, on the clock of its pictures and sound, and subtitle files."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from html import unescape
+from io import BytesIO
+from typing import Any, Final
 
 import av
 from av.stream import Disposition
@@ -15,6 +18,19 @@ from sage_cli.video.source import packet_time, time_base
 
 # Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
 _TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "ttml"})
+# Their packets hold the text as it was written. FFmpeg's decoders lose text after "<"; of the other codecs they make ASS markup.
+_TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt"})
+
+_TAG: Final = re.compile(
+    r"</?(?:[ibus](?:\.[^<>\s]*)?|(?:font|c|v|lang|ruby|rt|span|p)(?:[\s.][^<>]*)?)\s*>"  # their tags
+    r"|<\d[\d:.]*>"  # times inside a cue of WebVTT
+    r"|\{\\[^}]*\}",  # ASS markup in SubRip: {\an8}
+    re.IGNORECASE,
+)
+_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_ENTITY: Final = re.compile(r"&#?\w+;")
+_OVERRIDE: Final = re.compile(r"\\\{\{\}|\{[^}]*\}")  # FFmpeg writes a brace of the text as \{{}
+_DRAWING: Final = re.compile(r"\{[^}]*\\p[1-9][^}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +72,7 @@ def text_tracks(media: Media) -> list[TextTrack]:
 
 
 def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
-    """Start, end and text of a track's cues in file order; the text is ASS markup, as FFmpeg makes of every format.
+    """Start and end in seconds, and the text without markup, of a track's cues in file order.
 
     Raises:
         VideoError: there is no such track, or it cannot be read.
@@ -66,14 +82,42 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
             raise VideoError(f"{media.path} has no subtitle track {index}")
         try:
             for packet in file.packets(index):
-                time = packet_time(packet)
-                if time is None:
-                    continue
-                start = float(time - media.origin)
-                end = start + float((packet.duration or 0) * time_base(packet))
-                for part in packet.decode():
-                    dialogue = getattr(part, "dialogue", None)
-                    if dialogue:
-                        yield start, end, dialogue.decode("utf-8", "replace")
+                for start, end, text in _cues(packet):
+                    yield start - float(media.origin), end - float(media.origin), text
         except av.FFmpegError as error:
             raise VideoError(f"{media.path}: its subtitle track {index} cannot be read; use --no-subtitles to pass over it") from error
+
+
+def written_cues(text: str, format: str) -> Iterator[tuple[float, float, str]]:
+    """The same of the text of a subtitle file; ``format`` is FFmpeg's name: ``srt``, ``webvtt`` or ``ass``. None if it is no such file."""
+    try:
+        with av.open(BytesIO(text.encode("utf-8", "replace")), format=format) as container:
+            for packet in container.demux():
+                yield from _cues(packet)
+    except av.FFmpegError:
+        return
+
+
+def _cues(packet: Any) -> Iterator[tuple[float, float, str]]:
+    start = packet_time(packet)
+    if start is None or not packet.size:
+        return
+    end = start + (packet.duration or 0) * time_base(packet)
+    if packet.stream.codec_context.name in _TAGGED_CODECS:
+        yield float(start), float(end), _untagged(bytes(packet).decode("utf-8", "replace"))
+        return
+    for part in packet.decode():
+        text = part.ass.decode("utf-8", "replace").split(",", 8)[-1]
+        if not _DRAWING.search(text):
+            yield float(start), float(end), _without_overrides(text)
+
+
+def _untagged(text: str) -> str:
+    """The text of SubRip or WebVTT. A ``<`` that begins no known tag is text."""
+    return _ENTITY.sub(lambda entity: unescape(entity[0]), _TAG.sub("", _BREAK.sub("\n", text)))
+
+
+def _without_overrides(text: str) -> str:
+    """The text of an ASS event."""
+    text = _OVERRIDE.sub(lambda found: "{" if found[0].startswith("\\") else "", text)
+    return text.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ").replace("\u2060", "")

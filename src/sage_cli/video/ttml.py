@@ -1,0 +1,89 @@
+"""Timed Text Markup Language, the one format of subtitle files that FFmpeg does not read: https://www.w3.org/TR/ttml2/"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from xml.etree.ElementTree import Element, ParseError, fromstring
+
+_CLOCK: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?")
+_OFFSET: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
+_SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Frames and ticks per second, which times may be counted in."""
+
+    frames: float
+    ticks: float
+
+    @classmethod
+    def of(cls, root: Element) -> _Rates:
+        given = {_local(name): value for name, value in root.attrib.items()}
+        over, under = (given.get("frameRateMultiplier") or "1 1").split()
+        frames = float(given.get("frameRate", 30)) * float(over) / float(under)
+        return cls(frames, float(given.get("tickRate") or (frames if "frameRate" in given else 1)))
+
+    def seconds(self, time: str) -> float:
+        """Raises: ValueError: it is no time."""
+        if match := _CLOCK.fullmatch(time.strip()):
+            hours, minutes, seconds, frames = match.groups()
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) + float(frames or 0) / self.frames
+        if match := _OFFSET.fullmatch(time.strip()):
+            count, unit = float(match[1]), match[2]
+            return count / self.frames if unit == "f" else count / self.ticks if unit == "t" else count * _SECONDS[unit]
+        raise ValueError(f"{time} is no time")
+
+
+def ttml_cues(text: str) -> Iterator[tuple[float, float, str]]:
+    """Start and end in seconds, and text of its cues.
+
+    Raises:
+        ValueError: it is not TTML, or has times of a kind that is not known.
+    """
+    try:
+        root = fromstring(text)
+        rates = _Rates.of(root)
+        for body in root.iter():
+            if _local(body.tag) == "body":
+                yield from _walk(body, 0.0, None, rates)
+    except (ParseError, ZeroDivisionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _walk(element: Element, base: float, end: float | None, rates: _Rates) -> Iterator[tuple[float, float, str]]:
+    """The cues inside an element. Its times count from ``base``, the start of the one around it."""
+    if element.get("timeContainer") == "seq":
+        raise ValueError("times that follow each other")
+    start = base + rates.seconds(element.get("begin", "0s"))
+    if "end" in element.attrib:
+        end = base + rates.seconds(element.attrib["end"])
+    elif "dur" in element.attrib:
+        end = start + rates.seconds(element.attrib["dur"])
+    timed_inside = any("begin" in child.attrib for child in element.iter() if child is not element)
+    if _local(element.tag) in ("p", "span") and ("begin" in element.attrib or not timed_inside):
+        if end is None:
+            raise ValueError("a cue without an end")
+        yield start, end, _text(element).strip()
+        return
+    for child in element:
+        yield from _walk(child, start, end, rates)
+
+
+def _text(element: Element) -> str:
+    if _local(element.tag) == "br":
+        return "\n"
+    inner = "".join(_text(child) + _spaced(child.tail) for child in element)
+    return _spaced(element.text) + inner
+
+
+def _spaced(text: str | None) -> str:
+    return re.sub(r"\s+", " ", text or "")
+
+
+def _local(name: object) -> str:
+    """A name without its namespace; comments have none."""
+    return name.rpartition("}")[2] if isinstance(name, str) else ""
