@@ -10,7 +10,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sage_cli.assets import CLIPS
+from sage_cli.assets import CLIPS, NANO
 from sage_cli.cli import application
 from sage_cli.session.options import settable, taken_by
 from tests.models import TinyModel
@@ -71,7 +71,9 @@ def test_models_of_every_kind_are_accepted(sage: Sage, value: str, said: str) ->
 def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
     sage: Sage, model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for key, value in (("model", "nonsense"), ("model", "http:///v1"), ("speech-model", "nonsense")):
+    refused = {"model": ("nonsense", "http:///v1"), "speech-model": ("nonsense",), "language": ("xx",)}
+    refused |= {"mmproj": ("nonsense", str(model.text)), "prompts": ("nonsense", ".")}
+    for key, value in [(key, value) for key, values in refused.items() for value in values]:
         done = sage("config", "set", key, value)
         assert done.returncode != 0
         assert done.stderr.count("\n") == 1
@@ -79,6 +81,12 @@ def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
     monkeypatch.chdir(model.text.parent)
     assert sage("config", "set", "model", model.text.name).returncode == 0
     assert sage("config", "get", "model").stdout == f"{model.text}\n"
+    assert sage("config", "set", "mmproj", model.mmproj.name).returncode == 0
+    assert sage("config", "get", "mmproj").stdout == f"{model.mmproj}\n"
+    monkeypatch.chdir(NANO.prompts.parent)
+    assert sage("config", "set", "prompts", NANO.prompts.name).returncode == 0
+    assert sage("config", "get", "prompts").stdout == f"{NANO.prompts}\n"
+    assert sage("config", "set", "language", "yue").returncode == 0
 
 
 def test_edit(sage: Sage, file: Path, environment: dict[str, str]) -> None:

@@ -383,6 +383,17 @@ def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: 
     assert (out / "a.srt").read_text() == (out / "c.srt").read_text() != ""
 
 
+def test_workers_tell_what_one_process_tells(sage: Sage, whisper: Path, talk: Path, tmp_path: Path) -> None:
+    silent = make_audio(tmp_path / "silent.wav", hush(2), rate=RATE)
+    joined = tmp_path / "joined.wav"
+    joined.write_bytes(talk.read_bytes() * 2)
+    done = sage("transcribe", silent, joined, "-o", tmp_path / "out", "-m", whisper, "--threads", "1", "--jobs", "2")
+    assert done.returncode == 0
+    first, second = sorted(done.stderr.splitlines())
+    assert first.startswith("sage: joined.wav: only the first 9 s are read")
+    assert second == "sage: silent.wav has no speech: its transcript is empty"
+
+
 def test_skip_existing(transcribe: Sage, several: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

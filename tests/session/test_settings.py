@@ -9,7 +9,8 @@ import pytest
 
 from sage_cli.errors import UsageError
 from sage_cli.session import Options, load_options
-from sage_cli.session.settings import change, from_file, in_effect
+from sage_cli.session.options import declared
+from sage_cli.session.settings import change, check, from_file, in_effect
 from sage_cli.store import config_path
 
 
@@ -42,6 +43,20 @@ def test_the_environment_wins_over_the_file_and_that_over_the_default(monkeypatc
     assert load_options().max_steps == 5
     monkeypatch.setenv("SAGE_MAX_STEPS", "")
     assert origin("max-steps") == (3, "file")
+
+
+def test_the_home_folder_is_meant_by_a_tilde_in_every_option_that_takes_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    paths = [one for one in declared().values() if one.kind == "path"]
+    assert {one.metavar for one in declared().values() if {"FILE", "DIR", "PATH"} & set(one.metavar.split("|"))} <= {
+        one.metavar for one in paths
+    }
+    for one in paths:
+        assert str(check(one, "~/x/", one.key)).rstrip("/") == str(tmp_path / "x")
+        assert str(check(one, "x~", one.key)) == "x~"
+    assert str(check(declared()["output"], "~/x/", "output")).endswith("/")
+    assert check(declared()["searxng_url"], "~/x", "searxng-url") == "~/x"
 
 
 def test_what_the_user_wrote_stays(file: Path) -> None:

@@ -41,11 +41,11 @@ def get(key: Key) -> int:
 def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", show_default=False)]) -> int:
     """Write a setting to the file.
 
-    Comments in the file are kept. A model is looked for at once, and a path becomes absolute.
+    Comments in the file are kept. What the value names is looked for at once, and a path becomes absolute.
     """
     from sage_cli.session.settings import change, known
 
-    change(key, _model(known(key), value))
+    change(key, _usable(known(key), value))
     _warn_if_overridden(key)
     return 0
 
@@ -121,28 +121,46 @@ def path() -> int:
     return 0
 
 
-def _model(key: str, value: str) -> str:
-    """The value of a setting that names a model, if it can be used from every folder; of others, as it is.
+def _usable(key: str, value: str) -> str:
+    """The value of a setting, a path as one that is right from every folder.
 
     Raises:
         ModelError: there is no such model, and none to pull.
-        UsageError: an address that cannot be one.
+        UsageError: an address, prompts or a language that cannot be.
     """
     from pathlib import Path
 
     from sage_cli.assets import NANO
     from sage_cli.model.address import RemoteAddress
+    from sage_cli.prompts import PACKS, Prompts
     from sage_cli.store import NotInstalledError, find_model, find_speech_model
+    from sage_cli.store.models import read_encoder
 
-    if key not in ("model", "speech-model") or value == NANO.name or not value.strip():
+    if not value.strip() or value in (NANO.name, *PACKS) or (key == "model" and RemoteAddress.parse(value)):
         return value
-    if key == "model" and RemoteAddress.parse(value):
-        return value
+    path = Path(value).expanduser()
     try:
-        find_model(value) if key == "model" else find_speech_model(value)
+        match key:
+            case "model":
+                find_model(value)
+            case "speech-model":
+                find_speech_model(value)
+            case "mmproj":
+                read_encoder(path)
+            case "prompts":
+                Prompts(path)
+            case "language":
+                _check_language(value)
     except NotInstalledError as missing:
         console.say(str(missing))
-    return str(Path(value).absolute()) if Path(value).exists() else value
+    return str(path.absolute()) if settable()[key].kind == "path" and path.exists() else value
+
+
+def _check_language(code: str) -> None:
+    from sage_cli.speech.whisper import languages
+
+    if code not in ("auto", *languages()):
+        raise UsageError(f"no language {code!r}: give one of Whisper's codes (en, de, zh ...) or auto")
 
 
 def _warn_if_overridden(key: str) -> None:

@@ -141,6 +141,14 @@ def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
 # ---- one transcript ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The text of a transcript, and what to tell about it."""
+
+    text: str
+    notices: tuple[str, ...]
+
+
 class TranscriptMaker:
     """Transcribes files one after another with the model of a session."""
 
@@ -161,27 +169,31 @@ class TranscriptMaker:
         """
         with _target(task) as out, interrupts() as stop_if_asked:
             try:
-                with closing(self._pieces(task)) as pieces:  # this also removes its progress bar
+                with closing(self._pieces(task, self._say)) as pieces:  # this also removes its progress bar
                     for piece in pieces:
                         out(piece)
                         stop_if_asked()
             except KeyboardInterrupt:
-                if not self._options.quiet:
-                    console.say("progress saved; rerun the command to resume")
+                self._say("progress saved; rerun the command to resume")
                 raise
         _tell_written(task, self._options)
 
-    def text(self, task: Task) -> str:
+    def whole(self, task: Task) -> Whole:
         """A whole transcript.
 
         Raises:
             SageError: the media cannot be read or decoded.
         """
-        with closing(self._pieces(task)) as pieces:
-            return "".join(pieces)
+        notices: list[str] = []
+        with closing(self._pieces(task, notices.append)) as pieces:
+            return Whole("".join(pieces), tuple(notices))
 
-    def _pieces(self, task: Task) -> Generator[str]:
-        """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence."""
+    def _say(self, notice: str) -> None:
+        if not self._options.quiet:
+            console.say(notice)
+
+    def _pieces(self, task: Task, say: Callable[[str], None]) -> Generator[str]:
+        """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence. Notices go to ``say``."""
         from sage_cli.speech.cues import present
         from sage_cli.speech.formats import FORMATS, About
 
@@ -203,10 +215,10 @@ class TranscriptMaker:
                     show(part.seconds)
                 yield ""
         yield format.foot(about)
-        if video.notices and not self._options.quiet:
-            console.say(f"{task.name}: {'; '.join(notice.text for notice in video.notices)}")
-        if not said and not self._options.quiet:
-            console.say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
+        if video.notices:
+            say(f"{task.name}: {'; '.join(notice.text for notice in video.notices)}")
+        if not said:
+            say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
 @contextmanager
@@ -234,20 +246,20 @@ def _write_stdout(text: str) -> None:
 # ---- several at a time ---------------------------------------------------------------------------------------------
 
 
-Outcome: TypeAlias = "tuple[Task, str | Failure | Died]"
+Outcome: TypeAlias = "tuple[Task, Whole | Failure | Died]"
 
 
 class Worker:
-    """Transcribes in a worker process and returns the text, so that only the parent writes files."""
+    """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
     def __init__(self, options: Options) -> None:
         from sage_cli.session import open_session
 
         self._make = TranscriptMaker(open_session(options))
 
-    def __call__(self, task: Task) -> str | Failure:
+    def __call__(self, task: Task) -> Whole | Failure:
         try:
-            return self._make.text(task)
+            return self._make.whole(task)
         except (SageError, OSError) as error:
             return Failure.of(task.source, error)
 
@@ -275,7 +287,9 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
             else:
                 try:
                     with _target(task) as out:
-                        out(outcome)
+                        out(outcome.text)
+                    for notice in outcome.notices if not options.quiet else ():
+                        console.say(notice)
                     _tell_written(task, options)
                 except OSError as error:
                     failures.append(Failure.of(task.source, error))

@@ -37,8 +37,9 @@ class Option:
         auto: the default in words, if the value is chosen automatically.
         flags: its spellings; derived from the name by default.
         at_least, at_most: bounds of a number.
-        kind: how to parse text if the type does not determine it: a size in bytes (``20 GB``), a time of the video (``1:30``), or
-            natural language, which is decoded; see :func:`sage_cli.text.decode`.
+        kind: how to parse text if the type does not determine it: a size in bytes (``20 GB``), a time of the video (``1:30``), a path,
+            perhaps among names (a ``~`` at its start is the home folder), or natural language, which is decoded; see
+            :func:`sage_cli.text.decode`.
         setting: whether it can be set by the environment and the settings file.
         advanced: shown only by ``--help-all``.
         alone: its value if given without one.
@@ -55,7 +56,7 @@ class Option:
     flags: tuple[str, ...] = ()
     at_least: float | None = None
     at_most: float | None = None
-    kind: Literal["", "size", "time", "words"] = ""
+    kind: Literal["", "size", "time", "path", "words"] = ""
     setting: bool = False
     advanced: bool = False
     alone: str = ""
@@ -171,9 +172,10 @@ class Options:
         flags="-m",
         auto="see 'sage models default'",
         complete="usable_models",
+        kind="path",
     )
     mmproj: Path | None = setting(
-        None, MODEL, _LOOKS, "Vision encoder, a GGUF file.", "PATH", auto="the one beside the model", advanced=True
+        None, MODEL, _LOOKS, "Vision encoder, a GGUF file.", "PATH", auto="the one beside the model", kind="path", advanced=True
     )
     speech_model: str | None = setting(
         None,
@@ -183,6 +185,7 @@ class Options:
         "NAME|PATH",
         auto="the largest installed",
         complete="usable_models",
+        kind="path",
         per={"transcribe": {"flags": ("--model", "-m", "--speech-model"), "advanced": False}},
         advanced=True,
     )
@@ -240,7 +243,14 @@ class Options:
         "reference", LOOKING, _LOOKS, "Frame size of the released weights, or the larger one of the paper.", advanced=True
     )
     prompts: str | None = setting(
-        None, LOOKING, _LOOKS, "Prompts: sage-mm, general, or a folder with prompt files.", "NAME|DIR", auto="by the model", advanced=True
+        None,
+        LOOKING,
+        _LOOKS,
+        "Prompts: sage-mm, general, or a folder with prompt files.",
+        "NAME|DIR",
+        auto="by the model",
+        kind="path",
+        advanced=True,
     )
 
     web: Literal["off", "ask", "on"] = setting(
@@ -302,7 +312,7 @@ class Options:
     suppress_regex: str = option("", SPEECH, "transcribe", "Tokens never to write.", "REGEX", kind="words", advanced=True)
     suppress_non_speech: bool = option(False, SPEECH, "transcribe", "Never write annotations or music notes.", advanced=True)
 
-    videos: Path | None = option(None, QUESTIONS, "bench", "Folder with the videos.", "DIR", auto="the question set's")
+    videos: Path | None = option(None, QUESTIONS, "bench", "Folder with the videos.", "DIR", auto="the question set's", kind="path")
     limit: int | None = option(None, QUESTIONS, "bench", "Ask only the first N questions.", "N", at_least=1)
     filter: tuple[str, ...] = option(
         (), QUESTIONS, "bench", "Select questions: modality=verbal, duration=600-1200 ...; repeatable.", "KEY=VALUE"
@@ -322,7 +332,9 @@ class Options:
     )
     executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
     resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
-    compare: str | None = option(None, RUN, "bench", "Compare with another run; direct runs it now, without tools.", "RUN|direct")
+    compare: str | None = option(
+        None, RUN, "bench", "Compare with another run; direct runs it now, without tools.", "RUN|direct", kind="path"
+    )
 
     format: Literal["txt", "srt", "vtt", "json", "jsonl", "csv", "tsv", "lrc", "md"] | None = option(
         None, OUTPUT, "transcribe", "File format.", flags="-f", auto="by the suffix of --output, else txt"
@@ -335,6 +347,7 @@ class Options:
         "FILE|DIR|-",
         flags="-o",
         auto="stdout",
+        kind="path",
         per={"bench": {"help": "Folder for results and report.", "metavar": "DIR", "auto": "named after the question set and the model"}},
     )
     words: bool = option(False, OUTPUT, "transcribe", "Add the time of every word (json, jsonl).")
@@ -358,10 +371,10 @@ class Options:
     no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
 
     question: tuple[str, ...] = option((), QUESTIONS, "ask", "Ask about all VIDEOs; repeatable.", "TEXT")
-    schema: str | None = option(None, OUTPUT, "ask bench summary", "JSON schema that answers obey.", "FILE|JSON")
-    report: str | None = option(None, OUTPUT, "ask", "Write a report, .html or .md.", "FILE")
-    clips: str | None = option(None, OUTPUT, "ask", "Save the evidence as clips.", "DIR", advanced=True)
-    stills: str | None = option(None, OUTPUT, "ask", "Save the evidence as pictures.", "DIR", advanced=True)
+    schema: str | None = option(None, OUTPUT, "ask bench summary", "JSON schema that answers obey.", "FILE|JSON", kind="path")
+    report: str | None = option(None, OUTPUT, "ask", "Write a report, .html or .md.", "FILE", kind="path")
+    clips: str | None = option(None, OUTPUT, "ask", "Save the evidence as clips.", "DIR", kind="path", advanced=True)
+    stills: str | None = option(None, OUTPUT, "ask", "Save the evidence as pictures.", "DIR", kind="path", advanced=True)
     log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help log`.", advanced=True)
 
     cache_limit: int = setting(

@@ -209,7 +209,8 @@ def _text(one: Option, value: str | Path) -> str | Path:
     """A name or a path. Not checked by pydantic: file names may not be UTF-8."""
     if not str(value).strip():
         raise ValueError("empty")
-    return Path(value).expanduser() if one.type is Path else str(value)
+    text = os.path.expanduser(value) if one.kind == "path" else value  # noqa: PTH111  (keeps a slash at the end)
+    return Path(text) if one.type is Path else str(text)
 
 
 def _with_unit(value: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from sage_cli.assets import NANO, Nano
 from sage_cli.errors import ModelError, UsageError
-from sage_cli.store.gguf import read_metadata
+from sage_cli.store.gguf import Value, read_metadata
 from sage_cli.store.paths import models_dir
 
 SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-bit number
@@ -75,11 +75,7 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
                 f"{text} is the language model alone, there is no mmproj*.gguf beside it: download the vision encoder of the same model "
                 "and put it there, or give its path to --mmproj"
             )
-    elif not mmproj.is_file():
-        raise ModelError(f"no such file: {mmproj} (--mmproj takes the path of the model's vision encoder)")
-    vision = read_metadata(mmproj)
-    if vision.get("general.architecture") != "clip":
-        raise ModelError(f"{mmproj} is not a vision encoder (mmproj): give --mmproj the model's mmproj GGUF")
+    vision = read_encoder(mmproj)
     wanted, given = metadata.get(f"{architecture}.embedding_length"), vision.get("clip.vision.projection_dim")
     if None not in (wanted, given) and wanted != given:
         raise ModelError(
@@ -87,6 +83,20 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
             "give the mmproj of the same model and size"
         )
     return ModelFiles(text, mmproj, Nano(text.parent) if text.name == NANO.text.name else None)
+
+
+def read_encoder(mmproj: Path) -> dict[str, Value]:
+    """The metadata of a vision encoder.
+
+    Raises:
+        ModelError: it is missing, broken, or something else.
+    """
+    if not mmproj.is_file():
+        raise ModelError(f"no such file: {mmproj} (--mmproj takes the path of the model's vision encoder)")
+    metadata = read_metadata(mmproj)
+    if metadata.get("general.architecture") != "clip":
+        raise ModelError(f"{mmproj} is not a vision encoder (mmproj): give --mmproj the model's mmproj GGUF")
+    return metadata
 
 
 def is_language_model(path: Path) -> bool:
