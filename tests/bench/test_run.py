@@ -17,6 +17,7 @@ import pytest
 from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
 from sage_cli.bench.judges import JudgeChoice
+from sage_cli.bench.tables import markdown
 from sage_cli.errors import UsageError
 from sage_cli.session import Options
 
@@ -116,6 +117,16 @@ def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_pa
         RunFolder(tmp_path / "run", made, resume=False)
     with pytest.raises(UsageError, match="made with another judge"):
         RunFolder(tmp_path / "run", plan(answers, "choice"), resume=True)
+
+
+def test_a_run_that_failed_before_its_first_result_is_none(answers: Path, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", plan(answers, "choice"), resume=False).records():
+        pass  # the judge could not be reached
+    for resume in (False, True):
+        assert not RunFolder(tmp_path / "run", plan(answers), resume=resume).begun
+    made = plan(answers)
+    records = execute(made, RunFolder(tmp_path / "run", made, resume=True))
+    assert markdown(summarize("x", records, settings=made.settings)).startswith("# x\n\njudge: exact.\n")
 
 
 def test_damaged_lines_are_asked_again(answers: Path, tmp_path: Path) -> None:

@@ -115,13 +115,19 @@ class RunFolder:
         self.path, self._plan = path, plan
         path.mkdir(parents=True, exist_ok=True)
         before = settings_of(path)
-        if before is not None and (path / RESULTS).exists():
+        if before is not None and self.begun:
             if not resume:
                 raise UsageError(f"there is a run in {path}: add --resume to go on with it, or choose another folder with --output")
             if before != plan.settings:
                 other = ", ".join(sorted(key for key in {*before, *plan.settings} if before.get(key) != plan.settings.get(key)))
                 raise UsageError(f"the run in {path} was made with another {other}: use the same, or choose another folder with --output")
         write_text(path / SETTINGS, json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n")
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has results."""
+        results = self.path / RESULTS
+        return results.exists() and results.stat().st_size > 0
 
     @contextmanager
     def records(self) -> Iterator[tuple[dict[str, Record], Callable[[Record], None]]]:

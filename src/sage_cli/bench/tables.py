@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -76,10 +76,15 @@ def _row(cells: Any) -> str:
 
 
 def _settings(report: Report) -> str:
-    settings = report.settings
-    tools = "no tools" if not settings.get("tools") else ", ".join(settings["tools"])
-    told = [settings.get("model"), f"{settings.get('frames')} frames", tools, f"judge: {settings.get('judge')}"]
-    return "; ".join(str(part) for part in told if part) + "."
+    """The settings that are known: answers of others, and those that are judged again, come without frames and tools."""
+    ways: dict[str, Callable[[Any], str]] = {
+        "model": str,
+        "frames": "{} frames".format,
+        "tools": lambda tools: ", ".join(tools) or "no tools",
+        "judge": "judge: {}".format,
+    }
+    given = ((way, report.settings.get(name)) for name, way in ways.items())
+    return "; ".join(way(value) for way, value in given if value is not None) + "."
 
 
 def _overall(report: Report) -> Table:

@@ -153,7 +153,7 @@ def _run(plan: Plan, folder: Path, resume: bool, quiet: bool) -> list[Record]:
         with _progress(_name(plan), quiet) as progress:
             return execute(plan, opened, progress)
     except (KeyboardInterrupt, SystemExit, SageError):
-        if not quiet:
+        if not quiet and opened.begun:
             console.say(f"progress saved in {folder}; rerun the command with --resume to continue")
         raise
 
