@@ -19,6 +19,7 @@ from sage_cli.hardware.plan import GIB, Machine
 from tests.cli.conftest import SMALL, Popen
 from tests.hub import FakeHub, Repository, running
 from tests.models import TinyModel
+from tests.models.tiny_whisper import write_whisper
 
 Sage = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Popen]
@@ -137,6 +138,10 @@ def test_a_model_of_ones_own(sage: Sage, hub: FakeHub, model: TinyModel, environ
     assert rows(sage)["mine"]["installed"]
     assert sage("models", "default", "mine").returncode == 0
     assert rows(sage)["mine"]["default"]
+    assert json.loads(sage("models", "info", "mine", "--json").stdout)["architecture"] == "qwen3vl"
+    whisper = write_whisper(folder.parent / "ggml-yours.en.bin")
+    assert sage("models", "path", "yours.en").stdout == f"{whisper}\n"
+    assert json.loads(sage("models", "info", whisper.name, "--json").stdout)["kind"] == "speech"
     refused = sage("models", "rm", "-y", "mine")
     assert refused.returncode == 2
     assert "was not pulled by sage: delete it yourself" in refused.stderr

@@ -11,6 +11,11 @@ import pytest
 from sage_cli.cli import tables
 
 HEAD = ("NAME", "SIZE", "ABOUT")
+WIDE = ("NAME", "SIZE", "MEMORY", "STATUS", "ABOUT")
+MODELS = [
+    ("whisper-large-v3-turbo", "1.6 GB", "2.4 GB", "installed, slow", "faster than large-v3"),
+    ("mine", "3.3 GB", "", "default", "hf:me/my-own-model"),
+]
 ROWS = [("qwen3-vl-4b", "3.3 GB", "general-purpose; not fine-tuned for sage"), ("whisper-large-v3-turbo", "1.6 GB", "faster than large-v3")]
 
 
@@ -23,13 +28,16 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return become
 
 
-@pytest.mark.parametrize("columns", [40, 50, 60, 72, 80, 140])
-def test_words_stay_whole_at_every_width(columns: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", [24, 40, 50, 60, 72, 80, 140])
+@pytest.mark.parametrize(("head", "rows"), [(HEAD, ROWS), (WIDE, MODELS)])
+def test_words_stay_whole_at_every_width(
+    head: tuple[str, ...], rows: list[tuple[str, ...]], columns: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     terminal(columns)
-    tables.table(HEAD, ROWS)
+    tables.table(head, rows)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert all(len(line.rstrip()) <= columns for line in shown.splitlines())
-    assert {word for row in (HEAD, *ROWS) for cell in row for word in cell.split()} == set(shown.split())
+    assert {word for row in (head, *rows) for cell in row for word in cell.split()} == set(shown.split())
 
 
 def test_a_pipe_gets_one_row_per_line(capsys: pytest.CaptureFixture[str]) -> None:

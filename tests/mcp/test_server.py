@@ -27,6 +27,7 @@ from sage_cli.mcp import Folders
 from sage_cli.mcp.server import Worker
 from sage_cli.model.base import Message, Text
 from sage_cli.session import Session, open_session
+from sage_cli.store.models import SPEECH_MAGIC
 
 
 @pytest.fixture
@@ -94,9 +95,12 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
             decoded = cv2.imdecode(np.frombuffer(base64.b64decode(images[0].data), np.uint8), cv2.IMREAD_COLOR)
             assert decoded is not None
 
+            (tmp_path / "models").mkdir()
+            (tmp_path / "models" / "ggml-mine.bin").write_bytes(SPEECH_MAGIC)
             result = await client.call_tool("list_models", {})
             assert result.structured_content
-            assert "nano" in [model["name"] for model in result.structured_content["models"]]
+            kinds = {model["name"]: model["kind"] for model in result.structured_content["models"]}
+            assert (kinds["nano"], kinds["ggml-mine"]) == ("vision", "speech")
 
             for path in ("/etc/passwd", "../secret.mp4", str(tmp_path / "elsewhere.mp4")):
                 refused = await client.call_tool("ask", {"video": path, "question": "What is it?"})

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 def edl(spans: Sequence[tuple[float, float]], name: str, fps: float) -> str:
-    """A CMX 3600 edit decision list that puts the spans one after another."""
+    """A CMX 3600 edit decision list that puts the spans one after another.
+
+    Time code without dropped frames counts frames, in seconds of whole numbers of them: at 29.97 it falls behind the clock.
+    """
     rate = max(1, round(fps))
 
     def code(frames: int) -> str:
@@ -16,8 +19,8 @@ def edl(spans: Sequence[tuple[float, float]], name: str, fps: float) -> str:
     lines = ["TITLE: sage", "FCM: NON-DROP FRAME"]
     placed = 0
     for number, span in enumerate(spans, start=1):
-        start = round(span[0] * rate)
-        end = max(round(span[1] * rate), start + 1)
+        start = round(span[0] * fps)
+        end = max(round(span[1] * fps), start + 1)
         lines.append(f"{number:03}  AX       V     C        {code(start)} {code(end)} {code(placed)} {code(placed + end - start)}")
         lines.append(f"* FROM CLIP NAME: {name}")
         placed += end - start

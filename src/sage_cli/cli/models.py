@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +18,9 @@ NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays q
 _NANO_ABOUT = "bundled model of 'sage demo'; knows coloured shapes only"
 
 if TYPE_CHECKING:
-    from sage_cli.store.catalogue import Entry, Reference
+    from pathlib import Path
+
+    from sage_cli.store.catalogue import Reference
     from sage_cli.store.choose import RemoteFile
     from sage_cli.store.hub import Hub
     from sage_cli.store.install import Installed, Plan
@@ -160,11 +162,12 @@ def info(name: AnyName, json: Json = False) -> int:
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
     from sage_cli.store import ModelFiles
-    from sage_cli.store.catalogue import parse
+    from sage_cli.store.catalogue import catalogue, parse
     from sage_cli.store.gguf import read_metadata
 
     model = _find(name)
-    entry = None if name == NANO or (model and model.name != name) else _entry(name)
+    # Models of one's own have names that the catalogue does not know.
+    entry = parse(name).entry if model is None else catalogue().get(model.name)
     facts: dict[str, Any] = {"name": model.name if model else parse(name).name, "installed": model is not None}
     if name == NANO:
         facts["about"] = _NANO_ABOUT
@@ -307,9 +310,18 @@ def _nano() -> Installed:
 
 
 def _find(name: str) -> Installed | None:
-    from sage_cli.store.install import find
+    """The installed model of a name, or the one that ``--model`` or ``--speech-model`` takes by it: ``base.en`` for ggml-base.en.bin."""
+    from sage_cli.store import find_model, find_speech_model
+    from sage_cli.store.install import find, installed
 
-    return _nano() if name == NANO else find(name)
+    if name == NANO or (model := find(name)) is not None:
+        return _nano() if name == NANO else model
+    taken: list[Path | None] = []
+    with suppress(ModelError):
+        taken.append(find_model(name).text)
+    with suppress(ModelError):
+        taken.append(find_speech_model(name))
+    return next((model for model in installed() if model.path in taken), None)
 
 
 def _installed(name: str) -> Installed:
@@ -331,12 +343,6 @@ def _automatic(kind: str) -> str:
     if kind == "speech":
         return f"{max(models, key=lambda model: model.size).name} (the largest installed)"
     return f"{models[0].name} (the only one installed)" if len(models) == 1 else f"not set ({len(models)} are installed)"
-
-
-def _entry(name: str) -> Entry | None:
-    from sage_cli.store.catalogue import parse
-
-    return parse(name).entry
 
 
 def _row(name: str, kind: str, model: Installed | None, *, size: int, memory: int, fits: str, about: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sage_cli.errors import SageError
+from sage_cli.errors import SageError, VideoError
 from sage_cli.text import is_link
 
 # In order of preference, with the option for the start time.
@@ -39,8 +39,11 @@ def play(video: str | Path, seconds: float = 0.0) -> None:
     """Start a player; it keeps running when this program ends.
 
     Raises:
-        SageError: there is none, or it cannot be started.
+        VideoError: there is no such file.
+        SageError: there is no player, or it cannot be started.
     """
+    if not is_link(str(video)) and not Path(video).exists():  # the player would say so to nobody
+        raise VideoError(f"no such file: {video}; the video was moved or deleted, or read from stdin")
     words = command(video, seconds)
     try:
         subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -50,16 +50,17 @@ def points(lines: Iterable[str]) -> None:
 
 
 def _stacked(rows: Sequence[Sequence[str]], head: Sequence[str]) -> None:
-    """For narrow terminals: the last cell of each row on lines of its own, below the others."""
+    """For narrow terminals: the last cell of each row on lines of its own, below the others, which wrap if they must."""
     from rich.padding import Padding
     from rich.text import Text
 
     screen = console.screen()
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head) - 1)]
+    aligned = sum(width + 2 for width in widths) - 2 <= screen.width
     for number, row in enumerate((head, *rows)):
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        cells = "  ".join(cell.ljust(width) if aligned else cell for cell, width in zip(row, widths, strict=False) if cell or aligned)
         style = "" if number else "bold"
-        screen.print(Text(cells.rstrip(), style), overflow="ellipsis", no_wrap=True)
+        screen.print(Text(cells.rstrip(), style))
         if row[-1]:
             screen.print(Padding(Text(row[-1], style or "dim"), (0, 0, 0, 2)))
 

@@ -333,13 +333,13 @@ def _models(session: Session) -> Models:
     from sage_cli.store.catalogue import catalogue
     from sage_cli.store.install import installed
 
-    have = {model.name for model in installed()}
+    have = {model.name: model.kind for model in installed()}
     models = [Installed(name=NANO.name, kind="vision", about="comes with sage; knows coloured shapes alone", installed=True)]
     models += [
         Installed(name=entry.name, kind=entry.kind, about=entry.about, installed=entry.name in have) for entry in catalogue().values()
     ]
     known = {entry.name for entry in catalogue().values()}
-    models += [Installed(name=name, kind="vision", about="", installed=True) for name in sorted(have - known)]
+    models += [Installed(name=name, kind=kind, about="", installed=True) for name, kind in have.items() if name not in known]
     return Models(in_use=session.options.model, models=models)
 
 
