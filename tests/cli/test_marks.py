@@ -17,5 +17,6 @@ from sage_cli.cli.marks import edl
     ],
 )
 def test_an_edit_list_counts_frames(fps: float, start: str, end: str) -> None:
-    event = edl([(3600.0, 3601.001)], "talk.mp4", fps).splitlines()[2]
+    _, _, event, name = edl([(3600.0, 3601.001)], "my\ntalk.mp4", fps).splitlines()
+    assert name == "* FROM CLIP NAME: my talk.mp4"
     assert event.split()[4:] == [start, end, "00:00:00:00", "00:00:01:00"]

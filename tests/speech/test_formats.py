@@ -55,6 +55,12 @@ def shown(name: str, number: int) -> str:
     return TEXTS[number] + (" [SPEAKER_TURN]" if SHOWN[number].speaker_turn else "")
 
 
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_line_end_in_the_file_s_name_breaks_no_head(name: str) -> None:
+    heads = [FORMATS[name]().head(About(media, 1.0, "m")) for media in ("a b.mp4", "a\nb.mp4")]
+    assert heads[0] == heads[1] or json.loads(f"{heads[1]}]}}")["media"] == "a\nb.mp4"
+
+
 def test_the_command_line_knows_them_all() -> None:
     assert set(declared()["format"].choices) == set(FORMATS)
 

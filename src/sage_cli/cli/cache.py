@@ -154,7 +154,7 @@ def path() -> int:
     """Print the cache folder."""
     from sage_cli.store import cache_dir
 
-    console.write(str(cache_dir()))
+    console.write_path(cache_dir())
     return 0
 
 

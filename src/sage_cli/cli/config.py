@@ -117,7 +117,7 @@ def path() -> int:
     """Print the path of the file, whether it exists or not."""
     from sage_cli.store import config_path
 
-    console.write(str(config_path()))
+    console.write_path(config_path())
     return 0
 
 

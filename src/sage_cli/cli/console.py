@@ -16,6 +16,8 @@ from sage_cli.errors import SageError, naming
 from sage_cli.signals import clean_up_when_ended
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
@@ -41,6 +43,17 @@ def write(text: str) -> None:
     """Print a line of results on stdout and flush."""
     with naming("standard output"):
         print(text, flush=True)
+
+
+def write_path(path: Path) -> None:
+    """Print a path as a line of results: sanitized on a terminal, byte for byte in a pipe, so that programs find the file."""
+    if sys.stdout.isatty():
+        write(neutral(str(path)))
+        return
+    with naming("standard output"):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(f"{path}{os.linesep}"))
+        sys.stdout.buffer.flush()
 
 
 def say(text: str) -> None:

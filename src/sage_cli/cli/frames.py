@@ -62,7 +62,7 @@ def frames(
             check_targets([target], [opened.path], text=False)
             with closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
                 file.write(_encoded(contact_sheet(list(found)), target.suffix))
-            console.write(console.neutral(str(target)))
+            console.write_path(target)
             return 0
         folder = Path(output).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def frames(
                 target = folder / f"{opened.path.stem[:200]}_{_stamp(frame.time)}.jpg"
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
-                console.write(console.neutral(str(target)))
+                console.write_path(target)
     return 0
 
 
@@ -91,8 +91,9 @@ def _times(at: list[str], every: str | None, duration: float) -> list[float]:
 
 
 def _size(video: Video, width: int | None) -> tuple[int, int]:
+    """Width and height of the pictures; reading frames says if the video has none."""
     wide = min(width or video.width, video.width)
-    return max(2, wide), max(2, round(video.height * wide / video.width))
+    return max(2, wide), max(2, round(video.height * wide / max(video.width, 1)))
 
 
 def _stamp(time: float) -> str:
@@ -108,10 +109,19 @@ def _picture(target: Path) -> Path:
     return target
 
 
-def _encoded(image: Any, suffix: str) -> bytes:
+def _encoded(image: NDArray[np.uint8], suffix: str) -> bytes:
+    """The picture as a file of the suffix's format.
+
+    Raises:
+        UsageError: the format holds no picture as large.
+    """
     import cv2
 
-    return cv2.imencode(suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+    done, data = cv2.imencode(suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not done:
+        high, wide = image.shape[:2]
+        raise UsageError(f"{wide}x{high} pixels are too many for a {suffix} file: take fewer frames, a smaller --width, or .png")
+    return data.tobytes()
 
 
 def contact_sheet(found: Sequence[Frame], columns: int | None = None) -> NDArray[np.uint8]:

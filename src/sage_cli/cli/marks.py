@@ -22,7 +22,7 @@ def edl(spans: Sequence[tuple[float, float]], name: str, fps: float) -> str:
         start = round(span[0] * fps)
         end = max(round(span[1] * fps), start + 1)
         lines.append(f"{number:03}  AX       V     C        {code(start)} {code(end)} {code(placed)} {code(placed + end - start)}")
-        lines.append(f"* FROM CLIP NAME: {name}")
+        lines.append(f"* FROM CLIP NAME: {' '.join(name.split())}")
         placed += end - start
     return "\n".join(lines)
 

@@ -122,7 +122,7 @@ def pull(
             model = _pull(wanted, hub, _plan(reference, hub), quiet=quiet)
         elif not quiet:
             console.say(f"{wanted} is already installed; --update checks for newer files")
-        console.write(str(model.path))
+        console.write_path(model.path)
     return 0
 
 
@@ -199,7 +199,7 @@ def info(name: AnyName, json: Json = False) -> int:
 @app.command()
 def path(name: InstalledName) -> int:
     """Print the path of an installed model's main file, for scripts."""
-    console.write(str(_installed(name).path))
+    console.write_path(_installed(name).path)
     return 0
 
 

@@ -40,9 +40,14 @@ class Format(ABC):
         return ""
 
 
+def flat(text: str) -> str:
+    """Text on one line: a file's name may hold line ends too."""
+    return " ".join(text.split())
+
+
 def one_line(segment: Segment) -> str:
     """The text on one line, a change of speaker marked at its end as whisper.cpp marks it."""
-    return " ".join(segment.text.split()) + (f" {SPEAKER_TURN}" if segment.speaker_turn else "")
+    return flat(segment.text) + (f" {SPEAKER_TURN}" if segment.speaker_turn else "")
 
 
 class Subtitles(Format):

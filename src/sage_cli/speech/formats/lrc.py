@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sage_cli.speech.cues import DEFAULT, Layout
-from sage_cli.speech.formats.base import About, Format, one_line
+from sage_cli.speech.formats.base import About, Format, flat, one_line
 from sage_cli.speech.segment import Segment
 
 _PAUSE = 1.0  # seconds without speech after which the last line is taken away
@@ -18,7 +18,7 @@ class Lrc(Format):
 
     def head(self, about: About) -> str:
         minutes, seconds = divmod(round(about.duration), 60)
-        return f"[ti:{about.media}]\n[length:{minutes:02d}:{seconds:02d}]\n\n"
+        return f"[ti:{flat(about.media)}]\n[length:{minutes:02d}:{seconds:02d}]\n\n"
 
     def segment(self, segment: Segment) -> str:
         pause = self._shown_until is not None and segment.start - self._shown_until > _PAUSE

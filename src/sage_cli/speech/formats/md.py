@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sage_cli.speech.cues import DEFAULT, Layout
-from sage_cli.speech.formats.base import About, Format, one_line
+from sage_cli.speech.formats.base import About, Format, flat, one_line
 from sage_cli.speech.segment import Segment
 from sage_cli.timecode import format_clock
 
@@ -23,7 +23,7 @@ class Md(Format):
         self._last = 0.0
 
     def head(self, about: About) -> str:
-        return f"# {_escape(about.media)}\n"
+        return f"# {_escape(flat(about.media))}\n"
 
     def segment(self, segment: Segment) -> str:
         fresh = self._began is None or segment.start - self._last > _PAUSE or segment.end - self._began > _LONGEST
