@@ -297,14 +297,12 @@ def test_a_failing_tool_is_a_result_and_the_run_goes_on(video: Video) -> None:
     assert f"verbal_transcript_#1 output: {told}" in model.asked[-1].texts[1]
 
 
-def test_a_speech_model_that_cannot_be_loaded_is_a_result(video: Video) -> None:
-    def missing() -> Listener:
-        raise ModelError("no speech model is installed")
+def test_a_speech_model_that_cannot_be_loaded_ends_the_run(video: Video) -> None:
+    def broken() -> Listener:
+        raise ModelError("the speech model is broken")
 
-    model = ScriptedModel(context(None, TRANSCRIBE), reasoner("Red."))
-    events = list(Agent(model, video, transcriber=missing).run("Why?"))
-    assert only(ToolFinished, events)[0].result == {"error": "no speech model is installed"}
-    assert isinstance(events[-1], Answer)
+    with pytest.raises(ModelError, match="is broken"):
+        list(Agent(ScriptedModel(context(None, TRANSCRIBE)), video, transcriber=broken).run("Why?"))
 
 
 @pytest.mark.parametrize(
@@ -511,6 +509,14 @@ def test_a_context_too_small_for_one_frame_is_said_before_any_is_decoded(video: 
     assert [type(event) for event in seen] == [RunStarted]
 
 
+def test_a_reply_that_is_cut_off_is_told(video: Video) -> None:
+    model = ScriptedModel(context("Red. " * 30), context_size=room(video, 20))
+    events = run(model, video, frames=4, reply_tokens=100)
+    assert isinstance(events[-1], Answer)
+    assert "cut off" in only(Notice, events)[-1].text
+    assert "--ctx-size" not in only(Notice, events)[-1].text  # the limit is another one
+
+
 def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:
     long = "Yes. " * 300
     script: list[Any] = [context(None, analyze([], "a?"))]
@@ -518,7 +524,7 @@ def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:
     model = ScriptedModel(*script, context_size=8000)
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
-    assert "newest 2 of 3 tool results" in only(Notice, events)[-1].text
+    assert any("newest 2 of 3 tool results" in notice.text for notice in only(Notice, events))
     assert "perform_reasoning_#1" not in model.asked[-1].texts[1]
 
 
@@ -526,7 +532,7 @@ def test_a_result_longer_than_the_context_is_cut(video: Video) -> None:
     model = ScriptedModel(context(None, analyze([], "a?")), "Yes. " * 3000, reasoner("Red."), context_size=8000)
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
-    assert "perform_reasoning_#1 was cut" in only(Notice, events)[-1].text
+    assert any("perform_reasoning_#1 was cut" in notice.text for notice in only(Notice, events))
 
 
 # ---- the event stream ----------------------------------------------------------------------------------------------

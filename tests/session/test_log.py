@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,23 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert len(log.newest(100)) == 15
+
+
+def test_names_that_are_no_unicode_and_numbers_without_end() -> None:
+    path = os.fsdecode(b"/videos/caf\xe9.mp4")
+    log.add(_record("What is it?", "A caf\xe9."), media="m1", video=path, conversation="c1")
+    (found,) = log.search("what", 10**30)
+    assert found.video == path
+    assert [one.video for one in log.newest(10**30)] == [path]
+    assert log.entry(10**30) is None
+    assert log.clear() == 1
+
+
+def test_a_log_that_cannot_be_opened_is_not_to_be_deleted() -> None:
+    log_path().mkdir(parents=True)
+    with pytest.raises(SageError, match="sage config set log false") as raised:
+        _add("question")
+    assert "delete" not in str(raised.value)
 
 
 @pytest.mark.parametrize("data", [b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import pytest
 import sage_cli
 from sage_cli.agent.events import Answer, Event
 from sage_cli.assets import CLIPS
+from sage_cli.assets import NANO as NANO_MODEL
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
@@ -57,6 +59,58 @@ def test_questions_share_models_videos_and_frames() -> None:
         assert (first.answer, second.answer) == ("A red star appears last.", "A blue circle appears first.")
         assert first.usage.images_reused == 0 < second.usage.images_reused
         assert session.agent(session.video(SHORT)) is session.agent(session.video(str(SHORT)))
+
+
+def test_a_replaced_video_and_new_subtitles_are_read_again(tmp_path: Path) -> None:
+    """As a server's session must that lives for weeks."""
+    path, new = tmp_path / "v.mp4", tmp_path / "new.mp4"
+    shutil.copy(SHORT, path)
+    shutil.copy(SPOKEN, new)
+    with open_session(**NANO) as session:
+        first = session.video(path)
+        agent = session.agent(first)
+        assert session.video(path) is first
+        new.replace(path)
+        second = session.video(path)
+        assert (second.id, session.agent(second) is agent) == (session.video(SPOKEN).id, False)
+        for said in ("Four.", "Five."):
+            path.with_suffix(".srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{said}\n")
+            agent = session.agent(session.video(path))
+            assert agent.subtitles is not None
+            assert [cue.text for cue in agent.subtitles.cues] == [said]
+        path.unlink()
+        with pytest.raises(VideoError, match="does not exist"):
+            session.video(path)
+
+
+def test_equal_videos_keep_their_own_names_and_subtitles(tmp_path: Path) -> None:
+    with open_session(**NANO) as session:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            shutil.copy(SHORT, tmp_path / name / "talk.mp4")
+            (tmp_path / name / "talk.srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\nThis is {name}.\n")
+        videos = [session.video(tmp_path / name / "talk.mp4") for name in ("one", "two")]
+        assert videos[0].id == videos[1].id
+        assert [session.agent(video).video for video in videos] == videos
+        assert [[one.text for part in session.said(video) for one in part.segments] for video in videos] == [
+            ["This is one."],
+            ["This is two."],
+        ]
+
+
+def test_a_broken_speech_model_is_no_answer(tmp_path: Path) -> None:
+    broken = tmp_path / "ggml-tiny.bin"
+    broken.write_bytes(NANO_MODEL.speech.read_bytes()[:100_000])
+    with open_session(**NANO, speech_model=str(broken)) as session, pytest.raises(ModelError, match="broken or cut short"):
+        answer(session.ask(SPOKEN, "Which number is spoken?"))
+
+
+def test_a_name_that_is_no_unicode(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    shutil.copy(SHORT, path)
+    with open_session(**NANO) as session:
+        events = [*session.ask(path, "Which shape appears last?")]
+    assert isinstance(events[-1], Answer)
 
 
 def test_a_run_ends_before_the_model_it_uses() -> None:

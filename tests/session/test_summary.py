@@ -15,7 +15,7 @@ from sage_cli.assets import CLIPS, NANO
 from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
 from sage_cli.session.chapters import change_points
-from sage_cli.session.summary import Stage, Summary, summarize
+from sage_cli.session.summary import Stage, Summary, _identity, summarize
 from tests.openai_server import Served, serve
 
 T = TypeVar("T")
@@ -72,6 +72,19 @@ def test_the_second_time_comes_from_the_cache(tmp_path: Path) -> None:
         assert "model" not in vars(session)
         part = result(summarize(session, session.video(CLIPS / "long.mp4"), end=60.0))
     assert part.chapters[-1].end == 60.0
+
+
+def test_prompts_that_were_edited_are_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "chapter.txt").write_text("Describe <<<told>>>")
+
+    def identity() -> str:
+        with open_session(**NANO_OPTIONS, prompts=str(tmp_path)) as session:
+            return _identity(session, [], 0.0, 1.0)
+
+    first = identity()
+    assert identity() == first
+    (tmp_path / "chapter.txt").write_text("Tell of <<<told>>>")
+    assert identity() != first
 
 
 def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:

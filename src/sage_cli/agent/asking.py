@@ -132,8 +132,15 @@ class Asker:
                         for name, piece in fields.feed(text) if fields else ():
                             yield TextDelta(self.watch.elapsed, step, name, piece)
                         self.watch.check()
-                    case Reply(text, _, usage):
+                    case Reply(text, finish, usage):
                         reply = text
                         self.usage += usage
+                        if finish == "length":
+                            small = self.reply_tokens == self.model.info.context_size // 4  # see Agent.reply_tokens
+                            yield Notice(
+                                self.watch.elapsed,
+                                f"the model's reply was cut off after {usage.output_tokens} tokens: its answer may be wrong or incomplete"
+                                f"{'; raise --ctx-size' if small else ''}",
+                            )
                         yield StepFinished(self.watch.elapsed, step, usage)
         return reply

@@ -194,7 +194,7 @@ class _Run:
         steps = agent.settings.max_steps if tools else 0
         budget = Budget(choice.count, *choice.size, context, steps, agent.settings.timeout_s, tools)
         video = agent.video
-        yield RunStarted(self._watch.elapsed, self._question, str(video.path), video.duration, agent.span, agent.model.info, budget)
+        yield RunStarted(self._watch.elapsed, self._question, video.name, video.duration, agent.span, agent.model.info, budget)
         if agent.model.info.host:
             yield Notice(self._watch.elapsed, f"frames and prompts are sent to {agent.model.info.host}")
         if choice.count == 0:

@@ -81,6 +81,7 @@ def prepare() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     sys.stderr = cast(TextIO, _Notices(sys.stderr))
     logging.getLogger().addHandler(logging.NullHandler())
+    logging.captureWarnings(capture=True)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     clean_up_when_ended()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see sage_cli.__main__

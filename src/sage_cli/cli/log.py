@@ -10,6 +10,7 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
+from sage_cli.text import from_argument
 
 if TYPE_CHECKING:
     from sage_cli.session.log import Entry
@@ -48,7 +49,7 @@ def search(
     """Find entries that hold all words."""
     from sage_cli.session import log
 
-    return _show(log.search(" ".join(words), count), json)
+    return _show(log.search(" ".join(map(from_argument, words)), count), json)
 
 
 @app.command()
@@ -66,8 +67,11 @@ def show(
     if report:
         from sage_cli.report import report_format, write_report
         from sage_cli.session import open_session
+        from sage_cli.session.session import STDIN
 
         report_format(report)
+        if entry.video == STDIN:
+            raise UsageError(f"entry {id} is about a video from stdin, which is not kept: pipe it into 'sage ask - --report {report}'")
         with open_session() as session:
             video = session.video(entry.video)
             if video.id != entry.media:

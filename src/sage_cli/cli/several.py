@@ -22,6 +22,7 @@ from sage_cli.session.session import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from sage_cli.bench.pool import Died
     from sage_cli.session import Session
@@ -106,9 +107,9 @@ class Asking:
         introduce(session)
         tell_plan(session)
         # A worker has no stdin.
-        paths = {name: str(session.video(STDIN).path) if name == STDIN else name for name in names}
-        work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), paths.items(), min(options.jobs, len(names)))
-        with closing(cast("Generator[tuple[tuple[str, str], Answered | Failure | Died]]", work)) as outcomes:
+        copies = {name: session.video(STDIN).path if name == STDIN else None for name in names}
+        work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), copies.items(), min(options.jobs, len(names)))
+        with closing(cast("Generator[tuple[tuple[str, Path | None], Answered | Failure | Died]]", work)) as outcomes:
             for (name, _), outcome in outcomes:
                 if isinstance(outcome, Died):
                     yield Failure(name, outcome.reason)
@@ -177,12 +178,11 @@ class Worker:
         self._session, self._questions = open_session(replace(options, quiet=True)), questions
         _ = self._session.model
 
-    def __call__(self, item: tuple[str, str]) -> Answered | Failure:
-        name, path = item
+    def __call__(self, item: tuple[str, Path | None]) -> Answered | Failure:
+        name, copy = item
         try:
-            video = self._session.video(path)
-            self._session.check(video)
-            conversation = Conversation(self._session, path, linked=False)
+            self._session.check(self._session.video(name, copy))
+            conversation = Conversation(self._session, name, linked=False)
             events = [event for question in self._questions for event in conversation.ask(question) if not isinstance(event, Working)]
         except (SageError, OSError) as error:
             return Failure.of(name, error)

@@ -99,20 +99,23 @@ class Delta:
     text: str
 
 
+Finish: TypeAlias = Literal["stop", "length", "loop"]
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The whole reply; the last item of every stream.
 
     Attributes:
         text: the concatenated deltas.
-        finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did. A reply under a
-            schema is complete, valid JSON either way: at the limit it is closed by the shortest way out. Only a schema that leaves none
-            (a pattern that nothing matches soon) can leave it incomplete.
+        finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did, ``"loop"`` when it
+            was ended because it repeated itself. A reply under a schema is complete, valid JSON in any case: it is closed by the
+            shortest way out. Only a schema that leaves none (a pattern that nothing matches soon) can leave it incomplete.
         usage: what it cost.
     """
 
     text: str
-    finish: Literal["stop", "length"]
+    finish: Finish
     usage: Usage
 
 

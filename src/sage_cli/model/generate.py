@@ -6,9 +6,9 @@ import codecs
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from typing import Final, Literal
+from typing import Final
 
-from sage_cli.model.base import Delta, Reply, Usage
+from sage_cli.model.base import Delta, Finish, Reply, Usage
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.kvcache import CachedSequence
@@ -56,7 +56,7 @@ class Generation:
     def stream(self, temperature: float, seed: int) -> Generator[Delta | Reply, None, None]:
         """Sample until the schema, the model or the limit ends the reply."""
         started = time.perf_counter()  # the time a consumer takes over a delta counts too
-        finish: Literal["stop", "length"] = "stop"
+        finish: Finish = "stop"
         constraint, usage = self._constraint, self._usage
         tokens: list[int] = []  # accepted, and neither decoded nor handed out yet
         looped = False
@@ -69,8 +69,8 @@ class Generation:
                 usage.output_tokens += len(tokens)
                 limited = looped or usage.output_tokens >= (self._wind_down if constraint else self._max_tokens)
                 over = self._over(limited)
-                if limited and not (constraint and constraint.finished):
-                    finish = "length"
+                if finish == "stop" and limited and not (constraint and constraint.finished):
+                    finish = "loop" if looped else "length"
                 if over or not self._overlapped:
                     yield from self._hand_out(tokens)
                 if over:

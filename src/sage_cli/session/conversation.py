@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.errors import SageError
 from sage_cli.session import log
-from sage_cli.session.session import Session
+from sage_cli.session.session import STDIN, Session
 
 if TYPE_CHECKING:
     from sage_cli.agent.events import Event
@@ -40,7 +40,6 @@ class Conversation:
 
     def __init__(self, session: Session, video: str | Path, *, resume: bool = False, linked: bool = True) -> None:
         self.session, self.name, self._linked = session, str(video), linked
-        self.video: Video = session.video(video)
         self.id = secrets.token_hex(8)
         self.runs: list[RunRecord] = []
         self.span: tuple[float, float] | None = None
@@ -49,6 +48,15 @@ class Conversation:
         if resume and (newest := log.newest(1, media=self.video.id)):
             self.id = newest[0].conversation
             self.runs = [entry.record for entry in reversed(log.newest(1000, conversation=self.id))]
+
+    @property
+    def video(self) -> Video:
+        """The video as it is now.
+
+        Raises:
+            VideoError: it cannot be read any more.
+        """
+        return self.session.video(self.name)
 
     @property
     def earlier(self) -> list[tuple[str, str]]:
@@ -84,4 +92,4 @@ class Conversation:
 
 
 def _absolute(name: str) -> str:
-    return name if "://" in name else str(Path(name).expanduser().absolute())
+    return name if "://" in name or name == STDIN else str(Path(name).expanduser().absolute())

@@ -18,6 +18,7 @@ from sage_cli.store.paths import log_path
 
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
 _WAIT_S: Final = 5.0  # seconds to wait for another process that writes
+_MOST: Final = 2**63 - 1  # the largest number that SQLite knows
 
 _TABLES: Final = """
 CREATE TABLE runs (
@@ -77,11 +78,15 @@ def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
     Raises:
         SageError: the log cannot be written.
     """
+    # A path need not be valid Unicode, and text that Python passes to SQLite has to be.
+    path = video.encode(errors="surrogateescape")
     asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    row = (asked, conversation, media, video, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
+    row = (asked, conversation, media, path, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
     with _log() as log, log:
         cursor = log.execute(
-            "INSERT INTO runs (asked, conversation, media, video, question, answer, model, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row
+            "INSERT INTO runs (asked, conversation, media, video, question, answer, model, record) "
+            "VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)",
+            row,
         )
         return int(cursor.lastrowid or 0)
 
@@ -98,7 +103,7 @@ def newest(count: int = 20, *, media: str | None = None, conversation: str | Non
     with _log() as log:
         rows = log.execute(
             f"SELECT {_COLUMNS} FROM runs WHERE (?1 IS NULL OR media = ?1) AND (?2 IS NULL OR conversation = ?2) ORDER BY id DESC LIMIT ?3",
-            (media, conversation, count),
+            (media, conversation, min(count, _MOST)),
         )
         return [_entry(row) for row in rows]
 
@@ -116,7 +121,7 @@ def search(words: str, count: int = 20) -> list[Entry]:
     with _log() as log:
         rows = log.execute(
             f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) ORDER BY id DESC",
-            (quoted, count),
+            (quoted, min(count, _MOST)),
         )
         return [_entry(row) for row in rows]
 
@@ -128,7 +133,7 @@ def entry(id: int) -> Entry | None:
         SageError: the log cannot be read.
     """
     with _log() as log:
-        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (id,)).fetchone()
+        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (min(id, _MOST),)).fetchone()
         return _entry(row) if row else None
 
 
@@ -155,16 +160,19 @@ def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
 
 
+_OFF: Final = "turn the log off with 'sage config set log false'"
+
+
 @contextmanager
 def _log() -> Iterator[sqlite3.Connection]:
     path = log_path()
     try:
         with closing(_open(path)) as connection:
             yield connection
+    except sqlite3.OperationalError as error:  # a full disk, a lock, a file that may not be written
+        raise SageError(f"the log {path} cannot be used: {error}; {_OFF}") from error
     except (sqlite3.Error, ValueError) as error:
-        raise SageError(
-            f"the log {path} cannot be used ({error}): delete the file, or turn the log off with 'sage config set log false'"
-        ) from error
+        raise SageError(f"the log {path} is damaged ({error}): delete the file, or {_OFF}") from error
     except OSError as error:
         raise SageError(f"cannot write the log {path}: {error.strerror or error}") from error
 
@@ -175,6 +183,7 @@ def _open(path: Path) -> sqlite3.Connection:
         with suppress(FileExistsError):  # another process created them first
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, timeout=_WAIT_S)
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
             with connection:

@@ -92,8 +92,8 @@ class Session(Models):
         self._consent = consent
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
-        self._subtitles: dict[str, Subtitles | None] = {}
-        self._agents: dict[tuple[str, float, float, bool], Agent] = {}
+        self._subtitles: dict[Video, tuple[object, Subtitles | None]] = {}  # with the files beside the video at the time
+        self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._running: WeakSet[Generator[Any]] = WeakSet()
         remember_fingerprints(self.caching)
 
@@ -183,7 +183,8 @@ class Session(Models):
         if not video.has_video:
             raise VideoError(f"{video.path} has sound but no picture: give a video file")
         span = self.span(video, start, end)
-        key = (video.id, *span, tools)
+        # By the video and not by its content, which two files may share: their names and subtitles differ.
+        key = (video, self.subtitles(video), *span, tools)
         if key not in self._agents:
             if len(self._agents) >= _MOST_AGENTS:  # each holds the frames of a first look
                 del self._agents[next(iter(self._agents))]
@@ -200,20 +201,23 @@ class Session(Models):
         _ = self.settings
         self.tools(video)
 
-    def video(self, path: str | Path) -> Video:
-        """Open a video, once. A pipe is first copied to a temporary file, because the video is read more than once.
+    def video(self, path: str | Path, copy: Path | None = None) -> Video:
+        """Open a video; again only if it has changed. A pipe is first copied to a temporary file, because it is read more than once.
+
+        Args:
+            copy: of the pipe, made by another process.
 
         Raises:
             VideoError: it cannot be read.
         """
         key = str(path)
-        if key not in self._videos:
+        if key not in self._videos or self._videos[key].changed:
             from sage_cli.video import FrameTimeCache, Video
 
-            local = self._local(path)
+            local = copy or self._local(path)
             times = FrameTimeCache(cache_dir() / "times") if self.caching else None
             try:
-                self._videos[key] = Video(local, cache=times)
+                self._videos[key] = Video(local, name=key, cache=times)
             except VideoError as error:
                 raise VideoError(str(error).replace(str(local), "stdin" if key == STDIN else key)) from error
             if self.caching and local == Path(path):
@@ -294,8 +298,15 @@ class Session(Models):
 
     def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same, window by window, with progress. Yields nothing for media without sound."""
+        return self._parts(video, self.converted(video), start, end)
+
+    def said(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
+        """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
+        return self._parts(video, self.subtitles(video), start, end)
+
+    def _parts(self, video: Video, subtitles: Subtitles | None, start: float | None, end: float | None) -> Generator[Progress]:
         first, last = self.span(video, start, end)
-        if subtitles := self.converted(video):
+        if subtitles:
             from sage_cli.speech import Progress
 
             yield Progress(tuple(subtitles.segments(first, last)), last)
@@ -330,15 +341,17 @@ class Session(Models):
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
         if not self.options.subtitles:
             return None
-        if video.id not in self._subtitles:
-            from sage_cli.speech.subtitles import find_subtitles
+        from sage_cli.speech.subtitles import files_beside, find_subtitles
 
-            self._subtitles[video.id] = find_subtitles(video, self.options.language)
-        return self._subtitles[video.id]
+        files = files_beside(video.path)
+        if video not in self._subtitles or self._subtitles[video][0] != files:
+            self._subtitles[video] = files, find_subtitles(video, self.options.language)
+        return self._subtitles[video][1]
 
     def forget(self) -> None:
         """Drop all videos, frames and prompts, so that the next answer does not depend on earlier ones. Loaded models stay."""
         self._videos.clear()
+        self._subtitles.clear()
         self._agents.clear()
         if "model" in vars(self):
             self.model.forget()

@@ -20,6 +20,7 @@ from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.prompts import Prompts
 from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
@@ -108,12 +109,10 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
 
 def _speech(session: Session, video: Video, start: float, end: float) -> Steps[list[Segment]]:
     """What is said, by subtitles or the speech model; nothing where there is neither."""
-    if subtitles := session.subtitles(video):
-        return [*subtitles.segments(start, end)]
     segments: list[Segment] = []
-    if not video.has_audio or session.speech_file is None:
+    if session.subtitles(video) is None and (not video.has_audio or session.speech_file is None):
         return segments
-    with closing(session.parts(video, start=start, end=end)) as parts:
+    with closing(session.said(video, start=start, end=end)) as parts:
         for part in parts:
             segments += part.segments
             yield Stage("speech", part.seconds - start, end - start)
@@ -133,7 +132,8 @@ def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) 
 def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
     """All that a summary depends on besides the video."""
     model = session.options.model if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)]
-    settings = replace(session.settings, schema=None)
+    prompts = Prompts(session.settings.prompts, session.settings.pack).digest
+    settings = replace(session.settings, schema=None, prompts=prompts)
     shape = session.schema.text if session.schema else ""
     said = [(segment.start, segment.end, segment.text) for segment in segments]
     return _digest([__version__, model, asdict(settings), session.options.ctx_size, shape, said, start, end])

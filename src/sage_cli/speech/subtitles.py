@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sage_cli.errors import VideoError
 from sage_cli.speech.segment import Segment
+from sage_cli.store.content import FileState
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -87,17 +88,22 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
     return None
 
 
+def files_beside(path: Path) -> dict[Path, FileState]:
+    """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
+    try:
+        files = [file for file in path.parent.iterdir() if file.suffix.lower() in SUFFIXES and file.name.startswith(path.stem)]
+        return {file: FileState.of(file) for file in files if file.is_file()}
+    except OSError:
+        return {}
+
+
 def beside(path: Path) -> list[Subtitles]:
     """Subtitle files that belong to a video by their names: ``talk.srt``, ``talk.en.vtt``; the plainest name first."""
-    try:
-        names = [file for file in path.parent.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file()]
-    except OSError:
-        return []
     found = []
-    for file in names:
-        rest = file.name[len(path.stem) : -len(file.suffix)].lower() if file.name.startswith(path.stem) else None
+    for file in files_beside(path):
+        rest = file.name[len(path.stem) : -len(file.suffix)].lower()
         words = rest.strip(".").split(".") if rest else []
-        if rest is None or (rest and not rest.startswith(".")) or not all(word in _KINDS or _LANGUAGE.fullmatch(word) for word in words):
+        if (rest and not rest.startswith(".")) or not all(word in _KINDS or _LANGUAGE.fullmatch(word) for word in words):
             continue
         language = next((short(word) for word in words if word not in _KINDS), "")
         found.append(

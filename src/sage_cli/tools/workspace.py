@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, final
 import numpy as np
 
 from sage_cli import timecode
-from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply
 from sage_cli.prompts import Prompts
+from sage_cli.text import from_argument
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
 from sage_cli.tools.schema import Schema
 from sage_cli.video import Frame, uniform_times
@@ -128,7 +128,7 @@ class Workspace:
     @property
     def video_path(self) -> str:
         """The video's name for the model: short, because it is copied token by token, and without the user's directories."""
-        return self.video.path.name
+        return from_argument(self.video.path.name)  # prompts and schemas are valid Unicode, which file names need not be
 
     @property
     def transcript_first(self) -> bool:
@@ -141,14 +141,12 @@ class Workspace:
         """The speech model, loaded at first use.
 
         Raises:
-            ToolError: this run has no speech model, or it could not be loaded.
+            ToolError: this run has no speech model.
+            ModelError: it is broken or does not know the language.
         """
         if self._load_speech is None:
             raise ToolError("speech recognition is not available in this run")
-        try:
-            return self._load_speech()
-        except ModelError as error:
-            raise ToolError(str(error)) from error
+        return self._load_speech()
 
     # ---- times -----------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ class Source:
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._since_packet = 0
-        if content is not None and self._state != content.state and not _holds(path, content):
+        if content is not None and self._state != content.state and not holds(path, content):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
 
@@ -164,7 +164,7 @@ class Source:
             raise MediaReadError(
                 f"{self.path} was cut from {self._state.size} to {state.size} bytes while it was read; run the command again"
             )
-        if self._content is not None and state != self._state and not _holds(self.path, self._content):
+        if self._content is not None and state != self._state and not holds(self.path, self._content):
             raise MediaReadError(f"{self.path} was changed while it was read; run the command again")
 
     def _where(self) -> str:
@@ -307,7 +307,8 @@ def _is_padding(packet: Packet[Any]) -> bool:
     return memoryview(packet)[-4096:].tobytes() == bytes(4096)
 
 
-def _holds(path: Path, content: Content) -> bool:
+def holds(path: Path, content: Content) -> bool:
+    """Whether the file at a path has this content now."""
     try:
         return content.still_in(path)
     except OSError:

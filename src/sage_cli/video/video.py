@@ -22,6 +22,7 @@ from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import MediaNotice, VideoTrack, probe
 from sage_cli.video.sampling import Sampling
 from sage_cli.video.sound import blocks, sound
+from sage_cli.video.source import holds
 
 SAMPLE_RATE = 16_000  # what speech models listen at
 
@@ -40,6 +41,7 @@ class Video:
 
     Attributes:
         path: the file.
+        name: what the user calls it: the path as given, a link, or ``-`` for stdin.
         id: fingerprint of its content: the same under another name, different after an edit.
         duration: seconds until the last frame or sound is over, whichever ends later.
         width, height: display size in pixels: upright, pixels square. 0 without video.
@@ -48,16 +50,18 @@ class Video:
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, cache: FrameTimeCache | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, name: str | None = None, cache: FrameTimeCache | None = None) -> None:
         """Open a file.
 
         Args:
+            name: what the user calls it; by default its path.
             cache: of frame times, so that frames read by an earlier run need not be decoded again.
 
         Raises:
             VideoError: the file does not exist, or contains nothing that can be decoded.
         """
         self.path = Path(path)
+        self.name = name or str(path)
         self._media = probe(self.path)
         self._cache = cache
         video, audio = self._media.video, self._media.audio
@@ -69,6 +73,11 @@ class Video:
         self.fps = video.fps if video else None
         self.video_codec = video.codec if video else None
         self.audio_codec = audio.codec if audio else None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the file was edited, replaced or removed since it was opened."""
+        return not holds(self.path, self._media.content)
 
     @property
     def notices(self) -> tuple[MediaNotice, ...]:
