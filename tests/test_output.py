@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.output import check_targets, format_of, is_folder, open_binary, open_text, write_text
+from sage_cli.output import check_targets, file_name, format_of, is_folder, open_binary, open_text, output_folder, write_text
 
 
 def _spelled(path: Path) -> Path:
@@ -193,3 +193,22 @@ def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:
         process.stdout.readline()
         process.kill()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"talk.txt": "old"}
+
+
+def test_a_long_stem_is_cut_to_what_fits() -> None:
+    for stem in ("a" * 300, "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 100):
+        name = file_name(stem, "_1.jpg")
+        assert name.startswith(stem[:80])
+        assert name.endswith("_1.jpg")
+        assert 253 <= len(os.fsencode(name)) <= 255
+    assert file_name("talk", ".srt") == "talk.srt"
+
+
+def test_a_folder_without_a_file_goes_again(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="full"), output_folder(tmp_path / "new" / "one"):
+        raise OSError("full")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(OSError, match="full"), output_folder(tmp_path / "new" / "one") as folder:
+        (folder / "file").write_text("kept")
+        raise OSError("full")
+    assert (tmp_path / "new" / "one" / "file").is_file()

@@ -21,6 +21,7 @@ from sage_cli.errors import UsageError, naming
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+_LONGEST = 255  # bytes of a file name
 _HEAD = 8192  # bytes of an existing file that are checked for text
 
 
@@ -62,6 +63,31 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text:
         with naming(target):
             if not _is_special(target):
                 _check_file(target, text)
+
+
+def file_name(stem: str, end: str) -> str:
+    """A file name of a stem, cut where it would be too long for file systems, and an end."""
+    while len(os.fsencode(stem + end)) > _LONGEST:
+        stem = stem[:-1]
+    return stem + end
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write several files to, made with its parents; if the block raises, new folders without a file are removed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 @contextmanager

@@ -52,6 +52,11 @@ def format_clock_ms(seconds: float) -> str:
     return f"{format_clock(millis // 1000)}.{millis % 1000:03d}"
 
 
+def format_stamp(seconds: float) -> str:
+    """The same for file names: ``HH-MM-SS.mmm``."""
+    return format_clock_ms(seconds).replace(":", "-")
+
+
 def rough(seconds: float) -> str:
     """A duration no more precise than an estimate is: ``40 s``, ``3 min``, ``1.5 h``."""
     if seconds < 90:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,12 @@ import cv2
 import pytest
 
 from sage_cli.assets import CLIPS
+from sage_cli.cli.evidence import save_evidence
 from sage_cli.cli.marks import edl, ffmetadata
 from sage_cli.cli.player import command
 from sage_cli.errors import SageError
+from sage_cli.session.options import Options
+from sage_cli.video import Video
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
 Sage = Callable[..., CompletedProcess[str]]
@@ -60,6 +64,20 @@ def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None
     assert len([*(tmp_path / "stills").iterdir()]) == 3
     refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--report", tmp_path / "r.pdf")
     assert refused.returncode == 2
+
+
+def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
+    videos = []
+    for name in ("one", "two", "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 80):
+        shutil.copy(CLIPS / "short.mp4", tmp_path / f"{name}.mp4")
+        videos.append(Video(tmp_path / f"{name}.mp4"))
+    runs = [({"evidence": [{"span": {"start": 1.0, "end": 2.5}}]}, video, video.name) for video in videos]
+    save_evidence(Options(stills=str(tmp_path / "stills")), runs)
+    names = [path.name for path in (tmp_path / "stills").iterdir()]
+    assert sorted(name for name in names if name.startswith("one")) == [
+        f"one_00-00-01.000-00-00-02.500_00-00-0{second}.jpg" for second in ("1.000", "1.750", "2.500")
+    ]
+    assert len(names) == 9
 
 
 def test_a_schema_leaves_json_alone_on_stdout(sage: Sage) -> None:

@@ -320,6 +320,14 @@ def test_a_clip_of_sound_alone(tmp_path: Path) -> None:
     assert clip.duration == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.parametrize(("rate", "kept"), [(5000, 7350), (37800, 44100), (96000, 48000)])
+def test_a_clip_of_sound_at_an_unusual_rate(rate: int, kept: int, tmp_path: Path) -> None:
+    clip = Video(Video(make_audio(tmp_path / "a.wav", tone(1.0, rate=rate), rate=rate)).clip(0, 1, tmp_path / "b.mp4"))
+    with av.open(clip.path) as media:
+        assert media.streams.audio[0].rate == kept
+    assert clip.duration == pytest.approx(1.0, abs=0.15)
+
+
 @pytest.mark.parametrize(("start", "end"), [(2.0, 1.0), (1.0, 1.0), (50.0, 60.0)])
 def test_an_empty_clip_is_refused(start: float, end: float, silent_path: Path, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="cannot cut an empty clip"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.errors import UsageError
 from sage_cli.session.options import Options
+from sage_cli.timecode import format_stamp
 
 if TYPE_CHECKING:
     from sage_cli.agent.record import RunRecord
@@ -41,35 +42,41 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     Raises:
         SageError, OSError: it cannot be written.
     """
+    from sage_cli.output import output_folder
+
     if options.report and runs:
         from sage_cli.report import write_report
 
         write_report(Path(options.report).expanduser(), runs)
-    if not (options.clips or options.stills):
-        return
-    videos = {video.id: video for _, video, _ in runs}
-    for id, video in videos.items():
-        evidence = [one["span"] for run, asked, _ in runs if asked.id == id for one in run["evidence"]]
-        spans = sorted({(span["start"], span["end"]) for span in evidence})
-        # Two videos of one name in different folders.
-        twice = sum(other.path.stem == video.path.stem for other in videos.values()) > 1
-        _save_spans(options, video, spans, f"{video.path.stem[:150]}{f'_{id[:8]}' if twice else ''}")
+    videos = list(dict.fromkeys(video for _, video, _ in runs))
+    for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
+        if not folder:
+            continue
+        with output_folder(Path(folder).expanduser()) as path:
+            for video in videos:
+                # Two videos of one name in different folders.
+                twice = sum(other.path.stem == video.path.stem for other in videos) > 1
+                stem = f"{video.path.stem}_{video.id[:8]}" if twice else video.path.stem
+                for start, end in _spans(run for run, asked, _ in runs if asked is video):
+                    save(video, start, end, path, stem)
 
 
-def _save_spans(options: Options, video: Video, spans: Sequence[tuple[float, float]], name: str) -> None:
-    from sage_cli.output import open_binary
+def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:
+    """The spans of time that the answers of some runs rest on, each once, in order."""
+    return sorted({(one["span"]["start"], one["span"]["end"]) for run in runs for one in run["evidence"]})
+
+
+def _save_clip(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
+    from sage_cli.output import file_name
+
+    video.clip(start, max(end, start + 1.0), folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}.mp4"))
+
+
+def _save_stills(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
+    from sage_cli.output import file_name, open_binary
     from sage_cli.report.page import stills
-    from sage_cli.timecode import format_clock
 
-    for start, end in spans:
-        stem = f"{name}_{format_clock(start)}-{format_clock(end)}".replace(":", "-")
-        if options.clips:
-            folder = Path(options.clips).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
-            video.clip(start, max(end, start + 1.0), folder / f"{stem}.mp4")
-        if options.stills:
-            folder = Path(options.stills).expanduser()
-            folder.mkdir(parents=True, exist_ok=True)
-            for still in stills(video, [start, (start + end) / 2, end] if end - start > 1 else [start], video.height):
-                with open_binary(folder / f"{stem}_{still.clock.replace(':', '-')}.jpg", [video.path]) as file:
-                    file.write(still.data)
+    for still in stills(video, [start, (start + end) / 2, end] if end - start > 1 else [start], video.height):
+        name = file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}_{format_stamp(still.time)}.jpg")
+        with open_binary(folder / name, [video.path]) as file:
+            file.write(still.data)

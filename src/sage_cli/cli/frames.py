@@ -48,8 +48,9 @@ def frames(
 
     Each is the frame on screen at that time, named by its own time. The names go to stdout.
     """
-    from sage_cli.output import check_targets, open_binary
+    from sage_cli.output import check_targets, file_name, open_binary, output_folder
     from sage_cli.session import open_session
+    from sage_cli.timecode import format_stamp
 
     if not at and not every:
         raise UsageError("which frames? Use --at 1:23, or --every 30s")
@@ -64,11 +65,9 @@ def frames(
                 file.write(_encoded(contact_sheet(list(found)), target.suffix))
             console.write_path(target)
             return 0
-        folder = Path(output).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        with closing(opened.frames(times, size)) as found:
+        with output_folder(Path(output).expanduser()) as folder, closing(opened.frames(times, size)) as found:
             for frame in found:
-                target = folder / f"{opened.path.stem[:200]}_{_stamp(frame.time)}.jpg"
+                target = folder / file_name(opened.path.stem, f"_{format_stamp(frame.time)}.jpg")
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 console.write_path(target)
@@ -94,13 +93,6 @@ def _size(video: Video, width: int | None) -> tuple[int, int]:
     """Width and height of the pictures; reading frames says if the video has none."""
     wide = min(width or video.width, video.width)
     return max(2, wide), max(2, round(video.height * wide / max(video.width, 1)))
-
-
-def _stamp(time: float) -> str:
-    """A time as a file name may hold it: ``00-01-23.480``."""
-    from sage_cli.timecode import format_clock_ms
-
-    return format_clock_ms(time).replace(":", "-")
 
 
 def _picture(target: Path) -> Path:

@@ -106,7 +106,9 @@ def _video_packets(
 def _audio_packets(
     output: OutputContainer, media: Media, track: AudioTrack, start: float, end: float, stop: Event
 ) -> Iterator[Packet[Any]]:
-    rate, layout = min(track.rate, 48000), "mono" if track.channels == 1 else "stereo"
+    layout = "mono" if track.channels == 1 else "stereo"
+    # Encoders take a few rates alone: the lowest that loses nothing.
+    rate = min(rate for rate in av.codec.Codec("aac", "w").audio_rates or (48000,) if rate >= min(track.rate, 48000))
     stream = output.add_stream("aac", rate=rate, layout=layout)
 
     def encoded() -> Iterator[Packet[Any]]:
