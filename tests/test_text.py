@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_cli.text import decode, from_argument
+from sage_cli.text import decode, from_argument, lines
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,10 @@ from sage_cli.text import decode, from_argument
 )
 def test_decode(data: bytes, text: str) -> None:
     assert decode(data) == text
+
+
+def test_lines_end_where_a_key_was_pressed() -> None:
+    assert lines("one\r\n\n two\u2028\x0cstill two \rthree") == ["one", "two\u2028\x0cstill two", "three"]
 
 
 def test_words_of_the_command_line() -> None:

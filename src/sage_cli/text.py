@@ -28,6 +28,16 @@ def decode(data: bytes) -> str:
         return data.decode("cp1252", "replace")
 
 
+def is_utf16(data: bytes) -> bool:
+    """Whether :func:`decode` takes bytes for UTF-16, whose lines do not end where a byte is ``\\n``."""
+    return data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data
+
+
+def lines(text: str) -> list[str]:
+    """The lines of a text, without blank ones. ``str.splitlines`` would also end them within a sentence, at U+2028 or a form feed."""
+    return [stripped for line in re.split(r"\r\n?|\n", text) if (stripped := line.strip())]
+
+
 def from_argument(word: str) -> str:
     """Decode a command-line argument. Python decodes it by the locale and keeps undecodable bytes as surrogates."""
     try:

@@ -5,25 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, Popen
 from typing import Any
 
 import cv2
 import pytest
 
 from sage_cli.assets import CLIPS
+from sage_cli.cli.chat import _prompt
 from sage_cli.cli.evidence import save_evidence
 from sage_cli.cli.marks import edl, ffmetadata
 from sage_cli.cli.player import command
 from sage_cli.errors import SageError
+from sage_cli.session import log
 from sage_cli.session.options import Options
 from sage_cli.video import Video
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
 Sage = Callable[..., CompletedProcess[str]]
+Start = Callable[..., Popen[Any]]
 
 
 def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, tmp_path: Path) -> None:
@@ -47,6 +51,30 @@ def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, 
     assert sage("log", "clear").returncode == 2
     assert sage("log", "clear", "-y").returncode == 0
     assert sage("log", "list").stdout == ""
+
+
+def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "speech.mp4").write_bytes((CLIPS / "speech.mp4").read_bytes())
+    (tmp_path / "speech.srt").write_text("1\n00:00:09,984 --> 00:00:11,648\nThe secret number is four.\n")
+    lines = "Which number is spoken?\n/\n/save /nonesuch/x/y.html\n/save 'my talk.html'\n/transcript\n/frames\nWhich number is spoken?\n"
+    with start("chat", "speech.mp4", *NANO, "--json", "--no-log", text=False, cwd=tmp_path, stdin=subprocess.PIPE) as process:
+        out, told = process.communicate(lines.encode("utf-16"))
+    assert process.returncode == 0
+    assert [json.loads(line)["answer"] for line in out.splitlines()] == ["The number is four."] * 2  # JSON of answers alone
+    for text in (b"there is no /:", b"/nonesuch/x", b"The secret number is four", b"subtitles read"):
+        assert text in told, told.decode()
+    assert (tmp_path / "my talk.html").is_file()
+    assert not Path(environment["SAGE_LOG_FILE"]).exists()
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_lines_are_kept_with_the_log_and_cleared_with_it(keep: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "log.db"))
+    _prompt(keep=keep).history.store_string("Who is she?")
+    kept = [path for path in tmp_path.iterdir() if "Who is she?" in path.read_text()]
+    assert kept == ([tmp_path / "chat-history"] if keep else [])
+    log.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["log.db"]
 
 
 def test_nothing_is_logged_where_the_setting_says_so(sage: Sage, environment: dict[str, str]) -> None:

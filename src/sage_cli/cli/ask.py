@@ -16,7 +16,7 @@ from sage_cli.cli.complete import MEDIA, VIDEOS, media_files
 from sage_cli.cli.options import OptionsCommand, takes
 from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.options import Options
-from sage_cli.text import decode, from_argument, is_link
+from sage_cli.text import decode, from_argument, is_link, lines
 
 STDIN = "-"
 COMMAND = OptionsCommand
@@ -159,8 +159,7 @@ def read_questions(words: list[str]) -> list[str]:
     questions: list[str] = []
     for word in words:
         if word == STDIN:
-            lines = decode(sys.stdin.buffer.read()).splitlines()
-            questions += [line.strip() for line in lines if line.strip()]
+            questions += lines(decode(sys.stdin.buffer.read()))
         elif word.strip():
             questions.append(from_argument(word).strip())
         else:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import SageError, UsageError
+from sage_cli.errors import SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
+from sage_cli.text import decode, is_utf16, lines
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -84,7 +85,7 @@ class Talk:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
-        self.commands: dict[str, Callable[[list[str]], None]] = {
+        self.commands: dict[str, Callable[[str], None]] = {
             "at": self.at,
             "from": self.part,
             "frames": self.frames,
@@ -106,17 +107,21 @@ class Talk:
                 console.say("stopped")
             except SageError as error:
                 console.say(f"error: {error}")
+            except BrokenPipeError:  # nobody reads the answers any more
+                raise
+            except (OSError, MemoryError) as error:
+                console.say(f"error: {machine_trouble(error)}")
 
     def answer(self, line: str) -> None:
         """Do what a line asks for."""
         if not line.startswith("/"):
             self._ask(line)
             return
-        name, *words = line[1:].split()
+        name, _, rest = line[1:].partition(" ")
         command = self.commands.get(name)
         if command is None:
             raise UsageError(f"there is no /{name}: /help lists what there is")
-        command(words)
+        command(rest.strip())
 
     def _ask(self, question: str) -> None:
         from sage_cli.cli.renderers import follow
@@ -136,17 +141,19 @@ class Talk:
 
     # ---- commands --------------------------------------------------------------------------------------------------
 
-    def at(self, words: list[str]) -> None:
+    def at(self, rest: str) -> None:
         from sage_cli.timecode import parse
 
+        words = rest.split()
         if len(words) != 1:
             raise UsageError("/at takes one time, as in /at 12:30")
         time = parse(words[0])
         self._part(time - _AROUND_S, time + _AROUND_S)
 
-    def part(self, words: list[str]) -> None:
+    def part(self, rest: str) -> None:
         from sage_cli.timecode import parse
 
+        words = rest.split()
         if not words:
             self.conversation.span = None
             console.say("asking about the whole video")
@@ -162,64 +169,76 @@ class Talk:
         self.conversation.span = span
         console.say(f"asking about {format_clock(span[0])}-{format_clock(span[1])}; /from alone goes back to the whole video")
 
-    def frames(self, words: list[str]) -> None:
+    def frames(self, rest: str) -> None:
         from sage_cli.cli.thumbnails import show_spans
         from sage_cli.timecode import format_clock
 
         if not self.conversation.runs:
             raise UsageError("nothing was looked at yet: ask something first")
         run = self.conversation.runs[-1]
-        console.write(f"first look: {' '.join(format_clock(time) for time in run['frames'])}")
+        self._show(f"first look: {' '.join(format_clock(time) for time in run['frames'])}")
         for one in run["evidence"]:
-            console.write(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
+            self._show(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
         show_spans(self.conversation.video, [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]])
 
-    def transcript(self, words: list[str]) -> None:
+    def transcript(self, rest: str) -> None:
         from sage_cli.timecode import format_clock, parse
 
+        words = rest.split()
         if len(words) not in (0, 2):
             raise UsageError("/transcript takes no times or two, as in /transcript 12:30 15:00")
         start, end = map(parse, words) if words else self.conversation.span or (None, None)
-        for segment in self.conversation.session.transcribe(self.conversation.name, start=start, end=end):
-            console.write(console.neutral(f"{format_clock(segment.start)}  {segment.text}"))
+        said = False
+        with closing(self.conversation.session.said(self.conversation.video, start=start, end=end)) as parts:
+            for segment in (segment for part in parts for segment in part.segments):
+                said = True
+                self._show(f"{format_clock(segment.start)}  {segment.text}")
+        if not said:
+            console.say("nothing is said there")
 
-    def tools(self, words: list[str]) -> None:
-        if words not in (["on"], ["off"]):
+    def tools(self, rest: str) -> None:
+        if rest not in ("on", "off"):
             raise UsageError("/tools takes on or off")
-        self.conversation.tools = words == ["on"]
-        console.say(f"tools are {words[0]}")
+        self.conversation.tools = rest == "on"
+        console.say(f"tools are {rest}")
 
-    def save(self, words: list[str]) -> None:
+    def save(self, rest: str) -> None:
         from sage_cli.report import write_report
 
-        if len(words) != 1:
+        name = rest[1:-1] if len(rest) > 2 and rest[0] == rest[-1] and rest[0] in "'\"" else rest
+        if not name:
             raise UsageError("/save takes a file name, as in /save talk.html")
         if not self.conversation.runs:
             raise UsageError("there is nothing to save yet: ask something first")
-        write_report(
-            Path(words[0]).expanduser(), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs]
-        )
-        console.say(f"saved {words[0]}")
+        write_report(Path(name).expanduser(), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs])
+        console.say(f"saved {name}")
 
-    def open(self, words: list[str]) -> None:
+    def open(self, rest: str) -> None:
         from sage_cli.cli.player import play
         from sage_cli.timecode import parse
 
-        play(self.conversation.video.path, parse(words[0]) if words else 0.0)
+        play(self.conversation.video.path, parse(rest) if rest else 0.0)
 
-    def help(self, words: list[str]) -> None:
+    def help(self, rest: str) -> None:
         tables.facts(HELP.items(), stderr=True)
+
+    def _show(self, line: str) -> None:
+        """Print a line of a command's result. JSON on stdout is of answers alone."""
+        options = self.conversation.session.options
+        if options.json or options.jsonl:
+            console.say(line)
+        else:
+            console.write(console.neutral(line))
 
     # ---- lines -----------------------------------------------------------------------------------------------------
 
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""
         if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-            for line in sys.stdin or ():
-                if line.strip():
-                    yield line.strip()
+            for text in _texts(sys.stdin.buffer) if sys.stdin else ():
+                yield from lines(text)
             return
-        prompt = _prompt()
+        prompt = _prompt(keep=self.conversation.session.options.log)
         while True:
             try:
                 line = prompt.prompt("> ").strip()
@@ -231,24 +250,33 @@ class Talk:
                 yield line
 
 
-def _prompt() -> PromptSession[str]:
-    """Line editing with history and completion; on stderr, for stdout is for answers."""
+def _texts(pipe: BinaryIO) -> Iterator[str]:
+    """What comes through a pipe, as text: line by line, so that a program can wait for each answer; UTF-16 as a whole."""
+    for line in pipe:
+        yield decode(line + pipe.read() if is_utf16(line) else line)
+
+
+def _prompt(*, keep: bool) -> PromptSession[str]:
+    """Line editing with history and completion; on stderr, for stdout is for answers.
+
+    Args:
+        keep: keep the history for later conversations.
+    """
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory, History, InMemoryHistory
     from prompt_toolkit.output import create_output
 
-    from sage_cli.store.paths import log_path
+    from sage_cli.store.paths import history_path
 
     history: History = InMemoryHistory()
-    path = log_path().with_name("chat-history")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a"):
-            path.chmod(0o600)
-        history = FileHistory(str(path))
-    except OSError:  # a read-only home: the history lives as long as this conversation
-        pass
+    if keep:
+        path = history_path()
+        with suppress(OSError):  # a read-only home: the history lives as long as this conversation
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a"):
+                path.chmod(0o600)
+            history = FileHistory(str(path))
     words = [command.split()[0] for command in HELP]
     return PromptSession(
         history=history,

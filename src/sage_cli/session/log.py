@@ -14,7 +14,7 @@ from typing import Final
 
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import SageError
-from sage_cli.store.paths import log_path
+from sage_cli.store.paths import history_path, log_path
 
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
 _WAIT_S: Final = 5.0  # seconds to wait for another process that writes
@@ -138,12 +138,13 @@ def entry(id: int) -> Entry | None:
 
 
 def clear() -> int:
-    """Remove all entries, from the disk too; return their number.
+    """Remove all entries, from the disk too, and the lines typed in conversations; return the number of entries.
 
     Raises:
         SageError: the log cannot be written.
     """
     with _log() as log:
+        history_path().unlink(missing_ok=True)
         with log:
             count = log.execute("DELETE FROM runs").rowcount
             log.execute("INSERT INTO words (words) VALUES ('delete-all')")  # until then, the index keeps removed words

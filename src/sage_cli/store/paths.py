@@ -34,6 +34,11 @@ def log_path() -> Path:
     return _folder("SAGE_LOG_FILE", lambda: platformdirs.user_data_path(APP, appauthor=False) / "log.db")
 
 
+def history_path() -> Path:
+    """File with the lines typed in ``sage chat``, beside the log; it need not exist."""
+    return log_path().with_name("chat-history")
+
+
 def check_scratch() -> None:
     """Check that temporary files can be written.
 
