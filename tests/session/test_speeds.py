@@ -50,8 +50,8 @@ def test_a_first_look_is_measured_and_the_next_one_estimated() -> None:
     ids=["empty", "list", "cut", "nan", "zeros", "nested"],
 )
 def test_a_damaged_file_means_no_estimate(cache: Path, damage: str) -> None:
-    cache.mkdir()
-    (cache / "speeds.json").write_text(damage, encoding="utf-8")
+    (cache / "speeds").mkdir(parents=True)
+    (cache / "speeds" / "speeds.json").write_text(damage, encoding="utf-8")
     assert speeds.estimate(MODEL, 16) is None
     speeds.remember(MODEL, 16, 8)
     assert speeds.estimate(MODEL, 32) == 16

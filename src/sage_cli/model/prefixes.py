@@ -114,8 +114,9 @@ class Prefixes:
         return int(llama.llama_state_seq_get_size(self._decoder.context, sequence.id)) // max(1, sequence.cells)
 
     def _key(self, items: Sequence[Item]) -> str:
-        """Digest of the model and the items."""
+        """The fingerprint of the video whose frames the items end with, and a digest of the model and the items."""
         digest = hashlib.blake2b(self._identity.encode(errors="surrogateescape"), digest_size=16)
         for item in items:
             digest.update(repr(item.identity if isinstance(item, VisionBlock) else item).encode(errors="surrogateescape") + b"\n")
-        return digest.hexdigest()
+        last = next(item for item in reversed(items) if isinstance(item, VisionBlock))
+        return f"{last.slices[-1].frames[-1].media}-{digest.hexdigest()}"

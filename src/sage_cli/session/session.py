@@ -404,7 +404,8 @@ class Session(Models):
 
         self.require_network(f"the link to {host_of(link)}")
         languages = () if self.options.language == "auto" else (self.options.language,)
-        return download(link, cache_dir() if self.caching else self._scratch, self.download_progress, languages=languages)
+        folder = cache_dir() / "links" if self.caching else self._scratch / "links"
+        return download(link, folder, self.download_progress, languages=languages)
 
 
 def _generator(events: Iterator[Any]) -> Generator[Any]:

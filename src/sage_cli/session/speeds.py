@@ -33,12 +33,14 @@ def estimate(model: ModelInfo, frames: int) -> float | None:
 def remember(model: ModelInfo, frames: int, seconds: float) -> None:
     """Note how long a first look took in which every frame was encoded. Does nothing if the file cannot be written."""
     text = json.dumps(_read() | {_key(model): seconds / max(1, frames)})
-    with suppress(OSError, SageError), open_binary(_path()) as file:  # whatever is there: a damaged file need not be text
-        file.write(text.encode())
+    with suppress(OSError, SageError):
+        _path().parent.mkdir(parents=True, exist_ok=True)
+        with open_binary(_path()) as file:  # whatever is there: a damaged file need not be text
+            file.write(text.encode())
 
 
 def _path() -> Path:
-    return cache_dir() / "speeds.json"
+    return cache_dir() / "speeds" / "speeds.json"
 
 
 def _key(model: ModelInfo) -> str:

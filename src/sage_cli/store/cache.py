@@ -129,10 +129,12 @@ KINDS: Final[tuple[Kind, ...]] = (
     Files("transcripts", "transcribed speech", r"^([0-9a-f]{24})-", "*.jsonl"),
     Records("times", "frame times", r"^([0-9a-f]{24})@"),
     Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
-    Files("prefixes", "saved KV prefixes", pattern="*.state"),
+    Files("prefixes", "saved KV prefixes", r"^([0-9a-f]{24})-", "*.state"),
     Records("summaries", "summaries of chapters", r"^([0-9a-f]{24})@"),
     Files("web", "search results and web pages", pattern="*.json"),
+    Files("links", "downloaded videos"),
     Files("fingerprints", "hashes of unchanged files", pattern="*.json"),
+    Files("speeds", "measured speeds", pattern="*.json"),
 )
 
 

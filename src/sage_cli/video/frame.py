@@ -44,6 +44,11 @@ class Frame:
         return Frame.undecoded(time, (self.width, self.height), self.key, lambda: self.image)
 
     @property
+    def media(self) -> str:
+        """The fingerprint of its video."""
+        return self.key.partition("@")[0]
+
+    @property
     def image(self) -> NDArray[np.uint8]:
         """RGB, shape ``(height, width, 3)``, ``uint8``, upright and with square pixels.
 

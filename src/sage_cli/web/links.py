@@ -15,7 +15,6 @@ from sage_cli.errors import UsageError, VideoError
 
 logger = logging.getLogger(__name__)
 
-FOLDER: Final = "links"  # in the cache folder
 INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool install '.[url]' (see `sage help links`)"
 
 _TALLEST: Final = 720  # pixels; models see a fraction of that
@@ -29,11 +28,11 @@ def host_of(link: str) -> str:
     return urlsplit(link).hostname or link
 
 
-def download(link: str, cache: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
-    """The video behind a link as a file, from the cache if it is there.
+def download(link: str, folder: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
+    """The video behind a link as a file in a folder, downloaded unless it is there.
 
     Args:
-        cache: the cache folder.
+        folder: made if needed.
         progress: called with bytes downloaded and total bytes (0 if unknown); may raise to stop.
         languages: of captions to download; the site's default if empty.
 
@@ -41,7 +40,6 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
         UsageError: yt-dlp is not installed.
         VideoError: there is no video, or it cannot be downloaded.
     """
-    folder = cache / FOLDER
     name = hashlib.sha256(link.encode()).hexdigest()[:24]
     if found := _finished(folder, name):
         return found
@@ -79,6 +77,7 @@ def download(link: str, cache: Path, progress: Callable[[int, int], None] | None
         "logger": logger,
         "progress_hooks": [hook],
         "cachedir": False,
+        "updatetime": False,  # the file's time says when it was last of use, and not when it was published
     }
     try:
         with YoutubeDL(options) as downloader:
