@@ -71,7 +71,7 @@ def test_models_of_every_kind_are_accepted(sage: Sage, value: str, said: str) ->
 def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
     sage: Sage, model: TinyModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused = {"model": ("nonsense", "http:///v1"), "speech-model": ("nonsense",), "language": ("xx",)}
+    refused = {"model": ("nonsense", "general", "http:///v1"), "speech-model": ("nonsense",), "language": ("xx",)}
     refused |= {"mmproj": ("nonsense", str(model.text)), "prompts": ("nonsense", ".")}
     for key, value in [(key, value) for key, values in refused.items() for value in values]:
         done = sage("config", "set", key, value)

@@ -136,7 +136,8 @@ def _usable(key: str, value: str) -> str:
     from sage_cli.store import NotInstalledError, find_model, find_speech_model
     from sage_cli.store.models import read_encoder
 
-    if not value.strip() or value in (NANO.name, *PACKS) or (key == "model" and RemoteAddress.parse(value)):
+    names = PACKS if key == "prompts" else (NANO.name,)
+    if not value.strip() or value in names or (key == "model" and RemoteAddress.parse(value)):
         return value
     path = Path(value).expanduser()
     try:
