@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.output import check_targets, file_name, format_of, is_folder, open_binary, open_text, output_folder, write_text
+from sage_cli.output import check_folder, check_targets, file_name, format_of, is_folder, open_binary, open_text, output_folder, write_text
 
 
 def _spelled(path: Path) -> Path:
@@ -212,3 +212,12 @@ def test_a_folder_without_a_file_goes_again(tmp_path: Path) -> None:
         (folder / "file").write_text("kept")
         raise OSError("full")
     assert (tmp_path / "new" / "one" / "file").is_file()
+
+
+def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "one")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError) as raised:
+        check_folder(tmp_path / "file" / "one")
+    assert raised.value.filename == str(tmp_path / "file" / "one")

@@ -65,6 +65,18 @@ def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text:
                 _check_file(target, text)
 
 
+def check_folder(folder: Path) -> None:
+    """Check, before any work, that files can be written into a folder, which need not exist yet.
+
+    Raises:
+        OSError: they cannot, or it is a file; ``filename`` names it.
+    """
+    with naming(folder):
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+
+
 def file_name(stem: str, end: str) -> str:
     """A file name of a stem, cut where it would be too long for file systems, and an end."""
     while len(os.fsencode(stem + end)) > _LONGEST:

@@ -92,6 +92,9 @@ def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None
     assert len([*(tmp_path / "stills").iterdir()]) == 3
     refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--report", tmp_path / "r.pdf")
     assert refused.returncode == 2
+    refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--clips", tmp_path / "r.html" / "clips")
+    assert (refused.returncode, refused.stdout) == (1, "")  # before the work
+    assert "r.html/clips: Not a directory" in refused.stderr
 
 
 def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:

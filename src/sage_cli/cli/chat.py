@@ -117,11 +117,11 @@ class Talk:
         if not line.startswith("/"):
             self._ask(line)
             return
-        name, _, rest = line[1:].partition(" ")
+        name, rest = [*line[1:].split(maxsplit=1), "", ""][:2]
         command = self.commands.get(name)
         if command is None:
             raise UsageError(f"there is no /{name}: /help lists what there is")
-        command(rest.strip())
+        command(rest)
 
     def _ask(self, question: str) -> None:
         from sage_cli.cli.renderers import follow

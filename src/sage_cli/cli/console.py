@@ -39,10 +39,10 @@ def neutral_json(text: str) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def write(text: str) -> None:
-    """Print a line of results on stdout and flush."""
+def write(text: str, end: str = "\n") -> None:
+    """Print results on stdout, a line unless ``end`` says otherwise, and flush."""
     with naming("standard output"):
-        print(text, flush=True)
+        print(text, end=end, flush=True)
 
 
 def write_path(path: Path) -> None:

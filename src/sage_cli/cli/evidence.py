@@ -20,10 +20,11 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
 
     Raises:
         UsageError: the report is neither HTML nor Markdown, or is the video; clips or pictures would go into a file.
-        OSError: the report cannot be written.
+        OSError: the report, clips or pictures cannot be written.
     """
+    from sage_cli.output import check_folder, check_targets
+
     if options.report:
-        from sage_cli.output import check_targets
         from sage_cli.report import report_format
 
         report_format(options.report)
@@ -31,6 +32,8 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
     for name, folder in (("clips", options.clips), ("stills", options.stills)):
         if folder and Path(folder).expanduser().is_file():
             raise UsageError(f"--{name} {folder}: this is a file; name a folder")
+        if folder:
+            check_folder(Path(folder).expanduser())
 
 
 def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:

@@ -48,7 +48,7 @@ def frames(
 
     Each is the frame on screen at that time, named by its own time. The names go to stdout.
     """
-    from sage_cli.output import check_targets, file_name, open_binary, output_folder
+    from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
     from sage_cli.session import open_session
     from sage_cli.timecode import format_stamp
 
@@ -65,6 +65,7 @@ def frames(
                 file.write(_encoded(contact_sheet(list(found)), target.suffix))
             console.write_path(target)
             return 0
+        check_folder(Path(output).expanduser())
         with output_folder(Path(output).expanduser()) as folder, closing(opened.frames(times, size)) as found:
             for frame in found:
                 target = folder / file_name(opened.path.stem, f"_{format_stamp(frame.time)}.jpg")

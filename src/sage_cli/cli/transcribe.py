@@ -239,8 +239,7 @@ def _tell_written(task: Task, options: Options) -> None:
 
 
 def _write_stdout(text: str) -> None:
-    sys.stdout.write(console.neutral(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    console.write(console.neutral(text) if sys.stdout.isatty() else text, end="")
 
 
 # ---- several at a time ---------------------------------------------------------------------------------------------

@@ -89,6 +89,7 @@ class Style:
         reason_beside_call: allow a reason against tools next to a call, as trained models sometimes write.
         answer_characters: maximum length of an answer.
         transcript_entry_s: segments are merged into transcript entries of up to this many seconds; 0 to keep them.
+        longest_name: bytes of the longest file name that the model can copy; a video with a longer one is ``video.mp4`` to it. 0: any.
         clock_names: name frames ``f1/00:45.jpg`` rather than ``f1/0045.jpg``.
         empty_media: allow ``analyze`` without media even if there is something to look at.
         whole_video: allow ``analyze`` to look at the video itself.
@@ -112,6 +113,7 @@ class Style:
     clock_names: bool
     empty_media: bool
     whole_video: bool
+    longest_name: int = 0
     clips_from_zero: bool = False
     timed_frames: bool = True
     answer_characters: int = 2000

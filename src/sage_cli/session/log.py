@@ -132,8 +132,10 @@ def entry(id: int) -> Entry | None:
     Raises:
         SageError: the log cannot be read.
     """
+    if not 0 < id <= _MOST:
+        return None
     with _log() as log:
-        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (min(id, _MOST),)).fetchone()
+        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (id,)).fetchone()
         return _entry(row) if row else None
 
 
