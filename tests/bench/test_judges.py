@@ -14,6 +14,7 @@ from sage_cli.errors import UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
+from tests.agent.scripted import ScriptedModel
 from tests.models import write_qwen3_vl
 from tests.openai_server import Served, serve
 
@@ -104,6 +105,8 @@ def test_a_local_model_has_to_give_a_verdict(tmp_path: Path) -> None:
         verdict = ModelJudge(model)(item(), "A red star.")
     assert verdict.correct in (True, False)
     assert verdict.reasoning
+    cut = ScriptedModel('{"reasoning": "%s", "verdict": false}' % ("Hm. " * 300), strict=False)
+    assert ModelJudge(cut)(item(), "A red star.").correct is None
     with LlamaModel(files.text, files.mmproj, context_size=256, threads=1) as model:
         verdict = ModelJudge(model)(item(), "long " * 400)
     assert verdict.correct is None

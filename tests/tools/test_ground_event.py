@@ -36,6 +36,14 @@ def test_shows_the_window_and_gives_times_of_the_video(video: Video) -> None:
     assert all(word in question for word in ("a dog jumps", "00:00:10", "00:00:20"))
 
 
+def test_the_reply_has_room_for_an_event_of_any_length(video: Video) -> None:
+    event = "a dog jumps " * 100
+    model = ScriptedModel(found("00:00:12", "00:14", event))
+    with Workspace(model, video) as workspace:
+        assert complete(GroundEvent().run(arguments(event=event), workspace)).evidence
+    assert model.asked[0].max_tokens > 2 * len(event)
+
+
 def test_an_event_that_is_not_there_has_no_times(video: Video) -> None:
     with Workspace(ScriptedModel(found(None, None)), video) as workspace:
         outcome = complete(GroundEvent().run(arguments(), workspace))
@@ -74,7 +82,7 @@ def test_the_schema_holds_the_times_inside_the_window_and_the_name_to_the_event(
 def test_fewer_frames_are_shown_where_the_context_is_small(video: Video) -> None:
     with Workspace(ScriptedModel(found("00:12", "00:14"), context_size=1200), video) as workspace:
         question = workspace.prompts.render("visual_temporal_grounding", event="a dog jumps", begin="00:00:10", end="00:00:20")
-    model = ScriptedModel(found("00:12", "00:14"), context_size=len(question) + 256 + 8)
+    model = ScriptedModel(found("00:12", "00:14"), context_size=len(question) + 256 + 2 * len("a dog jumps") + 8)
     with Workspace(model, video) as workspace:
         run = GroundEvent().run(arguments(), workspace)
         notices = [item for item in run if isinstance(item, ToolNotice)]

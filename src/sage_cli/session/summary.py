@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FRAMES: Final = 8  # of a chapter that the model sees
-_REPLY_TOKENS: Final = 400
+_REPLY_TOKENS: Final = 1280  # more than title and summary take in any script
 _TITLE, _SUMMARY = 90, 900  # characters
 _LIMIT: Final = 64_000_000  # bytes of replies that are kept
 
@@ -173,7 +173,8 @@ class _Writer:
         self._session, self._video, self._kept = session, video, kept
         self._entries = [*entries(segments)]
         self._agent = session.agent(video)
-        self._room = session.model.info.context_size - _REPLY_TOKENS
+        self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
+        self._room = session.model.info.context_size - self._reply_tokens
 
     def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
         with self._agent.workspace() as workspace:
@@ -245,7 +246,7 @@ class _Writer:
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         schema = record(summary=text(_SUMMARY), title=text(_TITLE))
-        steps = workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema)
+        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=schema)
         with closing(steps):
             while True:
                 try:

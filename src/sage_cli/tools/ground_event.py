@@ -46,13 +46,15 @@ class GroundEvent(Tool[GroundEventArguments]):
             return [Message("user", (Frames(tuple(frames)), Text(question)))]
 
         frames = yield from workspace.clip_frames(start, end)
-        prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
+        # The reply repeats the event. A limit at which it is wound down before the times are chosen would choose them.
+        limit = _REPLY_TOKENS + 2 * workspace.model.count_tokens([Message("assistant", (Text(arguments.event),))])
+        prompt = yield from workspace.fit(frames, build, limit)
         when = clock(start, end)
         if workspace.prompts.style.clips_from_zero and start:  # trained models count from the start of the clip that they see
             when = either(when, clock(0.0, end - start))
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
-        reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS, schema=schema, wrap=("<json>\n", "\n</json>"))
+        reply = yield from workspace.ask(prompt, max_tokens=limit, schema=schema, wrap=("<json>\n", "\n</json>"))
         span = _span(reply.text, start, end, workspace.video.duration)
         result: dict[str, Any] = {"name": arguments.event, "timestamps": {"start": None, "end": None}}
         if notes:
