@@ -280,6 +280,7 @@ class Options:
     hotwords: str = option("", SPEECH, "transcribe", "Words that may occur, such as names.", "WORDS", kind="words")
     multilingual: bool = option(False, SPEECH, "transcribe", "Detect the language again wherever it changes.")
     context: bool = option(True, SPEECH, "transcribe", "Let the text so far guide what follows.", advanced=True)
+    denoise: bool = option(True, SPEECH, "transcribe", "Take steady noise out before decoding.", advanced=True)
     vad: bool = option(True, SPEECH, "transcribe", "Skip what is not speech; --no-vad decodes everything.")
     vad_threshold: float = option(
         0.5, SPEECH, "transcribe", "Probability from which sound is speech.", "P", at_least=0.01, at_most=0.99, advanced=True

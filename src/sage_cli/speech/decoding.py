@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from math import log
 
 from sage_cli.speech.alignment import restamped, unwritten, without_annotations
+from sage_cli.speech.noise import without_noise
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import ends_sentence
 from sage_cli.speech.whisper import Samples, Token, Whisper
@@ -89,7 +90,8 @@ class Decoder:
             context: ids of the tokens of the windows before, the last ones count.
         """
         options = self._options
-        samples = window.samples
+        denoised = options.denoise and not self._whisper.toy  # the bundled model was trained with the noise
+        samples = without_noise(window.samples) if denoised else window.samples
         beams = options.beam_size or (1 if self._whisper.toy else _BEAMS)
         plan = replace(options, language=language, multilingual=False, beam_size=beams)
         prompts = self._prompts(context)

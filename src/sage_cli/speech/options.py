@@ -28,6 +28,7 @@ class SpeechOptions:
         logprob_threshold: below this average log-probability of the tokens, a text counts as a guess and is decoded again.
         suppress_regex: tokens that match this regular expression as a whole are never written.
         suppress_non_speech: never write tokens of annotations and music, such as ``[`` and ``♪``.
+        denoise: take steady noise out of the sound before it is decoded.
         vad: leave out what is not speech; ``False`` decodes everything.
         vad_threshold: probability of speech from which Silero lets it begin. It ends 0.15 below.
         vad_padding: seconds that are kept on both sides of speech.
@@ -46,6 +47,7 @@ class SpeechOptions:
     logprob_threshold: float = -1.0
     suppress_regex: str = ""
     suppress_non_speech: bool = False
+    denoise: bool = True
     vad: bool = True
     vad_threshold: float = 0.5
     vad_padding: float = 0.26
