@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from sage_cli.speech.vad import EnergyGate, everything
+from sage_cli.speech.vad import FRAME, EnergyGate, everything
 from sage_cli.speech.windows import Packer, Span, Window, find_speech
 from tests.speech.sounds import RATE, Sound, babble, hush
 
@@ -106,6 +106,17 @@ def test_speech_without_a_pause_is_cut_where_it_fits() -> None:
     assert sum(window.seconds for window in found) == pytest.approx(100)
     assert all(window.seconds > 19.9 for window in found[:-1])
     assert len(found) <= 5
+
+
+def test_in_noise_the_cut_lies_in_the_longest_pause_not_in_the_quietest_moment() -> None:
+    frames = 35 * RATE // FRAME
+    sound = np.asarray(0.1 * np.random.default_rng(2).standard_normal(frames * FRAME), np.float32)
+    active = np.ones(frames, bool)
+    words, sentences = slice(900, 904), slice(720, 745)
+    active[words] = active[sentences] = False
+    sound[words.start * FRAME : words.stop * FRAME] *= 0.5
+    first = next(pack(iter([(len(sound), [Span(0, sound, active)])])))
+    assert sentences.start <= first.resume / FRAME <= sentences.stop
 
 
 def test_silence_gives_empty_windows_that_tell_how_far_it_went() -> None:

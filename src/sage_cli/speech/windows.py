@@ -28,6 +28,8 @@ _BLIP = 2  # fewer than this many frames in a row are a click
 _SMOOTH = 9  # frames, 0.3 s: the pause between two words
 _PAUSE_IN_WORD = 8  # frames, 0.26 s: more of a pause is between words
 _GROW = 16  # frames, 0.5 s: more of speech that no word covers is a word that is missing
+_PAUSE = 0.6  # seconds; longer pauses are all between sentences
+_WORTH = 20.0  # dB by which the end of a window prefers such a pause
 _QUIET = -60.0  # dBFS; below this one pause is as good as another
 
 
@@ -358,13 +360,25 @@ def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -
 
 
 def _quietest(spans: list[Span], longest: int) -> int:
-    """Where to cut, in samples from the start: the quietest moment in the last third of what fits, the later the better."""
+    """Where to cut, in samples from the start: in the last third of what fits, in a long pause, late, at a quiet moment."""
     sound = np.concatenate([span.samples for span in spans])[:longest]
     level = np.convolve(np.maximum(levels(sound), _QUIET), np.ones(_SMOOTH) / _SMOOTH, "same")
-    first = longest * 2 // 3 // FRAME
-    candidates = level[first : len(level) - _SMOOTH // 2]  # the last few are smoothed with the zeros beyond the end
-    haste = np.arange(len(candidates), 0, -1) * FRAME / RATE  # 1 dB a second
-    return int(first + np.argmin(candidates + haste)) * FRAME
+    first, last = longest * 2 // 3 // FRAME, len(level) - _SMOOTH // 2  # the last few are smoothed with the zeros beyond the end
+    haste = np.arange(last - first, 0, -1) * FRAME / RATE  # 1 dB a second
+    # In noise a pause between sentences is hardly quieter than one between words, but it is longer.
+    pauses = np.minimum(_pauses(spans)[first:last] / _PAUSE, 1.0) * _WORTH
+    return int(first + np.argmin(level[first:last] + haste - pauses)) * FRAME
+
+
+def _pauses(spans: list[Span]) -> NDArray[np.float64]:
+    """For each frame the length of the pause that it is in, in seconds, silence left out between spans included; 0 in speech."""
+    active = np.concatenate([span.active for span in spans])
+    clock = np.concatenate([span.start + np.arange(len(span.active)) * FRAME for span in spans])
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], active, [True]]).astype(np.int8)))
+    lengths = np.zeros(len(active))
+    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        lengths[start:end] = (clock[end - 1] + FRAME - clock[start]) / RATE
+    return lengths
 
 
 def _divide(spans: list[Span], at: int) -> tuple[list[Span], list[Span]]:
