@@ -142,10 +142,11 @@ class Whisper:
             ModelError: whisper.cpp failed.
         """
         beams = options.beam_size or 1
-        if self._drawn and not again:  # what was heard before must not change a text
+        draws = beams > 1 or options.temperature > 0
+        if draws and self._drawn and not again:  # what was heard before must not change a text
             self.close()
-        self._drawn = beams > 1 or options.temperature > 0
         self._load()
+        self._drawn |= draws
         binding = self._binding
         strategy = binding.whisper_sampling_strategy
         parameters = binding.whisper_full_default_params(
@@ -207,7 +208,7 @@ class Whisper:
         context = self._binding.whisper_init_from_file_with_params(str(self.path), parameters)
         if _complaints:  # the binding wraps a null pointer as if it were a context
             raise ModelError(f"whisper.cpp cannot load {self.path}: {_complaints[0]}")
-        self._context = context
+        self._context, self._drawn = context, False
         self.device = _devices[-1] if _devices else "CPU"
 
     def _padded(self, samples: Samples) -> Samples:
