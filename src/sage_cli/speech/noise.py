@@ -5,6 +5,7 @@ band of the spectrum is lowered where it holds little more than the level that n
 from the quiet moments of each band (minimum statistics: Martin 2001, doi:10.1109/89.928915). Speech is in no band all the time.
 
 It is lowered a little only: full suppression leaves warbling tones, which a decoder takes for speech. Sound without noise stays as it is.
+FFmpeg's ``afftdn`` learns the noise as it goes along, which takes it seconds; here all of a window is known, and nothing before it counts.
 """
 
 from __future__ import annotations
