@@ -41,4 +41,4 @@ def without_noise(samples: Samples) -> Samples:
         stretch = frames[first :: _FRAME // _HOP].ravel()
         added[first * _HOP : first * _HOP + len(stretch)] += stretch
     weight = np.sum(_SINE**2) / _HOP
-    return (added[_FRAME : _FRAME + len(samples)] / weight).astype(np.float32)
+    return np.asarray(added[_FRAME : _FRAME + len(samples)] / weight, np.float32)
