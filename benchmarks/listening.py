@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import re
 import sys
 import tempfile
@@ -182,10 +183,12 @@ class Programs:
         if options.faster_whisper:
             self.runs["faster-whisper"] = self.faster_whisper
         self.runs["sage"] = self.sage
+        if options.also:
+            self.runs[f"sage {options.also}"] = lambda sound: self.sage(sound, *shlex.split(options.also))
 
-    def sage(self, sound: Path) -> tuple[list[Cue], Run]:
+    def sage(self, sound: Path, *more: str) -> tuple[list[Cue], Run]:
         command = [sys.executable, "-m", "sage_cli", "transcribe", str(sound), "-m", str(self._options.model)]
-        command += ["--quiet", "--threads", str(self._options.threads), "-o", str(self._out)]
+        command += ["--quiet", "--threads", str(self._options.threads), "-o", str(self._out), *more]
         command += ["--language", self._options.language] if self._options.language else []
         run = measure(command, self._environment)
         return [Cue(s["start"], s["end"], s["text"]) for s in json.loads(self._out.read_text())["segments"]], run
@@ -211,6 +214,7 @@ def main() -> None:
     parser.add_argument("--faster-whisper", type=Path, metavar="FOLDER", help="the same model in CTranslate2's format")
     parser.add_argument("--python", type=Path, default=Path(sys.executable), help="a Python with faster-whisper; by default this one")
     parser.add_argument("--language", default="", help="of the recordings; by default each program detects it")
+    parser.add_argument("--also", metavar="OPTIONS", help='other options of sage transcribe for one more row: --also="--no-denoise"')
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     pairs = [(path, path.with_suffix(".json")) for path in sorted(options.recordings.iterdir()) if path.suffix != ".json"]
