@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
