@@ -57,7 +57,7 @@ class WorldVideo(Video):
     """
 
     def __init__(self, world: World, name: str, seed: int) -> None:
-        self.world, self.path, self.id, self.duration = world, Path(name), f"world-{seed}", world.duration
+        self.world, self.path, self.name, self.id, self.duration = world, Path(name), name, f"world-{seed}", world.duration
         self.has_video, self.has_audio, self.width, self.height, self.rotation = True, True, 96, 96, 0
         self.fps, self.video_codec, self.audio_codec = 4.0, "none", "none"
         self._seed = seed
