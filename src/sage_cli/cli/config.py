@@ -133,6 +133,7 @@ def _usable(key: str, value: str) -> str:
     from sage_cli.assets import NANO
     from sage_cli.model.address import RemoteAddress
     from sage_cli.prompts import PACKS, Prompts
+    from sage_cli.speech.whisper import check_language
     from sage_cli.store import NotInstalledError, find_model, find_speech_model
     from sage_cli.store.models import read_encoder
 
@@ -151,17 +152,10 @@ def _usable(key: str, value: str) -> str:
             case "prompts":
                 Prompts(path)
             case "language":
-                _check_language(value)
+                check_language(value)
     except NotInstalledError as missing:
         console.say(str(missing))
     return str(path.absolute()) if settable()[key].kind == "path" and path.exists() else value
-
-
-def _check_language(code: str) -> None:
-    from sage_cli.speech.whisper import languages
-
-    if code not in ("auto", *languages()):
-        raise UsageError(f"no language {code!r}: give one of Whisper's codes (en, de, zh ...) or auto")
 
 
 def _warn_if_overridden(key: str) -> None:

@@ -20,7 +20,7 @@ _QUIET = 15  # percent of the time in which a band holds noise alone
 _MEAN = 1.5  # times the power in the quietest moments: about the mean power of the noise
 _SMOOTH = 5  # frames over which power is averaged
 
-_SINE = np.sin(np.pi * (np.arange(_FRAME) + 0.5) / _FRAME).astype(np.float32) ** 2
+_HANN = np.sin(np.pi * (np.arange(_FRAME) + 0.5) / _FRAME).astype(np.float32) ** 2
 
 
 def without_noise(samples: Samples) -> Samples:
@@ -30,15 +30,15 @@ def without_noise(samples: Samples) -> Samples:
         samples: mono at 16 kHz, a few seconds or more.
     """
     padded = np.pad(samples, (_FRAME, _FRAME - len(samples) % _HOP))
-    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP] * _SINE, axis=1)
+    spectra = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(padded, _FRAME)[::_HOP] * _HANN, axis=1)
     around = np.pad(np.abs(spectra) ** 2, ((_SMOOTH // 2, _SMOOTH // 2), (0, 0)), mode="edge")
     power = np.lib.stride_tricks.sliding_window_view(around, _SMOOTH, axis=0).mean(axis=-1)
     noise = _MEAN * np.percentile(power, _QUIET, axis=0)
     gains = np.maximum(1 - noise / np.maximum(power, 1e-12), _FLOOR)
-    frames = np.fft.irfft(spectra * gains, n=_FRAME, axis=1) * _SINE
+    frames = np.fft.irfft(spectra * gains, n=_FRAME, axis=1) * _HANN
     added = np.zeros(len(padded))
     for first in range(_FRAME // _HOP):  # frames this far apart do not overlap
         stretch = frames[first :: _FRAME // _HOP].ravel()
         added[first * _HOP : first * _HOP + len(stretch)] += stretch
-    weight = np.sum(_SINE**2) / _HOP
+    weight = np.sum(_HANN**2) / _HOP
     return np.asarray(added[_FRAME : _FRAME + len(samples)] / weight, np.float32)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError
 from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations
 from sage_cli.speech.decoding import INVENTED, PROGRESS, Decoded, Decoder
 from sage_cli.speech.languages import LanguageFinder
@@ -19,7 +19,7 @@ from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.phrases import Placed, segments, together
 from sage_cli.speech.segment import Segment
 from sage_cli.speech.vad import Detector, EnergyGate, Silero, bundled_silero, everything
-from sage_cli.speech.whisper import RATE, SECONDS_PER_STAMP, Samples, Token, Whisper, languages
+from sage_cli.speech.whisper import RATE, SECONDS_PER_STAMP, Samples, Token, Whisper, check_language
 from sage_cli.speech.windows import Packer, Window, find_speech
 from sage_cli.store.content import fingerprint
 
@@ -91,8 +91,7 @@ class Transcriber:
         vad_model: str | os.PathLike[str] | None = None,
     ) -> None:
         self.options = options = options or SpeechOptions()
-        if options.language != "auto" and options.language not in languages():
-            raise UsageError(f"no language {options.language!r}: give one of Whisper's codes (en, de, zh ...) or auto")
+        check_language(options.language)
         self._whisper = Whisper(model_path, threads=threads)
         if not self._whisper.multilingual and (options.translate or options.multilingual or options.language not in ("auto", "en")):
             name = Path(model_path).name

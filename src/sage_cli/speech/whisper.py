@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
 from sage_cli.speech.options import SpeechOptions
@@ -280,6 +280,16 @@ def languages() -> Sequence[str]:
     """The codes of the languages that Whisper knows."""
     pw = binding()
     return [pw.whisper_lang_str(n) for n in range(pw.whisper_lang_max_id() + 1)]
+
+
+def check_language(code: str) -> None:
+    """Check a language that somebody chose.
+
+    Raises:
+        UsageError: it is neither ``auto`` nor a code that Whisper knows.
+    """
+    if code != "auto" and code not in languages():
+        raise UsageError(f"no language {code!r}: give one of Whisper's codes (en, de, zh ...) or auto")
 
 
 def accelerators() -> list[str]:

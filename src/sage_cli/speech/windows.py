@@ -333,12 +333,17 @@ def _chunks(blocks: Iterable[Samples]) -> Iterator[tuple[int, Samples, Samples, 
 
 
 def _without_blips(flags: Flags) -> Flags:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    flags = flags.copy()
-    for first, last in zip(edges[::2], edges[1::2], strict=True):
+    found, flags = _set_runs(flags), flags.copy()
+    for first, last in found:
         if last - first < _BLIP and first > 0 and last < len(flags):
             flags[first:last] = False
     return flags
+
+
+def _set_runs(flags: Flags) -> list[tuple[int, int]]:
+    """First frame and frame after the last of every run of set flags."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
 
 
 def _runs(active: Flags, pause: int) -> list[tuple[int, int]]:
@@ -350,9 +355,8 @@ def _runs(active: Flags, pause: int) -> list[tuple[int, int]]:
 
 
 def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -> list[Span]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
     spans = []
-    for first, last in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+    for first, last in _set_runs(kept):
         first = max(first, (resume - start) // FRAME)
         if first < last:
             spans.append(Span(start + first * FRAME, chunk[first * FRAME : last * FRAME].copy(), flags[first:last].copy()))
@@ -374,9 +378,8 @@ def _pauses(spans: list[Span]) -> NDArray[np.float64]:
     """For each frame the length of the pause that it is in, in seconds, silence left out between spans included; 0 in speech."""
     active = np.concatenate([span.active for span in spans])
     clock = np.concatenate([span.start + np.arange(len(span.active)) * FRAME for span in spans])
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], active, [True]]).astype(np.int8)))
     lengths = np.zeros(len(active))
-    for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+    for start, end in _set_runs(~active):
         lengths[start:end] = (clock[end - 1] + FRAME - clock[start]) / RATE
     return lengths
 
