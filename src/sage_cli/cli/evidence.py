@@ -28,12 +28,12 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
         from sage_cli.report import report_format
 
         report_format(options.report)
-        check_targets([Path(options.report).expanduser()], map(Path, videos))
+        check_targets([Path(options.report)], map(Path, videos))
     for name, folder in (("clips", options.clips), ("stills", options.stills)):
-        if folder and Path(folder).expanduser().is_file():
+        if folder and Path(folder).is_file():
             raise UsageError(f"--{name} {folder}: this is a file; name a folder")
         if folder:
-            check_folder(Path(folder).expanduser())
+            check_folder(Path(folder))
 
 
 def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:
@@ -50,12 +50,12 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     if options.report and runs:
         from sage_cli.report import write_report
 
-        write_report(Path(options.report).expanduser(), runs)
+        write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
     for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
         if not folder:
             continue
-        with output_folder(Path(folder).expanduser()) as path:
+        with output_folder(Path(folder)) as path:
             for video in videos:
                 # Two videos of one name in different folders.
                 twice = sum(other.path.stem == video.path.stem for other in videos) > 1
