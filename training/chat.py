@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, Reply, StreamItem, Usage
+from sage_cli.model.base import Delta, ModelInfo, Prompt, Reply, StreamItem, Usage
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.qwen import Item, QwenTemplate, Slice, VisionBlock, item_cells
 from training.language import Cache, positions
@@ -310,7 +310,7 @@ class RolloutModel:
     def count_tokens(self, prompt: Prompt) -> int:
         return sum(item_cells(item) for item in self.engine.template.render(prompt))
 
-    def prefetch(self, frames: Frames) -> None:
+    def prefetch(self, prompt: Prompt) -> None:
         """All slices of a batch are encoded at once."""
 
     def stream(

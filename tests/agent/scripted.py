@@ -48,7 +48,7 @@ class TestModel:
     def __init__(self, context_size: int = 1_000_000) -> None:
         self.info = ModelInfo("scripted", "qwen3-vl", context_size, "CPU", "CPU")
         self.asked: list[Asked] = []
-        self.encoded: list[Frames] = []  # by prefetch
+        self.prefetched: list[Prompt] = []
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         assert width > 0
@@ -60,8 +60,8 @@ class TestModel:
         images = sum((len(part.frames) + part.pairs) // (1 + part.pairs) * part.frames[0].width // PATCH for part in asked.frames)
         return sum(map(len, asked.texts)) + images
 
-    def prefetch(self, frames: Frames) -> None:
-        self.encoded.append(frames)
+    def prefetch(self, prompt: Prompt) -> None:
+        self.prefetched.append(prompt)
 
     def forget(self) -> None:
         pass

@@ -4,6 +4,7 @@ import errno
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,7 +28,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Prompt, StreamItem, Text, Usage
+from sage_cli.model.base import Frames, Prompt, StreamItem, Text, Usage
 from sage_cli.speech.segment import Segment
 from sage_cli.video import Video
 from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
@@ -254,17 +255,18 @@ def test_another_question_sees_the_same_frames_and_starts_anew(video: Video) -> 
     assert "First?" not in "".join(model.asked[3].texts)
 
 
-def test_frames_are_encoded_while_others_are_decoded(video: Video) -> None:
+def test_a_prompt_is_prepared_while_its_frames_are_decoded(video: Video) -> None:
     model = ScriptedModel(context("One."), context("Two."))
     agent = Agent(model, video, settings=Settings(frames=7))
     events = agent.run("First?")
     next(event for event in events if isinstance(event, Working) and event.done == 4)
-    assert [len(part.frames) for part in model.encoded] == [2, 2]
+    assert len(model.prefetched) == 2
     list(events)
     list(agent.run("Second?"))
-    shown = model.asked[0].frames[0].frames
-    # The last one has no partner yet when the prompt is made.
-    assert [part.frames for part in model.encoded] == [shown[0:2], shown[2:4], shown[4:6]]
+    (system, user), (shown, question) = model.asked[0].prompt, model.asked[0].prompt[1].parts
+    assert isinstance(shown, Frames)
+    # The last frame has no partner, so it only comes with the prompt itself.
+    assert model.prefetched == [[system, replace(user, parts=(Frames(shown.frames[:end]), question))] for end in (2, 4, 6)]
 
 
 def test_the_speech_model_is_loaded_once_for_all_questions(video: Video) -> None:

@@ -9,18 +9,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
-from sage_cli.model.base import Delta, Frames, Message, Progress, Text
+from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
 from sage_cli.model.sampling import LoopDetector
 from sage_cli.signals import ENDING
+from sage_cli.video import Frame
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import SCHEMA, WRAP, ask, clip, complete
 from tests.models import TinyModel, write_qwen3_vl, write_truncated
@@ -114,9 +116,35 @@ def test_a_frame_is_not_encoded_again_in_another_prompt(load: Load, family: str)
     assert (stills.images, stills.images_reused) == (2, 0)  # alone, a frame has another embedding than in a pair
 
 
-def test_prefetched_frames_are_not_encoded_again_and_count_once(load: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, frames = load(), clip(8, family=family)
-    plain = complete(load(), ask("What?", frames), max_tokens=8)
+def grown(frames: Sequence[Frame], question: str) -> list[Prompt]:
+    """The prompt while its frames come in, pair by pair."""
+    return [ask(question, tuple(frames[:end])) for end in range(2, len(frames) + 1, 2)]
+
+
+@pytest.fixture
+def load_on_gpu(load: Load, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads models that take their vision encoder to run on a GPU."""
+
+    def loaded(**options: Any) -> LlamaModel:
+        model = load(kv_type="f32", flash_attention=False, batch_sizes=ON_CPU, **options)
+        monkeypatch.setattr(model._vision, "device", "one of its own")
+        return model
+
+    return loaded
+
+
+def test_nothing_is_prefetched_on_a_cpu(load: Load, family: str) -> None:
+    """Encoding and decoding would only slow each other down."""
+    model = load()
+    for prompt in grown(clip(8, family=family), "What?"):
+        model.prefetch(prompt)
+    usage = complete(model, ask("What?", clip(8, family=family)), max_tokens=4).usage
+    assert (usage.images, usage.images_reused, usage.prompt_reused) == (4, 0, 0)
+
+
+def test_a_prefetched_prompt_gives_the_same_reply_and_counts_once(load_on_gpu: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = load_on_gpu(), clip(16, family=family)
+    plain = complete(load_on_gpu(), ask("What?", frames), max_tokens=16)
     vision = model._vision
     assert vision is not None
     encode, encoded = vision._encode, 0
@@ -127,19 +155,63 @@ def test_prefetched_frames_are_not_encoded_again_and_count_once(load: Load, fami
         return encode(images, cells)
 
     monkeypatch.setattr(vision, "_encode", counted)
-    pairs = [Frames(frames[at : at + 2]) for at in range(0, 8, 2)]
-    model.prefetch(pairs[0])
-    assert encoded == 0, "on the CPU, encoding and decoding would only slow each other down"
-    monkeypatch.setattr(vision, "device", "one of its own")
-    for pair in pairs:
-        model.prefetch(pair)
-    assert encoded == 4
-    first = complete(model, ask("What?", frames), max_tokens=8)
-    second = complete(model, ask("What?", frames, system="Another role."), max_tokens=8)
-    assert encoded == 4
+    for number, prompt in enumerate(grown(frames, "What?"), start=1):
+        model.prefetch(prompt)
+        assert encoded == number
+    *items, first = model.stream(ask("What?", frames), max_tokens=16)
+    assert isinstance(first, Reply)
     assert first.text == plain.text
-    assert (first.usage.images, first.usage.images_reused, second.usage.images_reused) == (4, 0, 4)
+    assert (first.usage.images, first.usage.images_reused, first.usage.prompt_reused) == (8, 0, 0)
     assert first.usage.encode_s > 0
+    left = next(item.total for item in items if isinstance(item, Progress) and item.stage == "prefill")
+    if family == "qwen3-vl":
+        assert left < 2 * ON_CPU.frames, "all whole batches were decoded in advance"
+    second = complete(model, ask("What?", frames), max_tokens=16)
+    assert (second.text, second.usage.images_reused) == (plain.text, 8)
+    assert second.usage.prompt_reused > second.usage.prompt_tokens - 2 * ON_CPU.text
+    assert encoded == 8
+
+
+def test_prefetching_what_is_there_already_costs_nothing(load_on_gpu: Load, family: str) -> None:
+    model, frames = load_on_gpu(), clip(16, family=family)
+    first = complete(model, ask("What?", frames), max_tokens=16)
+    for prompt in grown(frames, "Who?"):
+        model.prefetch(prompt)
+    again = complete(model, ask("What?", frames), max_tokens=16)
+    assert again.text == first.text
+    assert again.usage.prompt_reused > again.usage.prompt_tokens - 2 * ON_CPU.text
+
+
+def test_an_interrupted_prefetch_leaves_the_model_usable(load_on_gpu: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = load_on_gpu(), clip(16, family=family)
+    plain = complete(load_on_gpu(), ask("What?", frames), max_tokens=16)
+    decoder, vision = model._opened()
+    # The second batch, or the second frame: frames in one block are not decoded before the last one is there.
+    owner, name = (decoder, "embeddings") if family == "qwen3-vl" else (vision, "_encode")
+    work, calls = getattr(owner, name), 0
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            model.interrupt()
+        return work(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        for prompt in grown(frames, "What?"):
+            model.prefetch(prompt)
+    assert calls == 2
+    assert complete(model, ask("What?", frames), max_tokens=16).text == plain.text
+
+
+def test_a_prefetch_ends_a_stream_under_way(load_on_gpu: Load, family: str) -> None:
+    model = load_on_gpu()
+    stream = model.stream(ask("What?"), max_tokens=64)
+    next(stream)
+    model.prefetch(ask("Who?", clip(2, family=family)))
+    with pytest.raises(ModelError, match="this reply cannot go on"):
+        list(stream)
 
 
 def test_a_question_of_a_tool_does_not_push_out_the_video(load: Load, family: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import FramesSampled, Notice, Working
 from sage_cli.agent.stopwatch import Stopwatch
-from sage_cli.model.base import ChatModel, Frames, Prompt
+from sage_cli.model.base import ChatModel, Prompt
 from sage_cli.tools.workspace import Workspace, most, thin
 from sage_cli.video import Frame, Sampling
 
@@ -54,8 +54,10 @@ class FirstLook:
         self._frames: tuple[Frame, ...] = ()
         self._count = 0  # number of times that the kept frames were decoded for
 
-    def frames(self, workspace: Workspace, choice: Choice, watch: Stopwatch) -> Steps[tuple[Frame, ...]]:
-        """The selected frames.
+    def frames(
+        self, workspace: Workspace, choice: Choice, build: Callable[[Sequence[Frame]], Prompt], watch: Stopwatch
+    ) -> Steps[tuple[Frame, ...]]:
+        """The selected frames. While they are decoded, the model prepares the prompt that ``build`` makes of them.
 
         Raises:
             VideoError: they cannot be decoded.
@@ -69,16 +71,13 @@ class FirstLook:
         reader = workspace.video.frames(thin(choice.times, choice.count), choice.size, sampling=self._sampling)
         method = reader.method
         found: dict[str, Frame] = {}
-        pair: list[Frame] = []
         with closing(reader):
             for number, frame in enumerate(reader, start=1):
                 if frame.key not in found:
                     found[frame.key] = frame
-                    pair.append(frame)
-                if len(pair) == 2:
-                    if method != "cached":  # cached frames may need no encoding, and then no decoding
-                        self._model.prefetch(Frames(tuple(pair)))
-                    pair.clear()
+                    # Frames from the cache may need no encoding, and then no decoding.
+                    if len(found) % 2 == 0 and method != "cached":
+                        self._model.prefetch(build([*found.values()]))
                 yield Working(watch.elapsed, 0, "frames", number, choice.count)
                 watch.check()
         self._frames, self._count = tuple(found.values()), choice.count

@@ -188,7 +188,9 @@ class _Run:
 
     def _steps(self) -> Iterator[Event]:
         agent, prompts = self._agent, self._prompts
-        choice = choose(self._workspace, prompts.first, prompts.room)
+        direct = agent.settings.direct_prompt and not agent.tools
+        build = prompts.direct if direct else prompts.first
+        choice = choose(self._workspace, build, prompts.room)
         tools = tuple(tool.name for tool in agent.tools)
         context = agent.model.info.context_size
         steps = agent.settings.max_steps if tools else 0
@@ -201,8 +203,8 @@ class _Run:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
-        frames = yield from agent.first_look.frames(self._workspace, choice, self._watch)
-        if agent.settings.direct_prompt and not agent.tools:
+        frames = yield from agent.first_look.frames(self._workspace, choice, build, self._watch)
+        if direct:
             yield from self._direct(frames)
             return
         prompt = prompts.first(frames)

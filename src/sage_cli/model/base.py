@@ -162,11 +162,11 @@ class ChatModel(Protocol):
         """KV cells the prompt takes, image tokens included. Nothing is encoded or decoded."""
         ...
 
-    def prefetch(self, frames: Frames) -> None:
-        """Encode frames for a coming prompt while other frames are still being decoded. A hint: a model may do nothing.
+    def prefetch(self, prompt: Prompt) -> None:
+        """Prepare a coming prompt while some of its frames are still being decoded. A hint: a model may do nothing.
 
         Args:
-            frames: as in the coming prompt, in whole pairs.
+            prompt: with the frames that are there already, in whole pairs. What follows its last frame may still change.
 
         Raises:
             ModelError: the model failed.

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from sage_cli.model.address import RemoteAddress, api_key
-from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem
+from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem
 from sage_cli.model.remote import RemoteModel, UnreachableError
 
 logger = logging.getLogger(__name__)
@@ -58,8 +58,8 @@ class Endpoints:
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)
 
-    def prefetch(self, frames: Frames) -> None:
-        self._model.prefetch(frames)
+    def prefetch(self, prompt: Prompt) -> None:
+        self._model.prefetch(prompt)
 
     def forget(self) -> None:
         self._model.forget()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llama_cpp import llama_cpp as llama
 
@@ -22,6 +22,14 @@ from sage_cli.model.qwen import Item, VisionBlock, item_cells, item_positions
 MAX_SEQUENCES: Final = 4
 
 
+class Prefetched(NamedTuple):
+    """A batch that was decoded in advance: the number of items up to its end, its cells, and how many of its slices had to be encoded."""
+
+    items: int
+    cells: int
+    encoded: int
+
+
 @dataclass(eq=False)
 class CachedSequence:
     """The contents of one sequence.
@@ -29,6 +37,7 @@ class CachedSequence:
     Attributes:
         items: in order.
         boundaries: where batches ended; the next prompt reuses the sequence up to a boundary that it shares.
+        prefetched: batches that were decoded for a prompt that is still to come.
         cells: KV cells they take.
         end: position of the next item.
         last_used: tick of the last claim.
@@ -37,6 +46,7 @@ class CachedSequence:
     id: int
     items: list[Item] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
+    prefetched: list[Prefetched] = field(default_factory=list)
     cells: int = 0
     end: int = 0
     last_used: int = 0
@@ -76,6 +86,12 @@ class KVCache:
         best.last_used = self._tick
         return best
 
+    def claim_beginning(self, items: Sequence[Item]) -> CachedSequence | None:
+        """The same for the beginning of a prompt that is still to come; ``None`` if a sequence holds all of it, and maybe more."""
+        if any(sequence.items[: len(items)] == items for sequence in self.sequences):
+            return None
+        return self.claim(items)
+
     def make_room(self, sequence: CachedSequence) -> bool:
         """Free cells that nothing needs, or drop the least valuable other sequence; returns whether that was possible."""
         if self._release():
@@ -93,6 +109,7 @@ class KVCache:
             sequence.end -= item_positions(item)
         del sequence.items[keep:]
         sequence.boundaries = [boundary for boundary in sequence.boundaries if boundary.items <= keep]
+        sequence.prefetched = [batch for batch in sequence.prefetched if batch.items <= keep]
         llama.llama_memory_seq_rm(self._memory, sequence.id, sequence.end, -1)
 
     def clear(self) -> None:

@@ -18,16 +18,16 @@ from rich.filesize import decimal
 from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import compute_threads
-from sage_cli.model.base import Delta, Frames, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
-from sage_cli.model.batches import ON_CPU, BatchSizes, cells_of, gpu_batches
+from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
+from sage_cli.model.batches import ON_CPU, BatchSizes, cells_of, end_of_frames, gpu_batches
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.generate import Generation
 from sage_cli.model.native import Interruptible, KVType, load_weights, make_context, metadata, route_logs
-from sage_cli.model.prefill import Prefill, timing
+from sage_cli.model.prefill import Prefill
 from sage_cli.model.prefixes import SEQUENCES, Prefixes
-from sage_cli.model.qwen import Family, QwenTemplate, slices_of
+from sage_cli.model.qwen import Family, QwenTemplate
 from sage_cli.model.tokens import TokenEmbeddings
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
@@ -205,16 +205,23 @@ class LlamaModel:
         self._opened()
         return cells_of(self._template.render(prompt))
 
-    def prefetch(self, frames: Frames) -> None:
-        """Does nothing where the encoder runs on the CPU: it would compete with video decoding for cores and memory."""
-        _, vision = self._opened()
+    def prefetch(self, prompt: Prompt) -> None:
+        """Does nothing where the encoder runs on the CPU: it would compete with video decoding for cores and memory.
+
+        A stream under way cannot go on after it.
+        """
+        decoder, vision = self._opened()
         if vision.device == "CPU" or not self._reuse:
             return
+        self._streams += 1
         self._interruptible.clear()
-        for part in slices_of(frames):
-            rows, columns = self._template.grid(part.frames[0])
-            with timing(self._before, "encode_s"), self._interruptible.guard():
-                vision.prefetch(part, rows * columns)
+        items = self._template.render(prompt)
+        beginning = items[: end_of_frames(items)]
+        if (sequence := decoder.cache.claim_beginning(beginning)) is not None:
+            try:
+                self._prefill.begin(sequence, beginning, self._before)
+            finally:
+                decoder.cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind
 
     def stream(
         self,
@@ -261,7 +268,6 @@ class LlamaModel:
         sequence = decoder.cache.claim(items)
         if self._prefixes is not None:
             self._prefixes.restore(sequence, items)
-        usage.prompt_reused = sequence.cells
         try:
             yield from self._prefill.run(sequence, items, usage)
             generation = Generation(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows
-from sage_cli.model.kvcache import CachedSequence
+from sage_cli.model.kvcache import CachedSequence, Prefetched
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
@@ -46,6 +46,30 @@ class Prefill:
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
 
+    def begin(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> None:
+        """Encode the frames of a beginning, and decode the batches of it that the whole prompt will have, too.
+
+        Args:
+            items: up to the closing token of a frame.
+
+        Raises:
+            ModelError: as :meth:`run`.
+        """
+        settled = True
+        for batch in batches(items, len(sequence.items), self._sizes):
+            for piece in batch.slices:
+                with timing(usage, "encode_s"), self._interruptible.guard():
+                    self._vision.prefetch(piece.block.slices[piece.index], piece.cells)
+            # The last one ends where it does because the beginning ends there, and a block of several slices may grow.
+            settled = settled and batch.items < len(items) and all(len(piece.block.slices) == 1 for piece in batch.slices)
+            if not settled:
+                continue
+            embedded = [self._vision.embed(piece.block.slices[piece.index], piece.cells) for piece in batch.slices]
+            with timing(usage, "prefill_s"):
+                rows = self._rows(batch, [embedding for embedding, _ in embedded], sequence.end)
+                self._decode(sequence, items, _Ready(batch, self._decoder.fill(sequence, batch.cells, rows) if embedded else None))
+            sequence.prefetched.append(Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded)))
+
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
 
@@ -57,7 +81,9 @@ class Prefill:
         total, done = cells_of(todo), 0
         slices = _slices(todo)
         usage.images = _slices(items)
-        usage.images_reused = usage.images - slices
+        usage.images_reused = usage.images - slices - sum(batch.encoded for batch in sequence.prefetched)
+        usage.prompt_reused = sequence.cells - sum(batch.cells for batch in sequence.prefetched)
+        sequence.prefetched.clear()
         encoded, position = 0, sequence.end
         waiting: _Ready | None = None
         for batch in chain(batches(items, begun, self._sizes), (None,)):

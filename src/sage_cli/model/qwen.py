@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -22,6 +22,7 @@ from sage_cli.video.frame import Frame
 Family: TypeAlias = Literal["qwen3-vl", "qwen2.5-vl"]
 
 TEMPORAL_PATCH: Final = 2  # frames the vision encoder merges into one slice
+_RUNS: Final = 1024  # pieces of text whose tokens are kept; a prompt has about one per slice
 TOKENS_PER_SECOND: Final = 2  # Qwen2.5-VL's vision_config.tokens_per_second in every released size; absent from its GGUF
 
 
@@ -102,7 +103,7 @@ class QwenTemplate:
 
     def __init__(self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int], merge_pixels: int) -> None:
         self._family = family
-        self._tokenize = tokenize
+        self._tokenize = lru_cache(_RUNS)(tokenize)  # most of a prompt is rendered again and again: to count its tokens, and while it grows
         self._merge_pixels = merge_pixels
         self._im_start = control("<|im_start|>")
         self._im_end = control("<|im_end|>")

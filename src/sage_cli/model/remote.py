@@ -109,7 +109,7 @@ class RemoteModel:
                 count += sum(frame.width * frame.height / _UNIT**2 + 8 for frame in part.frames)
         return int(count) + 8 * len(prompt)
 
-    def prefetch(self, frames: Frames) -> None:
+    def prefetch(self, prompt: Prompt) -> None:
         """Does nothing: the server encodes the frames of the prompt."""
 
     def forget(self) -> None:
