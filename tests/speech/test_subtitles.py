@@ -41,6 +41,12 @@ def video(tmp_path: Path, clip_path: Path) -> Path:
     return path
 
 
+def _write(video: Path, cues: list[tuple[float, float, str]]) -> None:
+    """SubRip beside a video; times in seconds."""
+    clock = [f"00:00:{start:06.3f} --> 00:00:{end:06.3f}".replace(".", ",") for start, end, _ in cues]
+    video.with_suffix(".srt").write_text("\n".join(f"{time}\n{text}\n" for time, (*_, text) in zip(clock, cues, strict=True)), "utf-8")
+
+
 def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, language: str = "ger", delay: int = 0) -> Path:
     """A video with a text track; times in milliseconds."""
     with av.open(str(path), "w") as container:
@@ -162,9 +168,10 @@ def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:
         "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,,{\\i1}Said.",
         "Dialogue: 0,soon,0:00:03.00,Default,,0,0,0,,Not said.",
         "Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\\p1}m 0 0 l 100 0{\\p0}",
+        "Dialogue: 0,0:00:05.00,0:00:06.00,Default,,0,0,0,,So {\\an7\\p1}m 0 0{\\p0\\b1}are{\\p2}m 0 0{\\p0} words{\\pos(1,2)}.{\\p1}m 1",
     ]
     video.with_suffix(".ass").write_text("\n".join(lines))
-    assert _cues(video) == [(1.0, 2.0, "Said.")]
+    assert _cues(video) == [(1.0, 2.0, "Said."), (5.0, 6.0, "So are words.")]
 
 
 def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> None:
@@ -215,11 +222,96 @@ def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> No
     assert _cues(path) == [(0.0, 1.0, "from the file")]
 
 
-def test_rolling_captions_are_said_once(video: Path) -> None:
-    rolled = ["and so we", "and so we\nwent to the", "went to the\nstation", "station\nby bus"]
-    cues = [f"{n + 1}\n00:00:0{n},000 --> 00:00:0{n + 1},000\n{text}\n" for n, text in enumerate(rolled)]
-    video.with_suffix(".srt").write_text("\n".join(cues))
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("(I never told him\nabout the money.)", "(12 + 3 = 15)", "(Why not?)", "【第3章】", "[indistinct chatter", "[1] is the first"),
+        *(
+            "♪ Happy birthday to you ♪",
+            "♪ La la ♪\nHi",
+            "(whispering) Come here.",
+            "[door slams]\nWho is there?",
+            "(It is\n[laughs]\nnine.)",
+        ),
+        *("-5 degrees outside", "-.5", "-$20", "\u2013 5 is less"),
+    ],
+)
+def test_words_are_kept_in_brackets_and_among_notes(video: Path, text: str) -> None:
+    _write(video, [(1, 2, text)])
+    assert _cues(video) == [(1.0, 2.0, " ".join(text.split()).removeprefix("\u2013 "))]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[indistinct chatter\nin the distance]",
+        "(applause)",
+        "(Er lacht.)",
+        "[Music]\n(door slams)",
+        "\uff08拍手\uff09",
+        "♪ [music] ♪",
+        "♪♪",
+        "[ __ ]",
+        "…",
+    ],
+)
+def test_cues_that_only_name_sounds_are_left_out(video: Path, text: str) -> None:
+    _write(video, [(1, 2, text), (3, 4, "Said.")])
+    assert _cues(video) == [(3.0, 4.0, "Said.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- What?\n- Yes.", "What? Yes."),
+        ("-¿Qué?\n—Nada.", "¿Qué? Nada."),
+        (">> [laughs]\n>> No.", "[laughs] No."),
+        ("- 5 degrees", "5 degrees"),
+    ],
+)
+def test_the_marks_of_speakers_are_left_out(video: Path, text: str, said: str) -> None:
+    _write(video, [(1, 2, text)])
+    assert _cues(video) == [(1.0, 2.0, said)]
+
+
+@pytest.mark.parametrize("blink", [0.0, 0.01])
+def test_rolling_captions_are_said_once(video: Path, blink: float) -> None:
+    """With a blink, each line is shown once alone for a moment between two cues, as in YouTube's own captions."""
+    rolled = ["and so we", "and so we\nwent to the", "went to the\nstation", "station\n[Music]", "[Music]\nby bus"]
+    cues: list[tuple[float, float, str]] = []
+    for number, text in enumerate(rolled):
+        cues.append((number, number + 1 - blink, text))
+        if blink:
+            cues.append((number + 1 - blink, number + 1, text.splitlines()[-1]))
+    _write(video, cues)
     assert [text for *_, text in _cues(video)] == ["and so we", "went to the", "station", "by bus"]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.083, 0.2])
+@pytest.mark.parametrize(
+    "said", [["Yes.", "Yes.", "Yes, of course."], ["No.", "No.", "No.\nI said no."], ["Go.", "Go.\nNow.", "Where?\nWho?", "No."]]
+)
+def test_an_answer_that_is_repeated_is_no_rolling_caption(video: Path, pause: float, said: list[str]) -> None:
+    _write(video, [(number, number + 1 - pause, text) for number, text in enumerate(said)])
+    assert [text for *_, text in _cues(video)] == [" ".join(text.split()) for text in said]
+
+
+def test_a_caption_in_many_short_cues_is_said_once(video: Path) -> None:
+    _write(video, [(1 + number * 0.04, 1.04 + number * 0.04, "CITY HALL") for number in range(5)])
+    assert [text for *_, text in _cues(video)] == ["CITY HALL"]
+
+
+def test_a_cue_that_begins_before_the_video_is_kept(tmp_path: Path) -> None:
+    path = _with_track(tmp_path / "late.mkv", "subrip", [(-200, 1000, "At once."), (1500, 2000, "Later.")], delay=200)
+    assert [(round(start, 2), round(end, 2), text) for start, end, text in _cues(path)] == [(0.0, 1.0, "At once."), (1.5, 2.0, "Later.")]
+
+
+def test_a_cue_without_a_duration_lasts_until_the_next_one(tmp_path: Path) -> None:
+    cues = [(0, 0, "One."), (1000, 1000, " "), (2000, 2500, "Two."), (3000, 3000, "Three.")]
+    path = _with_track(tmp_path / "untimed.mkv", "subrip", cues)
+    assert [(round(start, 2), round(end, 2), text) for start, end, text in _cues(path)] == [
+        *((0.0, 1.0, "One."), (2.0, 2.5, "Two."), (3.0, 4.0, "Three."))
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"PK\x03\x04 no subtitles", b"1\n99:99 --> x\n"])

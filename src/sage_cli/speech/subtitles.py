@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby, zip_longest
+from itertools import groupby, pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -28,12 +28,16 @@ _FORMATS: Final = {".srt": "srt", ".vtt": "webvtt", ".ass": "ass", ".ssa": "ass"
 SUFFIXES: Final = (*_FORMATS, ".ttml")
 
 _LARGEST: Final = 32 << 20  # bytes of a subtitle file; a day of speech has one
-_ROLLING_S: Final = 0.25  # cues this close follow each other without a pause
+_CLOSE_S: Final = 0.25  # cues this close follow each other without a pause
+_BLINK_S: Final = 0.1  # shorter than anything that is said
 # Words in a file's name that are no language: talk.en.forced.srt
 _KINDS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "full", "auto", "orig"})
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,4})?", re.IGNORECASE)
-_SOUND: Final = re.compile(r"^[\[(♪][^\])]*[\])♪]?$")
-_SPEAKER: Final = re.compile(r"^\s*(?:>>+|-)\s*")
+_BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\uff08([^\uff08\uff09]*)\uff09|\u3010([^\u3010\u3011]*)\u3011")
+# What is said, though it is in brackets: a sentence of three words or more, a question, an exclamation, a figure.
+_SENTENCE: Final = re.compile(r"\d|\S+\s+\S+\s.*[.…]$|[?!\uff1f\uff01\u3002]$", re.DOTALL)
+_WORDLESS: Final = re.compile(r"[\W_]*")
+_SPEAKER: Final = re.compile(r"^(?:>>+|[-\u2010-\u2015]+(?![.,]?\d|[$€£¥₹]))\s*")  # a dash before a figure is a minus
 _Cue: TypeAlias = tuple[float, float, list[str]]
 
 
@@ -55,7 +59,7 @@ class Subtitles:
 
     @cached_property
     def cues(self) -> tuple[Segment, ...]:
-        """All cues in time order, without sounds in brackets; times exact to the cue.
+        """All cues in time order, without those that only name sounds, such as ``[Music]``; times exact to the cue.
 
         Raises:
             VideoError: the file or track cannot be read.
@@ -179,23 +183,49 @@ def _track_cues(video: Video, index: int) -> Iterator[_Cue]:
 
 
 def _lines(text: str) -> list[str]:
-    """The spoken lines of a cue: sounds in brackets left out."""
+    """The lines of a cue, without the marks of speakers."""
     lines = (_SPEAKER.sub("", " ".join(line.split())) for line in text.splitlines())
-    return [line for line in lines if line and not _SOUND.match(line)]
+    return [line for line in lines if line]
+
+
+def _is_spoken(lines: Sequence[str]) -> bool:
+    """Whether a cue has words besides the names of sounds in brackets, which may go over several lines."""
+
+    def sentence(found: re.Match[str]) -> str:
+        inner = found[found.lastindex or 0].strip()
+        return inner if _SENTENCE.search(inner) else ""
+
+    return _WORDLESS.fullmatch(_BRACKETED.sub(sentence, " ".join(lines))) is None
 
 
 def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
     """Cues without what rolling captions repeat: there each cue begins with the last lines of the one before."""
+    repeated = _repeated(cues)
+    rolling = _are_rolling(cues, repeated)
+    for (start, end, lines), count in zip(cues, repeated, strict=True):
+        if not rolling and (count < len(lines) or end - start >= _BLINK_S):
+            count = 0
+        if count < len(lines) and end > max(0.0, start) and _is_spoken(lines[count:]):
+            yield max(0.0, start), end, lines[count:]
+
+
+def _repeated(cues: Sequence[_Cue]) -> list[int]:
+    """The number of lines at the beginning of each cue that are the last ones of the cue just before it."""
+    counts = []
     before: list[str] = []
     ended = 0.0
     for start, end, lines in cues:
-        fresh = lines
-        if start - ended < _ROLLING_S:
-            overlap = next((n for n in range(min(len(before), len(lines)), 0, -1) if before[-n:] == lines[:n]), 0)
-            fresh = lines[overlap:]
+        most = min(len(before), len(lines)) if start - ended < _CLOSE_S else 0
+        counts.append(next((count for count in range(most, 0, -1) if before[-count:] == lines[:count]), 0))
         before, ended = lines or before, max(ended, end)
-        if fresh and end > start >= 0:
-            yield start, end, fresh
+    return counts
+
+
+def _are_rolling(cues: Sequence[_Cue], repeated: Sequence[int]) -> bool:
+    """Whether most cues that follow closely repeat a line and add one. In other captions a repeated line was said twice."""
+    grown = sum(0 < count < len(lines) for (*_, lines), count in zip(cues, repeated, strict=True))
+    close = sum(cue[0] - before[1] < _CLOSE_S for before, cue in pairwise(cues))
+    return grown >= 2 and 2 * sum(count > 0 for count in repeated) > close
 
 
 def _in_turn(cues: Iterable[_Cue]) -> Iterator[_Cue]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
@@ -30,7 +32,7 @@ _TAG: Final = re.compile(
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"&#?\w+;")
 _OVERRIDE: Final = re.compile(r"\\\{\{\}|\{[^}]*\}")  # FFmpeg writes a brace of the text as \{{}
-_DRAWING: Final = re.compile(r"\{[^}]*\\p[1-9][^}]*\}")
+_DRAWING: Final = re.compile(r"\{[^}]*\\p[1-9][^}]*\}.*?(?=\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)  # shapes, not words
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +74,30 @@ def text_tracks(media: Media) -> list[TextTrack]:
 
 
 def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
-    """Start and end in seconds, and the text without markup, of a track's cues in file order.
+    """Start and end in seconds, and the text without markup, of a track's cues in time order.
+
+    A cue without a duration ends where the next one begins, as in players; a cue without text ends it, too.
 
     Raises:
         VideoError: there is no such track, or it cannot be read.
     """
+    cues: list[tuple[float, float, str]] = []
     with media.open() as file:
         if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
             raise VideoError(f"{media.path} has no subtitle track {index}")
         try:
             for packet in file.packets(index):
-                for start, end, text in _cues(packet):
-                    yield start - float(media.origin), end - float(media.origin), text
+                cues += _cues(packet)
         except av.FFmpegError as error:
             raise VideoError(f"{media.path}: its subtitle track {index} cannot be read; use --no-subtitles to pass over it") from error
+    cues.sort(key=lambda cue: cue[0])
+    starts = [start for start, *_ in cues]
+    following = [*starts, math.inf]
+    origin = float(media.origin)
+    for start, end, text in cues:
+        if end <= start:
+            end = min(following[bisect_right(starts, start)], media.duration + origin)
+        yield start - origin, end - origin, text
 
 
 def written_cues(text: str, format: str) -> Iterator[tuple[float, float, str]]:
@@ -100,16 +112,17 @@ def written_cues(text: str, format: str) -> Iterator[tuple[float, float, str]]:
 
 def _cues(packet: Any) -> Iterator[tuple[float, float, str]]:
     start = packet_time(packet)
-    if start is None or not packet.size:
+    if start is None:
         return
     end = start + (packet.duration or 0) * time_base(packet)
+    if not packet.size:
+        yield float(start), float(end), ""
+        return
     if packet.stream.codec_context.name in _TAGGED_CODECS:
         yield float(start), float(end), _untagged(bytes(packet).decode("utf-8", "replace"))
         return
     for part in packet.decode():
-        text = part.ass.decode("utf-8", "replace").split(",", 8)[-1]
-        if not _DRAWING.search(text):
-            yield float(start), float(end), _without_overrides(text)
+        yield float(start), float(end), _without_overrides(part.ass.decode("utf-8", "replace").split(",", 8)[-1])
 
 
 def _untagged(text: str) -> str:
@@ -119,5 +132,5 @@ def _untagged(text: str) -> str:
 
 def _without_overrides(text: str) -> str:
     """The text of an ASS event."""
-    text = _OVERRIDE.sub(lambda found: "{" if found[0].startswith("\\") else "", text)
+    text = _OVERRIDE.sub(lambda found: "{" if found[0].startswith("\\") else "", _DRAWING.sub("", text))
     return text.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ").replace("\u2060", "")
