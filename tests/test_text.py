@@ -1,10 +1,12 @@
 """Decoding of external text."""
 
+# ruff: noqa: RUF001 - letters of all scripts
+
 from __future__ import annotations
 
 import pytest
 
-from sage_cli.text import decode, from_argument, lines
+from sage_cli.text import decode, decode_prose, from_argument, lines
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,68 @@ from sage_cli.text import decode, from_argument, lines
 )
 def test_decode(data: bytes, text: str) -> None:
     assert decode(data) == text
+
+
+SENTENCES = {
+    "fr cp1252": "Il veut que tu viennes à Noël.|Tu êtes très fatigués après le dîner.|Où étiez-vous hier soir ?",
+    "pt cp1252": "Não sei o que você quer dizer.|A reunião começa às três horas.|O coração dele está muito fraco.",
+    "es cp1252": "¡Qué lástima, señor!|¿Dónde está el niño?|Mañana será otro día.",
+    "de cp1252": "Die Tür ist größer als früher.|Ich weiß nicht, was du möchtest.|Schöne Grüße aus München.",
+    "DE cp1252": "DIE TÜR IST GRÖSSER ALS FRÜHER.|WIR MÜSSEN JETZT GEHEN.|SCHÖNE GRÜSSE AUS MÜNCHEN.",
+    "it cp1252": "Perché non è venuto?|La città è più bella di sera.|Lunedì sarà già troppo tardi.",
+    "nl cp1252": "Hij heeft één kind en drie katten.|België is een mooi land.|Dat is het idee, hè?",
+    "sv cp1252": "Jag förstår inte vad du säger.|Vi åker till Göteborg på fredag.|Det är för sent nu.",
+    "da cp1252": "Jeg ved ikke, hvad du mener.|Hvor har du været hele året?|Må jeg få en øl?",
+    "is cp1252": "Ég veit ekki hvað þú átt við.|Hún fór heim í gær.|Það er of seint núna.",
+    "ca cp1252": "No sé què vols dir.|Això és molt difícil.|Demà anirem a la plaça.",
+    "en cp1252": "I’ve never seen him before.|She went to the café yesterday.|“Don’t go,” he said.",
+    "pl cp1250": "Nie wiem, o co ci chodzi.|Gdzie są moje książki?|Zadzwonię do ciebie później.",
+    "pl iso8859-2": "Proszę, usiądź tutaj.|Chcę wrócić do domu.|Myślę, że już czas iść.",
+    "cs cp1250": "Nevím, co chceš říct.|Přijď zítra večer domů.|Už je příliš pozdě.",
+    "hu cp1250": "Nem tudom, mit akarsz mondani.|Később felhívlak.|Szeretnék hazamenni ősszel.",
+    "ro cp1250": "Unde este fratele meu?|Vino mâine seară acasă.|Copiii merg la şcoală.",
+    "lv cp1257": "Es nezinu, ko tu gribi teikt.|Atnāc rīt vakarā mājās.|Paldies, man viss kārtībā.",
+    "ru cp1251": "Я не знаю, что ты хочешь сказать.|Приходи завтра вечером домой.|Уже слишком поздно.",
+    "ru koi8-r": "Я не знаю, что ты хочешь сказать.|Приходи завтра вечером домой.|Уже слишком поздно.",
+    "RU koi8-r": "Я НЕ ЗНАЮ, ЧТО ТЫ ХОЧЕШЬ СКАЗАТЬ.|ПРИХОДИ ЗАВТРА ВЕЧЕРОМ ДОМОЙ.|УЖЕ СЛИШКОМ ПОЗДНО.",
+    "uk cp1251": "Я не знаю, що ти хочеш сказати.|Приходь завтра ввечері додому.|Вже надто пізно.",
+    "el cp1253": "Δεν ξέρω τι θέλεις να πεις.|Πού είναι το βιβλίο μου;|Είναι πολύ αργά πια.",
+    "tr cp1254": "Ne demek istediğini bilmiyorum.|Yarın akşam eve gel.|Artık çok geç oldu.",
+    "he cp1255": "אני לא יודע מה אתה רוצה להגיד.|איפה הספר שלי?|כבר מאוחר מדי.",
+    "ar cp1256": "لا أعرف ماذا تريد أن تقول.|تعال غدا مساء إلى البيت.|لقد فات الأوان.",
+    "th cp874": "ฉันไม่รู้ว่าคุณหมายถึงอะไร|พรุ่งนี้เย็นมาที่บ้านนะ|สายเกินไปแล้ว",
+    "ja cp932": "何を言いたいのか分かりません。|私の本はどこですか。|手伝ってくれませんか",
+    "ja euc_jp": "何を言いたいのか分かりません。|私の本はどこですか。|手伝ってくれませんか",
+    "zh gbk": "我不知道你想说什么。|我的书在哪里|明天晚上来家里吧。",
+    "zh big5": "我不知道你想說什麼。|我的書在哪裡|明天晚上來家裡吧。",
+    "ko cp949": "무슨 말을 하려는지 모르겠어요.|내일 저녁에 집으로 오세요.|이미 너무 늦었어요.",
+}
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+@pytest.mark.parametrize("shape", ["short", "long", "bilingual"])
+def test_sentences_in_old_encodings(language: str, shape: str) -> None:
+    sentences = SENTENCES[language].split("|") * (20 if shape == "long" else 1)
+    if shape == "bilingual":
+        sentences = [f"{sentence}\nI never said that to him before." for sentence in sentences]
+    text = "\r\n\r\n".join(f"{n}\r\n00:00:{n:02},000 --> 00:00:{n:02},900\r\n{sentence}" for n, sentence in enumerate(sentences))
+    code, encoding = language.split()
+    assert decode_prose(text.encode(encoding)) == text
+    assert decode_prose(text.encode(encoding), code.lower()) == text
+
+
+def test_a_language_decides_where_letters_do_not() -> None:
+    text = "Jau per vėlu.\nAčiū, man viskas gerai.\nAš tavęs nesuprantu, žmogau."
+    assert decode_prose(text.encode("cp1257"), "lt") == text
+    assert decode_prose("caf\xe9".encode("cp1252"), "fr") == "café"
+
+
+def test_sentences_in_unicode_even_if_damaged() -> None:
+    text = "Приходи завтра вечером домой.\n" * 9
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):
+        assert decode_prose((text if encoding != "utf-16-le" else "a plain line\n" * 30 + text).encode(encoding)).endswith(text)
+    assert decode_prose(text.encode() + b"\xd0") == text + "\ufffd"
+    assert decode_prose(b"\x81\xf0") == "\ufffdð"
 
 
 def test_lines_end_where_a_key_was_pressed() -> None:

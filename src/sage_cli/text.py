@@ -1,12 +1,21 @@
-"""Decoding of external text: one rule, applied where text enters."""
+"""Decoding of external text: :func:`decode` for what is typed and for data, :func:`decode_prose` for texts whose encoding nobody says."""
 
 from __future__ import annotations
 
 import codecs
 import os
 import re
+from typing import Final
 
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+_EXAMINED: Final = 50_000  # bytes that tell the encoding
+_INVALID: Final = 10  # valid sequences of UTF-8 for each invalid one, in text that is UTF-8 though damaged
+_WESTERN: Final = 0.7  # of the likelihood of the best encoding, from which Windows-1252 is preferred
+_LIKELY: Final = 0.5  # the same for an encoding of the language that the text is said to be in
+_NOT_WESTERN: Final = re.compile("[ðþýšžÐÞÝŠŽ]")  # letters of Windows-1252 that Turkish, Baltic and Slavic encodings have others for
+# Scripts, and the share of their words that may hold Latin letters: it is small where both are letters of one alphabet.
+_SCRIPTS: Final = (("\u0370-\u0e7f", 0.1), ("\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3", 0.5))
 
 
 def decode(data: bytes) -> str:
@@ -15,6 +24,64 @@ def decode(data: bytes) -> str:
     By the byte order mark if there is one, else UTF-8, else Windows-1252 (as in browsers), where E9 is é. Invalid bytes become U+FFFD.
     UTF-16 without a mark, as some Windows programs write it, is recognized by its zero bytes.
     """
+    text = _unicode(data)
+    return data.decode("cp1252", "replace") if text is None else text
+
+
+def decode_prose(data: bytes, language: str = "") -> str:
+    """Sentences as text, in whatever encoding. Unicode is recognized as in :func:`decode`, other encodings by their letters.
+
+    Args:
+        language: ISO 639-1 code of the language it is said to be in; ``""`` if nothing says.
+    """
+    if (text := _unicode(data)) is not None:
+        return text
+    text = data.decode("utf-8", "replace")
+    if sum(char > "\x7f" for char in text) > (_INVALID + 1) * text.count("\ufffd"):
+        return text
+    return data.decode(guess_encoding(data, language), "replace")
+
+
+def guess_encoding(data: bytes, language: str = "") -> str:
+    """The likeliest encoding of sentences that are not Unicode, as Python names it; ``language`` as for :func:`decode_prose`."""
+    foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_EXAMINED]
+    likely: dict[str, tuple[float, str]] = {}
+    for name, found in _likelihoods(foreign).items():
+        text = foreign.decode(name, "replace")
+        if _is_plausible(text):
+            capitals = sum(map(str.isupper, text)) > sum(map(str.islower, text))  # the statistics are of small letters
+            likely[name] = _likelihoods(text.lower().encode(name, "replace")).get(name, found) if capitals else found
+    ranked = sorted(likely, key=lambda name: (-likely[name][0], not name.startswith("cp")))  # Windows' sets hold more than ISO's
+    best = likely[ranked[0]][0] if ranked else 0.0
+    for name in ranked:
+        if language and likely[name][1] == language and likely[name][0] >= best * _LIKELY:
+            return name
+    # Letters alone hardly tell è from č in a few sentences, and most of such files are in Western European languages.
+    western = likely.get("cp1252", (0.0, ""))[0] >= best * _WESTERN and not _NOT_WESTERN.search(foreign.decode("cp1252", "replace"))
+    return "cp1252" if western or not ranked else ranked[0]
+
+
+def _is_plausible(text: str) -> bool:
+    """Whether words have one script each and no signs in them, as they often have if their accents are read in a wrong encoding."""
+    if re.search("[\x80-\x9f\u02c7\u02d8\u02d9\u02db\u02dd]|[a-z][¹³¼½¾¿][a-z]", text):
+        return False
+    return all(
+        len(re.findall(f"[A-Za-z][{letters}]|[{letters}][A-Za-z]", text)) <= share * len(re.findall(f"[{letters}]+", text))
+        for letters, share in _SCRIPTS
+    )
+
+
+def _likelihoods(data: bytes) -> dict[str, tuple[float, str]]:
+    """The likelihood of each encoding that the data may have, 0 to 1, and the likeliest language in it."""
+    import chardet
+
+    eras = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO
+    found = chardet.detect_all(data, ignore_threshold=True, encoding_era=eras, compat_names=False)
+    return {one["encoding"]: (one["confidence"], one["language"] or "") for one in found if one["encoding"]}
+
+
+def _unicode(data: bytes) -> str | None:
+    """The text if it is UTF-8 or UTF-16."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return data.decode(encoding, "replace")
@@ -25,7 +92,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace")
+        return None
 
 
 def is_utf16(data: bytes) -> bool:

@@ -100,6 +100,16 @@ def test_whatever_the_encoding(video: Path, encoding: str) -> None:
     assert _cues(video) == [(1.0, 2.0, "Die Tür ist größer als früher, sagte Jörg über die Brücke.")]
 
 
+@pytest.mark.parametrize(("name", "language"), [("talk.lt.srt", ""), ("talk.srt", "lt"), ("talk.lt-LT.sdh.srt", "auto")])
+def test_the_language_of_a_file_tells_its_encoding(video: Path, name: str, language: str) -> None:
+    """In Windows-1252 the same bytes are Icelandic letters."""
+    text = "Ačiū, man viskas gerai. Aš tavęs nesuprantu, žmogau."
+    (video.parent / name).write_bytes(f"00:00:01,000 --> 00:00:02,000\n{text}\n".encode("cp1257"))
+    found = find_subtitles(Video(video), language)
+    assert found
+    assert found.cues[0].text == text
+
+
 @pytest.mark.parametrize(
     ("suffix", "written", "read"),
     [

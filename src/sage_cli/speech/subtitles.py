@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from sage_cli.errors import VideoError
 from sage_cli.speech.segment import Segment
 from sage_cli.store.content import FileState
+from sage_cli.text import decode_prose
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -80,9 +81,10 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
     Args:
         language: ISO 639-1 code; ``""`` or ``"auto"`` takes the first that is not forced.
     """
-    found = [one for one in (*beside(video.path), *tracks(video)) if not one.forced]
-    if language and language != "auto":
-        found = [one for one in found if one.language in (short(language), "")]
+    wanted = "" if language == "auto" else short(language)
+    found = [one for one in (*beside(video.path, wanted), *tracks(video)) if not one.forced]
+    if wanted:
+        found = [one for one in found if one.language in (wanted, "")]
     for one in found:
         try:
             if one.cues:
@@ -101,8 +103,12 @@ def files_beside(path: Path) -> dict[Path, FileState]:
         return {}
 
 
-def beside(path: Path) -> list[Subtitles]:
-    """Subtitle files that belong to a video by their names: ``talk.srt``, ``talk.en.vtt``; the plainest name first."""
+def beside(path: Path, expected: str = "") -> list[Subtitles]:
+    """Subtitle files that belong to a video by their names: ``talk.srt``, ``talk.en.vtt``; the plainest name first.
+
+    Args:
+        expected: ISO 639-1 code of the language of files whose names say none; it helps to tell their encoding.
+    """
     found = []
     for file in files_beside(path):
         rest = file.name[len(path.stem) : -len(file.suffix)].lower()
@@ -115,7 +121,7 @@ def beside(path: Path) -> list[Subtitles]:
                 len(words),
                 SUFFIXES.index(file.suffix.lower()),
                 file.name,
-                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file)),
+                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected)),
             )
         )
     return [one for *_, one in sorted(found, key=lambda item: item[:3])]
@@ -149,9 +155,7 @@ def short(language: str) -> str:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def _file_cues(path: Path) -> Iterator[_Cue]:
-    from charset_normalizer import from_bytes
-
+def _file_cues(path: Path, language: str) -> Iterator[_Cue]:
     from sage_cli.video.captions import written_cues
     from sage_cli.video.ttml import ttml_cues
 
@@ -161,11 +165,7 @@ def _file_cues(path: Path) -> Iterator[_Cue]:
         data = path.read_bytes()
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        best = from_bytes(data).best()
-        text = str(best) if best else data.decode("utf-8", "replace")
+    text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:
         cues = list(written_cues(text, format) if format else ttml_cues(text))

@@ -17,6 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
+from sage_cli.text import guess_encoding
 from sage_cli.web.base import Page, WebError
 
 TIMEOUT_S: Final = 30.0
@@ -184,10 +185,7 @@ def decode(data: bytes, content_type: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
-        from charset_normalizer import from_bytes
-
-        guess = from_bytes(data[:65536]).best()
-        return data.decode(guess.encoding if guess else "cp1252", "replace")
+        return data.decode(_codec(guess_encoding(data)) or "cp1252", "replace")
 
 
 def _codec(label: str) -> str | None:
