@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def item(reference: str = "A red star appears.", options: tuple[str, ...] = (), 
         ("It is there from 00:01:00 to 00:01:10.", "It is there from 00:01:03 to 00:01:09.", False),
         ("It is there from 01:02 to 01:10.", "It is there from 00:01:03 to 00:01:09.", True),
         ("\u65e5\u672c\u8a9e", "\u65e5\u672c\u8a9e\u3002", True),
+        ("The number is seven.", "7", True),
+        ("It is -7 degrees.", "-7", True),
+        ("It is -7 degrees.", "7", False),
+        ("It costs $1,000.", "$1000", True),
+        ("two hundred", "200", True),
+        ("It is > 5", "5", False),
+        ("More than 5", "5", False),
+        ("At least 5", "5", False),
+        ("It is not 5", "5", False),
+        ("5 or 6", "5", False),
+        ("C", "C++", False),
+        ("\u2665", "\u2660", False),
     ],
 )
 def test_exact(answer: str, reference: str, right: bool) -> None:
@@ -68,6 +81,13 @@ CHEESES = ("Cheddar", "Brie", "Blue Brie", "18", "B vitamins")
 def test_choice(answer: str, named: str | None) -> None:
     for letter in "ABCDE":
         assert choice(item("x", CHEESES, letter), answer).correct is (letter == named), answer
+
+
+def test_a_denied_option_is_named_only_where_the_question_asks_for_what_is_not_so() -> None:
+    shown = Item(0, "0", "Which is shown?\n(A) red\n(B) not blue", "red", "v.mp4", None, ("red", "blue"), "A")
+    assert not choice(shown, "Red is not shown.").correct
+    assert choice(replace(shown, question="Which is NOT shown?\n(A) red\n(B) blue"), "Red is not shown.").correct
+    assert not choice(replace(shown, options=("", "x")), "Red").correct
 
 
 def test_choice_without_options_is_exact() -> None:

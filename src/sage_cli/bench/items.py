@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
-from sage_cli.bench.options import in_text, listed, named, unlabelled
+from sage_cli.bench.naming import named
+from sage_cli.bench.options import in_text, listed, unlabelled
 from sage_cli.bench.options import letter as label
 from sage_cli.errors import SageError, UsageError
 from sage_cli.timecode import parse as parse_time

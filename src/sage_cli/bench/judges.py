@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from sage_cli.bench.items import Item
-from sage_cli.bench.options import letter, named, words
+from sage_cli.bench.naming import named
+from sage_cli.bench.options import letter
+from sage_cli.bench.words import amounts, is_amount, words
 from sage_cli.errors import SageError, UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import ChatModel, Message, Reply, Text
@@ -20,7 +22,11 @@ TOLERANCE: Final = 2.0  # tolerance of clock times, in seconds
 
 _PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
 _CLOCK: Final = re.compile(r"\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b")
-_DENIED: Final = re.compile(r"\b(?:not|no|never)\b|n['\u2019]t\b", re.IGNORECASE)
+# "It is not 7" and "more than 7" are other answers than 7.
+_DENIED: Final = re.compile(
+    r"\b(?:not|no|never|neither|nor|cannot|without|except|\w+ than|at (?:least|most))\b|n['\u2019]t\b", re.IGNORECASE
+)
+_DENYING: Final = re.compile(r"\b(?:not|never|except|incorrect|wrong|false|untrue)\b|n['\u2019]t\b", re.IGNORECASE)
 
 _REASON: Final = 1000  # characters
 _REPLY_TOKENS: Final = 1024
@@ -98,10 +104,8 @@ def exact(item: Item, answer: str) -> Verdict:
     said, right = words(_CLOCK.sub("time", answer)), words(_CLOCK.sub("time", item.reference))
     if said == right:
         return Verdict(True, "the same words")
-    if right.isdecimal() and not _DENIED.search(answer):
-        numbers = [word for word in said.split() if word.isdecimal()]
-        if numbers == [right]:
-            return Verdict(True, "the same number")
+    if is_amount(right) and not _DENIED.search(answer) and amounts(answer) == [right]:
+        return Verdict(True, "the same number")
     return Verdict(False, "other words")
 
 
@@ -109,9 +113,10 @@ def choice(item: Item, answer: str) -> Verdict:
     """The option that the answer names, by its label or by its words. Questions without options are judged by :func:`exact`."""
     if item.open:
         return exact(item, answer)
-    place = named(answer, item.options, numbered=item.numbered)
+    asked = item.question.partition(item.options[0] or "\n")[0]
+    place = named(answer, item.options, numbered=item.numbered, denying=_DENYING.search(asked) is not None)
     if place is None:
-        return Verdict(False, "names none of the options, or several")
+        return Verdict(False, "names none of the options, or several, or denies them")
     return Verdict(letter(place) == item.letter, f"names option {letter(place)}; {item.letter} is right")
 
 

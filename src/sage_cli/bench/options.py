@@ -1,4 +1,4 @@
-"""The options of a multiple-choice question, in the layouts that question sets come in, and which of them a text names.
+"""The options of a multiple-choice question, in the layouts that question sets come in.
 
 Seen in SAGE-Bench: options in the question, a line each; the first one on the line of the heading; labels twice (``(A) A) text``). In other
 sets: lists, objects by label, lists of objects, two parallel lists (``{"text": [...], "label": [...]}``), JSON in a string.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -20,27 +19,6 @@ _MARK: Final = re.compile(rf"(?:(?P<line>^|\n)[ \t*-]*|(?<=\s)){_LABEL}")
 _HEADING: Final = re.compile(r"\b(?:options?|choices?|choose|select|following|pick)\b", re.IGNORECASE)
 _TEXTS: Final = ("text", "option", "value", "content", "answer", "choice")
 _LABELS: Final = ("label", "letter", "key", "id")
-
-# ---- which option a text names ----
-_ALONE: Final = re.compile(r"^\W*(\w{1,2})\W*$")
-_LEADING: Final = re.compile(rf"^[\s*_#>\"'`]*(?:{_LABEL}|(?P<dash>[A-Z])(?=\s+[-\u2013\u2014]\s|,\s))")
-_OR: Final = re.compile(r"[\s,/]*(?:or|and|&|/|,)\s*[(\[]?(?:[A-Z]|\d{1,2})(?![\w'])", re.IGNORECASE)
-_SAID: Final = re.compile(
-    r"\b(?:option|choice|answer)(?:\s+(?:is|would\s+be|must\s+be)(?:\s+(?:option|choice))?)?\s*[:=]?\s*"
-    r"[(\[*_`\"']*(?P<label>[A-Za-z]|\d{1,2})(?P<close>[)\]])?(?P<after>[*_`\"']*(?![\w'\u2019]).{0,12})",
-    re.IGNORECASE | re.DOTALL,
-)
-_ENDS: Final = re.compile(r"[*_`\"'\s]*(?:$|[).\],:;!?\u2013\u2014-]|(?:because|since|as|is|and|for|which)\b)", re.IGNORECASE)
-_IN_BRACKETS: Final = re.compile(r"(?<!not )(?<![\w(])[(\[]([A-Za-z]|\d{1,2})[)\]]")
-_BOXED: Final = re.compile(r"\\boxed\{(?:\\text\{)?\(?([A-Za-z])\)?\}?\}")
-
-_UNITS: Final = """
-    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
-"""
-_TENS: Final = "twenty thirty forty fifty sixty seventy eighty ninety"
-_NUMBERS: Final = {word: number for number, word in enumerate(_UNITS.split())} | {
-    word: 10 * number for number, word in enumerate(_TENS.split(), 2)
-}
 
 
 def letter(number: int) -> str:
@@ -131,72 +109,9 @@ def unlabelled(texts: Sequence[str]) -> list[str]:
     return [text.strip("* ") for text in bare] if all(bare) else [text.strip() for text in texts]
 
 
-def named(answer: str, options: Sequence[str], *, numbered: bool = False) -> int | None:
-    """The place of the one option that an answer names, by its label or by its words; ``None`` for none, or several.
-
-    A label counts if it is the whole answer, begins it, follows "answer", "option" or "choice", or is the only one in brackets. The
-    articles "a" and "I" are no labels: "The answer is a dog" names the option whose words are "a dog".
-
-    Args:
-        numbered: the labels are 1, 2, 3.
-    """
-    same = [place for place, option in enumerate(options) if words(option) == words(answer) and words(option)]
-    alone = _ALONE.match(answer)
-    if alone and _is_label(alone[1], numbered):
-        return place if (place := _place(alone[1])) < len(options) else None
-    if len(same) == 1:
-        return same[0]
-    if (leading := _LEADING.match(answer)) and _is_label(_name(leading), numbered):
-        several = _OR.match(answer, leading.end())
-        return place if (place := _number(leading)) < len(options) and not several else None
-    for labels in (_BOXED.findall(answer), _said(answer), _IN_BRACKETS.findall(answer)):
-        places = {_place(label) for label in labels if _is_label(label, numbered)} & {*range(len(options))}
-        if len(places) == 1:
-            return places.pop()
-    return _quoted(answer, options)
-
-
-def _said(answer: str) -> list[str]:
-    """Labels after "answer", "option" or "choice"; those that could be words only where the phrase ends or a reason follows."""
-    found = []
-    for match in _SAID.finditer(answer):
-        could_be_a_word = match["label"] in "AI" or not match["label"].isupper()
-        if match["close"] or not could_be_a_word or _ENDS.match(match["after"]):
-            found.append(match["label"])
-    return found
-
-
-def _quoted(answer: str, options: Sequence[str]) -> int | None:
-    """The one option whose words occur in the answer; an option contained in another found option does not count."""
-    told = f" {words(answer)} "
-    texts = [f" {words(option)} " for option in options]
-    found = [text for text in texts if text.strip() and text in told]
-    whole = [text for text in found if not any(text != other and text in other for other in found)]
-    return texts.index(whole[0]) if len(whole) == 1 else None
-
-
-def words(text: str) -> str:
-    """Comparable words: without case, punctuation and spacing, numbers in digits ("twenty-one" is "21")."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    compared: list[str] = []
-    tens = False  # the last word was a ten: "twenty" takes "one" in
-    for word in re.findall(r"[\w%°$€£]+(?:[.,:'\u2019]\w+)*", text):
-        number = _NUMBERS.get(word)
-        if tens and number is not None and 0 < number < 10:
-            compared[-1] = str(int(compared[-1]) + number)
-        else:
-            compared.append(word if number is None else str(number))
-        tens = number is not None and number >= 20
-    return " ".join(compared)
-
-
-def _is_label(label: str, numbered: bool) -> bool:
-    return label.isdecimal() if numbered else len(label) == 1 and label.isascii() and label.isalpha()
-
-
 def _name(mark: re.Match[str]) -> str:
     groups = mark.groupdict()
-    return next(label for name in ("round", "square", "bare", "dash") if (label := groups.get(name)))
+    return next(label for name in ("round", "square", "bare") if (label := groups.get(name)))
 
 
 def _number(mark: re.Match[str]) -> int:
