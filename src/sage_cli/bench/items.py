@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
-from sage_cli.bench.naming import named
-from sage_cli.bench.options import in_text, listed, unlabelled
+from sage_cli.bench.choices import First, choices, counted_from, first
 from sage_cli.bench.options import letter as label
 from sage_cli.errors import SageError, UsageError
 from sage_cli.timecode import parse as parse_time
@@ -23,9 +22,7 @@ Row: TypeAlias = Mapping[str, Any]
 
 HUB: Final = "hf:"
 RESULTS: Final = "results.jsonl"
-_TRUTHS: Final = ("gt_answer", "full_answer")
 _DURATIONS: Final = ("duration_seconds", "duration", "video_duration")
-_OPEN: Final = ("open_ended", "open-ended")
 BUCKETS: Final = ((0, 60), (60, 180), (180, 300), (300, 600), (600, 1200), (1200, 2400), (2400, None))
 
 _TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet")
@@ -152,10 +149,14 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
         raise UsageError(f"{source} contains no questions")
     answered = any(key in row for row in rows for key in _ANSWERED)
     folders = [folder for folder in (videos, files[0].parent, Path()) if folder is not None]
+    try:
+        counting = counted_from(rows, answered)
+    except ValueError as error:
+        raise UsageError(f"{source}: {error}") from error
     items = []
     for index, row in enumerate(rows):
         try:
-            items.append(_item(index, row, folders, answered))
+            items.append(_item(index, row, folders, answered, counting))
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise UsageError(
                 f"{source}, record {index + 1}: {_problem(error)}; see 'sage help bench' for the fields of a question"
@@ -249,24 +250,24 @@ def _from_hub(repository: str, offline: bool) -> Path:
 # ---- a record as an item -------------------------------------------------------------------------------------------
 
 
-def _item(index: int, row: Row, folders: Sequence[Path], answered: bool) -> Item:
+def _item(index: int, row: Row, folders: Sequence[Path], answered: bool, counting: Mapping[str, First]) -> Item:
     question = str(row["question"])
-    video = str(_first(row, "video_path", "path", "video", "video_id"))
-    choices = _choices(row, question, answered)
-    if choices.options and not choices.in_question:
-        lines = "\n".join(f"({label(number)}) {option}" for number, option in enumerate(choices.options))
+    video = str(first(row, "video_path", "path", "video", "video_id"))
+    found = choices(row, answered, counting)
+    if found.options and not found.in_question:
+        lines = "\n".join(f"({label(number)}) {option}" for number, option in enumerate(found.options))
         question = f"{question}\nAnswer with one of these options:\n{lines}"
-    ques_type = row.get("ques_type") or ("mcq" if choices.options else "open_ended")
+    ques_type = row.get("ques_type") or ("mcq" if found.options else "open_ended")
     return Item(
         index=index,
-        id=str(_first(row, "id", "key", default=index)),
+        id=str(first(row, "id", "key", default=index)),
         question=question,
-        reference=choices.reference,
+        reference=found.reference,
         video=video,
         path=_find(video, folders),
-        options=choices.options,
-        numbered=choices.numbered,
-        letter=choices.letter,
+        options=found.options,
+        numbered=found.numbered,
+        letter=found.letter,
         duration=next((seconds for key in _DURATIONS if (seconds := seconds_of(row.get(key))) is not None), None),
         ques_type=str(ques_type).replace("-", "_"),
         kind=_kind(row),
@@ -290,66 +291,6 @@ def _seconds_in(text: str) -> float:
         return float(text)
     except ValueError:
         return parse_time(text)
-
-
-def _first(row: Row, *keys: str, default: object = None) -> Any:
-    for key in keys:
-        if row.get(key) is not None:
-            return row[key]
-    if default is None:
-        raise KeyError(" or ".join(keys))
-    return default
-
-
-@dataclass(frozen=True, slots=True)
-class _Choices:
-    """Options, the label of the right one, and the right answer in words."""
-
-    options: tuple[str, ...]
-    letter: str | None
-    reference: str
-    numbered: bool = False
-    in_question: bool = False
-
-
-def _choices(row: Row, question: str, answered: bool) -> _Choices:
-    if row.get("answer_choice_0") is not None:  # MINERVA; an option that is not there leaves a gap in its numbers
-        numbers = [number for number in range(26) if row.get(f"answer_choice_{number}") is not None]
-        options = unlabelled([str(row[f"answer_choice_{number}"]) for number in numbers])
-        place = numbers.index(int(row["answer_id"]))
-        return _Choices(tuple(options), label(place), options[place], in_question=bool(in_text(question)[0]))
-    given = row.get("options") or row.get("choices")
-    numbered = False
-    labels: list[str] = []
-    if given:
-        options, labels = listed(given)
-    else:
-        options, numbered = in_text(question) if row.get("ques_type") not in _OPEN else ([], False)
-    right = _right(row, options, labels, numbered, answered)
-    if right is not None:
-        return _Choices(tuple(options), label(right), options[right], numbered, not given)
-    return _Choices(tuple(options), None, _text(_first(row, *_TRUTHS if answered else (*_TRUTHS, "answer"))), numbered, not given)
-
-
-def _right(row: Row, options: list[str], labels: list[str], numbered: bool, answered: bool) -> int | None:
-    """The place of the right option, by its number, its label or its words; in results, "answer" is what a model said."""
-    if not options:
-        return None
-    for key in ("answer_id", "answer_index", "answer_idx"):
-        if isinstance(value := row.get(key), int) and 0 <= value < len(options):
-            return value
-    for key in ("correct_answer", *_TRUTHS, *(() if answered else ("answer",))):
-        if (value := row.get(key)) is None:
-            continue
-        told = _text(value).strip()
-        place = labels.index(told) if told in labels else named(told, options, numbered=numbered)
-        if place is not None:
-            return place
-    return None
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _kind(row: Row) -> str | None:

@@ -84,12 +84,14 @@ class Plan:
     @property
     def notice(self) -> str:
         """A warning about questions for which the judge is too literal; ``""`` if there are none."""
-        count = sum(item.open for item in self.dataset.items if item.path is not None or item.given is not None)
+        literal = [item for item in self.dataset.items if item.open and (item.path is not None or item.given is not None)]
+        count = len(literal)
         if not count or self.worker.judge.kind not in ("choice", "exact"):
             return ""
         asked = "1 question has" if count == 1 else f"{count} questions have"
+        what = "right option" if any(item.options for item in literal) else "options"
         return (
-            f"{asked} no options: the judge {self.worker.judge.kind} accepts only the reference's own words there; "
+            f"{asked} no {what}: the judge {self.worker.judge.kind} accepts only the reference's own words there; "
             "for judgement by meaning, use --judge model or a server's URL"
         )
 

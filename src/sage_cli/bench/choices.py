@@ -1,0 +1,184 @@
+"""The options of a record and which of them is right, in the ways that question sets say it: by label, by number or by words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from sage_cli.bench.naming import named
+from sage_cli.bench.options import in_text, letter, listed, unlabelled
+from sage_cli.bench.words import amounts, is_amount, words
+
+Row: TypeAlias = Mapping[str, Any]
+First: TypeAlias = Literal[0, 1]
+"""The number of the first option."""
+
+_TRUTHS: Final = ("gt_answer", "full_answer")
+_INDICES: Final = ("answer_id", "answer_index", "answer_idx")
+_OPEN: Final = ("open_ended", "open-ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Options of a question, and its right answer.
+
+    Attributes:
+        options: in order, without labels.
+        letter: of the right option; ``None`` if there are no options, or none of them is said to be right.
+        reference: the right answer in words.
+        numbered: the labels in the question are 1, 2, 3.
+        in_question: the question's text contains the options.
+    """
+
+    options: tuple[str, ...]
+    letter: str | None
+    reference: str
+    numbered: bool = False
+    in_question: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Options as a record lists them: their texts, and the labels that they are known by."""
+
+    options: list[str]
+    labels: list[str]
+    numbered: bool
+    in_question: bool
+
+
+def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
+    """The options of a record and the right one.
+
+    Args:
+        answered: it is of a results file, where "answer" is what a model said.
+        counting: see :func:`counted_from`.
+
+    Raises:
+        KeyError: it has no right answer.
+        ValueError: its options are in no known layout; or the right one is a number, and nothing tells what that counts from.
+    """
+    if row.get("answer_choice_0") is not None:  # MINERVA; an option that is not there leaves a gap in its numbers
+        numbers = [number for number in range(26) if row.get(f"answer_choice_{number}") is not None]
+        options = unlabelled([str(row[f"answer_choice_{number}"]) for number in numbers])
+        place = numbers.index(int(row["answer_id"]))
+        return Choices(tuple(options), letter(place), options[place], in_question=bool(in_text(str(row["question"]))[0]))
+    found = _listed(row)
+    right = _right(row, found, answered, counting) if found.options else None
+    if right is not None:
+        return Choices(tuple(found.options), letter(right), found.options[right], found.numbered, found.in_question)
+    truths = (*_TRUTHS, *(() if answered else ("answer",)), "correct_answer")
+    return Choices(tuple(found.options), None, _text(first(row, *truths)), found.numbered, found.in_question)
+
+
+def counted_from(rows: Iterable[Row], answered: bool) -> dict[str, First]:
+    """Whether the numbers of right options count from 0 or from 1, by field, as far as the records tell.
+
+    A 0 tells that they count from 0; the count of the options, that they count from 1; a right answer in words beside the number, either.
+
+    Raises:
+        ValueError: one record tells this, another that.
+    """
+    told: dict[str, First] = {}
+    for row in rows:
+        if not any(_number(row.get(key)) is not None for key in _keys(answered)) or row.get("answer_choice_0") is not None:
+            continue
+        try:
+            found = _listed(row)
+        except (KeyError, ValueError, TypeError, AttributeError):
+            continue  # told of this record when its turn comes
+        for key, number in _numbers(row, found, answered):
+            first: First | None = 0 if number == 0 else 1 if number == len(found.options) else _by_words(row, key, number, found, answered)
+            if first is not None and told.setdefault(key, first) != first:
+                raise ValueError(f"{key} counts the options from 0 in one record, and from 1 in another: give letters")
+    return told
+
+
+def _numbers(row: Row, found: _Listed, answered: bool) -> Iterator[tuple[str, int]]:
+    """The fields that have a number of an option, which is neither a label nor the words of one."""
+    for key in _keys(answered):
+        number = _number(row.get(key))
+        if number is None or not 0 <= number <= len(found.options):
+            continue
+        if str(number) not in found.labels and (key in _INDICES or _same_words(str(number), found.options) is None):
+            yield key, number
+
+
+def _by_words(row: Row, key: str, number: int, found: _Listed, answered: bool) -> First | None:
+    others = [_text(row[other]) for other in _keys(answered) if other != key and row.get(other) is not None]
+    places = {_same_words(other, found.options) for other in others if _number(other) is None} - {None}
+    return 0 if places == {number} else 1 if places == {number - 1} else None
+
+
+def _keys(answered: bool) -> tuple[str, ...]:
+    return (*_INDICES, "correct_answer", *_TRUTHS, *(() if answered else ("answer",)))
+
+
+def _listed(row: Row) -> _Listed:
+    given = row.get("options") or row.get("choices")
+    if given:
+        options, labels = listed(given)
+        return _Listed(options, labels, False, False)
+    options, numbered = in_text(str(row["question"])) if row.get("ques_type") not in _OPEN else ([], False)
+    return _Listed(options, [], numbered, True)
+
+
+def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, First]) -> int | None:
+    """The place of the right option; the first field that names one counts."""
+    unclear = ""
+    for key in _keys(answered):
+        if (value := row.get(key)) is None:
+            continue
+        told, number = _text(value).strip(), _number(value)
+        if told in found.labels:
+            return found.labels.index(told)
+        start = counting.get(key, 0 if key in _INDICES else 1 if found.numbered else None)
+        if number is not None and start is not None and 0 <= number - start < len(found.options):
+            return number - start
+        same = _same_words(told, found.options)
+        place = named(told, found.options, numbered=found.numbered) if same is None and number is None else same
+        if place is not None:
+            return place
+        if number is not None and 0 < number < len(found.options):
+            unclear = unclear or f"{key} is {number}, and nothing tells whether that counts the options from 0 or from 1"
+    if unclear:
+        raise ValueError(f"{unclear}: give the letter, or a number from 0 as answer_index")
+    return None
+
+
+def _number(value: Any) -> int | None:
+    """A whole number, or one as text; parquet files have whole numbers as fractions where others are missing."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and not (isinstance(value, str) and not value.strip().isdecimal()) else None
+
+
+def _same_words(told: str, options: Sequence[str]) -> int | None:
+    """The one option of these words; for a number also the one in which it occurs, as in "3 stars"."""
+    same = [place for place, option in enumerate(options) if words(option) == words(told)]
+    if not same and is_amount(words(told)):
+        same = [place for place, option in enumerate(options) if words(told) in amounts(option)]
+    return same[0] if len(same) == 1 else None
+
+
+def first(row: Row, *keys: str, default: object = None) -> Any:
+    """The value of the first of several fields that a record has.
+
+    Raises:
+        KeyError: it has none of them, and there is no default.
+    """
+    for key in keys:
+        if row.get(key) is not None:
+            return row[key]
+    if default is None:
+        raise KeyError(" or ".join(keys))
+    return default
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

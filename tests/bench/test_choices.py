@@ -1,0 +1,66 @@
+"""The right option by its number: counted from 0 or from 1 as the records tell, and refused where they do not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sage_cli.bench.choices import choices, counted_from
+
+CHEESES = ["Cheddar", "Brie", "Gouda"]
+
+
+def letters(*rows: dict[str, Any], answered: bool = False) -> list[str | None]:
+    rows = tuple({"question": "Which?", "options": CHEESES} | row for row in rows)
+    counting = counted_from(rows, answered)
+    return [choices(row, answered, counting).letter for row in rows]
+
+
+@pytest.mark.parametrize("key", ["correct_answer", "answer", "gt_answer"])
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_a_zero_or_a_full_count_tells_what_numbers_count_from(key: str, kind: type) -> None:
+    assert letters({key: kind(0)}, {key: kind(1)}, {key: kind(2)}) == ["A", "B", "C"]
+    assert letters({key: 3}, {key: 1}, {key: 2}) == ["C", "A", "B"]
+
+
+def test_words_beside_a_number_tell_what_it_counts_from() -> None:
+    assert letters({"correct_answer": 1, "answer": "Brie"}, {"correct_answer": 2}) == ["B", "C"]
+    assert letters({"correct_answer": 1, "answer": "Cheddar"}, {"correct_answer": 2}) == ["A", "B"]
+
+
+def test_indices_count_from_zero_unless_they_cannot() -> None:
+    for key in ("answer_index", "answer_idx", "answer_id"):
+        assert letters({key: 1}, {key: "2"}, {key: 2.0}) == ["B", "C", "C"]
+        assert letters({key: 1}, {key: 3}) == ["A", "C"]
+        assert letters({key: "B"}) == ["B"]
+
+
+def test_labels_in_the_question_are_what_numbers_mean() -> None:
+    listed = {"question": "Which?\n1. Cheddar\n2. Brie\n3. Gouda", "options": None}
+    assert letters(listed | {"answer": 2}, listed | {"answer": "1"}) == ["B", "A"]
+    assert letters({"options": {"7": "Cheddar", "8": "Brie"}, "answer": 8}) == ["B"]
+
+
+def test_options_that_are_numbers_are_meant_by_their_words() -> None:
+    assert letters({"options": ["3", "4", "5"], "answer": 4}, {"options": ["one", "two", "three"], "answer": "2"}) == ["B", "B"]
+    assert letters({"options": ["2 stars", "3 stars", "4 stars", "5 stars"], "answer": 3}) == ["B"]
+
+
+@pytest.mark.parametrize("row", [{"correct_answer": 1}, {"answer": "2"}, {"gt_answer": 2.0}])
+def test_a_number_that_could_count_from_either_is_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match="whether that counts the options from 0 or from 1: give the letter, or a number from 0 as answer_index"
+    ):
+        letters(row)
+
+
+def test_records_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match="correct_answer counts the options from 0 in one record, and from 1 in another"):
+        letters({"correct_answer": 0}, {"correct_answer": 3})
+
+
+def test_no_number_of_an_option() -> None:
+    assert letters({"answer": 7}, {"answer_index": -1, "answer": "none of them"}, {"answer": True}) == [None] * 3
+    assert letters({"answer": 1, "correct_answer": "B"}, answered=True) == ["B"]
+    assert choices({"question": "Who?", "correct_answer": "Ana"}, False, {}).reference == "Ana"
