@@ -110,7 +110,12 @@ def from_argument(word: str) -> str:
     try:
         return decode(os.fsencode(word))
     except UnicodeEncodeError:  # a surrogate that represents no byte
-        return word.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return without_surrogates(word)
+
+
+def without_surrogates(text: str) -> str:
+    """Text with U+FFFD for halves of surrogate pairs, which no encoding can write."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def is_link(text: str) -> bool:

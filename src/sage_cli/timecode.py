@@ -21,6 +21,17 @@ _SPOKEN = re.compile(r"(?:(\d+)\s*h[a-z]*)?[\s,]*(?:(\d+)\s*m(?!s)[a-z]*)?[\s,]*
 _UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORECASE)
 
 
+def parse_within(text: str, duration: float) -> float:
+    """Parse a time in media of this duration, in seconds.
+
+    Raises:
+        UsageError: it is no time, or past the end.
+    """
+    if (time := parse(text)) > duration:
+        raise UsageError(f"{text} is past the end: the media goes from 00:00:00 to {format_clock(duration)}")
+    return time
+
+
 def parse(text: str) -> float:
     """Parse a time as people write it, to seconds: ``1:02:03.5``, ``02:03``, ``90``, ``90.5s``, ``1h2m3s``, ``5m``.
 

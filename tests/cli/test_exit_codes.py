@@ -140,7 +140,9 @@ def test_what_cannot_be_written_is_refused_before_the_work(refusal: Refusal, cli
 def test_empty_part(refusal: Refusal, model: TinyModel, clip: Path, words: list[str]) -> None:
     status, line = refusal("ask", clip, "what?", "-m", model.text, *words)
     assert status == 2
-    assert re.fullmatch(r"sage: error: (--start is not before --end, or past the end|--start cannot be 'soon': expected a time).*\n", line)
+    assert re.fullmatch(
+        r"sage: error: (the start is not before the end, or past the end|--start cannot be 'soon': expected a time).*\n", line
+    )
 
 
 def test_nothing_asked(sage: Sage) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import pytest
 from sage_cli.cli import console
 from sage_cli.cli.frames import _encoded
 from sage_cli.errors import UsageError
-from tests.media import make_audio
+from tests.media import make_audio, make_video
+
+Sage = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.parametrize("more", [(), ("--width", "64"), ("--sheet", "sheet.png")])
@@ -21,6 +25,23 @@ def test_sound_has_no_frames(refusal: Callable[..., tuple[int, str]], tmp_path: 
     status, line = refusal("frames", path, "--at", "0.5", *more)
     assert (status, line.count("\n")) == (4, 1)
     assert "has sound but no picture" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["frames", "--every", "1"],
+        ["ground", "a red circle", "--model", "nano"],
+        ["summary", "--model", "nano"],
+    ],
+)
+def test_damage_is_told(sage: Sage, tmp_path: Path, words: list[str]) -> None:
+    path = make_video(tmp_path / "cut.mkv", seconds=8, size=(64, 48))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    done = sage(words[0], path, *words[1:], *(["-o", tmp_path / "out"] if "frames" in words else ["--threads", "1"]))
+    assert done.returncode in (0, 5)
+    assert re.search(r"^sage: cut.mkv: the file is cut short: \d s of 8 s are there$", done.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("suffix", "wide"), [(".webp", 16384), (".JPG", 65536)])

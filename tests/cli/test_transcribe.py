@@ -221,7 +221,7 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
     [
         (["--language", "klingon"], "no language 'klingon'"),
         (["--beam-size", "99"], "a whole number from 1 to 8"),
-        (["--start", "8", "--end", "2"], "--start is not before --end"),
+        (["--start", "8", "--end", "2"], "the start is not before the end"),
         (["--start", "soon"], "a time: HH:MM:SS"),
         (["-f", "docx"], "docx"),
         (["--skip-existing"], "--skip-existing"),

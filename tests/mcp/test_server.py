@@ -28,6 +28,7 @@ from sage_cli.mcp.server import Worker
 from sage_cli.model.base import Message, Text
 from sage_cli.session import Session, open_session
 from sage_cli.store.models import SPEECH_MAGIC
+from tests.media import make_video
 
 
 @pytest.fixture
@@ -111,6 +112,82 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
             assert "no such file" in refused.content[0].text
 
     anyio.run(talk)
+
+
+def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callable[[], Any], folder: Path) -> None:
+    whole = make_video(folder / "cut.mkv", seconds=8, size=(64, 48), audio="tone").read_bytes()
+    (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+
+    async def talk() -> None:
+        async with connect() as client:
+
+            async def texts(tool: str, **arguments: Any) -> list[str]:
+                result = await client.call_tool(tool, arguments)
+                return [part.text for part in result.content if part.type == "text"]
+
+            for tool, arguments in (
+                ("ask", {"video": "cut.mkv", "question": "Which shape appears?"}),
+                ("ask", {"video": "cut.mkv", "question": "Which shape appears last?"}),
+                ("transcribe", {"media": "cut.mkv"}),
+                ("find_event", {"video": "cut.mkv", "event": "a red circle"}),
+                ("frames", {"video": "cut.mkv", "times": [0, "0:01"]}),
+            ):
+                assert "the file is cut short" in (await texts(tool, **arguments))[-1]
+            assert "there is no sound" in (await texts("transcribe", media="short.mp4"))[0]
+
+            shown = await texts("frames", video="short.mp4", times=[1, "0:02", 3.5])
+            assert shown == ["00:00:01:", "00:00:02:", "00:00:03:"]
+            refusals = [
+                await texts("frames", video="short.mp4", times=["99"]),
+                await texts("frames", video="short.mp4", times=[12.5]),
+                await texts("frames", video="short.mp4", times=[-1]),
+                await texts("frames", video="short.mp4", times="1"),
+                await texts("find_event", video="short.mp4", event=" "),
+                await texts("find_event", video="short.mp4", event="a red circle", start=5, end=2),
+            ]
+            expected = (
+                "99 is past the end",
+                "12.5 is past the end",
+                "'-1' is not a time",
+                "valid list",
+                "event is empty",
+                "start is not before",
+            )
+            for (refusal,), words in zip(refusals, expected, strict=True):
+                assert words in refusal
+                assert "--" not in refusal
+                assert "pydantic.dev" not in refusal
+
+            result = await client.call_tool("find_event", {"video": "short.mp4", "event": "a red circle", "start": 0, "end": 4.5})
+            assert not result.is_error
+
+    anyio.run(talk)
+
+
+def test_every_request_is_answered(folder: Path, tmp_path: Path) -> None:
+    """JSON may hold half a surrogate pair, as of an emoji that was cut."""
+    environment = {**os.environ, "SAGE_CACHE_DIR": str(tmp_path / "cache"), "SAGE_CONFIG": str(tmp_path / "config.toml")}
+    client = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    named = {"name": "frames", "arguments": {"video": "\ud83d.mp4", "times": ["1"]}}
+    long = {"name": "frames", "arguments": {"video": "\U0001f600" * 9000 + " \\ud83d.mp4", "times": ["1"]}}
+    messages: list[dict[str, Any]] = [
+        {"id": 0, "method": "initialize", "params": client},
+        {"method": "notifications/initialized"},
+        {"id": 1, "method": "tools/call", "params": named},
+        {"id": 2, "method": "tools/call", "params": long},
+    ]
+    lines = "".join(json.dumps({"jsonrpc": "2.0", **message}) + "\n" for message in messages)
+    command = [sys.executable, "-m", "sage_cli", "mcp", str(folder), "--model", "nano"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(lines.encode())
+        process.stdin.flush()
+        answers = {answer["id"]: answer for answer in (json.loads(process.stdout.readline()) for _ in range(3))}
+        process.stdin.close()
+    assert "no such file: \ufffd.mp4" in json.dumps(answers[1], ensure_ascii=False)
+    assert "\U0001f600" in answers[2]["result"]["content"][0]["text"]
+    assert "\\ud83d.mp4" in answers[2]["result"]["content"][0]["text"]
 
 
 def test_a_cancelled_call_makes_room_for_the_next(connect: Callable[[], Any]) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 import sage_cli
-from sage_cli.agent.events import Answer, Event
+from sage_cli.agent.events import Answer, Event, Notice
 from sage_cli.assets import CLIPS
 from sage_cli.assets import NANO as NANO_MODEL
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
+from tests.media import make_video
 
 NANO: dict[str, Any] = {"model": "nano", "threads": 1}
 SHORT, SPOKEN = CLIPS / "short.mp4", CLIPS / "speech.mp4"
@@ -59,6 +60,17 @@ def test_questions_share_models_videos_and_frames() -> None:
         assert (first.answer, second.answer) == ("A red star appears last.", "A blue circle appears first.")
         assert first.usage.images_reused == 0 < second.usage.images_reused
         assert session.agent(session.video(SHORT)) is session.agent(session.video(str(SHORT)))
+
+
+def test_damage_is_told_with_each_answer_and_once_in_a_conversation(tmp_path: Path) -> None:
+    data = make_video(tmp_path / "cut.mkv", seconds=8, size=(64, 48)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(data[: len(data) // 2])
+    told = []
+    with open_session(**NANO, tools=False) as session:
+        for earlier in ([], [], [("Which shape appears last?", "A red star.")]):
+            events = session.ask(tmp_path / "cut.mkv", "Which shape appears first?", earlier=earlier)
+            told.append([event.text for event in events if isinstance(event, Notice) and "cut short" in event.text])
+    assert [len(texts) for texts in told] == [1, 1, 0]
 
 
 def test_a_replaced_video_and_new_subtitles_are_read_again(tmp_path: Path) -> None:
@@ -195,5 +207,5 @@ def test_only_a_part_is_asked_about() -> None:
         video = session.video(SHORT)
         assert session.span(video) == (1, video.duration)
         assert session.span(video, 2, 3) == (2, 3)
-        with pytest.raises(UsageError, match="--start is not before --end"):
+        with pytest.raises(UsageError, match="the start is not before the end"):
             session.span(video, 3, 3)

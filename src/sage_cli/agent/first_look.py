@@ -86,7 +86,5 @@ class FirstLook:
             yield Notice(watch.elapsed, text)
         elif method not in ("keyframe", "cached") and self._sampling == "keyframe":
             yield Notice(watch.elapsed, "there is no keyframe in the part asked about: its frames are decoded")
-        for notice in workspace.video.notices:
-            yield Notice(watch.elapsed, notice.text)
         yield FramesSampled(watch.elapsed, tuple(frame.time for frame in self._frames), method)
         return self._frames

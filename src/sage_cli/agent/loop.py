@@ -14,7 +14,7 @@ from typing import Final
 
 from sage_cli.agent.asking import Asker, Steps, UnusableReplyError
 from sage_cli.agent.conversation import in_conversation
-from sage_cli.agent.events import Answer, Budget, Event, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
+from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged
 from sage_cli.agent.first_look import FirstLook, choose
 from sage_cli.agent.nonsense import denies
@@ -31,7 +31,7 @@ from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
-from sage_cli.video import Frame, Sampling, Video
+from sage_cli.video import Frame, MediaNotice, Sampling, Video
 from sage_cli.web.base import addresses_in
 
 _WEB_HINT: Final = "--web lets the model search the web and read pages, and shows all that it sends"
@@ -169,6 +169,7 @@ class _Run:
         self._agent, self._question = agent, question
         self._watch = Stopwatch(agent.clock, settings.timeout_s)
         self._results = Results()
+        self._told: set[MediaNotice] = set(agent.video.notices if earlier else ())  # a conversation says it once
         self._workspace = agent.workspace(addresses_in(question))
         room = agent.model.info.context_size - agent.reply_tokens
         self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
@@ -180,11 +181,22 @@ class _Run:
         try:
             for event in self._steps():
                 step = event.step if isinstance(event, StepStarted) else step
+                if isinstance(event, (FramesSampled, Answer, NoAnswer)):
+                    yield from self._damage()
                 yield event
         except OutOfTimeError:
+            yield from self._damage()
             yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached; --timeout raises it")
         except UnusableReplyError as error:
+            yield from self._damage()
             yield self._no_answer(step, str(error))
+
+    def _damage(self) -> Iterator[Event]:
+        """What of the video cannot be decoded, as far as it was not told: more is found while it is read."""
+        for notice in self._agent.video.notices:
+            if notice not in self._told:
+                self._told.add(notice)
+                yield Notice(self._watch.elapsed, notice.text)
 
     def _steps(self) -> Iterator[Event]:
         agent, prompts = self._agent, self._prompts

@@ -48,6 +48,7 @@ def frames(
 
     Each is the frame on screen at that time, named by its own time. The names go to stdout.
     """
+    from sage_cli.cli.opening import damage_told
     from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
     from sage_cli.session import open_session
     from sage_cli.timecode import format_stamp
@@ -61,12 +62,13 @@ def frames(
         if sheet:
             target = _picture(Path(sheet).expanduser())
             check_targets([target], [opened.path], text=False)
-            with closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
+            with damage_told(session, opened), closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
                 file.write(_encoded(contact_sheet(list(found)), target.suffix))
             console.write_path(target)
             return 0
         check_folder(Path(output).expanduser())
-        with output_folder(Path(output).expanduser()) as folder, closing(opened.frames(times, size)) as found:
+        folder_of = output_folder(Path(output).expanduser())
+        with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
             for frame in found:
                 target = folder / file_name(opened.path.stem, f"_{format_stamp(frame.time)}.jpg")
                 with open_binary(target, [opened.path]) as file:
@@ -76,12 +78,9 @@ def frames(
 
 
 def _times(at: list[str], every: str | None, duration: float) -> list[float]:
-    from sage_cli.timecode import format_clock, parse
+    from sage_cli.timecode import parse, parse_within
 
-    times = [parse(text) for text in at]
-    for text, time in zip(at, times, strict=True):
-        if time > duration:
-            raise UsageError(f"--at {text} is past the end: the video goes to {format_clock(duration)}")
+    times = [parse_within(text, duration) for text in at]
     if every:
         step = parse(every)
         if step <= 0 or duration / step > _MOST:

@@ -11,7 +11,7 @@ import typer
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import EXIT_NO_ANSWER, UsageError
+from sage_cli.errors import EXIT_NO_ANSWER
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -47,15 +47,14 @@ def ground(
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import introduce, tell_host, tell_plan
+    from sage_cli.cli.opening import damage_told, introduce, tell_host, tell_plan
     from sage_cli.session import open_session
+    from sage_cli.session.ground import checked
     from sage_cli.session.ground import ground as look
     from sage_cli.text import from_argument
     from sage_cli.timecode import format_clock
 
-    wanted = from_argument(event).strip()
-    if not wanted:
-        raise UsageError("the event is empty: write what is seen when it happens")
+    wanted = checked(from_argument(event))
     spans: list[Span] = []
     visible = sys.stderr.isatty() and not options.quiet
     with open_session(options, consent=Consent(), offer=offer) as session:
@@ -66,7 +65,7 @@ def ground(
         tell_host(session)
         steps = cast("Generator[Found | None]", look(session, opened, wanted))
         show = progress(opened.path.name, *session.span(opened)) if visible else nullcontext()
-        with closing(steps) as found, interrupts() as stop_if_asked, show as advance:
+        with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
             for step in found:
                 stop_if_asked()
                 if step is None:

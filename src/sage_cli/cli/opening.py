@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
 
 if TYPE_CHECKING:
     from sage_cli.session import Session
+    from sage_cli.video import Video
 
 
 def introduce(session: Session) -> None:
@@ -35,6 +37,18 @@ def tell_host(session: Session) -> None:
     """Report that frames leave this machine; `sage ask` does so with its events."""
     if session.remote and not session.remote.loopback and not session.options.quiet:
         console.say(f"frames and prompts are sent to {session.remote.host}")
+
+
+@contextmanager
+def damage_told(session: Session, video: Video) -> Iterator[None]:
+    """Report, after the work, what of a video cannot be decoded. Some of it is found only while the video is read."""
+    from sage_cli.session.session import STDIN
+
+    try:
+        yield
+    finally:
+        if video.damage and not session.options.quiet:
+            console.say(f"{'stdin' if video.name == STDIN else Path(video.name).name}: {video.damage}")
 
 
 @contextmanager

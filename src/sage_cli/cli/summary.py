@@ -47,7 +47,7 @@ def summary(
     """
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import downloads, introduce, tell_host, tell_plan
+    from sage_cli.cli.opening import damage_told, downloads, introduce, tell_host, tell_plan
     from sage_cli.session import open_session
 
     console.need_stdout()
@@ -58,7 +58,8 @@ def summary(
         introduce(session)
         tell_plan(session)
         tell_host(session)
-        made = _made(session, opened)
+        with damage_told(session, opened):
+            made = _made(session, opened)
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":

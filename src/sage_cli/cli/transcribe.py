@@ -215,8 +215,8 @@ class TranscriptMaker:
                     show(part.seconds)
                 yield ""
         yield format.foot(about)
-        if video.notices:
-            say(f"{task.name}: {'; '.join(notice.text for notice in video.notices)}")
+        if video.damage:
+            say(f"{task.name}: {video.damage}")
         if not said:
             say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 

@@ -1,22 +1,31 @@
-"""Signals end the server as the end of stdin does: the SDK waits for a thread that reads stdin, which a signal does not wake."""
+"""What stdin brings to the SDK, and when it ends.
+
+Signals end the server as the end of stdin does: the SDK waits for a thread that reads stdin, which a signal does not wake.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
+from typing import Final
 
 from sage_cli.hardware.threads import background
 from sage_cli.signals import ENDING
+from sage_cli.text import without_surrogates
+
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
 def stdin_ended_by_signals() -> Iterator[None]:
-    """Replace stdin by a pipe that brings the same and also ends with the first signal that ends a process. At the end of the block, the
-    signal does what it would have done."""
+    """Replace stdin by a pipe that brings the same lines and also ends with the first signal that ends a process. At the end of the block,
+    the signal does what it would have done."""
     pieces: SimpleQueue[bytes] = SimpleQueue()  # the last one is empty
     source = os.dup(0)
     read_end, write_end = os.pipe()
@@ -24,14 +33,16 @@ def stdin_ended_by_signals() -> Iterator[None]:
     os.close(read_end)
 
     def read() -> None:
-        while data := os.read(source, 1 << 16):
-            pieces.put(data)
+        with os.fdopen(source, "rb") as lines:
+            for line in lines:
+                pieces.put(_answerable(line))
         pieces.put(b"")
 
     def write() -> None:
-        with os.fdopen(write_end, "wb", buffering=0) as pipe:
+        with os.fdopen(write_end, "wb") as pipe:
             while data := pieces.get():
                 pipe.write(data)
+                pipe.flush()
 
     handlers = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
     came: list[int] = []
@@ -55,3 +66,14 @@ def stdin_ended_by_signals() -> Iterator[None]:
         restore()
         if came:
             handlers[signal.Signals(came[0])](came[0], None)
+
+
+def _answerable(line: bytes) -> bytes:
+    """A message with U+FFFD for halves of surrogate pairs: JSON may have them (``"\\ud83d"``), but the SDK drops such a request."""
+    if not _SURROGATE.search(line):
+        return line
+    try:
+        message = json.loads(line.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return line
+    return without_surrogates(json.dumps(message, ensure_ascii=False)).encode() + b"\n"

@@ -6,6 +6,7 @@ receives cancellations. The worker checks for these between events; within one, 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +27,9 @@ from sage_cli.errors import SageError
 from sage_cli.mcp.ending import stdin_ended_by_signals
 from sage_cli.mcp.folders import Folders
 from sage_cli.session import Session
-from sage_cli.session.ground import Found, ground
+from sage_cli.session.ground import Found, checked, ground
 from sage_cli.signals import check_interrupted, interrupted_by
-from sage_cli.timecode import format_clock, parse
+from sage_cli.timecode import format_clock, parse, parse_within
 from sage_cli.version import __version__
 from sage_cli.video import Video
 
@@ -46,8 +47,10 @@ INSTRUCTIONS: Final = (
 )
 
 Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
-Start = Annotated[str | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
-End = Annotated[str | None, Field(description="Stop at this time.")]
+Time = str | float
+Start = Annotated[Time | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
+End = Annotated[Time | None, Field(description="Stop at this time.")]
+Notices = Annotated[list[str], Field(description="What limits the result: parts of the file that are damaged or missing.")]
 
 
 class Evidence(BaseModel):
@@ -65,7 +68,7 @@ class Answered(BaseModel):
     reason: str | None = None
     evidence: list[Evidence]
     tools_used: list[str]
-    notices: list[str]
+    notices: Notices
 
 
 class Said(BaseModel):
@@ -81,6 +84,7 @@ class Transcript(BaseModel):
 
     language: str | None
     segments: list[Said]
+    notices: Notices
 
 
 class Occurrence(BaseModel):
@@ -95,6 +99,7 @@ class Occurrences(BaseModel):
 
     event: str
     found: list[Occurrence]
+    notices: Notices
 
 
 class Installed(BaseModel):
@@ -209,12 +214,15 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
         """Transcribe the speech of a video or recording, with times."""
 
         def work(session: Session, report: Callable[[str], None]) -> Transcript:
+            opened = session.video(folders.resolve(media))
             segments = []
-            for segment in session.transcribe(folders.resolve(media), start=_time(start), end=_time(end)):
+            for segment in session.transcribe(opened.name, start=_time(start), end=_time(end)):
                 report(f"transcribed to {format_clock(segment.end)}")
                 segments.append(segment)
             said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
-            return Transcript(language=segments[0].language if segments else None, segments=said)
+            nothing = [] if said else [f"there is no {'speech' if opened.has_audio else 'sound'}: the transcript is empty"]
+            notices = [*(notice.text for notice in opened.notices), *nothing]
+            return Transcript(language=segments[0].language if segments else None, segments=said, notices=notices)
 
         return await worker.run(context, work)
 
@@ -229,29 +237,30 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
         """Find when something is seen in a video."""
 
         def work(session: Session, report: Callable[[str], None]) -> Occurrences:
-            opened = session.video(folders.resolve(video))
+            wanted, opened = checked(event), session.video(folders.resolve(video))
             _load(session, opened, report)
             spans: list[tuple[float, float]] = []
-            for step in ground(session, opened, event, start=_time(start), end=_time(end)):
+            for step in ground(session, opened, wanted, start=_time(start), end=_time(end)):
                 report("looking")
                 if isinstance(step, Found):
                     spans += step.spans
                     report(f"looked up to {format_clock(step.end)}")
             found = [Occurrence(start=format_clock(first), end=format_clock(last)) for first, last in spans]
-            return Occurrences(event=event, found=found)
+            return Occurrences(event=wanted, found=found, notices=[notice.text for notice in opened.notices])
 
         return await worker.run(context, work)
 
     @server.tool(structured_output=False)
     async def frames(
         video: Path,
-        times: Annotated[list[str], Field(description="Times: HH:MM:SS, MM:SS or seconds.", min_length=1, max_length=_MOST_FRAMES)],
+        times: Annotated[list[Time], Field(description="Times: HH:MM:SS, MM:SS or seconds.", min_length=1, max_length=_MOST_FRAMES)],
         context: Context,
     ) -> list[Any]:
         """Return frames of a video at given times, as JPEG images, each after its time."""
 
         def work(session: Session, report: Callable[[str], None]) -> list[Any]:
-            return _pictures(session.video(folders.resolve(video)), [parse(text) for text in times], report)
+            opened = session.video(folders.resolve(video))
+            return _pictures(opened, [parse_within(_written(time), opened.duration) for time in times], report)
 
         return await worker.run(context, work)
 
@@ -265,6 +274,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
 def run(session: Session, folders: Folders) -> None:
     """Serve on stdin and stdout until the client closes them. The SDK redirects output of native libraries to stderr."""
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")  # a wrong argument is told in words, without a link to a library's page
     worker = Worker(session)
     try:
         with stdin_ended_by_signals():
@@ -283,7 +293,7 @@ def _load(session: Session, video: Video, report: Callable[[str], None]) -> None
 
 
 def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -> list[Any]:
-    """Frames as JPEG images, each after its time."""
+    """Frames as JPEG images, each after its time; then the notices."""
     scale = min(1.0, _LONGEST_SIDE / max(video.width, video.height, 1))
     size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
     shown: list[Any] = []
@@ -292,7 +302,7 @@ def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -
             report(f"frame at {format_clock(frame.time)}")
             image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
             shown += [f"{format_clock(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
-    return shown
+    return shown + [f"Notice: {notice.text}." for notice in video.notices]
 
 
 # ---- what events mean to a client ----------------------------------------------------------------------------------
@@ -343,5 +353,10 @@ def _models(session: Session) -> Models:
     return Models(in_use=session.options.model, models=models)
 
 
-def _time(text: str | None) -> float | None:
-    return None if text is None else parse(text)
+def _time(given: Time | None) -> float | None:
+    return None if given is None else parse(_written(given))
+
+
+def _written(time: Time) -> str:
+    """A time as a person writes it; numbers are seconds, to the millisecond."""
+    return time if isinstance(time, str) else f"{time:.3f}".rstrip("0").rstrip(".")

@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from sage_cli.errors import UsageError
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ class Found:
     spans: tuple[tuple[float, float], ...]
 
 
+def checked(event: str) -> str:
+    """An event without blanks around it.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not (event := event.strip()):
+        raise UsageError("the event is empty: write what is seen when it happens")
+    return event
+
+
 def ground(session: Session, video: Video, event: str, *, start: float | None = None, end: float | None = None) -> Iterator[Found | None]:
     """Find an event in a video or a part of it.
 
@@ -37,8 +49,9 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
         :class:`Found` for each window in order; ``None`` in between, so that the caller can stop.
 
     Raises:
-        SageError: the video, the model or an option cannot be used.
+        SageError: the event is empty; the video, the model or an option cannot be used.
     """
+    event = checked(event)
     from sage_cli.tools.base import ToolError
     from sage_cli.tools.ground_event import GroundEvent, GroundEventArguments
 

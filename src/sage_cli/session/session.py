@@ -237,7 +237,7 @@ class Session(Models):
         first, last = start or 0.0, video.duration if end is None else min(end, video.duration)
         if first >= last:
             raise UsageError(
-                f"--start is not before --end, or past the end: the media goes from 00:00:00 to {format_clock(video.duration)}"
+                f"the start is not before the end, or past the end of the media: it goes from 00:00:00 to {format_clock(video.duration)}"
             )
         return first, last
 

@@ -84,6 +84,11 @@ class Video:
         """Parts of the file that cannot be decoded, or only with errors. Damage found while frames and audio are read is added."""
         return tuple(self._media.notices)
 
+    @property
+    def damage(self) -> str:
+        """The notices as one line for people; ``""`` if there are none."""
+        return "; ".join(notice.text for notice in self.notices)
+
     def __repr__(self) -> str:
         return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
 
