@@ -214,15 +214,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
         """Transcribe the speech of a video or recording, with times."""
 
         def work(session: Session, report: Callable[[str], None]) -> Transcript:
-            opened = session.video(folders.resolve(media))
-            segments = []
-            for segment in session.transcribe(opened.name, start=_time(start), end=_time(end)):
-                report(f"transcribed to {format_clock(segment.end)}")
-                segments.append(segment)
-            said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
-            nothing = [] if said else [f"there is no {'speech' if opened.has_audio else 'sound'}: the transcript is empty"]
-            notices = [*(notice.text for notice in opened.notices), *nothing]
-            return Transcript(language=segments[0].language if segments else None, segments=said, notices=notices)
+            return _transcribed(session, session.video(folders.resolve(media)), (_time(start), _time(end)), report)
 
         return await worker.run(context, work)
 
@@ -290,6 +282,18 @@ def _load(session: Session, video: Video, report: Callable[[str], None]) -> None
     while not wait([loading], _GLANCE_S).done:
         report("loading the model")
     loading.result()
+
+
+def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], report: Callable[[str], None]) -> Transcript:
+    segments = []
+    for segment in session.transcribe(video.name, start=span[0], end=span[1]):
+        report(f"transcribed to {format_clock(segment.end)}")
+        segments.append(segment)
+    said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
+    notices = [notice.text for notice in video.notices]
+    if not said:
+        notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
+    return Transcript(language=segments[0].language if segments else None, segments=said, notices=notices)
 
 
 def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -> list[Any]:
