@@ -22,14 +22,22 @@ SIZE = (64, 48)
 CENC = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb", "encryption_kid": "a7e61c37" * 4}
 
 
+def copied(source: Path, path: Path, options: dict[str, str]) -> Path:
+    """The packets of a file in another one."""
+    with av.open(str(source)) as given, av.open(str(path), "w", options=options) as output:
+        streams = {stream.index: output.add_stream_from_template(stream) for stream in (*given.streams.video, *given.streams.audio)}
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                output.mux(packet)
+    return path
+
+
 def encrypted(folder: Path, *parts: str, suffix: str = ".mp4") -> Path:
     """A file in which these parts are encrypted."""
-    files = [
-        make_video(
-            folder / f"{name}{suffix}", seconds=2, size=SIZE, audio="tone", codec_options={"threads": "1"}, container_options=options
-        )
-        for name, options in (("plain", {}), ("protected", CENC))
-    ]
+    source = make_video(folder / "source.mp4", seconds=2, size=SIZE, audio="tone")
+    # Both from the same packets: an encoder need not write the same bytes twice.
+    files = [copied(source, folder / f"{name}{suffix}", options) for name, options in (("plain", {}), ("protected", CENC))]
     plain, protected = (bytearray(path.read_bytes()) for path in files)
     for part in {"video", "audio"} - {*parts}:
         with av.open(str(files[0])) as container:
