@@ -182,6 +182,33 @@ def test_a_file_that_is_cut_short_says_so(suffix: str, tmp_path: Path) -> None:
     assert ("file", "cut short") in kinds(video), video.notices
 
 
+@pytest.mark.parametrize(("start", "seconds"), [(1, 9), (3, 7), (7, 2)])
+@pytest.mark.parametrize("damage", ["", "cut", "blank"])
+def test_subtitles_may_outlast_the_picture(tmp_path: Path, start: int, seconds: int, damage: str) -> None:
+    path = tmp_path / "part.mkv"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("mpeg4", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        text = container.add_stream("subrip")
+        text.time_base = Fraction(1, 1000)
+        text.codec_context.subtitle_header = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number * 5, np.uint8), format="rgb24")
+            frame.pts = number
+            container.mux(picture.encode(frame))
+            if number == start * 10 or (number == 39 and start >= 4):
+                packet = av.Packet(b"Said.")
+                packet.stream, packet.time_base = text, text.time_base
+                packet.pts = packet.dts = start * 1000
+                packet.duration = seconds * 1000
+                container.mux(packet)
+        container.mux(picture.encode())
+    if damage:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) * 6 // 10] + (bytes(len(data) * 4 // 10) if damage == "blank" else b""))
+    assert bool(kinds(Video(path))) == bool(damage)
+
+
 def test_a_whole_file_says_nothing(clip_path: Path, silent_path: Path) -> None:
     assert Video(clip_path).notices == Video(silent_path).notices == ()
 

@@ -27,7 +27,7 @@ from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
 from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.source import MediaFile, Shifts, frame_time
-from sage_cli.video.timeline import Keyframe, Survey, survey
+from sage_cli.video.timeline import Keyframe, Survey, outlasts, survey
 
 # Audio that starts less than this many seconds before a container's zero is encoder priming.
 _MAX_PRIMING: Final = 1
@@ -176,7 +176,12 @@ def _probe(path: Path, stop: Event) -> Media:
     origin = min(begin + seen.first[track.index] for track, begin in found.values())
     duration = float(max(seen.end - origin, Fraction(1, 1000)))
     keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
-    _tell(seen, {track.index: part for part, (track, _) in found.items()}, origin, notices)
+    parts = {track.index: part for part, (track, _) in found.items()}
+    cut = _falls_short(seen, origin)
+    if cut:
+        with MediaFile(path, content=content, stop=stop) as file:
+            cut = not outlasts(file, parts, seen)
+    _tell(seen, parts, origin, notices, cut=cut)
     return Media(path, content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
 
 
@@ -291,7 +296,12 @@ def _orientation(frame: VideoFrame) -> Orientation:
 # ---- what is wrong -------------------------------------------------------------------------------------------------
 
 
-def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice]) -> None:
+def _falls_short(seen: Survey, origin: Fraction) -> bool:
+    """Whether picture and sound end before the header says that the file does."""
+    return seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
+
+
+def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice], *, cut: bool) -> None:
     for index, part in parts.items():
         count, zeros = seen.packets[index], seen.zeros[index]
         if zeros > count * _WORTH_SAYING:
@@ -299,13 +309,12 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
                 MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
             )
     total = sum(seen.packets.values()) + seen.missing
-    short = seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
     if seen.gave_up:
         notices.append(MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read"))
     elif seen.followed:
         text = f"only the first {float(seen.end - origin):.0f} s are read: another recording follows in the file; give the parts one by one"
         notices.append(MediaNotice("file", "unreadable", text))
-    elif seen.missing > total * _WORTH_SAYING or seen.short or short:
+    elif seen.missing > total * _WORTH_SAYING or seen.short or cut:
         length = f"{float(seen.end - origin):.0f} s"
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
         notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))
