@@ -25,9 +25,10 @@ from av.video.frame import VideoFrame
 from sage_cli.errors import VideoError
 from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
+from sage_cli.video.completeness import WORTH_SAYING, falls_short, outlasts
 from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.source import MediaFile, Shifts, frame_time
-from sage_cli.video.timeline import Keyframe, Survey, outlasts, survey
+from sage_cli.video.timeline import Keyframe, Survey, survey
 
 # Audio that starts less than this many seconds before a container's zero is encoder priming.
 _MAX_PRIMING: Final = 1
@@ -41,9 +42,6 @@ _MOST_PIXELS: Final = 128_000_000
 # The largest plausible pixel aspect ratio (or its inverse) and frame rate. More comes from damage, or is the rate of a clock.
 _MOST_ASPECT: Final = 10
 _MOST_FPS: Final = 10_000
-
-# The smallest share of packets, or of the duration in the header, whose loss is reported.
-_WORTH_SAYING: Final = Fraction(1, 50)
 
 Part = Literal["video", "audio", "file"]
 
@@ -177,7 +175,7 @@ def _probe(path: Path, stop: Event) -> Media:
     duration = float(max(seen.end - origin, Fraction(1, 1000)))
     keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
     parts = {track.index: part for part, (track, _) in found.items()}
-    cut = _falls_short(seen, origin)
+    cut = falls_short(seen, origin)
     if cut:
         with MediaFile(path, content=content, stop=stop) as file:
             cut = not outlasts(file, parts, seen)
@@ -296,15 +294,10 @@ def _orientation(frame: VideoFrame) -> Orientation:
 # ---- what is wrong -------------------------------------------------------------------------------------------------
 
 
-def _falls_short(seen: Survey, origin: Fraction) -> bool:
-    """Whether picture and sound end before the header says that the file does."""
-    return seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
-
-
 def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice], *, cut: bool) -> None:
     for index, part in parts.items():
         count, zeros = seen.packets[index], seen.zeros[index]
-        if zeros > count * _WORTH_SAYING:
+        if zeros > count * WORTH_SAYING:
             notices.append(
                 MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
             )
@@ -314,7 +307,7 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
     elif seen.followed:
         text = f"only the first {float(seen.end - origin):.0f} s are read: another recording follows in the file; give the parts one by one"
         notices.append(MediaNotice("file", "unreadable", text))
-    elif seen.missing > total * _WORTH_SAYING or seen.short or cut:
+    elif seen.missing > total * WORTH_SAYING or seen.short or cut:
         length = f"{float(seen.end - origin):.0f} s"
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
         notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))

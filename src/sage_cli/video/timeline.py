@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -25,7 +25,7 @@ import av
 from av.packet import Packet
 
 from sage_cli.video.entry import HEAD, entry_points
-from sage_cli.video.source import MediaFile, Shifts, packet_time, time_base
+from sage_cli.video.source import MediaFile, Shifts, time_base
 
 # Timestamps that go back by more than this have restarted. Decoding times never go back; presentation times do, by the depth of reordering.
 _BACK: Final = Fraction(1, 2)
@@ -296,37 +296,6 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         errors=file.errors,
         gave_up=file.source.gave_up,
     )
-
-
-def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
-    """Whether a file just opened is longer than the chosen streams because another one is, such as subtitles that end late.
-
-    That stream must end where the header says, and go on after the others: subtitles that are shown until the end begin before a cut, too,
-    so where they begin early, the file must have its full size.
-
-    Raises:
-        MediaReadError: the file could not be read to its end.
-    """
-    others = [
-        stream.index for stream in file.container.streams if stream.index not in streams and stream.type in ("subtitle", "audio", "video")
-    ]
-    begin = end = Fraction(0)
-    for packet in file.packets(*others) if others else ():
-        if (time := packet_time(packet)) is not None:
-            begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
-    reaches = seen.claimed is not None and seen.claimed - end < _AHEAD
-    return reaches and (begin >= seen.end or _is_whole(file))
-
-
-def _is_whole(file: MediaFile) -> bool:
-    """Whether a Matroska file has the size that its header says, and no zeros at its end."""
-    head, size = file.source.peek(0, 4096), file.source.size
-    at = head.find(b"\x18\x53\x80\x67") + 4  # the segment, which holds everything
-    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 4 or not head[at : at + 1].strip(b"\0"):
-        return False
-    length = 9 - head[at].bit_length()
-    told = int.from_bytes(head[at : at + length], "big") - (1 << 7 * length)
-    return told < (1 << 7 * length) - 1 and at + length + told <= size and file.source.peek(size - 64, 64) != bytes(64)
 
 
 def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:

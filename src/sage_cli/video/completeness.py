@@ -1,0 +1,52 @@
+"""Whether a file holds as much as its header says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from fractions import Fraction
+from typing import Final
+
+from sage_cli.video.source import MediaFile, packet_time, time_base
+from sage_cli.video.timeline import Survey
+
+# The smallest share of packets, or of the duration in the header, whose loss is reported.
+WORTH_SAYING: Final = Fraction(1, 50)
+
+_SAME: Final = Fraction(1)  # seconds by which a stream may miss the duration that the header has of it
+_EBML, _SEGMENT, _BEGINNING = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", 4096
+
+
+def falls_short(seen: Survey, origin: Fraction) -> bool:
+    """Whether picture and sound end before the header says that the file does."""
+    return seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * WORTH_SAYING)
+
+
+def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
+    """Whether a file just opened is longer than the chosen streams because another one is, such as subtitles that end late.
+
+    That stream must end where the header says, and go on after the others: subtitles that are shown until the end begin before a cut, too,
+    so where they begin early, the file must have its full size.
+
+    Raises:
+        MediaReadError: the file could not be read to its end.
+    """
+    others = [
+        stream.index for stream in file.container.streams if stream.index not in streams and stream.type in ("subtitle", "audio", "video")
+    ]
+    begin = end = Fraction(0)
+    for packet in file.packets(*others) if others else ():
+        if (time := packet_time(packet)) is not None:
+            begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
+    reaches = seen.claimed is not None and seen.claimed - end < _SAME
+    return reaches and (begin >= seen.end or _is_whole(file))
+
+
+def _is_whole(file: MediaFile) -> bool:
+    """Whether a Matroska file has the size that its header says, and no zeros at its end."""
+    head, size = file.source.peek(0, _BEGINNING), file.source.size
+    at = head.find(_SEGMENT) + len(_SEGMENT)  # it holds everything else
+    if not head.startswith(_EBML) or at < len(_SEGMENT) or not head[at : at + 1].strip(b"\0"):
+        return False
+    length = 9 - head[at].bit_length()
+    told = int.from_bytes(head[at : at + length], "big") - (1 << 7 * length)
+    return told < (1 << 7 * length) - 1 and at + length + told <= size and file.source.peek(size - 64, 64) != bytes(64)
