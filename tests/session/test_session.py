@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from threading import Barrier
+from threading import Event as ThreadEvent
+from typing import Any, TypeVar
 
 import pytest
 
@@ -21,6 +24,8 @@ from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
 from tests.media import make_video
+
+T = TypeVar("T")
 
 NANO: dict[str, Any] = {"model": "nano", "threads": 1}
 SHORT, SPOKEN = CLIPS / "short.mp4", CLIPS / "speech.mp4"
@@ -71,6 +76,65 @@ def test_damage_is_told_with_each_answer_and_once_in_a_conversation(tmp_path: Pa
             events = session.ask(tmp_path / "cut.mkv", "Which shape appears first?", earlier=earlier)
             told.append([event.text for event in events if isinstance(event, Notice) and "cut short" in event.text])
     assert [len(texts) for texts in told] == [1, 1, 0]
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result()
+
+
+@pytest.mark.parametrize("kind", ["ask", "transcribe"])
+def test_a_second_thread_is_refused_while_a_run_is_unfinished(kind: str) -> None:
+    with open_session(**NANO, cache_limit=0) as session:
+
+        def run() -> Generator[Any]:
+            return session.ask(SPOKEN, "Which number is spoken?") if kind == "ask" else session.transcribe(SPOKEN)
+
+        first = run()
+        next(first)
+        with pytest.raises(UsageError, match="in use by another thread"):
+            in_thread(lambda: list(run()))
+        *_, last = in_thread(lambda: list(first))  # any thread may go on with a run
+        assert "seven" in last.answer if kind == "ask" else last.text
+        assert in_thread(lambda: list(run()))
+
+        left = in_thread(lambda: (unfinished := run(), next(unfinished))[0])
+        assert list(run())  # a run whose thread has ended holds up nobody
+        left.close()
+
+
+def test_two_threads_at_once_end_neither_the_process_nor_both_runs() -> None:
+    barrier = Barrier(2)
+
+    def work(question: str) -> str:
+        barrier.wait()
+        try:
+            return str(answer(session.ask(SHORT, question)).answer)
+        except UsageError:
+            return "refused"
+
+    with open_session(**NANO, cache_limit=0) as session, ThreadPoolExecutor(2) as threads:
+        answers = set(threads.map(work, ["Which shape appears first?", "Which shape appears last?"]))
+    assert answers & {"A blue circle appears first.", "A red star appears last."}
+
+
+def test_a_session_in_use_is_not_closed() -> None:
+    began, ended = ThreadEvent(), ThreadEvent()
+
+    def work() -> Generator[int]:
+        began.set()
+        ended.wait()
+        yield 1
+
+    session = open_session(**NANO)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(list, session._tracked(work()))
+        began.wait()
+        with pytest.raises(UsageError, match="still uses this session"):
+            session.close()
+        ended.set()
+        assert running.result() == [1]
+    session.close()
 
 
 def test_a_replaced_video_and_new_subtitles_are_read_again(tmp_path: Path) -> None:

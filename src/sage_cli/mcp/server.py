@@ -205,7 +205,8 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
         def work(session: Session, report: Callable[[str], None]) -> Answered:
             path = folders.resolve(video)
             _load(session, session.video(path), report)
-            return _answered(session.ask(path, question, start=_time(start), end=_time(end)), report)
+            with closing(session.ask(path, question, start=_time(start), end=_time(end))) as events:
+                return _answered(events, report)
 
         return await worker.run(context, work)
 
@@ -286,9 +287,10 @@ def _load(session: Session, video: Video, report: Callable[[str], None]) -> None
 
 def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], report: Callable[[str], None]) -> Transcript:
     segments = []
-    for segment in session.transcribe(video.name, start=span[0], end=span[1]):
-        report(f"transcribed to {format_clock(segment.end)}")
-        segments.append(segment)
+    with closing(session.transcribe(video.name, start=span[0], end=span[1])) as found:
+        for segment in found:
+            report(f"transcribed to {format_clock(segment.end)}")
+            segments.append(segment)
     said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
     notices = [notice.text for notice in video.notices]
     if not said:

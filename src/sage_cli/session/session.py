@@ -17,6 +17,7 @@ from sage_cli.errors import UsageError, VideoError, naming
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.settings import check, load_options
+from sage_cli.session.turns import Turns
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
 from sage_cli.store.content import remember_fingerprints
@@ -47,7 +48,7 @@ def open_session(
     model_cache: bool = True,
     **overrides: Any,
 ) -> Session:
-    """Open a session for questions and transcripts; a context manager. Models are loaded on first use.
+    """Open a session for questions and transcripts; a context manager, for one thread at a time. Models are loaded on first use.
 
     Args:
         options: by default those of the environment and the settings file.
@@ -72,6 +73,8 @@ def open_session(
 class Session(Models):
     """Answers questions about videos and transcribes media; see :func:`open_session`.
 
+    For one thread at a time; see :class:`~sage_cli.session.turns.Turns`.
+
     The only place that finds models, plans memory, opens caches, selects tools and enforces ``offline``. Loaded models, opened videos and
     their frames are reused by later questions.
 
@@ -94,6 +97,7 @@ class Session(Models):
         self._videos: dict[str, Video] = {}
         self._subtitles: dict[Video, tuple[object, Subtitles | None]] = {}  # with the files beside the video at the time
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
+        self._turns = Turns()
         self._running: WeakSet[Generator[Any]] = WeakSet()
         remember_fingerprints(self.caching)
 
@@ -114,7 +118,10 @@ class Session(Models):
         """Runs and transcripts hold native state of the models, so they must end first."""
         self._end_loading()
         for run in [*self._running]:
-            run.close()
+            try:
+                run.close()
+            except ValueError as error:  # it is being executed
+                raise UsageError("another thread still uses this session: wait for its end before you close the session") from error
         self._agents.clear()
 
     # ---- asking ----------------------------------------------------------------------------------------------------
@@ -138,7 +145,7 @@ class Session(Models):
             tools: whether the model may use the enabled tools.
 
         Raises:
-            SageError: the video, the model or an option cannot be used.
+            SageError: the video, the model or an option cannot be used, or another thread uses the session.
         """
         if not question.strip():
             raise UsageError("the question is empty: write what you want to know about the video")
@@ -171,8 +178,9 @@ class Session(Models):
                     speeds.remember(model, frames, event.elapsed - event.usage.load_s)
 
     def _tracked(self, run: Generator[T]) -> Generator[T]:
-        self._running.add(run)
-        return run
+        guarded = self._turns.guarded(run)
+        self._running.add(guarded)
+        return guarded
 
     def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool = True) -> Agent:
         """The agent for a part of a video. It is reused for the same part, with its frames.
@@ -287,22 +295,23 @@ class Session(Models):
             start, end: the part to transcribe, in seconds; by default from the options.
 
         Raises:
-            SageError: the media, the speech model or an option cannot be used.
+            SageError: the media, the speech model or an option cannot be used, or another thread uses the session.
         """
         return self._tracked(self._segments(media, start, end))
 
     def _segments(self, media: str | Path, start: float | None, end: float | None) -> Generator[Segment]:
-        with closing(self.parts(self.video(media), start=start, end=end)) as parts:
+        video = self.video(media)
+        with closing(self._parts(video, self.converted(video), start, end)) as parts:
             for part in parts:
                 yield from part.segments
 
     def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same, window by window, with progress. Yields nothing for media without sound."""
-        return self._parts(video, self.converted(video), start, end)
+        return self._tracked(self._parts(video, self.converted(video), start, end))
 
     def said(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
         """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
-        return self._parts(video, self.subtitles(video), start, end)
+        return self._tracked(self._parts(video, self.subtitles(video), start, end))
 
     def _parts(self, video: Video, subtitles: Subtitles | None, start: float | None, end: float | None) -> Generator[Progress]:
         first, last = self.span(video, start, end)

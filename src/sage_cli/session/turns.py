@@ -1,0 +1,54 @@
+"""One thread at a time: llama.cpp and whisper.cpp end the process when two threads use one model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from threading import RLock, Thread, current_thread
+from typing import TypeVar
+
+from sage_cli.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Turns:
+    """The runs of a session. While one is unfinished, no other thread may begin or continue another.
+
+    A run may be continued by any thread. One that is suspended holds up nobody: other threads get an error instead of waiting, its own
+    thread may begin another run, and so may all once that thread has ended.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()  # a suspended run may be collected, and so ended, while its own thread holds the lock
+        self._latest: dict[object, Thread] = {}  # by run, the thread that continued it last
+
+    def guarded(self, run: Generator[T]) -> Generator[T]:
+        """The same run, within these rules.
+
+        Raises:
+            UsageError: another thread has an unfinished run.
+        """
+        key = object()
+        try:
+            with closing(run):
+                while True:
+                    self._take(key)
+                    try:
+                        item = next(run)
+                    except StopIteration:
+                        return
+                    yield item
+        finally:
+            with self._lock:
+                self._latest.pop(key, None)
+
+    def _take(self, key: object) -> None:
+        here = current_thread()
+        with self._lock:
+            for other, thread in [*self._latest.items()]:
+                if other is not key and thread is not here and thread.is_alive():
+                    raise UsageError(
+                        "this session is in use by another thread: give each thread a session of its own, or let one wait for the other"
+                    )
+            self._latest[key] = here
