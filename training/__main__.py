@@ -11,16 +11,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sage_cli.errors import UsageError
+from training import entry
 from training.config import load
 
 
 def _options(args: argparse.Namespace):  # type: ignore[no-untyped-def]
     from training.pipeline import Options, prepare
 
-    ablations = tuple(load(args.preset).variants) if args.ablations == "all" else tuple(filter(None, args.ablations.split(",")))
-    options = Options(args.preset, args.out, args.device, args.workers, args.deadline, ablations)
+    options = Options(args.preset, args.out, args.device, args.workers, args.deadline, _ablations(args))
     prepare(options)
     return options
+
+
+def _ablations(args: argparse.Namespace) -> tuple[str, ...]:
+    known = load(args.preset).variants
+    asked = tuple(known) if args.ablations == "all" else tuple(filter(None, args.ablations.split(",")))
+    if unknown := [name for name in asked if name not in known]:
+        raise UsageError(f"--ablations {','.join(unknown)}: the preset {args.preset} has {', '.join(known) or 'none'}")
+    return asked
 
 
 def _all(args: argparse.Namespace) -> None:
@@ -86,8 +95,7 @@ def _scores(args: argparse.Namespace) -> None:
     from sage_cli.bench.records import read_records
     from training.evaluate import tables
 
-    runs = dict(run.split("=", 1) for run in args.runs)
-    print(tables({name: read_records(Path(folder) / RESULTS) for name, folder in runs.items()}))
+    print(tables({name: read_records(folder / RESULTS) for name, folder in args.runs}))
 
 
 def _speech_scores(args: argparse.Namespace) -> None:
@@ -109,6 +117,13 @@ def _repeat(args: argparse.Namespace) -> None:
     run, options = load(args.preset), _options(args)
     steps = repeat(run, args.what, args.log, args.out, steps=args.steps, device=options.torch_device, workers=args.workers)
     print(table(steps))
+
+
+def _named(run: str) -> tuple[str, Path]:
+    name, equals, folder = run.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{run}: write NAME=FOLDER")
+    return name, Path(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +176,9 @@ def _parser() -> argparse.ArgumentParser:
     parsers["repeat"].add_argument("--steps", type=int, default=50)
     for name in ("held-out", "card"):
         parsers[name].add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render and answer")
-    parsers["scores"].add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="runs of sage bench; the last two are compared")
+    parsers["scores"].add_argument(
+        "runs", nargs="+", type=_named, metavar="NAME=FOLDER", help="runs of sage bench; the last two are compared"
+    )
     parsers["speech-scores"].add_argument("--models", type=Path, help="folder with another whisper than the shipped one")
     parsers["speech-scores"].add_argument("--threads", type=int, default=1)
     parsers["curves"].add_argument("--pictures", type=Path, required=True, help="folder for pictures and rl.csv")
@@ -179,8 +196,13 @@ def _device() -> str:
 def main() -> None:
     """Parse the command line and run a stage."""
     args = _parser().parse_args()
+    # Wrong values are told before torch is imported.
+    if hasattr(args, "preset"):
+        load(args.preset)
+    if hasattr(args, "ablations"):
+        _ablations(args)
     STAGES[args.stage].run(args)
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

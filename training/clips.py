@@ -13,6 +13,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from training import entry
 from training.speech import SAMPLE_RATE, soundtrack
 from training.world import Line, Scene, Thing, World
 
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

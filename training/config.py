@@ -7,10 +7,15 @@ keys are errors.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypeVar
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tomlkit.exceptions import ParseError
+
+from sage_cli.errors import UsageError
+from sage_cli.text import decode
+from training.entry import invalid
 
 PRESETS: Final = Path(__file__).with_name("presets")
 Advantages = Literal["question", "batch"]
@@ -20,6 +25,9 @@ class Table(BaseModel):
     """A table of a preset: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Settings = TypeVar("Settings", bound=Table)
 
 
 class Vision(Table):
@@ -256,8 +264,10 @@ class Run(Table):
         """The settings of RL for an ablation; ``"main"`` for the run itself.
 
         Raises:
-            KeyError: the configuration has no such ablation.
+            UsageError: the configuration has no such ablation.
         """
+        if name != "main" and name not in self.variants:
+            raise UsageError(f"there is no ablation {name}: it is main or one of {', '.join(self.variants) or 'none'}")
         changes = {} if name == "main" else self.variants[name]
         merged = self.rl.model_dump()
         for key, value in changes.items():
@@ -266,18 +276,27 @@ class Run(Table):
 
 
 def load(preset: str) -> Run:
-    """The configuration of a preset's name, or of a TOML file's path; see :func:`read_preset`."""
-    return Run.model_validate(read_preset(preset))
-
-
-def read_preset(preset: str) -> dict[str, Any]:
-    """The tables of a preset's name, or of a TOML file's path.
+    """The configuration of a preset's name, or of a TOML file's path; see :func:`read_preset`.
 
     Raises:
-        FileNotFoundError: there is no such preset or file.
+        UsageError: there is none, or it has unknown or wrong values.
+    """
+    return read_preset(preset, Run)
+
+
+def read_preset(preset: str, kind: type[Settings]) -> Settings:
+    """The settings of a preset's name, or of a TOML file's path.
+
+    Raises:
+        UsageError: there is no such preset or file, or it has unknown or wrong values.
     """
     path = Path(preset) if preset.endswith(".toml") else PRESETS / f"{preset}.toml"
-    if not path.exists():
+    if not path.is_file():
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
-        raise FileNotFoundError(f"{path}: there is no such preset; the presets are {known}, or give the path of a TOML file")
-    return dict(tomlkit.parse(path.read_text(encoding="utf-8")).unwrap())
+        raise UsageError(f"--preset {preset}: there is no such preset; the presets are {known}, or give the path of a TOML file")
+    try:
+        return kind.model_validate(tomlkit.parse(decode(path.read_bytes())).unwrap())
+    except ParseError as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        raise invalid(str(path), error) from error

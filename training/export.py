@@ -90,7 +90,7 @@ def _write_text(path: Path, state: dict[str, Tensor], tokenizer: Path, config: A
 
 
 def _write_tokenizer(writer: gguf.GGUFWriter, path: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer = Tokenizer.from_buffer(path.read_bytes())
     described = json.loads(path.read_text(encoding="utf-8"))["model"]
     tokens: list[str] = []
     types: list[int] = []

@@ -17,6 +17,7 @@ from typing import Final, Literal
 import torch
 
 from sage_cli.assets import Nano
+from sage_cli.errors import UsageError
 from training.config import Run, load
 from training.grpo import train_rl
 from training.runlog import Log
@@ -57,7 +58,15 @@ class Options:
 
 
 def prepare(options: Options) -> None:
-    """Settings of torch that hold for every stage: one thread where the work is small, tensor cores where there are any."""
+    """Settings of torch that hold for every stage: one thread where the work is small, tensor cores where there are any.
+
+    Raises:
+        UsageError: this machine's torch has no such device.
+    """
+    try:
+        torch.empty(0, device=options.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device {options.device}: {str(error).splitlines()[0]}") from error
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
     torch.set_float32_matmul_precision("high")
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -163,10 +172,16 @@ def run_whisper(run: Run, options: Options, limit: float | None) -> None:
 
 def export_models(folder: Path, kind: str = "q8_0") -> list[Path]:
     """A folder of model files beside every checkpoint that answers questions: ``sft/``, ``rl/`` and those of ablations, each with the
-    run's whisper, if it has one."""
+    run's whisper, if it has one.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+    """
     from training import export, export_whisper
 
     found = [path for path in sorted(folder.glob("*.pt")) if path.stem == "sft" or re.fullmatch(r"rl(-[\w-]+)?", path.stem)]
+    if not found:
+        raise UsageError(f"{folder}: there is no checkpoint, sft.pt or rl.pt; train one with 'python -m training all --out {folder}'")
     files = [file for path in found for file in export.export(path, folder / path.stem, kind)]
     if (heard := folder / "whisper.pt").exists():
         for path in found:

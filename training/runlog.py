@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 class Log:
     """Appends to ``log.jsonl`` of a run's folder. Lines are short, so those of several processes do not mix.
@@ -33,7 +31,7 @@ class Log:
 
 
 def _rounded(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
+    if hasattr(value, "tolist"):  # a tensor or an array
         value = value.tolist()
     match value:
         case float():

@@ -53,7 +53,7 @@ class Encoder:
     """
 
     def __init__(self, path: Path, form_weight: float = 0.1) -> None:
-        self.tokenizer = Tokenizer.from_file(str(path))
+        self.tokenizer = Tokenizer.from_buffer(path.read_bytes())
         self.control = {text: self.tokenizer.token_to_id(text) for text in CONTROL}
         self.plain_tokens = min(self.control.values())  # ids below are text
         self.form_weight = form_weight

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sage_cli.agent import Settings
-from sage_cli.errors import SageError, UsageError
+from sage_cli.errors import UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.remote import RemoteModel
 from sage_cli.video import Video
+from training import entry
 from training.qwen import record, synthesize
 from training.qwen.settings import Scale, load
 from training.runlog import Log
@@ -119,11 +120,8 @@ def main() -> None:
             command.add_argument("--policy", required=True, help="address of the server that serves the model in training")
             command.add_argument("--judge", required=True, help="address of the judging model")
     args = parser.parse_args()
-    try:
-        stages[args.stage][0](args, load(args.preset))
-    except (SageError, OSError) as error:
-        sys.exit(f"training: {error}")
+    stages[args.stage][0](args, load(args.preset))
 
 
 if __name__ == "__main__":
-    main()
+    entry.run(main)

@@ -73,4 +73,4 @@ class Scale(Table):
 
 def load(preset: str) -> Scale:
     """The settings of a preset's name, or of a TOML file's path; see :func:`training.config.read_preset`."""
-    return Scale.model_validate(read_preset(preset))
+    return read_preset(preset, Scale)

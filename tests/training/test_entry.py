@@ -1,0 +1,66 @@
+"""The commands of training end with one line on stderr and an exit code where the user can act. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The module's name, with torch and its kind not installed.
+BARE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(["torch", "transformers", "tokenizers", "gguf", "accelerate", "matplotlib"]))
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def ends(*words: str, bare: bool = False) -> tuple[int, str]:
+    command = [sys.executable, "-c", BARE, *words] if bare else [sys.executable, "-m", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "200"})
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stderr.splitlines()[-1] if done.stderr else ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ["training", "all", "--preset", "smoke", "--out", "{tmp}"],
+            "there is no module torch: install the extra 'train' (uv sync --extra train)",
+        ),
+        (["training.qwen", "sft", "--out", "{tmp}", "--data", "{tmp}"], "there is no module torch: install the extra 'train'"),
+        (["training", "all", "--preset", "nope"], "--preset nope: there is no such preset; the presets are nano, "),
+        (["training.qwen", "sft", "--preset", "nope", "--out", "{tmp}"], "--preset nope: there is no such preset"),
+        (["training", "all", "--preset", "{tmp}/odd.toml"], "odd.toml: sft.stepps: extra inputs are not permitted"),
+        (["training", "all", "--preset", "{tmp}/bad.toml"], "bad.toml: not TOML: "),
+        (["training", "all", "--preset", "smoke", "--ablations", "nope"], "--ablations nope: the preset smoke has "),
+    ],
+)
+def test_wrong_arguments_and_missing_extras_are_one_line(words: list[str], line: str, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text("\ufeff[sft]\nstepps = 1\n", encoding="utf-8")
+    (tmp_path / "bad.toml").write_text("[sft\n", encoding="utf-8")
+    code, said = ends(*(word.format(tmp=tmp_path) for word in words), bare=True)
+    assert (code, said[:17]) == (2, "training: error: ")
+    assert line in said
+
+
+def test_help_needs_no_extra() -> None:
+    for module in ("training", "training.qwen", "training.clips"):
+        assert ends(module, "--help", bare=True) == (0, "")
+
+
+def test_scores_of_no_run(tmp_path: Path) -> None:
+    assert ends("training", "scores", "smoke") == (2, "python -m training scores: error: argument NAME=FOLDER: smoke: write NAME=FOLDER")
+    code, said = ends("training", "scores", f"a={tmp_path / 'nope'}")
+    assert (code, "nope" in said, said[:17]) == (2, True, "training: error: ")
+
+
+def test_errors_of_the_machine_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, said = ends("training.clips", "--out", str(tmp_path / "file"))
+    assert (code, said) == (1, f"training: error: {tmp_path / 'file'}: File exists")
