@@ -29,6 +29,7 @@ def test_decode(data: bytes, text: str) -> None:
 SENTENCES = {
     "fr cp1252": "Il veut que tu viennes à Noël.|Tu êtes très fatigués après le dîner.|Où étiez-vous hier soir ?",
     "pt cp1252": "Não sei o que você quer dizer.|A reunião começa às três horas.|O coração dele está muito fraco.",
+    "Fr cp1252": "C´est à toi, mon cœur.|L´été dernier, il a été très malade.|Où étiez-vous hier soir ?",
     "es cp1252": "¡Qué lástima, señor!|¿Dónde está el niño?|Mañana será otro día.",
     "de cp1252": "Die Tür ist größer als früher.|Ich weiß nicht, was du möchtest.|Schöne Grüße aus München.",
     "DE cp1252": "DIE TÜR IST GRÖSSER ALS FRÜHER.|WIR MÜSSEN JETZT GEHEN.|SCHÖNE GRÜSSE AUS MÜNCHEN.",
@@ -48,6 +49,8 @@ SENTENCES = {
     "ru cp1251": "Я не знаю, что ты хочешь сказать.|Приходи завтра вечером домой.|Уже слишком поздно.",
     "ru koi8-r": "Я не знаю, что ты хочешь сказать.|Приходи завтра вечером домой.|Уже слишком поздно.",
     "RU koi8-r": "Я НЕ ЗНАЮ, ЧТО ТЫ ХОЧЕШЬ СКАЗАТЬ.|ПРИХОДИ ЗАВТРА ВЕЧЕРОМ ДОМОЙ.|УЖЕ СЛИШКОМ ПОЗДНО.",
+    "ru cp866": "Я не знаю, что ты хочешь сказать.|Приходи завтра вечером домой.|Уже слишком поздно.",
+    "pl cp852": "Proszę, usiądź tutaj.|Chcę wrócić do domu.|Myślę, że już czas iść.",
     "uk cp1251": "Я не знаю, що ти хочеш сказати.|Приходь завтра ввечері додому.|Вже надто пізно.",
     "el cp1253": "Δεν ξέρω τι θέλεις να πεις.|Πού είναι το βιβλίο μου;|Είναι πολύ αργά πια.",
     "tr cp1254": "Ne demek istediğini bilmiyorum.|Yarın akşam eve gel.|Artık çok geç oldu.",

@@ -14,6 +14,13 @@ _INVALID: Final = 10  # valid sequences of UTF-8 for each invalid one, in text t
 _WESTERN: Final = 0.7  # of the likelihood of the best encoding, from which Windows-1252 is preferred
 _LIKELY: Final = 0.5  # the same for an encoding of the language that the text is said to be in
 _NOT_WESTERN: Final = re.compile("[ðþýšžÐÞÝŠŽ]")  # letters of Windows-1252 that Turkish, Baltic and Slavic encodings have others for
+# What text hardly has: control characters, accents alone, lines and blocks, Arabic letters by shape; signs between letters, except the
+# hyphen, the dot of Catalan and an accent in place of an apostrophe. And the share that it may have in the characters beyond ASCII.
+_NO_TEXT: Final = re.compile(
+    "[\x80-\x9f\u02c7\u02d8\u02d9\u02db\u02dd\u2500-\u259f\ufe70-\ufefc]|[a-z][\xa1-\xac\xae-\xb3\xb5\xb6\xb8-\xbf\xd7\xf7](?=[a-z])",
+    re.IGNORECASE,
+)
+_NO_TEXT_SHARE: Final = 0.1
 # Scripts, and the share of their words that may hold Latin letters: it is small where both are letters of one alphabet.
 _SCRIPTS: Final = (("\u0370-\u0e7f", 0.1), ("\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3", 0.5))
 
@@ -63,7 +70,7 @@ def guess_encoding(data: bytes, language: str = "") -> str:
 
 def _is_plausible(text: str) -> bool:
     """Whether words have one script each and no signs in them, as they often have if their accents are read in a wrong encoding."""
-    if re.search("[\x80-\x9f\u02c7\u02d8\u02d9\u02db\u02dd]|[a-z][¹³¼½¾¿][a-z]", text):
+    if len(_NO_TEXT.findall(text)) > _NO_TEXT_SHARE * sum(char > "\x7f" for char in text):
         return False
     return all(
         len(re.findall(f"[A-Za-z][{letters}]|[{letters}][A-Za-z]", text)) <= share * len(re.findall(f"[{letters}]+", text))
@@ -75,7 +82,7 @@ def _likelihoods(data: bytes) -> dict[str, tuple[float, str]]:
     """The likelihood of each encoding that the data may have, 0 to 1, and the likeliest language in it."""
     import chardet
 
-    eras = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO
+    eras = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO | chardet.EncodingEra.DOS
     found = chardet.detect_all(data, ignore_threshold=True, encoding_era=eras, compat_names=False)
     return {one["encoding"]: (one["confidence"], one["language"] or "") for one in found if one["encoding"]}
 

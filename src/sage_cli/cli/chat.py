@@ -142,12 +142,12 @@ class Talk:
     # ---- commands --------------------------------------------------------------------------------------------------
 
     def at(self, rest: str) -> None:
-        from sage_cli.timecode import parse
+        from sage_cli.timecode import parse_within
 
         words = rest.split()
         if len(words) != 1:
             raise UsageError("/at takes one time, as in /at 12:30")
-        time = parse(words[0])
+        time = parse_within(words[0], self.conversation.video.duration)
         self._part(time - _AROUND_S, time + _AROUND_S)
 
     def part(self, rest: str) -> None:
