@@ -293,8 +293,9 @@ def test_rolling_captions_are_said_once(video: Path, blink: float) -> None:
         cues.append((number, number + 1 - blink, text))
         if blink:
             cues.append((number + 1 - blink, number + 1, text.splitlines()[-1]))
+    cues += [(7, 8, "by bus\nyes"), (8.5, 9, "yes")]  # after a pause, too; a line alone is said again then
     _write(video, cues)
-    assert [text for *_, text in _cues(video)] == ["and so we", "went to the", "station", "by bus"]
+    assert [text for *_, text in _cues(video)] == ["and so we", "went to the", "station", "by bus", "yes", "yes"]
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.083, 0.2])

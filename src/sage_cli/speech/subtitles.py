@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import groupby, pairwise, zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -200,32 +200,31 @@ def _is_spoken(lines: Sequence[str]) -> bool:
 
 def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
     """Cues without what rolling captions repeat: there each cue begins with the last lines of the one before."""
-    repeated = _repeated(cues)
-    rolling = _are_rolling(cues, repeated)
-    for (start, end, lines), count in zip(cues, repeated, strict=True):
-        if not rolling and (count < len(lines) or end - start >= _BLINK_S):
-            count = 0
-        if count < len(lines) and end > max(0.0, start) and _is_spoken(lines[count:]):
-            yield max(0.0, start), end, lines[count:]
+    repeats = list(_repeats(cues))
+    rolling = _are_rolling(cues, repeats)
+    for (start, end, lines), (count, close) in zip(cues, repeats, strict=True):
+        whole = count == len(lines)
+        # After a pause a line is said again, unless it only stays while the next one comes.
+        repeated = (close or not whole) if rolling else (close and whole and end - start < _BLINK_S)
+        fresh = lines[count if repeated else 0 :]
+        if end > max(0.0, start) and _is_spoken(fresh):
+            yield max(0.0, start), end, fresh
 
 
-def _repeated(cues: Sequence[_Cue]) -> list[int]:
-    """The number of lines at the beginning of each cue that are the last ones of the cue just before it."""
-    counts = []
+def _repeats(cues: Sequence[_Cue]) -> Iterator[tuple[int, bool]]:
+    """The number of lines at the beginning of each cue that are the last ones of the cue before, and whether it follows without a pause."""
     before: list[str] = []
     ended = 0.0
     for start, end, lines in cues:
-        most = min(len(before), len(lines)) if start - ended < _CLOSE_S else 0
-        counts.append(next((count for count in range(most, 0, -1) if before[-count:] == lines[:count]), 0))
+        most = min(len(before), len(lines))
+        yield next((count for count in range(most, 0, -1) if before[-count:] == lines[:count]), 0), start - ended < _CLOSE_S
         before, ended = lines or before, max(ended, end)
-    return counts
 
 
-def _are_rolling(cues: Sequence[_Cue], repeated: Sequence[int]) -> bool:
-    """Whether most cues that follow closely repeat a line and add one. In other captions a repeated line was said twice."""
-    grown = sum(0 < count < len(lines) for (*_, lines), count in zip(cues, repeated, strict=True))
-    close = sum(cue[0] - before[1] < _CLOSE_S for before, cue in pairwise(cues))
-    return grown >= 2 and 2 * sum(count > 0 for count in repeated) > close
+def _are_rolling(cues: Sequence[_Cue], repeats: Sequence[tuple[int, bool]]) -> bool:
+    """Whether most cues that follow closely repeat a line and some add one. In other captions a repeated line was said twice."""
+    grown = sum(close and 0 < count < len(lines) for (*_, lines), (count, close) in zip(cues, repeats, strict=True))
+    return grown >= 2 and 2 * sum(close and count > 0 for count, close in repeats) > sum(close for _, close in repeats[1:])
 
 
 def _in_turn(cues: Iterable[_Cue]) -> Iterator[_Cue]:
