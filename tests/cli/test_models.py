@@ -87,7 +87,8 @@ def test_pull_then_ask_then_remove(
     assert (again.returncode, again.stdout) == (0, f"{models / 'qwen3-vl-2b' / TEXT}\n")
     assert sage("models", "path", "qwen3-vl-2b").stdout == again.stdout
     found = rows(sage)
-    assert [found["qwen3-vl-2b"][key] for key in ("installed", "default", "quantization")] == [True, True, "Q4_K_M"]
+    # The content is that of the tiny model: its header counts, not its name.
+    assert [found["qwen3-vl-2b"][key] for key in ("installed", "default", "damaged", "quantization")] == [True, True, False, "F32"]
     assert [found[name]["installed"] for name in ("whisper-base", "qwen3-vl-4b")] == [True, False]
     for chosen in [], ["--model", "qwen3-vl-2b", "--offline"]:
         asked = sage("ask", clip, "what?", *chosen, *SMALL)
@@ -324,3 +325,13 @@ def test_nothing_is_removed_without_being_asked(sage: Sage, start: Start, hub: F
     assert rows(sage)["whisper-base"]["installed"]
     assert on_terminal(start, "models", "rm", "whisper-base", answer="y")[0] == 0
     assert not rows(sage)["whisper-base"]["installed"]
+
+
+def test_damaged_files_are_told(sage: Sage, environment: dict[str, str]) -> None:
+    models = Path(environment["SAGE_MODELS_DIR"])
+    models.mkdir(parents=True, exist_ok=True)
+    (models / "bad.gguf").write_bytes(b"junk\n")
+    assert [rows(sage)["bad"][key] for key in ("damaged", "quantization")] == [True, "unknown"]
+    assert "damaged" in next(line for line in sage("models", "list").stdout.splitlines() if line.startswith("bad "))
+    info = sage("models", "info", "bad")
+    assert (info.returncode, "damaged       " in info.stdout, "is not a GGUF file" in info.stdout) == (3, True, True)

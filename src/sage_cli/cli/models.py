@@ -54,7 +54,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and er
 def list_(json: Json = False) -> int:
     """List models: download size, memory use, status.
 
-    STATUS is default, installed or bundled; for the others fits, slow (fits, but answers take minutes without a GPU) or too big.
+    STATUS is default, installed, bundled or damaged; for the others fits, slow (fits, but answers take minutes without a GPU) or too big.
     """
     from sage_cli.cli.machine import entry_fit
     from sage_cli.model.devices import this_machine
@@ -157,7 +157,7 @@ def rm(
 
 @app.command()
 def info(name: AnyName, json: Json = False) -> int:
-    """Show a model's source, files and memory use on this machine."""
+    """Show a model's source, files and memory use on this machine; exit code 3 if its files are damaged."""
     from sage_cli.cli.machine import entry_fit
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
@@ -176,24 +176,27 @@ def info(name: AnyName, json: Json = False) -> int:
     if model is not None:
         facts |= {"kind": model.kind, "size": model.size, "quantization": model.quantization, "source": model.source}
         facts["files"] = [str(path) for path in model.files]
+        if model.damage:
+            facts["damaged"] = model.damage
         encoder = next((path for path in model.files if "mmproj" in path.name.lower()), None)
-        if model.kind == "vision" and encoder:
+        if model.kind == "vision" and encoder and not model.damage:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
             facts["fit"] = plan_memory(Needs.of(ModelFiles(model.path, encoder)), this_machine()).text
     elif entry and entry.size:
         facts |= {"kind": entry.kind, "size": entry.size, "fit": entry_fit(entry, this_machine()).text}
+    status = ModelError.exit_code if "damaged" in facts else 0
     if json:
         console.write(console.dumps(facts))
-        return 0
+        return status
     lines = []
     for key, value in facts.items():
         text = "yes" if value is True else "no" if value is False else _size(value) if key == "size" else value
         values = [str(line) for line in (text if isinstance(text, list) else [text]) if line not in ("", None)]
         lines += [("" if number else key, line) for number, line in enumerate(values)]
     tables.facts(lines)
-    return 0
+    return status
 
 
 @app.command()
@@ -352,6 +355,7 @@ def _row(name: str, kind: str, model: Installed | None, *, size: int, memory: in
         "about": about,
         "installed": model is not None,
         "quantization": model.quantization if model else None,
+        "damaged": model is not None and model.damage is not None,
         "size": model.size if model else size,
         "memory": memory,
         "fits": fits,
@@ -363,6 +367,8 @@ def _status(row: dict[str, Any]) -> str:
     fits = {"yes": "fits", "slow": "slow", "no": "too big", "": ""}[row["fits"]]
     if not row["installed"]:
         return fits
+    if row["damaged"]:
+        return "damaged"
     state = "default" if row["default"] else "bundled" if row["name"] == NANO else f"installed {row['quantization'] or ''}".rstrip()
     return state if fits in ("fits", "") else f"{state}, {fits}"
 

@@ -19,9 +19,10 @@ from filelock import FileLock
 from sage_cli.assets import NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.catalogue import HUB, Reference, parse
-from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision, quantization_of
+from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision
 from sage_cli.store.models import is_language_model, shards
 from sage_cli.store.paths import models_dir
+from sage_cli.store.quantization import UNKNOWN, quantization
 
 if TYPE_CHECKING:
     from sage_cli.store.hub import Hub, Listing, Progress
@@ -49,7 +50,21 @@ class Installed:
 
     @property
     def quantization(self) -> str:
-        return quantization_of(self.files[0].stem) or "16 bits"
+        """As its header tells; see :mod:`sage_cli.store.quantization`."""
+        try:
+            return quantization(self.files[0])
+        except ModelError:
+            return UNKNOWN
+
+    @property
+    def damage(self) -> str | None:
+        """What is wrong with its headers, if anything is."""
+        try:
+            for path in self.files:
+                quantization(path)
+        except ModelError as error:
+            return str(error)
+        return None
 
     @property
     def path(self) -> Path:
