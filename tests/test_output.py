@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -212,6 +213,24 @@ def test_a_folder_without_a_file_goes_again(tmp_path: Path) -> None:
         (folder / "file").write_text("kept")
         raise OSError("full")
     assert (tmp_path / "new" / "one" / "file").is_file()
+
+
+def test_a_file_on_a_read_only_file_system_says_so(tmp_path: Path) -> None:
+    """Mounted in a namespace of its own."""
+    (tmp_path / "o.srt").write_text("words\n")
+    program = f"from pathlib import Path; from sage_cli.output import check_targets; check_targets([Path({str(tmp_path / 'o.srt')!r})], [])"
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3"'
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), sys.executable, program]
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "Read-only file system" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_text_in_utf_16_is_text(tmp_path: Path) -> None:
+    (tmp_path / "o.srt").write_bytes("words\n".encode("utf-16"))
+    write_text(tmp_path / "o.srt", "new\n")
+    assert (tmp_path / "o.srt").read_bytes() == b"new\n"
 
 
 def test_a_folder_is_checked_before_it_is_made(tmp_path: Path) -> None:

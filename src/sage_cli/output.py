@@ -6,7 +6,7 @@ under a temporary name in the same folder, then renamed. A run that fails or is 
 
 from __future__ import annotations
 
-import errno
+import codecs
 import os
 import secrets
 import tempfile
@@ -92,8 +92,8 @@ def output_folder(folder: Path) -> Iterator[Path]:
         OSError: it cannot be made.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         yield folder
     except BaseException:
         for path in made:
@@ -185,10 +185,11 @@ def _check_file(target: Path, text: bool) -> None:
     if path.is_dir():
         raise UsageError(f"{target} is a folder: name a file in it")
     if path.is_file():
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with path.open("ab"):  # changes nothing; the system's error tells a read-only file system from a missing permission
+            pass
         with path.open("rb") as file:
-            if text and b"\0" in file.read(_HEAD):
+            head = file.read(_HEAD)
+            if text and b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise UsageError(f"{target} exists and is not a text file: give the output another name, or delete that file first")
     folder = path.parent if path.parent.exists() else path.parent.parent
     with tempfile.TemporaryFile(dir=folder):

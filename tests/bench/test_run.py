@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,28 @@ def test_every_item_has_a_record(answers: Path, tmp_path: Path) -> None:
     assert seen == [(done, ITEMS) for done in range(ITEMS + 1)]
     report = summarize("x", records)
     assert (report.accuracy.right, report.accuracy.total) == (ITEMS // 3, ITEMS)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow: writing fails, as on a full disk."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_no_new_folder(answers: Path, tmp_path: Path) -> None:
+    made = plan(answers)
+    (tmp_path / "mine").mkdir()
+    for folder in ("new/one", "mine"):
+        with full_disk(), pytest.raises(OSError, match="too large"):
+            RunFolder(tmp_path / folder, made, resume=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "mine"]
 
 
 def test_killed_at_random_moments_and_resumed(answers: Path, tmp_path: Path, killed_at: Callable[[list[str], float], bool]) -> None:

@@ -23,7 +23,7 @@ from sage_cli.bench.items import RESULTS, Dataset, Item
 from sage_cli.bench.pool import Died, work_here, work_on_ray
 from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
-from sage_cli.output import open_binary, write_text
+from sage_cli.output import open_binary, output_folder, write_text
 from sage_cli.prompts import Prompts
 from sage_cli.store.content import fingerprint
 from sage_cli.tools import TranscribeSpeech
@@ -115,7 +115,6 @@ class RunFolder:
 
     def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
         self.path, self._plan = path, plan
-        path.mkdir(parents=True, exist_ok=True)
         before = settings_of(path)
         if before is not None and self.begun:
             if not resume:
@@ -123,7 +122,8 @@ class RunFolder:
             if before != plan.settings:
                 other = ", ".join(sorted(key for key in {*before, *plan.settings} if before.get(key) != plan.settings.get(key)))
                 raise UsageError(f"the run in {path} was made with another {other}: use the same, or choose another folder with --output")
-        write_text(path / SETTINGS, json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n")
+        with output_folder(path):
+            write_text(path / SETTINGS, json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n")
 
     @property
     def begun(self) -> bool:

@@ -89,16 +89,16 @@ def edit() -> int:
     import shlex
     import subprocess
 
-    from sage_cli.output import write_text
+    from sage_cli.output import output_folder, write_text
     from sage_cli.session.settings import from_file
     from sage_cli.store import config_path
 
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
     path = config_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         lines = (f"# {key} = {_example(one)}" for key, one in settable().items())
-        write_text(path, "# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
+        with output_folder(path.parent):
+            write_text(path, "# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
     try:
         status = subprocess.run([*shlex.split(editor, posix=os.name != "nt"), str(path)], check=False).returncode
     except OSError as error:

@@ -20,10 +20,10 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from sage_cli.errors import SageError, UsageError
-from sage_cli.output import write_text
+from sage_cli.output import output_folder, write_text
 from sage_cli.session.options import Option, Options, declared, settable
 from sage_cli.store.paths import config_path
-from sage_cli.text import from_argument
+from sage_cli.text import decode_unicode, from_argument
 from sage_cli.timecode import parse as parse_time
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
@@ -137,9 +137,8 @@ def change(key: str, value: str | None) -> None:
         # A size is stored as written: "20 GB" is more readable than 20000000000.
         document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
     try:
-        path = config_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, document.as_string())
+        with output_folder(config_path().parent):
+            write_text(config_path(), document.as_string())
     except OSError as error:
         raise SageError(f"cannot write {config_path()}: {error.strerror or error}") from error
 
@@ -151,7 +150,7 @@ def _read() -> tomlkit.TOMLDocument:
             data = file.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise UsageError(f"{path} is no settings file: it is larger than 1 MiB")
-        return tomlkit.parse(data.decode())
+        return tomlkit.parse(decode_unicode(data))
     except FileNotFoundError:
         return tomlkit.document()
     except (TOMLKitError, UnicodeDecodeError) as error:
