@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from sage_cli.text import decode, decode_prose, from_argument, lines
+from sage_cli.text import decode, decode_prose, decode_unicode, from_argument, lines, read_unicode
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,15 @@ def test_words_of_the_command_line() -> None:
     assert from_argument("Café?") == "Café?"
     assert from_argument("Caf\udce9?") == "Café?"
     assert from_argument("\ud800") == "\ufffd"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_read_unicode(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes("Café?\r\nJa\rNein\n".encode(encoding))
+    assert read_unicode(tmp_path / "file") == "Café?\nJa\nNein\n"
+
+
+@pytest.mark.parametrize("data", [b"caf\xe9?", b"\xef\xbb\xbfcaf\xe9?", b"\xff\xfea"])
+def test_what_is_not_unicode_is_refused(data: bytes) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decode_unicode(data)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tomlkit.exceptions import ParseError
 
 from sage_cli.errors import UsageError
-from sage_cli.text import decode
+from sage_cli.text import read_unicode
 from training.entry import invalid
 
 PRESETS: Final = Path(__file__).with_name("presets")
@@ -295,8 +295,8 @@ def read_preset(preset: str, kind: type[Settings]) -> Settings:
         known = ", ".join(sorted(file.stem for file in PRESETS.glob("*.toml")))
         raise UsageError(f"--preset {preset}: there is no such preset; the presets are {known}, or give the path of a TOML file")
     try:
-        return kind.model_validate(tomlkit.parse(decode(path.read_bytes())).unwrap())
-    except ParseError as error:
+        return kind.model_validate(tomlkit.parse(read_unicode(path)).unwrap())
+    except (ParseError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
         raise invalid(str(path), error) from error

@@ -1,11 +1,14 @@
-"""Decoding of external text: :func:`decode` for what is typed and for data, :func:`decode_prose` for texts whose encoding nobody says."""
+"""Decoding of external text: :func:`decode` for what is typed, :func:`decode_prose` for texts whose encoding nobody says, and
+:func:`decode_unicode` for formats that are Unicode by definition.
+"""
 
 from __future__ import annotations
 
 import codecs
 import os
 import re
-from typing import Final
+from pathlib import Path
+from typing import Final, Literal
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -31,8 +34,28 @@ def decode(data: bytes) -> str:
     By the byte order mark if there is one, else UTF-8, else Windows-1252 (as in browsers), where E9 is é. Invalid bytes become U+FFFD.
     UTF-16 without a mark, as some Windows programs write it, is recognized by its zero bytes.
     """
-    text = _unicode(data)
+    text = _unicode(data, "replace")
     return data.decode("cp1252", "replace") if text is None else text
+
+
+def decode_unicode(data: bytes) -> str:
+    """Text in UTF-8 or UTF-16, with or without a byte order mark, as editors write settings, prompts and JSON.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    text = _unicode(data, "strict")
+    return data.decode() if text is None else text
+
+
+def read_unicode(path: Path) -> str:
+    """A file's text as by :func:`decode_unicode`, with lines that end in ``\n``.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is neither UTF-8 nor UTF-16.
+    """
+    return decode_unicode(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decode_prose(data: bytes, language: str = "") -> str:
@@ -41,7 +64,7 @@ def decode_prose(data: bytes, language: str = "") -> str:
     Args:
         language: ISO 639-1 code of the language it is said to be in; ``""`` if nothing says.
     """
-    if (text := _unicode(data)) is not None:
+    if (text := _unicode(data, "replace")) is not None:
         return text
     text = data.decode("utf-8", "replace")
     if sum(char > "\x7f" for char in text) > (_INVALID + 1) * text.count("\ufffd"):
@@ -87,15 +110,15 @@ def _likelihoods(data: bytes) -> dict[str, tuple[float, str]]:
     return {one["encoding"]: (one["confidence"], one["language"] or "") for one in found if one["encoding"]}
 
 
-def _unicode(data: bytes) -> str | None:
-    """The text if it is UTF-8 or UTF-16."""
+def _unicode(data: bytes, errors: Literal["replace", "strict"]) -> str | None:
+    """The text if it is UTF-8 or UTF-16; ``errors`` of what is one of them by its mark or its zero bytes."""
     for mark, encoding in _MARKS:
         if data.startswith(mark):
-            return data.decode(encoding, "replace")
+            return data.decode(encoding, errors)
     if len(data) > 1 and 0 in data:
         zeros = data[1::2].count(0), data[::2].count(0)
         if max(zeros) > len(data) // 5 > min(zeros):
-            return data.decode("utf-16-le" if zeros[0] > zeros[1] else "utf-16-be", "replace")
+            return data.decode("utf-16-le" if zeros[0] > zeros[1] else "utf-16-be", errors)
     try:
         return data.decode()
     except UnicodeDecodeError:

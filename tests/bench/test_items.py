@@ -81,6 +81,15 @@ def test_plain_records(tmp_path: Path) -> None:
     assert listed.question.endswith("(A) red\n(B) blue")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ndjson"])
+def test_a_byte_order_mark_is_no_part_of_the_file(suffix: str, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / f"set{suffix}"
+    write(path, {"video": "v", "question": "Wer?", "answer": "Jürgen"})
+    path.write_bytes(path.read_text(encoding="utf-8").replace("\n", "\r\n").encode(encoding))
+    assert read_dataset(str(path)).items[0].reference == "Jürgen"
+
+
 def test_published_results_are_answered_questions(tmp_path: Path) -> None:
     row = {
         "index": 0,

@@ -71,6 +71,7 @@ def test_what_is_no_results_file(tmp_path: Path) -> None:
         (tmp_path / "results.json").write_bytes(content)
         with pytest.raises(UsageError, match="not a results file"):
             read_records(tmp_path / "results.json")
-    (tmp_path / "results.json").write_text("\ufeff" + json.dumps([BASE]), encoding="utf-8-sig")
-    with pytest.raises(UsageError):
+    (tmp_path / "results.json").write_text(json.dumps([BASE]), encoding="utf-8-sig")
+    assert read_records(tmp_path / "results.json") == [BASE]
+    with pytest.raises(UsageError, match=r"missing.json: No such file or directory: give the folder of a run, or a results file"):
         read_records(tmp_path / "missing.json")

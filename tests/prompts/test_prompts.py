@@ -32,6 +32,12 @@ def test_replacements_are_found_at_any_depth_of_a_checkout(tmp_path: Path, place
     assert prompts.render("analyze") == Prompts().render("analyze")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "context_vlm.txt").write_bytes("Mine:\r\n<<<tools>>>".encode(encoding))
+    assert Prompts(tmp_path).render("context_vlm", tools="none") == "Mine:\nnone"
+
+
 def test_the_layout_of_the_reference(tmp_path: Path) -> None:
     folder = tmp_path / "sage" / "prompts"
     (folder / "sage").mkdir(parents=True)

@@ -145,6 +145,12 @@ def test_the_command_that_compares(checkout: Path) -> None:
     assert "no checkout" in failed.stderr
 
 
+def test_a_byte_order_mark_is_no_part_of_a_module(checkout: Path) -> None:
+    module = next((checkout / "sage" / "src" / "functions" / "tools").glob("*.py"))
+    module.write_bytes(module.read_text(encoding="utf-8").encode("utf-8-sig"))
+    assert tool_lines(Prompts(checkout), TOOLS)
+
+
 def test_a_module_that_cannot_be_parsed_is_an_error(checkout: Path) -> None:
     (checkout / "sage" / "src" / "functions" / "tools" / "audio.py").write_text("def broken(", encoding="utf-8")
     with pytest.raises(UsageError, match=r"audio\.py: cannot be parsed"):

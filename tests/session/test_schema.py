@@ -51,6 +51,12 @@ def test_what_is_no_schema(given: str, problem: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_file(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_bytes('{"type": "object", "properties": {"a": {"type": "string"}}}\r\n'.encode(encoding))
+    assert read_schema(str(tmp_path / "schema.json"))
+
+
 def test_files_that_hold_none(tmp_path: Path) -> None:
     for content, kind in ((b"[1]", UsageError), (b"\0" * 10, UsageError), (b"1" * ((1 << 20) + 1), UsageError)):
         path = tmp_path / "schema.json"

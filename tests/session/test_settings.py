@@ -121,3 +121,13 @@ def test_what_is_refused_is_not_written(file: Path) -> None:
     with pytest.raises(UsageError, match="did you mean frames"):
         change("frame", "3")
     assert not file.exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_file(file: Path, encoding: str) -> None:
+    file.parent.mkdir()
+    file.write_bytes("max-steps = 3\r\n".encode(encoding))
+    assert origin("max-steps") == (3, "file")
+    change("frames", "16")
+    assert file.read_bytes().startswith(b"max-steps = 3\r\n")
+    assert (origin("max-steps"), origin("frames")) == ((3, "file"), (16, "file"))

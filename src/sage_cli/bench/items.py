@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from sage_cli.bench.choices import First, choices, counted_from, first
 from sage_cli.bench.options import letter as label
 from sage_cli.errors import SageError, UsageError
+from sage_cli.text import read_unicode
 from sage_cli.timecode import parse as parse_time
 
 Row: TypeAlias = Mapping[str, Any]
@@ -27,7 +28,8 @@ BUCKETS: Final = ((0, 60), (60, 180), (180, 300), (300, 600), (600, 1200), (1200
 
 _TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet")
 _VIDEOS: Final = ("", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".ts")
-_ANSWERED: Final = ("is_correct", "num_attempts", "complete_results", "none_prediction", "could_not_produce", "reasoning_steps")
+# Fields that only results have.
+ANSWERED: Final = ("is_correct", "num_attempts", "complete_results", "none_prediction", "could_not_produce", "reasoning_steps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
     rows = [row for file in files for row in _rows(file)]
     if not rows:
         raise UsageError(f"{source} contains no questions")
-    answered = any(key in row for row in rows for key in _ANSWERED)
+    answered = any(key in row for row in rows for key in ANSWERED)
     folders = [folder for folder in (videos, files[0].parent, Path()) if folder is not None]
     try:
         counting = counted_from(rows, answered)
@@ -195,7 +197,7 @@ def _rows(file: Path) -> Iterable[Row]:
     try:
         if file.suffix.lower() == ".parquet":
             return _parquet(file)
-        text = file.read_text(encoding="utf-8")
+        text = read_unicode(file)
         if file.suffix.lower() == ".json":
             data = json.loads(text)
             inside = data.values() if isinstance(data, dict) else ()
@@ -215,7 +217,7 @@ def json_lines(text: str) -> list[Any]:
     Raises:
         ValueError: a line is not JSON.
     """
-    return [json.loads(line) for line in text.removeprefix("\ufeff").split("\n") if line.strip()]
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import json_lines, seconds_of
 from sage_cli.errors import UsageError
+from sage_cli.text import read_unicode
 
 Record: TypeAlias = dict[str, Any]
 
@@ -33,9 +34,11 @@ def read_records(path: Path) -> list[Record]:
         UsageError: it cannot be read, or its records are not objects.
     """
     try:
-        text = path.read_bytes().decode()
-        records = json.loads(text) if text.lstrip("\ufeff \t\r\n").startswith("[") else json_lines(text)
-    except (OSError, ValueError, RecursionError) as error:
+        text = read_unicode(path)
+        records = json.loads(text) if text.lstrip().startswith("[") else json_lines(text)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}: give the folder of a run, or a results file") from error
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: damaged, or not a results file ({error})") from error
     if not all(isinstance(record, dict) for record in records):
         raise UsageError(f"{path}: not a results file: a record is no JSON object")

@@ -83,9 +83,11 @@ def bench(
 def _records(path: Path) -> list[Record]:
     """A judged run, of sage or published."""
     from sage_cli.bench import read_records
-    from sage_cli.bench.items import RESULTS
+    from sage_cli.bench.items import ANSWERED, RESULTS
 
     records = read_records(path / RESULTS if path.is_dir() else path)
+    if not any(key in record for record in records for key in ANSWERED):
+        raise UsageError(f"--compare {path}: a question set, without answers: run it first (sage bench {path}), and give the run's folder")
     if not any(record.get("is_correct") is not None for record in records):
         raise UsageError(f"{path} has no verdicts: judge it first (sage bench {path} --judge choice)")
     return records
@@ -233,12 +235,12 @@ class _Show:
 
         from sage_cli.bench.page import page
         from sage_cli.bench.tables import markdown
-        from sage_cli.output import write_text
+        from sage_cli.output import output_folder, write_text
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         texts = {"md": markdown(report), "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", "html": page(report)}
-        for suffix, text in texts.items():
-            write_text(self._folder / f"report.{suffix}", text)
+        with output_folder(self._folder):
+            for suffix, text in texts.items():
+                write_text(self._folder / f"report.{suffix}", text)
         if not self._quiet:
             console.say(f"results and report: {self._folder}")
 

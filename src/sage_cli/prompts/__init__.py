@@ -27,6 +27,7 @@ from tomlkit.exceptions import TOMLKitError
 from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
 from sage_cli.prompts.reference import reference_tools
+from sage_cli.text import read_unicode
 
 # Every prompt file (less its .txt) and the placeholders it may use.
 PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -198,7 +199,7 @@ def _given(folder: Path) -> dict[str, str]:
     texts = {}
     for name, path in found.items():
         try:
-            texts[name] = path.read_text(encoding="utf-8")
+            texts[name] = read_unicode(path)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{path}: cannot be read as UTF-8 text ({error}); fix the file or leave it out") from error
         placeholders = PLACEHOLDERS.get(path.stem, frozenset())

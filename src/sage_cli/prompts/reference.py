@@ -64,7 +64,7 @@ def _modules(place: Path) -> Iterator[Path]:
 
 def _functions(path: Path) -> list[dict[str, Any]]:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+        tree = ast.parse(path.read_bytes(), filename=str(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: cannot be parsed ({error}); check out allenai/SAGE anew") from error
     return [_described(node) for node in tree.body if isinstance(node, ast.FunctionDef)]
