@@ -50,8 +50,7 @@ _GGUF: Final = {
     38: "MXFP4_MOE",
 }
 # whisper.cpp's ggml_ftype, the last number of the header, plus a thousand times the version of the quantization.
-_WHISPER: Final = {0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1"}
-_WHISPER |= {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
+_WHISPER: Final = {number: _GGUF[number] for number in (0, 1, 2, 3, 7, 8, 9)} | {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
 _VERSION: Final = 1000
 _DIMENSIONS: Final = struct.Struct("<4s11i")  # of the magic and the header
 
