@@ -19,7 +19,6 @@ from sage_cli.model.native import Interruptible, c_array
 
 _NO_ABORT: Final = llama.ggml_abort_callback()
 _NO_ROOM: Final = 1  # of llama_decode: too few free cells; nothing was changed
-_LONG: Final = 32  # tokens from which on Ctrl-C should not have to wait for the end of a decode
 
 
 class Rows(NamedTuple):
@@ -152,8 +151,8 @@ class Decoder:
 
     def _interruptibly(self, sequence: CachedSequence, count: int, decode: Callable[[], int]) -> int:
         """Decode, stopping on Ctrl-C; when that or a failure cuts it off, the sequence loses what came after its last item."""
-        # The abort callback runs Python at every graph node: worth it in long batches, not for single tokens.
-        slow = count > _LONG
+        # The abort callback runs Python at every graph node: a hundredth of a batch of four, more of a single token, which is soon over.
+        slow = count > 1
         if slow:
             llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
         status = -1
