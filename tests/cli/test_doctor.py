@@ -155,3 +155,26 @@ def test_a_broken_model_is_no_end(sage: Sage, model: TinyModel, environment: dic
     assert done.returncode == 0, done.stderr
     assert "broken.gguf" in done.stdout
     assert "frames/s" in done.stdout
+
+
+def test_a_served_model_is_no_missing_one(sage: Sage, environment: dict[str, str]) -> None:
+    models = Path(environment["SAGE_MODELS_DIR"])
+    models.mkdir(parents=True, exist_ok=True)
+    write_whisper(models / "ggml-tiny.en.bin")
+    environment["SAGE_MODEL"] = "http://user:secret@127.0.0.1:9/v1"
+    record = json.loads(sage("doctor", "--quick", "--json").stdout)
+    assert (record["model"], record["model_problem"], record["fit"]) == ("http://127.0.0.1:9/v1", None, None)
+    assert not [line for line in record["advice"] if "sage models pull" in line]
+    done = sage("setup", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "questions: http://127.0.0.1:9/v1" in done.stderr
+
+
+def test_an_encoder_given_by_name_is_used(sage: Sage, model: TinyModel, environment: dict[str, str], tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / model.text.name).symlink_to(model.text)
+    environment |= {"SAGE_MODEL": str(alone / model.text.name), "SAGE_MMPROJ": str(model.mmproj)}
+    record = json.loads(sage("doctor", "--quick", "--json").stdout)
+    assert (record["model"], record["model_problem"]) == (str(alone / model.text.name), None)
+    assert record["fit"]["fits"]

@@ -102,3 +102,14 @@ def test_needs_are_read_from_the_header(tmp_path: Path) -> None:
     assert needs.layers == read["block_count"]
     assert needs.limit == read["context_length"]
     assert needs.kv == 4 * read["block_count"] * read["attention.head_count_kv"] * read["attention.key_length"]
+
+
+def test_a_number_of_layers_shares_the_weights_between_both_memories() -> None:
+    large = Needs(weights=20 * GIB, vision=GIB, kv=147_456, layers=40, limit=262_144)
+    given = machine(64, 16)
+    automatic = plan_memory(large, given)
+    assert automatic.gpu_layers is not None
+    found = plan_memory(large, given, gpu_layers=automatic.gpu_layers - 1)
+    assert (found.fits, found.frames, found.context) == (True, automatic.frames, automatic.context)
+    assert not plan_memory(large, given, gpu_layers=40).fits
+    assert not plan_memory(large, machine(4, 16), gpu_layers=10).fits, "what is not on the GPU has to fit main memory"

@@ -67,8 +67,8 @@ class Setup:
     """The models that a run would use, or the reason why it would fail.
 
     Attributes:
-        model: path of the language model; ``None`` without a problem if none is installed.
-        fit: the settings that a run would choose for the model.
+        model: path of the language model, or address of a served one; ``None`` without a problem if none is installed.
+        fit: the settings that a run would choose for a local model.
         timeout: seconds per question; ``None`` or 0 for no limit.
     """
 
@@ -106,6 +106,8 @@ class Speeds:
 def check_system() -> System:
     from importlib.metadata import PackageNotFoundError, version
 
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     from sage_cli.model.devices import build, devices, this_machine
     from sage_cli.session import load_options
     from sage_cli.store import cache_dir, models_dir
@@ -118,8 +120,7 @@ def check_system() -> System:
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    folders = {"cache": cache_dir(), "models": models_dir(), "hub cache": hub}
+    folders = {"cache": cache_dir(), "models": models_dir(), "hub cache": Path(HF_HUB_CACHE)}
     return System(
         sage=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
@@ -140,21 +141,25 @@ def check_system() -> System:
 def check_setup(machine: Machine) -> Setup:
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
-    from sage_cli.store import NotInstalledError, find_model, find_speech_model
+    from sage_cli.session.models import Models
+    from sage_cli.store import NotInstalledError, find_speech_model
 
     options = load_options()
+    models = Models(options)
     model = problem = fitted = speech = speech_problem = None
     try:
-        files = find_model(options.model)
-        model = str(files.text)
-        fitted = plan_memory(
-            Needs.of(files),
-            machine,
-            frames=options.frames,
-            context=options.ctx_size,
-            kv_type=options.kv_type,
-            gpu_layers=options.gpu_layers,
-        )
+        if models.remote:
+            model = ", ".join(address.shown for address in models.remote.each)
+        else:
+            model = str(models.files.text)
+            fitted = plan_memory(
+                Needs.of(models.files),
+                machine,
+                frames=options.frames,
+                context=options.ctx_size,
+                kv_type=options.kv_type,
+                gpu_layers=options.gpu_layers,
+            )
     except SageError as error:
         none_named = isinstance(error, NotInstalledError) and error.name is None
         problem = None if none_named else str(error)
@@ -186,9 +191,10 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     from sage_cli.store import find_model
     from sage_cli.store.scratch import scratch_folder
 
-    threads = load_options().threads
+    options = load_options()
+    threads = options.threads
     models, problems, speech, device = [], [], None, None
-    for files in [find_model(name) for name in (NANO.name, setup.model) if name]:
+    for files in [find_model(NANO.name), *([find_model(setup.model, options.mmproj)] if setup.fit else [])]:
         say(f"measuring {files.text.stem} ...")
         try:
             chosen = setup.fit if setup.fit and str(files.text) == setup.model else plan_memory(Needs.of(files), machine)

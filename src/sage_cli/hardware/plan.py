@@ -98,6 +98,10 @@ class Needs:
         weights = sum(path.stat().st_size for path in shards(files.text))
         return cls(weights, files.mmproj.stat().st_size, kv, layers, number("context_length", 32768))
 
+    def beside(self, gpu_layers: int | None) -> int:
+        """Weights that stay in main memory with that many layers on the GPU; ``None`` for all."""
+        return 0 if gpu_layers is None else self.weights * max(0, self.layers - gpu_layers) // max(1, self.layers)
+
     def total(self, context: int, kv_type: KVType) -> int:
         return self.weights + self.vision + int(self.kv * _KV_SHARE[kv_type] * context)
 
@@ -145,10 +149,11 @@ def plan_memory(
     """Choose the settings that the user left open.
 
     Takes the first rung of the ladder that fits the GPU's memory, or main memory without a GPU. If not even the last rung fits the GPU, as
-    many layers as fit are placed there, and the rest of the model in main memory.
+    many layers as fit are placed there, and the rest of the model in main memory. A number of layers that was given stays as it is.
     """
     on_gpu = machine.gpu > 0 and gpu_layers != 0
     room = machine.gpu if on_gpu else machine.memory
+    beside = needs.beside(gpu_layers) if on_gpu else 0
     most = LADDER[0][0] if on_gpu else max(16, min(LADDER[0][0], _FRAMES_PER_CORE * machine.cores))
 
     def rung(number: int) -> tuple[int, int, KVType, int]:
@@ -158,7 +163,7 @@ def plan_memory(
         return frames or min(ladder_frames, most), chosen, kind, needs.total(chosen, kind) + OVERHEAD
 
     rungs = [rung(number) for number in range(len(LADDER))]
-    found = next((number for number, (*_, size) in enumerate(rungs) if size <= room), None)
+    found = next((number for number, (*_, size) in enumerate(rungs) if size - beside <= room and beside <= machine.memory), None)
     layers = gpu_layers
     if found is None and on_gpu and gpu_layers is None:
         # The vision encoder and the KV cache stay on the GPU: a first look spends most of its time on them.
