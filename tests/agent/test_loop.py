@@ -379,8 +379,8 @@ def test_an_answer_that_is_a_list_is_text(video: Video) -> None:
 
 
 def test_a_file_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no pictures"):
-        Agent(ScriptedModel(), Video(make_audio(tmp_path / "a.wav", tone(1.0))))
+    with pytest.raises(VideoError, match="no picture"):
+        Agent(ScriptedModel(), Video(make_audio(tmp_path / "a.wav", tone(1.0)))).run("Why?")
 
 
 # ---- limits --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from sage_cli.assets import CLIPS
 from sage_cli.cli.chat import _prompt
-from sage_cli.cli.evidence import save_evidence
+from sage_cli.cli.evidence import _save_clip, save_evidence
 from sage_cli.cli.marks import edl, ffmetadata
 from sage_cli.cli.player import command
 from sage_cli.errors import SageError
@@ -198,3 +198,10 @@ def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) ->
     heard = json.loads(sage("ask", tmp_path / "speech.mp4", question, *NANO, "--json", "--no-subtitles").stdout)
     assert heard["answer"] == "The number is seven."
     assert [one["what"] for one in heard["evidence"]] == ["speech transcribed"]
+
+
+def test_a_clip_of_the_last_moment_is_the_last_second(tmp_path: Path) -> None:
+    video = Video(CLIPS / "short.mp4")
+    _save_clip(video, video.duration, video.duration, tmp_path, "short")
+    (clip,) = tmp_path.iterdir()
+    assert Video(clip).duration == pytest.approx(1.0, abs=0.2)

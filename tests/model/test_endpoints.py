@@ -80,3 +80,11 @@ def test_a_server_that_breaks_is_left_in_the_middle(servers: list[Served]) -> No
         assert reply == "whole"
         assert "whole" not in spoken
         assert _ask(model)[1] == "whole"
+
+
+def test_all_other_machines_are_named_that_frames_may_go_to(servers: list[Served], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    with Endpoints(_address(servers[0].url, "http://gpu.example/v1", "http://other.example:8/v1")) as model:
+        assert model.info.host == "gpu.example, other.example:8"
+    with Endpoints(_address(*(one.url for one in servers))) as model:
+        assert model.info.host == ""

@@ -273,3 +273,12 @@ def test_only_a_part_is_asked_about() -> None:
         assert session.span(video, 2, 3) == (2, 3)
         with pytest.raises(UsageError, match="the start is not before the end"):
             session.span(video, 3, 3)
+
+
+def test_subtitles_that_are_asked_for_are_converted_whatever_answers_questions(tmp_path: Path) -> None:
+    (tmp_path / "talk.mp4").write_bytes(SPOKEN.read_bytes())
+    (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\nHello there.\n")
+    (tmp_path / "config.toml").write_text("subtitles = false\n")
+    with open_session(source="subtitles") as session:
+        assert session.subtitles(session.video(tmp_path / "talk.mp4")) is None
+        assert [segment.text for segment in session.transcribe(tmp_path / "talk.mp4")] == ["Hello there."]

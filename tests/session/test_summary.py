@@ -12,10 +12,12 @@ import pytest
 
 from benchmarks.chapters import make_world, measure, score, write_world
 from sage_cli.assets import CLIPS, NANO
+from sage_cli.errors import VideoError
 from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
 from sage_cli.session.chapters import change_points
 from sage_cli.session.summary import Stage, Summary, _identity, summarize
+from tests.media import make_audio, tone
 from tests.openai_server import Served, serve
 
 T = TypeVar("T")
@@ -114,3 +116,19 @@ def test_a_small_context_is_never_exceeded(tmp_path: Path) -> None:
     with open_session(**NANO_OPTIONS, ctx_size=1536) as session:
         summary = result(summarize(session, session.video(tmp_path / "long.mp4")))
     assert summary.chapters[-1].end == pytest.approx(660.0, abs=1.0)
+
+
+def test_a_recording_of_sound_is_summarized_by_its_words(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "talk.wav", tone(30.0))
+    with LlamaModel(NANO.text, NANO.mmproj, context_size=8192, threads=1) as model, serve(Served(model)) as server:
+        options: dict[str, Any] = {"model": server.url, "prompts": "sage-mm", "cache_limit": 0}
+        (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\nThe secret number is seven.\n")
+        with open_session(**options) as session:
+            made = result(summarize(session, session.video(path)))
+        assert [(chapter.start, round(chapter.end)) for chapter in made.chapters] == [(0.0, 30)]
+        asked = json.dumps(server.requests[0])
+        assert "part of a recording from" in asked
+        assert "The secret number is seven." in asked
+        (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\n[Music]\n")
+        with open_session(**options, speech_model=str(NANO.speech)) as session, pytest.raises(VideoError, match="nothing is said"):
+            result(summarize(session, session.video(path)))

@@ -24,7 +24,7 @@ from sage_cli.agent.results import Results
 from sage_cli.agent.stopwatch import OutOfTimeError, Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.agent.tool_runner import WEB_TOOLS, ToolRunner
-from sage_cli.errors import ModelError, VideoError
+from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
@@ -87,7 +87,6 @@ class Agent:
 
     Raises:
         UsageError: the prompts cannot be used.
-        VideoError: the video has no pictures.
     """
 
     def __init__(
@@ -103,8 +102,6 @@ class Agent:
         consent: Callable[[WebRequested], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if not video.has_video:
-            raise VideoError(f"{video.path}: there are no pictures in it; `sage transcribe` reads sound alone")
         self.model = model
         self.video = video
         self.settings = settings or Settings()
@@ -131,8 +128,9 @@ class Agent:
             earlier: questions and answers of the conversation before it; the model sees as many of the newest as fit.
 
         Raises:
-            SageError: the model or the video failed, or the context is too small for the question and a single frame.
+            SageError: the model or the video failed or has no pictures, or the context is too small for the question and a single frame.
         """
+        self.video.require_picture()
         return _Run(self, question, earlier).events()
 
     def workspace(self, addresses: Iterable[str] = ()) -> Workspace:

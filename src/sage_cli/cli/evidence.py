@@ -72,7 +72,8 @@ def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:
 def _save_clip(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
     from sage_cli.output import file_name
 
-    video.clip(start, max(end, start + 1.0), folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}.mp4"))
+    first = max(0.0, min(start, video.duration - 1.0))
+    video.clip(first, max(end, first + 1.0), folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}.mp4"))
 
 
 def _save_stills(video: Video, start: float, end: float, folder: Path, stem: str) -> None:

@@ -56,6 +56,7 @@ def ground(
 
     wanted = checked(from_argument(event))
     spans: list[Span] = []
+    told: set[str] = set()
     visible = sys.stderr.isatty() and not options.quiet
     with open_session(options, consent=Consent(), offer=offer) as session:
         opened = session.video(video)
@@ -71,6 +72,10 @@ def ground(
                 if step is None:
                     continue
                 spans += step.spans
+                for notice in step.notices:
+                    if notice not in told and not options.quiet:
+                        console.say(notice)
+                    told.add(notice)
                 if advance:
                     advance(step.end)
                 if not options.json and form == "text":

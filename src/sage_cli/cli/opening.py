@@ -35,8 +35,8 @@ def tell_plan(session: Session) -> None:
 
 def tell_host(session: Session) -> None:
     """Report that frames leave this machine; `sage ask` does so with its events."""
-    if session.remote and not session.remote.loopback and not session.options.quiet:
-        console.say(f"frames and prompts are sent to {session.remote.host}")
+    if session.remote and session.remote.outside and not session.options.quiet:
+        console.say(f"frames and prompts are sent to {session.remote.outside}")
 
 
 @contextmanager

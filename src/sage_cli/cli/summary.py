@@ -32,7 +32,9 @@ _YOUTUBE_S = 10.0  # seconds of a chapter at least, by YouTube's rules
 
 @takes("summary")
 def summary(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    video: Annotated[
+        str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, autocompletion=media_files, parser=str)
+    ],
     form: Annotated[
         Literal["text", "md", "youtube", "ffmetadata", "json"],
         typer.Option("--as", help="Text, Markdown, YouTube or FFmpeg chapters, JSON."),

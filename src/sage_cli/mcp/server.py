@@ -233,13 +233,15 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
             wanted, opened = checked(event), session.video(folders.resolve(video))
             _load(session, opened, report)
             spans: list[tuple[float, float]] = []
+            notices: list[str] = []
             for step in ground(session, opened, wanted, start=_time(start), end=_time(end)):
                 report("looking")
                 if isinstance(step, Found):
                     spans += step.spans
+                    notices += (text for text in step.notices if text not in notices)
                     report(f"looked up to {format_clock(step.end)}")
             found = [Occurrence(start=format_clock(first), end=format_clock(last)) for first, last in spans]
-            return Occurrences(event=wanted, found=found, notices=[notice.text for notice in opened.notices])
+            return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
 
         return await worker.run(context, work)
 

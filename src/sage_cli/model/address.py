@@ -67,6 +67,11 @@ class RemoteAddress:
         return ", ".join(urlsplit(one.url).netloc.rpartition("@")[2] for one in self.each)
 
     @property
+    def outside(self) -> str:
+        """The hosts that are other machines: what is sent to a model served at several addresses may go to each of them."""
+        return ", ".join(one.host for one in self.each if not one.loopback)
+
+    @property
     def shown(self) -> str:
         """The address without a password."""
         return urlsplit(self.url)._replace(netloc=replace(self, others=()).host).geturl()

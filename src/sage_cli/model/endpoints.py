@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 from sage_cli.model.address import RemoteAddress, api_key
@@ -33,6 +34,7 @@ class Endpoints:
     """
 
     def __init__(self, address: RemoteAddress, *, context_size: int | None = None, retries: int = 4) -> None:
+        self._outside = address.outside
         self._addresses = deque(address.each)
         self._addresses.rotate(os.getpid())
         self._options: dict[str, Any] = {"context_size": context_size, "retries": retries}
@@ -50,7 +52,7 @@ class Endpoints:
 
     @property
     def info(self) -> ModelInfo:
-        return self._model.info
+        return replace(self._model.info, host=self._outside)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         return self._model.frame_size(width, height, max_tokens, max_pixels)

@@ -94,7 +94,7 @@ class RemoteModel:
     @cached_property
     def info(self) -> ModelInfo:
         at = f"served at {self.address.host}"
-        return ModelInfo(self._name, "remote", self._context, at, at, "" if self.address.loopback else self.address.host)
+        return ModelInfo(self._name, "remote", self._context, at, at, self.address.outside)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
         return bounded_frame_size(width, height, _UNIT, max_tokens, max_pixels)

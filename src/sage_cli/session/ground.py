@@ -7,8 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sage_cli.errors import UsageError
-from sage_cli.timecode import format_clock
+from sage_cli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from sage_cli.session.session import Session
@@ -24,11 +23,13 @@ class Found:
     Attributes:
         start, end: the window, in seconds.
         spans: when the event happens in it, in seconds of the video.
+        notices: what the user should know of the search, such as that fewer frames fit the context.
     """
 
     start: float
     end: float
     spans: tuple[tuple[float, float], ...]
+    notices: tuple[str, ...] = ()
 
 
 def checked(event: str) -> str:
@@ -52,9 +53,10 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
         SageError: the event is empty; the video, the model or an option cannot be used.
     """
     event = checked(event)
-    from sage_cli.tools.base import ToolError
-    from sage_cli.tools.ground_event import GroundEvent, GroundEventArguments
+    from sage_cli.tools.base import ToolError, ToolNotice
+    from sage_cli.tools.ground_event import GroundEvent, GroundEventArguments, NoTimesError
 
+    video.require_picture()
     tool = GroundEvent()
     first, last = session.span(video, start, end)
     agent = session.agent(video, start=first, end=last)
@@ -66,17 +68,21 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
             arguments = GroundEventArguments(
                 video_path=workspace.video_path,
                 event=event,
-                timestamp_start=format_clock(begin),
-                timestamp_end=format_clock(until if number < count - 1 else last + 1),
+                timestamp_start=f"{begin:.3f}",
+                timestamp_end=f"{until:.3f}",
             )
             spans: tuple[tuple[float, float], ...] = ()
+            notices: list[str] = []
             with closing(tool.run(arguments, workspace)) as run:
                 try:
                     while True:
-                        next(run)
+                        step = next(run)
+                        notices += [step.text] if isinstance(step, ToolNotice) else []
                         yield None
                 except StopIteration as stop:
                     spans = tuple((look.start, look.end) for look in stop.value.evidence)
-                except ToolError:  # the model's times make no sense: nothing found here
-                    pass
-            yield Found(begin, until, spans)
+                except NoTimesError:
+                    pass  # nothing found here
+                except ToolError as error:
+                    raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
+            yield Found(begin, until, spans, tuple(notices))

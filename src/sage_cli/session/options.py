@@ -147,6 +147,7 @@ def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "
 
 _ASKS = "ask chat mcp ground summary"  # commands that answer with a model in a session of their own
 _LOOKS = f"{_ASKS} bench"
+_RUNS = "ask chat mcp bench"  # commands that answer questions
 _ALL = f"{_LOOKS} transcribe"
 
 
@@ -215,16 +216,16 @@ class Options:
     kv_cache: Literal["auto", "on", "off"] = setting(
         "auto", MODEL, _ASKS, "Save KV prefixes for later runs; auto saves those that took long.", advanced=True
     )
-    seed: int = setting(0, MODEL, _LOOKS, "Sampling seed.", "N", at_least=0, at_most=(1 << 32) - 2, advanced=True)
+    seed: int = setting(0, MODEL, f"{_RUNS} summary", "Sampling seed.", "N", at_least=0, at_most=(1 << 32) - 2, advanced=True)
     temperature: float = setting(
-        0.0, MODEL, _LOOKS, "Sampling temperature; 0 is deterministic.", "T", at_least=0.0, at_most=2.0, advanced=True
+        0.0, MODEL, f"{_RUNS} summary", "Sampling temperature; 0 is deterministic.", "T", at_least=0.0, at_most=2.0, advanced=True
     )
 
     frames: int | None = setting(
         None, LOOKING, _LOOKS, "Maximum frames in the first look.", "N", at_least=1, at_most=1 << 16, auto="what fits, up to 128"
     )
     sampling: Literal["exact", "keyframe", "auto"] = setting(
-        "exact", LOOKING, _LOOKS, "Frames at even times, the nearest keyframes (faster), or whichever suits.", advanced=True
+        "exact", LOOKING, _RUNS, "Frames at even times, the nearest keyframes (faster), or whichever suits.", advanced=True
     )
     frame_tokens: int | None = setting(
         None, LOOKING, _LOOKS, "Maximum tokens per frame pair.", "N", at_least=1, at_most=1 << 16, auto="the model's", advanced=True
@@ -235,10 +236,10 @@ class Options:
     direct: bool = option(False, LOOKING, "bench", "Answer from the first look, without tools: the paper's baseline.")
     direct_prompt: bool = option(False, LOOKING, "bench", "Ask direct answers by the paper's prompt: think, then answer.", advanced=True)
     no_tool: tuple[str, ...] = option(
-        (), LOOKING, _LOOKS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
+        (), LOOKING, _RUNS, "Disable a tool, such as ground-event; repeatable.", "NAME", complete="tool_names", advanced=True
     )
-    max_steps: int = setting(10, LOOKING, _LOOKS, "Maximum reasoning steps.", "N", at_least=1, at_most=1000, advanced=True)
-    timeout: float = setting(0.0, LOOKING, _LOOKS, "Time limit per question; 0 for none.", "SECONDS", at_least=0.0, at_most=1e9)
+    max_steps: int = setting(10, LOOKING, _RUNS, "Maximum reasoning steps.", "N", at_least=1, at_most=1000, advanced=True)
+    timeout: float = setting(0.0, LOOKING, _RUNS, "Time limit per question; 0 for none.", "SECONDS", at_least=0.0, at_most=1e9)
     frame_size: Literal["reference", "paper"] = setting(
         "reference", LOOKING, _LOOKS, "Frame size of the released weights, or the larger one of the paper.", advanced=True
     )

@@ -151,7 +151,9 @@ class Session(Models):
             raise UsageError("the question is empty: write what you want to know about the video")
 
         def run() -> Generator[Event]:
-            agent = self.agent(self.video(video), start=start, end=end, tools=tools)
+            opened = self.video(video)
+            opened.require_picture()
+            agent = self.agent(opened, start=start, end=end, tools=tools)
             with closing(_generator(agent.run(question, earlier))) as events:
                 yield from self._estimated(events) if self.caching else events
 
@@ -186,10 +188,8 @@ class Session(Models):
         """The agent for a part of a video. It is reused for the same part, with its frames.
 
         Raises:
-            SageError: as :meth:`ask`.
+            SageError: the model or an option cannot be used.
         """
-        if not video.has_video:
-            raise VideoError(f"{video.path} has sound but no picture: give a video file")
         span = self.span(video, start, end)
         # By the video and not by its content, which two files may share: their names and subtitles differ.
         key = (video, self.subtitles(video), *span, tools)
@@ -341,15 +341,16 @@ class Session(Models):
         """
         if self.options.source == "speech":
             return None
-        found = self.subtitles(video)
+        found = self._found_subtitles(video)  # asked for, whatever questions are answered from
         if found is None and self.options.source == "subtitles":
             raise VideoError(f"{video.path} has no subtitles, beside it or in it: leave out --from to transcribe its speech")
         return found
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
-        if not self.options.subtitles:
-            return None
+        return self._found_subtitles(video) if self.options.subtitles else None
+
+    def _found_subtitles(self, video: Video) -> Subtitles | None:
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
         files = files_beside(video.path)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sage_cli.agent.asking import Asker, UnusableReplyError
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.stopwatch import Stopwatch
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.prompts import Prompts
 from sage_cli.session.chapters import find_chapters
@@ -84,15 +84,17 @@ Steps = Generator[Stage | None, None, T]  # None now and then, so that whoever i
 
 
 def summarize(session: Session, video: Video, *, start: float | None = None, end: float | None = None) -> Steps[Summary]:
-    """Summarize a video, or a part of it.
+    """Summarize a video or a recording of sound, or a part of it.
 
     Raises:
-        SageError: the video, the model or an option cannot be used.
+        SageError: the media, the model or an option cannot be used, or there is neither a picture nor a word.
     """
     first, last = session.span(video, start, end)
     cache = DiskCache(cache_dir() / "summaries", _LIMIT if session.caching else 0)
     with closing(cache):
         segments = yield from _speech(session, video, first, last)
+        if not (video.has_video or segments):
+            raise VideoError(f"{video.path}: there is no picture, and nothing is said")
         kept = _Kept(cache, video.id, _identity(session, segments, first, last))
         if (whole := kept.get("summary")) is not None:
             return _summary(whole)
@@ -110,7 +112,7 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
 def _speech(session: Session, video: Video, start: float, end: float) -> Steps[list[Segment]]:
     """What is said, by subtitles or the speech model; nothing where there is neither."""
     segments: list[Segment] = []
-    if session.subtitles(video) is None and (not video.has_audio or session.speech_file is None):
+    if session.subtitles(video) is None and (not video.has_audio or (video.has_video and session.speech_file is None)):
         return segments
     with closing(session.said(video, start=start, end=end)) as parts:
         for part in parts:
@@ -172,6 +174,7 @@ class _Writer:
     def __init__(self, session: Session, video: Video, segments: Sequence[Segment], kept: _Kept) -> None:
         self._session, self._video, self._kept = session, video, kept
         self._entries = [*entries(segments)]
+        self._media = "video" if video.has_video else "recording"
         self._agent = session.agent(video)
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
@@ -207,7 +210,7 @@ class _Writer:
 
         def build(told: Sequence[str]) -> Prompt:
             said = "What is said:\n" + "\n".join(told) if told else "Nothing is said."
-            shown = workspace.prompts.render("chapter", begin=format_clock(start), end=format_clock(end), told=said)
+            shown = workspace.prompts.render("chapter", media=self._media, begin=format_clock(start), end=format_clock(end), told=said)
             return [Message("user", (*((frames,) if frames.frames else ()), Text(shown)))]
 
         while not self._fits(workspace, build(lines)):
@@ -217,25 +220,28 @@ class _Writer:
         return (yield from self._ask(workspace, build(lines), asked))
 
     def _merged(self, workspace: Workspace, told: list[str]) -> Steps[tuple[str, str]]:
-        while not self._fits(workspace, _whole(workspace, told)):
+        while not self._fits(workspace, self._whole(workspace, told)):
             told = yield from self._shorter(workspace, told)
-        return (yield from self._ask(workspace, _whole(workspace, told)))
+        return (yield from self._ask(workspace, self._whole(workspace, told)))
 
     def _shorter(self, workspace: Workspace, told: list[str]) -> Steps[list[str]]:
         """Summaries of as many lines at a time as fit; at least two, so that there are fewer lines afterwards."""
 
         def fits(number: int) -> bool:
-            return self._fits(workspace, _whole(workspace, told[:number]))
+            return self._fits(workspace, self._whole(workspace, told[:number]))
 
         shorter: list[str] = []
         while told:
             count = most(len(told), fits)
             if not fits(count) or count < min(2, len(told)):
                 raise ModelError("a summary does not fit the context; raise --ctx-size")
-            _, summary = yield from self._ask(workspace, _whole(workspace, told[:count]))
+            _, summary = yield from self._ask(workspace, self._whole(workspace, told[:count]))
             shorter.append(summary)
             told = told[count:]
         return shorter
+
+    def _whole(self, workspace: Workspace, told: Sequence[str]) -> Prompt:
+        return [Message("user", (Text(workspace.prompts.render("summary", media=self._media, told="\n".join(told))),))]
 
     def _fits(self, workspace: Workspace, prompt: Prompt) -> bool:
         return workspace.model.count_tokens(prompt) <= self._room
@@ -267,7 +273,7 @@ class _Writer:
         shape, settings = self._session.schema, self._agent.settings
         assert shape is not None
         told = "\n".join([made.summary, *map(_told, made.chapters)])
-        shown = workspace.prompts.render("structured", question="What is this video about?", answer=told, schema=shape.text)
+        shown = workspace.prompts.render("structured", question=f"What is this {self._media} about?", answer=told, schema=shape.text)
         asker = Asker(workspace.model, Stopwatch(time.monotonic, None), "", self._agent.reply_tokens, settings.temperature, settings.seed)
         steps = asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape)
         while True:
@@ -284,10 +290,6 @@ def _sense(text: str) -> str:
     """A model's text on one line, without repetitions; empty if there is nothing in it."""
     line = " ".join(without_repetition(text).split())
     return "" if is_nonsense(line, "") else line
-
-
-def _whole(workspace: Workspace, told: Sequence[str]) -> Prompt:
-    return [Message("user", (Text(workspace.prompts.render("summary", told="\n".join(told))),))]
 
 
 def _told(chapter: Chapter) -> str:

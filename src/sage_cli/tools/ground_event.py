@@ -17,6 +17,10 @@ _EVENT_LENGTH: Final = 300
 _REPLY_TOKENS: Final = 256
 
 
+class NoTimesError(ToolError):
+    """The model's reply contains no usable times."""
+
+
 class GroundEventArguments(Arguments):
     video_path: str
     event: str
@@ -70,7 +74,7 @@ def _span(reply: str, start: float, end: float, duration: float) -> tuple[float,
     """The event's span according to the reply, in seconds of the video; ``None`` if not found, or found outside the examined span.
 
     Raises:
-        ToolError: the reply contains no usable times.
+        NoTimesError: the reply contains no usable times.
     """
     try:
         timestamps = json_object(reply).get("timestamps") or {}
@@ -79,7 +83,7 @@ def _span(reply: str, start: float, end: float, duration: float) -> tuple[float,
             return None
         found = sorted((repair(first, duration), repair(last, duration)))
     except (ValueError, TypeError, AttributeError) as error:
-        raise ToolError("the model gave no times that can be read") from error
+        raise NoTimesError("the model gave no times that can be read") from error
     # A time before the span was counted from the span's start. (Clock times are whole seconds, rounded down.)
     if found[0] < int(start):
         found = [start + time for time in found]

@@ -109,6 +109,8 @@ class Workspace:
         pixels = self.frame_style.paper if frame_size == "paper" else self.frame_style.reference
 
         def size(pixels: int | None) -> tuple[int, int]:
+            if not video.has_video:
+                return 0, 0
             return model.frame_size(video.width, video.height, frame_tokens, None if frame_tokens else pixels)
 
         self.frame_size, self.close_size = size(pixels), size(self.frame_style.close)

@@ -209,6 +209,14 @@ class Video:
         """The cues of one of them; see :func:`sage_cli.video.captions.text_cues`."""
         return text_cues(self._media, index)
 
+    def require_picture(self) -> None:
+        """Call before work that looks at the video.
+
+        Raises:
+            VideoError: there is only sound, or the picture cannot be decoded.
+        """
+        self._video_track()
+
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
             if lost := self._media.lost("video"):
