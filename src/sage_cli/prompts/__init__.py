@@ -39,8 +39,8 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
         "direct": frozenset({"question"}),
-        "chapter": frozenset({"begin", "end", "told"}),
-        "summary": frozenset({"told"}),
+        "chapter": frozenset({"media", "begin", "end", "told"}),
+        "summary": frozenset({"media", "told"}),
         "structured": frozenset({"question", "answer", "schema"}),
         "confirm": frozenset({"query", "told"}),
     }
