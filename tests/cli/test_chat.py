@@ -175,7 +175,7 @@ def test_opening_where_the_answer_comes_from(sage: Sage, environment: dict[str, 
     player = tmp_path / "bin" / "mpv"
     player.write_text(f'#!/bin/sh\necho "$@" > {opened}.part && mv {opened}.part {opened}\n')
     player.chmod(0o755)
-    environment["PATH"] = f"{player.parent}:{environment['PATH']}"
+    environment |= {"PATH": f"{player.parent}:{environment['PATH']}", "DISPLAY": ":0"}
     assert sage("open").returncode == 2
     assert sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO).returncode == 0
     for words, start in (([], "0.000"), (["1"], "0.000"), (["0:07"], "7.000")):

@@ -19,7 +19,7 @@ def open(
     what: Annotated[str | None, typer.Argument(metavar="[ID|TIME]", help="Entry of the log, or a time.", show_default=False)] = None,
     number: Annotated[int, typer.Option("--evidence", "-e", min=1, metavar="N", help="Which part of the evidence.")] = 1,
 ) -> int:
-    """Open the video of an answer in mpv or VLC.
+    """Open the video of an answer in mpv or VLC, on a machine with a display.
 
     A number is an entry of `sage log list`. A time has a colon or a unit, as in 1:30 or 90s; it is one of the video asked about last.
     """
