@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import cv2
 import numpy as np
 import pytest
 
 from sage_cli.cli import console
-from sage_cli.cli.frames import _encoded
+from sage_cli.cli.frames import _encoded, contact_sheet
 from sage_cli.errors import UsageError
+from sage_cli.video import Frame
 from tests.media import make_audio, make_video
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -54,3 +56,19 @@ def test_a_pipe_gets_names_byte_for_byte(capfdbinary: pytest.CaptureFixture[byte
     name = b"caf\xe9\x1b.jpg"
     console.write_path(Path(os.fsdecode(name)))
     assert capfdbinary.readouterr().out.rstrip() == name
+
+
+def test_a_frame_that_several_times_show_is_saved_once(sage: Sage, tmp_path: Path) -> None:
+    """A frame per second, half of which is asked for twice; and the last one goes on to the end."""
+    video = make_video(tmp_path / "slow.mp4", times=(0.0, 1.0, 2.0), bframes=0)
+    done = sage("frames", video, "--every", "0.5", "-o", tmp_path)
+    names = done.stdout.splitlines()
+    assert (len(names), len({*names})) == (3, 3)
+    assert "times show 3 different frames; each is saved once" in done.stderr
+    sheet = sage("frames", video, "--every", "0.5", "--sheet", tmp_path / "sheet.png", "--width", "160")
+    picture = cv2.imread(str(tmp_path / "sheet.png"))
+    assert picture is not None
+    three = contact_sheet([Frame(time, np.zeros((120, 160, 3), np.uint8), "") for time in (0.0, 1.0, 2.0)])
+    assert picture.shape == three.shape
+    assert "each is saved once" in sheet.stderr
+    assert sage("frames", video, "--at", "1", "-o", tmp_path).stderr == ""

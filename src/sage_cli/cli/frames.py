@@ -13,7 +13,7 @@ from sage_cli.cli.complete import media_files
 from sage_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def frames(
 ) -> int:
     """Save frames of a video.
 
-    Each is the frame on screen at that time, named by its own time. The names go to stdout.
+    Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
     from sage_cli.cli.opening import damage_told
     from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
@@ -63,18 +63,37 @@ def frames(
             target = _picture(Path(sheet).expanduser())
             check_targets([target], [opened.path], text=False)
             with damage_told(session, opened), closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
-                file.write(_encoded(contact_sheet(list(found)), target.suffix))
+                shown = list(_distinct(found))
+                file.write(_encoded(contact_sheet(shown), target.suffix))
             console.write_path(target)
+            _tell(len(times), len(shown))
             return 0
         check_folder(Path(output).expanduser())
         folder_of = output_folder(Path(output).expanduser())
+        saved = []
         with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
-            for frame in found:
+            for frame in _distinct(found):
                 target = folder / file_name(opened.path.stem, f"_{format_stamp(frame.time)}.jpg")
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 console.write_path(target)
+                saved.append(target)
+        _tell(len(times), len(saved))
     return 0
+
+
+def _distinct(found: Iterable[Frame]) -> Iterator[Frame]:
+    """Each frame once: several times show the same one where frames are long, and where the picture ends before the sound."""
+    before: float | None = None
+    for frame in found:
+        if frame.time != before:
+            yield frame
+        before = frame.time
+
+
+def _tell(asked: int, saved: int) -> None:
+    if saved < asked:
+        console.say(f"{asked} times show {saved} different frame{'s'[: saved != 1]}; each is saved once")
 
 
 def _times(at: list[str], every: str | None, duration: float) -> list[float]:
