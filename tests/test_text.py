@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import html
+import re
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
-from sage_cli.text import decode, decode_prose, decode_unicode, from_argument, lines, read_unicode
+from sage_cli.text import decode, decode_prose, decode_unicode, escape_markdown, from_argument, lines, read_unicode
 
 
 @pytest.mark.parametrize(
@@ -113,3 +116,42 @@ def test_read_unicode(encoding: str, tmp_path: Path) -> None:
 def test_what_is_not_unicode_is_refused(data: bytes) -> None:
     with pytest.raises(UnicodeDecodeError):
         decode_unicode(data)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Which shape <b>appears</b> first? [x](y)",
+        "*a* **b** _c_ __d__ ~~e~~ `f` $g$",
+        "a | b \\| c \\ d",
+        "&amp; &#35; R&D; AT&T",
+        "# heading",
+        "## heading",
+        "- item",
+        "+ item",
+        "* item",
+        "1. item",
+        "12) item",
+        "---",
+        "===",
+        "> quote",
+        "```",
+        "~~~",
+        "-7",
+        "1.5",
+        "snake_case and 2 * 3 * 4",
+        "<https://a.example> ![x](y)",
+        "[x]: y",
+        "a  b",
+        "-",
+        "#",
+    ],
+)
+def test_markdown_shows_text_as_it_is(text: str) -> None:
+    """In a paragraph after another line, in a heading, in an item and in a cell, as a renderer reads them."""
+    renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    for around in ("{}", "first\n{}", "# {}", "- {}", "| a |\n| --- |\n| {} |"):
+        page = renderer.render(around.format(escape_markdown(text, cell="|" in around)))
+        words = html.unescape(re.sub("<[^>]*>", "", page)).split("\n")
+        assert [" ".join(line.split()) for line in words if line.strip() and line not in ("first", "a")] == [" ".join(text.split())], page
+        assert not re.search("<(?:a|b|em|strong|code|s|hr|h2|ol|blockquote|img)\\b", page)

@@ -12,6 +12,10 @@ from typing import Final, Literal
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
+# Of Markdown: what marks up words, and what makes a line a heading, an item, a rule or an underline.
+_INLINE_MARKUP: Final = re.compile(r"[\\`*_\[\]<>|~$#]|&(?=#?\w+;)")
+_LINE_MARKER: Final = re.compile(r"^(\d{0,9})([-+=.)](?=\s|$)|-(?=-)|=(?==))")
+
 _EXAMINED: Final = 50_000  # bytes that tell the encoding
 _INVALID: Final = 10  # valid sequences of UTF-8 for each invalid one, in text that is UTF-8 though damaged
 _WESTERN: Final = 0.7  # of the likelihood of the best encoding, from which Windows-1252 is preferred
@@ -146,6 +150,12 @@ def from_argument(word: str) -> str:
 def without_surrogates(text: str) -> str:
     """Text with U+FFFD for halves of surrogate pairs, which no encoding can write."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def escape_markdown(text: str, *, cell: bool = False) -> str:
+    """Text that shows as it is in GitHub's Markdown, line by line; in a ``cell`` of a table no line begins an item or a rule."""
+    lines = [_INLINE_MARKUP.sub(r"\\\g<0>", line.strip()) for line in text.split("\n")]
+    return "\n".join(lines if cell else [_LINE_MARKER.sub(r"\1\\\2", line) for line in lines])
 
 
 def is_link(text: str) -> bool:

@@ -180,7 +180,7 @@ def test_questions_answers_and_verdicts_are_listed() -> None:
     ]
     report = summarize("x", rows)
     assert [one.verdict for one in report.answers] == ["wrong", "right", "no answer", "not judged", "failed"]
-    assert r"| wrong | Which <one>? | Red \| blue | Red |" in markdown(report)
+    assert r"| wrong | Which \<one\>? | Red \| blue | Red |" in markdown(report)
     cells = [cell.text for cell in ElementTree.fromstring(_xml(page(report))).iter("td")]
     assert {"Which <one>?", "Red | blue", "not judged", "Ana"} <= {*cells}
     assert json.loads(json.dumps(report.as_json()))["answers"][0] == {

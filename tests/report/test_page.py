@@ -94,11 +94,19 @@ def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
     runs = [(_run(), Video(clip_path), str(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path), str(clip_path))]
     write_report(tmp_path / "r.md", runs)
     text = (tmp_path / "r.md").read_text()
-    assert "# Who <b>said</b> that?" in text
+    assert r"# Who \<b\>said\</b\> that?" in text
     assert f"[{clip_path.name}]({clip_path.resolve().as_uri()})" in text
     assert "late again" in text
     assert "No answer: the time limit" in text
     assert not re.search(r"\n{4}", text)
+
+
+def test_markdown_shows_text_as_it_is(clip_path: Path, tmp_path: Path) -> None:
+    link = "https://a.example/watch_(1)?v=1"
+    write_report(tmp_path / "r.md", [(_run(answer="- 1 * 2\n[x](y)\n\n# <b>"), Video(clip_path), link)])
+    text = (tmp_path / "r.md").read_text()
+    assert "\n\\- 1 \\* 2\\\n\\[x\\](y)\n\n\\# \\<b\\>\n" in text
+    assert r"[https://a.example/watch\_(1)?v=1](https://a.example/watch_%281%29?v=1)" in text
 
 
 def test_a_report_never_replaces_the_video(clip_path: Path, tmp_path: Path) -> None:

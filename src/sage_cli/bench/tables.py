@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sage_cli.bench.report import Comparison, Pairs, Report, Share
+from sage_cli.text import escape_markdown
 
+_RULE: Final = "| --- "
 TITLES: Final = {
     "duration": "Video duration",
     "ques_type": "Question type",
@@ -62,17 +64,17 @@ def answers(report: Report) -> Table:
 
 def markdown(report: Report) -> str:
     """The report as GitHub's Markdown."""
-    lines = [f"# {report.name}", ""]
+    lines = [f"# {escape_markdown(report.name)}", ""]
     if report.settings:
-        lines += [_settings(report), ""]
+        lines += [escape_markdown(_settings(report)), ""]
     for table in [*tables(report), answers(report)]:
-        lines += [f"## {table.title}", "", _row(table.columns), _row(["---"] * len(table.columns)), *map(_row, table.rows), ""]
-        lines += [table.note, ""] if table.note else []
+        lines += [f"## {table.title}", "", _row(table.columns), _RULE * len(table.columns) + "|", *map(_row, table.rows), ""]
+        lines += [escape_markdown(table.note), ""] if table.note else []
     return "\n".join(lines)
 
 
 def _row(cells: Any) -> str:
-    return f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in cells)} |"
+    return f"| {' | '.join(escape_markdown(' '.join(cell.split()), cell=True) for cell in cells)} |"
 
 
 def _settings(report: Report) -> str:

@@ -115,10 +115,11 @@ def _text(made: Summary) -> str:
 
 
 def _markdown(made: Summary) -> str:
+    from sage_cli.text import escape_markdown as shown
     from sage_cli.timecode import format_clock
 
-    parts = [f"## {format_clock(one.start)} {one.title}\n\n{one.summary}" for one in made.chapters]
-    return "\n\n".join([f"# {made.title}", made.summary, *parts])
+    parts = [f"## {format_clock(one.start)} {shown(one.title)}\n\n{shown(one.summary)}" for one in made.chapters]
+    return "\n\n".join([f"# {shown(made.title)}", shown(made.summary), *parts])
 
 
 def _youtube(made: Summary) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
+from sage_cli.text import escape_markdown
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -152,8 +155,23 @@ def render(kind: Literal["html", "md"], pages: Sequence[Page]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clock": format_clock, "span": _span_text}
+    environment.filters |= {"clock": format_clock, "span": _span_text, "line": _line, "lines": _lines, "target": _target}
     return environment.get_template(f"report.{kind}.jinja").render(pages=pages)
+
+
+def _line(text: str) -> str:
+    """Text as one line of Markdown."""
+    return escape_markdown(" ".join(text.split()))
+
+
+def _lines(text: str) -> str:
+    """Text as Markdown with its lines and paragraphs."""
+    return re.sub(r"(?<=[^\n])\n(?=[^\n])", r"\\\n", escape_markdown(text.strip()))
+
+
+def _target(link: str) -> str:
+    """A link as the target of one in Markdown."""
+    return re.sub(r"[()<>\s\\]", lambda match: quote(match[0], safe=""), link)
 
 
 # ---- gathering -----------------------------------------------------------------------------------------------------
