@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from threading import Event as ThreadEvent
 from typing import Any, TypeVar
 
 import pytest
+from psutil import Process
 
 import sage_cli
 from sage_cli.agent.events import Answer, Event, Notice
@@ -264,6 +266,30 @@ def test_a_pipe_can_be_asked_about(tmp_path: Path) -> None:
     with open_session(**NANO) as session:
         assert answer(session.ask(pipe, "Which shape appears last?")).answer == "A red star appears last."
     assert writer.wait() == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows counts no file descriptors")
+def test_many_videos_do_not_fill_the_process_with_open_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_cli.session.session._MOST_VIDEOS", 4)
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    writer = subprocess.Popen([sys.executable, "-c", f"open({str(pipe)!r}, 'wb').write(open({str(SHORT)!r}, 'rb').read())"])
+    gc.collect()  # closes what earlier tests left
+    before = Process().num_fds()
+    with open_session(**NANO) as session:
+        first = session.video(pipe)
+        assert writer.wait() == 0
+        for number in range(12):
+            copy = tmp_path / f"{number}.mp4"
+            shutil.copy(SHORT, copy)
+            video = session.video(copy)
+            assert len(list(video.frames([0.0, 1.0], (32, 32)))) == 2
+            assert session.subtitles(video) is None
+            assert session.video(copy) is video
+        assert Process().num_fds() <= before + 4  # a database and its log
+        assert len(session._videos) == len(session._subtitles) == 4
+        assert session.video(pipe).id == first.id  # its copy is kept: a pipe cannot be read again
+    assert Process().num_fds() <= before
 
 
 def test_only_a_part_is_asked_about() -> None:

@@ -67,7 +67,7 @@ def show(
     if report:
         from sage_cli.report import report_format, write_report
         from sage_cli.session import open_session
-        from sage_cli.session.session import STDIN
+        from sage_cli.session.pipes import STDIN
 
         report_format(report)
         if entry.video == STDIN:

@@ -42,7 +42,7 @@ def tell_host(session: Session) -> None:
 @contextmanager
 def damage_told(session: Session, video: Video) -> Iterator[None]:
     """Report, after the work, what of a video cannot be decoded. Some of it is found only while the video is read."""
-    from sage_cli.session.session import STDIN
+    from sage_cli.session.pipes import STDIN
 
     try:
         yield

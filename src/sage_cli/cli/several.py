@@ -18,7 +18,7 @@ from sage_cli.cli.renderers import Renderer, follow, renderer
 from sage_cli.errors import EXIT_NO_ANSWER, ModelError, SageError, UsageError
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.options import Options
-from sage_cli.session.session import STDIN
+from sage_cli.session.pipes import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Generator

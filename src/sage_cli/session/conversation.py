@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.errors import SageError
 from sage_cli.session import log
-from sage_cli.session.session import STDIN, Session
+from sage_cli.session.pipes import STDIN
+from sage_cli.session.session import Session
 
 if TYPE_CHECKING:
     from sage_cli.agent.events import Event

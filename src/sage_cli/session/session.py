@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
-from sage_cli.errors import UsageError, VideoError, naming
+from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
+from sage_cli.session.pipes import STDIN, Pipes
 from sage_cli.session.settings import check, load_options
 from sage_cli.session.turns import Turns
 from sage_cli.store import NotInstalledError, cache_dir
@@ -29,14 +28,16 @@ if TYPE_CHECKING:
     from sage_cli.speech import Progress, Segment, Transcript
     from sage_cli.speech.subtitles import Subtitles
     from sage_cli.tools.base import AnyTool
-    from sage_cli.video import Video
+    from sage_cli.video import FrameTimeCache, Video
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
-STDIN: Final = "-"
 WEB_TOOLS: Final = ("web-search", "parse-website")
 
-_MOST_AGENTS: Final = 4
+_MOST_AGENTS: Final = 4  # each holds the frames of a first look
+_MOST_VIDEOS: Final = 64  # one that is needed again is opened again
 _SLOW_S: Final = 20.0  # seconds of a first look from which on it is announced
 
 
@@ -95,6 +96,7 @@ class Session(Models):
         self._consent = consent
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
+        self._pipes = Pipes(lambda: self._scratch)
         self._subtitles: dict[Video, tuple[object, Subtitles | None]] = {}  # with the files beside the video at the time
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
@@ -107,11 +109,14 @@ class Session(Models):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
         self._resources.__exit__(kind, error, trace)
-        super().close()
+        self.close()
 
     def close(self) -> None:
         """Stop running work; free models and temporary files. Safe to call again."""
         self._stop()
+        self._videos.clear()
+        self._subtitles.clear()
+        self._pipes.clear()
         super().close()
 
     def _stop(self) -> None:
@@ -193,11 +198,8 @@ class Session(Models):
         span = self.span(video, start, end)
         # By the video and not by its content, which two files may share: their names and subtitles differ.
         key = (video, self.subtitles(video), *span, tools)
-        if key not in self._agents:
-            if len(self._agents) >= _MOST_AGENTS:  # each holds the frames of a first look
-                del self._agents[next(iter(self._agents))]
-            self._agents[key] = self._new_agent(video, span, tools)
-        return self._agents[key]
+        agent = self._agents.get(key) or self._new_agent(video, span, tools)
+        return _keep(self._agents, key, agent, _MOST_AGENTS)
 
     def check(self, video: Video) -> None:
         """Run all checks that need no loaded model, cheapest first.
@@ -219,18 +221,24 @@ class Session(Models):
             VideoError: it cannot be read.
         """
         key = str(path)
-        if key not in self._videos or self._videos[key].changed:
-            from sage_cli.video import FrameTimeCache, Video
+        if copy is not None:
+            self._pipes.add(key, copy)
+        video = self._videos.get(key)
+        if video is None or video.changed:
+            video = self._opened(path)
+        return _keep(self._videos, key, video, _MOST_VIDEOS)
 
-            local = copy or self._local(path)
-            times = FrameTimeCache(cache_dir() / "times") if self.caching else None
-            try:
-                self._videos[key] = Video(local, name=key, cache=times)
-            except VideoError as error:
-                raise VideoError(str(error).replace(str(local), "stdin" if key == STDIN else key)) from error
-            if self.caching and local == Path(path):
-                note_media(self._videos[key].id, local)
-        return self._videos[key]
+    def _opened(self, path: str | Path) -> Video:
+        from sage_cli.video import Video
+
+        name, local = str(path), self._local(path)
+        try:
+            video = Video(local, name=name, cache=self._frame_times)
+        except VideoError as error:
+            raise VideoError(str(error).replace(str(local), "stdin" if name == STDIN else name)) from error
+        if self.caching and local == Path(path):
+            note_media(video.id, local)
+        return video
 
     def span(self, video: Video, start: float | None = None, end: float | None = None) -> tuple[float, float]:
         """The part of a video to ask about, in seconds; the end is limited to the video's.
@@ -354,9 +362,10 @@ class Session(Models):
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
         files = files_beside(video.path)
-        if video not in self._subtitles or self._subtitles[video][0] != files:
-            self._subtitles[video] = files, find_subtitles(video, self.options.language)
-        return self._subtitles[video][1]
+        found = self._subtitles.get(video)
+        if found is None or found[0] != files:
+            found = files, find_subtitles(video, self.options.language)
+        return _keep(self._subtitles, video, found, _MOST_VIDEOS)[1]
 
     def forget(self) -> None:
         """Drop all videos, frames and prompts, so that the next answer does not depend on earlier ones. Loaded models stay."""
@@ -367,6 +376,14 @@ class Session(Models):
             self.model.forget()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _frame_times(self) -> FrameTimeCache | None:
+        if not self.caching:
+            return None
+        from sage_cli.video import FrameTimeCache
+
+        return self._resources.enter_context(closing(FrameTimeCache(cache_dir() / "times")))
 
     def _new_agent(self, video: Video, span: tuple[float, float], tools: bool) -> Agent:
         from sage_cli.agent import Agent
@@ -391,22 +408,7 @@ class Session(Models):
         """The media as a file that can be read more than once."""
         if is_link(str(given)):
             return self._downloaded(str(given))
-        path = Path(given)
-        try:
-            if str(given) == STDIN:
-                if os.isatty(0):
-                    raise UsageError("stdin is a terminal: pipe media into it, or name a file")
-                pipe = open(0, "rb", closefd=False)  # noqa: SIM115
-            elif path.is_fifo() or path.is_char_device() or path.is_socket():
-                pipe = path.open("rb")
-            else:
-                return path
-            copy = self._scratch / f"media-{len(self._videos)}"
-            with pipe, naming(copy), copy.open("wb") as file:
-                shutil.copyfileobj(pipe, file, 1 << 20)
-        except PermissionError as error:
-            raise VideoError(f"cannot read {path}: {error.strerror}") from error
-        return copy
+        return self._pipes.local(given)
 
     def _downloaded(self, link: str) -> Path:
         """Download the video behind a link. Typing the link is consent."""
@@ -416,6 +418,15 @@ class Session(Models):
         languages = () if self.options.language == "auto" else (self.options.language,)
         folder = cache_dir() / "links" if self.caching else self._scratch / "links"
         return download(link, folder, self.download_progress, languages=languages)
+
+
+def _keep(store: dict[K, V], key: K, value: V, most: int) -> V:
+    """The value, now the latest in a store, which keeps its latest ones only."""
+    store.pop(key, None)
+    store[key] = value
+    while len(store) > most:
+        del store[next(iter(store))]
+    return value
 
 
 def _generator(events: Iterator[Any]) -> Generator[Any]:

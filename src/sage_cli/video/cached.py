@@ -35,6 +35,10 @@ class FrameTimeCache:
     def __init__(self, folder: Path, limit: int = LIMIT) -> None:
         self._disk = DiskCache(folder, limit)
 
+    def close(self) -> None:
+        """Close its files; later use opens them again."""
+        self._disk.close()
+
     def frames(
         self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
     ) -> CachedFrames | RecordedFrames:
