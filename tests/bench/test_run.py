@@ -18,6 +18,7 @@ import pytest
 from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
 from sage_cli.bench.judges import JudgeChoice
+from sage_cli.bench.run import settings_of
 from sage_cli.bench.tables import markdown
 from sage_cli.errors import UsageError
 from sage_cli.session import Options
@@ -66,8 +67,8 @@ def test_a_full_disk_leaves_no_new_folder(answers: Path, tmp_path: Path) -> None
     (tmp_path / "mine").mkdir()
     for folder in ("new/one", "mine"):
         with full_disk(), pytest.raises(OSError, match="too large"):
-            RunFolder(tmp_path / folder, made, resume=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "mine"]
+            execute(made, RunFolder(tmp_path / folder, made, resume=False))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["answers.jsonl", "mine"]
 
 
 def test_killed_at_random_moments_and_resumed(answers: Path, tmp_path: Path, killed_at: Callable[[list[str], float], bool]) -> None:
@@ -137,9 +138,10 @@ def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_pa
     made = plan(answers)
     execute(made, RunFolder(tmp_path / "run", made, resume=False))
     with pytest.raises(UsageError, match="add --resume"):
-        RunFolder(tmp_path / "run", made, resume=False)
+        execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    other = plan(answers, "choice")
     with pytest.raises(UsageError, match="made with another judge"):
-        RunFolder(tmp_path / "run", plan(answers, "choice"), resume=True)
+        execute(other, RunFolder(tmp_path / "run", other, resume=True))
 
 
 def test_a_run_that_failed_before_its_first_result_is_none(answers: Path, tmp_path: Path) -> None:
@@ -180,9 +182,13 @@ def test_what_some_take_for_line_ends_is_text(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> None:
     made = plan(answers)
-    folder = RunFolder(tmp_path / "run", made, resume=False)
-    with folder.records(), pytest.raises(UsageError, match="another process"):
-        execute(made, folder)
+    folder, other = RunFolder(tmp_path / "run", made, resume=False), plan(answers, "choice")
+    with folder.records():
+        refused = RunFolder(tmp_path / "run", other, resume=True)
+        with pytest.raises(UsageError, match="another process"):
+            execute(other, refused)
+        assert not refused.begun
+    assert settings_of(tmp_path / "run") == made.settings  # those of the process at work
 
 
 def test_open_questions_are_told_to_a_literal_judge(answers: Path) -> None:

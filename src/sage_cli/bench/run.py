@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from sage_cli.version import __version__
 Executor: TypeAlias = Literal["local", "ray"]
 
 SETTINGS: Final = "run.json"
+LOCK: Final = ".lock"
 
 
 @dataclass(frozen=True)
@@ -108,28 +109,35 @@ class RunFolder:
     Args:
         path: created if missing.
         resume: continue the run in it.
-
-    Raises:
-        UsageError: it has a run and ``resume`` is off, or a run with other settings.
     """
 
     def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
-        self.path, self._plan = path, plan
-        before = settings_of(path)
-        if before is not None and self.begun:
-            if not resume:
-                raise UsageError(f"there is a run in {path}: add --resume to go on with it, or choose another folder with --output")
-            if before != plan.settings:
-                other = ", ".join(sorted(key for key in {*before, *plan.settings} if before.get(key) != plan.settings.get(key)))
-                raise UsageError(f"the run in {path} was made with another {other}: use the same, or choose another folder with --output")
-        with output_folder(path):
-            write_text(path / SETTINGS, json.dumps(plan.settings, indent=2, ensure_ascii=False) + "\n")
+        self.path, self._plan, self._resume = path, plan, resume
+        self._opened = False
 
     @property
     def begun(self) -> bool:
-        """Whether it has results."""
+        """Whether it was opened, and has results."""
+        return self._opened and self._has_results
+
+    @property
+    def _has_results(self) -> bool:
         results = self.path / RESULTS
         return results.exists() and results.stat().st_size > 0
+
+    def _open(self) -> None:
+        """Check that the folder is free for this run, and note its settings there."""
+        settings, before = self._plan.settings, settings_of(self.path)
+        if before is not None and self._has_results:
+            if not self._resume:
+                raise UsageError(f"there is a run in {self.path}: add --resume to go on with it, or choose another folder with --output")
+            if before != settings:
+                other = ", ".join(sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key)))
+                raise UsageError(
+                    f"the run in {self.path} was made with another {other}: use the same, or choose another folder with --output"
+                )
+        write_text(self.path / SETTINGS, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        self._opened = True
 
     @contextmanager
     def records(self) -> Iterator[tuple[dict[str, Record], Callable[[Record], None]]]:
@@ -138,10 +146,12 @@ class RunFolder:
         Unreadable lines (incomplete after a kill, or damaged) are removed from the file: their questions are asked again.
 
         Raises:
-            UsageError: another process has the folder.
+            UsageError: another process has the folder; it has a run and ``resume`` is off, or a run with other settings.
         """
+        _ = self._plan.settings  # what they cannot be made of leaves no folder
         path = self.path / RESULTS
-        with _alone(self.path):
+        with output_folder(self.path), _alone(self.path):
+            self._open()
             lines = path.read_bytes().split(b"\n") if path.exists() else []
             found = [(line, record) for line in lines if (record := _record(line)) is not None]
             if (whole := b"".join(line + b"\n" for line, _ in found)) != b"\n".join(lines):
@@ -180,8 +190,8 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
         SageError: the workers cannot work.
     """
     items = [item for item in plan.dataset.items if item.path is not None or item.given is not None]
-    keys = {item.index: plan.key(item) for item in items}
     with folder.records() as (records, add):
+        keys = {item.index: plan.key(item) for item in items}
         todo = [item for item in items if keys[item.index] not in records]
         done = len(items) - len(todo)
         progress(done, len(items))
@@ -192,7 +202,7 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
             add(record)
             records[record["key"]] = record
             progress(done := done + 1, len(items))
-    return [records[key] for key in keys.values()]
+        return [records[key] for key in keys.values()]
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
@@ -206,7 +216,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    lock = WeakFileLock(folder / ".lock", timeout=0.5)
+    lock = WeakFileLock(folder / LOCK, timeout=0.5)
     try:
         lock.__enter__()
     except TimeoutError as error:
@@ -214,6 +224,9 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not (folder / SETTINGS).exists():  # nothing could be written
+            with suppress(OSError):
+                (folder / LOCK).unlink()
         lock.__exit__(None, None, None)
 
 

@@ -61,6 +61,6 @@ def _opened(name: str) -> BinaryIO | None:
     if name == STDIN:
         if os.isatty(0):
             raise UsageError("stdin is a terminal: pipe media into it, or name a file")
-        return open(0, "rb", closefd=False)  # noqa: SIM115, PTH123
+        return open(0, "rb", closefd=False)
     path = Path(name)
     return path.open("rb") if path.is_fifo() or path.is_char_device() or path.is_socket() else None
