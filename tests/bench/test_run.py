@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from sage_cli.assets import CLIPS, NANO
 from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.bench.run import settings_of
 from sage_cli.bench.tables import markdown
 from sage_cli.errors import UsageError
-from sage_cli.session import Options
+from sage_cli.session import Options, open_session
+from tests.openai_server import Served, serve
 
 ITEMS = 60
 
@@ -189,6 +192,44 @@ def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> N
             execute(other, refused)
         assert not refused.begun
     assert settings_of(tmp_path / "run") == made.settings  # those of the process at work
+
+
+def test_a_run_is_resumed_with_the_same_hearing_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Language, subtitles and speech model come from the environment and the settings file, too."""
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
+    shutil.copy(CLIPS / "speech.mp4", tmp_path / "talk.mp4")
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "Which number?", "video_path": "talk.mp4", "full_answer": "7"}))
+
+    def planned(**more: Any) -> Plan:
+        options = Options(**{"model": "nano", **more})
+        with open_session(options) as session:
+            resolved = session.resolved()
+        assert resolved.speech_model == str(NANO.speech)  # a worker that starts later takes the same one
+        return Plan(read_dataset(str(tmp_path / "q.jsonl")), Worker(resolved, JudgeChoice.parse("exact")))
+
+    def key(made: Plan) -> str:
+        return made.key(made.dataset.items[0])
+
+    made = planned()
+    folder = RunFolder(tmp_path / "run", made, resume=False)
+    with folder.records() as (_, add):
+        add({"key": key(made)})
+    for change, told in (({"language": "en"}, "language, speech"), ({"subtitles": False}, "subtitles")):
+        other = planned(**change)
+        with pytest.raises(UsageError, match=f"made with another {told}:"), RunFolder(tmp_path / "run", other, resume=True).records():
+            pass
+    assert key(planned()) == key(made)
+    (tmp_path / "talk.en.srt").write_text("1\n00:00:00,000 --> 00:00:02,000\nEight.\n")
+    beside = key(planned())
+    (tmp_path / "talk.en.srt").rename(tmp_path / "talk.de.srt")
+    assert len({key(made), beside, key(planned())}) == 3
+
+
+def test_a_served_model_is_named_by_its_server(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "Which number?", "video_path": "talk.mp4", "full_answer": "7"}))
+    with serve(Served()) as server:
+        worker = Worker(Options(model=server.url, speech_model="nano"), JudgeChoice.parse("exact"))
+        assert Plan(read_dataset(str(tmp_path / "q.jsonl")), worker).settings["model"] == "served"
 
 
 def test_open_questions_are_told_to_a_literal_judge(answers: Path) -> None:

@@ -89,6 +89,20 @@ def test_prompts_that_were_edited_are_asked_again(tmp_path: Path) -> None:
     assert identity() != first
 
 
+def test_another_served_model_writes_another_summary() -> None:
+    """The address stays the same when a server is restarted with another model."""
+
+    def identity(server: Served) -> str:
+        with open_session(model=server.url) as session:
+            return _identity(session, [], 0.0, 1.0)
+
+    with serve(Served()) as server:
+        first = identity(server)
+        assert identity(server) == first
+        server.models = ({"id": "another", "max_model_len": 8192},)
+        assert identity(server) != first
+
+
 def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:
     about = {"type": "string", "maxLength": 9}
     shape = json.dumps({"type": "object", "properties": {"about": about}, "required": ["about"], "additionalProperties": False})

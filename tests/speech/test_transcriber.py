@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
@@ -202,6 +203,13 @@ def test_what_cannot_work_is_refused_at_once(model: Path, options: dict[str, obj
 def test_a_vad_model_that_is_not_there_is_an_error(model: Path) -> None:
     with pytest.raises(ModelError):
         Transcriber(model, vad_model="nowhere.bin")
+
+
+@pytest.mark.parametrize("library", ["pywhispercpp", "av"])
+def test_identity_tells_libraries_apart(model: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Transcriber(model).identity
+    monkeypatch.setattr("sage_cli.speech.transcriber.version", lambda name: "99.0" if name == library else version(name))
+    assert Transcriber(model).identity != before
 
 
 def test_identity_tells_models_and_options_apart(model: Path, tmp_path: Path) -> None:

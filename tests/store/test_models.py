@@ -10,7 +10,9 @@ import pytest
 
 from sage_cli.errors import ModelError
 from sage_cli.store import ModelFiles, find_model, find_speech_model
+from sage_cli.store.content import fingerprint
 from sage_cli.store.gguf import read_metadata
+from sage_cli.store.models import shards, weights_fingerprint
 from tests.models import TinyModel, write_qwen3_vl
 
 
@@ -47,6 +49,21 @@ def test_metadata_is_read_past_arrays(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 4) + tags + sections + name + width)
     assert read_metadata(path) == {"general.name": "Näme", "x.embedding_length": 2560}
+
+
+def test_a_split_model_is_identified_by_all_its_shards(tmp_path: Path) -> None:
+    parts = [tmp_path / f"big [1]-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for path in parts:
+        path.write_bytes(path.name.encode())
+    (tmp_path / "big [1]-00001-of-00003.gguf").write_bytes(b"of another split")
+    assert shards(parts[0]) == parts
+    first = weights_fingerprint(parts[0])
+    assert ModelFiles(parts[0], parts[1]).fingerprints == [first, fingerprint(parts[1])]
+    parts[1].write_bytes(b"of another fine-tune")
+    assert len({first, weights_fingerprint(parts[0]), fingerprint(parts[0])}) == 3
+    whole = tmp_path / "small.gguf"
+    whole.write_bytes(b"one file")
+    assert weights_fingerprint(whole) == fingerprint(whole)
 
 
 @pytest.mark.parametrize("count", [1, 1 << 62])

@@ -11,6 +11,7 @@ import pytest
 from sage_cli.errors import VideoError
 from sage_cli.video import FrameReader, FrameTimeCache, Sampling, Video
 from sage_cli.video.cached import CachedFrames
+from sage_cli.video.frame import pixel_version
 from tests.media import make_video
 
 SIZE = (64, 48)
@@ -57,6 +58,21 @@ def test_other_sizes_share_the_times(path: Path, cache: FrameTimeCache) -> None:
     reader = Video(path, cache=cache).frames(TIMES, (32, 24))
     assert reader.method == "cached"
     assert next(reader).image.shape == (24, 32, 3)
+
+
+def test_another_decoder_finds_nothing(path: Path, cache: FrameTimeCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the times nor, by the keys, anything that was computed from the frames."""
+    keys = {frame.key for frame in Video(path, cache=cache).frames(TIMES, SIZE)}
+    monkeypatch.setattr("av.__version__", "99.0")
+    pixel_version.cache_clear()
+    try:
+        reader = Video(path, cache=cache).frames(TIMES, SIZE)
+        assert reader.method != "cached"
+        assert keys.isdisjoint(frame.key for frame in reader)
+    finally:
+        monkeypatch.undo()
+        pixel_version.cache_clear()
+    assert Video(path, cache=cache).frames(TIMES, SIZE).method == "cached"
 
 
 def test_other_times_and_other_videos_are_read(path: Path, cache: FrameTimeCache) -> None:

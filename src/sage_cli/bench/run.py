@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
@@ -25,9 +26,11 @@ from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, output_folder, write_text
 from sage_cli.prompts import Prompts
+from sage_cli.speech.subtitles import files_beside
 from sage_cli.store.content import fingerprint
 from sage_cli.tools import TranscribeSpeech
 from sage_cli.version import __version__
+from sage_cli.video.frame import pixel_version
 
 Executor: TypeAlias = Literal["local", "ray"]
 
@@ -62,10 +65,14 @@ class Plan:
             agent = {key: value for key, value in asdict(session.settings).items() if key not in ("prompts", "pack")}
             return {
                 **known,
-                "model": session.model_name,
-                "files": [] if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)],
-                "speech": fingerprint(session.speech_file) if session.speech_file and TranscribeSpeech.name in tools else None,
+                "model": session.served_name if session.remote else session.model_name,
+                "files": [] if session.remote else session.files.fingerprints,
+                "speech": session.transcriber.identity if session.speech_file and TranscribeSpeech.name in tools else None,
+                "language": options.language,
+                "subtitles": options.subtitles,
                 "tools": tools,
+                "llama-cpp-python": None if session.remote else version("llama-cpp-python"),
+                "decoder": pixel_version(),
                 **agent,
                 "prompts": Prompts(session.settings.prompts, session.settings.pack).digest,
                 "context": options.ctx_size,
@@ -79,8 +86,15 @@ class Plan:
 
     def key(self, item: Item) -> str:
         """Identifies the record of an item in this run."""
-        video = fingerprint(item.path) if item.path and item.given is None else ""
-        return _digest([self.dataset.name, item.index, item.question, video, self.fingerprint])
+        return _digest([self.dataset.name, item.index, item.question, *self._media(item), self.fingerprint])
+
+    def _media(self, item: Item) -> list[Any]:
+        """What identifies an item's video and the subtitles beside it, by content; renamed together, they are the same."""
+        if item.path is None or item.given is not None:
+            return [""]
+        path = Path(item.path)
+        files = sorted(files_beside(path)) if self.worker.options.subtitles else []
+        return [fingerprint(path), [[file.name.removeprefix(path.stem), fingerprint(file)] for file in files]]
 
     @property
     def notice(self) -> str:

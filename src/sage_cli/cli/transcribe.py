@@ -272,7 +272,8 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     if session.speech_file is None:
         _ = session.transcriber  # reports a missing model
     jobs = _affordable(session)
-    own = replace(options, quiet=True, jobs=1, threads=options.threads or max(1, min(8, cores() // jobs)))
+    threads = options.threads or max(1, min(8, cores() // jobs))
+    own = replace(options, speech_model=str(session.speech_file), quiet=True, jobs=1, threads=threads)
     # A worker has no stdin.
     given = [replace(task, path=str(session.video(STDIN).path)) if task.source == STDIN else task for task in tasks]
     failures: list[Failure] = []

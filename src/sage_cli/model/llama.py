@@ -32,7 +32,7 @@ from sage_cli.model.tokens import TokenEmbeddings
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
 from sage_cli.store.content import fingerprint
-from sage_cli.store.models import shards
+from sage_cli.store.models import shards, weights_fingerprint
 
 DEFAULT_CONTEXT: Final = 16384
 LARGEST_CONTEXT: Final = 1 << 22  # cells; llama.cpp counts their bytes in 64 bits, and other things in 32
@@ -141,7 +141,7 @@ class LlamaModel:
             raise
         if cache is not None:
             # Cells depend on all of these besides the prompt.
-            parts = (fingerprint(text), fingerprint(mmproj), device, self._vision.device, kv_type, str(flash_attention), str(sizes))
+            parts = (weights_fingerprint(text), fingerprint(mmproj), device, self._vision.device, kv_type, str(flash_attention), str(sizes))
             # Metal and Vulkan may not let one thread read the cells while another one computes.
             concurrent = device == "CPU" or device.startswith("CUDA")
             identity = " ".join((*parts, version("llama-cpp-python")))

@@ -290,6 +290,15 @@ class Models:
         return (self.remote.name or self.remote.host) if self.remote else self.files.text.stem
 
     @property
+    def served_name(self) -> str:
+        """Name of the served model; where the address has none, the server is asked.
+
+        Raises:
+            ModelError: it cannot be reached.
+        """
+        return (self.remote and self.remote.name) or self.model.info.name
+
+    @property
     def transcriber_name(self) -> str:
         """Name of the speech model, for people."""
         return self.speech_file.name if self.speech_file else ""
@@ -302,6 +311,8 @@ class Models:
         """
         # A worker on another machine may not have the schema's file.
         options = replace(self.options, schema=self.schema.text) if self.schema else self.options
+        if self.speech_file:  # another one may be installed before a worker starts
+            options = replace(options, speech_model=str(self.speech_file))
         if self.remote:
             return options
         files, plan, jobs = self.files, self.plan, options.jobs

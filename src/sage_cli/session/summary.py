@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sage_cli.agent.asking import Asker, UnusableReplyError
@@ -25,7 +26,6 @@ from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
-from sage_cli.store.content import fingerprint
 from sage_cli.store.diskcache import DiskCache, seal, unseal
 from sage_cli.timecode import format_clock
 from sage_cli.tools.reply import json_object
@@ -33,6 +33,7 @@ from sage_cli.tools.schema import record, text
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.version import __version__
 from sage_cli.video import uniform_times
+from sage_cli.video.frame import pixel_version
 
 if TYPE_CHECKING:
     from sage_cli.session.session import Session
@@ -133,12 +134,12 @@ def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) 
 
 def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
     """All that a summary depends on besides the video."""
-    model = session.options.model if session.remote else [fingerprint(path) for path in (session.files.text, session.files.mmproj)]
+    model = [session.options.model, session.served_name] if session.remote else [*session.files.fingerprints, version("llama-cpp-python")]
     prompts = Prompts(session.settings.prompts, session.settings.pack).digest
     settings = replace(session.settings, schema=None, prompts=prompts)
     shape = session.schema.text if session.schema else ""
     said = [(segment.start, segment.end, segment.text) for segment in segments]
-    return _digest([__version__, model, asdict(settings), session.options.ctx_size, shape, said, start, end])
+    return _digest([__version__, pixel_version(), model, asdict(settings), session.options.ctx_size, shape, said, start, end])
 
 
 class _Kept:

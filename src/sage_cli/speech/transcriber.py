@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,8 @@ class Transcriber:
 
     Attributes:
         options: of speech recognition.
-        identity: a hash of the model file, the options and the detector. With equal identities, equal audio gives equal transcripts.
+        identity: a hash of the model file, the options, the detector and the libraries. With equal identities, equal audio gives equal
+            transcripts.
     """
 
     def __init__(
@@ -99,7 +101,8 @@ class Transcriber:
         self._detect, detector = self._detector(vad_model)
         self._decoder = Decoder(self._whisper, options, measured=isinstance(self._detect, Silero))
         self._languages = LanguageFinder(self._whisper)
-        known = (_VERSION, *options.values(), detector, "tdrz" in Path(model_path).name)
+        libraries = version("pywhispercpp"), version("av")  # whisper.cpp, and what decodes the sound
+        known = (_VERSION, *libraries, *options.values(), detector, "tdrz" in Path(model_path).name)
         self.identity = blake2b(f"{fingerprint(self._whisper.path)} {known}".encode(), digest_size=8).hexdigest()
 
     @property

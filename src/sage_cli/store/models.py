@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
+from glob import escape
+from hashlib import blake2b
 from pathlib import Path, PurePath
 
 from sage_cli.assets import NANO, Nano
 from sage_cli.errors import ModelError, UsageError
+from sage_cli.store.content import fingerprint
 from sage_cli.store.gguf import Value, read_metadata
 from sage_cli.store.paths import models_dir
 
@@ -16,7 +19,7 @@ SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-
 
 # Vision encoders are small and quantize badly: 16 bits first, then the smallest loss.
 _PRECISIONS = ("f16", "bf16", "q8_0", "f32")
-_SHARD = re.compile(r"-(\d{5})-of-\d{5}$")
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 class NotInstalledError(ModelError):
@@ -44,6 +47,15 @@ class ModelFiles:
     text: Path
     mmproj: Path
     bundled: Nano | None = None
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """Identities of the contents of both.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        return [weights_fingerprint(self.text), fingerprint(self.mmproj)]
 
 
 def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
@@ -114,7 +126,17 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 def shards(text: Path) -> list[Path]:
     """All files of a language model, given the first."""
     shard = _SHARD.search(text.stem)
-    return sorted(text.parent.glob(f"{text.stem[: shard.start()]}-*-of-*.gguf")) if shard else [text]
+    return sorted(text.parent.glob(f"{escape(text.stem[: shard.start()])}-*-of-{shard[2]}.gguf")) if shard else [text]
+
+
+def weights_fingerprint(text: Path) -> str:
+    """Identity of the content of a language model, with all its shards.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    every = [fingerprint(path) for path in shards(text)]
+    return every[0] if len(every) == 1 else blake2b(" ".join(every).encode(), digest_size=12).hexdigest()
 
 
 def find_speech_model(model: str | None) -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.diskcache import DiskCache, seal, unseal
-from sage_cli.video.frame import Frame, frame_key
+from sage_cli.video.frame import Frame, frame_key, pixel_version
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
 
@@ -50,8 +49,7 @@ class FrameTimeCache:
             sampling: how frames are selected for the times.
             read: starts reading frames of the video at times.
         """
-        # Another FFmpeg may show other frames at these times.
-        digest = hashlib.blake2b(json.dumps([*times, sampling, version("av")]).encode(), digest_size=12).hexdigest()
+        digest = hashlib.blake2b(json.dumps([*times, sampling, pixel_version()]).encode(), digest_size=12).hexdigest()
         key = f"{media}@{digest}"
         shown = self._disk.use(lambda cache: _times(cache.get(key), len(times)))
         if shown is not None:

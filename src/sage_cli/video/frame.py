@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+_VERSION: Final = 1  # increases when a change of the code changes which frame is shown at a time, or its pixels
 
 
 class Frame:
@@ -14,8 +19,8 @@ class Frame:
     Attributes:
         time: presentation time in seconds, counted from the start of the video.
         width, height: of the image, in pixels.
-        key: identifies the pixels: the video's fingerprint, the presentation time and the size. Two frames with
-            the same key have the same image, so results computed from one are valid for the other.
+        key: identifies the pixels: the video's fingerprint, the presentation time, the size and what decodes and scales
+            them. Two frames with the same key have the same image, so results computed from one are valid for the other.
     """
 
     __slots__ = ("_image", "_load", "height", "key", "time", "width")
@@ -63,4 +68,14 @@ class Frame:
 
 def frame_key(media: str, time: float, size: tuple[int, int]) -> str:
     """The key of a frame of the video with this fingerprint, at a presentation time and ``(width, height)``."""
-    return f"{media}@{time:.6f}:{size[0]}x{size[1]}"
+    return f"{media}@{time:.6f}:{size[0]}x{size[1]}:{pixel_version()}"
+
+
+@cache
+def pixel_version() -> str:
+    """Identifies what makes frames of files: the versions of FFmpeg, PyAV and OpenCV, and of our own code."""
+    import av  # these take long to import, and who has a frame has imported them
+    import cv2
+
+    made_by = (_VERSION, av.__version__, sorted(av.library_versions.items()), cv2.__version__)
+    return hashlib.blake2b(repr(made_by).encode(), digest_size=4).hexdigest()
