@@ -139,6 +139,10 @@ def test_labels_words_and_articles(answer: str, option: str | None) -> None:
         ("Between A and B, I choose B.", "B"),
         ("The answer is not A, B or C. It is D.", "D"),
         ("Not A, not C, not D, so B.", "B"),
+        ('{"option": "B", "reason": "A is later"}', "B"),
+        ("B (see 00:01)", "B"),
+        ("Correct answer: B. Incorrect: A", "B"),
+        ("Explanation: red comes later.\n\n**B**", "B"),
         # words
         ("Blue.", "B"),
         ("The colour is blue!", "B"),
@@ -174,6 +178,7 @@ def test_labels_words_and_articles(answer: str, option: str | None) -> None:
         ("I cannot say whether it is blue", None),
         ("It is unlikely to be blue", None),
         ("It is hardly blue", None),
+        ("N/A", None),
         ("It is far from blue", None),
         ("There's no way it's blue", None),
         ("B: false", None),
@@ -232,6 +237,10 @@ def test_replies(reply: str, option: str | None) -> None:
         ("No, he does not.", YES, "B"),
         ("Yes, he does not leave.", YES, "A"),
         ("No.", YES, "B"),
+        ("No, it isn't.", YES, "B"),
+        ("The answer is no", YES, "B"),
+        ("Yes. There is no doubt.", YES, "A"),
+        ("It's 5, not 3", ("3", "5"), "B"),
         ("not blue", ("blue", "not blue"), "B"),
         ("It is not blue.", ("blue", "not blue"), "B"),
         ("-7", ("7", "-7"), "B"),
@@ -239,9 +248,11 @@ def test_replies(reply: str, option: str | None) -> None:
         ("two hundred", ("100", "200"), "B"),
         ("C++", ("C", "C++"), "B"),
         ("Both red and blue", ("red", "blue", "Both red and blue"), "C"),
+        ("more than 5", ("3", "5"), None),
+        ("There are no stars", YES, None),
     ],
 )
-def test_words_of_options(reply: str, options: tuple[str, ...], option: str) -> None:
+def test_words_of_options(reply: str, options: tuple[str, ...], option: str | None) -> None:
     assert label(reply, options) == option
 
 

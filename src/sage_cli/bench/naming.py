@@ -57,14 +57,14 @@ _NEAR: Final = 160  # characters of a clause that are looked at around a mention
 
 # ---- labels --------------------------------------------------------------------------------------------------------
 
-_LETTER: Final = r"(?<![A-Za-z0-9_'])(?P<label>[A-Za-z])(?![A-Za-z0-9_]|'[A-Za-z])"
+_LETTER: Final = r"(?<![A-Za-z0-9_'])(?<![Nn]/)(?P<label>[A-Za-z])(?![A-Za-z0-9_]|'[A-Za-z])"
 _NUMBER: Final = r"(?<![\w.,'-])(?P<label>\d{1,2})(?![\w'%]|[.,:]\d)"
 _END: Final = re.compile(
-    r"[\s\"')\]]*(?:$|[).\],:;!?/-]|(?:because|since|as|is|isn't|and|or|nor|but|for|which|not|cannot|can't|instead|rather|over)\b)",
+    r"[\s\"')\]]*(?:$|[().\],:;!?/-]|(?:because|since|as|is|isn't|and|or|nor|but|for|which|not|cannot|can't|instead|rather|over|fits|matches)\b)",
     re.IGNORECASE,
 )
 _SENTENCE_END: Final = re.compile(r"[\"')\]]*\s*(?:$|[.!?;\u3002\n])")
-_SEPARATOR: Final = re.compile(r"\s*(?:[.:;!](?=\s|$)|-{1,2}(?=\s)|\u2014|,\s|$|\n|(?:because|since|as)\b)", re.IGNORECASE)
+_SEPARATOR: Final = re.compile(r"\s*(?:[.:;!](?=\s|$)|\(|-{1,2}(?=\s)|\u2014|,\s|$|\n|(?:because|since|as)\b)", re.IGNORECASE)
 _LINE_START: Final = re.compile(r"(?:^|\n)[ \t\"'([]*\Z")
 # Words after which a capital is a label, and no name: not "vitamin B".
 _LINKS: Final = re.compile(
@@ -90,7 +90,7 @@ _FILLING: Final = (
 )
 _BEFORE: Final = re.compile(
     rf"(?:(?P<final>\bfinal(?:ly)?\b[\s,]*(?:the\s+|my\s+)?)?\b(?:(?:correct|right|best|my|final|chosen)\s+)*(?:{_ANSWER}[\"']?(?:\s*[:=]+\s*|\s+(?=[(\[]*\Z))"
-    rf"|{_OPTION}[ \t]*[:=]+[ \t]*(?!\n)|{_ANSWER}\s*{_VERB}\s*:?\s*|{_OPTION}\s*{_VERB}\s*:?\s*)"
+    rf"|{_OPTION}[\"']?[ \t]*[:=]+[ \t]*(?!\n)|{_ANSWER}\s*{_VERB}\s*:?\s*|{_OPTION}\s*{_VERB}\s*:?\s*)"
     rf"|\b{_CHOOSE}\s*:?\s*|\bcorrect\s*[:=]\s*|={{2,}}>?\s*|\u2192\s*){_FILLING}[\s(\[\"':]*(?:(?:an?|the)\s+)?[(\[\"']*\Z",
     re.IGNORECASE,
 )
@@ -104,7 +104,7 @@ _AFTER: Final = re.compile(
     re.IGNORECASE,
 )
 _REFUTED: Final = re.compile(
-    rf"[\s)\]\"'.:,-]*(?:(?:which|that|it|option|choice|one)\s+)?"
+    rf"[\s)\]\"':-]*(?:(?:,\s*(?:which|that)|which|that|option|choice|one)\s+)?"
     rf"(?:(?:{_VERB}|seems|looks|appears)?\s*[(:-]*\s*{_SURELY}(?:to\s+be\s+)?(?P<wrong>wrong|incorrect|false|inaccurate|[\u2717\u2718\u274c])"
     rf"|(?:{_VERB}|(?:can|could|should)\s+be)\s*{_SURELY}(?:(?:ruled\s+out|out|eliminated|excluded|unlikely|less\s+likely|impossible)\b)"
     rf"|(?:can\s*not|cannot|can't|isn't|wasn't|aren't|(?:{_VERB})\s+(?:\w+ly\s+)?(?:not|never)\b|n'est\s+pas|n\u00e3o|no\s+es)"
@@ -120,7 +120,7 @@ _DENIAL: Final = re.compile(
 )
 _WRONG: Final = re.compile(r"\b(?:wrong|incorrect|false|inaccurate)\b", re.IGNORECASE)
 _EXCEPTED: Final = re.compile(
-    r"(?:\b(?:(?:all|any\w*|every\w*|both)\s+(?:\w+\s+)?but|but\s+not|except(?:\s+for)?|excluding|(?:other|rather)\s+than|instead\s+of|"
+    r"(?:\b(?:(?:all|any\w*|every\w*|both)\s+(?:\w+\s+)?but|but\s+not|except(?:\s+for)?|excluding|(?:other|rather|more|less|fewer|greater|higher|lower|larger|smaller)\s+than|at\s+(?:least|most)|instead\s+of|"
     r"apart\s+from|as\s+opposed\s+to|besides|unlike|without)|\b(?:wrong|incorrect|not|eliminated|excluded)\s*:|\u4e0d\u662f|\u975e)"
     r"\s*(?:(?:the|an?|option|choice|letter|answer)\s+)*[(\[\"']*\Z",
     re.IGNORECASE,
@@ -220,6 +220,8 @@ class _Reading:
         sought = short if len({*map(tuple, short)}) == len({*map(tuple, texts)}) else texts
         for place, option in enumerate(sought):
             for at in range(len(said) - len(option) + 1):
+                if option == ["no"] and not _END.match(self._text, said[at].end):
+                    continue  # "no doubt", "no star"
                 if option and [word.text for word in said[at : at + len(option)]] == option:
                     yield self._mention(said[at].start, said[at + len(option) - 1].end, place, _Rank.WORDS)
 
