@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from sage_cli.errors import ModelError
 from sage_cli.speech.options import SpeechOptions
-from sage_cli.speech.whisper import Whisper, accelerators, languages
+from sage_cli.speech.whisper import Whisper, languages
 from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import babble, hush
 
@@ -145,6 +146,8 @@ def test_a_model_with_the_shape_of_a_released_one_tells_when_each_token_is_spoke
     assert times == sorted(times)  # type: ignore[type-var]
 
 
-def test_the_wheel_runs_on_the_cpu(whisper: Whisper) -> None:
-    whisper.decode(babble(1), SpeechOptions())
-    assert (whisper.device == "CPU") == (not accelerators())
+def test_the_device_is_the_one_that_whisper_cpp_tells(whisper: Whisper, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        whisper.decode(babble(1), SpeechOptions())
+    assert (whisper.device == "CPU") == ("no GPU found" in caplog.text)
+    assert whisper.device == "CPU" or f"using {whisper.device} backend" in caplog.text

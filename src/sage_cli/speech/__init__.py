@@ -5,7 +5,6 @@ from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.segment import Segment, Word
 from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
 from sage_cli.speech.transcript import Progress, Sound, Transcript
-from sage_cli.speech.whisper import accelerators
 
 __all__ = [
     "Checkpoint",
@@ -18,5 +17,4 @@ __all__ = [
     "Transcript",
     "TranscriptCache",
     "Word",
-    "accelerators",
 ]

@@ -292,12 +292,6 @@ def check_language(code: str) -> None:
         raise UsageError(f"no language {code!r}: give one of Whisper's codes (en, de, zh ...) or auto")
 
 
-def accelerators() -> list[str]:
-    """The kinds of GPU that the installed whisper.cpp was built for, e.g. ``["CUDA"]``; empty for the wheel, which is built for CPUs."""
-    info = str(binding().whisper_print_system_info())
-    return [kind for kind in ("CUDA", "HIP", "ROCm", "Metal", "MTL", "Vulkan", "SYCL", "CANN") if re.search(rf"\b{kind}\b\s*:", info)]
-
-
 @cache
 def binding() -> Any:
     """pywhispercpp's binding of the C API, with the log of whisper.cpp and ggml led into ``logging``."""
