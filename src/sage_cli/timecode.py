@@ -75,6 +75,13 @@ def rough(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def link_at(link: str, time: float) -> str:
+    """A link that opens a video at a time (W3C Media Fragments; video sites take ``t`` as well)."""
+    if link.startswith("file:"):
+        return f"{link}#t={time:g}"
+    return f"{link}{'&' if '?' in link else '?'}t={int(time)}#t={time:g}"
+
+
 def repair(time: str | float, duration: float) -> float:
     """The time inside ``[0, duration]`` that a model most likely meant.
 

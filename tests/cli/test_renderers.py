@@ -9,12 +9,15 @@ import typing
 from pathlib import Path
 
 import pytest
+from rich.style import Style
 
 from sage_cli.agent import events
 from sage_cli.agent.events import Budget, Event, Evidence, Span
+from sage_cli.cli.batch import progress
 from sage_cli.cli.console import neutral
 from sage_cli.cli.renderers.json_lines import Json, Jsonl
 from sage_cli.cli.renderers.plain import Notes, Plain
+from sage_cli.cli.renderers.words import span_text
 from sage_cli.model.base import ModelInfo, Usage
 from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, QUESTION, RUN
 
@@ -104,3 +107,21 @@ def test_the_document_names_every_field() -> None:
     objects = {"span": Span, "evidence": Evidence, "model": ModelInfo, "budget": Budget, "usage": Usage}
     wanted = {kind.type: kind for kind in kinds} | objects
     assert documented() == {name: [field.name for field in dataclasses.fields(kind)] for name, kind in wanted.items()}
+
+
+def test_times_link_to_what_can_be_opened(tmp_path: Path) -> None:
+    def link(video: str) -> str | None:
+        style = span_text(Span(12.5, 20.0), video).style
+        return style.link if isinstance(style, Style) else None
+
+    assert link("") is link("-") is None
+    assert link(str(tmp_path / "a b.mp4")) == f"{(tmp_path / 'a b.mp4').as_uri()}#t=12.5"
+    assert link("https://example.org/watch?v=1") == "https://example.org/watch?v=1&t=12#t=12.5"
+
+
+def test_names_in_progress_bars_are_no_markup(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    for name in (r"a\[/b].mp4", "[red]x[/red].mp4", "[/]"):
+        with progress(name, 0.0, 10.0) as advance:
+            advance(5.0)
+    assert "[red]x" in capfd.readouterr().err

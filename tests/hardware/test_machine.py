@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.hardware import threads
+from sage_cli.hardware import memory, threads
 from sage_cli.hardware.memory import free_memory
 from sage_cli.hardware.openmp import bound_spinning
 from sage_cli.hardware.threads import compute_threads, cores
@@ -67,7 +67,25 @@ def test_full_cores_are_counted_once(
     ],
 )
 def test_a_container_grants_a_share_of_the_processors(files: dict[str, str], share: float | None, tmp_path: Path) -> None:
-    assert threads._group_share(write(tmp_path, files)) == share
+    assert threads._group_share(write(tmp_path, files), tmp_path / "none") == share
+
+
+def test_the_smallest_limit_of_nested_groups_holds(tmp_path: Path) -> None:
+    """As of a systemd unit in a slice, and of a batch job under version 1."""
+    current = {"memory.current": "1000", "memory.stat": "inactive_file 300\nactive_file 200"}
+    unit = {f"app.slice/run.service/{name}": text for name, text in {"memory.max": "5000", "cpu.max": "300000 100000", **current}.items()}
+    part = {f"app.slice/{name}": text for name, text in {"memory.max": "max", "cpu.max": "150000 100000", **current}.items()}
+    root = write(tmp_path, {**unit, **part})
+    own = tmp_path / "own"
+    own.write_text("0::/app.slice/run.service\n")
+    assert memory._group_memory(root, own) == 5000 - 1000 + 500
+    assert threads._group_share(root, own) == 1.5
+    old = {"memory.limit_in_bytes": "4000", "memory.usage_in_bytes": "100", "memory.stat": "inactive_file 0"}
+    job = write(tmp_path / "v1", {f"memory/slurm/job_7/{name}": text for name, text in old.items()})
+    own.write_text("9:cpuset:/\n4:memory:/slurm/job_7/step_0\n")  # the innermost may not be visible from here
+    assert memory._group_memory(job, own) == 3900
+    own.write_text("0::/../elsewhere\n")
+    assert memory._group_memory(root, own) == memory._UNLIMITED
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not limited so")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import struct
 from pathlib import Path
@@ -12,7 +13,7 @@ from sage_cli.errors import ModelError
 from sage_cli.store import ModelFiles, find_model, find_speech_model
 from sage_cli.store.content import fingerprint
 from sage_cli.store.gguf import read_metadata
-from sage_cli.store.models import shards, weights_fingerprint
+from sage_cli.store.models import NotInstalledError, shards, weights_fingerprint
 from tests.models import TinyModel, write_qwen3_vl
 
 
@@ -229,3 +230,8 @@ def test_a_speech_model_is_checked(models: Path) -> None:
     path.write_bytes(b"RIFF")
     with pytest.raises(ModelError, match="not a Whisper model"):
         find_speech_model("base")
+
+
+def test_a_missing_model_can_be_told_by_a_worker() -> None:
+    error = pickle.loads(pickle.dumps(NotInstalledError("none is installed", "qwen3-vl-2b")))
+    assert (str(error), error.name) == ("none is installed", "qwen3-vl-2b")

@@ -44,8 +44,14 @@ def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], 
     """A progress bar on stderr, with the time left. Yields a function to call with the position between ``start`` and ``end``."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
     with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(console.neutral(name).replace("[", r"\["), total=end - start)
+        task = bar.add_task(console.neutral(name), total=end - start)
         yield lambda done: bar.update(task, completed=done - start)

@@ -175,9 +175,15 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
-        task = bar.add_task(console.neutral(name).replace("[", r"\["), total=None)
+        task = bar.add_task(console.neutral(name), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

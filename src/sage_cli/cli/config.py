@@ -100,7 +100,9 @@ def edit() -> int:
         with output_folder(path.parent):
             write_text(path, "# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
     try:
-        status = subprocess.run([*shlex.split(editor, posix=os.name != "nt"), str(path)], check=False).returncode
+        # Backslashes stand in paths on Windows; quotes are for the shell there, too.
+        command = shlex.split(editor) if os.name != "nt" else [word.strip('"') for word in shlex.split(editor, posix=False)]
+        status = subprocess.run([*command, str(path)], check=False).returncode
     except OSError as error:
         raise SageError(f"cannot start the editor {editor}: set VISUAL or EDITOR to another, or edit {path}") from error
     if status:

@@ -290,11 +290,11 @@ def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console.screen(stderr=True), redirect_stdout=False, redirect_stderr=True) as progress:
 
         def bar(file: RemoteFile) -> Callable[[int], None]:
-            task = progress.add_task(console.neutral(file.name).replace("[", r"\["), total=file.size)
+            task = progress.add_task(console.neutral(file.name), total=file.size)
             return lambda done: progress.update(task, completed=done)
 
         yield bar

@@ -9,13 +9,15 @@ from typing import Final
 
 import psutil
 
+from sage_cli.hardware import groups
+
 _UNLIMITED: Final = 1 << 62
 _M_ARENA_MAX: Final = -8  # of mallopt, in glibc's malloc.h
 
 
 def free_memory() -> int:
-    """Bytes of main memory available without swapping, within the limits of the process and of a container."""
-    return min(int(psutil.virtual_memory().available), _container_memory(), address_space())
+    """Bytes of main memory available without swapping, within the limits of the process and of its control groups."""
+    return min(int(psutil.virtual_memory().available), _group_memory(), address_space())
 
 
 def address_space() -> int:
@@ -39,17 +41,16 @@ def limit_heaps() -> None:
         mallopt(_M_ARENA_MAX, 2)
 
 
-def _container_memory() -> int:
-    """Memory left within a control group's limit (cgroup v2, then v1); cached file pages count as available."""
-    for limit, used, statistics in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
-        *[tuple(f"/sys/fs/cgroup/memory/memory.{name}" for name in ("limit_in_bytes", "usage_in_bytes", "stat"))],
-    ):
-        try:
-            most, now = int(Path(limit).read_text(encoding="ascii")), int(Path(used).read_text(encoding="ascii"))
-            fields = dict(line.split() for line in Path(statistics).read_text(encoding="ascii").splitlines())
-            cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-        return max(0, most - now + cached)
-    return _UNLIMITED
+def _group_memory(root: Path = groups.ROOT, own: Path = groups.OWN) -> int:
+    """Memory left within the limits of the control groups; cached file pages count as available."""
+    left = _UNLIMITED
+    for folder in groups.folders("memory", root, own):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            try:
+                most, now = int(groups.read(folder / limit)), int(groups.read(folder / used))
+                fields = dict(line.split() for line in groups.read(folder / "memory.stat").splitlines())
+                cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
+            except ValueError:  # no such file, or "max"
+                continue
+            left = min(left, max(0, most - now + cached))
+    return left

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from sage_cli.hardware import groups
 from sage_cli.signals import leave_signals_to_main_thread
 
 # ---- how many ------------------------------------------------------------------------------------------------------
@@ -46,26 +47,17 @@ def _full_cores(system: Path = Path("/sys/devices")) -> int:
         return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
     processors = _processors()
     fast = processors & _listed(system / "cpu_core" / "cpus")  # on Intel's hybrid processors
-    found = {
-        _listed_text(system / "system" / "cpu" / f"cpu{number}" / "topology" / "thread_siblings_list") for number in fast or processors
-    }
+    found = {groups.read(system / "system" / "cpu" / f"cpu{number}" / "topology" / "thread_siblings_list") for number in fast or processors}
     return len(found) if "" not in found else len(processors) // 2  # unknown: most have two threads a core
 
 
 def _listed(path: Path) -> set[int]:
     """Numbers in a Linux list such as ``0-3,8``; none if the file does not exist."""
     numbers: set[int] = set()
-    for part in filter(None, _listed_text(path).split(",")):
+    for part in filter(None, groups.read(path).split(",")):
         first, _, last = part.partition("-")
         numbers |= set(range(int(first), int(last or first) + 1))
     return numbers
-
-
-def _listed_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
 
 
 def _sysctl(name: str) -> int:
@@ -75,17 +67,18 @@ def _sysctl(name: str) -> int:
     return value.value if found == 0 else 0
 
 
-def _group_share(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Processor limit of a control group (v2, then v1); ``None`` for no limit."""
-    for quota, period in (("cpu.max", None), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
-        try:
-            fields = _listed_text(root / quota).split() + (_listed_text(root / period).split() if period else [])
-            granted, each = int(fields[0]), int(fields[1])
-        except (IndexError, ValueError):  # no such file, or "max"
-            continue
-        if granted > 0 and each > 0:
-            return granted / each
-    return None
+def _group_share(root: Path = groups.ROOT, own: Path = groups.OWN) -> float | None:
+    """Processors that the control groups grant; ``None`` for no limit."""
+    shares = []
+    for folder in groups.folders("cpu", root, own):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            try:
+                granted, each = (int(field) for name in names for field in groups.read(folder / name).split())
+            except ValueError:  # no such file, or "max"
+                continue
+            if granted > 0 and each > 0:
+                shares.append(granted / each)
+    return min(shares, default=None)
 
 
 # ---- in the background ---------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
-from sage_cli.text import escape_markdown
-from sage_cli.timecode import format_clock
+from sage_cli.text import escape_markdown, is_link
+from sage_cli.timecode import format_clock, link_at
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -106,10 +106,8 @@ class Page:
     evidence: tuple[Step, ...]
 
     def at(self, time: float) -> str:
-        """A link that opens the video at a time (W3C Media Fragments; video sites take ``t`` as well)."""
-        if self.link.startswith("file:"):
-            return f"{self.link}#t={time:g}"
-        return f"{self.link}{'&' if '?' in self.link else '?'}t={int(time)}#t={time:g}"
+        """A link that opens the video at a time."""
+        return link_at(self.link, time)
 
 
 def report_format(target: str | Path) -> Literal["html", "md"]:
@@ -178,7 +176,7 @@ def _target(link: str) -> str:
 
 
 def _page(run: RunRecord, video: Video, name: str) -> Page:
-    name, link = (name, name) if "://" in name else (video.path.name, video.path.resolve().as_uri())
+    name, link = (name, name) if is_link(name) else (video.path.name, video.path.resolve().as_uri())
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
     evidence = tuple(

@@ -150,7 +150,7 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     part = target.with_name(f".{name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(".lock")):  # another process may be installing the same model
-        before = {path.readlink() for path in target.glob("*") if path.is_symlink()}
+        before = {_linked(path) for path in target.glob("*") if path.is_symlink()}
         shutil.rmtree(part, ignore_errors=True)  # of one that was killed
         part.mkdir()
         try:
@@ -196,7 +196,7 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
         UsageError: it was not installed by us.
     """
     check_removable(model)
-    snapshots = {path.readlink() for path in model.files if path.is_symlink()}
+    snapshots = {_linked(path) for path in model.files if path.is_symlink()}
     copied = sum(path.stat().st_size for path in model.files if not path.is_symlink() and path.stat().st_nlink == 1)
     shutil.rmtree(model.path.parent)
     return copied + (0 if keep_files else _delete_unused(snapshots))
@@ -257,7 +257,7 @@ def _loose(folder: Path) -> list[Installed]:
 
 
 def _model(name: str, kind: Literal["vision", "speech"], files: Sequence[Path]) -> Installed:
-    match = _IN_CACHE.search(files[0].readlink().as_posix()) if files[0].is_symlink() else None
+    match = _IN_CACHE.search(_linked(files[0]).as_posix()) if files[0].is_symlink() else None
     source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
     if not source and files[0].parent != models_dir():
         with suppress(OSError, UnicodeDecodeError):
@@ -274,6 +274,11 @@ def _link(target: Path, link: Path) -> None:
             continue
         return
     shutil.copyfile(target, link)
+
+
+def _linked(link: Path) -> Path:
+    """The target of a link. Windows writes it with a prefix that makes it differ from every other path."""
+    return Path(str(link.readlink()).removeprefix("\\\\?\\"))
 
 
 def _delete_unused(snapshots: set[Path]) -> int:

@@ -29,7 +29,7 @@ class NotInstalledError(ModelError):
         name: in the catalogue, or ``hf:OWNER/REPO``; ``None`` if none was asked for.
     """
 
-    def __init__(self, message: str, name: str | None) -> None:
+    def __init__(self, message: str, name: str | None = None) -> None:  # pickled, only the message is passed; the name is set after
         super().__init__(message)
         self.name = name
 

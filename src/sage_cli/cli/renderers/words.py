@@ -12,7 +12,8 @@ from rich.text import Text
 from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
 from sage_cli.cli.console import neutral
 from sage_cli.model.base import ModelInfo, Usage
-from sage_cli.timecode import format_clock, rough
+from sage_cli.text import is_link
+from sage_cli.timecode import format_clock, link_at, rough
 
 CLOCK: Final = 8  # columns of the elapsed time
 MARGIN: Final = CLOCK + 2
@@ -48,10 +49,13 @@ def span_text(span: Span, video: str = "") -> Text:
     """A span as text.
 
     Args:
-        video: path of the video that the text links to, on terminals that know links (OSC 8); others ignore them.
+        video: path or address of the video that the text links to, on terminals that know links (OSC 8); others ignore them. ``-`` for
+            stdin, which cannot be opened.
     """
-    style = Style(color="cyan", link=f"{Path(video).absolute().as_uri()}#t={span.start:g}" if video else None)
-    return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", style)
+    link = None
+    if video not in ("", "-"):
+        link = link_at(video if is_link(video) else Path(video).absolute().as_uri(), span.start)
+    return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", Style(color="cyan", link=link))
 
 
 def video_text(event: RunStarted) -> Text:

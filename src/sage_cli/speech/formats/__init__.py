@@ -13,4 +13,4 @@ from sage_cli.speech.formats.vtt import Vtt
 
 FORMATS: dict[str, type[Format]] = {kind.suffix: kind for kind in (Txt, Srt, Vtt, Json, Jsonl, Csv, Tsv, Lrc, Md)}
 
-__all__ = ["FORMATS", "About", "Format", "Layout"]
+__all__ = ["FORMATS", "About", "Format"]
