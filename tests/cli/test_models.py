@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_cli.assets import NANO
 from sage_cli.cli.machine import recommended
 from sage_cli.hardware.plan import GIB, Machine
 from tests.cli.conftest import SMALL, Popen
@@ -333,5 +334,10 @@ def test_damaged_files_are_told(sage: Sage, environment: dict[str, str]) -> None
     (models / "bad.gguf").write_bytes(b"junk\n")
     assert [rows(sage)["bad"][key] for key in ("damaged", "quantization")] == [True, "unknown"]
     assert "damaged" in next(line for line in sage("models", "list").stdout.splitlines() if line.startswith("bad "))
+    for source, name in ((NANO.text, "cut.gguf"), (NANO.speech, "ggml-cut.bin")):
+        data = source.read_bytes()
+        (models / name).write_bytes(data[: len(data) // 2])
+        info = sage("models", "info", Path(name).stem, "--json")
+        assert (info.returncode, "cut short" in json.loads(info.stdout)["damaged"]) == (3, True)
     info = sage("models", "info", "bad")
     assert (info.returncode, "damaged       " in info.stdout, "is not a GGUF file" in info.stdout) == (3, True, True)

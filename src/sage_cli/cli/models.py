@@ -176,10 +176,10 @@ def info(name: AnyName, json: Json = False) -> int:
     if model is not None:
         facts |= {"kind": model.kind, "size": model.size, "quantization": model.quantization, "source": model.source}
         facts["files"] = [str(path) for path in model.files]
-        if model.damage:
-            facts["damaged"] = model.damage
+        if damage := model.damage or _cut_short(model):
+            facts["damaged"] = damage
         encoder = next((path for path in model.files if "mmproj" in path.name.lower()), None)
-        if model.kind == "vision" and encoder and not model.damage:
+        if model.kind == "vision" and encoder and not damage:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
@@ -334,6 +334,19 @@ def _installed(name: str) -> Installed:
         return model
     names = ", ".join(model.name for model in installed()) or "none"
     raise ModelError(f"{name} is not installed (installed: {names}); install it with 'sage models pull {name}'")
+
+
+def _cut_short(model: Installed) -> str | None:
+    """What is wrong with the files beyond their headers, if anything is."""
+    from sage_cli.speech.ggml import check_whisper
+    from sage_cli.store.gguf import check_whole
+
+    try:
+        for path in model.files:
+            (check_whole if path.suffix == ".gguf" else check_whisper)(path)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _automatic(kind: str) -> str:

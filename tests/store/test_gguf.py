@@ -1,0 +1,43 @@
+"""A GGUF file that is cut short is noticed before it is loaded."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from sage_cli.assets import NANO
+from sage_cli.errors import ModelError
+from sage_cli.store.gguf import check_whole, read_metadata
+from tests.models import write_qwen3_vl
+
+
+def test_whole_files_pass(tmp_path: Path) -> None:
+    tiny = write_qwen3_vl(tmp_path)
+    for path in (NANO.text, NANO.mmproj, tiny.text, tiny.mmproj):
+        check_whole(path)
+
+
+def test_a_file_that_ends_anywhere_is_cut_short(tmp_path: Path) -> None:
+    data = NANO.text.read_bytes()
+    path = tmp_path / "cut.gguf"
+    for share in (0.0, 0.0001, 0.01, 0.02, 0.03, 0.1, 0.5, 0.9):
+        path.write_bytes(data[: int(share * len(data))])
+        with pytest.raises(ModelError, match=r"cut.gguf"):
+            check_whole(path)
+    path.write_bytes(data[: len(data) // 2])
+    assert read_metadata(path)  # the header alone is whole
+    with pytest.raises(ModelError, match="cut short: it ends before its last tensor"):
+        check_whole(path)
+
+
+def test_no_header_breaks_the_check(tmp_path: Path) -> None:
+    data, rng = bytearray(NANO.text.read_bytes()[:40_000]), random.Random(5)
+    for _ in range(200):
+        broken = data.copy()
+        for _ in range(rng.randrange(1, 9)):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        (tmp_path / "x.gguf").write_bytes(broken)
+        with pytest.raises(ModelError):
+            check_whole(tmp_path / "x.gguf")
