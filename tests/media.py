@@ -164,3 +164,17 @@ def _write_sound(output: OutputContainer, track: AudioStream, sound: Sound, rate
         output.mux(track.encode(frame))
         yield start + at / rate
     output.mux(track.encode(None))
+
+
+def with_broken_packets(source: Path, target: Path) -> Path:
+    """A copy of a file in which three packets of each stream, in its middle, cannot be decoded."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux() if packet.size and packet.pos is not None]
+    for index in {packet.stream_index for packet in packets}:
+        own = [packet for packet in packets if packet.stream_index == index]
+        for packet in own[len(own) // 2 :][:3]:
+            assert packet.pos is not None
+            data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    target.write_bytes(data)
+    return target

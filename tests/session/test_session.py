@@ -25,7 +25,7 @@ from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
-from tests.media import make_video
+from tests.media import make_video, with_broken_packets
 
 T = TypeVar("T")
 
@@ -47,6 +47,24 @@ def answer(events: Iterable[Event]) -> Answer:
     *_, last = events
     assert isinstance(last, Answer)
     return last
+
+
+def test_damage_is_told_by_every_run(tmp_path: Path) -> None:
+    """Also by those that find all frames, the transcript and the summary in the cache."""
+    path = with_broken_packets(SPOKEN, tmp_path / "damaged.mp4")
+    told = []
+    for _ in range(2):
+        with open_session(**NANO) as session:
+            for _ in session.parts(session.video(path)):
+                pass
+            told.append(session.video(path).damage)
+        with open_session(**NANO) as session:
+            events = session.ask(path, "Which number is spoken?")
+            told.append("; ".join(event.text for event in events if isinstance(event, Notice) and "damaged" in event.text))
+    assert "some of the sound" in told[0]
+    assert "some of the picture" not in told[0]  # it was not looked at yet
+    assert set(told[1].split("; ")) == set(told[2].split("; ")) == set(told[3].split("; "))
+    assert len(told[1].split("; ")) == 2
 
 
 def test_one_line_of_python() -> None:

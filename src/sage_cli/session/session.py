@@ -229,11 +229,12 @@ class Session(Models):
         return _keep(self._videos, key, video, _MOST_VIDEOS)
 
     def _opened(self, path: str | Path) -> Video:
-        from sage_cli.video import Video
+        from sage_cli.video import DamageCache, Video
 
         name, local = str(path), self._local(path)
+        damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
-            video = Video(local, name=name, cache=self._frame_times)
+            video = Video(local, name=name, cache=self._frame_times, damage=damage)
         except VideoError as error:
             raise VideoError(str(error).replace(str(local), "stdin" if name == STDIN else name)) from error
         if self.caching and local == Path(path):

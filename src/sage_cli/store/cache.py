@@ -128,6 +128,7 @@ class Records(Kind):
 KINDS: Final[tuple[Kind, ...]] = (
     Files("transcripts", "transcribed speech", r"^([0-9a-f]{24})-", "*.jsonl"),
     Records("times", "frame times", r"^([0-9a-f]{24})@"),
+    Files("damage", "damage found in videos", r"^([0-9a-f]{24})-"),
     Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
     Files("prefixes", "saved KV prefixes", r"^([0-9a-f]{24})-", "*.state"),
     Records("summaries", "summaries of chapters", r"^([0-9a-f]{24})@"),

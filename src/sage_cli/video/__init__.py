@@ -1,6 +1,7 @@
 """Video files: frames, sound and clips by presentation time. Knows nothing of models; needs no ffmpeg binary."""
 
 from sage_cli.video.cached import FrameTimeCache
+from sage_cli.video.damage import DamageCache
 from sage_cli.video.frame import Frame
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import MediaNotice
@@ -9,6 +10,7 @@ from sage_cli.video.video import SAMPLE_RATE, NoAudioError, Video
 
 __all__ = [
     "SAMPLE_RATE",
+    "DamageCache",
     "Frame",
     "FrameReader",
     "FrameTimeCache",

@@ -9,7 +9,7 @@ be used as they are.
 from __future__ import annotations
 
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -109,6 +109,7 @@ class Media:
         keyframes: of the video, in container seconds; at least one where there is a video.
         shifts: see :class:`~sage_cli.video.source.MediaFile`.
         notices: grows while damage is met.
+        keep_damage: called when damage of a stream is met for the first time.
     """
 
     path: Path
@@ -120,15 +121,18 @@ class Media:
     keyframes: Sequence[Keyframe]
     shifts: Shifts
     notices: list[MediaNotice] = field(default_factory=list)
+    keep_damage: Callable[[Part], object] = field(default=lambda _part: None)
 
     def open(self, stop: Event | None = None) -> MediaFile:
         """Open the file on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
         return MediaFile(self.path, shifts=self.shifts, content=self.content, stop=stop)
 
-    def notice(self, found: MediaNotice) -> None:
-        """Add a notice, unless it is already there."""
-        if found not in self.notices:
-            self.notices.append(found)
+    def damaged(self, part: Part) -> None:
+        """Note that packets of a stream could not be decoded."""
+        notice = MediaNotice(part, "damaged", _DAMAGED[part])
+        if notice not in self.notices:
+            self.notices.append(notice)
+            self.keep_damage(part)
 
     def lost(self, part: Part) -> MediaNotice | None:
         """Why the video or audio of the file cannot be used, if so."""
@@ -136,6 +140,10 @@ class Media:
 
 
 _LOST: Final = ("no decoder", "encrypted", "undecodable")
+_DAMAGED: Final[dict[Part, str]] = {
+    "video": "some of the picture is damaged: frames there are missing or wrong",
+    "audio": "some of the sound is damaged: what could not be decoded is silent",
+}
 _NAMES: Final = {"video": "picture", "audio": "sound"}
 
 

@@ -20,7 +20,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import Media, MediaNotice, Orientation, VideoTrack
+from sage_cli.video.probe import Media, Orientation, VideoTrack
 from sage_cli.video.source import MediaFile, Stopped, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe
 
@@ -305,7 +305,7 @@ def _flush(packet: Packet[Any]) -> Packet[Any]:
 def tell_damage(media: Media, damaged: set[int | None]) -> None:
     if damaged:
         log.warning("%s: skipped %d damaged packets", media.path.name, len(damaged))
-        media.notice(MediaNotice("video", "damaged", "some of the picture is damaged: frames there are missing or wrong"))
+        media.damaged("video")
 
 
 def jump(keyframes: Sequence[Keyframe], track: VideoTrack, position: Fraction, target: Fraction) -> int | None:

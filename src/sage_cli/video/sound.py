@@ -15,7 +15,7 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media, MediaNotice
+from sage_cli.video.probe import AudioTrack, Media
 from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,6 @@ def _frames(
     finally:
         if damaged:
             log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)
-            media.notice(MediaNotice("audio", "damaged", "some of the sound is damaged: what could not be decoded is silent"))
+            media.damaged("audio")
     if damaged and not decoded:
         raise VideoError(f"nothing of the sound of {media.path} can be decoded ({track.codec}): the file is damaged; export it again")

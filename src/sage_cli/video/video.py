@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from threading import Event
@@ -18,6 +20,7 @@ from sage_cli.video.background import iterate_in_background
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.captions import TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
+from sage_cli.video.damage import DamageCache
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import MediaNotice, VideoTrack, probe
 from sage_cli.video.sampling import Sampling
@@ -50,12 +53,20 @@ class Video:
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, name: str | None = None, cache: FrameTimeCache | None = None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        name: str | None = None,
+        cache: FrameTimeCache | None = None,
+        damage: DamageCache | None = None,
+    ) -> None:
         """Open a file.
 
         Args:
             name: what the user calls it; by default its path.
             cache: of frame times, so that frames read by an earlier run need not be decoded again.
+            damage: met by earlier runs, which is then told by this one, too.
 
         Raises:
             VideoError: the file does not exist, or contains nothing that can be decoded.
@@ -64,6 +75,10 @@ class Video:
         self.name = name or str(path)
         self._media = probe(self.path)
         self._cache = cache
+        if damage is not None:
+            for part in damage.parts(self._media.content.fingerprint):
+                self._media.damaged(part)
+            self._media = replace(self._media, keep_damage=partial(damage.keep, self._media.content.fingerprint))
         video, audio = self._media.video, self._media.audio
         self.id = self._media.content.fingerprint
         self.duration = self._media.duration
@@ -81,7 +96,7 @@ class Video:
 
     @property
     def notices(self) -> tuple[MediaNotice, ...]:
-        """Parts of the file that cannot be decoded, or only with errors. Damage found while frames and audio are read is added."""
+        """Parts of the file that cannot be decoded, or only with errors. Damage that is met while frames and audio are read is added."""
         return tuple(self._media.notices)
 
     @property

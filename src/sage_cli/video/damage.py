@@ -1,0 +1,40 @@
+"""Damage that decoding met, on disk: results in other caches spare the decoding, and must not hide the damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from sage_cli.video.frame import pixel_version
+from sage_cli.video.probe import Part
+
+_PARTS: Final[tuple[Part, ...]] = ("video", "audio")
+
+
+class DamageCache:
+    """A folder with an empty file for each damaged stream. What cannot be written is not kept.
+
+    Args:
+        folder: created on first use.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, media: str, part: Part) -> None:
+        """Note damage of a stream of the file with this fingerprint."""
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._note(media, part).touch()
+
+    def parts(self, media: str) -> Iterator[Part]:
+        """The streams whose damage is known."""
+        for part in _PARTS:
+            if self._note(media, part).exists():
+                self.keep(media, part)  # notes are used last when their media is
+                yield part
+
+    def _note(self, media: str, part: Part) -> Path:
+        return self._folder / f"{media}-{part}-{pixel_version()}"  # another FFmpeg may decode it
