@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from io import BufferedWriter, BytesIO, FileIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
+from unicodedata import normalize
 
 from sage_cli.errors import UsageError, naming
 
@@ -75,6 +76,11 @@ def check_folder(folder: Path) -> None:
         nearest = next(path for path in (folder, *folder.parents) if path.exists())
         with tempfile.TemporaryFile(dir=nearest):
             pass
+
+
+def folded(name: str) -> str:
+    """Equal for file names that differ only in case or Unicode normalization: on macOS and Windows they are one file."""
+    return normalize("NFC", normalize("NFD", name).casefold())
 
 
 def file_name(stem: str, end: str) -> str:

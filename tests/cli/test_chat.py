@@ -111,6 +111,17 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert len(names) == 9
 
 
+def test_videos_whose_names_differ_in_case_keep_their_stills(tmp_path: Path) -> None:
+    videos = []
+    for folder, clip in (("one/Talk.mp4", "short"), ("two/talk.mkv", "speech")):
+        (tmp_path / folder).parent.mkdir()
+        shutil.copy(CLIPS / f"{clip}.mp4", tmp_path / folder)
+        videos.append(Video(tmp_path / folder))
+    runs = [({"evidence": [{"span": {"start": 1.0, "end": 1.0}}]}, video, video.name) for video in videos]
+    save_evidence(Options(stills=str(tmp_path / "stills")), runs)
+    assert len({path.name.casefold() for path in (tmp_path / "stills").iterdir()}) == 2
+
+
 def test_a_schema_leaves_json_alone_on_stdout(sage: Sage) -> None:
     schema = '{"enum": ["star", "circle"]}'
     questions = ["Which shape appears last?", "Which shape appears first?"]

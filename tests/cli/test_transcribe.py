@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 
 from sage_cli.cli import main
+from sage_cli.cli.transcribe import _plan
+from sage_cli.errors import UsageError
 from tests.cli.conftest import Popen
 from tests.media import make_audio, make_video
 from tests.models.tiny_whisper import write_whisper
@@ -229,6 +231,20 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
 )
 def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str], said: str) -> None:
     refused(transcribe(talk, *words), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets"),
+    [
+        (("Talk.mp4", "talk.mkv"), ["Talk.mp4.srt", "talk.mkv.srt"]),
+        (("Caf\u00e9.mp4", "cafe\u0301.mkv"), ["Caf\u00e9.mp4.srt", "cafe\u0301.mkv.srt"]),
+        (("a/Stra\u00dfe.mp4", "talk.mkv"), ["Stra\u00dfe.srt", "talk.srt"]),
+    ],
+)
+def test_names_that_are_one_file_on_some_systems(sources: tuple[str, ...], targets: list[str]) -> None:
+    assert [task.target.name for task in _plan(sources, "out/", "srt") if task.target] == targets
+    with pytest.raises(UsageError, match="two files are called"):
+        _plan([*sources, f"other/{sources[0].swapcase()}", sources[0]], "out/", "srt")
 
 
 def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,21 +46,21 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     Raises:
         SageError, OSError: it cannot be written.
     """
-    from sage_cli.output import output_folder
+    from sage_cli.output import folded, output_folder
 
     if options.report and runs:
         from sage_cli.report import write_report
 
         write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
+    stems = Counter(folded(video.path.stem) for video in videos)
     for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
         if not folder:
             continue
         with output_folder(Path(folder)) as path:
             for video in videos:
                 # Two videos of one name in different folders.
-                twice = sum(other.path.stem == video.path.stem for other in videos) > 1
-                stem = f"{video.path.stem}_{video.id[:8]}" if twice else video.path.stem
+                stem = video.path.stem if stems[folded(video.path.stem)] == 1 else f"{video.path.stem}_{video.id[:8]}"
                 for start, end in _spans(run for run, asked, _ in runs if asked is video):
                     save(video, start, end, path, stem)
 

@@ -105,7 +105,7 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     Raises:
         UsageError: stdin or a target is used twice, or several transcripts have one target.
     """
-    from sage_cli.output import format_of, is_folder
+    from sage_cli.output import folded, format_of, is_folder
 
     if sources.count(STDIN) > 1:
         raise UsageError("stdin can be read only once: give - once")
@@ -121,10 +121,11 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     if not folder:
         return [Task(sources[0], format, None if output in (None, STDOUT) else Path(str(output)))]
     tasks = [Task(source, format, None) for source in sources]
-    stems = Counter(Path(task.name).stem for task in tasks)
+    stems = Counter(folded(Path(task.name).stem) for task in tasks)
     # talk.mp4 gives talk.srt; where talk.mkv is given too, they give talk.mp4.srt and talk.mkv.srt.
-    names = [Path(task.name).stem if stems[Path(task.name).stem] == 1 else task.name for task in tasks]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    names = [stem if stems[folded(stem := Path(task.name).stem)] == 1 else task.name for task in tasks]
+    counts = Counter(map(folded, names))
+    if twice := [name for name in names if counts[folded(name)] > 1]:
         raise UsageError(f"two files are called {twice[0]}: transcribe them into different folders")
     return [replace(task, target=Path(str(output)) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
 
