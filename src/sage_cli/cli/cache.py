@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sage_cli.store.cache import Entry
 
 # What sage_cli.store.cache.KINDS holds; spelled out because --help must not import it.
-KindName = Literal["transcripts", "times", "embeddings", "prefixes", "summaries", "web", "links", "fingerprints", "speeds"]
+KindName = Literal["transcripts", "times", "damage", "embeddings", "prefixes", "summaries", "web", "links", "fingerprints", "speeds"]
 
 app = typer.Typer(
     name="cache",
