@@ -192,3 +192,11 @@ def test_names_that_are_no_unicode(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
     note_media(TALK, path)
     assert media_paths() == {TALK: path}
+
+
+def test_locks_of_downloads_are_no_entries() -> None:
+    folder = cache_dir() / "links"
+    folder.mkdir(parents=True)
+    for name in ("0123.mp4", ".0123.lock"):
+        (folder / name).touch()
+    assert [entry.key for entry in entries()] == ["0123.mp4"]

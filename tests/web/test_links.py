@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,13 +18,22 @@ from sage_cli.text import is_link
 from sage_cli.video import Video
 from sage_cli.web.links import download, host_of
 
+_PAGE = b"""<!DOCTYPE html><html><head><title>A talk</title></head><body><video src="/talk.mp4">
+<track kind="subtitles" srclang="de" src="/talk.de.vtt"></video></body></html>"""
+_GERMAN = b"WEBVTT\n\n00:00.000 --> 00:02.000\nGuten Tag.\n"
+
 
 class _Site(BaseHTTPRequestHandler):
-    """Serves one video, whole or from a byte on; ``breaks`` is after how many bytes the next connection ends."""
+    """Serves one video, whole or from a byte on, and a page with it and its captions in German.
+
+    ``breaks`` is after how many bytes the next connection ends, ``pause_s`` the time before a body.
+    """
 
     data: bytes
     log: list[str]
     breaks: list[int]
+    pages: list[str]
+    pause_s = 0.0
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -33,6 +45,15 @@ class _Site(BaseHTTPRequestHandler):
         self._send(body=True)
 
     def _send(self, *, body: bool) -> None:
+        if text := {"/page.html": _PAGE, "/talk.de.vtt": _GERMAN}.get(self.path):
+            self.pages.append(f"{self.command} {self.path}")
+            self.send_response(200)
+            self.send_header("Content-Type", "text/vtt" if self.path.endswith(".vtt") else "text/html")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            if body:
+                self.wfile.write(text)
+            return
         if not self.path.startswith("/talk.mp4"):
             self.send_error(404)
             return
@@ -47,6 +68,7 @@ class _Site(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(self.data) - 1}/{len(self.data)}")
         self.end_headers()
         if body:
+            time.sleep(self.pause_s)
             end = first + self.breaks.pop(0) if self.breaks and len(self.log) > 1 else len(self.data)
             self.wfile.write(self.data[first:end])
 
@@ -63,7 +85,7 @@ def _sockets() -> Iterator[None]:
 
 @pytest.fixture
 def site(clip_path: Path) -> Iterator[Any]:
-    handler = type("Site", (_Site,), {"data": clip_path.read_bytes(), "log": [], "breaks": []})
+    handler = type("Site", (_Site,), {"data": clip_path.read_bytes(), "log": [], "breaks": [], "pages": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     handler.url = f"http://127.0.0.1:{server.server_address[1]}/talk.mp4"  # type: ignore[attr-defined]
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.05), daemon=True)
@@ -96,6 +118,39 @@ def test_a_download_goes_on_where_it_broke_off(site: Any, tmp_path: Path, clip_p
     site.breaks = [3000, 2000]
     assert download(site.url, tmp_path).read_bytes() == clip_path.read_bytes()
     assert [line for line in site.log if line.startswith("GET") and not line.endswith(" 0")]
+
+
+def test_two_downloads_of_a_link_at_once_are_one(site: Any, tmp_path: Path, clip_path: Path) -> None:
+    site.pause_s = 0.3
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: download(site.url, tmp_path), range(2))
+    assert first == second
+    assert first.read_bytes() == clip_path.read_bytes()
+    alone = tmp_path / "alone"
+    both = len(site.log)
+    download(site.url, alone)
+    assert len(site.log) == 2 * both
+
+
+def test_captions_are_fetched_when_their_language_is_asked_for(site: Any, tmp_path: Path) -> None:
+    link = site.url.replace("talk.mp4", "page.html")
+    path = download(link, tmp_path)
+    beside = path.with_suffix(".de.vtt")
+    assert not beside.exists()  # the site's default is English
+    videos = len(site.log)
+    assert download(link, tmp_path, languages=("de",)) == path
+    assert "Guten Tag." in beside.read_text()
+    assert not [line for line in site.log[videos:] if line == "GET 0"]  # the video is not downloaded again
+    for languages, asked in ((("de",), False), (("fr",), True), (("fr",), False), ((), False)):
+        before = len(site.pages)
+        assert download(link, tmp_path, languages=languages) == path
+        assert (len(site.pages) > before) is asked
+
+
+def test_a_video_is_used_when_its_captions_cannot_be_fetched(site: Any, tmp_path: Path) -> None:
+    path = download(site.url, tmp_path)
+    path = path.rename(tmp_path / f"{hashlib.sha256(site.url.replace('talk', 'missing').encode()).hexdigest()[:24]}.mp4")
+    assert download(site.url.replace("talk", "missing"), tmp_path, languages=("de",)) == path
 
 
 def test_where_there_is_no_video(site: Any, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Files("prefixes", "saved KV prefixes", r"^([0-9a-f]{24})-", "*.state"),
     Records("summaries", "summaries of chapters", r"^([0-9a-f]{24})@"),
     Files("web", "search results and web pages", pattern="*.json"),
-    Files("links", "downloaded videos"),
+    Files("links", "downloaded videos", pattern="[!.]*"),  # not their locks
     Files("fingerprints", "hashes of unchanged files", pattern="*.json"),
     Files("speeds", "measured speeds", pattern="*.json"),
 )

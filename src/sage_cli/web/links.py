@@ -6,12 +6,16 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sage_cli.errors import UsageError, VideoError
+from filelock import FileLock, Timeout
+
+from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.signals import check_interrupted
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +24,10 @@ INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool 
 _TALLEST: Final = 720  # pixels; models see a fraction of that
 _RETRIES: Final = 5
 _TIMEOUT_S: Final = 20.0
-_SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", ".part", ".ytdl"})
+_GLANCE_S: Final = 0.2  # between two looks at a lock
+_NONE: Final = ".none"  # of an empty file beside a video: the site has no captions in the language before it
+_UNFINISHED: Final = frozenset({".part", ".ytdl"})
+_SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", _NONE, *_UNFINISHED})
 
 
 def host_of(link: str) -> str:
@@ -30,6 +37,8 @@ def host_of(link: str) -> str:
 
 def download(link: str, folder: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
     """The video behind a link as a file in a folder, downloaded unless it is there.
+
+    Another process that downloads it is waited for. Captions that were not asked for before are fetched when they are.
 
     Args:
         folder: made if needed.
@@ -41,19 +50,34 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
         VideoError: there is no video, or it cannot be downloaded.
     """
     name = hashlib.sha256(link.encode()).hexdigest()[:24]
-    if found := _finished(folder, name):
+    if (found := _finished(folder, name)) and not _missing(folder, name, languages):
         return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder / f".{name}.lock"):
+        missing = _missing(folder, name, languages)
+        if found := _finished(folder, name):
+            if missing:
+                try:
+                    _fetch(link, folder, name, missing, skip_download=True)
+                except SageError as error:  # the video can be used without them
+                    logger.warning("no captions: %s", error)
+                    return found
+        else:
+            _fetch(link, folder, name, missing, progress_hooks=[_hook(progress)])
+        for language in _missing(folder, name, languages):
+            (folder / f"{name}.{language}{_NONE}").touch()
+        if found := _finished(folder, name):
+            return found
+    raise VideoError(f"{host_of(link)}: there is no video behind {link}")
+
+
+def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more: Any) -> None:
     try:
         from yt_dlp import YoutubeDL
         from yt_dlp.utils import DownloadError, YoutubeDLError
     except ImportError:
         raise UsageError(INSTALL) from None
 
-    def hook(state: dict[str, Any]) -> None:
-        if progress and state["status"] == "downloading":
-            progress(int(state.get("downloaded_bytes") or 0), int(state.get("total_bytes") or state.get("total_bytes_estimate") or 0))
-
-    folder.mkdir(parents=True, exist_ok=True)
     # Without an ffmpeg program, picture and sound cannot be merged: take a single file.
     together = f"b[height<={_TALLEST}]/b/bv*+ba"
     best = f"bv*[height<={_TALLEST}]+ba/{together}" if shutil.which("ffmpeg") else together
@@ -75,18 +99,45 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
         "no_warnings": True,
         "noprogress": True,
         "logger": logger,
-        "progress_hooks": [hook],
         "cachedir": False,
         "updatetime": False,  # the file's time says when it was last of use, and not when it was published
+        **more,
     }
     try:
         with YoutubeDL(options) as downloader:
             downloader.download([link])
     except (DownloadError, YoutubeDLError) as error:
         raise VideoError(f"{host_of(link)}: {_reason(error)}; check the link, or try again to resume") from error
-    if found := _finished(folder, name):
-        return found
-    raise VideoError(f"{host_of(link)}: there is no video behind {link}")
+
+
+def _hook(progress: Callable[[int, int], None] | None) -> Callable[[dict[str, Any]], None]:
+    def hook(state: dict[str, Any]) -> None:
+        if progress and state["status"] == "downloading":
+            progress(int(state.get("downloaded_bytes") or 0), int(state.get("total_bytes") or state.get("total_bytes_estimate") or 0))
+
+    return hook
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Two downloads of one link would both append to its file."""
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=_GLANCE_S)
+            break
+        except Timeout:
+            check_interrupted()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _missing(folder: Path, name: str, languages: Sequence[str]) -> list[str]:
+    """The languages without captions, of which the site was not asked."""
+    beside = [path.name for path in folder.glob(f"{name}.*") if path.suffix not in _UNFINISHED]
+    return [language for language in languages if not any(re.match(re.escape(f"{name}.{language}") + "[.-]", one) for one in beside)]
 
 
 def _finished(folder: Path, name: str) -> Path | None:
