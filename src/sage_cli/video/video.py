@@ -236,5 +236,5 @@ class Video:
         if self._media.video is None:
             if lost := self._media.lost("video"):
                 raise VideoError(f"{self.path}: {lost.text}; convert it to H.264")
-            raise VideoError(f"{self.path} has sound but no picture; give a video file")
+            raise VideoError(f"{self.path} has sound but no picture; give a video file, or use 'sage transcribe' or 'sage summary'")
         return self._media.video
