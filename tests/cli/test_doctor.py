@@ -164,7 +164,8 @@ def test_a_served_model_is_no_missing_one(sage: Sage, environment: dict[str, str
     environment["SAGE_MODEL"] = "http://user:secret@127.0.0.1:9/v1"
     record = json.loads(sage("doctor", "--quick", "--json").stdout)
     assert (record["model"], record["model_problem"], record["fit"]) == ("http://127.0.0.1:9/v1", None, None)
-    assert not [line for line in record["advice"] if "sage models pull" in line]
+    assert record["served"]
+    assert not [line for line in record["advice"] if "sage models pull" in line or "GPU" in line]
     done = sage("setup", "--yes")
     assert done.returncode == 0, done.stderr
     assert "questions: http://127.0.0.1:9/v1" in done.stderr

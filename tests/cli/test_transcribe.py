@@ -243,7 +243,7 @@ def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str]
 )
 def test_names_that_are_one_file_on_some_systems(sources: tuple[str, ...], targets: list[str]) -> None:
     assert [task.target.name for task in _plan(sources, "out/", "srt") if task.target] == targets
-    with pytest.raises(UsageError, match="two files are called"):
+    with pytest.raises(UsageError, match=r"(\S+) and (?!\1)\S+ are one name on some systems"):
         _plan([*sources, f"other/{sources[0].swapcase()}", sources[0]], "out/", "srt")
 
 

@@ -68,11 +68,13 @@ class Setup:
 
     Attributes:
         model: path of the language model, or address of a served one; ``None`` without a problem if none is installed.
+        served: whether it is served.
         fit: the settings that a run would choose for a local model.
         timeout: seconds per question; ``None`` or 0 for no limit.
     """
 
     model: str | None = None
+    served: bool = False
     model_problem: str | None = None
     fit: MemoryPlan | None = None
     speech_model: str | None = None
@@ -147,8 +149,10 @@ def check_setup(machine: Machine) -> Setup:
     options = load_options()
     models = Models(options)
     model = problem = fitted = speech = speech_problem = None
+    served = False
     try:
         if models.remote:
+            served = True
             model = ", ".join(address.shown for address in models.remote.each)
         else:
             model = str(models.files.text)
@@ -167,7 +171,7 @@ def check_setup(machine: Machine) -> Setup:
         speech = find_speech_model(options.speech_model)
     except SageError as error:
         speech_problem = str(error)
-    return Setup(model, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
+    return Setup(model, served, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
 
 
 def _free(folder: Path) -> int:
@@ -220,7 +224,7 @@ def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     """Advice, most useful first, one line each."""
     return [
         *([setup.speech_problem] if setup.speech_problem else []),
-        *_on_gpu(system),
+        *([] if setup.served else _on_gpu(system)),
         *_on_model(system, setup, speeds),
         *_on_speech(setup),
         *_on_machine(system, speeds),

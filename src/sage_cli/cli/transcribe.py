@@ -126,7 +126,9 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     names = [stem if stems[folded(stem := Path(task.name).stem)] == 1 else task.name for task in tasks]
     counts = Counter(map(folded, names))
     if twice := [name for name in names if counts[folded(name)] > 1]:
-        raise UsageError(f"two files are called {twice[0]}: transcribe them into different folders")
+        same = sorted({name for name in names if folded(name) == folded(twice[0])})
+        said = f"two files are called {same[0]}" if len(same) == 1 else f"{' and '.join(same)} are one name on some systems"
+        raise UsageError(f"{said}: transcribe them into different folders")
     return [replace(task, target=Path(str(output)) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
 
 
