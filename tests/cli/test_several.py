@@ -11,6 +11,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from sage_cli.assets import CLIPS
+from tests.media import make_video
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
 LAST = "Which shape appears last?"
@@ -55,3 +56,27 @@ def test_a_model_that_is_missing_is_no_fault_of_a_video(sage: Sage, folder: Path
     done = sage("ask", folder, LAST, "--model", "missing.gguf")
     assert done.returncode == 3
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["ask", LAST, "Which shape appears first?"], ["chat"]])
+def test_damage_of_a_file_is_told_once(sage: Sage, tmp_path: Path, words: list[str]) -> None:
+    cut_video(tmp_path / "cut.mkv")
+    done = sage(words[0], tmp_path / "cut.mkv", *words[1:], *NANO[:-1], "--no-tools", input=f"{LAST}\nWhich shape appears first?\n")
+    assert done.returncode in (0, 5)
+    assert [line for line in done.stderr.splitlines() if "cut short" in line] == ["sage: the file is cut short: 3 s of 8 s are there"]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_damage_of_several_files_is_told_with_their_names(sage: Sage, folder: Path, jobs: int) -> None:
+    cut_video(folder / "cut.mkv")
+    done = sage("ask", folder, LAST, "Which shape appears first?", *NANO[:-1], "--no-tools", "--jobs", jobs, "--json")
+    assert [line for line in done.stderr.splitlines() if "cut short" in line] == [
+        "sage: cut.mkv: the file is cut short: 3 s of 8 s are there"
+    ]
+    runs = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [any("cut short" in text for text in run["notices"]) for run in runs if run["video"].endswith("cut.mkv")] == [True, True]
+
+
+def cut_video(path: Path) -> None:
+    data = make_video(path, seconds=8, size=(64, 48)).read_bytes()
+    path.write_bytes(data[: len(data) // 2])

@@ -16,7 +16,7 @@ import pyte
 import pytest
 from rich.console import Console
 
-from sage_cli.agent.events import Event, TextDelta, Working
+from sage_cli.agent.events import Event, Notice, TextDelta, Working
 from sage_cli.cli.renderers.live import Busy
 from sage_cli.cli.renderers.plain import Styled
 from sage_cli.cli.renderers.terminal import Terminal
@@ -136,6 +136,16 @@ def test_a_second_question_does_not_repeat_the_setting(monkeypatch: pytest.Monke
             screen.show(event)
     text = "\n".join(screen.lines())
     assert (text.count(QUESTION), text.count("Qwen3-VL-4B")) == (2, 1)
+
+
+def test_what_is_told_of_the_file_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(140, monkeypatch)
+    run = [*RUN[:-1], Notice(75.0, "the file is cut short", media=True), RUN[-1]]
+    with screen.terminal:
+        for event in (*run, *run):
+            screen.show(event)
+    text = "\n".join(screen.lines())
+    assert (text.count("cut short"), text.count("start and end were the same")) == (1, 2)
 
 
 def test_hostile_text_is_disarmed(screen: Screen) -> None:

@@ -174,11 +174,16 @@ class ToolFinished:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One line of information for the user: a limit that took effect, an assumption that was made."""
+    """One line of information for the user: a limit that took effect, an assumption that was made.
+
+    Attributes:
+        media: it is about the file, not this run; every question about the file has it.
+    """
 
     type: ClassVar[str] = "notice"
     elapsed: float
     text: str
+    media: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class _Run:
         for notice in self._agent.video.notices:
             if notice not in self._told:
                 self._told.add(notice)
-                yield Notice(self._watch.elapsed, notice.text)
+                yield Notice(self._watch.elapsed, notice.text, media=True)
 
     def _steps(self) -> Iterator[Event]:
         agent, prompts = self._agent, self._prompts

@@ -61,7 +61,7 @@ def renderer(
     else:
         results = Plain(several=several, label=label, first=first)
     if not live:
-        return Notes(results, quiet=quiet)
+        return Notes(results, quiet=quiet, label=label)
 
     from sage_cli.cli.renderers.terminal import Terminal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -61,11 +62,16 @@ class Styled:
 
 
 class Notes:
-    """Notices, web requests and missing answers as lines on stderr; forwards every event to ``results``."""
+    """Notices, web requests and missing answers as lines on stderr; forwards every event to ``results``.
 
-    def __init__(self, results: Renderer, *, quiet: bool) -> None:
+    What is to tell about the file is told once, with the file's name if there is a ``label``.
+    """
+
+    def __init__(self, results: Renderer, *, quiet: bool, label: str = "") -> None:
         self._results = results
         self._quiet = quiet
+        self._name = f"{Path(label).name}: " if label else ""
+        self._told: set[str] = set()
 
     def __enter__(self) -> Notes:
         return self
@@ -76,6 +82,10 @@ class Notes:
     def show(self, event: Event) -> None:
         self._results.show(event)
         match event:
+            case Notice(text=text, media=True) if not self._quiet:
+                if text not in self._told:
+                    console.say(f"{self._name}{text}")
+                self._told.add(text)
             case Notice(text=text) if not self._quiet:
                 console.say(text)
             case WebRequested(line=line) if not self._quiet:

@@ -67,6 +67,7 @@ class Terminal:
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
         self._video = ""
+        self._told: set[str] = set()  # of the file
 
     def __enter__(self) -> Terminal:
         return self
@@ -100,7 +101,11 @@ class Terminal:
                 self._print(event.elapsed, "web", "magenta", Text(neutral(event.line)))
             case ToolFinished():
                 self._tool_finished(event)
+            case Notice() if event.media and event.text in self._told:
+                pass
             case Notice():
+                if event.media:
+                    self._told.add(event.text)
                 self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
         self._results.show(event)
         if isinstance(event, WebRequested):
