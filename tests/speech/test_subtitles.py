@@ -26,6 +26,7 @@ as ever.
 """
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
+ASS = "Dialogue: 0,0:00:0{0:.2f},0:00:0{0:.2f},Default,,0,0,0,,{1}\n"
 
 
 def _cues(path: Path) -> list[tuple[float, float, str]]:
@@ -323,6 +324,19 @@ def test_a_cue_without_a_duration_lasts_until_the_next_one(tmp_path: Path) -> No
     assert [(round(start, 2), round(end, 2), text) for start, end, text in _cues(path)] == [
         *((0.0, 1.0, "One."), (2.0, 2.5, "Two."), (3.0, 4.0, "Three."))
     ]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "head", "line"),
+    [
+        (".srt", "", "00:00:0{0:.3f} --> 00:00:0{0:.3f}\n{1}\n\n"),
+        (".vtt", "WEBVTT\n\n", "00:0{0:.3f} --> 00:0{0:.3f}\n{1}\n\n"),
+        (".ass", HEADER.decode() + "\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n", ASS),
+    ],
+)
+def test_so_does_one_in_a_file_and_the_last_one_until_the_end(video: Path, suffix: str, head: str, line: str) -> None:
+    video.with_suffix(suffix).write_text(head + line.format(0.5, "One.") + line.format(1.0, "Two."))
+    assert _cues(video) == [(0.5, 1.0, "One."), (1.0, Video(video).duration, "Two.")]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"PK\x03\x04 no subtitles", b"1\n99:99 --> x\n"])

@@ -6,6 +6,7 @@ Bitmap subtitles (DVD, Blu-ray) hold no text and do not count.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
         language: ISO 639-1 code; ``""`` or ``"auto"`` takes the first that is not forced.
     """
     wanted = "" if language == "auto" else short(language)
-    found = [one for one in (*beside(video.path, wanted), *tracks(video)) if not one.forced]
+    found = [one for one in (*beside(video.path, wanted, video.duration), *tracks(video)) if not one.forced]
     if wanted:
         found = [one for one in found if one.language in (wanted, "")]
     for one in found:
@@ -103,11 +104,12 @@ def files_beside(path: Path) -> dict[Path, FileState]:
         return {}
 
 
-def beside(path: Path, expected: str = "") -> list[Subtitles]:
+def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[Subtitles]:
     """Subtitle files that belong to a video by their names: ``talk.srt``, ``talk.en.vtt``; the plainest name first.
 
     Args:
         expected: ISO 639-1 code of the language of files whose names say none; it helps to tell their encoding.
+        duration: of the video in seconds, at which a cue without an end has ended.
     """
     found = []
     for file in files_beside(path):
@@ -121,7 +123,7 @@ def beside(path: Path, expected: str = "") -> list[Subtitles]:
                 len(words),
                 SUFFIXES.index(file.suffix.lower()),
                 file.name,
-                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected)),
+                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected, duration)),
             )
         )
     return [one for *_, one in sorted(found, key=lambda item: item[:3])]
@@ -155,7 +157,7 @@ def short(language: str) -> str:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def _file_cues(path: Path, language: str) -> Iterator[_Cue]:
+def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
     from sage_cli.video.captions import written_cues
     from sage_cli.video.ttml import ttml_cues
 
@@ -168,7 +170,7 @@ def _file_cues(path: Path, language: str) -> Iterator[_Cue]:
     text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:
-        cues = list(written_cues(text, format) if format else ttml_cues(text))
+        cues = list(written_cues(text, format, duration) if format else ttml_cues(text))
     except ValueError as error:
         raise VideoError(f"{path} cannot be read: {error}; use --no-subtitles to pass over it") from error
     if not cues:

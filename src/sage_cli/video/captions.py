@@ -90,24 +90,35 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
                 cues += _cues(packet)
         except av.FFmpegError as error:
             raise VideoError(f"{media.path}: its subtitle track {index} cannot be read; use --no-subtitles to pass over it") from error
-    cues.sort(key=lambda cue: cue[0])
-    starts = [start for start, *_ in cues]
-    following = [*starts, math.inf]
     origin = float(media.origin)
-    for start, end, text in cues:
-        if end <= start:
-            end = min(following[bisect_right(starts, start)], media.duration + origin)
+    for start, end, text in _ended(cues, media.duration + origin):
         yield start - origin, end - origin, text
 
 
-def written_cues(text: str, format: str) -> Iterator[tuple[float, float, str]]:
-    """The same of the text of a subtitle file; ``format`` is FFmpeg's name: ``srt``, ``webvtt`` or ``ass``. None if it is no such file."""
+def written_cues(text: str, format: str, duration: float) -> Iterator[tuple[float, float, str]]:
+    """The same of the text of a subtitle file, as far as it can be read; none if it is no such file.
+
+    Args:
+        format: FFmpeg's name: ``srt``, ``webvtt`` or ``ass``.
+        duration: of the media in seconds.
+    """
+    cues: list[tuple[float, float, str]] = []
     try:
         with av.open(BytesIO(text.encode("utf-8", "replace")), format=format) as container:
             for packet in container.demux():
-                yield from _cues(packet)
+                cues += _cues(packet)
     except av.FFmpegError:
-        return
+        pass
+    yield from _ended(cues, duration)
+
+
+def _ended(cues: list[tuple[float, float, str]], latest: float) -> Iterator[tuple[float, float, str]]:
+    """Cues in time order; those without a duration end where the next one begins, or at the latest time."""
+    cues = sorted(cues, key=lambda cue: cue[0])
+    starts = [start for start, *_ in cues]
+    following = [*starts, math.inf]
+    for start, end, text in cues:
+        yield start, end if end > start else min(following[bisect_right(starts, start)], latest), text
 
 
 def _cues(packet: Any) -> Iterator[tuple[float, float, str]]:
