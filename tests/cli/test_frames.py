@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -35,6 +36,9 @@ def test_sound_has_no_frames(refusal: Callable[..., tuple[int, str]], tmp_path: 
         ["frames", "--every", "1"],
         ["ground", "a red circle", "--model", "nano"],
         ["summary", "--model", "nano"],
+        ["ground", "a red circle", "--model", "nano", "--json"],
+        ["summary", "--model", "nano", "--json"],
+        ["transcribe", "--model", "nano", "--format", "json"],
     ],
 )
 def test_damage_is_told(sage: Sage, tmp_path: Path, words: list[str]) -> None:
@@ -43,7 +47,10 @@ def test_damage_is_told(sage: Sage, tmp_path: Path, words: list[str]) -> None:
     path.write_bytes(data[: len(data) // 2])
     done = sage(words[0], path, *words[1:], *(["-o", tmp_path / "out"] if "frames" in words else ["--threads", "1"]))
     assert done.returncode in (0, 5)
-    assert re.search(r"^sage: cut.mkv: the file is cut short: \d s of 8 s are there$", done.stderr, re.MULTILINE)
+    told = re.search(r"^sage: cut.mkv: (the file is cut short: \d s of 8 s are there)$", done.stderr, re.MULTILINE)
+    assert told
+    if "json" in "".join(words):
+        assert json.loads(done.stdout)["notices"] == [told[1]]
 
 
 @pytest.mark.parametrize(("suffix", "wide"), [(".webp", 16384), (".JPG", 65536)])

@@ -56,7 +56,7 @@ def ground(
 
     wanted = checked(from_argument(event))
     spans: list[Span] = []
-    told: set[str] = set()
+    notices: list[str] = []
     visible = sys.stderr.isatty() and not options.quiet
     with open_session(options, consent=Consent(), offer=offer) as session:
         opened = session.video(video)
@@ -73,17 +73,18 @@ def ground(
                     continue
                 spans += step.spans
                 for notice in step.notices:
-                    if notice not in told and not options.quiet:
+                    if notice not in notices and not options.quiet:
                         console.say(notice)
-                    told.add(notice)
+                    notices += [notice] if notice not in notices else []
                 if advance:
                     advance(step.end)
                 if not options.json and form == "text":
                     for start, end in step.spans:
                         console.write(f"{format_clock(start)}-{format_clock(end)}")
         if options.json:
-            record = {"event": wanted, "video": str(video), "spans": [{"start": start, "end": end} for start, end in spans]}
-            console.write(console.dumps(record))
+            found_at = [{"start": start, "end": end} for start, end in spans]
+            notices += [notice.text for notice in opened.notices]
+            console.write(console.dumps({"event": wanted, "video": str(video), "spans": found_at, "notices": notices}))
         elif form == "edl":
             console.write(edl(spans, opened.path.name, opened.fps or 25.0))
         elif form == "ffmetadata":

@@ -67,6 +67,7 @@ def summary(
     elif options.json or form == "json":
         record: dict[str, Any] = {"video": str(opened.path), "duration": round(opened.duration, 3), **asdict(made)}
         del record["value"]
+        record["notices"] = [notice.text for notice in opened.notices]
         console.write(console.dumps(record))
     else:
         console.write(console.neutral(_FORMS[form](made)))

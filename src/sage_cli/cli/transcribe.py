@@ -217,7 +217,7 @@ class TranscriptMaker:
                 if show:
                     show(part.seconds)
                 yield ""
-        yield format.foot(about)
+        yield format.foot(replace(about, notices=tuple(notice.text for notice in video.notices)))
         if video.damage:
             say(f"{task.name}: {video.damage}")
         if not said:

@@ -14,12 +14,14 @@ SPEAKER_TURN = "[SPEAKER_TURN]"
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What was transcribed: the media file's name, its length in seconds, the model's name, and the language (known at the end)."""
+    """What was transcribed: the media file's name, its length in seconds, the model's name; known at the end: the language, and which parts
+    of the file are damaged or missing."""
 
     media: str
     duration: float
     model: str
     language: str | None = None
+    notices: tuple[str, ...] = ()
 
 
 class Format(ABC):

@@ -26,7 +26,8 @@ class Json(Format):
         return separator + json.dumps(record(segment), ensure_ascii=False)
 
     def foot(self, about: About) -> str:
-        return f'\n], "language": {json.dumps(about.language)}}}\n'
+        known = json.dumps({"language": about.language, "notices": about.notices}, ensure_ascii=False)
+        return f"\n], {known[1:]}\n"
 
 
 def record(segment: Segment) -> dict[str, Any]:
