@@ -42,6 +42,27 @@ def test_labels_in_the_question_are_what_numbers_mean() -> None:
     assert letters({"options": {"7": "Cheddar", "8": "Brie"}, "answer": 8}) == ["B"]
 
 
+OPEN = {"question": "How many?", "options": None}
+NUMBERED = {"question": "Which?\n1. Cheddar\n2. Brie", "options": None}
+
+
+@pytest.mark.parametrize("zero", [0, "0", 0.0])
+@pytest.mark.parametrize("key", ["correct_answer", "answer", "gt_answer"])
+def test_answers_to_open_questions_tell_nothing_of_options(key: str, zero: object) -> None:
+    assert letters(OPEN | {key: zero}, NUMBERED | {key: 1}, NUMBERED | {key: "2"}) == [None, "A", "B"]
+    assert letters(OPEN | {key: zero}, {"options": ["1", "2", "3", "4"], key: "3"}) == [None, "C"]
+    assert letters({"ques_type": "open_ended", key: zero}, {key: 1}, {key: 3}) == [None, "A", "C"]
+    assert letters({"ques_type": "open-ended", key: 2}, {key: 0}, {key: 1}) == [None, "A", "B"]
+
+
+def test_numbered_questions_and_lists_of_options_count_apart() -> None:
+    assert letters(NUMBERED | {"answer": 2}, {"answer": 0}, {"answer": 2}) == ["B", "A", "C"]
+    assert letters({"answer": 0}, NUMBERED | {"answer": 1}) == ["A", "A"]
+    assert letters(NUMBERED | {"answer_index": 1}, {"answer_index": 1}) == ["B", "B"]
+    with pytest.raises(ValueError, match="answer is 0, and the question numbers its options from 1: give the letter"):
+        letters(NUMBERED | {"answer": 0})
+
+
 def test_options_that_are_numbers_are_meant_by_their_words() -> None:
     assert letters({"options": ["3", "4", "5"], "answer": 4}, {"options": ["one", "two", "three"], "answer": "2"}) == ["B", "B"]
     assert letters({"options": ["2 stars", "3 stars", "4 stars", "5 stars"], "answer": 3}) == ["B"]

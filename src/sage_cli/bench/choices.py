@@ -46,6 +46,11 @@ class _Listed:
     labels: list[str]
     numbered: bool
     in_question: bool
+    open: bool
+
+    def counted_by(self, key: str) -> bool:
+        """Whether a number in this field counts the options: the answer to an open question does not, nor does a label."""
+        return bool(self.options) and not self.open and (key in _INDICES or not self.numbered)
 
 
 def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
@@ -99,7 +104,7 @@ def _numbers(row: Row, found: _Listed, answered: bool) -> Iterator[tuple[str, in
     """The fields that have a number of an option, which is neither a label nor the words of one."""
     for key in _keys(answered):
         number = _number(row.get(key))
-        if number is None or not 0 <= number <= len(found.options):
+        if number is None or not found.counted_by(key) or not 0 <= number <= len(found.options):
             continue
         if str(number) not in found.labels and (key in _INDICES or _same_words(str(number), found.options) is None):
             yield key, number
@@ -116,12 +121,13 @@ def _keys(answered: bool) -> tuple[str, ...]:
 
 
 def _listed(row: Row) -> _Listed:
+    is_open = row.get("ques_type") in _OPEN
     given = row.get("options") or row.get("choices")
     if given:
         options, labels = listed(given)
-        return _Listed(options, labels, False, False)
-    options, numbered = in_text(str(row["question"])) if row.get("ques_type") not in _OPEN else ([], False)
-    return _Listed(options, [], numbered, True)
+        return _Listed(options, labels, numbered=False, in_question=False, open=is_open)
+    options, numbered = in_text(str(row["question"])) if not is_open else ([], False)
+    return _Listed(options, [], numbered, in_question=True, open=is_open)
 
 
 def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, First]) -> int | None:
@@ -133,14 +139,16 @@ def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, Firs
         told, number = _text(value).strip(), _number(value)
         if told in found.labels:
             return found.labels.index(told)
-        start = counting.get(key, 0 if key in _INDICES else 1 if found.numbered else None)
+        start = counting.get(key, 0 if key in _INDICES else None) if found.counted_by(key) else 1 if found.numbered else None
         if number is not None and start is not None and 0 <= number - start < len(found.options):
             return number - start
         same = _same_words(told, found.options)
         place = named(told, found.options, numbered=found.numbered) if same is None and number is None else same
         if place is not None:
             return place
-        if number is not None and 0 < number < len(found.options):
+        if number == 0 and found.numbered:
+            unclear = unclear or f"{key} is 0, and the question numbers its options from 1"
+        if number is not None and 0 < number < len(found.options) and found.counted_by(key):
             unclear = unclear or f"{key} is {number}, and nothing tells whether that counts the options from 0 or from 1"
     if unclear:
         raise ValueError(f"{unclear}: give the letter, or a number from 0 as answer_index")
