@@ -11,6 +11,7 @@ ANIMALS = ("cat", "dog", "blue dog", "18", "B vitamins", "Two")
 COLOURS = ("red", "blue", "green", "dark green")
 SHAPES = ("A red star", "A blue circle")
 YES = ("Yes", "No")
+PRICES = ("$5", "$50", "50", "$500")
 
 
 def label(reply: str, options: tuple[str, ...], *, numbered: bool = False, denying: bool = False) -> str | None:
@@ -196,6 +197,15 @@ def test_labels_words_and_articles(answer: str, option: str | None) -> None:
         ("None other than B", "B"),
         ("It can be nothing but blue", "B"),
         ("It is B, no doubt", "B"),
+        ("There is no doubt that the answer is B", "B"),
+        ("I have no doubt it's B", "B"),
+        ("Without doubt B", "B"),
+        ("Beyond a reasonable doubt, it is blue", "B"),
+        ("I don\u2019t doubt that it is blue", "B"),
+        ("There is no question that it is B", "B"),
+        ("There is no doubt that it is not B", None),
+        ("I doubt that it's B", None),
+        ("It is doubtful that it is B", None),
         ("No, it's B", "B"),
         ("I'm not sure, but it is B", "B"),
         ("The colour that is not in the picture is B", "B"),
@@ -239,6 +249,22 @@ def test_replies(reply: str, option: str | None) -> None:
         ("No.", YES, "B"),
         ("No, it isn't.", YES, "B"),
         ("The answer is no", YES, "B"),
+        ("No doubt, yes.", YES, "A"),
+        ("It costs $50.", PRICES, "B"),
+        ("$50", PRICES, "B"),
+        (r"It is \$500, not \$50.", PRICES, "D"),
+        ("$1,000", ("$100", "$1000"), "B"),
+        ("50", PRICES, "C"),
+        ("$5 or $50", PRICES, None),
+        ("$50$", PRICES, "C"),
+        ("It is $50$, or so", ("40", "50"), "B"),
+        (r"$\frac{1}{2}$", (r"$\frac{1}{4}$", r"$\frac{1}{2}$"), "B"),
+        ("> 5", ("5", "< 5", "> 5"), "C"),
+        ("< 5", ("> 5", "< 5", "= 5"), "B"),
+        ("The number is > 5", ("5", "< 5", "> 5"), "C"),
+        ("> 5", ("4", "5"), "B"),
+        ("- 5", ("4", "5"), "B"),
+        ("C++", ("Java", "C++", "Go"), "B"),
         ("Yes. There is no doubt.", YES, "A"),
         ("It's 5, not 3", ("3", "5"), "B"),
         ("not blue", ("blue", "not blue"), "B"),
@@ -289,6 +315,13 @@ def test_questions_about_what_is_not_so(reply: str, option: str | None) -> None:
 )
 def test_numbers_as_labels(reply: str, option: str | None) -> None:
     assert label(reply, COLOURS, numbered=True) == option
+
+
+def test_amounts_are_no_labels() -> None:
+    assert label("$2", ("$2", "$1"), numbered=True) == "A"
+    assert label("The price is $2", ("$2", "$1"), numbered=True) == "A"
+    assert label("> 2", ("> 2", "< 2"), numbered=True) == "A"
+    assert label("> 2", ("red", "blue"), numbered=True) == "B"
 
 
 def test_numbers_are_no_letters() -> None:

@@ -46,6 +46,7 @@ _MARKED: Final = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 _TURN: Final = re.compile(r"\bwait\s*[,.!\u2014-]|\bcorrection\s*:|\bscratch that\b|\bon second thought\b", re.IGNORECASE)
+_DOLLARS: Final = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])([^$\n]*[^\s$\\])\1(?![\d$])")  # a formula; "$5 or $10" are amounts of money
 _TEX: Final = re.compile(r"\\+[a-zA-Z]+\s*(?=\{)|[{}]|\\[()\[\],;! ]")
 # "**B**", "`B`", "'B'" and "**B.**" are "(B)"; other emphasis goes.
 _EMPHASIZED: Final = re.compile(
@@ -58,7 +59,7 @@ _NEAR: Final = 160  # characters of a clause that are looked at around a mention
 # ---- labels --------------------------------------------------------------------------------------------------------
 
 _LETTER: Final = r"(?<![A-Za-z0-9_'])(?<![Nn]/)(?P<label>[A-Za-z])(?![A-Za-z0-9_]|'[A-Za-z])"
-_NUMBER: Final = r"(?<![\w.,'-])(?P<label>\d{1,2})(?![\w'%]|[.,:]\d)"
+_NUMBER: Final = r"(?<![\w.,'$\u20ac\u00a3-])(?P<label>\d{1,2})(?![\w'%]|[.,:]\d)"
 _END: Final = re.compile(
     r"[\s\"')\]]*(?:$|[().\],:;!?/-]|(?:because|since|as|is|isn't|and|or|nor|but|for|which|not|cannot|can't|instead|rather|over|fits|matches)\b)",
     re.IGNORECASE,
@@ -113,7 +114,7 @@ _REFUTED: Final = re.compile(
     re.IGNORECASE,
 )
 _DENIAL: Final = re.compile(
-    r"(?<![\w-])(?:not(?!\s+(?:only|just|merely|simply)\b)|never|no(?!\s*[,.;:!]|\s+(?:doubt|question)\b)|nor|neither|none|cannot|\w+n't|"
+    r"(?<![\w-])(?:not(?!\s+(?:only|just|merely|simply)\b)|never|no(?!\s*[,.;:!])|nor|neither|none|cannot|\w+n't|"
     r"(?:is|do|does|did|was|were|ca|are|wo|would|could)nt|unlikely|doubt(?:ful)?|hardly|barely|scarcely|far\s+from|(?:refus|fail)(?:es?|ed|ing|s)?|(?:rul|eliminat|exclud|reject)(?:es?|ed|ing)|"
     r"nicht|kein(?:e[mnrs]?)?|weder|pas|jamais|ni|non|n\u00e3o|nem|niet|geen|\u043d\u0435|\u043d\u0438)(?!\w)",
     re.IGNORECASE,
@@ -128,6 +129,12 @@ _EXCEPTED: Final = re.compile(
 # "None other than B", "nothing but B": only B.
 _ONLY: Final = re.compile(
     r"\b(?:none|nothing|no\s+one|nobody|(?:can(?:not|'t|\s+not)|could\s+not|couldn't)\s+be\s+any\w*|no\s+\w+)\s+(?:else\s+)?(?:other\s+than|but|except)\b",
+    re.IGNORECASE,
+)
+# "There is no doubt that it is B": a denial of doubt denies nothing else.
+_UNDOUBTED: Final = re.compile(
+    r"\b(?:no|not|without|beyond|little|hardly|\w+n't)\s+(?:(?:an?|any|all|the)\s+)?(?:\w+\s+)?doubt(?:ed|ful)?\b"
+    r"|\b(?:no|without|beyond)\s+question\b",
     re.IGNORECASE,
 )
 _CLAUSE: Final = re.compile(
@@ -166,14 +173,27 @@ def named(reply: str, options: Sequence[str], *, numbered: bool = False, denying
 
 
 def _named(text: str, options: Sequence[str], numbered: bool, denying: bool) -> int | None:
-    text = _EMPHASIS.sub("", _EMPHASIZED.sub(r"(\2)", _TEX.sub("", text.replace("$", " "))))
-    text = _TURN.split(text)[-1].strip()
+    text = _TURN.split(_without_tex(text))[-1].strip()
+    options = [_without_tex(plain(option)) for option in options]
+    bare = _EMPHASIS.sub("", _EMPHASIZED.sub(r"(\2)", text)).strip()
+    for whole in (text, bare):  # "> 5" may be an option, or a quotation
+        place = _whole(whole, options, numbered)
+        if place is not None:
+            return place
+    return _Reading(bare, options, numbered, denying).answer()
+
+
+def _without_tex(text: str) -> str:
+    return _TEX.sub("", _DOLLARS.sub(r" \2 ", text)).replace(r"\$", "$")
+
+
+def _whole(text: str, options: Sequence[str], numbered: bool) -> int | None:
+    """The place of the option that is the whole reply, as its label or as its words."""
+    said = words(text)
     label = re.fullmatch(r"\W*(\w{1,2})\W*", text)
-    place = _place(label[1], options, numbered) if label else None
-    same = [number for number, option in enumerate(options) if words(option) == words(text) and words(option)]
-    if place is not None or len(same) == 1:
-        return same[0] if place is None else place
-    return _Reading(text, options, numbered, denying).answer()
+    place = _place(label[1], options, numbered) if label and words(label[1]) == said else None
+    same = [number for number, option in enumerate(options) if said and words(option) == said]
+    return place if place is not None else same[0] if len(same) == 1 else None
 
 
 def _place(label: str, options: Sequence[str], numbered: bool) -> int | None:
@@ -189,7 +209,8 @@ class _Reading:
     """A reply with every mention of an option in it."""
 
     def __init__(self, text: str, options: Sequence[str], numbered: bool, denying: bool) -> None:
-        self._text = _ONLY.sub(lambda match: "only".ljust(len(match[0])), text)
+        text = _ONLY.sub(lambda match: "only".ljust(len(match[0])), text)  # places in the text stay the same
+        self._text = _UNDOUBTED.sub(lambda match: "clearly".ljust(len(match[0])), text)
         self._options, self._numbered, self._denying = options, numbered, denying
         self._own_words = [re.compile(rf"[\s)\].:-]*{re.escape(plain(option))}", re.IGNORECASE) for option in options]
         found = [*self._words(split(self._text)), *self._labels()]
