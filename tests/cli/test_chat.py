@@ -211,6 +211,20 @@ def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) ->
     assert [one["what"] for one in heard["evidence"]] == ["speech transcribed"]
 
 
+def test_subtitles_that_cannot_be_read_are_told_once(sage: Sage, tmp_path: Path) -> None:
+    (tmp_path / "short.mp4").write_bytes((CLIPS / "short.mp4").read_bytes())
+    (tmp_path / "short.ttml").write_text('<tt><body><div><p begin="1s">Four.</p></div></body></tt>')
+    reason = "short.ttml cannot be read as subtitles: a cue without an end"
+    asked = sage("ask", tmp_path / "short.mp4", "Which shape appears last?", "Which shape appears first?", *NANO[:-1])
+    assert [line for line in asked.stderr.splitlines() if "ttml" in line] == [f"sage: {reason}: going on without subtitles"]
+    refused = sage("transcribe", tmp_path / "short.mp4", "--from", "subtitles")
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (4, 1)
+    assert f"has no subtitles that can be read ({reason}): leave out --from" in refused.stderr
+    auto = sage("transcribe", tmp_path / "short.mp4", "--from", "auto", "-m", "nano")
+    assert (auto.returncode, auto.stderr.count(f"short.mp4: {reason}: going on without subtitles")) == (0, 1)
+    assert "ttml" not in sage("ask", tmp_path / "short.mp4", "Which shape appears last?", *NANO[:-1], "--no-subtitles").stderr
+
+
 def test_a_clip_of_the_last_moment_is_the_last_second(tmp_path: Path) -> None:
     video = Video(CLIPS / "short.mp4")
     _save_clip(video, video.duration, video.duration, tmp_path, "short")

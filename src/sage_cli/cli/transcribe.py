@@ -204,6 +204,8 @@ class TranscriptMaker:
         video = session.video(task.path or task.source)
         start, end = session.span(video)
         subtitles = session.converted(video)
+        if session.options.source == "auto" and (missing := session.unreadable(video)):
+            say(f"{task.name}: {missing}")
         about = About(task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
         said = False

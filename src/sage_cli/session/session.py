@@ -97,7 +97,8 @@ class Session(Models):
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
         self._pipes = Pipes(lambda: self._scratch)
-        self._subtitles: dict[Video, tuple[object, Subtitles | None]] = {}  # with the files beside the video at the time
+        # With the files beside the video at the time, and why some could not be read.
+        self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
         self._running: WeakSet[Generator[Any]] = WeakSet()
@@ -154,13 +155,18 @@ class Session(Models):
         """
         if not question.strip():
             raise UsageError("the question is empty: write what you want to know about the video")
+        from sage_cli.agent.events import Notice, RunStarted
 
         def run() -> Generator[Event]:
             opened = self.video(video)
             opened.require_picture()
             agent = self.agent(opened, start=start, end=end, tools=tools)
+            missing = self.unreadable(opened) if self.options.subtitles and agent.tools and not earlier else ""
             with closing(_generator(agent.run(question, earlier))) as events:
-                yield from self._estimated(events) if self.caching else events
+                for event in self._estimated(events) if self.caching else events:
+                    yield event
+                    if missing and isinstance(event, RunStarted):
+                        yield Notice(event.elapsed, missing, media=True)
 
         return self._tracked(run())
 
@@ -352,12 +358,19 @@ class Session(Models):
             return None
         found = self._found_subtitles(video)  # asked for, whatever questions are answered from
         if found is None and self.options.source == "subtitles":
-            raise VideoError(f"{video.path} has no subtitles, beside it or in it: leave out --from to transcribe its speech")
+            reason = self._subtitles[video][2]
+            none = f"that can be read ({reason})" if reason else "beside it or in it"
+            raise VideoError(f"{video.path} has no subtitles{' ' if reason else ', '}{none}: leave out --from to transcribe its speech")
         return found
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
         return self._found_subtitles(video) if self.options.subtitles else None
+
+    def unreadable(self, video: Video) -> str:
+        """One line for people if a video has subtitles, but none that can be read; else ``""``."""
+        reason = self._subtitles[video][2] if self._found_subtitles(video) is None else ""
+        return f"{reason}: going on without subtitles" if reason else ""
 
     def _found_subtitles(self, video: Video) -> Subtitles | None:
         from sage_cli.speech.subtitles import files_beside, find_subtitles
@@ -365,7 +378,8 @@ class Session(Models):
         files = files_beside(video.path)
         found = self._subtitles.get(video)
         if found is None or found[0] != files:
-            found = files, find_subtitles(video, self.options.language)
+            reasons: list[str] = []
+            found = files, find_subtitles(video, self.options.language, reasons.append), "; ".join(reasons)
         return _keep(self._subtitles, video, found, _MOST_VIDEOS)[1]
 
     def forget(self) -> None:

@@ -76,11 +76,12 @@ class Subtitles:
         return (cue for cue in self.cues if cue.end > start and cue.start < end)
 
 
-def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
+def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None] = logger.warning) -> Subtitles | None:
     """The best subtitles of a video: a file beside it, else a text track, in the language asked for.
 
     Args:
         language: ISO 639-1 code; ``""`` or ``"auto"`` takes the first that is not forced.
+        tell: called with the reason if one cannot be read; the next one is taken.
     """
     wanted = "" if language == "auto" else short(language)
     found = [one for one in (*beside(video.path, wanted, video.duration), *tracks(video)) if not one.forced]
@@ -91,7 +92,7 @@ def find_subtitles(video: Video, language: str = "") -> Subtitles | None:
             if one.cues:
                 return one
         except VideoError as error:
-            logger.warning("%s", error)
+            tell(str(error))
     return None
 
 
@@ -163,18 +164,18 @@ def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
 
     try:
         if path.stat().st_size > _LARGEST:
-            raise VideoError(f"{path} is too large for subtitles")
+            raise VideoError(f"{path.name} is too large for subtitles")
         data = path.read_bytes()
     except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
+        raise VideoError(f"cannot read {path.name}: {error.strerror or error}") from error
     text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:
         cues = list(written_cues(text, format, duration) if format else ttml_cues(text))
     except ValueError as error:
-        raise VideoError(f"{path} cannot be read: {error}; use --no-subtitles to pass over it") from error
+        raise VideoError(f"{path.name} cannot be read as subtitles: {error}") from error
     if not cues:
-        raise VideoError(f"{path} holds no subtitles that can be read; use --no-subtitles to pass over it")
+        raise VideoError(f"{path.name} holds no subtitles that can be read")
     for start, end, text in cues:
         yield start, end, _lines(text)
 

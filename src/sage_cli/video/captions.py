@@ -89,7 +89,7 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
             for packet in file.packets(index):
                 cues += _cues(packet)
         except av.FFmpegError as error:
-            raise VideoError(f"{media.path}: its subtitle track {index} cannot be read; use --no-subtitles to pass over it") from error
+            raise VideoError(f"subtitle track {index} cannot be read") from error
     origin = float(media.origin)
     for start, end, text in _ended(cues, media.duration + origin):
         yield start - origin, end - origin, text
