@@ -183,7 +183,7 @@ def test_a_file_that_is_cut_short_says_so(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "seconds"), [(1, 9), (3, 7), (7, 2)])
-@pytest.mark.parametrize("damage", ["", "cut", "blank"])
+@pytest.mark.parametrize("damage", ["", "padded", "cut", "blank"])
 def test_subtitles_may_outlast_the_picture(tmp_path: Path, start: int, seconds: int, damage: str) -> None:
     path = tmp_path / "part.mkv"
     with av.open(str(path), "w") as container:
@@ -203,10 +203,12 @@ def test_subtitles_may_outlast_the_picture(tmp_path: Path, start: int, seconds: 
                 packet.duration = seconds * 1000
                 container.mux(packet)
         container.mux(picture.encode())
-    if damage:
-        data = path.read_bytes()
+    data = path.read_bytes()
+    if damage == "padded":
+        path.write_bytes(data + bytes(1000))
+    elif damage:
         path.write_bytes(data[: len(data) * 6 // 10] + (bytes(len(data) * 4 // 10) if damage == "blank" else b""))
-    assert bool(kinds(Video(path))) == bool(damage)
+    assert bool(kinds(Video(path))) == (damage in ("cut", "blank"))
 
 
 def test_a_whole_file_says_nothing(clip_path: Path, silent_path: Path) -> None:

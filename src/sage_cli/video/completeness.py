@@ -42,11 +42,12 @@ def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
 
 
 def _is_whole(file: MediaFile) -> bool:
-    """Whether a Matroska file has the size that its header says, and no zeros at its end."""
+    """Whether a Matroska file has the size that its header says, and no zeros at the end of that; more may follow it."""
     head, size = file.source.peek(0, _BEGINNING), file.source.size
     at = head.find(_SEGMENT) + len(_SEGMENT)  # it holds everything else
     if not head.startswith(_EBML) or at < len(_SEGMENT) or not head[at : at + 1].strip(b"\0"):
         return False
     length = 9 - head[at].bit_length()
     told = int.from_bytes(head[at : at + length], "big") - (1 << 7 * length)
-    return told < (1 << 7 * length) - 1 and at + length + told <= size and file.source.peek(size - 64, 64) != bytes(64)
+    end = at + length + told
+    return told < (1 << 7 * length) - 1 and end <= size and file.source.peek(end - 64, 64) != bytes(64)
