@@ -31,6 +31,12 @@ from sage_cli.bench.words import amounts, words
         ("COVID-19", "covid 19"),
         ("don\u2019t", "don't"),
         ("\u00bd", "1/2"),
+        ("5 km", "5km"),
+        ("five km", "5km"),
+        ("12 PM", "12pm"),
+        ("50 %", "50%"),
+        ("50 percent", "50%"),
+        ("Fifty percent.", "50 %"),
     ],
 )
 def test_the_same(one: str, other: str) -> None:
@@ -54,6 +60,10 @@ def test_the_same(one: str, other: str) -> None:
         ("5 + 3", "5 - 3"),
         ("1/2", "12"),
         ("5%", "5"),
+        ("5 percent", "5"),
+        ("5 km", "5 m"),
+        ("5 km 3", "5 km3"),
+        ("a percent", "a%"),
         ("twenty one two", "212"),
         ("two hundred three hundred", "203 hundred"),
         ("two thousand and three million", "3002000"),

@@ -9,7 +9,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 from sage_cli.bench.items import Item
 from sage_cli.bench.naming import named
 from sage_cli.bench.options import letter
-from sage_cli.bench.words import amounts, is_amount, words
+from sage_cli.bench.words import amounts, words
 from sage_cli.errors import SageError, UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import ChatModel, Message, Reply, Text
@@ -104,7 +104,7 @@ def exact(item: Item, answer: str) -> Verdict:
     said, right = words(_CLOCK.sub("time", answer)), words(_CLOCK.sub("time", item.reference))
     if said == right:
         return Verdict(True, "the same words")
-    if is_amount(right) and not _DENIED.search(answer) and amounts(answer) == [right]:
+    if amounts(item.reference) == [right] == amounts(answer) and not _DENIED.search(answer):
         return Verdict(True, "the same number")
     return Verdict(False, "other words")
 

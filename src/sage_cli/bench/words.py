@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
@@ -28,6 +28,7 @@ _TOKEN: Final = re.compile(
 _SAME_SYMBOLS: Final = {"<=": "\u2264", ">=": "\u2265", "!=": "\u2260"}
 _COMPARING: Final = frozenset("<>\u2264\u2265\u2260\u00b1")
 _DIGITS: Final = re.compile(r"(-?[$\u20ac\u00a3]*)([0-9]+(?:\.[0-9]+)?)")
+_UNIT: Final = re.compile(r"(?<=\d) (?=[^\W\d_])")
 _AMOUNT: Final = re.compile(r"(-?[$\u20ac\u00a3]*)((?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d*))((?:\.\d+)?)([^\d.,:]*)")
 
 
@@ -46,19 +47,19 @@ def plain(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """The comparable words of a text, joined with spaces; of a text without words, its symbols."""
+    """The comparable words of a text, joined with spaces; of a text without words, its symbols. "5 km" and "5km" are the same."""
     found = split(plain(text))
-    return " ".join(word.text for word in found) if found else text.strip()
+    return _UNIT.sub("", " ".join(word.text for word in found)) if found else text.strip()
 
 
 def split(text: str) -> list[Word]:
     """The comparable words of :func:`plain` text."""
-    return list(_with_numbers(_tokens(text)))
+    return _with_percent(text, _with_numbers(_tokens(text)))
 
 
 def amounts(text: str) -> list[str]:
     """Those of the :func:`words` of a text that are numbers: ``"-7"``, ``"3.5"``, ``"50%"``. A bound ("> 5") is not that number."""
-    found = words(text).split()
+    found = [word.text for word in split(plain(text))]
     return [
         word if before not in _COMPARING else before + word for before, word in zip(["", *found], found, strict=False) if is_amount(word)
     ]
@@ -104,6 +105,18 @@ def _in_one_form(word: str) -> str:
     if (number, fraction) == ("0", ""):
         before = before.removeprefix("-")
     return f"{before}{number}{fraction}{after}"
+
+
+def _with_percent(text: str, found: Iterable[Word]) -> list[Word]:
+    """The words, with "50 %" and "fifty percent" as "50%"."""
+    joined: list[Word] = []
+    for word in found:
+        number = joined[-1] if joined and joined[-1].text[-1].isdigit() and is_amount(joined[-1].text) else None
+        if number and word.text in ("%", "percent") and not text[number.end : word.start].strip():
+            joined[-1] = Word(number.text + "%", number.start, word.end)
+        else:
+            joined.append(word)
+    return joined
 
 
 # ---- numbers in words ----------------------------------------------------------------------------------------------
