@@ -196,6 +196,13 @@ def test_opening_where_the_answer_comes_from(sage: Sage, environment: dict[str, 
         assert opened.read_text() == f"--start={start} {CLIPS / 'short.mp4'}\n"
         opened.unlink()
     assert sage("open", "99").returncode == 2
+    for words, told in (
+        (["99:00"], "99:00 is past the end: the media goes from 00:00:00 to 00:00:12"),
+        (["-e", "9"], "--evidence 9: the answer of entry 1 has "),
+    ):
+        refused = sage("open", *words)
+        assert (refused.returncode, opened.exists()) == (2, False)
+        assert told in refused.stderr
 
 
 def test_subtitles_answer_before_any_speech_model(sage: Sage, tmp_path: Path) -> None:

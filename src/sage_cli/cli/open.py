@@ -26,7 +26,7 @@ def open(
     from sage_cli.cli.log import find_entry
     from sage_cli.cli.player import play
     from sage_cli.session import log
-    from sage_cli.timecode import parse
+    from sage_cli.timecode import parse_within
 
     if what is not None and what.isdecimal():
         entry = find_entry(int(what))
@@ -36,8 +36,12 @@ def open(
             raise UsageError("the log is empty: ask something first")
         entry = newest[0]
         if what is not None:
-            play(entry.video, parse(what))
+            play(entry.video, parse_within(what, entry.record["duration"]))
             return 0
     evidence = entry.record["evidence"]
-    play(entry.video, evidence[min(number, len(evidence)) - 1]["span"]["start"] if evidence else 0.0)
+    if number > max(1, len(evidence)):
+        raise UsageError(
+            f"--evidence {number}: the answer of entry {entry.id} has {len(evidence)} part{'s'[: len(evidence) != 1]} of evidence"
+        )
+    play(entry.video, evidence[number - 1]["span"]["start"] if evidence else 0.0)
     return 0
