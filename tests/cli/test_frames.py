@@ -77,5 +77,8 @@ def test_a_frame_that_several_times_show_is_saved_once(sage: Sage, tmp_path: Pat
     assert picture is not None
     three = contact_sheet([Frame(time, np.zeros((120, 160, 3), np.uint8), "") for time in (0.0, 1.0, 2.0)])
     assert picture.shape == three.shape
-    assert "each is saved once" in sheet.stderr
+    assert "times show 3 different frames; each is in the sheet once" in sheet.stderr
+    same = ("frames", video, "--at", "1", "--at", "1.01")
+    assert "2 times show the same frame; it is in the sheet once" in sage(*same, "--sheet", tmp_path / "one.png").stderr
+    assert "2 times show the same frame; it is saved once" in sage(*same, "-o", tmp_path).stderr
     assert sage("frames", video, "--at", "1", "-o", tmp_path).stderr == ""

@@ -66,7 +66,7 @@ def frames(
                 shown = list(_distinct(found))
                 file.write(_encoded(contact_sheet(shown), target.suffix))
             console.write_path(target)
-            _tell(len(times), len(shown))
+            _tell(len(times), len(shown), "in the sheet")
             return 0
         check_folder(Path(output).expanduser())
         folder_of = output_folder(Path(output).expanduser())
@@ -78,7 +78,7 @@ def frames(
                     file.write(_encoded(frame.image, target.suffix))
                 console.write_path(target)
                 saved.append(target)
-        _tell(len(times), len(saved))
+        _tell(len(times), len(saved), "saved")
     return 0
 
 
@@ -91,9 +91,9 @@ def _distinct(found: Iterable[Frame]) -> Iterator[Frame]:
         before = frame.time
 
 
-def _tell(asked: int, saved: int) -> None:
-    if saved < asked:
-        console.say(f"{asked} times show {saved} different frame{'s'[: saved != 1]}; each is saved once")
+def _tell(asked: int, shown: int, once: str) -> None:
+    if shown < asked:
+        console.say(f"{asked} times show {'the same frame; it' if shown == 1 else f'{shown} different frames; each'} is {once} once")
 
 
 def _times(at: list[str], every: str | None, duration: float) -> list[float]:
