@@ -68,17 +68,19 @@ def decode_prose(data: bytes, language: str = "") -> str:
     Args:
         language: ISO 639-1 code of the language it is said to be in; ``""`` if nothing says.
     """
-    if (text := _unicode(data, "replace")) is not None:
-        return text
-    text = data.decode("utf-8", "replace")
-    if sum(char > "\x7f" for char in text) > (_INVALID + 1) * text.count("\ufffd"):
-        return text
-    return data.decode(guess_encoding(data, language), "replace")
+    text = _unicode(data, "replace")
+    return data.decode(guess_encoding(data, language), "replace") if text is None else text
 
 
 def guess_encoding(data: bytes, language: str = "") -> str:
-    """The likeliest encoding of sentences that are not Unicode, as Python names it; ``language`` as for :func:`decode_prose`."""
-    foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_EXAMINED]
+    """The likeliest encoding of sentences that are not valid Unicode, as Python names it; ``language`` as for :func:`decode_prose`."""
+    text = data.decode("utf-8", "replace")
+    if sum(char > "\x7f" for char in text) > (_INVALID + 1) * text.count("\ufffd"):
+        return "utf-8"  # though damaged
+    return _guessed(b"\n".join(line for line in data.splitlines() if not line.isascii())[:_EXAMINED], language)
+
+
+def _guessed(foreign: bytes, language: str) -> str:
     likely: dict[str, tuple[float, str]] = {}
     for name, found in _likelihoods(foreign).items():
         text = foreign.decode(name, "replace")

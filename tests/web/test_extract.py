@@ -77,6 +77,13 @@ def test_an_encoding_that_nobody_names() -> None:
     assert russian in decode(article("T", russian * 5).encode("cp1251"), "text/html")
 
 
+@pytest.mark.parametrize("said", ["Il était une fois à Noël.", "Я не знаю, что делать.", "あなたが何をしたいのか。"])
+def test_a_byte_that_is_wrong_leaves_utf8_readable(said: str) -> None:
+    data = article("T", said * 9).encode()
+    middle = data.index(said.encode()) + len(said.encode())
+    assert decode(data[:middle] + b"\xff" + data[middle:], "text/html").count(said) == data.decode().count(said)
+
+
 @pytest.mark.parametrize(
     "label", ["zip", "rot13", "hex", "utf-16", "utf-7", "idna", "unicode_escape", "klingon", "../../etc/passwd", "cp037"]
 )
