@@ -82,6 +82,14 @@ def test_sentences_in_old_encodings(language: str, shape: str) -> None:
     assert decode_prose(text.encode(encoding), code.lower()) == text
 
 
+@pytest.mark.parametrize("encoding", ["cp932", "euc_jp"])
+@pytest.mark.parametrize(
+    "text", ["お母さんはどこ\nそれはちがうと思うけど", "コンピューターが壊れたから\nえっ、うそでしょ", "もう遅いから帰ろう"]
+)
+def test_a_line_or_two_of_japanese(text: str, encoding: str) -> None:
+    assert decode_prose(text.encode(encoding)) == decode_prose(text.encode(encoding), "ja") == text
+
+
 def test_a_language_decides_where_letters_do_not() -> None:
     text = "Jau per vėlu.\nAčiū, man viskas gerai.\nAš tavęs nesuprantu, žmogau."
     assert decode_prose(text.encode("cp1257"), "lt") == text

@@ -28,6 +28,10 @@ _NO_TEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _NO_TEXT_SHARE: Final = 0.1
+_MULTIBYTE: Final = re.compile("gb|big5|cp9|euc|johab|shift|iso2022|hz|utf")
+# Hiragana in Japanese text: the share in the characters beyond ASCII, and how many different ones.
+_KANA_SHARE: Final = 0.2
+_DIFFERENT: Final = 3
 # Scripts, and the share of their words that may hold Latin letters: it is small where both are letters of one alphabet.
 _SCRIPTS: Final = (("\u0370-\u0e7f", 0.1), ("\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3", 0.5))
 
@@ -77,7 +81,19 @@ def guess_encoding(data: bytes, language: str = "") -> str:
     text = data.decode("utf-8", "replace")
     if sum(char > "\x7f" for char in text) > (_INVALID + 1) * text.count("\ufffd"):
         return "utf-8"  # though damaged
-    return _guessed(b"\n".join(line for line in data.splitlines() if not line.isascii())[:_EXAMINED], language)
+    foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())[:_EXAMINED]
+    found = _guessed(foreign, language)
+    if _MULTIBYTE.match(found):
+        return found
+    return next((name for name in ("cp932", "euc_jp") if _is_kana(foreign.decode(name, "replace"))), found)
+
+
+def _is_kana(text: str) -> bool:
+    """Whether text is plainly Japanese. The statistics need several sentences to know it."""
+    kana = re.findall("[\u3041-\u3096]", text)
+    wrong = len(re.findall("[\ufffd\uff61-\uff9f]", text))  # the narrow letters are what other encodings' bytes look like
+    beyond = sum(char > "\x7f" for char in text)
+    return len(set(kana)) >= _DIFFERENT and len(kana) > _KANA_SHARE * beyond and wrong < _NO_TEXT_SHARE * beyond
 
 
 def _guessed(foreign: bytes, language: str) -> str:
