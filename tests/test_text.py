@@ -94,6 +94,17 @@ def test_a_language_decides_where_letters_do_not() -> None:
     text = "Jau per vėlu.\nAčiū, man viskas gerai.\nAš tavęs nesuprantu, žmogau."
     assert decode_prose(text.encode("cp1257"), "lt") == text
     assert decode_prose("caf\xe9".encode("cp1252"), "fr") == "café"
+    estonian = "Ma ei tea, mida sa teha tahad.\nKus mu vend on? Aitäh, et tulid, õde käis šokis."
+    assert [decode_prose(estonian.encode(name), "et") for name in ("cp1257", "cp1252", "cp775")] == [estonian] * 3
+
+
+@pytest.mark.parametrize(("sentences", "language"), [(1, "sq"), (3, "sq"), (3, ""), (30, "")])
+def test_albanian(sentences: int, language: str) -> None:
+    lines = ["Mirëmëngjes, si je?", "Ndoshta vjen në mbrëmje.", "Çfarë është kjo? Unë punoj në shkollë."] * 10
+    text = "\n".join(lines[:sentences])
+    assert decode_prose(text.encode("cp1252"), language) == text
+    baltic = "Kur yra mėlyna kėdė? Mėgstu skaityti, bet šiandien neturiu laiko. Ačiū, viskas gerai, žmogau."
+    assert decode_prose(baltic.encode("cp1257"), "lt") == baltic
 
 
 def test_sentences_in_unicode_even_if_damaged() -> None:

@@ -20,6 +20,7 @@ _EXAMINED: Final = 50_000  # bytes that tell the encoding
 _INVALID: Final = 10  # valid sequences of UTF-8 for each invalid one, in text that is UTF-8 though damaged
 _WESTERN: Final = 0.7  # of the likelihood of the best encoding, from which Windows-1252 is preferred
 _LIKELY: Final = 0.5  # the same for an encoding of the language that the text is said to be in
+_NEAR: Final = 0.9  # the same for an encoding of Windows where one of DOS is the best
 _NOT_WESTERN: Final = re.compile("[ðþýšžÐÞÝŠŽ]")  # letters of Windows-1252 that Turkish, Baltic and Slavic encodings have others for
 # What text hardly has: control characters, accents alone, lines and blocks, Arabic letters by shape; signs between letters, except the
 # hyphen, the dot of Catalan and an accent in place of an apostrophe. And the share that it may have in the characters beyond ASCII.
@@ -32,6 +33,7 @@ _MULTIBYTE: Final = re.compile("gb|big5|cp9|euc|johab|shift|iso2022|hz|utf")
 # Hiragana in Japanese text: the share in the characters beyond ASCII, and how many different ones.
 _KANA_SHARE: Final = 0.2
 _DIFFERENT: Final = 3
+_ALBANIAN: Final = 8  # letters that are all ë or ç; in Baltic texts, ė for one, others are as frequent
 # Scripts, and the share of their words that may hold Latin letters: it is small where both are letters of one alphabet.
 _SCRIPTS: Final = (("\u0370-\u0e7f", 0.1), ("\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3", 0.5))
 
@@ -97,6 +99,10 @@ def _is_kana(text: str) -> bool:
 
 
 def _guessed(foreign: bytes, language: str) -> str:
+    # Of Albanian there are no statistics: it has two letters beyond ASCII, which are the same in all Western and Central European sets.
+    letters = re.findall(r"[^\W\d_\x00-\x7f]", foreign.decode("cp1252", "replace").lower())
+    if {"ë"} <= {*letters} <= {"ë", "ç"} and (language == "sq" or (not language and len(letters) >= _ALBANIAN)):
+        return "cp1252"
     likely: dict[str, tuple[float, str]] = {}
     for name, found in _likelihoods(foreign).items():
         text = foreign.decode(name, "replace")
@@ -105,9 +111,11 @@ def _guessed(foreign: bytes, language: str) -> str:
             likely[name] = _likelihoods(text.lower().encode(name, "replace")).get(name, found) if capitals else found
     ranked = sorted(likely, key=lambda name: (-likely[name][0], not name.startswith("cp")))  # Windows' sets hold more than ISO's
     best = likely[ranked[0]][0] if ranked else 0.0
-    for name in ranked:
-        if language and likely[name][1] == language and likely[name][0] >= best * _LIKELY:
-            return name
+    if own := [name for name in ranked if language and likely[name][1] == language and likely[name][0] >= best * _LIKELY]:
+        # In a sentence or two, DOS' sets look as likely as Windows', whose letters are above A0 and those of DOS mostly below.
+        dos = 2 * sum(0x80 <= byte < 0xA0 for byte in foreign) > sum(byte >= 0xA0 for byte in foreign)
+        windows = (name for name in (*own, *ranked) if name.startswith("cp125") and likely[name][0] >= likely[own[0]][0] * _NEAR)
+        return own[0] if dos or own[0].startswith("iso") else next(windows, own[0])
     # Letters alone hardly tell è from č in a few sentences, and most of such files are in Western European languages.
     western = likely.get("cp1252", (0.0, ""))[0] >= best * _WESTERN and not _NOT_WESTERN.search(foreign.decode("cp1252", "replace"))
     return "cp1252" if western or not ranked else ranked[0]
