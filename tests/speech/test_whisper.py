@@ -146,7 +146,8 @@ def test_a_model_with_the_shape_of_a_released_one_tells_when_each_token_is_spoke
     assert times == sorted(times)  # type: ignore[type-var]
 
 
-def test_the_device_is_the_one_that_whisper_cpp_tells(whisper: Whisper, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_device_is_the_one_that_whisper_cpp_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whisper = Whisper(write_whisper(tmp_path / "m.bin"), threads=1)
     with caplog.at_level(logging.DEBUG):
         whisper.decode(babble(1), SpeechOptions())
     assert (whisper.device == "CPU") == ("no GPU found" in caplog.text)

@@ -27,6 +27,7 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The table in a separate cache; every file system counts as trusted, wherever the tests run."""
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(content, "_keeps_change_time", lambda folder: True)
+    monkeypatch.setattr(content, "_enabled", True)  # a session without caches, in another test, turns the table off
     return tmp_path / "cache" / "fingerprints"
 
 

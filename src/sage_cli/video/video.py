@@ -230,7 +230,8 @@ class Video:
         Raises:
             VideoError: there is only sound, or the picture cannot be decoded.
         """
-        self._video_track()
+        if not self.has_video:
+            self._video_track()
 
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
