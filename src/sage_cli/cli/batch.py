@@ -6,9 +6,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
 from sage_cli.errors import SageError, machine_trouble
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,18 @@ def report(failures: Sequence[Failure], count: int) -> int:
 @contextmanager
 def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], None]]:
     """A progress bar on stderr, with the time left. Yields a function to call with the position between ``start`` and ``end``."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import TaskProgressColumn
 
-    columns = (
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
     # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
-    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bar:
-        task = bar.add_task(console.neutral(name), total=end - start)
-        yield lambda done: bar.update(task, completed=done - start)
+    with bar(name, TaskProgressColumn(), end - start, redirect_stdout=sys.stdout.isatty()) as update:
+        yield lambda done: update(completed=done - start)
+
+
+@contextmanager
+def bar(name: str, count: ProgressColumn, total: float | None, *, redirect_stdout: bool) -> Iterator[Callable[..., None]]:
+    """A bar on stderr with a name, which is no markup, a ``count`` and the time left. Yields rich's function to update it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TimeElapsedColumn(), TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
+    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=redirect_stdout) as shown:
+        yield partial(shown.update, shown.add_task(console.neutral(name), total=total))

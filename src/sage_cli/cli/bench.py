@@ -173,18 +173,12 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     if quiet or not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn
 
-    columns = (
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True) as bar:
-        task = bar.add_task(console.neutral(name), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    from sage_cli.cli.batch import bar
+
+    with bar(name, MofNCompleteColumn(), None, redirect_stdout=False) as update:
+        yield lambda done, total: update(completed=done, total=total)
 
 
 # ---- what came of it -----------------------------------------------------------------------------------------------
