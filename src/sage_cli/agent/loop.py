@@ -175,18 +175,21 @@ class _Run:
         self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
     def events(self) -> Iterator[Event]:
+        for event in self._ended():
+            if isinstance(event, (FramesSampled, Answer, NoAnswer)):
+                yield from self._damage()
+            yield event
+
+    def _ended(self) -> Iterator[Event]:
+        """The steps, with an end in any case."""
         step = 0
         try:
             for event in self._steps():
                 step = event.step if isinstance(event, StepStarted) else step
-                if isinstance(event, (FramesSampled, Answer, NoAnswer)):
-                    yield from self._damage()
                 yield event
         except OutOfTimeError:
-            yield from self._damage()
             yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached; --timeout raises it")
         except UnusableReplyError as error:
-            yield from self._damage()
             yield self._no_answer(step, str(error))
 
     def _damage(self) -> Iterator[Event]:

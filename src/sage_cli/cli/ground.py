@@ -72,10 +72,9 @@ def ground(
                 if step is None:
                     continue
                 spans += step.spans
-                for notice in step.notices:
-                    if notice not in notices and not options.quiet:
-                        console.say(notice)
-                    notices += [notice] if notice not in notices else []
+                notices += step.notices
+                for notice in () if options.quiet else step.notices:
+                    console.say(notice)
                 if advance:
                     advance(step.end)
                 if not options.json and form == "text":

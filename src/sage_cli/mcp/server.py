@@ -238,7 +238,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
                 report("looking")
                 if isinstance(step, Found):
                     spans += step.spans
-                    notices += (text for text in step.notices if text not in notices)
+                    notices += step.notices
                     report(f"looked up to {format_clock(step.end)}")
             found = [Occurrence(start=format_clock(first), end=format_clock(last)) for first, last in spans]
             return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])

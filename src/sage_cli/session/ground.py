@@ -23,7 +23,7 @@ class Found:
     Attributes:
         start, end: the window, in seconds.
         spans: when the event happens in it, in seconds of the video.
-        notices: what the user should know of the search, such as that fewer frames fit the context.
+        notices: what the user should know of the search, such as that fewer frames fit the context; each once.
     """
 
     start: float
@@ -62,6 +62,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
     agent = session.agent(video, start=first, end=last)
     count = max(1, round((last - first) / WINDOW_S + 0.499))
     length = (last - first) / count
+    told: set[str] = set()
     with agent.workspace() as workspace:
         for number in range(count):
             begin, until = first + number * length, first + (number + 1) * length
@@ -71,18 +72,20 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                 timestamp_start=f"{begin:.3f}",
                 timestamp_end=f"{until:.3f}",
             )
-            spans: tuple[tuple[float, float], ...] = ()
+            spans: tuple[tuple[float, float], ...]
             notices: list[str] = []
             with closing(tool.run(arguments, workspace)) as run:
                 try:
                     while True:
                         step = next(run)
-                        notices += [step.text] if isinstance(step, ToolNotice) else []
+                        if isinstance(step, ToolNotice) and step.text not in told:
+                            told.add(step.text)
+                            notices.append(step.text)
                         yield None
                 except StopIteration as stop:
                     spans = tuple((look.start, look.end) for look in stop.value.evidence)
                 except NoTimesError:
-                    pass  # nothing found here
+                    spans = ()
                 except ToolError as error:
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
             yield Found(begin, until, spans, tuple(notices))
