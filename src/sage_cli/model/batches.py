@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from sage_cli.model.qwen import Item, VisionBlock, item_cells
+from sage_cli.model.qwen import Item, Slice, VisionBlock, item_cells
 
 # Of a boundary before the last frame. There the batches are counted from the prompt's start.
 BEFORE_FRAMES: Final = -1
@@ -60,6 +60,10 @@ class SlicePiece:
 
     block: VisionBlock
     index: int
+
+    @property
+    def slice(self) -> Slice:
+        return self.block.slices[self.index]
 
     @property
     def cells(self) -> int:

@@ -59,12 +59,12 @@ class Prefill:
         for batch in batches(items, len(sequence.items), self._sizes):
             for piece in batch.slices:
                 with timing(usage, "encode_s"), self._interruptible.guard():
-                    self._vision.prefetch(piece.block.slices[piece.index], piece.cells)
+                    self._vision.prefetch(piece.slice, piece.cells)
             # The last one ends where it does because the beginning ends there, and a block of several slices may grow.
             settled = settled and batch.items < len(items) and all(len(piece.block.slices) == 1 for piece in batch.slices)
             if not settled:
                 continue
-            embedded = [self._vision.embed(piece.block.slices[piece.index], piece.cells) for piece in batch.slices]
+            embedded = [self._vision.embed(piece.slice, piece.cells) for piece in batch.slices]
             with timing(usage, "prefill_s"):
                 rows = self._rows(batch, [embedding for embedding, _ in embedded], sequence.end)
                 self._decode(sequence, items, _Ready(batch, self._decoder.fill(sequence, batch.cells, rows) if embedded else None))
@@ -90,9 +90,9 @@ class Prefill:
             ready: _Ready | None = None
             if batch is not None:
                 embeddings: list[NDArray[np.floating]] = []
-                for part in batch.slices:
+                for piece in batch.slices:
                     with timing(usage, "encode_s"), self._interruptible.guard():
-                        embedding, fresh = self._vision.embed(part.block.slices[part.index], part.cells)
+                        embedding, fresh = self._vision.embed(piece.slice, piece.cells)
                     embeddings.append(embedding)
                     encoded += 1
                     usage.images_reused += not fresh
