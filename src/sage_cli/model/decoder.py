@@ -134,6 +134,11 @@ class Decoder:
         for batch in batches:
             self._decode(sequence, batch.count, partial(batch.decode, self.context))
 
+    def wait(self) -> None:
+        """Wait until a device that computes in the background has computed everything that it was given (``llama_synchronize``)."""
+        with self._interruptible.guard():
+            llama.llama_synchronize(self.context)
+
     def logits(self) -> NDArray[np.float32]:
         """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
         pointer = llama.llama_get_logits_ith(self.context, -1)

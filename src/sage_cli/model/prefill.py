@@ -105,6 +105,8 @@ class Prefill:
             if waiting is not None:
                 with timing(usage, "prefill_s"):
                     self._decode(sequence, items, waiting)
+                    if batch is None:  # a GPU's prefill ends after the last call; without this, decoding would count it
+                        self._decoder.wait()
                 done += waiting.batch.cells
                 yield Progress("prefill", done, total)
             waiting = ready
