@@ -6,7 +6,6 @@ import base64
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,6 +37,8 @@ class Served:
         key: the required key; ``""`` for none.
         models: listed names.
         stop: ends it, as a server that dies.
+        lock: held during a reply; the model writes one at a time.
+        stopped: set at its end, which ends pauses.
     """
 
     model: ChatModel | None = None
@@ -52,6 +53,8 @@ class Served:
     key: str = ""
     models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
     stop: Callable[[], None] = field(default=lambda: None, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def pieces(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Reply | None]]:
         """The reply's pieces, and the reply with the last one."""
@@ -94,7 +97,6 @@ def prompt_message(message: Mapping[str, Any]) -> Message:
 
 class _Handler(BaseHTTPRequestHandler):
     served: Served
-    lock = threading.Lock()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -132,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        with self.lock:
+        with self.served.lock:
             self._stream(body, fault)
         self.close_connection = True
         return None
@@ -152,7 +154,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if piece:
                 self._chunk(body, [{"index": 0, "delta": {"role": "assistant", "content": piece}, "finish_reason": None}])
-                time.sleep(self.served.pause_s)
+                self.served.stopped.wait(self.served.pause_s)
         if fault == "disowned":  # llama-server, about a reply under a schema that it cut off
             message = "The model produced output that does not match the expected peg-native format"
             self.wfile.write(f"data: {json.dumps({'error': {'code': 500, 'message': message, 'type': 'server_error'}})}\n\n".encode())
@@ -186,6 +188,7 @@ def serve(served: Served) -> Iterator[Served]:
     thread.start()
 
     def stop() -> None:
+        served.stopped.set()
         server.shutdown()
         server.server_close()
         thread.join()
