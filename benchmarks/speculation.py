@@ -29,7 +29,7 @@ def main() -> None:
 
     files = model(options.work, options.model)
     with LlamaModel(files.text, files.mmproj, context_size=2048, threads=options.threads) as loaded:
-        decoder, _ = loaded._opened()
+        decoder, *_ = loaded._opened()
         word = loaded._vocabulary.tokenize(" word")
         sequence = decoder.cache.claim(word)
         for _ in range(HELD // 256):

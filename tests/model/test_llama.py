@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,15 @@ def grown(frames: Sequence[Frame], question: str) -> list[Prompt]:
     return [ask(question, tuple(frames[:end])) for end in range(2, len(frames) + 1, 2)]
 
 
-@pytest.fixture
-def load_on_gpu(load: Load, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Loads models that take their vision encoder to run on a GPU."""
+@pytest.fixture(params=["in turn", "at once"])
+def load_on_gpu(load: Load, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads models that take their vision encoder to run on a GPU, and decode in turn with it or, as with CUDA, at the same time."""
 
     def loaded(**options: Any) -> LlamaModel:
         model = load(kv_type="f32", flash_attention=False, batch_sizes=ON_CPU, **options)
         monkeypatch.setattr(model._vision, "device", "one of its own")
+        if request.param == "at once":
+            monkeypatch.setattr(model._prefill, "_thread", ThreadPoolExecutor(1))
         return model
 
     return loaded
@@ -185,7 +188,7 @@ def test_prefetching_what_is_there_already_costs_nothing(load_on_gpu: Load, fami
 def test_an_interrupted_prefetch_leaves_the_model_usable(load_on_gpu: Load, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, frames = load_on_gpu(), clip(16, family=family)
     plain = complete(load_on_gpu(), ask("What?", frames), max_tokens=16)
-    decoder, vision = model._opened()
+    decoder, vision, _ = model._opened()
     # The second batch, or the second frame: frames in one block are not decoded before the last one is there.
     owner, name = (decoder, "embeddings") if family == "qwen3-vl" else (vision, "_encode")
     work, calls = getattr(owner, name), 0

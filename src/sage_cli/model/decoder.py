@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import cycle, pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -33,7 +32,7 @@ class Rows(NamedTuple):
     positions: NDArray[np.int32]
 
 
-Filled: TypeAlias = "Future[list[_EmbeddingBatch]]"  # embeddings on their way into batches
+Filled: TypeAlias = "list[_EmbeddingBatch]"  # embeddings that are ready to be decoded
 
 
 class Decoder:
@@ -63,12 +62,10 @@ class Decoder:
         self._one = _TokenBatch(1)
         # Of two lots, one is filled while the other is decoded.
         self._lots = cycle(([], []))  # type: cycle[list[_EmbeddingBatch]]
-        self._filler = ThreadPoolExecutor(1, "embeddings")
 
     def close(self) -> None:
         """Free the context. Safe to call again."""
         if self.context:
-            self._filler.shutdown()
             for _ in range(2):
                 for batch in next(self._lots):
                     batch.close()
@@ -96,26 +93,23 @@ class Decoder:
                 sequence.push(token)
 
     def fill(self, sequence: CachedSequence, count: int, pieces: Iterable[Rows]) -> Filled:
-        """Begin to prepare embeddings for :meth:`embeddings`, in the background.
+        """Prepare embeddings for :meth:`embeddings`, maybe while another thread decodes those before them.
 
-        A device computes while llama.cpp is called again and again, so time that passes between two calls is lost. At most one lot may wait
-        while another is decoded.
+        A device computes while llama.cpp is called again and again, so time that passes between two calls is lost. There are two lots: the
+        embeddings are valid until the next call but one.
 
         Args:
             count: of all embeddings.
             pieces: the embeddings, in order. Each is copied before the next one is asked for.
         """
-        return self._filler.submit(self._fill, next(self._lots), sequence.id, count, iter(pieces))
-
-    def _fill(self, lot: list[_EmbeddingBatch], sequence: int, count: int, pieces: Iterator[Rows]) -> list[_EmbeddingBatch]:
+        lot, rest, more = next(self._lots), None, iter(pieces)
         parts = _parts(count, self._capacity)
         lot += (_EmbeddingBatch(self.context) for _ in parts[len(lot) :])
-        rest: Rows | None = None
         for batch, (first, last) in zip(lot, parts, strict=False):
             batch.clear()
             while missing := last - first - batch.count:
-                embeddings, positions = rest or next(pieces)
-                batch.add(sequence, embeddings[:missing], positions[:, :missing])
+                embeddings, positions = rest or next(more)
+                batch.add(sequence.id, embeddings[:missing], positions[:, :missing])
                 rest = Rows(embeddings[missing:], positions[:, missing:]) if missing < len(embeddings) else None
         return lot[: len(parts)]
 
@@ -128,10 +122,9 @@ class Decoder:
         Raises:
             ModelError: no room is left, or llama.cpp failed.
         """
-        batches = filled.result()
         if logits:
-            batches[-1].output_last()
-        for batch in batches:
+            filled[-1].output_last()
+        for batch in filled:
             self._decode(sequence, batch.count, partial(batch.decode, self.context))
 
     def wait(self) -> None:

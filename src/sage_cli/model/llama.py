@@ -92,6 +92,7 @@ class LlamaModel:
         self._model: Any = None
         self._decoder: Decoder | None = None
         self._vision: VisionEncoder | None = None
+        self._prefill: Prefill | None = None
         self._prefixes: Prefixes | None = None
         self._reuse, self._stop_loops = reuse, stop_loops
         self._streams = 0
@@ -104,6 +105,8 @@ class LlamaModel:
                 self._family = _family(text, self._model)
                 self._vocabulary = Vocabulary(self._model)
                 threads = threads or compute_threads()
+                # Metal and Vulkan may not let one thread encode frames, or read cells, while another one decodes.
+                cuda = device.startswith("CUDA")
                 width = int(llama.llama_model_n_embd_inp(self._model))
                 sizes = batch_sizes or (ON_CPU if device == "CPU" else gpu_batches(width))
                 context = make_context(
@@ -129,7 +132,7 @@ class LlamaModel:
                     cache=cache,
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
-                self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible)
+                self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible, overlapped=cuda)
                 self._template = QwenTemplate(
                     self._family,
                     tokenize=self._vocabulary.tokenize,
@@ -142,10 +145,8 @@ class LlamaModel:
         if cache is not None:
             # Cells depend on all of these besides the prompt.
             parts = (weights_fingerprint(text), fingerprint(mmproj), device, self._vision.device, kv_type, str(flash_attention), str(sizes))
-            # Metal and Vulkan may not let one thread read the cells while another one computes.
-            concurrent = device == "CPU" or device.startswith("CUDA")
             identity = " ".join((*parts, version("llama-cpp-python")))
-            self._prefixes = Prefixes(self._decoder, cache.prefixes, identity, concurrent=concurrent)
+            self._prefixes = Prefixes(self._decoder, cache.prefixes, identity, concurrent=cuda or device == "CPU")
         self._overlapped = device != "CPU"
         self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
         self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
@@ -164,11 +165,14 @@ class LlamaModel:
     def close(self) -> None:
         """Free the weights and all memory. Safe to call again; a stream that goes on after it raises a ModelError."""
         self._streams += 1
+        prefill, self._prefill = self._prefill, None
         prefixes, self._prefixes = self._prefixes, None
         try:
+            if prefill is not None:
+                prefill.close()
             if prefixes is not None:
                 prefixes.finish()
-        except BaseException:  # Ctrl-C, for the second time: the memory is left to the thread that still reads it
+        except BaseException:  # Ctrl-C, for the second time: the memory is left to the thread that still uses it
             self._vision = self._decoder = self._model = None
             raise
         if self._vision:
@@ -187,8 +191,9 @@ class LlamaModel:
 
     def forget(self) -> None:
         """Drop all prompts, so that the next reply does not depend on earlier ones, not even in rounding. Keeps frame embeddings."""
-        decoder, _ = self._opened()
+        decoder, _, prefill = self._opened()
         self._streams += 1
+        prefill.settle()
         self.persist()
         decoder.cache.clear()
 
@@ -210,18 +215,14 @@ class LlamaModel:
 
         A stream under way cannot go on after it.
         """
-        decoder, vision = self._opened()
+        _, vision, prefill = self._opened()
         if vision.device == "CPU" or not self._reuse:
             return
         self._streams += 1
         self._interruptible.clear()
         items = self._template.render(prompt)
         beginning = items[: end_of_frames(items)]
-        if (sequence := decoder.cache.claim_beginning(beginning)) is not None:
-            try:
-                self._prefill.begin(sequence, beginning, self._before)
-            finally:
-                decoder.cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind
+        prefill.begin(beginning, self._before)
 
     def stream(
         self,
@@ -248,7 +249,7 @@ class LlamaModel:
     def _stream(
         self, prompt: Prompt, schema: Mapping[str, Any] | None, wrap: tuple[str, str], max_tokens: int, temperature: float, seed: int
     ) -> Generator[StreamItem, None, None]:
-        decoder, vision = self._opened()
+        decoder, vision, prefill = self._opened()
         self._streams += 1
         number = self._streams
         self._interruptible.clear()
@@ -262,6 +263,7 @@ class LlamaModel:
         constraint = Constraint(self._vocabulary.grammar, schema, wrap) if schema is not None else None
         if not self._reuse:
             vision.clear()
+        prefill.settle()
         # Loading and prefetching are counted once, in the first call after them.
         usage = self._before + Usage(prompt_tokens=cells)
         self._before = Usage()
@@ -269,7 +271,7 @@ class LlamaModel:
         if self._prefixes is not None:
             self._prefixes.restore(sequence, items)
         try:
-            yield from self._prefill.run(sequence, items, usage)
+            yield from prefill.run(sequence, items, usage)
             generation = Generation(
                 decoder,
                 sequence,
@@ -291,10 +293,10 @@ class LlamaModel:
             if number == self._streams:
                 decoder.cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind
 
-    def _opened(self) -> tuple[Decoder, VisionEncoder]:
-        if self._decoder is None or self._vision is None:
+    def _opened(self) -> tuple[Decoder, VisionEncoder, Prefill]:
+        if self._decoder is None or self._vision is None or self._prefill is None:
             raise ModelError("the model is closed")
-        return self._decoder, self._vision
+        return self._decoder, self._vision, self._prefill
 
     def _release(self) -> bool:
         return self._prefixes is not None and self._prefixes.release()

@@ -11,8 +11,9 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
@@ -75,6 +76,8 @@ def log_lines() -> Iterator[list[str]]:
 # ---- signals -------------------------------------------------------------------------------------------------------
 
 
+_helping: ContextVar[bool] = ContextVar("helping", default=False)
+
 _PART_NODES: Final = 32  # of some 500 to 1000 that the vision encoder's graph has
 
 
@@ -123,9 +126,20 @@ class Interruptible:
         """Discard an interrupt that came too late."""
         self._requested = None
 
+    def helped(self, work: Callable[[], None]) -> None:
+        """Do work for a thread that waits for it under the guard: a signal or interrupt ends its calls, and is left to that thread to raise.
+
+        Run it in a copy of that thread's context.
+        """
+        _helping.set(True)
+        work()
+
     @contextmanager
     def guard(self) -> Iterator[None]:
         """Guards a native call."""
+        if _helping.get():
+            yield
+            return
         if threading.current_thread() is not threading.main_thread():
             try:
                 yield

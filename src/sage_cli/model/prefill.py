@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from itertools import chain
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sage_cli.errors import ModelError
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows
@@ -18,14 +22,36 @@ from sage_cli.model.kvcache import CachedSequence, Prefetched
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
-from sage_cli.model.vision import VisionEncoder
+from sage_cli.model.vision import Embedded, VisionEncoder
+from sage_cli.signals import leave_signals_to_main_thread
 
 
-class _Ready(NamedTuple):
-    """A batch whose frames are encoded; with frames, its embeddings are on their way to llama.cpp."""
+@dataclass
+class _Course:
+    """How far a prompt has been sent to llama.cpp, which may still be at work on the last of it.
 
-    batch: Batch
-    filled: Filled | None
+    Attributes:
+        items: number of items sent.
+        position: of the next item.
+        failed: a batch could not be decoded, so those after it must not be.
+    """
+
+    sequence: CachedSequence
+    prompt: Sequence[Item]
+    items: int
+    position: int
+    failed: bool = False
+
+    def goes_on_as(self, prompt: Sequence[Item]) -> bool:
+        """Whether another prompt begins with what was sent of this one."""
+        return not self.failed and prompt[: self.items] == self.prompt[: self.items]
+
+
+class _Sent(NamedTuple):
+    """A batch on its way, and its cells."""
+
+    decoded: Future[None]
+    cells: int
 
 
 class Prefill:
@@ -37,26 +63,55 @@ class Prefill:
         width: values per input embedding: for Qwen3-VL the text embedding plus the deepstack features.
         sizes: of the batches.
         interruptible: of the model.
+        overlapped: decode a batch in a thread of its own, while frames of the next one are encoded. On a GPU both are mostly work of the
+            processor: copying, building graphs, launching kernels.
     """
 
     def __init__(
-        self, decoder: Decoder, vision: VisionEncoder, text: TokenEmbeddings, width: int, sizes: BatchSizes, interruptible: Interruptible
+        self,
+        decoder: Decoder,
+        vision: VisionEncoder,
+        text: TokenEmbeddings,
+        width: int,
+        sizes: BatchSizes,
+        interruptible: Interruptible,
+        *,
+        overlapped: bool,
     ) -> None:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
+        self._thread = ThreadPoolExecutor(1, "sage-prefill", leave_signals_to_main_thread) if overlapped else None
+        self._sent: deque[_Sent] = deque()
+        self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
-    def begin(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> None:
+    def close(self) -> None:
+        """Wait for what was sent, as is needed before the context is freed. Safe to call again."""
+        self.settle()
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def begin(self, items: Sequence[Item], usage: Usage) -> None:
         """Encode the frames of a beginning, and decode the batches of it that the whole prompt will have, too.
+
+        Decoding may go on after the call; :meth:`settle` ends it.
 
         Args:
             items: up to the closing token of a frame.
 
         Raises:
-            ModelError: as :meth:`run`.
+            ModelError: a frame cannot be encoded.
         """
+        if self._ahead is None or not self._ahead.goes_on_as(items):
+            self.settle()
+            sequence = self._decoder.cache.claim_beginning(items)
+            if sequence is None:
+                return
+            self._ahead = _Course(sequence, items, len(sequence.items), sequence.end)
+        course = self._ahead
+        course.prompt = items
         settled = True
-        for batch in batches(items, len(sequence.items), self._sizes):
+        for batch in batches(items, course.items, self._sizes):
             for piece in batch.slices:
                 with timing(usage, "encode_s"), self._interruptible.guard():
                     self._vision.prefetch(piece.slice, piece.cells)
@@ -65,10 +120,22 @@ class Prefill:
             if not settled:
                 continue
             embedded = [self._vision.embed(piece.slice, piece.cells) for piece in batch.slices]
-            with timing(usage, "prefill_s"):
-                rows = self._rows(batch, [embedding for embedding, _ in embedded], sequence.end)
-                self._decode(sequence, items, _Ready(batch, self._decoder.fill(sequence, batch.cells, rows) if embedded else None))
-            sequence.prefetched.append(Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded)))
+            advance = Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded))
+            self._send(course, batch, embedded, usage, advance)
+            for _ in self._decoded(most=1):
+                pass
+
+    def settle(self) -> None:
+        """Wait for batches that :meth:`begin` sent; afterwards the sequences hold what they say.
+
+        What went wrong there is not told: whoever needs the prompt decodes what is missing, and meets it again.
+        """
+        try:
+            while self._sent:
+                with suppress(ModelError):
+                    self._take()
+        finally:
+            self._drop()
 
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
@@ -76,59 +143,108 @@ class Prefill:
         Raises:
             ModelError: a frame cannot be encoded, no room is left, or llama.cpp failed.
         """
-        begun = len(sequence.items)
-        todo = items[begun:]
+        course = _Course(sequence, items, len(sequence.items), sequence.end)
+        todo = items[course.items :]
         total, done = cells_of(todo), 0
-        slices = _slices(todo)
+        slices, encoded = _slices(todo), 0
         usage.images = _slices(items)
         usage.images_reused = usage.images - slices - sum(batch.encoded for batch in sequence.prefetched)
         usage.prompt_reused = sequence.cells - sum(batch.cells for batch in sequence.prefetched)
         sequence.prefetched.clear()
-        encoded, position = 0, sequence.end
-        waiting: _Ready | None = None
-        for batch in chain(batches(items, begun, self._sizes), (None,)):
-            ready: _Ready | None = None
-            if batch is not None:
-                embeddings: list[NDArray[np.floating]] = []
+        try:
+            for batch in batches(items, course.items, self._sizes):
+                embedded: list[Embedded] = []
                 for piece in batch.slices:
                     with timing(usage, "encode_s"), self._interruptible.guard():
-                        embedding, fresh = self._vision.embed(piece.slice, piece.cells)
-                    embeddings.append(embedding)
+                        embedded.append(self._vision.embed(piece.slice, piece.cells))
                     encoded += 1
-                    usage.images_reused += not fresh
+                    usage.images_reused += not embedded[-1].fresh
                     yield Progress("encode", encoded, slices)
-                ready = _Ready(
-                    batch, self._decoder.fill(sequence, batch.cells, self._rows(batch, embeddings, position)) if embeddings else None
-                )
-                position += sum(map(item_positions, items[begun : batch.items]))
-                begun = batch.items
-            if waiting is not None:
-                with timing(usage, "prefill_s"):
-                    self._decode(sequence, items, waiting)
-                    if batch is None:  # a GPU's prefill ends after the last call; without this, decoding would count it
-                        self._decoder.wait()
-                done += waiting.batch.cells
+                self._send(course, batch, embedded, usage)
+                for cells in self._decoded(most=1):
+                    done += cells
+                    yield Progress("prefill", done, total)
+            for cells in self._decoded(most=0):
+                done += cells
                 yield Progress("prefill", done, total)
-            waiting = ready
+        finally:
+            self._drop()
+        with timing(usage, "prefill_s"):
+            self._decoder.wait()  # a GPU goes on after its calls; otherwise its last batch would count as decoding
 
-    def _decode(self, sequence: CachedSequence, items: Sequence[Item], ready: _Ready) -> None:
-        batch, logits = ready.batch, ready.batch.items == len(items)
-        if ready.filled is None:
-            self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
+    def _send(self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, advance: Prefetched | None = None) -> None:
+        """Give a batch to llama.cpp. At most one may be on its way, since of two lots of embeddings one is being decoded then."""
+        filled = None
+        if embedded:
+            filled = self._decoder.fill(course.sequence, batch.cells, self._rows(batch, embedded, course.position))
+        course.position += sum(map(item_positions, course.prompt[course.items : batch.items]))
+        course.items = batch.items
+        work = partial(self._decode, course, course.prompt, batch, filled, usage, advance)
+        if self._thread is not None:
+            decoded = self._thread.submit(copy_context().run, self._interruptible.helped, work)
         else:
-            finished = items[len(sequence.items) : batch.items]
-            self._decoder.embeddings(sequence, ready.filled, logits=logits)
-            for item in finished:
-                sequence.push(item)
+            decoded = Future()
+            try:
+                work()
+                decoded.set_result(None)
+            except ModelError as error:
+                decoded.set_exception(error)
+        self._sent.append(_Sent(decoded, batch.cells))
+
+    def _decode(
+        self, course: _Course, items: Sequence[Item], batch: Batch, filled: Filled | None, usage: Usage, advance: Prefetched | None
+    ) -> None:
+        if course.failed:
+            return
+        sequence, logits = course.sequence, batch.items == len(items)
+        try:
+            with timing(usage, "prefill_s"):
+                if filled is None:
+                    self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
+                else:
+                    finished = items[len(sequence.items) : batch.items]
+                    self._decoder.embeddings(sequence, filled, logits=logits)
+                    for item in finished:
+                        sequence.push(item)
+        except BaseException:
+            course.failed = True
+            raise
         if batch.boundary:
             sequence.boundaries.append(batch.boundary)
+        if advance is not None:
+            sequence.prefetched.append(advance)
 
-    def _rows(self, batch: Batch, slices: Sequence[NDArray[np.floating]], position: int) -> Iterator[Rows]:
+    def _decoded(self, *, most: int) -> Iterator[int]:
+        """Cells of each batch that is decoded, until no more than ``most`` are on their way."""
+        while self._sent and (len(self._sent) > most or self._sent[0].decoded.done()):
+            yield self._take()
+
+    def _take(self) -> int:
+        """Wait for the first batch on its way, and return its cells."""
+        sent = self._sent[0]
+        with self._interruptible.guard():
+            wait([sent.decoded])
+        self._sent.popleft()
+        sent.decoded.result()
+        return sent.cells
+
+    def _drop(self) -> None:
+        """Cancel what has not begun, and wait for what has."""
+        course, self._ahead = self._ahead, None
+        sent = [one.decoded for one in self._sent]
+        for decoded in sent:
+            decoded.cancel()
+        wait(sent)
+        self._sent.clear()
+        if course is not None:  # a block that was cut off half-way leaves cells behind
+            self._decoder.cache.truncate(course.sequence, len(course.sequence.items))
+
+    def _rows(self, batch: Batch, embedded: Sequence[Embedded], position: int) -> Iterator[Rows]:
         """The embeddings of a batch with frames, piece by piece, from a position on. Each is valid until the next.
 
         A block that began in an earlier batch is not among the sequence's items yet: its position is the sequence's end.
         """
-        waiting = iter(slices)
+        waiting = iter(embedded)
         for piece in batch.pieces:
             cells = 1 if isinstance(piece, int) else piece.cells
             if len(self._scratch) < cells:
@@ -140,7 +256,7 @@ class Prefill:
                 yield Rows(embeddings, np.array([[position]] * 3 + [[0]], np.int32))
                 position += 1
             else:
-                fill(embeddings, next(waiting))
+                fill(embeddings, next(waiting).values)
                 yield Rows(embeddings, piece.block.slice_positions(piece.index, position))
                 if piece.index == len(piece.block.slices) - 1:
                     position += item_positions(piece.block)

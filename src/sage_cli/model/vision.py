@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from llama_cpp import llama_cpp as llama
@@ -34,6 +34,19 @@ MEMORY_LIMIT: Final = 512 << 20
 MEMORY_LIMIT_WITH_DISK: Final = 64 << 20
 
 _LARGEST_HALF: Final = 65504.0
+
+
+class Embedded(NamedTuple):
+    """The embedding of one slice.
+
+    Attributes:
+        values: shape ``(cells, n_embd_inp)``, in half precision, in single where it does not fit that. For Qwen3-VL the deepstack features
+            follow the main ones in each row.
+        fresh: it had to be encoded, now or in :meth:`VisionEncoder.prefetch`.
+    """
+
+    values: NDArray[np.floating]
+    fresh: bool
 
 
 class VisionEncoder:
@@ -104,15 +117,10 @@ class VisionEncoder:
     def prefetch(self, part: Slice, cells: int) -> None:
         """Encode a slice for a coming prompt."""
         if part.key not in self._prefetched:
-            _, fresh = self.embed(part, cells)
-            self._prefetched[part.key] = fresh
+            self._prefetched[part.key] = self.embed(part, cells).fresh
 
-    def embed(self, part: Slice, cells: int) -> tuple[NDArray[np.floating], bool]:
-        """Embedding of one slice, and whether it had to be encoded (now or in :meth:`prefetch`).
-
-        Returns:
-            Shape ``(cells, n_embd_inp)``, in half precision, in single where it does not fit that. For Qwen3-VL the deepstack features
-            follow the main ones in each row.
+    def embed(self, part: Slice, cells: int) -> Embedded:
+        """The embedding of one slice.
 
         Raises:
             ModelError: the encoder failed, or produced another number of tokens than the layout counted on.
@@ -121,7 +129,7 @@ class VisionEncoder:
         embedding = self._memory.get(part.key)
         if embedding is not None:
             self._memory.move_to_end(part.key)
-            return embedding, fresh
+            return Embedded(embedding, fresh)
         key = f"{self._identity} {part.key}"
         embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
         if embedding is None:
@@ -130,7 +138,7 @@ class VisionEncoder:
             if self._cache:
                 self._cache.keep_embedding(key, embedding, time.perf_counter() - started)
         self._remember(part.key, embedding)
-        return embedding, fresh
+        return Embedded(embedding, fresh)
 
     def _remember(self, key: str, embedding: NDArray[np.floating]) -> None:
         self._memory[key] = embedding
