@@ -130,7 +130,7 @@ def load_on_gpu(load: Load, request: pytest.FixtureRequest, monkeypatch: pytest.
         model = load(kv_type="f32", flash_attention=False, batch_sizes=ON_CPU, **options)
         monkeypatch.setattr(model._vision, "device", "one of its own")
         if request.param == "at once":
-            monkeypatch.setattr(model._prefill, "_thread", ThreadPoolExecutor(1))
+            monkeypatch.setattr(model._prefill, "_threads", [ThreadPoolExecutor(1), ThreadPoolExecutor(1)])
         return model
 
     return loaded
@@ -152,7 +152,7 @@ def test_a_prefetched_prompt_gives_the_same_reply_and_counts_once(load_on_gpu: L
     assert vision is not None
     encode, encoded = vision._encode, 0
 
-    def counted(images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
+    def counted(images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.floating]:
         nonlocal encoded
         encoded += 1
         return encode(images, cells)

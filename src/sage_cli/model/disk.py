@@ -28,7 +28,9 @@ PREFIXES_LIMIT: Final = 8 << 30
 
 _DIGEST: Final = 16  # bytes of digest in front of an embedding
 _WAITING: Final = 64 << 20  # bytes of embeddings that may wait to be written; what comes on top is not
-_WORTH: Final = 8  # an embedding is written if encoding it took this many times longer than reading one back
+# An embedding is written if encoding it took this many times longer than reading one back. Writing takes several times as long as reading,
+# delays the encoding beside it, and is seldom of use: a question about the same frames finds their prefix.
+_WORTH: Final = 20
 _PATIENCE: Final = 0.2  # seconds that closing waits for embeddings still to be written
 
 
@@ -94,6 +96,8 @@ class _Embeddings:
         self._thread: threading.Thread | None = None
 
     def get(self, key: str, shape: tuple[int, int]) -> NDArray[np.floating] | None:
+        if not self.keeps:  # a lookup takes a tenth of the time that a GPU encodes
+            return None
         started = time.perf_counter()
         data = self._disk.use(lambda cache: cache.get(key))
         if not isinstance(data, bytes) or data[:_DIGEST] != xxhash.xxh3_128_digest(memoryview(data)[_DIGEST:]):

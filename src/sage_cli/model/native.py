@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import llama_cpp
 from llama_cpp import mtmd_cpp
@@ -76,6 +76,7 @@ def log_lines() -> Iterator[list[str]]:
 # ---- signals -------------------------------------------------------------------------------------------------------
 
 
+T = TypeVar("T")
 _helping: ContextVar[bool] = ContextVar("helping", default=False)
 
 _PART_NODES: Final = 32  # of some 500 to 1000 that the vision encoder's graph has
@@ -126,13 +127,13 @@ class Interruptible:
         """Discard an interrupt that came too late."""
         self._requested = None
 
-    def helped(self, work: Callable[[], None]) -> None:
-        """Do work for a thread that waits for it under the guard: a signal or interrupt ends its calls, and is left to that thread to raise.
+    def helped(self, work: Callable[[], T]) -> T:
+        """Do work for a thread that waits for it under the guard: a signal or interrupt ends its calls, and that thread raises.
 
         Run it in a copy of that thread's context.
         """
         _helping.set(True)
-        work()
+        return work()
 
     @contextmanager
     def guard(self) -> Iterator[None]:

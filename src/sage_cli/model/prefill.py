@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
 from sage_cli.model.vision import Embedded, VisionEncoder
 from sage_cli.signals import leave_signals_to_main_thread
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,8 +65,8 @@ class Prefill:
         width: values per input embedding: for Qwen3-VL the text embedding plus the deepstack features.
         sizes: of the batches.
         interruptible: of the model.
-        overlapped: decode a batch in a thread of its own, while frames of the next one are encoded. On a GPU both are mostly work of the
-            processor: copying, building graphs, launching kernels.
+        overlapped: fill and decode a batch in threads of their own, while frames of the next one are encoded. On a GPU all three are mostly
+            work of the processor: copying, building graphs, launching kernels.
     """
 
     def __init__(
@@ -81,15 +83,16 @@ class Prefill:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
-        self._thread = ThreadPoolExecutor(1, "sage-prefill", leave_signals_to_main_thread) if overlapped else None
+        names = ("sage-fill", "sage-decode") if overlapped else ()
+        self._threads = [ThreadPoolExecutor(1, name, leave_signals_to_main_thread) for name in names]
         self._sent: deque[_Sent] = deque()
         self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
     def close(self) -> None:
         """Wait for what was sent, as is needed before the context is freed. Safe to call again."""
         self.settle()
-        if self._thread is not None:
-            self._thread.shutdown()
+        for thread in self._threads:
+            thread.shutdown()
 
     def begin(self, items: Sequence[Item], usage: Usage) -> None:
         """Encode the frames of a beginning, and decode the batches of it that the whole prompt will have, too.
@@ -173,37 +176,41 @@ class Prefill:
             self._decoder.wait()  # a GPU goes on after its calls; otherwise its last batch would count as decoding
 
     def _send(self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, advance: Prefetched | None = None) -> None:
-        """Give a batch to llama.cpp. At most one may be on its way, since of two lots of embeddings one is being decoded then."""
+        """Give a batch to llama.cpp. At most one may be on its way: of two lots of embeddings, one is filled while the other is decoded."""
         filled = None
         if embedded:
-            filled = self._decoder.fill(course.sequence, batch.cells, self._rows(batch, embedded, course.position))
+            rows = self._rows(batch, embedded, course.position)
+            filled = self._later(0, partial(self._decoder.fill, course.sequence, batch.cells, rows))
         course.position += sum(map(item_positions, course.prompt[course.items : batch.items]))
         course.items = batch.items
-        work = partial(self._decode, course, course.prompt, batch, filled, usage, advance)
-        if self._thread is not None:
-            decoded = self._thread.submit(copy_context().run, self._interruptible.helped, work)
-        else:
-            decoded = Future()
-            try:
-                work()
-                decoded.set_result(None)
-            except ModelError as error:
-                decoded.set_exception(error)
+        decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, usage, advance))
         self._sent.append(_Sent(decoded, batch.cells))
 
+    def _later(self, thread: int, work: Callable[[], T]) -> Future[T]:
+        """Work for the thread of that number; done at once where there is none."""
+        if self._threads:
+            return self._threads[thread].submit(copy_context().run, self._interruptible.helped, work)
+        future: Future[T] = Future()
+        try:
+            future.set_result(work())
+        except ModelError as error:
+            future.set_exception(error)
+        return future
+
     def _decode(
-        self, course: _Course, items: Sequence[Item], batch: Batch, filled: Filled | None, usage: Usage, advance: Prefetched | None
+        self, course: _Course, items: Sequence[Item], batch: Batch, filled: Future[Filled] | None, usage: Usage, advance: Prefetched | None
     ) -> None:
         if course.failed:
             return
         sequence, logits = course.sequence, batch.items == len(items)
         try:
+            embeddings = filled.result() if filled is not None else None
             with timing(usage, "prefill_s"):
-                if filled is None:
+                if embeddings is None:
                     self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
                 else:
                     finished = items[len(sequence.items) : batch.items]
-                    self._decoder.embeddings(sequence, filled, logits=logits)
+                    self._decoder.embeddings(sequence, embeddings, logits=logits)
                     for item in finished:
                         sequence.push(item)
         except BaseException:

@@ -134,7 +134,7 @@ class VisionEncoder:
         embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
         if embedding is None:
             started = time.perf_counter()
-            embedding, fresh = _compact(self._encode([frame.image for frame in part.frames], cells)), True
+            embedding, fresh = self._encode([frame.image for frame in part.frames], cells), True
             if self._cache:
                 self._cache.keep_embedding(key, embedding, time.perf_counter() - started)
         self._remember(part.key, embedding)
@@ -150,7 +150,7 @@ class VisionEncoder:
             if old != key and old not in self._prefetched:
                 self._memory_bytes -= self._memory.pop(old).nbytes
 
-    def _encode(self, images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.float32]:
+    def _encode(self, images: Sequence[NDArray[np.uint8]], cells: int) -> NDArray[np.floating]:
         """mtmd_tokenize_from_parts merges adjacent mergeable bitmaps into one image chunk; mtmd_encode_chunk runs the encoder on it."""
         bitmaps = []
         chunks = mtmd.mtmd_input_chunks_init()
@@ -177,8 +177,7 @@ class VisionEncoder:
             if self._interruptible.requested:  # the guard raises what the signal means
                 raise ModelError("the encoding of a frame was interrupted")
             output = ctypes.cast(mtmd.mtmd_get_output_embd(self._context), ctypes.POINTER(ctypes.c_float))
-            embedding: NDArray[np.float32] = np.ctypeslib.as_array(output, shape=(cells, self._width)).copy()
-            return embedding
+            return _compact(np.ctypeslib.as_array(output, shape=(cells, self._width)))
         finally:
             mtmd.mtmd_input_chunks_free(chunks)
             for bitmap in bitmaps:
@@ -189,9 +188,9 @@ _BYTES: Final = ctypes.POINTER(ctypes.c_uint8)
 
 
 def _compact(embedding: NDArray[np.float32]) -> NDArray[np.floating]:
-    """In half precision, if all of it fits."""
+    """A copy in half precision, if all of it fits."""
     fits = embedding.min() > -_LARGEST_HALF and embedding.max() < _LARGEST_HALF  # not so with a NaN either
-    return to_half(embedding) if fits else embedding
+    return to_half(embedding) if fits else embedding.copy()
 
 
 def _why_unusable(path: Path, lines: Sequence[str]) -> str:
