@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from sage_cli.model.batches import ON_CPU, ON_GPU, ON_GPU_NARROW, Batch, BatchSizes, batches, cells_of, end_of_frames, gpu_batches
+from sage_cli.model.batches import ON_CPU, ON_GPU, Batch, BatchSizes, batches, cells_of, end_of_frames
 from sage_cli.model.qwen import Item, Slice, VisionBlock
 from sage_cli.video import Frame
 
@@ -77,15 +77,10 @@ def test_more_frames_do_not_share_the_end_of_fewer() -> None:
     assert not boundary.serves(end_of_frames(more))
 
 
-@pytest.mark.parametrize("sizes", [ON_CPU, ON_GPU, ON_GPU_NARROW])
+@pytest.mark.parametrize("sizes", [ON_CPU, ON_GPU])
 def test_frames_of_the_reference_fit_a_batch(sizes: BatchSizes) -> None:
     """64 slices of 91 cells with their times: no batch exceeds what llama.cpp computes at once."""
     items: list[Item] = [1] * 300
     for _ in range(64):
         items += [*[2] * 7, block(1, 7, 13), 3]
     assert max(batch.cells for batch in cut(items, sizes=sizes)) <= sizes.capacity
-
-
-def test_a_gpu_gets_batches_whose_memory_is_used_again() -> None:
-    assert gpu_batches(4 * 2560) == ON_GPU_NARROW
-    assert gpu_batches(4 * 4096) == ON_GPU

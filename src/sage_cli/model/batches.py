@@ -34,24 +34,9 @@ class BatchSizes:
 
 # A processor reads as fast in small batches, and then more of a cached prompt can be used again.
 ON_CPU: Final = BatchSizes(capacity=512, frames=64, text=64)
-# A GPU wants larger ones. Frames of the reference's size take some 100 cells with their times, so that they nearly fill these.
+# A GPU wants larger ones. Frames of the reference's size take some 100 cells with their times, so that they nearly fill these. Yet larger
+# ones gain nothing, and reach the device later (Qwen3-VL-4B on an H200, ``python -m benchmarks.wall``).
 ON_GPU: Final = BatchSizes(capacity=512, frames=448, text=512)
-ON_GPU_NARROW: Final = BatchSizes(capacity=768, frames=608, text=512)
-
-_REUSED: Final = 32 << 20  # bytes up to which glibc takes memory that was freed before; larger blocks are new, page by page, each time
-
-
-def gpu_batches(width: int) -> BatchSizes:
-    """The batch sizes for a GPU.
-
-    llama.cpp copies each batch's embeddings into a block of its own. While that stays small enough to be used again, larger batches are
-    faster: 768 cells are 1.1 times as fast as 512. 1024 cells, whose block is too large, are slower than both (Qwen3-VL-4B on an H200,
-    ``python -m benchmarks.wall``).
-
-    Args:
-        width: values per embedding, four bytes each.
-    """
-    return ON_GPU_NARROW if ON_GPU_NARROW.capacity * width * 4 <= _REUSED else ON_GPU
 
 
 @dataclass(frozen=True, slots=True)

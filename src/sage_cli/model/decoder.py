@@ -60,6 +60,7 @@ class Decoder:
         self.cache = KVCache(context, int(llama.llama_n_ctx(context)), release=release, reuse=reuse)
         self._n_vocab, self._capacity, self._interruptible = n_vocab, capacity, interruptible
         self._one = _TokenBatch(1)
+        self._logits_at, self._logits = 0, np.empty(0, np.float32)  # llama.cpp hardly ever moves them, and to make an array is slow
         # Of two lots, one is filled while the other is decoded.
         self._lots = cycle(([], []))  # type: cycle[list[_EmbeddingBatch]]
 
@@ -84,10 +85,7 @@ class Decoder:
         for first, last in _parts(len(tokens), self._capacity):
             part = tokens[first:last]
             batch = self._one if len(part) == 1 else _TokenBatch(len(part))
-            batch.token[:] = part
-            batch.positions[:] = np.arange(sequence.end, sequence.end + len(part))
-            batch.sequence.value = sequence.id
-            batch.outputs[-1] = logits and last == len(tokens)
+            batch.set(part, sequence.end, sequence.id, logits=logits and last == len(tokens))
             self._decode(sequence, len(part), partial(llama.llama_decode, self.context, batch.native))
             for token in part:
                 sequence.push(token)
@@ -135,7 +133,10 @@ class Decoder:
     def logits(self) -> NDArray[np.float32]:
         """Logits of the last decoded token, shape ``(n_vocab,)``. Waits for the device. Valid until the next decode."""
         pointer = llama.llama_get_logits_ith(self.context, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        address = ctypes.addressof(pointer.contents)
+        if address != self._logits_at:
+            self._logits_at, self._logits = address, np.ctypeslib.as_array(pointer, shape=(self._n_vocab,))
+        return self._logits
 
     def _decode(self, sequence: CachedSequence, count: int, decode: Callable[[], int]) -> None:
         """One batch of ``count`` cells; evicts other sequences if necessary."""
@@ -149,17 +150,19 @@ class Decoder:
 
     def _interruptibly(self, sequence: CachedSequence, count: int, decode: Callable[[], int]) -> int:
         """Decode, stopping on Ctrl-C; when that or a failure cuts it off, the sequence loses what came after its last item."""
-        # The abort callback runs Python at every graph node: a hundredth of a batch of four, more of a single token, which is soon over.
-        slow = count > 1
-        if slow:
-            llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
         status = -1
         try:
-            with self._interruptible.guard():
+            if count == 1:  # is soon over, so an end waits for it; on a GPU a guard takes as long as all else between two tokens
                 status = int(decode())
+                self._interruptible.check()
+            else:  # the abort callback runs Python at every graph node: a hundredth of a batch of four
+                llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
+                try:
+                    with self._interruptible.guard():
+                        status = int(decode())
+                finally:
+                    llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
         finally:
-            if slow:
-                llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
             if status not in (0, _NO_ROOM):
                 self.cache.truncate(sequence, len(sequence.items))
         return status
@@ -185,6 +188,13 @@ class _TokenBatch:
             seq_id=self._sequences,
             logits=c_array(self.outputs, ctypes.c_int8),
         )
+
+    def set(self, tokens: Sequence[int], start: int, sequence: int, *, logits: bool) -> None:
+        """Fill it with as many tokens as it has room for, at positions from ``start`` on."""
+        for index, token in enumerate(tokens):  # numpy would take longer over one token than all else between two
+            self.token[index], self.positions[index] = token, start + index
+        self.sequence.value = sequence
+        self.outputs[-1] = logits
 
 
 class _EmbeddingBatch:
@@ -231,6 +241,8 @@ class _EmbeddingBatch:
 
 def _parts(count: int, capacity: int) -> list[tuple[int, int]]:
     """Bounds of equal parts of at most ``capacity``."""
+    if count <= capacity:
+        return [(0, count)] if count else []
     number = -(-count // capacity)
-    bounds = [count * index // number for index in range(number + 1)] if number else [0]
+    bounds = [count * index // number for index in range(number + 1)]
     return list(pairwise(bounds))

@@ -19,7 +19,7 @@ from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
-from sage_cli.model.batches import ON_CPU, BatchSizes, cells_of, end_of_frames, gpu_batches
+from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of, end_of_frames
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.disk import ModelCache
@@ -108,7 +108,7 @@ class LlamaModel:
                 # Metal and Vulkan may not let one thread encode frames, or read cells, while another one decodes.
                 cuda = device.startswith("CUDA")
                 width = int(llama.llama_model_n_embd_inp(self._model))
-                sizes = batch_sizes or (ON_CPU if device == "CPU" else gpu_batches(width))
+                sizes = batch_sizes or (ON_CPU if device == "CPU" else ON_GPU)
                 context = make_context(
                     self._model,
                     n_ctx=context_size or min(int(llama.llama_model_n_ctx_train(self._model)), DEFAULT_CONTEXT),

@@ -127,6 +127,16 @@ class Interruptible:
         """Discard an interrupt that came too late."""
         self._requested = None
 
+    def check(self) -> None:
+        """After a short native call without the guard.
+
+        Raises:
+            KeyboardInterrupt: it is to end.
+        """
+        if self.requested and not _helping.get():
+            self._requested = None
+            raise KeyboardInterrupt
+
     def helped(self, work: Callable[[], T]) -> T:
         """Do work for a thread that waits for it under the guard: a signal or interrupt ends its calls, and that thread raises.
 
