@@ -204,7 +204,35 @@ def test_an_interrupted_prefetch_leaves_the_model_usable(load_on_gpu: Load, fami
     with pytest.raises(KeyboardInterrupt):
         for prompt in grown(frames, "What?"):
             model.prefetch(prompt)
+        model.forget()  # which waits for what is still being decoded
     assert calls == 2
+    assert complete(model, ask("What?", frames), max_tokens=16).text == plain.text
+
+
+@pytest.mark.parametrize("family", ["qwen3-vl"], indirect=True)  # frames of the other are one block, which is not decoded before its end
+def test_a_batch_that_fails_in_advance_is_decoded_with_the_prompt(load_on_gpu: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = load_on_gpu(), clip(16, family="qwen3-vl")
+    plain = complete(load_on_gpu(), ask("What?", frames), max_tokens=16)
+    decoder, *_ = model._opened()
+    work, calls = decoder.embeddings, 0
+
+    def failing(*arguments: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise ModelError("the device is gone")
+        work(*arguments, **options)
+
+    monkeypatch.setattr(decoder, "embeddings", failing)
+    for prompt in grown(frames, "What?"):
+        model.prefetch(prompt)
+    assert complete(model, ask("What?", frames), max_tokens=16).text == plain.text
+    assert calls > 2
+
+    calls = 0
+    model.forget()
+    with pytest.raises(ModelError, match="the device is gone"):
+        complete(model, ask("Who?", frames), max_tokens=16)
     assert complete(model, ask("What?", frames), max_tokens=16).text == plain.text
 
 

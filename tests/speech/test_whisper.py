@@ -4,13 +4,14 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sage_cli.errors import ModelError
 from sage_cli.speech.options import SpeechOptions
-from sage_cli.speech.whisper import Whisper, languages
+from sage_cli.speech.whisper import Whisper, _take_log, binding, languages
 from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import babble, hush
 
@@ -80,6 +81,23 @@ def test_a_model_that_whisper_cpp_refuses(model: Path, tmp_path: Path) -> None:
     path.write_bytes(model.read_bytes().replace(b"decoder.ln.bias", b"decoder.ln.bibs"))
     with pytest.raises(ModelError, match=r"cannot load .*odd\.bin.*decoder\.ln\.bibs"):
         Whisper(path, threads=1).decode(babble(2), SpeechOptions())
+
+
+def test_a_gpu_that_cannot_be_used_is_no_broken_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build for CUDA complains so where there is no GPU, or no driver, and computes on the processor."""
+    whisper = Whisper(model, threads=1)
+
+    class Complaining:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(binding(), name)
+
+        def whisper_init_from_file_with_params(self, *arguments: Any) -> Any:
+            _take_log(4, "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\n")
+            return binding().whisper_init_from_file_with_params(*arguments)
+
+    monkeypatch.setattr(whisper, "_binding", Complaining())
+    assert whisper.decode(babble(2), SpeechOptions())
+    assert whisper.device == "CPU"
 
 
 def test_it_can_be_closed_and_goes_on_when_needed(model: Path) -> None:

@@ -219,7 +219,8 @@ class LlamaModel:
         if vision.device == "CPU" or not self._reuse:
             return
         self._streams += 1
-        self._interruptible.clear()
+        if not prefill.under_way:
+            self._interruptible.clear()
         items = self._template.render(prompt)
         beginning = items[: end_of_frames(items)]
         prefill.begin(beginning, self._before)
@@ -252,7 +253,8 @@ class LlamaModel:
         decoder, vision, prefill = self._opened()
         self._streams += 1
         number = self._streams
-        self._interruptible.clear()
+        if not prefill.under_way:
+            self._interruptible.clear()
         items = self._template.render(prompt)
         cells = cells_of(items)
         if cells + min(MIN_REPLY, max_tokens) > decoder.cache.size:

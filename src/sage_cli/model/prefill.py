@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 
 from sage_cli.errors import ModelError
+from sage_cli.hardware.threads import reuse_memory
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows
@@ -83,8 +84,10 @@ class Prefill:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
-        names = ("sage-fill", "sage-decode") if overlapped else ()
-        self._threads = [ThreadPoolExecutor(1, name, leave_signals_to_main_thread) for name in names]
+        self._threads: list[ThreadPoolExecutor] = []
+        if overlapped:
+            reuse_memory()
+            self._threads = [ThreadPoolExecutor(1, name, leave_signals_to_main_thread) for name in ("sage-fill", "sage-decode")]
         self._sent: deque[_Sent] = deque()
         self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
@@ -94,10 +97,16 @@ class Prefill:
         for thread in self._threads:
             thread.shutdown()
 
+    @property
+    def under_way(self) -> bool:
+        """Whether batches that :meth:`begin` sent may still be decoded."""
+        return bool(self._sent)
+
     def begin(self, items: Sequence[Item], usage: Usage) -> None:
         """Encode the frames of a beginning, and decode the batches of it that the whole prompt will have, too.
 
-        Decoding may go on after the call; :meth:`settle` ends it.
+        Decoding may go on after the call; :meth:`settle` ends it. A batch that fails is not told: whoever needs the prompt decodes what is
+        missing, and meets it again.
 
         Args:
             items: up to the closing token of a frame.
@@ -125,14 +134,12 @@ class Prefill:
             embedded = [self._vision.embed(piece.slice, piece.cells) for piece in batch.slices]
             advance = Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded))
             self._send(course, batch, embedded, usage, advance)
-            for _ in self._decoded(most=1):
-                pass
+            with suppress(ModelError):
+                for _ in self._decoded(most=1):
+                    pass
 
     def settle(self) -> None:
-        """Wait for batches that :meth:`begin` sent; afterwards the sequences hold what they say.
-
-        What went wrong there is not told: whoever needs the prompt decodes what is missing, and meets it again.
-        """
+        """Wait for batches that :meth:`begin` sent; afterwards the sequences hold what they say."""
         try:
             while self._sent:
                 with suppress(ModelError):
