@@ -33,6 +33,29 @@ class ModelError(SageError):
     code = "model"
 
 
+class LibraryError(ModelError):
+    """A native library that cannot be loaded, such as one built for CUDA on a machine without it.
+
+    Attributes:
+        package: that contains the library, as installers name it.
+        reason: in the words of the system's loader.
+        variable: of the environment, if it says where the library is.
+    """
+
+    def __init__(self, package: str, reason: str, variable: str | None = None) -> None:
+        super().__init__(package, reason, variable)
+        self.package, self.reason, self.variable = package, reason, variable
+
+    @property
+    def problem(self) -> str:
+        """What is wrong, without what to do about it."""
+        return f"{self.package} cannot be loaded: {self.reason}"
+
+    def __str__(self) -> str:
+        again = "install what is missing, or the package again for this machine ('sage doctor' shows how)"
+        return f"{self.problem}; {f'unset {self.variable}' if self.variable else again}"
+
+
 class VideoError(SageError):
     """A media file that cannot be read."""
 
@@ -50,6 +73,8 @@ class MediaReadError(VideoError):
 # Exit codes that are outcomes, not exceptions.
 EXIT_NO_ANSWER = 5
 EXIT_INTERRUPTED = 130
+
+_LONGEST_REASON = 500  # characters: a mangled name of C++ can fill a screen
 
 
 def machine_trouble(error: OSError | MemoryError) -> str:
@@ -71,3 +96,23 @@ def naming(path: os.PathLike[str] | str) -> Iterator[None]:
         raise
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextmanager
+def loading(package: str, *, variable: str | None = None) -> Iterator[None]:
+    """Import a package with a native library. Every first import of one is inside this.
+
+    Args:
+        variable: of the environment that names the library's folder.
+
+    Raises:
+        LibraryError: the library, or one that it needs, is missing or does not fit.
+    """
+    try:
+        yield
+    except Exception as error:  # ImportError, OSError, RuntimeError, AttributeError: each package has its own
+        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        folder = os.environ.get(variable) if variable else None
+        if folder is None:
+            raise LibraryError(package, reason) from error
+        raise LibraryError(package, f"{reason} ({variable} is {folder!r})", variable) from error

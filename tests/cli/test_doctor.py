@@ -12,6 +12,7 @@ import pytest
 
 from sage_cli.cli.checks import Setup, Speeds, System, advise
 from sage_cli.cli.measure import ModelSpeed
+from sage_cli.errors import LibraryError
 from sage_cli.hardware.builds import Hardware
 from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
 from sage_cli.model.devices import Device, devices
@@ -32,7 +33,8 @@ SYSTEM = System(
     python="3",
     platform="Linux",
     packages={"llama-cpp-python": "0.3.36"},
-    llama_build="",
+    broken=(),
+    llama_build="built",
     devices=(CPU, CUDA),
     machine=WITH_GPU,
     hardware=Hardware("Linux", "x86_64", "NVIDIA", driver=580),
@@ -111,6 +113,16 @@ def test_a_gpu_that_is_not_used_gets_a_wheel_and_a_compiler_line() -> None:
     assert "/whl/cu130 llama-cpp-python==0.3.36" in wheel
     assert "CMAKE_ARGS=-DGGML_CUDA=on" in compiled
     assert "needs the CUDA toolkit" in compiled
+
+
+def test_a_llama_cpp_that_cannot_be_loaded_is_installed_again_for_the_gpu_or_the_cpu() -> None:
+    cuda = LibraryError("llama-cpp-python", "libcudart.so.12: cannot open shared object file: No such file or directory")
+    nvidia = Hardware("Linux", "x86_64", "NVIDIA", driver=580)
+    wheel, compiled, cpu = advice(broken=(cuda,), devices=(), hardware=nvidia, machine=WITHOUT, fit=plan_memory(NEEDS, WITHOUT))
+    assert wheel.startswith(f"{cuda.problem}; install a prebuilt one that can: ")
+    assert "/whl/cu130 llama-cpp-python==0.3.36" in wheel
+    assert "CMAKE_ARGS=-DGGML_CUDA=on" in compiled
+    assert "/whl/cpu llama-cpp-python==0.3.36" in cpu
 
 
 def test_devices_of_this_machine() -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def connect(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+def connect(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     environment = {
         "SAGE_MODELS_DIR": str(tmp_path / "models"),
         "SAGE_CACHE_DIR": str(tmp_path / "cache"),
@@ -49,11 +50,11 @@ def connect(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     }
 
     @asynccontextmanager
-    async def connect() -> AsyncIterator[Client]:
+    async def connect(**changed: str) -> AsyncIterator[Client]:
         words = ["-m", "sage_cli", "mcp", str(folder), "--model", "nano", "--threads", "1", "--quiet"]
         with (tmp_path / "stderr").open("w") as log:
             async with Client(
-                stdio_client(StdioServerParameters(command=sys.executable, args=words, env=environment), errlog=log)
+                stdio_client(StdioServerParameters(command=sys.executable, args=words, env=environment | changed), errlog=log)
             ) as client:
                 yield client
 
@@ -294,3 +295,17 @@ def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> N
             folders.resolve(path)
     with pytest.raises(UsageError, match="no such folder"):
         Folders([folder / "short.mp4"])
+
+
+def test_a_library_that_cannot_be_loaded_is_a_tool_error(connect: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / f"_pywhispercpp{EXTENSION_SUFFIXES[0]}").write_text("not a library")
+
+    async def talk() -> None:
+        async with connect(PYTHONPATH=str(tmp_path), LLAMA_CPP_LIB_PATH=str(tmp_path)) as client:
+            for tool, words in ("ask", {"video": "short.mp4", "question": "?"}), ("transcribe", {"media": "speech.mp4"}):
+                result = await client.call_tool(tool, words)
+                assert result.is_error
+                assert "cannot be loaded: " in result.content[0].text
+            assert not (await client.call_tool("frames", {"video": "short.mp4", "times": ["1"]})).is_error
+
+    anyio.run(talk)

@@ -17,7 +17,7 @@ from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, Too
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
-from sage_cli.errors import MediaReadError, SageError
+from sage_cli.errors import LibraryError, MediaReadError, SageError
 from sage_cli.model.remote import RemoteModel, UnreachableError
 from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
@@ -96,7 +96,7 @@ class Answerer:
             for event in self._session.ask(item.path, item.question):
                 if not isinstance(event, Working):
                     events.append(event)
-        except (OSError, MemoryError, MediaReadError):
+        except (OSError, MemoryError, MediaReadError, LibraryError):
             raise
         except UnreachableError as problem:
             self._worker.check_server()  # it may fail on this item alone

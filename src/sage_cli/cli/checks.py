@@ -6,12 +6,15 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sage_cli.errors import SageError
+from sage_cli.errors import LibraryError, SageError
 from sage_cli.hardware.builds import Hardware, build_for, this_hardware
 
 if TYPE_CHECKING:
@@ -19,8 +22,9 @@ if TYPE_CHECKING:
     from sage_cli.hardware.plan import Machine, MemoryPlan
     from sage_cli.model.devices import Device
 
+LLAMA_CPP = "llama-cpp-python"
 PACKAGES = (
-    "llama-cpp-python",
+    LLAMA_CPP,
     "pywhispercpp",
     "av",
     "opencv-python-headless",
@@ -41,6 +45,7 @@ class System:
 
     Attributes:
         packages: versions of the packages that matter, by name.
+        broken: libraries that cannot be loaded. If llama.cpp's devices are unknown because of one, its build is ``""``.
         hardware: as the system knows it.
         hidden_gpu: vendor of a GPU that this build of llama.cpp cannot use.
         load: average number of running processes in the last minute; 0 if unknown.
@@ -51,6 +56,7 @@ class System:
     python: str
     platform: str
     packages: dict[str, str]
+    broken: tuple[LibraryError, ...]
     llama_build: str
     devices: tuple[Device, ...]
     machine: Machine
@@ -110,13 +116,21 @@ def check_system() -> System:
 
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    from sage_cli.model.devices import build, devices, this_machine
+    from sage_cli.hardware.memory import free_memory
+    from sage_cli.hardware.plan import Machine
+    from sage_cli.hardware.threads import cores
     from sage_cli.session import load_options
     from sage_cli.store import cache_dir, models_dir
     from sage_cli.store.cache import entries
     from sage_cli.version import __version__
 
-    packages, found, hardware = {}, tuple(devices()), this_hardware()
+    packages, hardware = {}, this_hardware()
+    build, machine = "", Machine(free_memory(), 0, cores(), "CPU")
+    found: tuple[Device, ...] = ()
+    with suppress(LibraryError):  # llama.cpp's, or another that our modules import with it
+        from sage_cli.model import devices as llama
+
+        build, found, machine = llama.build(), tuple(llama.devices()), llama.this_machine()
     for name in (*PACKAGES, *CONFLICTING):
         try:
             packages[name] = version(name)
@@ -128,16 +142,32 @@ def check_system() -> System:
         python=f"{platform.python_version()} ({sys.executable})",
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages=packages,
-        llama_build=build(),
+        broken=_broken(),
+        llama_build=build,
         devices=found,
-        machine=this_machine(),
+        machine=machine,
         hardware=hardware,
-        hidden_gpu=None if any(device.kind == "gpu" for device in found) else hardware.gpu,
+        hidden_gpu=hardware.gpu if build and not any(device.kind == "gpu" for device in found) else None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         cache_size=sum(entry.size for entry in entries()),
         cache_limit=int(load_options().cache_limit),
         disks={name: (str(folder), _free(folder)) for name, folder in folders.items()},
     )
+
+
+def _broken() -> tuple[LibraryError, ...]:
+    """The libraries that cannot be loaded."""
+    from sage_cli.speech.whisper import binding
+
+    modules = ("sage_cli.model.libraries", "sage_cli.model.constrain", "sage_cli.video")
+    loads: list[Callable[[], object]] = [binding, *(partial(import_module, name) for name in modules)]
+    found = {}
+    for load in loads:
+        try:
+            load()
+        except LibraryError as error:
+            found[error.package] = error
+    return tuple(found.values())
 
 
 def check_setup(machine: Machine) -> Setup:
@@ -164,6 +194,8 @@ def check_setup(machine: Machine) -> Setup:
                 kv_type=options.kv_type,
                 gpu_layers=options.gpu_layers,
             )
+    except LibraryError as error:
+        problem = error.problem
     except SageError as error:
         none_named = isinstance(error, NotInstalledError) and error.name is None
         problem = None if none_named else str(error)
@@ -197,24 +229,32 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
 
     options = load_options()
     threads = options.threads
-    models, problems, speech, device = [], [], None, None
+    models: list[ModelSpeed] = []
+    problems: list[str] = []
+    speech = device = decoding = codec = None
     for files in [find_model(NANO.name), *([find_model(setup.model, options.mmproj)] if setup.fit else [])]:
         say(f"measuring {files.text.stem} ...")
-        try:
+        with _noting(problems):
             chosen = setup.fit if setup.fit and str(files.text) == setup.model else plan_memory(Needs.of(files), machine)
             models.append(measure_model(files, chosen, threads))
-        except SageError as problem:
-            problems.append(str(problem))
     whisper = Path(setup.speech_model or NANO.speech)
     say(f"measuring {whisper.stem} ...")
-    try:
+    with _noting(problems):
         speech, device = measure_speech(whisper, threads)
-    except SageError as problem:
-        problems.append(str(problem))
     say("measuring video decoding ...")
-    with scratch_folder() as folder:
+    with _noting(problems), scratch_folder() as folder:
         decoding, codec = measure_decoding(folder)
     return Speeds(tuple(models), speech, device, decoding, codec, tuple(problems))
+
+
+@contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except LibraryError:  # told once, by the check of the system
+        pass
+    except SageError as problem:
+        problems.append(str(problem))
 
 
 # ---- advice --------------------------------------------------------------------------------------------------------
@@ -223,6 +263,7 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
 def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     """Advice, most useful first, one line each."""
     return [
+        *(line for error in system.broken for line in _again(system, error)),
         *([setup.speech_problem] if setup.speech_problem else []),
         *([] if setup.served else _on_gpu(system)),
         *_on_model(system, setup, speeds),
@@ -232,10 +273,10 @@ def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
 
 
 def _on_gpu(system: System) -> list[str]:
-    if any(device.kind == "gpu" for device in system.devices):
+    if not system.devices or any(device.kind == "gpu" for device in system.devices):
         return []
     if system.hidden_gpu:
-        return _installs(system)
+        return _installs(system, f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU")
     return ["no GPU was found, so models run on the CPU: use a small model such as qwen3-vl-2b, and few --frames"]
 
 
@@ -243,10 +284,10 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     from sage_cli.cli.machine import recommended
 
     advice = []
-    if setup.model is None:
+    if setup.model is None and setup.model_problem not in [error.problem for error in system.broken]:
         problem = setup.model_problem or "no model is installed"
         advice.append(f"{problem}; recommended for this machine: sage models pull {recommended(system.machine).name}")
-    elif setup.model_problem:
+    elif setup.model and setup.model_problem:
         advice.append(setup.model_problem)
     advice += speeds.problems
     fit = setup.fit
@@ -293,21 +334,46 @@ def _on_machine(system: System, speeds: Speeds) -> list[str]:
     return advice
 
 
-def _installs(system: System) -> list[str]:
-    """How to get a llama.cpp for this machine's GPU into this environment: a wheel if there may be one, and compiling it."""
+def _again(system: System, error: LibraryError) -> list[str]:
+    """How to get a library that can be loaded."""
+    if error.variable:
+        return [str(error)]
+    if error.package == LLAMA_CPP:
+        advice = _installs(system, error.problem)
+        if system.hardware.gpu in ("NVIDIA", "AMD"):  # whose libraries may be what is missing
+            prebuilt, compiled = _commands(system, replace(system.hardware, gpu=None))
+            advice.append(f"if this machine lacks the GPU's libraries, use a build for the CPU: {prebuilt or compiled}")
+        return advice
+    install, _, uncached = _installer()
+    return [f"{error.problem}; install what is missing, or the package again: {install} {uncached} {_pinned(system, error.package)}"]
+
+
+def _installs(system: System, problem: str) -> list[str]:
+    """How to get a llama.cpp for this machine into this environment."""
+    prebuilt, compiled = _commands(system, system.hardware)
+    if not prebuilt:
+        return [f"{problem}; compile one that can: {compiled}"]
+    return [f"{problem}; install a prebuilt one that can: {prebuilt}", f"if there is no such wheel, compile it: {compiled}"]
+
+
+def _commands(system: System, hardware: Hardware) -> tuple[str, str]:
+    """The commands that install a wheel of llama.cpp, ``""`` if there is none, and that compile it."""
+    build, package = build_for(hardware), _pinned(system, LLAMA_CPP)
+    install, index, uncached = _installer()
+    flags = f"CMAKE_ARGS={build.flag} " if build.flag else ""
+    needs = f" (needs {build.needs})" if build.needs else ""
+    prebuilt = f"{install} --only-binary {LLAMA_CPP} {index} {build.index} {package}" if build.index else ""
+    return prebuilt, f"{flags}{install} {uncached} --no-binary {LLAMA_CPP} {package}{needs}"
+
+
+def _installer() -> tuple[str, str, str]:
+    """The command that installs packages here again, and its options for an index and for no cache."""
     from importlib.util import find_spec
 
-    build, name = build_for(system.hardware), "llama-cpp-python"
-    package = f"{name}=={system.packages.get(name, '0.3.36')}"
     if find_spec("pip"):
-        install, index, uncached = f"{sys.executable} -m pip install --force-reinstall --no-deps", "--index-url", "--no-cache-dir"
-    else:
-        install, index, uncached = f"uv pip install --python {sys.executable} --reinstall --no-deps", "--default-index", "--no-cache"
-    gpu = f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU"
-    own = f"CMAKE_ARGS={build.flag} {install} {uncached} --no-binary {name} {package}{f' (needs {build.needs})' if build.needs else ''}"
-    if not build.index:
-        return [f"{gpu}; compile one that can: {own}"]
-    return [
-        f"{gpu}; install a prebuilt one that can: {install} --only-binary {name} {index} {build.index} {package}",
-        f"if there is no such wheel, compile it: {own}",
-    ]
+        return f"{sys.executable} -m pip install --force-reinstall --no-deps", "--index-url", "--no-cache-dir"
+    return f"uv pip install --python {sys.executable} --reinstall --no-deps", "--default-index", "--no-cache"
+
+
+def _pinned(system: System, package: str) -> str:
+    return f"{package}=={system.packages[package]}" if package in system.packages else package

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sage_cli.cli import console
+from sage_cli.errors import LibraryError
 
 if TYPE_CHECKING:
     from sage_cli.cli.checks import Setup, Speeds, System
@@ -52,9 +53,12 @@ def build_details() -> list[str]:
     """For ``--version``: the interpreter, and the libraries that do the work."""
     from importlib.metadata import version
 
-    from sage_cli.model.devices import devices
+    try:
+        from sage_cli.model.devices import devices
 
-    usable = ", ".join(f"{device.name} ({device.description})" for device in devices() if device.kind != "accelerator")
+        usable = ", ".join(f"{device.name} ({device.description})" for device in devices() if device.kind != "accelerator")
+    except LibraryError as error:
+        usable = error.problem
     return [
         f"Python {platform.python_version()}, {platform.system()} {platform.machine()}",
         f"llama.cpp from llama-cpp-python {version('llama-cpp-python')}: {usable}",
@@ -70,7 +74,7 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
     rows = [
         ("sage", f"{system.sage}, Python {system.python}, {system.platform}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in system.packages.items())),
-        ("llama.cpp", system.llama_build),
+        ("llama.cpp", system.llama_build or "unknown: a library cannot be loaded"),
         ("wheels", build_for(system.hardware).index or "none for this machine: llama.cpp has to be compiled"),
     ]
     for device in system.devices:
@@ -103,6 +107,7 @@ def _record(system: System, setup: Setup, speeds: Speeds, advice: list[str]) -> 
     from sage_cli.hardware.builds import build_for
 
     record = {**asdict(system), **asdict(setup)}
+    record["broken"] = {error.package: error.problem for error in system.broken}
     record["wheel_index"] = build_for(system.hardware).index or None
     record["disks"] = {name: {"path": path, "free": free} for name, (path, free) in system.disks.items()}
     record |= {"speeds": [asdict(speed) for speed in speeds.models], "speech_speed": speeds.speech, "speech_device": speeds.speech_device}

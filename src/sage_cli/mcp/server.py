@@ -17,7 +17,6 @@ from typing import Annotated, Any, Final, TypeVar
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import cv2
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
@@ -302,6 +301,8 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
 
 def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -> list[Any]:
     """Frames as JPEG images, each after its time; then the notices."""
+    import cv2
+
     scale = min(1.0, _LONGEST_SIDE / max(video.width, video.height, 1))
     size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
     shown: list[Any] = []

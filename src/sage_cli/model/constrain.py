@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
+
+from sage_cli.errors import loading
+
+with loading("llguidance"):
+    from llguidance import LLMatcher, LLTokenizer
 
 logger = logging.getLogger(__name__)
 

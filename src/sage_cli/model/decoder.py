@@ -9,11 +9,11 @@ from itertools import cycle, pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
-from llama_cpp import llama_cpp as llama
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
 from sage_cli.model.kvcache import CachedSequence, KVCache
+from sage_cli.model.libraries import llama
 from sage_cli.model.native import Interruptible, c_array
 
 _NO_ABORT: Final = llama.ggml_abort_callback()

@@ -6,12 +6,10 @@ import ctypes
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import llama_cpp
-from llama_cpp import llama_cpp as llama
-
 from sage_cli.hardware.memory import free_memory
 from sage_cli.hardware.plan import Machine
 from sage_cli.hardware.threads import cores
+from sage_cli.model.libraries import llama
 from sage_cli.model.native import route_logs
 
 _KINDS: Final[dict[int, Literal["cpu", "gpu", "accelerator"]]] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator"}  # ggml_backend_dev_type
@@ -68,4 +66,4 @@ def this_machine() -> Machine:
 
 def build() -> str:
     """llama.cpp's own description of its build."""
-    return " ".join(llama_cpp.llama_print_system_info().decode().replace(" = 1", "").replace("|", " ").split())
+    return " ".join(llama.llama_print_system_info().decode().replace(" = 1", "").replace("|", " ").split())

@@ -14,9 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from llama_cpp import llama_cpp as llama
-
 from sage_cli.model.batches import Boundary, cells_of, end_of_frames
+from sage_cli.model.libraries import llama
 from sage_cli.model.qwen import Item, VisionBlock, item_cells, item_positions
 
 MAX_SEQUENCES: Final = 4

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from llama_cpp import llama_cpp as llama
 from rich.filesize import decimal
 
 from sage_cli.errors import ModelError
@@ -24,6 +23,7 @@ from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.generate import Generation
+from sage_cli.model.libraries import llama
 from sage_cli.model.native import Interruptible, KVType, load_weights, make_context, metadata, route_logs
 from sage_cli.model.prefill import Prefill
 from sage_cli.model.prefixes import SEQUENCES, Prefixes

@@ -18,10 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-import llama_cpp
-from llama_cpp import mtmd_cpp
-
 from sage_cli.errors import ModelError
+from sage_cli.model.libraries import llama, mtmd
 from sage_cli.signals import ENDING, interrupted
 
 logger = logging.getLogger("sage_cli.llama")
@@ -51,15 +49,15 @@ def _log(level: int, text: bytes | None, _data: object) -> None:
             logger.log(_level, "%s", line)
 
 
-_log_callback = llama_cpp.llama_log_callback(_log)  # referenced here for as long as llama.cpp may call it
+_log_callback = llama.llama_log_callback(_log)  # referenced here for as long as llama.cpp may call it
 
 
 def route_logs() -> None:
     """Send all output of llama.cpp and mtmd to :mod:`logging`. Safe to call again."""
     nothing = ctypes.c_void_p(0)
-    llama_cpp.llama_log_set(_log_callback, nothing)
-    mtmd_cpp.mtmd_log_set(_log_callback, nothing)
-    mtmd_cpp.mtmd_helper_log_set(_log_callback, nothing)
+    llama.llama_log_set(_log_callback, nothing)
+    mtmd.mtmd_log_set(_log_callback, nothing)
+    mtmd.mtmd_helper_log_set(_log_callback, nothing)
 
 
 @contextmanager
@@ -99,9 +97,9 @@ class Interruptible:
 
     def __init__(self) -> None:
         self._requested: signal.Signals | None = None
-        self.abort_callback = llama_cpp.ggml_abort_callback(lambda _data: self.requested)
-        self.progress_callback = llama_cpp.llama_progress_callback(lambda _share, _data: not self.requested)
-        self.eval_callback = llama_cpp.ggml_backend_sched_eval_callback(self._evaluate)
+        self.abort_callback = llama.ggml_abort_callback(lambda _data: self.requested)
+        self.progress_callback = llama.llama_progress_callback(lambda _share, _data: not self.requested)
+        self.eval_callback = llama.ggml_backend_sched_eval_callback(self._evaluate)
         self._nodes = 0
 
     def begin_graph(self) -> None:
@@ -189,7 +187,7 @@ def c_array(values: Any, kind: Any) -> Any:
 
 
 KVType: TypeAlias = Literal["f32", "f16", "q8_0"]
-_KV_TYPES: Final = {"f32": llama_cpp.GGML_TYPE_F32, "f16": llama_cpp.GGML_TYPE_F16, "q8_0": llama_cpp.GGML_TYPE_Q8_0}
+_KV_TYPES: Final = {"f32": llama.GGML_TYPE_F32, "f16": llama.GGML_TYPE_F16, "q8_0": llama.GGML_TYPE_Q8_0}
 
 
 def load_weights(path: Path, gpu_layers: int | None, interruptible: Interruptible) -> tuple[Any, str]:
@@ -198,11 +196,11 @@ def load_weights(path: Path, gpu_layers: int | None, interruptible: Interruptibl
     Raises:
         ModelError: it cannot be loaded.
     """
-    params = llama_cpp.llama_model_default_params()
+    params = llama.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
     params.progress_callback = interruptible.progress_callback
     with log_lines() as lines:
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        model = llama.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
         reason = next((line.partition("error loading model: ")[2] for line in lines if "error loading model: " in line), "")
         raise ModelError(f"{path}: cannot be loaded{f' ({reason})' if reason else ''}; the file may be damaged: download it again")
@@ -235,7 +233,7 @@ def make_context(
     Raises:
         ModelError: out of memory.
     """
-    params = llama_cpp.llama_context_default_params()
+    params = llama.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_batch = params.n_ubatch = capacity
     params.n_seq_max = n_sequences
@@ -244,10 +242,10 @@ def make_context(
     params.kv_unified = True
     params.n_threads = params.n_threads_batch = n_threads
     params.type_k = params.type_v = _KV_TYPES[kv_type]
-    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = llama.LLAMA_FLASH_ATTN_TYPE_AUTO if flash_attention else llama.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.offload_kqv = params.op_offload = offload
     params.no_perf = True
-    context = llama_cpp.llama_init_from_model(model, params)
+    context = llama.llama_init_from_model(model, params)
     if not context:
         raise ModelError(f"no memory for a context of {n_ctx} tokens ({kv_type} KV cache); use a smaller --ctx-size or --kv-type q8_0")
     return context
@@ -255,5 +253,5 @@ def make_context(
 
 def metadata(model: Any, key: str) -> str:
     buffer = ctypes.create_string_buffer(256)
-    size = llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    size = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode() if size >= 0 else ""

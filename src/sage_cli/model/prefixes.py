@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from llama_cpp import llama_cpp as llama
-
 from sage_cli.model.batches import Boundary, cells_of, end_of_frames
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence
+from sage_cli.model.libraries import llama
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.statefile import Saving, StateFiles
 

@@ -7,10 +7,10 @@ from collections import deque
 from typing import Any, Final
 
 import numpy as np
-from llama_cpp import llama_cpp as llama
 from numpy.typing import NDArray
 
 from sage_cli.model.constrain import Mask
+from sage_cli.model.libraries import llama
 
 
 class Sampler:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from llama_cpp import llama_cpp as llama
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
+from sage_cli.model.libraries import llama
 from sage_cli.store.models import shards
 
 _NAME: Final = b"token_embd.weight"

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from llama_cpp import llama_cpp as llama
-from llama_cpp import mtmd_cpp as mtmd
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
 from sage_cli.model.disk import ModelCache
+from sage_cli.model.libraries import llama, mtmd
 from sage_cli.model.native import Interruptible, log_lines
 from sage_cli.model.qwen import Slice
 from sage_cli.model.tokens import to_half

@@ -6,11 +6,12 @@ import ctypes
 from functools import cached_property
 from typing import Any
 
-from llama_cpp import llama_cpp as llama
-from llguidance import LLTokenizer
-from llguidance.llamacpp import lltokenizer_from_vocab
+from sage_cli.errors import ModelError, loading
+from sage_cli.model.libraries import llama
 
-from sage_cli.errors import ModelError
+with loading("llguidance"):
+    from llguidance import LLTokenizer
+    from llguidance.llamacpp import lltokenizer_from_vocab
 
 
 class Vocabulary:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, UsageError, loading
 from sage_cli.hardware.threads import compute_threads
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
 from sage_cli.speech.options import SpeechOptions
@@ -295,8 +295,13 @@ def check_language(code: str) -> None:
 
 @cache
 def binding() -> Any:
-    """pywhispercpp's binding of the C API, with the log of whisper.cpp and ggml led into ``logging``."""
-    import _pywhispercpp  # type: ignore[import-not-found,unused-ignore]
+    """pywhispercpp's binding of the C API, with the log of whisper.cpp and ggml led into ``logging``.
+
+    Raises:
+        LibraryError: it cannot be loaded.
+    """
+    with loading("pywhispercpp"):
+        import _pywhispercpp  # type: ignore[import-not-found,unused-ignore]
 
     _pywhispercpp.whisper_log_set(_take_log)
     # The binding keeps the callback in a static variable, which would be destroyed after the interpreter: an abort at exit.

@@ -1,5 +1,12 @@
 """Video files: frames, sound and clips by presentation time. Knows nothing of models; needs no ffmpeg binary."""
 
+from sage_cli.errors import loading
+
+with loading("av"):
+    import av  # noqa: F401  (here first: whatever imports them later has imported this package)
+with loading("opencv-python-headless"):
+    import cv2  # noqa: F401
+
 from sage_cli.video.cached import FrameTimeCache
 from sage_cli.video.damage import DamageCache
 from sage_cli.video.frame import Frame
