@@ -94,8 +94,7 @@ class LlamaModel:
         self._vision: VisionEncoder | None = None
         self._prefill: Prefill | None = None
         self._prefixes: Prefixes | None = None
-        self._reuse, self._stop_loops = reuse, stop_loops
-        self._streams = 0
+        self._reuse, self._stop_loops, self._streams = reuse, stop_loops, 0
         self._interruptible = Interruptible()
         route_logs()
         llama.llama_backend_init()
