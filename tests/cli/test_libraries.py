@@ -43,8 +43,9 @@ def test_without_llama_cpp(sage: Sage, tmp_path: Path) -> None:
     line = asked.stderr.splitlines()[-1]
     assert line.startswith("sage: error: llama-cpp-python cannot be loaded: Shared library with base name 'llama' not found")
     assert line.endswith("; unset LLAMA_CPP_LIB_PATH")
-    listed = sage("models", "list")
-    assert (listed.returncode, listed.stderr.splitlines()) == (3, [line])
+    for words in ("models", "list"), ("setup", "--yes"):  # which would download a model
+        refused = sage(*words)
+        assert (refused.returncode, refused.stderr.splitlines()) == (3, [line])
     heard = sage("transcribe", CLIPS / "speech.mp4", *NANO)
     assert heard.returncode == 0, heard.stderr
     assert "seven" in heard.stdout

@@ -27,6 +27,8 @@ def setup(yes: Annotated[bool, typer.Option("--yes", "-y", help="Download withou
 
     system = check_system()
     found = check_setup(system.machine)
+    if system.broken and not found.served:  # a model would be of no use
+        raise system.broken[0]
     names = [*([] if found.model else [recommended(system.machine).name]), *([] if found.speech_model else [SPEECH])]
     if names:
         require_network(load_options(), f"downloading {' and '.join(names)}")
