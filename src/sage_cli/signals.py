@@ -32,6 +32,22 @@ def leave_signals_to_main_thread() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Signals wait for the end of the block, which must be short.
+
+    An exception at the wrong moment in a lock's own code, as executors have it, leaves the lock taken for ever. Does nothing on Windows.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # ---- what signals are to the main thread, for others -----------------------------------------------------------------
 
 _interruption: ContextVar[Event | None] = ContextVar("interruption", default=None)

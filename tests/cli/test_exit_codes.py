@@ -295,7 +295,7 @@ def test_debug_shows_the_traceback(sage: Sage, clip: Path) -> None:
 
 
 def test_a_bug_is_one_line(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "site" / "av").mkdir(parents=True)
-    (tmp_path / "site" / "av" / "__init__.py").write_text("raise RuntimeError('two\\nlines')")
+    (tmp_path / "site" / "json_repair").mkdir(parents=True)
+    (tmp_path / "site" / "json_repair" / "__init__.py").write_text("raise RuntimeError('two\\nlines')")
     environment["PYTHONPATH"] = str(tmp_path / "site")
     refused(sage("ask", clip, "what?", "-m", model.text), 1, r"unexpected RuntimeError: two lines .*--debug")

@@ -131,6 +131,7 @@ def load_on_gpu(load: Load, request: pytest.FixtureRequest, monkeypatch: pytest.
         monkeypatch.setattr(model._vision, "device", "one of its own")
         if request.param == "at once":
             monkeypatch.setattr(model._prefill, "_threads", [ThreadPoolExecutor(1), ThreadPoolExecutor(1)])
+            monkeypatch.setattr(model._prefill, "_most", 1)
         return model
 
     return loaded

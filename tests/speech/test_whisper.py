@@ -147,6 +147,28 @@ def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.isfinite(sum(token.logprob for token in whole))
 
 
+def test_ctrl_c_before_a_decode_is_noted_leaves_none_behind(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two decodes at once in a context crash."""
+    whisper = Whisper(model, threads=1)
+    sound = babble(29)
+    whole = whisper.decode(sound, SpeechOptions(beam_size=8))
+    worker = whisper._worker
+    assert worker is not None
+    submit = worker.submit
+
+    def interrupted(work: Any, *arguments: Any) -> Any:
+        submitted = submit(work, *arguments)
+        if arguments:  # a decode, not a wait for one
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return submitted
+
+    monkeypatch.setattr(worker, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        whisper.decode(sound, SpeechOptions(beam_size=8))
+    assert whisper.decode(sound, SpeechOptions(beam_size=8)) == whole
+
+
 def test_a_prompt_changes_the_text_and_a_long_one_is_cut(whisper: Whisper) -> None:
     sound = babble(10)
     ids = whisper.tokenizer.encode("ba" * 5000)

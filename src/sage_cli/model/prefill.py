@@ -24,7 +24,7 @@ from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
 from sage_cli.model.vision import Embedded, VisionEncoder
-from sage_cli.signals import leave_signals_to_main_thread
+from sage_cli.signals import leave_signals_to_main_thread, signals_held
 
 T = TypeVar("T")
 
@@ -84,10 +84,12 @@ class Prefill:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
+        self._most = 1 if overlapped else 0  # on their way: of two lots of embeddings, one is filled while the other is decoded
         self._threads: list[ThreadPoolExecutor] = []
         if overlapped:
             reuse_memory()
             self._threads = [ThreadPoolExecutor(1, name, leave_signals_to_main_thread) for name in ("sage-fill", "sage-decode")]
+            self._wait()  # which starts them, while signals are held back
         self._sent: deque[_Sent] = deque()
         self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
@@ -120,9 +122,14 @@ class Prefill:
             if sequence is None:
                 return
             self._ahead = _Course(sequence, items, len(sequence.items), sequence.end)
-        course = self._ahead
-        course.prompt = items
-        settled = True
+        try:
+            self._advance(self._ahead, items, usage)
+        except BaseException:  # it may have been sent in part
+            self._ahead.failed = True
+            raise
+
+    def _advance(self, course: _Course, items: Sequence[Item], usage: Usage) -> None:
+        course.prompt, settled = items, True
         for batch in batches(items, course.items, self._sizes):
             for piece in batch.slices:
                 with timing(usage, "encode_s"), self._interruptible.guard():
@@ -135,17 +142,22 @@ class Prefill:
             advance = Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded))
             self._send(course, batch, embedded, usage, advance)
             with suppress(ModelError):
-                for _ in self._decoded(most=1):
+                for _ in self._decoded(self._most):
                     pass
 
     def settle(self) -> None:
         """Wait for batches that :meth:`begin` sent; afterwards the sequences hold what they say."""
+        course, self._ahead = self._ahead, None
         try:
             while self._sent:
                 with suppress(ModelError):
                     self._take()
         finally:
-            self._drop()
+            try:
+                self._end(course)
+            finally:
+                if course is not None:  # a block that was cut off half-way leaves cells behind
+                    self._decoder.cache.truncate(course.sequence, len(course.sequence.items))
 
     def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
         """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
@@ -171,19 +183,19 @@ class Prefill:
                     usage.images_reused += not embedded[-1].fresh
                     yield Progress("encode", encoded, slices)
                 self._send(course, batch, embedded, usage)
-                for cells in self._decoded(most=1):
+                for cells in self._decoded(self._most):
                     done += cells
                     yield Progress("prefill", done, total)
-            for cells in self._decoded(most=0):
+            for cells in self._decoded(0):
                 done += cells
                 yield Progress("prefill", done, total)
         finally:
-            self._drop()
+            self._end(course)
         with timing(usage, "prefill_s"):
             self._decoder.wait()  # a GPU goes on after its calls; otherwise its last batch would count as decoding
 
     def _send(self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, advance: Prefetched | None = None) -> None:
-        """Give a batch to llama.cpp. At most one may be on its way: of two lots of embeddings, one is filled while the other is decoded."""
+        """Give a batch to llama.cpp. At most :attr:`_most` may be on their way."""
         filled = None
         if embedded:
             rows = self._rows(batch, embedded, course.position)
@@ -196,7 +208,8 @@ class Prefill:
     def _later(self, thread: int, work: Callable[[], T]) -> Future[T]:
         """Work for the thread of that number; done at once where there is none."""
         if self._threads:
-            return self._threads[thread].submit(copy_context().run, self._interruptible.helped, work)
+            with signals_held():
+                return self._threads[thread].submit(copy_context().run, self._interruptible.helped, work)
         future: Future[T] = Future()
         try:
             future.set_result(work())
@@ -228,9 +241,9 @@ class Prefill:
         if advance is not None:
             sequence.prefetched.append(advance)
 
-    def _decoded(self, *, most: int) -> Iterator[int]:
+    def _decoded(self, most: int) -> Iterator[int]:
         """Cells of each batch that is decoded, until no more than ``most`` are on their way."""
-        while self._sent and (len(self._sent) > most or self._sent[0].decoded.done()):
+        while len(self._sent) > most:
             yield self._take()
 
     def _take(self) -> int:
@@ -242,16 +255,16 @@ class Prefill:
         sent.decoded.result()
         return sent.cells
 
-    def _drop(self) -> None:
-        """Cancel what has not begun, and wait for what has."""
-        course, self._ahead = self._ahead, None
-        sent = [one.decoded for one in self._sent]
-        for decoded in sent:
-            decoded.cancel()
-        wait(sent)
+    def _end(self, course: _Course | None) -> None:
+        """Leave out the batches that have not begun, and wait for the one that has, even if an interrupt kept it from being noted."""
+        if course is not None:
+            course.failed = True
         self._sent.clear()
-        if course is not None:  # a block that was cut off half-way leaves cells behind
-            self._decoder.cache.truncate(course.sequence, len(course.sequence.items))
+        self._wait()
+
+    def _wait(self) -> None:
+        with self._interruptible.guard():
+            wait([thread.submit(int) for thread in self._threads])
 
     def _rows(self, batch: Batch, embedded: Sequence[Embedded], position: int) -> Iterator[Rows]:
         """The embeddings of a batch with frames, piece by piece, from a position on. Each is valid until the next.
