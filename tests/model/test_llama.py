@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
+from sage_cli.hardware.threads import Worker
 from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
 from sage_cli.model.llama import LlamaModel
@@ -130,8 +130,7 @@ def load_on_gpu(load: Load, request: pytest.FixtureRequest, monkeypatch: pytest.
         model = load(kv_type="f32", flash_attention=False, batch_sizes=ON_CPU, **options)
         monkeypatch.setattr(model._vision, "device", "one of its own")
         if request.param == "at once":
-            monkeypatch.setattr(model._prefill, "_threads", [ThreadPoolExecutor(1), ThreadPoolExecutor(1)])
-            monkeypatch.setattr(model._prefill, "_most", 1)
+            monkeypatch.setattr(model._prefill, "_threads", [Worker("fill"), Worker("decode")])
         return model
 
     return loaded

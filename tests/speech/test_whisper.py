@@ -153,7 +153,6 @@ def test_ctrl_c_before_a_decode_is_noted_leaves_none_behind(model: Path, monkeyp
     sound = babble(29)
     whole = whisper.decode(sound, SpeechOptions(beam_size=8))
     worker = whisper._worker
-    assert worker is not None
     submit = worker.submit
 
     def interrupted(work: Any, *arguments: Any) -> Any:

@@ -8,11 +8,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sage_cli.hardware import groups
-from sage_cli.signals import leave_signals_to_main_thread
+from sage_cli.signals import leave_signals_to_main_thread, signals_held
+
+T = TypeVar("T")
 
 # ---- how many ------------------------------------------------------------------------------------------------------
 
@@ -94,6 +98,31 @@ def background(work: Callable[[], None], name: str) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+class Worker:
+    """One thread that does what it is given, in order, so that none of it ever runs beside another.
+
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, name, leave_signals_to_main_thread)
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Work to do after all that it was given before."""
+        with signals_held():
+            return self._executor.submit(work, *arguments)
+
+    def wait(self) -> None:
+        """Wait until all is done."""
+        with suppress(RuntimeError):  # the interpreter is ending, and its threads have
+            self.submit(int).result()
+
+    def close(self) -> None:
+        """End the thread once all is done."""
+        self._executor.shutdown()
 
 
 # Options of glibc's mallopt: how many arenas, the smallest block that is mapped by itself, and how much may stay free at the heap's end.

@@ -126,7 +126,7 @@ class Interruptible:
         self._requested = None
 
     def check(self) -> None:
-        """After a short native call without the guard.
+        """After a native call.
 
         Raises:
             KeyboardInterrupt: it is to end.
@@ -153,9 +153,7 @@ class Interruptible:
             try:
                 yield
             finally:
-                ended, self._requested = self.requested, None
-                if ended:
-                    raise KeyboardInterrupt
+                self.check()
             return
         handlers = {number: signal.getsignal(number) for number in ENDING}
         # Ignored, left to the system, or installed from outside Python: not ours to change.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 
 from sage_cli.errors import ModelError
-from sage_cli.hardware.threads import reuse_memory
+from sage_cli.hardware.threads import Worker, reuse_memory
 from sage_cli.model.base import Progress, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows
@@ -24,7 +24,6 @@ from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.tokens import TokenEmbeddings, fill
 from sage_cli.model.vision import Embedded, VisionEncoder
-from sage_cli.signals import leave_signals_to_main_thread, signals_held
 
 T = TypeVar("T")
 
@@ -84,12 +83,9 @@ class Prefill:
         self._decoder, self._vision, self._text, self._width = decoder, vision, text, width
         self._sizes, self._interruptible = sizes, interruptible
         self._scratch = np.empty((0, width), np.float32)  # of one slice; memory that is new each time would be slow to touch
-        self._most = 1 if overlapped else 0  # on their way: of two lots of embeddings, one is filled while the other is decoded
-        self._threads: list[ThreadPoolExecutor] = []
+        self._threads = [Worker("sage-fill"), Worker("sage-decode")] if overlapped else []
         if overlapped:
             reuse_memory()
-            self._threads = [ThreadPoolExecutor(1, name, leave_signals_to_main_thread) for name in ("sage-fill", "sage-decode")]
-            self._wait()  # which starts them, while signals are held back
         self._sent: deque[_Sent] = deque()
         self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
@@ -97,7 +93,12 @@ class Prefill:
         """Wait for what was sent, as is needed before the context is freed. Safe to call again."""
         self.settle()
         for thread in self._threads:
-            thread.shutdown()
+            thread.close()
+
+    @property
+    def _most(self) -> int:
+        """Most batches on their way: of two lots of embeddings, one is filled while the other is decoded."""
+        return 1 if self._threads else 0
 
     @property
     def under_way(self) -> bool:
@@ -139,19 +140,14 @@ class Prefill:
             if not settled:
                 continue
             embedded = [self._vision.embed(piece.slice, piece.cells) for piece in batch.slices]
-            advance = Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded))
-            self._send(course, batch, embedded, usage, advance)
-            with suppress(ModelError):
-                for _ in self._decoded(self._most):
-                    pass
+            self._send(course, batch, embedded, usage, Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded)))
+            self._drain(self._most)
 
     def settle(self) -> None:
         """Wait for batches that :meth:`begin` sent; afterwards the sequences hold what they say."""
         course, self._ahead = self._ahead, None
         try:
-            while self._sent:
-                with suppress(ModelError):
-                    self._take()
+            self._drain(0)
         finally:
             try:
                 self._end(course)
@@ -194,7 +190,9 @@ class Prefill:
         with timing(usage, "prefill_s"):
             self._decoder.wait()  # a GPU goes on after its calls; otherwise its last batch would count as decoding
 
-    def _send(self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, advance: Prefetched | None = None) -> None:
+    def _send(
+        self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, prefetched: Prefetched | None = None
+    ) -> None:
         """Give a batch to llama.cpp. At most :attr:`_most` may be on their way."""
         filled = None
         if embedded:
@@ -202,14 +200,13 @@ class Prefill:
             filled = self._later(0, partial(self._decoder.fill, course.sequence, batch.cells, rows))
         course.position += sum(map(item_positions, course.prompt[course.items : batch.items]))
         course.items = batch.items
-        decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, usage, advance))
+        decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, usage, prefetched))
         self._sent.append(_Sent(decoded, batch.cells))
 
     def _later(self, thread: int, work: Callable[[], T]) -> Future[T]:
         """Work for the thread of that number; done at once where there is none."""
         if self._threads:
-            with signals_held():
-                return self._threads[thread].submit(copy_context().run, self._interruptible.helped, work)
+            return self._threads[thread].submit(copy_context().run, self._interruptible.helped, work)
         future: Future[T] = Future()
         try:
             future.set_result(work())
@@ -218,7 +215,13 @@ class Prefill:
         return future
 
     def _decode(
-        self, course: _Course, items: Sequence[Item], batch: Batch, filled: Future[Filled] | None, usage: Usage, advance: Prefetched | None
+        self,
+        course: _Course,
+        items: Sequence[Item],
+        batch: Batch,
+        filled: Future[Filled] | None,
+        usage: Usage,
+        prefetched: Prefetched | None,
     ) -> None:
         if course.failed:
             return
@@ -238,13 +241,19 @@ class Prefill:
             raise
         if batch.boundary:
             sequence.boundaries.append(batch.boundary)
-        if advance is not None:
-            sequence.prefetched.append(advance)
+        if prefetched is not None:
+            sequence.prefetched.append(prefetched)
 
     def _decoded(self, most: int) -> Iterator[int]:
         """Cells of each batch that is decoded, until no more than ``most`` are on their way."""
         while len(self._sent) > most:
             yield self._take()
+
+    def _drain(self, most: int) -> None:
+        """Wait until no more than ``most`` batches are on their way, whether they can be decoded or not."""
+        while len(self._sent) > most:
+            with suppress(ModelError):
+                self._take()
 
     def _take(self) -> int:
         """Wait for the first batch on its way, and return its cells."""
@@ -260,11 +269,9 @@ class Prefill:
         if course is not None:
             course.failed = True
         self._sent.clear()
-        self._wait()
-
-    def _wait(self) -> None:
         with self._interruptible.guard():
-            wait([thread.submit(int) for thread in self._threads])
+            for thread in self._threads:
+                thread.wait()
 
     def _rows(self, batch: Batch, embedded: Sequence[Embedded], position: int) -> Iterator[Rows]:
         """The embeddings of a batch with frames, piece by piece, from a position on. Each is valid until the next.

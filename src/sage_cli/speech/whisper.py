@@ -13,9 +13,7 @@ import atexit
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError, UsageError, loading
-from sage_cli.hardware.threads import compute_threads
-from sage_cli.signals import leave_signals_to_main_thread, signals_held
+from sage_cli.hardware.threads import Worker, compute_threads
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.tokenizer import Tokenizer
@@ -95,7 +92,7 @@ class Whisper:
         self._header = header
         self._binding = binding()
         self._context: Any = None
-        self._worker: ThreadPoolExecutor | None = None
+        self._worker = Worker("sage-whisper")  # of all decodes: two at once in a context crash
         self._stop = Event()  # of the decode under way
         # whisper.cpp draws the candidates of a beam search at random, too, and a context goes on with its random numbers.
         self._drawn = False
@@ -182,7 +179,7 @@ class Whisper:
     def close(self) -> None:
         """Free the model's memory. It is loaded again when it is needed again."""
         if self._context is not None:
-            self._wait()
+            self._worker.wait()
             context, self._context = self._context, None  # in this order: an interrupt in between must not free it twice
             self._binding.whisper_free(context)
 
@@ -195,7 +192,7 @@ class Whisper:
             self.close()
 
     def _load(self) -> None:
-        self._wait()
+        self._worker.wait()  # Ctrl-C can come at any moment, and once more while the first one is obeyed
         if self._context is not None:
             return
         _complaints.clear()
@@ -229,29 +226,17 @@ class Whisper:
         stop = self._stop = Event()
         self._binding.assign_abort_callback(parameters, stop.is_set)
         try:
-            status = self._submit(self._binding.whisper_full, self._context, parameters, samples, len(samples)).result()
+            status = self._worker.submit(self._binding.whisper_full, self._context, parameters, samples, len(samples)).result()
         except RuntimeError as error:  # C++'s regular expressions are not quite Python's
             raise ModelError(f"whisper.cpp failed on this audio: {error}") from error
         except BaseException:
             stop.set()
-            self._wait()
+            self._worker.wait()
             raise
         if stop.is_set():
             raise KeyboardInterrupt
         if status != 0:
             raise ModelError(f"whisper.cpp failed on this audio (status {status}): {_complaints[-1] if _complaints else 'no reason given'}")
-
-    def _wait(self) -> None:
-        """Wait until no decode uses the context: Ctrl-C can come at any moment, and once more while the first one is obeyed."""
-        with suppress(RuntimeError):  # the interpreter is ending, and its threads have
-            self._submit(int).result()
-
-    def _submit(self, work: Callable[..., int], *arguments: Any) -> Future[int]:
-        """Work for the thread that makes all decodes: two at once in a context crash."""
-        with signals_held():
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "sage-whisper", leave_signals_to_main_thread)
-            return self._worker.submit(work, *arguments)
 
     def _tokens(self) -> list[Token]:
         binding, context = self._binding, self._context
