@@ -34,6 +34,7 @@ OPTIONS: Final = {
     "LLAMA_BUILD_EXAMPLES": "OFF",
 }
 TARGETS: Final = ("llama-server", "llama-mtmd-cli", "llama-bench")
+WAITING: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how OpenMP's threads wait; sage sets some when it is imported
 PATIENCE: Final = 300.0  # seconds that a server may take to load
 
 
@@ -49,6 +50,11 @@ def find(work: Path, program: str) -> Path:
     if not path.exists():
         raise SystemExit(f"{path} is not there: run 'python -m benchmarks.peers LLAMA_CPP {work}' first")
     return path
+
+
+def environment() -> dict[str, str]:
+    """This process's, less what makes OpenMP's threads wait as those of ``sage`` do."""
+    return {name: value for name, value in os.environ.items() if name not in WAITING}
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,10 @@ def server(work: Path, text: Path, mmproj: Path, *, threads: int, context: int) 
     command = [find(work, "llama-server"), "-m", text, "-mm", mmproj, "--port", port, "-t", threads, "-tb", threads, "-c", context]
     command += ["-np", 1, "--slot-save-path", slots]
     url = f"http://127.0.0.1:{port}"
-    with (work / "llama-server.log").open("wb") as log, subprocess.Popen(list(map(str, command)), stdout=log, stderr=log) as process:
+    with (
+        (work / "llama-server.log").open("wb") as log,
+        subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment()) as process,
+    ):
         try:
             began = time.perf_counter()
             while True:
@@ -160,7 +169,7 @@ def cli(work: Path, text: Path, mmproj: Path, prompt: str, images: Sequence[Path
     command += ["-n", tokens, "--temp", 0, "-p", prompt, "--image", ",".join(map(str, images)), "--no-warmup"]
     began = time.perf_counter()
     log = work / "llama-mtmd-cli.log"
-    with log.open("wb") as told, subprocess.Popen(list(map(str, command)), stdout=told, stderr=told) as process:
+    with log.open("wb") as told, subprocess.Popen(list(map(str, command)), stdout=told, stderr=told, env=environment()) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

@@ -210,7 +210,7 @@ def variants(subject: Subject, frames: Sequence[Frame]) -> None:
 def bench(subject: Subject) -> None:
     command = [peers.find(subject.work, "llama-bench"), "-m", model(subject.work, subject.name).text, "-p", 4096, "-n", 256]
     command += ["-r", 2, "-fa", 1, "-o", "json"] + (["-t", subject.threads] if subject.threads else [])
-    told = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE).stdout)
+    told = json.loads(subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, env=peers.environment()).stdout)
     for row in told:
         subject.figures.add(f"llama-bench {'pp4096' if row['n_prompt'] else 'tg256'}", row["avg_ts"])
 

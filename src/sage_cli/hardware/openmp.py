@@ -7,8 +7,8 @@ import sys
 from collections.abc import MutableMapping
 from typing import Final
 
-# Rounds that a thread spins at a barrier before it sleeps: some ten microseconds.
-_SPINS: Final = "1000"
+# Rounds that a thread spins at a barrier before it sleeps: some tens of microseconds.
+_SPINS: Final = "2000"
 _POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
