@@ -49,7 +49,7 @@ def ask(video: str | Path, question: str, **options: Any) -> Answer | NoAnswer:
 
 
 def transcribe(media: str | Path, **options: Any) -> list[Segment]:
-    """Transcribe a video or recording: yields segments with ``start`` and ``end`` in seconds, ``text`` and ``language``.
+    """Transcribe a video or recording: segments with ``start`` and ``end`` in seconds, ``text`` and ``language``.
 
     Raises:
         SageError: the media, the speech model or an option cannot be used.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from sage_cli.assets import CLIPS, NANO
 from sage_cli.cli import application
+from sage_cli.cli.config import _usable
+from sage_cli.errors import SageError
 from sage_cli.session.options import settable, taken_by
 from tests.models import TinyModel
 
@@ -69,24 +72,33 @@ def test_models_of_every_kind_are_accepted(sage: Sage, value: str, said: str) ->
 
 
 def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
-    sage: Sage, model: TinyModel, monkeypatch: pytest.MonkeyPatch
+    sage: Sage, model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = {"model": ("nonsense", "general", "http:///v1"), "speech-model": ("nonsense",), "language": ("xx",)}
     refused |= {"mmproj": ("nonsense", str(model.text)), "prompts": ("nonsense", ".")}
     for key, value in [(key, value) for key, values in refused.items() for value in values]:
-        done = sage("config", "set", key, value)
-        assert done.returncode != 0
-        assert done.stderr.count("\n") == 1
+        with pytest.raises(SageError):
+            _usable(key, value)
+    done = sage("config", "set", "model", "nonsense")
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
     assert sage("config", "get", "model").stdout == "\n"
-    monkeypatch.chdir(model.text.parent)
-    assert sage("config", "set", "model", model.text.name).returncode == 0
-    assert sage("config", "get", "model").stdout == f"{model.text}\n"
-    assert sage("config", "set", "mmproj", model.mmproj.name).returncode == 0
-    assert sage("config", "get", "mmproj").stdout == f"{model.mmproj}\n"
-    monkeypatch.chdir(NANO.prompts.parent)
-    assert sage("config", "set", "prompts", NANO.prompts.name).returncode == 0
-    assert sage("config", "get", "prompts").stdout == f"{NANO.prompts}\n"
-    assert sage("config", "set", "language", "yue").returncode == 0
+    for folder, key, path in (
+        (model.text.parent, "model", model.text),
+        (model.text.parent.parent, "model", model.text.parent),
+        (model.text.parent, "mmproj", model.mmproj),
+        (NANO.prompts.parent, "prompts", NANO.prompts),
+    ):
+        monkeypatch.chdir(folder)
+        assert _usable(key, path.name) == str(path)
+    assert _usable("language", "yue") == "yue"
+    # A folder of the same name does not hide an installed model.
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path / "models"))
+    (tmp_path / "models").mkdir()
+    shutil.copy(NANO.speech, tmp_path / "models" / "ggml-base.bin")
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert _usable("speech-model", "base") == "base"
 
 
 def test_edit(sage: Sage, file: Path, environment: dict[str, str]) -> None:

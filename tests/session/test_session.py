@@ -260,7 +260,7 @@ def test_a_missing_model_is_offered_unless_offline() -> None:
 def test_tools_follow_the_options() -> None:
     def names(**options: Any) -> set[str]:
         with open_session(**NANO, **options) as session:
-            return {tool.name for tool in session.tools(session.video(SPOKEN))}
+            return {tool.name for tool in session.agent(session.video(SPOKEN)).tools}
 
     everything = names()
     assert "transcribe-speech" in everything
@@ -269,6 +269,8 @@ def test_tools_follow_the_options() -> None:
     assert names(web="on") == everything | {"web-search", "parse-website"}
     with pytest.raises(UsageError, match="no such tool"):
         names(no_tool=["telepathy"])
+    with open_session(**NANO, tools=False) as session:  # "/tools on" in a conversation
+        assert {tool.name for tool in session.agent(session.video(SPOKEN), tools=True).tools} == everything
 
 
 def test_offline_allows_no_connection() -> None:

@@ -16,6 +16,7 @@ from sage_cli.cli.options import checked
 from sage_cli.cli.renderers.json_lines import Json
 from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.cli.renderers.terminal import Terminal
+from sage_cli.errors import UsageError
 from tests.cli.script import HOSTILE, RUN
 
 SEARCH = WebRequested(1.0, 0, "web-search", "search", "search.example", "who wrote Emma")
@@ -28,13 +29,18 @@ THEIR_ROBOTS = WebRequested(2.0, 1, "parse-website", "robots", "other.example", 
 
 def answers(typed: str, *requests: WebRequested) -> list[bool]:
     sys.stdin = io.StringIO(typed)
-    consent = Consent()
+    consent = Consent("on")
     return [consent(request) for request in requests]
 
 
 @pytest.fixture(autouse=True)
 def _stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
+
+
+def test_there_is_nobody_to_ask_in_a_pipe() -> None:
+    with pytest.raises(UsageError, match="needs a terminal"):
+        Consent("ask")
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ class Settings:
     """The requested limits of a run; the defaults are those of the reference implementation.
 
     Attributes:
-        frames: maximum frames that the model sees at once, in the first look and in tools.
+        frames: maximum frames that the model sees at once, in the first look and in tools; analyze also shows frames that were extracted.
         frame_size: their size: as in the released configuration, or as in the paper.
         frame_tokens: maximum vision tokens per frame pair; ``None``: set by ``frame_size``.
         sampling: whether the first look uses the frames at its times, or the nearest keyframes; see :meth:`Video.frames`.

@@ -55,8 +55,6 @@ def ask(
     """
     if options.json and options.jsonl:
         raise UsageError("--json and --jsonl exclude each other: choose one")
-    if options.web == "ask" and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("--web=ask needs a terminal: use --web, or leave it out")
     console.need_stdout()
     videos, questions = split_words(video, words or [], options.question)
     if not questions:
@@ -71,7 +69,7 @@ def ask(
 
     check_evidence(options, videos)
     options = replace(options, jobs=min(options.jobs, len(videos)))  # memory is planned for as many models
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with open_session(options, consent=Consent(options.web), offer=offer) as session:
         asking = Asking(session, asked)
         status = asking.several(videos) if videos != [video] else asking.one(video)
         save_evidence(options, asking.runs)

@@ -67,7 +67,7 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
     from sage_cli.session import open_session
     from sage_cli.session.conversation import Conversation
 
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with open_session(options, consent=Consent(options.web), offer=offer) as session:
         conversation = Conversation(session, video, resume=resume)
         session.check(conversation.video)
         introduce(session)
@@ -199,6 +199,8 @@ class Talk:
     def tools(self, rest: str) -> None:
         if rest not in ("on", "off"):
             raise UsageError("/tools takes on or off")
+        if rest == "on" and self.conversation.session.options.direct:
+            raise UsageError("--direct answers from the first look: leave it out for tools")
         self.conversation.tools = rest == "on"
         console.say(f"tools are {rest}")
 

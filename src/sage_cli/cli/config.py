@@ -143,12 +143,13 @@ def _usable(key: str, value: str) -> str:
     if not value.strip() or value in names or (key == "model" and RemoteAddress.parse(value)):
         return value
     path = Path(value).expanduser()
+    found = path
     try:
         match key:
             case "model":
-                find_model(value)
+                found = find_model(value).text
             case "speech-model":
-                find_speech_model(value)
+                found = find_speech_model(value) or path
             case "mmproj":
                 read_encoder(path)
             case "prompts":
@@ -156,8 +157,11 @@ def _usable(key: str, value: str) -> str:
             case "language":
                 check_language(value)
     except NotInstalledError as missing:
+        found = Path()
         console.say(str(missing))
-    return str(path.absolute()) if settable()[key].kind == "path" and path.exists() else value
+    # A name of an installed model stays one, even if a folder here has it, too.
+    here = settable()[key].kind == "path" and path.exists() and path in (found, *found.parents)
+    return str(path.absolute()) if here else value
 
 
 def _warn_if_overridden(key: str) -> None:

@@ -30,10 +30,14 @@ def confirm(action: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not (sys.stdin and sys.stderr and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not _at_terminal():
         raise UsageError(f"cannot ask whether to {action}: add --yes")
     if _ask(f"{action}? [y/N]") not in ("y", "yes"):
         raise typer.Exit(1)
+
+
+def _at_terminal() -> bool:
+    return bool(sys.stdin and sys.stderr and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def _ask(question: str) -> str:
@@ -45,9 +49,17 @@ class Consent:
     """Asks on stderr, reads the answer from stdin. ``a`` allows all further requests of the command; anything except yes denies.
 
     Not asked about: the ``robots.txt`` of a page that was just allowed, and redirects within its host.
+
+    Args:
+        web: the option ``web``.
+
+    Raises:
+        UsageError: it says to ask, and there is no terminal to ask on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, web: str) -> None:
+        if web == "ask" and not _at_terminal():
+            raise UsageError("--web=ask needs a terminal: use --web, or leave it out")
         self._all = False
         self._host = ""
 

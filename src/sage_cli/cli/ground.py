@@ -58,7 +58,7 @@ def ground(
     spans: list[Span] = []
     notices: list[str] = []
     visible = sys.stderr.isatty() and not options.quiet
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with open_session(options, consent=Consent(options.web), offer=offer) as session:
         opened = session.video(video)
         session.check(opened)
         introduce(session)

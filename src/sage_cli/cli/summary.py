@@ -53,7 +53,7 @@ def summary(
     from sage_cli.session import open_session
 
     console.need_stdout()
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with open_session(options, consent=Consent(options.web), offer=offer) as session:
         with downloads(session):
             opened = session.video(video)
         session.check(opened)

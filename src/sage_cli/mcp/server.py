@@ -203,7 +203,9 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
         def work(session: Session, report: Callable[[str], None]) -> Answered:
             path = folders.resolve(video)
-            _load(session, session.video(path), report)
+            opened = session.video(path)
+            opened.require_picture()
+            _load(session, opened, report)
             with closing(session.ask(path, question, start=_time(start), end=_time(end))) as events:
                 return _answered(events, report)
 
@@ -230,6 +232,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
         def work(session: Session, report: Callable[[str], None]) -> Occurrences:
             wanted, opened = checked(event), session.video(folders.resolve(video))
+            opened.require_picture()
             _load(session, opened, report)
             spans: list[tuple[float, float]] = []
             notices: list[str] = []

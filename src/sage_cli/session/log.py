@@ -109,7 +109,7 @@ def newest(count: int = 20, *, media: str | None = None, conversation: str | Non
 
 
 def search(words: str, count: int = 20) -> list[Entry]:
-    """Entries that contain all words in question, answer or path, best match first.
+    """Entries that contain all words in question, answer or path, the best matches, newest first.
 
     Raises:
         SageError: the log cannot be read.

@@ -140,7 +140,7 @@ class Session(Models):
         start: float | None = None,
         end: float | None = None,
         earlier: Sequence[tuple[str, str]] = (),
-        tools: bool = True,
+        tools: bool | None = None,
     ) -> Generator[Event]:
         """Answer a question about a video. The last event is an ``Answer`` or a ``NoAnswer``.
 
@@ -148,7 +148,7 @@ class Session(Models):
             video: its path, a link, or ``-`` for stdin; a pipe is read to its end first.
             start, end: the part to ask about, in seconds; by default from the options.
             earlier: previous questions and answers of the conversation.
-            tools: whether the model may use the enabled tools.
+            tools: whether the model may use tools; by default from the options.
 
         Raises:
             SageError: the video, the model or an option cannot be used, or another thread uses the session.
@@ -195,13 +195,14 @@ class Session(Models):
         self._running.add(guarded)
         return guarded
 
-    def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool = True) -> Agent:
+    def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool | None = None) -> Agent:
         """The agent for a part of a video. It is reused for the same part, with its frames.
 
         Raises:
             SageError: the model or an option cannot be used.
         """
         span = self.span(video, start, end)
+        tools = self.options.tools if tools is None else tools
         # By the video and not by its content, which two files may share: their names and subtitles differ.
         key = (video, self.subtitles(video), *span, tools)
         agent = self._agents.get(key) or self._new_agent(video, span, tools)
@@ -288,7 +289,7 @@ class Session(Models):
         for name in self.options.no_tool:
             if name not in (*known, *WEB_TOOLS):
                 raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
-        if not self.options.tools or self.options.direct:
+        if self.options.direct:
             return []
         found = list(TOOLS)
         if self.options.web != "off":
