@@ -1,4 +1,4 @@
-"""The picture in ``docs/architecture.md`` shows the layers of the import-linter contract."""
+"""The picture in ``docs/architecture.md`` shows the layers of the import-linter contract; some calls are made in one place only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import tomlkit
+
+from sage_cli.text import user_path
 
 ROOT = Path(__file__).parents[1]
 SINGLE_FILES = {"errors", "output", "signals", "text", "timecode", "version", "assets"}
@@ -19,3 +21,10 @@ def test_the_picture_shows_todays_packages() -> None:
     contracts = tomlkit.parse((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = [sorted({*layer.split(" | ")} - SINGLE_FILES) for layer in contracts[0]["layers"]]
     assert [layer for layer in drawn if layer] == [layer for layer in layers if layer]
+
+
+def test_no_name_of_a_file_is_an_error_by_its_tilde() -> None:
+    """``Path.expanduser`` raises RuntimeError for a file that is called ``~clip.mp4``: :func:`sage_cli.text.user_path` does not."""
+    used = [path.name for path in (ROOT / "src").rglob("*.py") if ".expanduser()" in path.read_text(encoding="utf-8")]
+    assert used == []
+    assert (user_path("~/clip.mp4"), user_path("~clip.mp4")) == (Path.home() / "clip.mp4", Path("~clip.mp4"))

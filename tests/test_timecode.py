@@ -83,6 +83,13 @@ def test_clocks(seconds: float, clock: str, precise: str) -> None:
         # Noise.
         ("[00:45]", 300, 45),
         ("about 00:45 or so", 300, 45),
+        ("at 1m30s", 300, 90),
+        ("about 5 minutes", 3000, 300),
+        ("[2m30s]", 300, 150),
+        ("2.5 minutes", 300, 150),
+        ("around 1 hour, 2 min and 3,5 sec", 9000, 3723.5),
+        ("02:30 min", 300, 150),
+        ("45, where 3 shows begin", 300, 45),
         (-3.0, 300, 0),
     ],
 )

@@ -184,6 +184,11 @@ def escape_markdown(text: str, *, cell: bool = False) -> str:
     return "\n".join(lines if cell else [_LINE_MARKER.sub(r"\1\\\2", line) for line in lines])
 
 
+def user_path(name: str | Path) -> Path:
+    """The path that a user means, ``~`` and ``~user`` expanded. Where there is no such user, the file is really called so."""
+    return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises RuntimeError there)
+
+
 def is_link(text: str) -> bool:
     """Whether text is a web address rather than a file name."""
     return re.match(r"(?i)https?://\S", text) is not None

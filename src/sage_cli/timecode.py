@@ -17,7 +17,12 @@ _OVERSHOOT = 1.1
 _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
-_SPOKEN = re.compile(r"(?:(\d+)\s*h[a-z]*)?[\s,]*(?:(\d+)\s*m(?!s)[a-z]*)?[\s,]*(?:(\d+(?:\.\d+)?)\s*s[a-z]*)?", re.IGNORECASE)
+_SPOKEN = re.compile(
+    r"(?:(\d+(?:[.,]\d+)?)\s*h(?:rs?|ours?)?(?![a-z]))?(?:[\s,]|and\b)*"
+    r"(?:(\d+(?:[.,]\d+)?)\s*m(?:in[a-z]*)?(?![a-z]))?(?:[\s,]|and\b)*"
+    r"(?:(\d+(?:[.,]\d+)?)\s*s(?:e[cgk][a-z]*)?(?![a-z]))?",
+    re.IGNORECASE,
+)
 _UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORECASE)
 
 
@@ -138,15 +143,16 @@ def _fields(time: str | float) -> list[float]:
         if not math.isfinite(time):
             raise ValueError(f"{time} is not a time")
         return [float(time)]
-    if (match := _SPOKEN.search(time)) and any(match.groups()):
-        return [_clock([float(field or 0) for field in match.groups()])]
+    spoken = (match.groups() for match in _SPOKEN.finditer(time) if any(match.groups()))
+    if not re.search(r"\d:\d", time) and (fields := next(spoken, None)):
+        return [_clock([float((field or "0").replace(",", ".")) for field in fields])]
     if match := _LOOSE.search(time):
-        fields = [float(field.replace(",", ".")) for field in match[0].split(":")]
+        clock = [float(field.replace(",", ".")) for field in match[0].split(":")]
         # HH:MM:SS:mmm, and MM:SS:mmm, whose last field cannot be seconds.
-        if len(fields) == 4 or (len(fields) == 3 and fields[2] >= 60):
-            *fields, millis = fields
-            fields[-1] += millis / 1000
-        return fields
+        if len(clock) == 4 or (len(clock) == 3 and clock[2] >= 60):
+            *clock, millis = clock
+            clock[-1] += millis / 1000
+        return clock
     raise ValueError(f"{time!r} is not a time; write HH:MM:SS")
 
 

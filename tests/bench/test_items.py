@@ -74,8 +74,10 @@ def test_plain_records(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"video": "c.webm", "question": "Who?", "answer": "Ana"},
         {"video": "c.webm", "question": "Which?", "options": ["red", "blue"], "answer": "B", "duration": "01:30"},
+        {"video": f"{'signed' * 60}.mp4", "question": "Who?", "answer": "Ana"},
     ]
-    plain, listed = read_dataset(write(tmp_path / "mine.jsonl", *rows)).items
+    plain, listed, missing = read_dataset(write(tmp_path / "mine.jsonl", *rows)).items
+    assert missing.path is None
     assert (plain.id, plain.reference, plain.path, plain.ques_type) == ("0", "Ana", tmp_path / "c.webm", "open_ended")
     assert (listed.letter, listed.reference, listed.duration) == ("B", "blue", 90.0)
     assert listed.question.endswith("(A) red\n(B) blue")

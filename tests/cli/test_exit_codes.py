@@ -127,6 +127,13 @@ def test_wrong_words(refusal: Refusal, words: list[str], said: str) -> None:
     assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", line)
 
 
+@pytest.mark.parametrize("words", [["ask", "what?", "--report"], ["transcribe", "-f", "vtt", "-o"], ["frames", "--at", "1", "--sheet"]])
+def test_a_name_that_is_too_long(refusal: Refusal, tmp_path: Path, words: list[str]) -> None:
+    name = f"{'signed' * 60}.mp4"
+    status, line = refusal(words[0], name, *words[1:], tmp_path / "out.html", *([] if words[0] == "frames" else ["--speech-model", "nano"]))
+    assert (status, line) == (4, f"sage: error: cannot read {name}: File name too long\n")
+
+
 def test_what_cannot_be_written_is_refused_before_the_work(refusal: Refusal, clip: Path, tmp_path: Path) -> None:
     ask, link = ("ask", clip, "what?", "-m", "nonesuch"), tmp_path / "link.html"
     link.hardlink_to(clip)

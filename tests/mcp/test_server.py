@@ -287,10 +287,12 @@ def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> N
     (folder / "link.mp4").symlink_to(secret)
     (folder / "inside.mp4").symlink_to(folder / "short.mp4")
     (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    (folder / "~clip.mp4").symlink_to(folder / "short.mp4")
     folders = Folders([folder])
+    assert folders.resolve("~clip.mp4") == (folder / "short.mp4").resolve()
     assert folders.resolve("inside.mp4") == (folder / "short.mp4").resolve()
     assert folders.resolve(str(folder / "short.mp4")) == (folder / "short.mp4").resolve()
-    for path in ("link.mp4", str(secret), "../secret.mp4", "loop.mp4", "a\0b", str(folder)):
+    for path in ("link.mp4", str(secret), "../secret.mp4", "loop.mp4", "a\0b", "~/x.mp4", "~nosuch/x.mp4", str(folder)):
         with pytest.raises(UsageError):
             folders.resolve(path)
     with pytest.raises(UsageError, match="no such folder"):

@@ -10,6 +10,7 @@ import pytest
 
 from sage_cli.errors import SageError
 from sage_cli.session import log
+from sage_cli.session.conversation import _absolute
 from sage_cli.store.paths import log_path
 
 
@@ -38,6 +39,11 @@ def test_entries_come_back_newest_first() -> None:
     assert entry.asked.utcoffset() is not None
     assert log.entry(99) is None
     assert stat.S_IMODE(log_path().stat().st_mode) == 0o600
+
+
+def test_entries_name_the_file_that_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert [_absolute(name) for name in ("~clip.mp4", "-", "http://a.b/c")] == [str(tmp_path / "~clip.mp4"), "-", "http://a.b/c"]
 
 
 @pytest.mark.parametrize(

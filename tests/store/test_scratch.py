@@ -52,11 +52,13 @@ def test_what_a_killed_process_left_goes_with_the_next(parent: Path) -> None:
         assert [*parent.iterdir()] == [own]
 
 
-def test_what_is_not_ours_stays(parent: Path) -> None:
-    for name in "sage-something", "other":
-        (parent / name).mkdir()
-        age(parent / name)
-    (parent / "sage-file").write_text("x")
+def test_only_an_abandoned_folder_of_ours_goes(parent: Path) -> None:
+    for name in "sage-something", "sage-k1lledxx", "sage-unlocked/file", "other":
+        (parent / name).mkdir(parents=True)
+        age(parent / name.partition("/")[0])
+    (parent / "sage-new_0000").mkdir()
+    (parent / "sage-filefile").write_text("x")
     with scratch_folder():
         pass
-    assert sorted(path.name for path in parent.iterdir()) == ["other", "sage-file", "sage-something"]
+    left = sorted(path.name for path in parent.iterdir())
+    assert left == ["other", "sage-filefile", "sage-new_0000", "sage-something", "sage-unlocked"]

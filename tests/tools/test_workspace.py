@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,16 @@ def test_times_of_an_extracted_clip_count_from_its_start(video: Video) -> None:
 def test_other_videos_are_not_media(video: Video, name: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match="there is no"):
         workspace.find_media(name)
+
+
+@pytest.mark.parametrize(("name", "clip"), [("c1.mp4", "c2.mp4"), ("gopro_c1.mp4", "c1.mp4"), ("c1_no_audio.mp4", "c1.mp4")])
+def test_a_video_called_like_a_clip_stays_the_video(video: Video, tmp_path: Path, name: str, clip: str) -> None:
+    same = Video(shutil.copy(video.path, tmp_path / name))
+    with Workspace(ScriptedModel(), same) as workspace:
+        assert workspace.add_clip(8.0, 14.0) == clip
+        assert (workspace.find_media(name).start, workspace.find_media(name).end) == (0.0, same.duration)
+        assert workspace.find_media(clip).start == 8.0
+        assert workspace.window(window("00:01", "00:20", name))[:2] == (1.0, 20.0)
 
 
 def test_a_window_is_read_as_a_model_means_it(video: Video) -> None:

@@ -314,6 +314,21 @@ def test_a_clip_keeps_a_variable_rate_and_stands_upright(tmp_path: Path) -> None
     assert np.abs(shown[0] - shown[1]).mean() < 4
 
 
+@pytest.mark.parametrize(("suffix", "encoder"), [(".mp4", "libx264"), (".mp4", "mpeg4"), (".mkv", "libx264"), (".ts", "libx264")])
+def test_a_clip_of_slides_lasts_as_long_as_was_asked(suffix: str, encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_cli.video.clip._ENCODERS", (encoder,))
+    slides = Video(
+        make_video(tmp_path / "slides.mp4", times=[0.0, 10.0, 20.0, 29.0], size=SIZE, audio=tone(31.0, rate=8000), audio_rate=8000)
+    )
+    for start, end, shown in (12.0, 19.0, [1, 1]), (0.0, 15.0, [0, 1]), (25.0, 31.0, [2, 3]):
+        clip = Video(slides.clip(start, end, tmp_path / f"clip{suffix}"))
+        assert clip.duration == pytest.approx(end - start, abs=0.25)
+        assert [read_number(frame.image) for frame in clip.frames([0.1, end - start - 0.1], SIZE)] == shown
+        with av.open(clip.path) as media:
+            times = [packet.pts * packet.time_base for packet in media.demux(video=0) if packet.pts is not None]
+        assert max(times) - min(times) == pytest.approx(end - start - 1, abs=0.1)  # frames last a second, the least
+
+
 def test_a_clip_of_sound_alone(tmp_path: Path) -> None:
     clip = Video(Video(make_audio(tmp_path / "a.wav", tone(3.0))).clip(1, 2, tmp_path / "b.m4a"))
     assert not clip.has_video

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from sage_cli.bench.choices import First, choices, counted_from, first
 from sage_cli.bench.options import letter as label
 from sage_cli.errors import SageError, UsageError
-from sage_cli.text import read_unicode
+from sage_cli.text import read_unicode, user_path
 from sage_cli.timecode import parse as parse_time
 
 Row: TypeAlias = Mapping[str, Any]
@@ -144,7 +144,7 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
     """
     if videos is not None and not videos.is_dir():
         raise UsageError(f"no such folder: {videos} (--videos is the folder with the videos)")
-    path = _from_hub(source.removeprefix(HUB), offline) if source.startswith(HUB) else Path(source).expanduser()
+    path = _from_hub(source.removeprefix(HUB), offline) if source.startswith(HUB) else user_path(source)
     files = _tables(path, source)
     rows = [row for file in files for row in _rows(file)]
     if not rows:
@@ -305,4 +305,11 @@ def _find(video: str, folders: Sequence[Path]) -> Path | None:
     name = PurePosixPath(video.replace("\\", "/")).name
     stem = name.rpartition(".")[0] if f".{name.rpartition('.')[2].lower()}" in _VIDEOS and "." in name else name
     places = [video, name, *(f"{place}{suffix}" for place in (stem, f"{stem}/{stem}") for suffix in _VIDEOS[1:])]
-    return next((path for folder in folders for place in places if (path := folder / place).is_file()), None)
+    return next((path for folder in folders for place in places if _is_file(path := folder / place)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, such as a signed address
+        return False

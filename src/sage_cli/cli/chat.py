@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
@@ -16,7 +15,7 @@ from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, takes
 from sage_cli.errors import SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
-from sage_cli.text import decode, is_utf16, lines
+from sage_cli.text import decode, is_utf16, lines, user_path
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -212,7 +211,7 @@ class Talk:
             raise UsageError("/save takes a file name, as in /save talk.html")
         if not self.conversation.runs:
             raise UsageError("there is nothing to save yet: ask something first")
-        write_report(Path(name).expanduser(), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs])
+        write_report(user_path(name), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs])
         console.say(f"saved {name}")
 
     def open(self, rest: str) -> None:

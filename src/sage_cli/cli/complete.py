@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 
 VIDEOS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
@@ -50,7 +49,9 @@ def tool_names(incomplete: str) -> Completions:
 @quietly
 def media_files(incomplete: str) -> Completions:
     """Folders, and files that look like videos or recordings."""
-    typed = Path(incomplete).expanduser()
+    from sage_cli.text import user_path
+
+    typed = user_path(incomplete)
     folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
     shown = incomplete[: incomplete.rfind("/") + 1]
     return [

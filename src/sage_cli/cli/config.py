@@ -138,12 +138,12 @@ def _usable(key: str, value: str) -> str:
     from sage_cli.speech.whisper import check_language
     from sage_cli.store import NotInstalledError, find_model, find_speech_model
     from sage_cli.store.models import read_encoder
+    from sage_cli.text import user_path
 
     names = PACKS if key == "prompts" else (NANO.name,)
     if not value.strip() or value in names or (key == "model" and RemoteAddress.parse(value)):
         return value
-    path = Path(value).expanduser()
-    found = path
+    path = found = user_path(value)
     try:
         match key:
             case "model":

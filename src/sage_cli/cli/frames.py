@@ -51,6 +51,7 @@ def frames(
     from sage_cli.cli.opening import damage_told
     from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
     from sage_cli.session import open_session
+    from sage_cli.text import user_path
     from sage_cli.timecode import format_stamp
 
     if not at and not every:
@@ -60,7 +61,7 @@ def frames(
         times = _times(at or [], every, opened.duration)
         size = _size(opened, _TILE if sheet and width is None else width)
         if sheet:
-            target = _picture(Path(sheet).expanduser())
+            target = _picture(user_path(sheet))
             check_targets([target], [opened.path], text=False)
             with damage_told(session, opened), closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
                 shown = list(_distinct(found))
@@ -68,8 +69,8 @@ def frames(
             console.write_path(target)
             _tell(len(times), len(shown), "in the sheet")
             return 0
-        check_folder(Path(output).expanduser())
-        folder_of = output_folder(Path(output).expanduser())
+        check_folder(user_path(output))
+        folder_of = output_folder(user_path(output))
         saved = []
         with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
             for frame in _distinct(found):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
-from sage_cli.text import from_argument
+from sage_cli.text import from_argument, user_path
 
 if TYPE_CHECKING:
     from sage_cli.session.log import Entry
@@ -76,7 +75,7 @@ def show(
             video = session.video(entry.video)
             if video.id != entry.media:
                 raise UsageError(f"{entry.video} is not the video that was asked about any more: it has changed since")
-            write_report(Path(report).expanduser(), [(entry.record, video, entry.video)])
+            write_report(user_path(report), [(entry.record, video, entry.video)])
         console.say(f"saved {report}")
         return 0
     if json:

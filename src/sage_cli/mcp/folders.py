@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sage_cli.errors import UsageError
+from sage_cli.text import user_path
 
 
 class Folders:
@@ -33,9 +34,9 @@ class Folders:
         Raises:
             UsageError: it is outside the folders, or does not exist.
         """
-        given = Path(path).expanduser()
+        given = [Path(path), user_path(path)]
         try:
-            candidates = [given.resolve()] if given.is_absolute() else [(folder / given).resolve() for folder in self.allowed]
+            candidates = [(folder / name).resolve() for name in given for folder in self.allowed]  # an absolute name stays what it is
             inside = [found for found in candidates if any(found.is_relative_to(folder) for folder in self.allowed)]
             found = next((found for found in inside if found.is_file()), None)
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL character

@@ -27,7 +27,7 @@ from tomlkit.exceptions import TOMLKitError
 from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
 from sage_cli.prompts.reference import reference_tools
-from sage_cli.text import read_unicode
+from sage_cli.text import read_unicode, user_path
 
 # Every prompt file (less its .txt) and the placeholders it may use.
 PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
@@ -148,7 +148,7 @@ class Prompts:
     """
 
     def __init__(self, source: str | Path = TRAINED, pack: str = TRAINED) -> None:
-        folder = None if str(source) in PACKS else Path(source).expanduser()
+        folder = None if str(source) in PACKS else user_path(source)
         self.reference = reference_tools(folder) if folder else None
         chosen = str(source) if folder is None else TRAINED if self.reference else pack
         # Files that a pack lacks come from the first one.

@@ -93,4 +93,4 @@ class Conversation:
 
 
 def _absolute(name: str) -> str:
-    return name if "://" in name or name == STDIN else str(Path(name).expanduser().absolute())
+    return name if "://" in name or name == STDIN else str(Path(name).absolute())

@@ -45,7 +45,7 @@ class Pipes:
             return self._copies[name]
         try:
             pipe = _opened(name)
-        except PermissionError as error:
+        except OSError as error:  # no permission, or a name that is too long
             raise VideoError(f"cannot read {name}: {error.strerror}") from error
         if pipe is None:
             return Path(given)

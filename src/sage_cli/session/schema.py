@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, Final
 
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.errors import SageError, UsageError
-from sage_cli.text import decode
+from sage_cli.text import decode, user_path
 
 _LARGEST: Final = 1 << 20  # bytes of a schema file
 
@@ -48,7 +47,7 @@ def read_schema(given: str) -> AnswerSchema:
 
 
 def _file(given: str) -> str:
-    path = Path(given).expanduser()
+    path = user_path(given)
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)

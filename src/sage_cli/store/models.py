@@ -14,6 +14,7 @@ from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.content import fingerprint
 from sage_cli.store.gguf import Value, read_metadata
 from sage_cli.store.paths import models_dir
+from sage_cli.text import user_path
 
 SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-bit number
 
@@ -158,7 +159,7 @@ def find_speech_model(model: str | None) -> Path | None:
     found = [path for path in visible(folder, "**/ggml-*.bin") if "silero" not in path.name]
     if model is None:
         return max(found, key=lambda path: path.stat().st_size, default=None)
-    for path in (Path(model).expanduser(), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin"):
+    for path in (user_path(model), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin"):
         if path.is_file():
             return _checked_speech_model(path)
     plain = model.removeprefix("whisper-").removeprefix("ggml-").replace(":", "-").lower()
@@ -195,7 +196,7 @@ def _find_text(model: str | None) -> Path:
                 None,
             )
         return _only(found, f"several models in {folder}", "choose one with --model, or set a default with 'sage models default NAME'")
-    for path in (Path(model).expanduser(), folder / model, folder / f"{model}.gguf"):
+    for path in (user_path(model), folder / model, folder / f"{model}.gguf"):
         if path.is_dir():
             return _in_folder(path)
         if path.exists():

@@ -10,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from sage_cli.errors import SageError
+from sage_cli.text import user_path
 
 APP = "sage-cli"
 
@@ -55,9 +56,9 @@ def _folder(variable: str, default: Callable[[], Path]) -> Path:
     """An absolute path: the variable's, otherwise the platform's, which needs a home directory."""
     override = os.environ.get(variable)
     try:
-        path = Path(override).expanduser().absolute() if override else default()
-    except RuntimeError:  # no HOME, and no entry for this user
-        path = Path()
-    if not path.is_absolute():
+        path = user_path(override) if override else default()
+    except RuntimeError:  # platformdirs: no HOME, and no entry for this user
+        path = Path("~")
+    if str(path).startswith("~"):
         raise SageError(f"this user has no home folder: set {variable} to the path that it would have there")
-    return path
+    return path.absolute()

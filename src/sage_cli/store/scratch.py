@@ -36,10 +36,13 @@ def scratch_folder() -> Iterator[Path]:
 
 def _sweep(parent: Path) -> None:
     """Remove folders left by killed processes of this user."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(_PREFIX + "?" * 8):  # as tempfile names them
         with suppress(OSError, Timeout):
             stat = folder.lstat()
-            ours = not hasattr(os, "getuid") or stat.st_uid == os.getuid()
-            if ours and (folder / _LOCK).is_file() and time.time() - stat.st_mtime > _NEW:
+            if time.time() - stat.st_mtime < _NEW or (hasattr(os, "getuid") and stat.st_uid != os.getuid()):
+                continue
+            if (folder / _LOCK).is_file():
                 with FileLock(folder / _LOCK, timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
+            else:
+                folder.rmdir()  # only if it is empty: killed before it was locked

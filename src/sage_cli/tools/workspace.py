@@ -225,8 +225,9 @@ class Workspace:
         return names
 
     def add_clip(self, start: float, end: float) -> str:
-        """Name a time span as a clip: ``c1.mp4``."""
-        name = f"{self._next('c')}.mp4"
+        """Name a time span as a clip: ``c1.mp4``, unless the video is called so."""
+        while self.is_video(name := f"{self._next('c')}.mp4"):
+            pass
         self.media[name] = Media(name, start, end, None)
         return name
 
@@ -241,11 +242,11 @@ class Workspace:
         """
         if name in self.media:
             return self.media[name]
+        if self.is_video(name):
+            return Media(self.video_path, self.start, self.end, None)
         end = PurePath(name).name.rpartition("_")[2]
         if similar := [media for media in self.media.values() if PurePath(media.name).name == end]:
             return similar[-1]
-        if self.is_video(name):
-            return Media(self.video_path, self.start, self.end, None)
         known = ", ".join(self.media) or "none yet: extract some first"
         raise ToolError(f"there is no {name!r}; the media are: {known}")
 

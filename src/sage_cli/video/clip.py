@@ -25,7 +25,8 @@ from sage_cli.video.source import frame_time, time_base
 
 # The first encoder that this build of FFmpeg has.
 _ENCODERS = ("libx264", "mpeg4")
-_OPTIONS = {"libx264": {"preset": "veryfast"}}
+# Without B-frames, an MP4 gives each frame the length that it has on screen: it counts that from one packet to the next.
+_OPTIONS = {"libx264": {"preset": "veryfast", "bf": "0"}}
 _CLOCK = Fraction(1, 90000)
 
 # Minimum frame rate given to an encoder: none accepts one frame in half an hour.
@@ -83,7 +84,7 @@ def _video_packets(
 
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
-        stamp = -1
+        stamp, final = -1, round((Fraction(end) - Fraction(start) - 1 / rate) / tick)
         with closing(FrameCursor(media, track, media.keyframes, stop=stop)) as cursor:
             decoded: VideoFrame | None = cursor.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
@@ -92,6 +93,10 @@ def _video_packets(
                 frame.pts, frame.time_base = stamp, tick
                 yield frame
                 decoded = cursor.after()
+        # Containers keep no length of the last frame: one that stays on screen longer than others is shown once more just before the end.
+        if stamp >= 0 and (final - stamp) * tick * rate > Fraction(1, 2):
+            frame.pts = final
+            yield frame
         yield None
 
     def encoded() -> Iterator[Packet[Any]]:
