@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import re
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -176,6 +177,29 @@ def from_argument(word: str) -> str:
 def without_surrogates(text: str) -> str:
     """Text with U+FFFD for halves of surrogate pairs, which no encoding can write."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def standard_json(value: Any, levels: int = 100) -> Any:
+    """A value of :func:`json.loads`, which reads more than JSON, with U+FFFD for halves of surrogate pairs.
+
+    Args:
+        levels: of objects and lists inside each other, at most.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, or more levels.
+    """
+    match value:
+        case str():
+            return without_surrogates(value)
+        case dict() | list() if not levels:
+            raise ValueError("nested too deeply")
+        case dict():
+            return {without_surrogates(name): standard_json(inside, levels - 1) for name, inside in value.items()}
+        case list():
+            return [standard_json(inside, levels - 1) for inside in value]
+        case float() if not math.isfinite(value):
+            raise ValueError(f"a number is {value}")
+    return value
 
 
 def escape_markdown(text: str, *, cell: bool = False) -> str:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,14 @@ def test_a_log_that_cannot_be_opened_is_not_to_be_deleted() -> None:
     with pytest.raises(SageError, match="sage config set log false") as raised:
         _add("question")
     assert "delete" not in str(raised.value)
+
+
+def test_a_log_with_an_entry_that_is_no_json_is_damaged() -> None:
+    _add("question")
+    with closing(sqlite3.connect(log_path())) as connection, connection:
+        connection.execute("UPDATE runs SET record = '{'")
+    with pytest.raises(SageError, match="is damaged"):
+        log.newest()
 
 
 @pytest.mark.parametrize("data", [b"no database", b"SQLite format 3\x00" + b"\xff" * 5000])

@@ -167,7 +167,8 @@ def test_times_of_spans_count_from_their_paragraph_and_unknown_ones_are_refused(
     path = video.with_suffix(".ttml")
     path.write_text(whole.format(body.format("")))
     assert _cues(video) == [(1.0, 2.0, "One."), (2.0, 3.0, "Two.")]
-    for broken in (whole.format(body.format(' begin="soon"')), whole.format(body.format(' timeContainer="seq"')), "<tt><body>"):
+    deep = whole.format("<div>" * 1200 + body.format("") + "</div>" * 1200)
+    for broken in (whole.format(body.format(' begin="soon"')), whole.format(body.format(' timeContainer="seq"')), "<tt><body>", deep):
         path.write_text(broken)
         assert find_subtitles(Video(video)) is None
 

@@ -28,6 +28,7 @@ from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
+from sage_cli.text import without_surrogates
 from sage_cli.tools import TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
@@ -164,7 +165,7 @@ class _Run:
 
     def __init__(self, agent: Agent, question: str, earlier: Sequence[tuple[str, str]]) -> None:
         settings = agent.settings
-        self._agent, self._question = agent, question
+        self._agent, self._question = agent, (question := without_surrogates(question))
         self._watch = Stopwatch(agent.clock, settings.timeout_s)
         self._results = Results()
         self._told: set[MediaNotice] = set(agent.video.notices if earlier else ())  # a conversation says it once

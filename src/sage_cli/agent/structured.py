@@ -6,11 +6,12 @@ The reply continues the one that answered, so the model sees what it saw then, a
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
+
+from sage_cli.text import standard_json
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -41,11 +42,9 @@ class AnswerSchema:
         """
         from jsonschema.exceptions import best_match
 
-        value = json.loads(fenced[1] if (fenced := _FENCE.match(reply)) else reply, parse_constant=_no_number)
+        value = standard_json(json.loads(fenced[1] if (fenced := _FENCE.match(reply)) else reply))
         if (error := best_match(self._validator.iter_errors(value))) is not None:
             raise ValueError(f"{error.json_path}: {error.message[:200]}")
-        if not _finite(value):
-            raise ValueError("a number is too large")
         return value
 
     @cached_property
@@ -56,15 +55,3 @@ class AnswerSchema:
         # An empty registry: the default one would fetch references over the network.
         made: Validator = validator_for(self.schema, default=Draft202012Validator)(self.schema, registry=Registry())
         return made
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)

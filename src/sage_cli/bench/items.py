@@ -204,7 +204,7 @@ def _rows(file: Path) -> Iterable[Row]:
             rows = data if isinstance(data, list) else next((value for value in inside if isinstance(value, list)), None)
         else:
             rows = json_lines(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file}: cannot be read ({error})") from error
     if rows is None or not all(isinstance(row, dict) for row in rows):
         raise UsageError(f"{file}: it should be a list of objects, one per question")

@@ -224,7 +224,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     try:
         settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
         return settings
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from sage_cli.hardware.threads import background
 from sage_cli.signals import ENDING
-from sage_cli.text import without_surrogates
+from sage_cli.text import standard_json
 
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -73,7 +73,6 @@ def _answerable(line: bytes) -> bytes:
     if not _SURROGATE.search(line):
         return line
     try:
-        message = json.loads(line.decode("utf-8", "replace"))
+        return json.dumps(standard_json(json.loads(line.decode("utf-8", "replace")))).encode() + b"\n"
     except (ValueError, RecursionError):
         return line
-    return without_surrogates(json.dumps(message, ensure_ascii=False)).encode() + b"\n"

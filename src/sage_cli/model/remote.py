@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sage_cli.errors import ModelError
 from sage_cli.model.address import KEY_VARIABLE, RemoteAddress
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
+from sage_cli.text import without_surrogates
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
 
@@ -297,11 +298,11 @@ def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, s
         images: base64 of the JPEG file of every frame, by the frame's key.
     """
     if all(isinstance(part, Text) for part in parts):
-        return {"role": role, "content": "".join(part.text for part in parts if isinstance(part, Text))}
+        return {"role": role, "content": without_surrogates("".join(part.text for part in parts if isinstance(part, Text)))}
     content: list[dict[str, Any]] = []
     for part in parts:
         if isinstance(part, Text):
-            content.append({"type": "text", "text": part.text})
+            content.append({"type": "text", "text": without_surrogates(part.text)})
             continue
         for frame in part.frames:
             content.append({"type": "text", "text": f"<{frame.time:.1f} seconds>"})
@@ -334,7 +335,7 @@ def _read(chunk: Any, images: int) -> tuple[str, str | None, Usage | None]:
         images=images,
         output_tokens=_positive(getattr(said, "completion_tokens", None)) or 0,
     )
-    text = piece.encode(errors="replace").decode() if isinstance(piece, str) else ""  # JSON can carry half a surrogate pair
+    text = without_surrogates(piece) if isinstance(piece, str) else ""
     return text, getattr(choice, "finish_reason", None), usage if said else None
 
 
@@ -342,7 +343,7 @@ def _is_json_object(text: str) -> bool:
     """Whether it is one, between Markdown's fences or not."""
     try:
         json.loads(text[text.index("{") : text.rindex("}") + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 

@@ -160,7 +160,10 @@ _COLUMNS: Final = "id, asked, conversation, media, video, record"
 
 
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
-    return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
+    try:
+        return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
+    except ValueError as error:
+        raise sqlite3.DatabaseError(str(error)) from error
 
 
 _OFF: Final = "turn the log off with 'sage config set log false'"
@@ -174,7 +177,7 @@ def _log() -> Iterator[sqlite3.Connection]:
             yield connection
     except sqlite3.OperationalError as error:  # a full disk, a lock, a file that may not be written
         raise SageError(f"the log {path} cannot be used: {error}; {_OFF}") from error
-    except (sqlite3.Error, ValueError) as error:
+    except sqlite3.DatabaseError as error:
         raise SageError(f"the log {path} is damaged ({error}): delete the file, or {_OFF}") from error
     except OSError as error:
         raise SageError(f"cannot write the log {path}: {error.strerror or error}") from error

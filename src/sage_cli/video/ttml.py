@@ -50,7 +50,7 @@ def ttml_cues(text: str) -> Iterator[tuple[float, float, str]]:
         for body in root.iter():
             if _local(body.tag) == "body":
                 yield from _walk(body, 0.0, None, rates)
-    except (ParseError, ZeroDivisionError) as error:
+    except (ParseError, ZeroDivisionError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 

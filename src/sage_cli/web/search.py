@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode, urlsplit
 
+from sage_cli.text import without_surrogates
 from sage_cli.web.base import Asking, Found, Kind, Request, WebError
 from sage_cli.web.settings import WebSettings
 from sage_cli.web.threads import in_thread
@@ -188,7 +189,7 @@ def _found(items: Iterable[Any], title: str, snippets: tuple[str, ...], links: t
 
 
 def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    return next((value for name in names if isinstance(value := item.get(name), str) and value), "")
+    return without_surrogates(next((value for name in names if isinstance(value := item.get(name), str) and value), ""))
 
 
 def _line(text: str, length: int) -> str:
