@@ -27,7 +27,7 @@ class Served:
 
     Attributes:
         url: its address, with ``/v1``.
-        paths: of the other requests, in order.
+        gets: paths and headers of the other requests, in order.
         requests: bodies of the chat requests, in order.
         faults: of the next requests, one each; later requests succeed.
         formats: supported kinds of ``response_format``; others are refused.
@@ -36,6 +36,7 @@ class Served:
         pause_s: between pieces.
         key: the required key; ``""`` for none.
         models: listed names.
+        context_size: of a slot, as llama-server tells it who has the key; 0 for another server.
         stop: ends it, as a server that dies.
         lock: held during a reply; the model writes one at a time.
         stopped: set at its end, which ends pauses.
@@ -43,7 +44,7 @@ class Served:
 
     model: ChatModel | None = None
     url: str = ""
-    paths: list[str] = field(default_factory=list)
+    gets: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
@@ -52,6 +53,7 @@ class Served:
     pause_s: float = 0.0
     key: str = ""
     models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
+    context_size: int = 0
     stop: Callable[[], None] = field(default=lambda: None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -102,17 +104,23 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.served.paths.append(self.path)
+        self.served.gets.append((self.path, self.headers))
         if self.path == "/v1/models":
             self._json(
                 200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}
             )
+        elif self.path == "/props" and self.served.context_size and self._may:
+            self._json(200, {"default_generation_settings": {"n_ctx": self.served.context_size}})
         else:
             self._json(404, {"error": {"message": "not found"}})
 
+    @property
+    def _may(self) -> bool:
+        return not self.served.key or self.headers.get("Authorization") == f"Bearer {self.served.key}"
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.served.key and self.headers.get("Authorization") != f"Bearer {self.served.key}":
+        if not self._may:
             return self._json(401, {"error": {"message": "wrong key"}})
         fault = self.served.faults.pop(0) if self.served.faults else None
         if fault == "busy":

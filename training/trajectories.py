@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sage_cli.agent.results import Call, Results
 from sage_cli.assets import NANO
 from sage_cli.prompts import Prompts
-from sage_cli.speech.segment import Segment
+from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools.base import Outcome
 from sage_cli.video.sampling import uniform_times
 from training.questions import TRANSCRIBABLE, Question, article, clock, hours, seconds, sentence
@@ -325,7 +325,7 @@ class Listener:
     def __init__(self, world: World, cut: float = 0.0) -> None:
         self._world, self._cut = world, cut
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
         for line in self._world.lines:
             if start <= line.start and line.end <= end + self._cut:
-                yield Segment(line.start, line.end, line.text, 1.0)
+                yield Progress((Segment(line.start, line.end, line.text, 1.0),), min(line.end, end))

@@ -29,7 +29,7 @@ from sage_cli.agent.events import (
 )
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Frames, Prompt, StreamItem, Text, Usage
-from sage_cli.speech.segment import Segment
+from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import Video
 from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
 from tests.media import make_audio, make_video, tone
@@ -46,9 +46,9 @@ EXTRACT = call(
 class Listener:
     source = "a script"
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
         assert start < end
-        yield Segment(start + 1, start + 2, "Look at that.", 1.0)
+        yield Progress((Segment(start + 1, start + 2, "Look at that.", 1.0),), end)
 
 
 class Clock:
@@ -230,9 +230,9 @@ def test_a_repeated_call_is_not_run_again(video: Video) -> None:
     loaded: list[Listener] = []
 
     class Once(Listener):
-        def segments(self, start: float, end: float) -> Iterator[Segment]:
+        def parts(self, start: float, end: float) -> Iterator[Progress]:
             loaded.append(self)
-            return super().segments(start, end)
+            return super().parts(start, end)
 
     events = list(Agent(model, video, transcriber=Once).run("Why?"))
     first, second = only(ToolFinished, events)
@@ -676,10 +676,10 @@ class Failing(Listener):
     def __init__(self, error: Exception) -> None:
         self.errors = [error]
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
         if self.errors:
             raise self.errors.pop()
-        yield from super().segments(start, end)
+        yield from super().parts(start, end)
 
 
 def test_a_call_that_failed_runs_again_when_it_is_made_again(video: Video) -> None:

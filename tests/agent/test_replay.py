@@ -16,7 +16,7 @@ from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, NoAnswer, TextDelta, ToolCalled, ToolFinished
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply, context_schema, read, reasoner_schema
 from sage_cli.prompts import Prompts
-from sage_cli.speech.segment import Segment
+from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import TOOLS, Workspace
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
@@ -39,8 +39,8 @@ ANSWERS = ("He left.", "(B) text", "b) text", "D", "Two", "Could not produce it"
 class Listener:
     source = "a script"
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
-        yield Segment(start + 1, start + 2, "Look at that.", 1.0)
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
+        yield Progress((Segment(start + 1, start + 2, "Look at that.", 1.0),), end)
 
 
 def trained(call: dict[str, Any]) -> dict[str, Any]:

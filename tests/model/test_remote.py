@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +96,18 @@ def test_the_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch)
     assert api_key(RemoteAddress("http://gpu.example/v1")) == "given"
 
 
+def test_a_server_with_a_key_tells_its_context_and_learns_nothing_of_an_account(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    server.models, server.key, server.context_size = ({"id": "served"},), "secret", 4096
+    with _connect(server, key="secret") as model:
+        assert model.info.context_size == 4096
+        english, chinese = (model.count_tokens([Message("user", (Text(letter * 900),))]) for letter in "a他")
+        assert 300 <= english < 320 < 900 <= chinese
+    assert [path for path, _ in server.gets] == ["/v1/models", "/props"]
+    assert all("mine" not in str(headers) for _, headers in server.gets)
+
+
 def test_a_schema_is_kept_and_frames_arrive_with_their_times(server: Served) -> None:
     with _connect(server) as model:
         assert model.info.context_size == 8192
@@ -181,24 +192,16 @@ def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:
         assert _ask(model)[1].text.split() == list("abcde")
 
 
-def test_a_server_that_says_nothing_can_be_left(server: Served) -> None:
+def test_a_server_that_says_nothing_leaves_time_to_look_at_the_clock_and_can_be_left(server: Served) -> None:
     server.text, server.pause_s = "a b", 60.0
-    raised: list[BaseException] = []
-
-    def work(model: RemoteModel) -> None:
-        try:
-            _ask(model)
-        except KeyboardInterrupt as error:
-            raised.append(error)
-
     with _connect(server) as model:
-        thread = threading.Thread(target=work, args=(model,))
-        thread.start()
-        while thread.is_alive():
-            model.interrupt()
-            thread.join(0.05)
-        server.pause_s = 0.0
-    assert raised
+        items = model.stream([Message("user", (Text("half a character: \ud83d"),))])
+        for text in ("a ", ""):
+            assert Delta(text) in items
+        model.interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            next(items)
+    assert server.requests[0]["messages"][0]["content"].endswith(": \ufffd")
 
 
 def test_servers_that_cannot_be_used(server: Served) -> None:

@@ -107,7 +107,7 @@ def test_a_file_that_names_others_opens_none_of_them(left: list[str], tmp_path: 
             with pytest.raises(SageError):
                 _ask(session, tmp_path / name)
     assert left == []
-    assert served.paths == []
+    assert served.gets == []
 
 
 @pytest.mark.parametrize(

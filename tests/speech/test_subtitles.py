@@ -216,7 +216,8 @@ def test_tracks_in_a_video_keep_its_clock(tmp_path: Path, name: str, codec: str,
         (0.5, 1.25, "Guten Morgen."),
         (2.0, 3.5, "Zu spät."),
     ]
-    assert [one.text for one in found.segments(1.3, 2.5)] == ["Zu spät."]
+    (part,) = found.parts(1.3, 2.5)
+    assert [one.text for one in part.segments] == ["Zu spät."]
 
 
 def test_every_language_of_whisper_finds_its_track() -> None:

@@ -103,6 +103,21 @@ def test_media_and_models_are_kept_apart(transcriber: Transcriber, sound: Counte
         assert sound.reads
 
 
+def test_a_silence_passes_window_by_window(tmp_path: Path) -> None:
+    """Also while only the language is to be found: someone has a time limit to check, and progress to show."""
+    sound = Counted(hush(100))
+    transcript = Transcript(Transcriber(write_whisper(tmp_path / "many.bin", multilingual=True), threads=1), sound, "hush")
+    parts = list(transcript.parts(10.0))
+    assert not any(part.segments for part in parts)
+    seconds = [part.seconds for part in parts]
+    assert seconds == sorted(seconds)
+    assert seconds.count(10.0) > 1
+    assert seconds[-1] == 100.0
+    reads = sound.reads
+    assert len(list(transcript.parts(10.0))) < len(parts)  # the language is not looked for again
+    assert sound.reads - reads < reads
+
+
 def files(cache: TranscriptCache) -> list[Path]:
     return sorted((cache._folder or Path()).glob("*.jsonl"))
 

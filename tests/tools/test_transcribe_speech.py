@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sage_cli.speech.segment import Segment
+from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
@@ -22,9 +22,9 @@ class Listener:
         self.said = [Segment(start, end, text, 1.0) for start, end, text in segments]
         self.heard: list[tuple[float, float]] = []
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
         self.heard.append((start, end))
-        yield from self.said
+        yield from (Progress((one,), min(one.end, end)) for one in self.said)
 
 
 def arguments(start: str = "00:05", end: str = "00:15", path: str = "holiday.mp4") -> TranscribeSpeechArguments:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _SHARE: Final = 8  # earlier turns take up to an eighth of a prompt
-_CHARACTERS_PER_TOKEN: Final = 3  # a cautious estimate
+_BYTES_PER_TOKEN: Final = 3  # a cautious estimate
 
 
 def in_conversation(question: str, earlier: Sequence[tuple[str, str]], room: int) -> str:
@@ -16,11 +16,11 @@ def in_conversation(question: str, earlier: Sequence[tuple[str, str]], room: int
         earlier: questions and their answers, in order.
         room: tokens of a prompt.
     """
-    left = room // _SHARE * _CHARACTERS_PER_TOKEN
+    left = room // _SHARE * _BYTES_PER_TOKEN
     turns: list[str] = []
     for asked, answer in reversed(earlier):
         turn = f"Question: {asked}\nAnswer: {answer}\n"
-        left -= len(turn)
+        left -= len(turn.encode(errors="replace"))
         if left < 0:
             break
         turns.insert(0, turn)

@@ -77,6 +77,11 @@ class RemoteAddress:
         return urlsplit(self.url)._replace(netloc=replace(self, others=()).host).geturl()
 
     @property
+    def openai(self) -> bool:
+        """Whether it is OpenAI's own service."""
+        return self.url == _OPENAI
+
+    @property
     def loopback(self) -> bool:
         """Whether it is this machine itself: then nothing leaves it."""
         return all(_is_loopback(urlsplit(one.url).hostname or "") for one in self.each)
@@ -96,7 +101,7 @@ def api_key(address: RemoteAddress, variable: str = KEY_VARIABLE) -> str:
     """
     if key := os.environ.get(variable):
         return key
-    if address.url == _OPENAI and (key := os.environ.get("OPENAI_API_KEY")):
+    if address.openai and (key := os.environ.get("OPENAI_API_KEY")):
         return key
     try:
         import keyring  # an extra

@@ -76,9 +76,8 @@ class Endpoints:
             try:
                 with closing(self._model.stream(prompt, schema=schema, **options)) as items:
                     for item in items:
-                        if spoken and isinstance(item, Delta):  # the start of this reply came from another server
-                            continue
-                        yield item
+                        # The start of this reply came from another server.
+                        yield Delta("") if spoken and isinstance(item, Delta) else item
                 return
             except UnreachableError as error:
                 if not left:

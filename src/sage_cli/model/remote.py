@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_CONTEXT: Final = 16384  # where neither the server nor --ctx-size says: what SAGE needs for 128 frames
 
 _UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
-_CHARACTERS_PER_TOKEN: Final = 3.0  # cautious for English, where 4 is usual
+_BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a Chinese character has 3
 _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
@@ -64,13 +64,17 @@ class RemoteModel:
 
     def __init__(self, address: RemoteAddress, *, key: str = "", context_size: int | None = None, retries: int = 4) -> None:
         import httpx2
-        from openai import DefaultHttpxClient, OpenAI
+        from openai import DefaultHttpxClient, Omit, OpenAI
 
         self.address = address
         timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
         # A proxy of the environment is for other machines.
         http = DefaultHttpxClient(timeout=timeout, trust_env=not address.loopback)
-        self._client: OpenAI = OpenAI(base_url=address.url, api_key=key or "none", max_retries=retries, timeout=timeout, http_client=http)
+        # Of the environment, too: whose account it is concerns OpenAI alone.
+        hidden = cast(dict[str, str], {} if address.openai else dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), Omit()))
+        self._client: OpenAI = OpenAI(
+            base_url=address.url, api_key=key or "none", max_retries=retries, timeout=timeout, http_client=http, default_headers=hidden
+        )
         self._format = _FORMATS[0]
         self._interrupted = False
         self._images: dict[str, str] = {}
@@ -80,7 +84,7 @@ class RemoteModel:
             self.close()
             raise
         self._name: str = served["id"]
-        self._context = context_size or _context_of(served) or self._llama_server_context() or DEFAULT_CONTEXT
+        self._context = context_size or _context_of(served) or self._llama_server_context(key) or DEFAULT_CONTEXT
 
     def __enter__(self) -> RemoteModel:
         return self
@@ -101,11 +105,11 @@ class RemoteModel:
         return bounded_frame_size(width, height, _UNIT, max_tokens, max_pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """An estimate: 3 characters to a token, and a token for 32x32 pixels of every frame. Servers do not merge frame pairs."""
+        """An estimate: 3 bytes of UTF-8 to a token, and a token for 32x32 pixels of every frame. Servers do not merge frame pairs."""
         count = 0.0
         for part in chain.from_iterable(message.parts for message in prompt):
             if isinstance(part, Text):
-                count += len(part.text) / _CHARACTERS_PER_TOKEN
+                count += len(part.text.encode(errors="replace")) / _BYTES_PER_TOKEN
             else:
                 count += sum(frame.width * frame.height / _UNIT**2 + 8 for frame in part.frames)
         return int(count) + 8 * len(prompt)
@@ -126,7 +130,8 @@ class RemoteModel:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generator[StreamItem]:
-        """As :meth:`ChatModel.stream`; a reply under a schema is valid JSON if the server supports schemas.
+        """As :meth:`ChatModel.stream`; a reply under a schema is valid JSON if the server supports schemas. Empty pieces come while the
+        server is silent.
 
         Raises:
             ModelError: the server cannot be reached, refuses the request, or keeps breaking off.
@@ -154,15 +159,14 @@ class RemoteModel:
             try:
                 # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
                 read = partial(self._chunks, body, schema, formats)
-                with closing(iterate_in_background(read, _AHEAD, self._check_interrupt)) as chunks:
+                with closing(iterate_in_background(read, _AHEAD, self._idle)) as chunks:
                     for chunk in chunks:
                         piece, reason, counted = _read(chunk, len(frames))
                         usage, finish = counted or usage, reason or finish
                         if piece and first is None:
                             first = time.perf_counter()
                         text += piece
-                        if piece and not spoken:
-                            yield Delta(piece)
+                        yield Delta("" if spoken else piece)
                 if finish is None:  # the end of a stream that breaks without a word looks like its end
                     raise EOFError("the reply ended in the middle")
                 break
@@ -188,9 +192,11 @@ class RemoteModel:
     def interrupt(self) -> None:
         self._interrupted = True
 
-    def _check_interrupt(self) -> None:
+    def _idle(self) -> tuple[None]:
+        """What stands for a chunk while the server is silent: whoever reads the stream has a time limit to check."""
         if self._interrupted:
             raise KeyboardInterrupt
+        return (None,)
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
@@ -253,13 +259,14 @@ class RemoteModel:
             f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.shown}#{names[0]} ({shown})"
         )
 
-    def _llama_server_context(self) -> int | None:
+    def _llama_server_context(self, key: str) -> int | None:
         """llama-server reports the context size of a slot outside the OpenAI API."""
         import httpx2
 
         url = f"{self.address.url.removesuffix('/v1')}/props"
         try:
-            with httpx2.Client(timeout=_CONNECT_S, trust_env=not self.address.loopback) as client:
+            headers = {"Authorization": f"Bearer {key}"} if key else {}
+            with httpx2.Client(headers=headers, timeout=_CONNECT_S, trust_env=not self.address.loopback) as client:
                 return _positive(client.get(url).json()["default_generation_settings"]["n_ctx"])
         except (httpx2.HTTPError, ValueError, LookupError, TypeError):
             return None

@@ -332,9 +332,7 @@ class Session(Models):
     def _parts(self, video: Video, subtitles: Subtitles | None, start: float | None, end: float | None) -> Generator[Progress]:
         first, last = self.span(video, start, end)
         if subtitles:
-            from sage_cli.speech import Progress
-
-            yield Progress(tuple(subtitles.segments(first, last)), last)
+            yield from subtitles.parts(first, last)
             return
         if not video.has_audio:
             video.check_audio()

@@ -2,9 +2,9 @@
 
 from sage_cli.speech.cache import TranscriptCache
 from sage_cli.speech.options import SpeechOptions
-from sage_cli.speech.segment import Segment, Word
+from sage_cli.speech.segment import Progress, Segment, Word
 from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
-from sage_cli.speech.transcript import Progress, Sound, Transcript
+from sage_cli.speech.transcript import Sound, Transcript
 
 __all__ = [
     "Checkpoint",

@@ -41,3 +41,11 @@ class Segment:
     words: tuple[Word, ...] = ()
     speaker_turn: bool = False
     language: str = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The segments of one window, and how many seconds of the recording are finished."""
+
+    segments: tuple[Segment, ...]
+    seconds: float

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sage_cli.errors import VideoError
-from sage_cli.speech.segment import Segment
+from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
 from sage_cli.text import decode_prose
 
@@ -71,9 +71,9 @@ class Subtitles:
             for start, end, lines in _in_turn(_unrolled(sorted(self.read(), key=lambda cue: cue[:2])))
         )
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]:
-        """The cues that are on screen at some time between two times, in seconds."""
-        return (cue for cue in self.cues if cue.end > start and cue.start < end)
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
+        """The cues that are on screen at some time between two times, in seconds; all at once."""
+        yield Progress(tuple(cue for cue in self.cues if cue.end > start and cue.start < end), end)
 
 
 def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None] = logger.warning) -> Subtitles | None:

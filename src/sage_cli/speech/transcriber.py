@@ -161,11 +161,10 @@ class Transcriber:
             yield Part(tuple(_shifted(segment, start) for segment in found), state)
 
     def guess_languages(self, audio: Samples | Iterable[Samples]) -> Iterator[tuple[str, float]]:
-        """Whisper's code of the language of every window with speech, and its probability."""
+        """Whisper's code of the language of every window, and its probability; ``""`` of one without speech."""
         packer = self._packer(_blocks(audio), 0)
         while (window := packer.next()) is not None:
-            if window.spans:
-                yield self._whisper.language(window.samples)
+            yield self._whisper.language(window.samples) if window.spans else ("", 0.0)
 
     @property
     def needs_language(self) -> bool:

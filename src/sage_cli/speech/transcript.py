@@ -7,16 +7,15 @@ the whole would give, and is reused when the whole is transcribed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 
 from sage_cli.speech.cache import Chapter, TranscriptCache
 from sage_cli.speech.languages import SURE
-from sage_cli.speech.segment import Segment
-from sage_cli.speech.transcriber import Part, Transcriber
+from sage_cli.speech.segment import Progress, Segment
+from sage_cli.speech.transcriber import Checkpoint, Part, Transcriber
 from sage_cli.speech.vad import FRAME, levels
 from sage_cli.speech.whisper import RATE, Samples
 
@@ -55,14 +54,6 @@ class Sound:
         return (part[at : at + 30 * RATE] for at in range(0, len(part), 30 * RATE))
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The segments of one window, and how many seconds of the recording are finished."""
-
-    segments: tuple[Segment, ...]
-    seconds: float
-
-
 class Transcript:
     """The transcript of a recording, decoded on demand and cached.
 
@@ -78,7 +69,7 @@ class Transcript:
         self._cache = cache or TranscriptCache(None)
         self._stem = f"{media_id}-{transcriber.identity}"
         self._count = max(1, int((recording.duration - _SHORTEST) // CHAPTER) + 1)
-        self._language: str | None = None
+        self._language: str | None = None  # "" if nobody speaks
 
     @property
     def source(self) -> str:
@@ -86,14 +77,11 @@ class Transcript:
         device = self._transcriber.device
         return f"{self._transcriber.name}, cached" if device is None else f"{self._transcriber.name} on {device}"
 
-    def segments(
-        self, start: float = 0.0, end: float | None = None, *, progress: Callable[[float], None] | None = None
-    ) -> Iterator[Segment]:
+    def segments(self, start: float = 0.0, end: float | None = None) -> Iterator[Segment]:
         """The segments that reach into ``[start, end)``, in time order and without overlaps.
 
         Args:
             start, end: seconds of the recording; by default all of it.
-            progress: called after each window with the seconds of the recording that are finished.
 
         Raises:
             ModelError: whisper.cpp failed.
@@ -101,11 +89,9 @@ class Transcript:
         """
         for part in self.parts(start, end):
             yield from part.segments
-            if progress is not None:
-                progress(part.seconds)
 
     def parts(self, start: float = 0.0, end: float | None = None) -> Iterator[Progress]:
-        """As :meth:`segments`, a window at a time."""
+        """As :meth:`segments`, a window at a time, also where nobody speaks, and where only the language is to be found."""
         end = self._recording.duration if end is None else min(end, self._recording.duration)
         first = max(0, int((start - _AROUND) // CHAPTER))
         for number in range(first, self._count):
@@ -117,8 +103,7 @@ class Transcript:
             for part in self._parts(number, chapter):
                 done = chapter.start + part.after.seconds
                 inside = tuple(segment for segment in part.segments if segment.start < end and segment.end > start)
-                if done > start:
-                    yield Progress(inside, min(done, end))
+                yield Progress(inside, min(max(done, start), end))
                 if done >= end:
                     break
 
@@ -128,9 +113,11 @@ class Transcript:
         if chapter.done:
             return
         blocks = self._recording.audio_blocks(chapter.start, chapter.end)
+        for _ in self._find_language():
+            yield Part((), Checkpoint())
         after = chapter.parts[-1].after if chapter.parts else None
         with self._cache.recorder(self._stem, number, chapter) as record:
-            parts = self._transcriber.parts(blocks, start=chapter.start, after=after, language=self._spoken())
+            parts = self._transcriber.parts(blocks, start=chapter.start, after=after, language=self._language)
             for part in parts:
                 record.part(part)
                 yield part
@@ -156,21 +143,20 @@ class Transcript:
             frame = int(np.argmin(np.convolve(levels(sound), np.ones(9) / 9, "same")[4:-4])) + 4
         return start + frame * FRAME / RATE
 
-    def _spoken(self) -> str | None:
-        """The detected language: that of the first window in which the model is sure. ``None`` if it need not be detected."""
+    def _find_language(self) -> Iterator[None]:
+        """Detect the language, unless it need not be: that of the first window in which the model is sure. Yields after each window."""
         if not self._transcriber.needs_language or self._language is not None:
-            return self._language
+            return
         self._language = self._cache.language(self._stem)
+        if self._language is not None:
+            return
         best, tried = ("", 0.0), 0
-        for number in range(self._count if self._language is None else 0):
-            blocks = self._recording.audio_blocks(self._border(number), self._border(number + 1))
-            for found in self._transcriber.guess_languages(blocks):
-                best, tried = max(best, found, key=lambda guess: guess[1]), tried + 1
-                if best[1] >= SURE or tried >= _LANGUAGE_WINDOWS:
-                    break
+        borders = ((self._border(number), self._border(number + 1)) for number in range(self._count))
+        for found in (one for border in borders for one in self._transcriber.guess_languages(self._recording.audio_blocks(*border))):
+            yield
+            best, tried = max(best, found, key=lambda guess: guess[1]), tried + bool(found[0])
             if best[1] >= SURE or tried >= _LANGUAGE_WINDOWS:
                 break
-        if best[0]:
-            self._language = best[0]
-            self._cache.keep_language(self._stem, best[0])
-        return self._language
+        self._language = best[0]
+        if self._language:
+            self._cache.keep_language(self._stem, self._language)

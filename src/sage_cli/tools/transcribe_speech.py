@@ -45,9 +45,9 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         transcriber = subtitles or workspace.transcriber
         segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))
-        for segment in transcriber.segments(start, end):
-            segments.append(segment)
-            yield ToolProgress("speech", round(min(segment.end, end) - start), round(end - start))
+        for part in transcriber.parts(start, end):
+            segments += part.segments
+            yield ToolProgress("speech", round(part.seconds - start), round(end - start))
         transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
         evidence = (EvidenceSpan(start, end, "subtitles read" if subtitles else "speech transcribed"),)
         if not transcript:

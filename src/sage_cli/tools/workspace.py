@@ -21,7 +21,7 @@ from sage_cli.tools.schema import Schema
 from sage_cli.video import Frame, uniform_times
 
 if TYPE_CHECKING:
-    from sage_cli.speech.segment import Segment
+    from sage_cli.speech.segment import Progress as Heard
     from sage_cli.speech.subtitles import Subtitles
     from sage_cli.video import Video
 
@@ -42,7 +42,7 @@ class SpeechModel(Protocol):
     @property
     def source(self) -> str: ...
 
-    def segments(self, start: float, end: float) -> Iterator[Segment]: ...
+    def parts(self, start: float, end: float) -> Iterator[Heard]: ...
 
 
 class Window(Protocol):
@@ -272,8 +272,8 @@ class Workspace:
                 match item:
                     case Progress(stage, done, total):
                         yield ToolProgress(stage, done, total)
-                    case Delta():
-                        pieces += 1
+                    case Delta(text):
+                        pieces += bool(text)
                         yield ToolProgress("decode", pieces, max_tokens)
                     case Reply():
                         reply = item

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -23,12 +23,12 @@ def in_background(work: Callable[[Event], T]) -> T:
 
 
 def iterate_in_background(
-    work: Callable[[Event], Iterator[T]], ahead: int, check: Callable[[], None] = lambda: None
+    work: Callable[[Event], Iterator[T]], ahead: int, idle: Callable[[], Iterable[T]] = tuple
 ) -> Generator[T, None, None]:
     """The items of ``work``, computed at most ``ahead`` in advance. Closing sets the event; ``work`` must check it.
 
     Args:
-        check: called while nothing comes; may raise to end the wait.
+        idle: called five times a second while nothing comes. Yields its items; may raise to end the wait.
     """
     queue: Queue[tuple[T | None, BaseException | None]] = Queue(ahead)
     stop = Event()
@@ -60,7 +60,7 @@ def iterate_in_background(
                 item, error = queue.get(timeout=_GLANCE)
             except Empty:
                 check_interrupted()
-                check()
+                yield from idle()
                 continue
             if error is not None:
                 raise error
