@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        self.served.gets.append((self.path, self.headers))
+        self.served.gets.append((self.path, dict(self.headers.items())))
         if self.path == "/v1/models":
             self._json(
                 200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}

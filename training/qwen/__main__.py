@@ -53,8 +53,8 @@ def _questions(args: argparse.Namespace, scale: Scale) -> None:
         for path in args.videos:
             video = Video(path)
             load_speech = _transcriber(args, video)
-            heard = load_speech().segments(0.0, video.duration) if load_speech else ()
-            speech = "\n".join(f"{segment.start:.0f}-{segment.end:.0f} s: {segment.text}" for segment in heard)
+            parts = load_speech().parts(0.0, video.duration) if load_speech else ()
+            speech = "\n".join(f"{segment.start:.0f}-{segment.end:.0f} s: {segment.text}" for part in parts for segment in part.segments)
             questions = synthesize.ask_questions(teacher, video, speech, scale.data)
             synthesize.write_questions(questions, video, args.data / QUESTIONS)
             print(f"{path}: {len(questions)} questions, {synthesize.covered(questions, video.duration):.0%} covered", file=sys.stderr)
