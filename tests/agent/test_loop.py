@@ -690,6 +690,16 @@ def test_a_call_that_failed_runs_again_when_it_is_made_again(video: Video) -> No
     assert isinstance(events[-1], Answer)
 
 
+def test_what_a_call_that_failed_cost_is_counted(video: Video) -> None:
+    model = ScriptedModel(context(None, GROUND), "no idea at all", reasoner("Red."), strict=False)
+    events = run(model, video)
+    (failed,) = only(ToolFinished, events)
+    assert not failed.ok
+    assert failed.usage.output_tokens == len("no idea at all")
+    assert isinstance(events[-1], Answer)
+    assert events[-1].usage.prompt_tokens == sum(model.count_tokens(asked.prompt) for asked in model.asked)
+
+
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), MemoryError(), OSError(errno.EIO, "Input/output error"), ModelError("no")]
 )

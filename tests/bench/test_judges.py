@@ -119,7 +119,8 @@ def test_which_judge() -> None:
     assert JudgeChoice.parse("choice").kind == "choice"
     at = JudgeChoice("server", RemoteAddress("http://h:1/v1", "m"))
     assert JudgeChoice.parse("http://h:1/v1/chat/completions", "m") == JudgeChoice.parse("http://h:1/v1#m") == at
-    assert str(at) == "m at http://h:1/v1"
+    assert str(at) == str(JudgeChoice.parse("http://me:secret@h:1/v1", "m")) == "m at http://h:1/v1"
+    assert str(JudgeChoice.parse("http://me:secret@h:1/v1,http://me:secret@i:2/v1")) == "http://h:1/v1, http://i:2/v1"
     with pytest.raises(UsageError, match="--judge gut"):
         JudgeChoice.parse("gut")
 

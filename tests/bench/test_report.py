@@ -62,7 +62,9 @@ def test_the_figures_are_those_worked_out_by_hand(report: Report) -> None:
     # (12 + 1.9207) / (19 + 3.8415) +- 1.96 / 22.8415 * sqrt(12 * 7 / 19 + 0.9604)
     assert (share.low, share.high) == pytest.approx((0.4104, 0.8085), abs=1e-4)
     assert (report.asked, report.unjudged, report.unanswered) == (20, 1, 1)
-    assert report.failed == {"q16": "its process was ended by SIGABRT"}
+    assert report.failed == (("q16", "its process was ended by SIGABRT"),)
+    one_video = summarize("run", [{**record, "id": "v1", "error": "gone"} for record in records()[:5]])
+    assert ("failed", "5") in next(tables(one_video)).rows
     assert {value: (s.right, s.total) for value, s in report.by["duration"].items()} == {
         "0-60 s": (4, 5),
         "600-1200 s": (6, 12),

@@ -25,11 +25,12 @@ from mcp import Client, StdioServerParameters, stdio_client
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.mcp import Folders
-from sage_cli.mcp.server import Worker
+from sage_cli.mcp.server import Worker, _models
 from sage_cli.model.base import Message, Text
 from sage_cli.session import Session, open_session
 from sage_cli.store.models import SPEECH_MAGIC
 from tests.media import make_video
+from tests.models import write_qwen3_vl
 
 
 @pytest.fixture
@@ -113,6 +114,21 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
             assert "no such file" in refused.content[0].text
 
     anyio.run(talk)
+
+
+def test_the_model_in_use_is_named_without_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+
+    def in_use(**options: Any) -> str | None:
+        with open_session(**options) as session:
+            return _models(session).in_use
+
+    assert in_use() is None
+    assert in_use(model="nano") == "nano"
+    assert in_use(model="http://me:secret@127.0.0.1:1/v1") == "127.0.0.1:1"
+    name = write_qwen3_vl(tmp_path / "mine").text.stem
+    assert in_use() in (name, "mine")
 
 
 def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callable[[], Any], folder: Path) -> None:

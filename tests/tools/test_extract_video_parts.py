@@ -22,7 +22,7 @@ def test_ten_frames_evenly_over_the_window(video: Video) -> None:
         frames = [workspace.media[name].frame for name in names]
     assert [read_number(frame.image) for frame in frames if frame] == [5 * second for second in range(2, 21, 2)]
     assert outcome.evidence == (EvidenceSpan(2.0, 20.0, "frames extracted"),)
-    assert outcome.usage.prompt_tokens == 0
+    assert workspace.usage.prompt_tokens == 0
 
 
 def test_a_short_window_gives_the_frames_that_are_there(video: Video) -> None:

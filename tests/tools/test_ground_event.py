@@ -25,7 +25,7 @@ def test_shows_the_window_and_gives_times_of_the_video(video: Video) -> None:
         outcome = complete(GroundEvent().run(arguments(), workspace))
     assert outcome.result == found("00:00:12", "00:00:14")
     assert outcome.evidence == (EvidenceSpan(12.0, 14.0, "event grounded"),)
-    assert outcome.usage.output_tokens > 0
+    assert workspace.usage.output_tokens > 0
     [asked] = model.asked
     [frames] = asked.frames
     assert frames.pairs

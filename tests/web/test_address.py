@@ -199,4 +199,16 @@ def test_the_second_address_is_tried_when_the_first_is_dead(internet: Internet, 
 
 def test_addresses_in_a_question() -> None:
     question = 'What does https://site.example/a?b=c#d say (or <HTTP://other.example/x_(y)>, "http://third.example.")? Not ftp://no.example'
-    assert addresses_in(question) == ["https://site.example/a?b=c#d", "HTTP://other.example/x_(y", "http://third.example"]
+    assert addresses_in(question) == ["https://site.example/a?b=c#d", "HTTP://other.example/x_(y)", "http://third.example"]
+    film = "https://en.wikipedia.org/wiki/Alien_(film)"
+    for around in (
+        "{}?",
+        "({}).",
+        "[see {}]",
+        "\u770b{}\u3002\u5b83",
+        "\uff08{}\uff09",
+        "\u201c{}\u201d",
+        "\u00ab{}\u00bb",
+        "\u300c{}\u300d",
+    ):
+        assert addresses_in(around.format(film)) == [film]

@@ -302,7 +302,7 @@ class _Run:
 
     @property
     def _usage(self) -> Usage:
-        return self._asker.usage + self._results.usage
+        return self._asker.usage + self._workspace.usage
 
 
 def _sampled(frames: Sequence[Frame]) -> EvidenceSpan:

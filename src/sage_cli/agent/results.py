@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sage_cli.model.base import Usage
 from sage_cli.tools.base import EvidenceSpan, Outcome
 
 # At most this many results are shown, the newest ones.
@@ -96,11 +95,6 @@ class Results:
         if not results or any(result.key.partition("_#")[0] != tool for result in results):
             return None
         return "\n".join(result.output for result in results)
-
-    @property
-    def usage(self) -> Usage:
-        """Sum over the model calls that tools made."""
-        return sum((outcome.usage for _, outcome in self._earlier.values()), Usage())
 
     def add_again(self, call: Call) -> None:
         """Keep a repeated call: with its earlier result, or with a pointer to it if the model is still shown that result."""

@@ -14,7 +14,6 @@ from sage_cli.agent.protocol import WIRE_NAMES, RecommendedTools, ToolCall
 from sage_cli.agent.results import Call, Results
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import MediaReadError, VideoError
-from sage_cli.model.base import Usage
 from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice
 from sage_cli.tools.workspace import Workspace
 from sage_cli.web.base import Request, WebError
@@ -78,7 +77,7 @@ class ToolRunner:
         where = Span(*span) if span else None
         yield ToolCalled(self._watch.elapsed, step, tool.name, given, wanted.rationale, where)
         self._watch.check()
-        call = Call(wanted.name, given, span)
+        call, before = Call(wanted.name, given, span), self._workspace.usage
         earlier = self._results.earlier(call)
         if earlier is not None:
             outcome = earlier
@@ -87,10 +86,10 @@ class ToolRunner:
             outcome = outcome or (yield from self._run(step, tool, arguments))
             self._results.add(call, outcome)
         if isinstance(outcome, str):
-            result, summary, usage = {"error": outcome}, outcome, Usage()
+            result, summary = {"error": outcome}, outcome
         else:
-            result, summary, usage = outcome.result, outcome.summary, Usage() if earlier else outcome.usage
-        ok = not isinstance(outcome, str)
+            result, summary = outcome.result, outcome.summary
+        ok, usage = not isinstance(outcome, str), self._workspace.usage - before
         yield ToolFinished(self._watch.elapsed, step, tool.name, ok, earlier is not None, result, summary, where, usage)
 
     def _missing(self, wanted: ToolCall | None) -> Iterator[str]:

@@ -88,7 +88,7 @@ class JudgeChoice:
     def __str__(self) -> str:
         if self.address is None:
             return self.kind
-        return f"{self.address.name} at {self.address.url}" if self.address.name else self.address.url
+        return f"{self.address.name} at {self.address.shown}" if self.address.name else self.address.shown
 
 
 # ---- by words ------------------------------------------------------------------------------------------------------

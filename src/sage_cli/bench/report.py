@@ -155,7 +155,7 @@ class Report:
         accuracy: of the questions that were asked and judged. No answer, or a failure, is a wrong answer.
         by: the same within the values of each field.
         single, multi: of the questions answered at first look, and of those that took tools.
-        failed: why, by question id.
+        failed: ids of the questions that failed, and why; several questions may share an id.
         unjudged: questions whose judge could not tell.
         agreement: how often the judge agrees with the labels in the records, if there are labels.
         disputed: ids of the questions on which they differ.
@@ -171,7 +171,7 @@ class Report:
     by: dict[str, dict[str, Share]]
     single: Share
     multi: Share
-    failed: dict[str, str]
+    failed: tuple[tuple[str, str], ...]
     unanswered: int
     unjudged: int
     agreement: Share | None
@@ -211,7 +211,7 @@ def summarize(name: str, records: Sequence[Record], *, settings: Mapping[str, An
         },
         single=Share.of(record["is_correct"] for record in judged if not record.get("used_tool_calls")),
         multi=Share.of(record["is_correct"] for record in judged if record.get("used_tool_calls")),
-        failed={_id(record): record["error"] for record in records if record.get("error")},
+        failed=tuple((_id(record), record["error"]) for record in records if record.get("error")),
         unanswered=sum(bool(record.get("none_prediction")) for record in records),
         unjudged=len(records) - len(judged),
         agreement=Share.of(record["label"] == record["is_correct"] for record in labelled) if labelled else None,

@@ -49,7 +49,7 @@ def tables(report: Report) -> Iterator[Table]:
     if cost := _cost(report):
         yield Table("Cost", ("", "total", "a question"), tuple(cost))
     if report.failed:
-        yield Table("Failures", ("question", "reason"), tuple(report.failed.items()), "Counted as wrong answers.")
+        yield Table("Failures", ("question", "reason"), report.failed, "Counted as wrong answers.")
     if report.missing:
         yield Table(
             "Missing videos", ("video",), tuple((video,) for video in report.missing), "Their questions were not asked and do not count."

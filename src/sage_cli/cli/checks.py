@@ -183,7 +183,7 @@ def check_setup(machine: Machine) -> Setup:
     try:
         if models.remote:
             served = True
-            model = ", ".join(address.shown for address in models.remote.each)
+            model = models.remote.shown
         else:
             model = str(models.files.text)
             fitted = plan_memory(

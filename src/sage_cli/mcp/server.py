@@ -362,7 +362,9 @@ def _models(session: Session) -> Models:
     ]
     known = {entry.name for entry in catalogue().values()}
     models += [Installed(name=name, kind=kind, about="", installed=True) for name, kind in have.items() if name not in known]
-    return Models(in_use=session.options.model, models=models)
+    own = [name for name, kind in have.items() if kind == "vision"]
+    default = own[0] if len(own) == 1 else None
+    return Models(in_use=session.model_name if session.remote else session.options.model or default, models=models)
 
 
 def _time(given: Time | None) -> float | None:

@@ -73,8 +73,8 @@ class RemoteAddress:
 
     @property
     def shown(self) -> str:
-        """The address without a password."""
-        return urlsplit(self.url)._replace(netloc=replace(self, others=()).host).geturl()
+        """The address without a password; of several, all."""
+        return ", ".join(urlsplit(one.url)._replace(netloc=one.host).geturl() for one in self.each)
 
     @property
     def openai(self) -> bool:

@@ -62,7 +62,7 @@ class Analyze(Tool[AnalyzeArguments]):
         if reply.finish == "length":
             yield ToolNotice(f"the analysis was cut off after {_REPLY_TOKENS} tokens")
         answer = reply.text.strip()
-        return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media), reply.usage)
+        return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media))
 
     def _media(self, arguments: AnalyzeArguments, workspace: Workspace) -> list[Media]:
         """The media to look at: the first clip that the arguments name, or else the frames, without duplicates, in time order."""

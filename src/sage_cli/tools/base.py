@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from sage_cli.model.base import Usage
 from sage_cli.web.base import Request
 
 if TYPE_CHECKING:
@@ -76,13 +75,11 @@ class Outcome:
         result: JSON-ready object in the wire shape; the model reads it.
         summary: one line for people.
         evidence: the time spans it examined.
-        usage: sum over the model calls it made.
     """
 
     result: dict[str, Any]
     summary: str
     evidence: tuple[EvidenceSpan, ...] = ()
-    usage: Usage = field(default_factory=Usage)
 
 
 # A tool that yields a Request sends it when the generator is resumed, and does not when it is closed.

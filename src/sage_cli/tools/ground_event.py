@@ -64,10 +64,10 @@ class GroundEvent(Tool[GroundEventArguments]):
         if notes:
             result["note"] = "; ".join(notes)
         if span is None:
-            return Outcome(result, f"not found in {begin_text}-{end_text}", usage=reply.usage)
+            return Outcome(result, f"not found in {begin_text}-{end_text}")
         first, last = map(format_clock, span)
         result["timestamps"] = {"start": first, "end": last}
-        return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*span, "event grounded"),), reply.usage)
+        return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*span, "event grounded"),))
 
 
 def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:

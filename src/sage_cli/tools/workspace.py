@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, final
 import numpy as np
 
 from sage_cli import timecode
-from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply
+from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
 from sage_cli.prompts import Prompts
 from sage_cli.text import from_argument
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
@@ -84,6 +84,9 @@ class Workspace:
         frame_tokens: maximum vision tokens per frame or frame pair, in the first look and in tools; ``None``: set by ``frame_size``.
         frame_size: the size of frames: as in the released configuration, or as in the paper.
         addresses: web addresses that may be opened; searches add their results.
+
+    Attributes:
+        usage: sum over the model calls that tools made, also those that failed in the end.
     """
 
     def __init__(
@@ -119,6 +122,7 @@ class Workspace:
         self.allow_addresses(addresses)
         self.subtitles = subtitles
         self._load_speech = transcriber
+        self.usage = Usage()
         self._made = {"f": 0, "c": 0}
 
     def __enter__(self) -> Workspace:
@@ -277,6 +281,7 @@ class Workspace:
                         yield ToolProgress("decode", pieces, max_tokens)
                     case Reply():
                         reply = item
+                        self.usage += item.usage
         return reply
 
     def fit(

@@ -14,7 +14,11 @@ T = TypeVar("T")
 Kind: TypeAlias = Literal["web", "image"]
 Purpose: TypeAlias = Literal["search", "page", "redirect", "robots"]
 
-_ADDRESS: Final = re.compile(r"https?://[^\s<>\"'`\\{}|^]+", re.IGNORECASE)
+# Up to what no address has in it, or sentences in other languages have behind one.
+_ADDRESS: Final = re.compile(
+    r"https?://[^\s<>\"'`\\{}|^\u2018-\u201f\u2026\u3001\u3002\u3008-\u3011\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f\u00ab\u00bb]+",
+    re.IGNORECASE,
+)
 
 
 class WebError(SageError):
@@ -66,4 +70,13 @@ class Page:
 
 def addresses_in(text: str) -> list[str]:
     """The web addresses written out in a text, in order, without the punctuation that follows them."""
-    return [match.rstrip(".,;:!?)]") for match in _ADDRESS.findall(text)]
+    return [_without_punctuation(match) for match in _ADDRESS.findall(text)]
+
+
+def _without_punctuation(address: str) -> str:
+    """Brackets that are opened in it belong to it: ``https://en.wikipedia.org/wiki/Alien_(film)``."""
+    while address.endswith(tuple(".,;:!?")) or any(
+        address.endswith(end) and address.count(end) > address.count(start) for start, end in ("()", "[]")
+    ):
+        address = address[:-1]
+    return address
