@@ -8,8 +8,10 @@ import codecs
 import math
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, Literal
+
+STDIN: Final = "-"  # as the name of a file
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
@@ -211,6 +213,17 @@ def escape_markdown(text: str, *, cell: bool = False) -> str:
 def user_path(name: str | Path) -> Path:
     """The path that a user means, ``~`` and ``~user`` expanded. Where there is no such user, the file is really called so."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises RuntimeError there)
+
+
+def media_name(given: str) -> str:
+    """What messages call the media that a user named: ``stdin`` in place of ``-``."""
+    return "stdin" if given == STDIN else given
+
+
+def media_label(given: str) -> str:
+    """The same without folders, for headings and for the names of files made from the media: ``talk.mp4``."""
+    label = PurePath(media_name(given)).name or given
+    return re.sub(r"[^\w.-]+", "_", label) if is_link(given) else label
 
 
 def is_link(text: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
+import sys
 import typing
 from pathlib import Path
 
@@ -13,12 +15,16 @@ from rich.style import Style
 
 from sage_cli.agent import events
 from sage_cli.agent.events import Budget, Event, Evidence, Span
+from sage_cli.cli import console
 from sage_cli.cli.batch import progress
 from sage_cli.cli.console import neutral
-from sage_cli.cli.renderers.json_lines import Json, Jsonl
+from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
 from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.cli.renderers.words import span_text
+from sage_cli.cli.transcribe import Task, _target
 from sage_cli.model.base import ModelInfo, Usage
+from sage_cli.speech import Segment
+from sage_cli.speech.formats import FORMATS
 from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, QUESTION, RUN
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
@@ -49,6 +55,17 @@ def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "sage: no answer: none was found in 3 steps\n"
+
+
+def test_json_loses_nothing_where_stdout_is_not_unicode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii", "replace"))
+    text = "\u010desky \U0001f600"
+    Structured().show(dataclasses.replace(ANSWER, answer=json.dumps({"text": text}, ensure_ascii=False)))
+    with _target(Task("talk.mp4", "jsonl", None)) as write:
+        write(FORMATS["jsonl"]().segment(Segment(0.0, 1.0, text, 0.9)))
+    console.write(console.dumps({"text": text}))
+    sys.stdout.seek(0)
+    assert [json.loads(line)["text"] for line in sys.stdout] == [text, text, text]
 
 
 def test_jsonl_is_every_event_but_progress(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
+from sage_cli.agent.events import Answer
 from sage_cli.assets import CLIPS
+from sage_cli.cli import main
+from sage_cli.cli.several import Worker
+from sage_cli.session.settings import load_options
 from tests.media import make_video
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
@@ -38,7 +46,9 @@ def test_a_folder_means_its_videos(sage: Sage, folder: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_failures_come_at_the_end_and_do_not_stop_the_others(sage: Sage, folder: Path, jobs: int) -> None:
-    words = [folder / "b.mp4", "missing.mp4", folder / "a.MP4", "--question", LAST, "--question", "Which shape appears first?"]
+    pipe = folder / "pipe.mp4"
+    feed(pipe, folder / "b.mp4")
+    words = [pipe, "missing.mp4", folder / "a.MP4", "--question", LAST, "--question", "Which shape appears first?"]
     done = sage("ask", *words, *NANO, "--json", "--jobs", jobs, "--report", folder / "report.html")
     assert done.returncode == 4
     records = [json.loads(line) for line in done.stdout.splitlines()]
@@ -46,10 +56,38 @@ def test_failures_come_at_the_end_and_do_not_stop_the_others(sage: Sage, folder:
     assert [(record["video"], record["code"], record["exit_code"]) for record in failed] == [("missing.mp4", "video", 4)]
     answers = {(Path(record["video"]).name, record["question"]): record["answer"] for record in records if "answer" in record}
     assert len(answers) == 4
-    assert answers["b.mp4", LAST] == "A red star appears last."
+    assert answers["pipe.mp4", LAST] == "A red star appears last."
     assert done.stderr == "sage: 1 of 3 files failed:\nsage: missing.mp4 does not exist; check the path\n"
-    assert all(answer in (folder / "report.html").read_text() for answer in answers.values())
+    report = (folder / "report.html").read_text()
+    assert all(answer in report for answer in answers.values())
+    assert ">pipe.mp4, 00:00" in report  # no link to the copy, which is gone
+    assert "media-0" not in report
     assert len(sage("log", "list", "--json").stdout.splitlines()) == 4
+
+
+def test_a_question_that_fails_costs_no_answer(
+    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    long, report = "word " * 9000, folder / "report.html"
+    answers = {"b.mp4": "A red star appears last.", "a.MP4": "A white diamond appears last."}
+    for names in (["b.mp4", "a.MP4"], ["b.mp4"]):
+        asked = [folder / name for name in names]
+        words = ["sage", "ask", *asked, "--question", LAST, "--question", long, *NANO, "--json", "--report", report]
+        monkeypatch.setattr(sys, "argv", [*map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert stop.value.code == 3
+        assert [record["answer"] for record in records if "answer" in record] == [answers[name] for name in names]
+        assert all(answers[name] in report.read_text() for name in names)
+        report.unlink()
+    outcome = Worker(load_options(model="nano", threads=1), [LAST, long])((str(folder / "b.mp4"), None))
+    assert [event.answer for event in outcome.events if isinstance(event, Answer)] == [answers["b.mp4"]]
+    assert outcome.failure is not None
+    assert "fit a context of 8192 tokens" in outcome.failure.reason
 
 
 def test_a_model_that_is_missing_is_no_fault_of_a_video(sage: Sage, folder: Path) -> None:
@@ -80,3 +118,9 @@ def test_damage_of_several_files_is_told_with_their_names(sage: Sage, folder: Pa
 def cut_video(path: Path) -> None:
     data = make_video(path, seconds=8, size=(64, 48)).read_bytes()
     path.write_bytes(data[: len(data) // 2])
+
+
+def feed(pipe: Path, source: Path) -> None:
+    """Make a named pipe from which a file can be read once."""
+    os.mkfifo(pipe)
+    threading.Thread(target=lambda: pipe.write_bytes(source.read_bytes()), daemon=True).start()

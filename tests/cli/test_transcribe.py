@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -387,10 +388,10 @@ def several(talk: Path, tmp_path: Path) -> list[Path]:
     return [Path(good[0]), bad, Path(good[1])]
 
 
-@pytest.mark.parametrize("jobs", ["1", "3"])
-def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: list[Path], tmp_path: Path, jobs: str) -> None:
+@pytest.mark.parametrize("more", [["--jobs", "1"], ["--jobs", "3", "--from", "auto"]])
+def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: list[Path], tmp_path: Path, more: list[str]) -> None:
     out = tmp_path / "out"
-    done = transcribe(*several, "-o", out, "-f", "srt", "--jobs", jobs, "--prompt", "names: a b")
+    done = transcribe(*several, "-o", out, "-f", "srt", *more, "--prompt", "names: a b")
     assert done.returncode == 4
     first, second = done.stderr.splitlines()
     assert first == "sage: 1 of 3 files failed:"
@@ -402,7 +403,8 @@ def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: 
 def test_workers_tell_what_one_process_tells(sage: Sage, whisper: Path, talk: Path, tmp_path: Path) -> None:
     silent = make_audio(tmp_path / "silent.wav", hush(2), rate=RATE)
     joined = tmp_path / "joined.wav"
-    joined.write_bytes(talk.read_bytes() * 2)
+    os.mkfifo(joined)
+    threading.Thread(target=lambda: joined.write_bytes(talk.read_bytes() * 2), daemon=True).start()
     done = sage("transcribe", silent, joined, "-o", tmp_path / "out", "-m", whisper, "--threads", "1", "--jobs", "2")
     assert done.returncode == 0
     first, second = sorted(done.stderr.splitlines())

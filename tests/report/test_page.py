@@ -90,6 +90,14 @@ def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
     assert "https://a.example/watch?v=1, 00:00:04" in _read(tmp_path / "r.html").text
 
 
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_a_video_from_a_pipe_has_a_name_and_no_link(clip_path: Path, tmp_path: Path, suffix: str) -> None:
+    write_report(tmp_path / f"r{suffix}", [(_run(), Video(clip_path, name="-"), "-")])
+    text = (tmp_path / f"r{suffix}").read_text()
+    assert "stdin, 00:00:04" in text
+    assert not any(part in text for part in (clip_path.name, "href", "]("))
+
+
 def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
     runs = [(_run(), Video(clip_path), str(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path), str(clip_path))]
     write_report(tmp_path / "r.md", runs)

@@ -328,3 +328,14 @@ def test_subtitles_that_are_asked_for_are_converted_whatever_answers_questions(t
     with open_session(source="subtitles") as session:
         assert session.subtitles(session.video(tmp_path / "talk.mp4")) is None
         assert [segment.text for segment in session.transcribe(tmp_path / "talk.mp4")] == ["Hello there."]
+
+
+def test_subtitles_are_no_translation_unless_they_are_english(tmp_path: Path) -> None:
+    shutil.copy(SPOKEN, video := tmp_path / "talk.mp4")
+    text = "1\n00:00:01,000 --> 00:00:05,000\nHello there.\n"
+    with open_session(source="auto", translate=True) as session:
+        for suffix, kept in (".de.srt", False), (".srt", False), (".en.srt", True):
+            (tmp_path / f"talk{suffix}").write_text(text)
+            assert (session.converted(session.video(video)) is not None) == kept
+    with open_session(source="subtitles", translate=True) as session, pytest.raises(UsageError, match="--translate is for speech"):
+        list(session.transcribe(video))

@@ -16,7 +16,8 @@ from sage_cli.errors import VideoError
 from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
 from sage_cli.session.chapters import change_points
-from sage_cli.session.summary import Stage, Summary, _identity, summarize
+from sage_cli.session.summary import Stage, Summary, _identity, _titled, summarize
+from sage_cli.video import Video
 from tests.media import make_audio, tone
 from tests.openai_server import Served, serve
 
@@ -74,6 +75,12 @@ def test_the_second_time_comes_from_the_cache(tmp_path: Path) -> None:
         assert "model" not in vars(session)
         part = result(summarize(session, session.video(CLIPS / "long.mp4"), end=60.0))
     assert part.chapters[-1].end == 60.0
+
+
+def test_a_title_that_was_not_found_is_the_file_s_name_of_today(tmp_path: Path) -> None:
+    names = ("a/talk.mp4", "-", "https://a.example/watch?v=1")
+    titles = [_titled(Summary("", "All.", ()), Video(CLIPS / "short.mp4", name=name)).title for name in names]
+    assert titles == ["talk", "stdin", "watch_v_1"]
 
 
 def test_prompts_that_were_edited_are_asked_again(tmp_path: Path) -> None:

@@ -85,6 +85,15 @@ def test_the_clock_starts_with_the_first_frame_or_sound(
     assert video.duration == pytest.approx(duration, abs=0.06)
 
 
+def test_messages_call_it_as_the_user_does(silent_path: Path) -> None:
+    path, link = str(silent_path), "http://a.b/c_1.mp4"
+    for name, called, stem in ("-", "stdin", "stdin"), (link, link, "c_1"), (None, path, silent_path.stem):
+        video = Video(silent_path, name=name)
+        assert (video.stem, video.copied) == (stem, name is not None)
+        with pytest.raises(NoAudioError, match=f"^{called} has no sound"):
+            video.audio()
+
+
 def test_identity_is_of_the_content(clip_path: Path, tmp_path: Path) -> None:
     renamed, edited = tmp_path / "other.mp4", tmp_path / "clip.mp4"
     data = bytearray(clip_path.read_bytes())

@@ -14,11 +14,10 @@ import typer
 from sage_cli.cli import console
 from sage_cli.cli.complete import MEDIA, VIDEOS, media_files
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import UsageError, VideoError
+from sage_cli.errors import SageError, UsageError, VideoError
 from sage_cli.session.options import Options
-from sage_cli.text import decode, from_argument, is_link, lines
+from sage_cli.text import STDIN, decode, from_argument, is_link, lines
 
-STDIN = "-"
 COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
@@ -71,7 +70,11 @@ def ask(
     options = replace(options, jobs=min(options.jobs, len(videos)))  # memory is planned for as many models
     with open_session(options, consent=Consent(options.web), offer=offer) as session:
         asking = Asking(session, asked)
-        status = asking.several(videos) if videos != [video] else asking.one(video)
+        try:
+            status = asking.several(videos) if videos != [video] else asking.one(video)
+        except SageError:  # what was answered before is worth keeping
+            save_evidence(options, asking.runs)
+            raise
         save_evidence(options, asking.runs)
     return status
 

@@ -74,7 +74,7 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
         if sys.stdin.isatty() and sys.stderr.isatty():
-            console.say(f"ask about {conversation.video.path.name}; /help lists commands, Ctrl-D leaves")
+            console.say(f"ask about {conversation.video.label}; /help lists commands, Ctrl-D leaves")
         Talk(conversation).run()
     return 0
 

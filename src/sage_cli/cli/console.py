@@ -27,6 +27,7 @@ _stdout_closed = False
 
 # Characters that could move the cursor, change colours or the title, reverse text or break a line; and code points that cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_FOREIGN = re.compile("[^\t\n -~]")
 
 
 def neutral(text: str) -> str:
@@ -35,8 +36,9 @@ def neutral(text: str) -> str:
 
 
 def neutral_json(text: str) -> str:
-    """The same for JSON, without loss: such characters become ``\\u`` escapes (the ASCII ones already are)."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    """The same for JSON, without loss: such characters, and those that stdout's encoding may lack, become ``\\u`` escapes."""
+    escaped = _UNSAFE if "utf" in (sys.stdout.encoding or "").lower() else _FOREIGN
+    return escaped.sub(lambda match: re.sub("....", r"\\u\g<0>", match[0].encode("utf-16-be", "surrogatepass").hex()), text)
 
 
 def write(text: str, end: str = "\n") -> None:
@@ -160,5 +162,4 @@ def dumps(record: Any) -> str:
     """One line of JSON that is safe to show on a terminal."""
     import json
 
-    readable = "utf" in (sys.stdout.encoding or "").lower()
-    return neutral_json(json.dumps(record, ensure_ascii=not readable))
+    return neutral_json(json.dumps(record, ensure_ascii=False))

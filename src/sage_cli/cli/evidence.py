@@ -48,19 +48,21 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     """
     from sage_cli.output import folded, output_folder
 
-    if options.report and runs:
+    if not runs:
+        return
+    if options.report:
         from sage_cli.report import write_report
 
         write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
-    stems = Counter(folded(video.path.stem) for video in videos)
+    stems = Counter(folded(video.stem) for video in videos)
     for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
         if not folder:
             continue
         with output_folder(Path(folder)) as path:
             for video in videos:
                 # Two videos of one name in different folders.
-                stem = video.path.stem if stems[folded(video.path.stem)] == 1 else f"{video.path.stem}_{video.id[:8]}"
+                stem = video.stem if stems[folded(video.stem)] == 1 else f"{video.stem}_{video.id[:8]}"
                 for start, end in _spans(run for run, asked, _ in runs if asked is video):
                     save(video, start, end, path, stem)
 

@@ -74,7 +74,7 @@ def frames(
         saved = []
         with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
             for frame in _distinct(found):
-                target = folder / file_name(opened.path.stem, f"_{format_stamp(frame.time)}.jpg")
+                target = folder / file_name(opened.stem, f"_{format_stamp(frame.time)}.jpg")
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 console.write_path(target)

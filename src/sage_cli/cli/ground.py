@@ -65,7 +65,7 @@ def ground(
         tell_plan(session)
         tell_host(session)
         steps = cast("Generator[Found | None]", look(session, opened, wanted))
-        show = progress(opened.path.name, *session.span(opened)) if visible else nullcontext()
+        show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
         with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
             for step in found:
                 stop_if_asked()
@@ -85,7 +85,7 @@ def ground(
             notices += [notice.text for notice in opened.notices]
             console.write(console.dumps({"event": wanted, "video": str(video), "spans": found_at, "notices": notices}))
         elif form == "edl":
-            console.write(edl(spans, opened.path.name, opened.fps or 25.0))
+            console.write(edl(spans, opened.label, opened.fps or 25.0))
         elif form == "ffmetadata":
             console.write(ffmetadata([(*span, wanted) for span in spans]))
     if not spans and not options.quiet:

@@ -9,7 +9,7 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
-from sage_cli.text import from_argument, user_path
+from sage_cli.text import STDIN, from_argument, user_path
 
 if TYPE_CHECKING:
     from sage_cli.session.log import Entry
@@ -66,7 +66,6 @@ def show(
     if report:
         from sage_cli.report import report_format, write_report
         from sage_cli.session import open_session
-        from sage_cli.session.pipes import STDIN
 
         report_format(report)
         if entry.video == STDIN:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
@@ -42,13 +41,11 @@ def tell_host(session: Session) -> None:
 @contextmanager
 def damage_told(session: Session, video: Video) -> Iterator[None]:
     """Report, after the work, what of a video cannot be decoded. Some of it is found only while the video is read."""
-    from sage_cli.session.pipes import STDIN
-
     try:
         yield
     finally:
         if video.damage and not session.options.quiet:
-            console.say(f"{'stdin' if video.name == STDIN else Path(video.name).name}: {video.damage}")
+            console.say(f"{video.label}: {video.damage}")
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, report
 from sage_cli.cli.opening import downloads, introduce, tell_plan
 from sage_cli.cli.renderers import Renderer, follow, renderer
-from sage_cli.errors import EXIT_NO_ANSWER, ModelError, SageError, UsageError
+from sage_cli.errors import EXIT_NO_ANSWER, LibraryError, ModelError, SageError, UsageError
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.options import Options
-from sage_cli.session.pipes import STDIN
+from sage_cli.store import NotInstalledError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -72,9 +72,16 @@ class Asking:
             try:
                 yield self._ask(name, name)
             except (SageError, OSError) as error:
-                if isinstance(error, (ModelError, BrokenPipeError)):  # no fault of the video
+                if isinstance(error, BrokenPipeError) or self._concerns_all(error):
                     raise
                 yield Failure.of(name, error)
+
+    def _concerns_all(self, error: SageError | OSError) -> bool:
+        """Whether other videos would fail, too: the model or a library cannot be loaded, or its server does not answer."""
+        from sage_cli.model.remote import UnreachableError
+
+        loaded = "model" in vars(self._session)
+        return isinstance(error, (UnreachableError, NotInstalledError, LibraryError)) or (isinstance(error, ModelError) and not loaded)
 
     def _ask(self, name: str, label: str) -> bool:
         session = self._session
@@ -90,8 +97,10 @@ class Asking:
                 tell_plan(session)
             self._shown += 1
             conversation = Conversation(session, name, linked=False)
-            answered = [follow(conversation.ask(question), view) for question in self._questions]
-        self.runs += [(run, video, name) for run in conversation.runs]
+            try:
+                answered = [follow(conversation.ask(question), view) for question in self._questions]
+            finally:  # a later question may fail
+                self.runs += [(run, video, name) for run in conversation.runs]
         self._tell(conversation.log_problem)
         return all(answered)
 
@@ -106,17 +115,16 @@ class Asking:
             raise UsageError("--web=ask asks in turn: leave out --jobs")
         introduce(session)
         tell_plan(session)
-        # A worker has no stdin.
-        copies = {name: session.video(STDIN).path if name == STDIN else None for name in names}
+        # A worker has neither stdin nor the descriptors behind other pipes, and a pipe can be read only once.
+        copies = {name: session.pipes.copied(name) for name in names}
         work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), copies.items(), min(options.jobs, len(names)))
-        with closing(cast("Generator[tuple[tuple[str, Path | None], Answered | Failure | Died]]", work)) as outcomes:
+        with closing(cast("Generator[tuple[tuple[str, Path | None], Answered | Died]]", work)) as outcomes:
             for (name, _), outcome in outcomes:
                 if isinstance(outcome, Died):
                     yield Failure(name, outcome.reason)
-                elif isinstance(outcome, Failure):
-                    yield outcome
-                else:
-                    yield self._show(name, outcome)
+                    continue
+                answered = self._show(name, outcome) if outcome.events else True
+                yield outcome.failure or answered
 
     def _show(self, name: str, outcome: Answered) -> bool:
         recorder, runs = Recorder(), []
@@ -163,10 +171,11 @@ class Asking:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a worker did for a video: the events of all questions but those of progress."""
+    """What a worker did for a video: the events but those of progress, of all questions up to one that failed."""
 
     events: tuple[Event, ...]
     log_problem: str
+    failure: Failure | None
 
 
 class Worker:
@@ -178,12 +187,15 @@ class Worker:
         self._session, self._questions = open_session(replace(options, quiet=True)), questions
         _ = self._session.model
 
-    def __call__(self, item: tuple[str, Path | None]) -> Answered | Failure:
+    def __call__(self, item: tuple[str, Path | None]) -> Answered:
         name, copy = item
+        conversation = Conversation(self._session, name, linked=False)
+        events: list[Event] = []
+        failure = None
         try:
             self._session.check(self._session.video(name, copy))
-            conversation = Conversation(self._session, name, linked=False)
-            events = [event for question in self._questions for event in conversation.ask(question) if not isinstance(event, Working)]
+            for question in self._questions:
+                events += (event for event in conversation.ask(question) if not isinstance(event, Working))
         except (SageError, OSError) as error:
-            return Failure.of(name, error)
-        return Answered(tuple(events), conversation.log_problem)
+            failure = Failure.of(name, error)
+        return Answered(tuple(events), conversation.log_problem, failure)

@@ -65,7 +65,7 @@ def summary(
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":
-        record: dict[str, Any] = {"video": str(opened.path), "duration": round(opened.duration, 3), **asdict(made)}
+        record: dict[str, Any] = {"video": opened.name, "duration": round(opened.duration, 3), **asdict(made)}
         del record["value"]
         record["notices"] = [notice.text for notice in opened.notices]
         console.write(console.dumps(record))

@@ -18,14 +18,15 @@ from sage_cli.cli.batch import Failure, progress, report
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
-from sage_cli.errors import ModelError, SageError, UsageError
+from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
+from sage_cli.text import STDIN, media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died
     from sage_cli.session import Session
 
-STDIN = STDOUT = "-"
+STDOUT = "-"
 
 EXAMPLES = """[bold]Examples[/]
   sage transcribe talk.mp4 -o talk.srt
@@ -60,7 +61,7 @@ def transcribe(
 
     check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
     with open_session(options) as session:
-        if options.jobs > 1 and len(tasks) > 1 and options.source == "speech":
+        if options.jobs > 1 and len(tasks) > 1 and options.source != "subtitles":
             return report(_in_parallel(tasks, session), len(tasks))
         failures: list[Failure] = []
         if len(tasks) == 1:
@@ -70,7 +71,7 @@ def transcribe(
             try:
                 make(task)
             except (SageError, OSError) as error:
-                if len(tasks) == 1 or isinstance(error, (ModelError, BrokenPipeError)):
+                if len(tasks) == 1 or isinstance(error, BrokenPipeError):
                     raise
                 failures.append(Failure.of(task.source, error))
         return report(failures, len(tasks))
@@ -86,17 +87,17 @@ class Task:
     Attributes:
         source: the media as given by the user.
         target: the output file; ``None`` for stdout.
-        path: of the media, if it differs from ``source``.
+        copy: of the media, if it is a pipe that another process has read.
     """
 
     source: str
     format: str
     target: Path | None
-    path: str = ""
+    copy: Path | None = None
 
     @property
     def name(self) -> str:
-        return "stdin" if self.source == STDIN else Path(self.source).name
+        return media_label(self.source)
 
 
 def _plan(sources: Sequence[str], output: str | None, format: str | None) -> list[Task]:
@@ -201,7 +202,7 @@ class TranscriptMaker:
         from sage_cli.speech.formats import FORMATS, About
 
         session, format = self._session, FORMATS[task.format](self._layout)
-        video = session.video(task.path or task.source)
+        video = session.video(task.source, task.copy)
         start, end = session.span(video)
         subtitles = session.converted(video)
         if session.options.source == "auto" and (missing := session.unreadable(video)):
@@ -230,7 +231,7 @@ class TranscriptMaker:
 def _target(task: Task) -> Iterator[Callable[[str], None]]:
     """Opens the target; gives the function that writes to it."""
     if task.target is None:
-        yield _write_stdout
+        yield partial(_write_stdout, console.neutral_json if task.format.startswith("json") else console.neutral)
         return
     from sage_cli.output import open_text
 
@@ -243,8 +244,8 @@ def _tell_written(task: Task, options: Options) -> None:
         console.say(f"wrote {task.target}")
 
 
-def _write_stdout(text: str) -> None:
-    console.write(console.neutral(text) if sys.stdout.isatty() else text, end="")
+def _write_stdout(neutral: Callable[[str], str], text: str) -> None:
+    console.write(neutral(text) if neutral is console.neutral_json or sys.stdout.isatty() else text, end="")
 
 
 # ---- several at a time ---------------------------------------------------------------------------------------------
@@ -274,13 +275,14 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     from sage_cli.hardware.threads import cores
 
     options = session.options
-    if session.speech_file is None:
+    if session.speech_file is None and options.source == "speech":
         _ = session.transcriber  # reports a missing model
     jobs = _affordable(session)
     threads = options.threads or max(1, min(8, cores() // jobs))
-    own = replace(options, speech_model=str(session.speech_file), quiet=True, jobs=1, threads=threads)
-    # A worker has no stdin.
-    given = [replace(task, path=str(session.video(STDIN).path)) if task.source == STDIN else task for task in tasks]
+    file = session.speech_file
+    own = replace(options, speech_model=str(file) if file else None, quiet=True, jobs=1, threads=threads)
+    # A worker has neither stdin nor the descriptors behind other pipes.
+    given = [replace(task, copy=session.pipes.copied(task.source)) for task in tasks]
     failures: list[Failure] = []
     show = progress(f"{len(tasks)} files", 0, len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
     with show as advance, closing(cast("Generator[Outcome]", work_here(partial(Worker, own), given, jobs))) as outcomes:
@@ -308,8 +310,8 @@ def _affordable(session: Session) -> int:
     from sage_cli.hardware.memory import free_memory
     from sage_cli.hardware.threads import cores
 
-    assert session.speech_file is not None
-    wanted, each = session.options.jobs, session.speech_file.stat().st_size * 3 // 2 + (300 << 20)
+    size = session.speech_file.stat().st_size if session.speech_file else 0
+    wanted, each = session.options.jobs, size * 3 // 2 + (300 << 20)
     bearable = max(1, min(cores(), free_memory() // each))
     if bearable < wanted and not session.options.quiet:
         console.say(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")

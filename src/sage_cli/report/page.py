@@ -92,7 +92,7 @@ class Page:
     Attributes:
         run: the question and what came of it.
         name: of the video's file, or its link.
-        link: opens the video.
+        link: opens the video; ``""`` if there is no file to open.
         overview: frames of the first look.
         steps: of the run.
         evidence: spans that the answer rests on.
@@ -106,8 +106,8 @@ class Page:
     evidence: tuple[Step, ...]
 
     def at(self, time: float) -> str:
-        """A link that opens the video at a time."""
-        return link_at(self.link, time)
+        """A link that opens the video at a time; ``""`` if there is none."""
+        return self.link and link_at(self.link, time)
 
 
 def report_format(target: str | Path) -> Literal["html", "md"]:
@@ -176,7 +176,7 @@ def _target(link: str) -> str:
 
 
 def _page(run: RunRecord, video: Video, name: str) -> Page:
-    name, link = (name, name) if is_link(name) else (video.path.name, video.path.resolve().as_uri())
+    name, link = (name, name) if is_link(name) else (video.label, "" if video.copied else video.path.resolve().as_uri())
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
     evidence = tuple(

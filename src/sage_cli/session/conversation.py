@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.errors import SageError
 from sage_cli.session import log
-from sage_cli.session.pipes import STDIN
 from sage_cli.session.session import Session
+from sage_cli.text import STDIN
 
 if TYPE_CHECKING:
     from sage_cli.agent.events import Event

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from sage_cli.errors import UsageError, VideoError, naming
-
-STDIN: Final = "-"
+from sage_cli.text import STDIN, media_name
 
 
 class Pipes:
@@ -27,6 +27,17 @@ class Pipes:
     def add(self, name: str, copy: Path) -> None:
         """Use a copy that another process has made."""
         self._copies[name] = copy
+
+    def copied(self, name: str) -> Path | None:
+        """The copy of a pipe, for other processes; ``None`` for a file, and for what cannot be read.
+
+        Raises:
+            UsageError: stdin is a terminal.
+            OSError: the copy cannot be written.
+        """
+        with suppress(VideoError):
+            self.local(name)
+        return self._copies.get(name)
 
     def clear(self) -> None:
         """Forget the copies, whose folder is gone."""
@@ -46,7 +57,7 @@ class Pipes:
         try:
             pipe = _opened(name)
         except OSError as error:  # no permission, or a name that is too long
-            raise VideoError(f"cannot read {name}: {error.strerror}") from error
+            raise VideoError(f"cannot read {media_name(name)}: {error.strerror}") from error
         if pipe is None:
             return Path(given)
         copy = self._folder() / f"media-{len(self._copies)}"

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
-from sage_cli.session.pipes import STDIN, Pipes
+from sage_cli.session.pipes import Pipes
 from sage_cli.session.settings import check, load_options
 from sage_cli.session.turns import Turns
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
 from sage_cli.store.content import remember_fingerprints
-from sage_cli.text import is_link
+from sage_cli.text import is_link, media_name
 
 if TYPE_CHECKING:
     from sage_cli.agent import Agent, Event
@@ -82,6 +82,7 @@ class Session(Models):
     Attributes:
         options: in effect.
         download_progress: called with bytes and total bytes during the download of a linked video.
+        pipes: that videos were read from.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Session(Models):
         self._consent = consent
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
-        self._pipes = Pipes(lambda: self._scratch)
+        self.pipes = Pipes(lambda: self._scratch)
         # With the files beside the video at the time, and why some could not be read.
         self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
@@ -117,7 +118,7 @@ class Session(Models):
         self._stop()
         self._videos.clear()
         self._subtitles.clear()
-        self._pipes.clear()
+        self.pipes.clear()
         super().close()
 
     def _stop(self) -> None:
@@ -162,7 +163,7 @@ class Session(Models):
             opened.require_picture()
             agent = self.agent(opened, start=start, end=end, tools=tools)
             missing = self.unreadable(opened) if self.options.subtitles and agent.tools and not earlier else ""
-            with closing(_generator(agent.run(question, earlier))) as events:
+            with closing(cast("Generator[Event]", agent.run(question, earlier))) as events:
                 for event in self._estimated(events) if self.caching else events:
                     yield event
                     if missing and isinstance(event, RunStarted):
@@ -229,7 +230,7 @@ class Session(Models):
         """
         key = str(path)
         if copy is not None:
-            self._pipes.add(key, copy)
+            self.pipes.add(key, copy)
         video = self._videos.get(key)
         if video is None or video.changed:
             video = self._opened(path)
@@ -243,7 +244,7 @@ class Session(Models):
         try:
             video = Video(local, name=name, cache=self._frame_times, damage=damage)
         except VideoError as error:
-            raise VideoError(str(error).replace(str(local), "stdin" if name == STDIN else name)) from error
+            raise VideoError(str(error).replace(str(local), media_name(name))) from error
         if self.caching and local == Path(path):
             note_media(video.id, local)
         return video
@@ -337,7 +338,7 @@ class Session(Models):
         if not video.has_audio:
             video.check_audio()
             return
-        with closing(_generator(self.transcript(video).parts(first, last))) as parts:
+        with closing(cast("Generator[Progress]", self.transcript(video).parts(first, last))) as parts:
             yield from parts
 
     def transcript(self, video: Video) -> Transcript:
@@ -348,19 +349,22 @@ class Session(Models):
         return Transcript(self.transcriber, video, video.id, cache)
 
     def converted(self, video: Video) -> Subtitles | None:
-        """Subtitles to use in place of a transcript, if ``source`` allows them.
+        """Subtitles to use in place of a transcript, if ``source`` allows them; with ``translate`` only English ones.
 
         Raises:
             VideoError: ``source`` requires subtitles, and there are none.
+            UsageError: they would have to be translated.
         """
         if self.options.source == "speech":
             return None
+        if self.options.translate and self.options.source == "subtitles":
+            raise UsageError("--translate is for speech, and subtitles stay as they are: leave out --from subtitles or --translate")
         found = self._found_subtitles(video)  # asked for, whatever questions are answered from
         if found is None and self.options.source == "subtitles":
             reason = self._subtitles[video][2]
-            none = f"that can be read ({reason})" if reason else "beside it or in it"
-            raise VideoError(f"{video.path} has no subtitles{' ' if reason else ', '}{none}: leave out --from to transcribe its speech")
-        return found
+            none = f" that can be read ({reason})" if reason else ", beside it or in it"
+            raise VideoError(f"{media_name(video.name)} has no subtitles{none}: leave out --from to transcribe its speech")
+        return None if found and self.options.translate and found.language != "en" else found
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
@@ -378,7 +382,8 @@ class Session(Models):
         found = self._subtitles.get(video)
         if found is None or found[0] != files:
             reasons: list[str] = []
-            found = files, find_subtitles(video, self.options.language, reasons.append), "; ".join(reasons)
+            language = "en" if self.options.translate else self.options.language
+            found = files, find_subtitles(video, language, reasons.append), "; ".join(reasons)
         return _keep(self._subtitles, video, found, _MOST_VIDEOS)[1]
 
     def forget(self) -> None:
@@ -419,13 +424,10 @@ class Session(Models):
         )
 
     def _local(self, given: str | Path) -> Path:
-        """The media as a file that can be read more than once."""
-        if is_link(str(given)):
-            return self._downloaded(str(given))
-        return self._pipes.local(given)
-
-    def _downloaded(self, link: str) -> Path:
-        """Download the video behind a link. Typing the link is consent."""
+        """The media as a file that can be read more than once. Typing a link is consent to its download."""
+        link = str(given)
+        if not is_link(link):
+            return self.pipes.local(given)
         from sage_cli.web.links import download, host_of
 
         self.require_network(f"the link to {host_of(link)}")
@@ -441,9 +443,3 @@ def _keep(store: dict[K, V], key: K, value: V, most: int) -> V:
     while len(store) > most:
         del store[next(iter(store))]
     return value
-
-
-def _generator(events: Iterator[Any]) -> Generator[Any]:
-    """Agents and caches return generators, which hold files and native state until closed."""
-    assert isinstance(events, Generator)
-    return events

@@ -27,6 +27,7 @@ from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
 from sage_cli.store.diskcache import DiskCache, seal, unseal
+from sage_cli.text import media_name
 from sage_cli.timecode import format_clock
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
@@ -95,10 +96,10 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
     with closing(cache):
         segments = yield from _speech(session, video, first, last)
         if not (video.has_video or segments):
-            raise VideoError(f"{video.path}: there is no picture, and nothing is said")
+            raise VideoError(f"{media_name(video.name)}: there is no picture, and nothing is said")
         kept = _Kept(cache, video.id, _identity(session, segments, first, last))
         if (whole := kept.get("summary")) is not None:
-            return _summary(whole)
+            return _titled(_summary(whole), video)
         spans = kept.get("chapters")
         if spans is None:
             spans = []
@@ -107,7 +108,7 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
             kept.set("chapters", spans)
         summary = yield from _Writer(session, video, segments, kept).write([(span[0], span[1]) for span in spans])
         kept.set("summary", asdict(summary))
-        return summary
+        return _titled(summary, video)
 
 
 def _speech(session: Session, video: Video, start: float, end: float) -> Steps[list[Segment]]:
@@ -165,6 +166,11 @@ def _digest(value: Any) -> str:
     return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 
+def _titled(summary: Summary, video: Video) -> Summary:
+    """With the file's name for a title that the model did not find; it is no part of what is cached, as files are renamed."""
+    return summary if summary.title else replace(summary, title=video.stem)
+
+
 def _summary(record: dict[str, Any]) -> Summary:
     return Summary(**{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"])})
 
@@ -192,7 +198,7 @@ class _Writer:
                 title, summary = chapters[0].title, chapters[0].summary
             else:
                 title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters])
-            made = Summary(title or self._video.path.stem, summary, tuple(chapters))
+            made = Summary(title, summary, tuple(chapters))
             if self._session.schema is not None:
                 made = replace(made, value=(yield from self._in_shape(workspace, made)))
             return made

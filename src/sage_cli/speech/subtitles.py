@@ -86,7 +86,7 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
     wanted = "" if language == "auto" else short(language)
     found = [one for one in (*beside(video.path, wanted, video.duration), *tracks(video)) if not one.forced]
     if wanted:
-        found = [one for one in found if one.language in (wanted, "")]
+        found = sorted((one for one in found if one.language in (wanted, "")), key=lambda one: not one.language)  # named ones first
     for one in found:
         try:
             if one.cues:

@@ -134,9 +134,9 @@ class Workspace:
     @property
     def video_path(self) -> str:
         """The video's name for the model: short, because it is copied token by token, and without the user's directories."""
-        name = from_argument(self.video.path.name)  # prompts and schemas are valid Unicode, which file names need not be
+        name = from_argument(self.video.label)  # prompts and schemas are valid Unicode, which file names need not be
         longest = self.prompts.style.longest_name
-        return "video.mp4" if 0 < longest < len(name.encode()) else name
+        return "video.mp4" if self.video.copied or 0 < longest < len(name.encode()) else name
 
     @property
     def transcript_first(self) -> bool:

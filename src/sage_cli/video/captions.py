@@ -84,7 +84,7 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
     cues: list[tuple[float, float, str]] = []
     with media.open() as file:
         if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
-            raise VideoError(f"{media.path} has no subtitle track {index}")
+            raise VideoError(f"{media.name} has no subtitle track {index}")
         try:
             for packet in file.packets(index):
                 cues += _cues(packet)

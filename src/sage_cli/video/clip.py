@@ -55,8 +55,8 @@ def cut(media: Media, start: float, end: float, container: str, target: BytesIO,
             yield from _interleave(output, tracks)
     except (av.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
-            raise MemoryError(f"not enough memory to cut {media.path}") from error
-        raise VideoError(f"{media.path} cannot be cut: {getattr(error, 'strerror', None) or error}") from error
+            raise MemoryError(f"not enough memory to cut {media.name}") from error
+        raise VideoError(f"{media.name} cannot be cut: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _interleave(output: OutputContainer, tracks: list[Iterator[Packet[Any]]]) -> Iterator[float]:

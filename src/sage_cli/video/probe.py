@@ -103,6 +103,7 @@ class Media:
     """A probed file.
 
     Attributes:
+        name: in messages.
         content: of the file; reading fails if it has changed.
         origin: the container's time at which the clock reads zero, in seconds.
         duration: the last moment on the clock, in seconds.
@@ -113,6 +114,7 @@ class Media:
     """
 
     path: Path
+    name: str
     content: Content
     origin: Fraction
     duration: float
@@ -188,7 +190,7 @@ def _probe(path: Path, stop: Event) -> Media:
         with MediaFile(path, content=content, stop=stop) as file:
             cut = not outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
-    return Media(path, content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
+    return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class FrameCursor:
             self._forward(target)
         frame = self._shown or self._next
         if frame is None:
-            raise VideoError(f"no frame of {self._media.path} can be decoded ({self._track.codec}): the file is damaged; export it again")
+            raise VideoError(f"no frame of {self._media.name} can be decoded ({self._track.codec}): the file is damaged; export it again")
         return frame
 
     def keyframe(self, number: int) -> VideoFrame | None:

@@ -173,4 +173,4 @@ def _frames(
             log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)
             media.damaged("audio")
     if damaged and not decoded:
-        raise VideoError(f"nothing of the sound of {media.path} can be decoded ({track.codec}): the file is damaged; export it again")
+        raise VideoError(f"nothing of the sound of {media.name} can be decoded ({track.codec}): the file is damaged; export it again")

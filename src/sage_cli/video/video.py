@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Event
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import UsageError, VideoError
 from sage_cli.output import check_targets, open_binary
+from sage_cli.text import media_label, media_name
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.captions import TextTrack, text_cues, text_tracks
@@ -73,7 +74,7 @@ class Video:
         """
         self.path = Path(path)
         self.name = name or str(path)
-        self._media = probe(self.path)
+        self._media = replace(probe(self.path), name=media_name(self.name))
         self._cache = cache
         if damage is not None:
             for part in damage.parts(self._media.content.fingerprint):
@@ -103,6 +104,21 @@ class Video:
     def damage(self) -> str:
         """The notices as one line for people; ``""`` if there are none."""
         return "; ".join(notice.text for notice in self.notices)
+
+    @property
+    def label(self) -> str:
+        """Its name without folders: ``talk.mp4``, or ``stdin``."""
+        return media_label(self.name)
+
+    @property
+    def stem(self) -> str:
+        """The same without suffix, to name files made from it."""
+        return PurePath(self.label).stem
+
+    @property
+    def copied(self) -> bool:
+        """Whether the file is a copy made by sage, of a pipe or a link."""
+        return Path(self.name) != self.path
 
     def __repr__(self) -> str:
         return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
@@ -164,7 +180,7 @@ class Video:
         track = self._media.audio
         if track is None:
             self.check_audio()
-            raise NoAudioError(f"{self.path} has no sound; give a file with an audio track")
+            raise NoAudioError(f"{self._media.name} has no sound; give a file with an audio track")
         media, last = self._media, self.duration if end is None else end
 
         def read(stop: Event) -> Iterator[NDArray[np.float32]]:
@@ -180,7 +196,7 @@ class Video:
             VideoError: it cannot.
         """
         if lost := self._media.lost("audio"):
-            raise VideoError(f"{self.path}: {lost.text}; convert it to AAC")
+            raise VideoError(f"{self._media.name}: {lost.text}; convert it to AAC")
 
     def clip(
         self, start: float, end: float, target: str | os.PathLike[str], *, progress: Callable[[float, float], None] | None = None
@@ -236,6 +252,6 @@ class Video:
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
             if lost := self._media.lost("video"):
-                raise VideoError(f"{self.path}: {lost.text}; convert it to H.264")
-            raise VideoError(f"{self.path} has sound but no picture; give a video file, or use 'sage transcribe' or 'sage summary'")
+                raise VideoError(f"{self._media.name}: {lost.text}; convert it to H.264")
+            raise VideoError(f"{self._media.name} has sound but no picture; give a video file, or use 'sage transcribe' or 'sage summary'")
         return self._media.video

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
 from sage_cli.cli import console
+from sage_cli.text import media_label
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +70,7 @@ class Notes:
     def __init__(self, results: Renderer, *, quiet: bool, label: str = "") -> None:
         self._results = results
         self._quiet = quiet
-        self._name = f"{Path(label).name}: " if label else ""
+        self._name = f"{media_label(label)}: " if label else ""
         self._told: set[str] = set()
 
     def __enter__(self) -> Notes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Final
 
 from rich.style import Style
@@ -12,7 +12,7 @@ from rich.text import Text
 from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
 from sage_cli.cli.console import neutral
 from sage_cli.model.base import ModelInfo, Usage
-from sage_cli.text import is_link
+from sage_cli.text import STDIN, is_link, media_label
 from sage_cli.timecode import format_clock, link_at, rough
 
 CLOCK: Final = 8  # columns of the elapsed time
@@ -53,14 +53,14 @@ def span_text(span: Span, video: str = "") -> Text:
             stdin, which cannot be opened.
     """
     link = None
-    if video not in ("", "-"):
+    if video not in ("", STDIN):
         link = link_at(video if is_link(video) else Path(video).absolute().as_uri(), span.start)
     return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", Style(color="cyan", link=link))
 
 
 def video_text(event: RunStarted) -> Text:
     """The file's name and the part that is asked about."""
-    name = (neutral(PurePath(event.video).name), "cyan")
+    name = (neutral(media_label(event.video)), "cyan")
     if event.span == Span(0.0, event.duration):
         return Text.assemble(name, f", {format_clock(event.duration)} long")
     return Text.assemble(name, ", ", span_text(event.span), f" of {format_clock(event.duration)}")
