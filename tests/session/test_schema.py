@@ -26,6 +26,12 @@ def test_schemas_of_every_kind(name: str, tmp_path: Path) -> None:
     assert read_schema(text).schema == OBEYED[name]
 
 
+def test_recursion_that_can_end_is_supported() -> None:
+    tree = '"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}, "required": ["children"]'
+    for schema in (f"{{{tree}}}", '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}'):
+        assert read_schema(schema)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_answers_cannot_be_held_to_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=f'cannot be held to this schema: .*"{name}"'):
@@ -43,6 +49,18 @@ def test_what_answers_cannot_be_held_to_is_named(name: str) -> None:
         ('{"type": "string", "pattern": "("}', "not a JSON schema"),
         ('{"enum": []}', "cannot be held|not a JSON schema"),
         ('{"type": "integer", "minimum": 3, "maximum": 1}', "cannot be held"),
+        ('{"type": "integer", "minimum": 99999999999999999999}', "99999999999999999999 has more than 64 bits"),
+        ('{"properties": {"a": {"enum": [{"b": [-99999999999999999999]}]}}}', "has more than 64 bits"),
+        (r'{"type": "string", "pattern": "\\p{Lu}"}', r"classes such as \\p\{Lu\} are not supported"),
+        ('{"items": ' * 150 + "{}" + "}" * 150, "nested too deeply"),
+        ('{"$ref": "#"}', "requires itself"),
+        ('{"anyOf": [{"$ref": "#"}, {"type": "array", "prefixItems": [{"$ref": "#"}], "minItems": 1}]}', "requires itself"),
+        ('{"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}', "requires itself"),
+        (
+            '{"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/c"}]}, "minItems": 2},'
+            ' "c": {"type": "object", "additionalProperties": {"$ref": "#/$defs/a~1b"}, "required": ["x"]}}}',
+            "requires itself",
+        ),
     ],
 )
 def test_what_is_no_schema(given: str, problem: str) -> None:

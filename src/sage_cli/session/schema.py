@@ -36,13 +36,15 @@ def read_schema(given: str) -> AnswerSchema:
         raise UsageError(f'{name} is not a JSON schema: it has to be an object, such as {{"type": "object"}}')
     try:
         validator_for(schema, default=Draft202012Validator).check_schema(schema)
+        check_schema(schema)
     except SchemaError as error:
         where = f" at {error.json_path}" if error.path else ""
-        raise UsageError(f"{name} is not a JSON schema{where}: {error.message[:300]}") from error
-    try:
-        check_schema(schema)
+        limits = " (look-around and classes such as \\p{Lu} are not supported)" if error.validator_value == "regex" else ""
+        raise UsageError(f"{name} is not a JSON schema{where}: {error.message[:300]}{limits}") from error
     except ValueError as error:
         raise UsageError(f"{name}: answers cannot be held to this schema: {str(error)[:300]}; see 'sage help schema'") from error
+    except RecursionError as error:
+        raise UsageError(f"{name} is nested too deeply") from error
     return AnswerSchema(json.dumps(schema))
 
 
