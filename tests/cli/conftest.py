@@ -82,7 +82,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as stop:
             main()
         captured = capfd.readouterr()
-        assert captured.out == ""
+        assert captured.out == "" or "--json" in words
         return int(stop.value.code or 0), captured.err
 
     return refusal

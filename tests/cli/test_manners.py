@@ -76,6 +76,10 @@ def test_mistakes_in_one_line(refusal: Refusal, words: list[str], said: str) -> 
         (["cache", "prune", "--older-than"], "requires an argument (see 'sage cache --help')"),
         (["log", "show", "x"], "'ID': expected a whole number"),
         (["frames", "a.mp4", "--width", "3"], "'--width': expected 16 or more"),
+        (["ground", "a.mp4", "a star", "--as", "edl", "--json"], "--as edl and --json exclude each other: choose one"),
+        (["summary", "a.mp4", "--as", "md", "--json"], "--as md and --json exclude each other: choose one"),
+        (["summary", "a.mp4", "--as", "md", "--schema", "{}"], "--as md and --schema exclude each other: choose one"),
+        (["demo", "--json", "--jsonl"], "--json and --jsonl exclude each other: choose one"),
     ],
 )
 def test_values_are_refused_in_plain_words(refusal: Refusal, words: list[str], said: str) -> None:

@@ -13,7 +13,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import MEDIA, VIDEOS, media_files
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.options import OptionsCommand, check_forms, takes
 from sage_cli.errors import SageError, UsageError, VideoError
 from sage_cli.session.options import Options
 from sage_cli.text import STDIN, decode, from_argument, is_link, lines
@@ -52,8 +52,7 @@ def ask(
     The model looks at frames of the whole video, then uses tools if needed. Without a question, a conversation begins.
     Options can be saved: see `sage help config`.
     """
-    if options.json and options.jsonl:
-        raise UsageError("--json and --jsonl exclude each other: choose one")
+    check_forms(options)
     console.need_stdout()
     videos, questions = split_words(video, words or [], options.question)
     if not questions:

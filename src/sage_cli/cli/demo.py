@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from sage_cli.cli import console
-from sage_cli.cli.options import takes
-from sage_cli.errors import EXIT_NO_ANSWER, UsageError
+from sage_cli.cli.options import check_forms, takes
+from sage_cli.errors import EXIT_NO_ANSWER
 from sage_cli.session.options import Options
 
 EXAMPLES = """[bold]Examples[/]
@@ -36,6 +36,7 @@ def demo(options: Options) -> int:
     One at first look, one from speech, one on a second look. Nothing is downloaded. The bundled model, nano, knows coloured shapes and
     a few spoken words only.
     """
+    check_forms(options)
     console.need_stdout()
     from sage_cli.assets import CLIPS, NANO
     from sage_cli.cli.opening import introduce
@@ -45,8 +46,6 @@ def demo(options: Options) -> int:
     # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
     answered = []
-    if options.json and options.jsonl:
-        raise UsageError("--json and --jsonl exclude each other: choose one")
     output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
     with open_session(own) as session, renderer(output, quiet=options.quiet, verbose=options.verbose, several=True) as view:
         introduce(session)

@@ -10,7 +10,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.options import OptionsCommand, check_forms, takes
 from sage_cli.errors import EXIT_NO_ANSWER
 from sage_cli.session.options import Options
 
@@ -54,6 +54,7 @@ def ground(
     from sage_cli.text import from_argument
     from sage_cli.timecode import format_clock
 
+    check_forms(options, form)
     wanted = checked(from_argument(event))
     spans: list[Span] = []
     notices: list[str] = []
@@ -85,7 +86,7 @@ def ground(
             notices += [notice.text for notice in opened.notices]
             console.write(console.dumps({"event": wanted, "video": str(video), "spans": found_at, "notices": notices}))
         elif form == "edl":
-            console.write(edl(spans, opened.label, opened.fps or 25.0))
+            console.write(edl(spans, opened.label, opened.fps or 25.0, opened.timecode))
         elif form == "ffmetadata":
             console.write(ffmetadata([(*span, wanted) for span in spans]))
     if not spans and not options.quiet:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from sage_cli.cli import complete, console
+from sage_cli.errors import UsageError
 from sage_cli.session.options import Option, Options, declared, taken_by
 
 Command = Callable[..., int]
@@ -58,6 +59,22 @@ def checked(command: str, given: Mapping[str, Any]) -> Options:
     return load_options(
         {one.name: one.flag for one in taken}, **{one.name: given[one.name] if given[one.name] != [] else None for one in taken}
     )
+
+
+def check_forms(options: Options, form: str = "text") -> None:
+    """Check that output is asked for in one form.
+
+    Args:
+        form: the value of ``--as``.
+
+    Raises:
+        UsageError: two options exclude each other.
+    """
+    named, as_json = form not in ("text", "json"), form == "json"
+    given = {f"--as {form}": named, "--json": options.json and not as_json, "--jsonl": options.jsonl}
+    given["--schema"] = named and options.schema is not None
+    if len(both := [flag for flag, is_given in given.items() if is_given]) > 1:
+        raise UsageError(f"{both[0]} and {both[1]} exclude each other: choose one")
 
 
 class OptionsCommand(TyperCommand):

@@ -11,7 +11,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.options import OptionsCommand, check_forms, takes
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def summary(
     from sage_cli.cli.opening import damage_told, downloads, introduce, tell_host, tell_plan
     from sage_cli.session import open_session
 
+    check_forms(options, form)
     console.need_stdout()
     with open_session(options, consent=Consent(options.web), offer=offer) as session:
         with downloads(session):

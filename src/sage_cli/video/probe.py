@@ -80,7 +80,11 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class VideoTrack:
-    """The video stream; sizes are for display: upright, square pixels."""
+    """The video stream; sizes are for display: upright, square pixels.
+
+    Attributes:
+        timecode: of the first frame, as the file gives it: ``"10:00:00;00"``; ``""`` if it gives none.
+    """
 
     index: int
     codec: str
@@ -88,6 +92,7 @@ class VideoTrack:
     height: int
     orientation: Orientation
     fps: float | None
+    timecode: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +267,14 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     rate = stream.average_rate
     if not rate or rate > _MOST_FPS:
         rate = stream.guessed_rate
-    return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None), begin
+    return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None, _timecode(file, index)), begin
+
+
+def _timecode(file: MediaFile, index: int) -> str:
+    """The start timecode, which is a tag of the video, of a timecode track, or of the whole file; Matroska writes its name in capitals."""
+    holders = (file.stream(index), *file.container.streams, file.container)
+    tags = ((name, value) for holder in holders for name, value in holder.metadata.items())
+    return next((value for name, value in tags if name.lower() == "timecode"), "")
 
 
 def _first_decoded(file: MediaFile, index: int) -> tuple[VideoFrame | AudioFrame | None, int, bool]:

@@ -51,6 +51,7 @@ class Video:
         width, height: display size in pixels: upright, pixels square. 0 without video.
         rotation: degrees clockwise (0, 90, 180, 270) by which stored frames are turned for display.
         fps: average frames per second; None if unknown.
+        timecode: of the first frame, as the file gives it (``"10:00:00:00"``; a semicolon for drop-frame time); ``""`` if it gives none.
         video_codec, audio_codec: FFmpeg's names, such as ``"h264"`` and ``"aac"``; None when there is no such stream.
     """
 
@@ -87,6 +88,7 @@ class Video:
         self.width, self.height = (video.width, video.height) if video else (0, 0)
         self.rotation = video.orientation.rotation if video else 0
         self.fps = video.fps if video else None
+        self.timecode = video.timecode if video else ""
         self.video_codec = video.codec if video else None
         self.audio_codec = audio.codec if audio else None
 
