@@ -317,8 +317,18 @@ def test_only_a_part_is_asked_about() -> None:
         video = session.video(SHORT)
         assert session.span(video) == (1, video.duration)
         assert session.span(video, 2, 3) == (2, 3)
-        with pytest.raises(UsageError, match="the start is not before the end"):
-            session.span(video, 3, 3)
+        for wrong in ((3, 3), (-5, 3), (float("nan"), 3), (1, float("nan"))):
+            with pytest.raises(UsageError, match="the start is not before the end"):
+                session.span(video, *wrong)
+
+
+def test_sessions_with_and_without_caches_do_not_mind_each_other(home: Path) -> None:
+    with open_session(**NANO, cache_limit=0) as nothing, open_session(**NANO) as everything:
+        assert not nothing.video(SHORT).changed
+        _ = nothing.transcriber
+        assert not (home / "cache").exists()
+        everything.video(SHORT)
+        assert (home / "cache").exists()
 
 
 def test_subtitles_that_are_asked_for_are_converted_whatever_answers_questions(tmp_path: Path) -> None:

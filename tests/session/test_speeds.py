@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sage_cli.agent.events import FramesSampled, Notice, StepStarted
+from sage_cli.agent.events import Budget, Event, FramesSampled, Notice, RunStarted, Span, StepFinished, StepStarted
 from sage_cli.assets import CLIPS
-from sage_cli.model.base import ModelInfo
+from sage_cli.model.base import ModelInfo, Usage
 from sage_cli.session import open_session, speeds
 from sage_cli.timecode import rough
 
@@ -42,6 +42,19 @@ def test_a_first_look_is_measured_and_the_next_one_estimated() -> None:
     assert announced() == []
     assert announced(frames=8) == ["the first look takes about 2 min, at the speed of an earlier run"]
     assert announced(cache_limit=0) == []
+
+
+def test_the_second_reply_to_the_same_frames_is_not_measured() -> None:
+    """A served model is asked once more for an answer under a schema, and never tells that it has seen the frames."""
+    budget = Budget(16, 64, 64, 8192, 10, None, ())
+    events: list[Event] = [
+        RunStarted(0.0, "Why?", "a.mp4", 9.0, Span(0.0, 9.0), MODEL, budget),
+        FramesSampled(0.5, tuple(range(16)), "uniform"),
+        *(StepFinished(elapsed, 0, Usage(images=16)) for elapsed in (8.0, 80.0)),
+    ]
+    with open_session(model="nano") as session:
+        assert list(session._estimated(event for event in events)) == events
+    assert speeds.estimate(MODEL, 16) == 8.0
 
 
 @pytest.mark.parametrize(

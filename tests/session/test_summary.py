@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,6 +109,23 @@ def test_another_served_model_writes_another_summary() -> None:
         assert identity(server) == first
         server.models = ({"id": "another", "max_model_len": 8192},)
         assert identity(server) != first
+
+
+def test_a_part_begins_within_a_sentence_and_sampling_is_as_asked(tmp_path: Path) -> None:
+    path = tmp_path / "cue.mp4"
+    shutil.copy(CLIPS / "short.mp4", path)
+    cues = ((0, 2, "Before."), (2, 8, "The treasure is under the oak."), (8, 9, "After."))
+    path.with_suffix(".srt").write_text("".join(f"1\n00:00:0{one},000 --> 00:00:0{two},000\n{said}\n\n" for one, two, said in cues))
+    with serve(Served(text='{"title": "Oak", "summary": "A treasure."}')) as server:
+        with open_session(model=server.url, frames=2, temperature=0.5, seed=7) as session:
+            found = result(summarize(session, session.video(path), start=4.0, end=8.0))
+        assert [(chapter.start, chapter.end, chapter.title) for chapter in found.chapters] == [(4.0, 8.0, "Oak")]
+        (asked,) = server.requests
+    assert (asked["temperature"], asked["seed"]) == (0.5, 7)
+    told = asked["messages"][-1]["content"][-1]["text"]
+    assert "[00:00:04] The treasure is under the oak." in told
+    assert "Before" not in told
+    assert "After" not in told
 
 
 def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:

@@ -27,7 +27,6 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The table in a separate cache; every file system counts as trusted, wherever the tests run."""
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(content, "_keeps_change_time", lambda folder: True)
-    monkeypatch.setattr(content, "_enabled", True)  # a session without caches, in another test, turns the table off
     return tmp_path / "cache" / "fingerprints"
 
 
@@ -174,11 +173,13 @@ def test_a_table_that_cannot_be_used_is_done_without(tmp_path: Path, table: Path
 
 
 def test_nothing_is_kept_where_nothing_may_be(tmp_path: Path, table: Path) -> None:
-    content.remember_fingerprints(False)
-    try:
-        settled(tmp_path / "talk.wav")
-    finally:
-        content.remember_fingerprints(True)
+    path = tmp_path / "talk.wav"
+    path.write_bytes(DATA)
+    wait_for_a_tick()
+    found = identify(path, remember=False)
+    os.utime(path)
+    wait_for_a_tick()
+    assert found.still_in(path)
     assert not table.exists()
 
 

@@ -59,7 +59,7 @@ def test_a_split_model_is_identified_by_all_its_shards(tmp_path: Path) -> None:
     (tmp_path / "big [1]-00001-of-00003.gguf").write_bytes(b"of another split")
     assert shards(parts[0]) == parts
     first = weights_fingerprint(parts[0])
-    assert ModelFiles(parts[0], parts[1]).fingerprints == [first, fingerprint(parts[1])]
+    assert ModelFiles(parts[0], parts[1]).fingerprints() == [first, fingerprint(parts[1])]
     parts[1].write_bytes(b"of another fine-tune")
     assert len({first, weights_fingerprint(parts[0]), fingerprint(parts[0])}) == 3
     whole = tmp_path / "small.gguf"

@@ -66,7 +66,7 @@ class Plan:
             return {
                 **known,
                 "model": session.served_name if session.remote else session.model_name,
-                "files": [] if session.remote else session.files.fingerprints,
+                "files": [] if session.remote else session.files.fingerprints(remember=session.caching),
                 "speech": session.transcriber.identity if session.speech_file and TranscribeSpeech.name in tools else None,
                 "language": options.language,
                 "subtitles": options.subtitles,
@@ -92,9 +92,12 @@ class Plan:
         """What identifies an item's video and the subtitles beside it, by content; renamed together, they are the same."""
         if item.path is None or item.given is not None:
             return [""]
-        path = Path(item.path)
+        path, remember = Path(item.path), self.worker.options.cache_limit > 0
         files = sorted(files_beside(path)) if self.worker.options.subtitles else []
-        return [fingerprint(path), [[file.name.removeprefix(path.stem), fingerprint(file)] for file in files]]
+        return [
+            fingerprint(path, remember=remember),
+            [[file.name.removeprefix(path.stem), fingerprint(file, remember=remember)] for file in files],
+        ]
 
     @property
     def notice(self) -> str:

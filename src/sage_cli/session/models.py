@@ -282,6 +282,7 @@ class Models:
                 **{one.name: getattr(given, one.name) for one in fields(SpeechOptions) if one.name != "temperature"},
             ),
             threads=given.threads,
+            remember=self.caching,
         )
 
     @property

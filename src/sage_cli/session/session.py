@@ -19,7 +19,6 @@ from sage_cli.session.settings import check, load_options
 from sage_cli.session.turns import Turns
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
-from sage_cli.store.content import remember_fingerprints
 from sage_cli.text import is_link, media_name
 
 if TYPE_CHECKING:
@@ -103,7 +102,6 @@ class Session(Models):
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
         self._running: WeakSet[Generator[Any]] = WeakSet()
-        remember_fingerprints(self.caching)
 
     def __enter__(self) -> Session:
         return self
@@ -190,6 +188,7 @@ class Session(Models):
                         yield Notice(event.elapsed, f"the first look takes about {rough(seconds)}, at the speed of an earlier run")
                 case StepFinished(step=0) if model and frames and not event.usage.images_reused:
                     speeds.remember(model, frames, event.elapsed - event.usage.load_s)
+                    frames = 0  # a second reply to the same frames is no first look
 
     def _tracked(self, run: Generator[T]) -> Generator[T]:
         guarded = self._turns.guarded(run)
@@ -242,7 +241,7 @@ class Session(Models):
         name, local = str(path), self._local(path)
         damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
-            video = Video(local, name=name, cache=self._frame_times, damage=damage)
+            video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching)
         except VideoError as error:
             raise VideoError(str(error).replace(str(local), media_name(name))) from error
         if self.caching and local == Path(path):
@@ -253,16 +252,16 @@ class Session(Models):
         """The part of a video to ask about, in seconds; the end is limited to the video's.
 
         Raises:
-            UsageError: the part is empty.
+            UsageError: the part is empty, or a time is negative or no number.
         """
         from sage_cli.timecode import format_clock
 
         start = self.options.start if start is None else start
         end = self.options.end if end is None else end
         first, last = start or 0.0, video.duration if end is None else min(end, video.duration)
-        if first >= last:
+        if not 0 <= first < last:
             raise UsageError(
-                f"the start is not before the end, or past the end of the media: it goes from 00:00:00 to {format_clock(video.duration)}"
+                f"the start is not before the end, or outside the media: it goes from 00:00:00 to {format_clock(video.duration)}"
             )
         return first, last
 

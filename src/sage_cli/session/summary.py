@@ -106,7 +106,7 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
             for span in (yield from _spans(video, segments, first, last)):
                 spans.append([*span])
             kept.set("chapters", spans)
-        summary = yield from _Writer(session, video, segments, kept).write([(span[0], span[1]) for span in spans])
+        summary = yield from _Writer(session, video, segments, kept, first).write([(span[0], span[1]) for span in spans])
         kept.set("summary", asdict(summary))
         return _titled(summary, video)
 
@@ -135,7 +135,10 @@ def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) 
 
 def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
     """All that a summary depends on besides the video."""
-    model = [session.options.model, session.served_name] if session.remote else [*session.files.fingerprints, version("llama-cpp-python")]
+    if session.remote:
+        model = [session.options.model, session.served_name]
+    else:
+        model = [*session.files.fingerprints(remember=session.caching), version("llama-cpp-python")]
     prompts = Prompts(session.settings.prompts, session.settings.pack).digest
     settings = replace(session.settings, schema=None, prompts=prompts)
     shape = session.schema.text if session.schema else ""
@@ -178,11 +181,13 @@ def _summary(record: dict[str, Any]) -> Summary:
 class _Writer:
     """Has the model write titles and summaries."""
 
-    def __init__(self, session: Session, video: Video, segments: Sequence[Segment], kept: _Kept) -> None:
+    def __init__(self, session: Session, video: Video, segments: Sequence[Segment], kept: _Kept, first: float) -> None:
         self._session, self._video, self._kept = session, video, kept
-        self._entries = [*entries(segments)]
+        # What is being said when the part begins belongs to its first chapter.
+        self._entries = [replace(entry, start=max(entry.start, first)) for entry in entries(segments) if entry.end > first]
         self._media = "video" if video.has_video else "recording"
         self._agent = session.agent(video)
+        self._settings = self._agent.settings
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
 
@@ -259,7 +264,8 @@ class _Writer:
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         schema = record(summary=text(_SUMMARY), title=text(_TITLE))
-        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=schema)
+        given = self._settings
+        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=schema, temperature=given.temperature, seed=given.seed)
         with closing(steps):
             while True:
                 try:
@@ -277,7 +283,7 @@ class _Writer:
         return title, summary
 
     def _in_shape(self, workspace: Workspace, made: Summary) -> Steps[Any]:
-        shape, settings = self._session.schema, self._agent.settings
+        shape, settings = self._session.schema, self._settings
         assert shape is not None
         told = "\n".join([made.summary, *map(_told, made.chapters)])
         shown = workspace.prompts.render("structured", question=f"What is this {self._media} about?", answer=told, schema=shape.text)

@@ -73,6 +73,7 @@ class Transcriber:
         options: of speech recognition.
         threads: CPU threads; ``None`` for all cores this process may use, 8 at most.
         vad_model: a Silero model (``ggml-silero-*.bin``) to use instead of the installed one.
+        remember: the fingerprints of the models on disk.
 
     Raises:
         ModelError: a model file is missing or broken, or does not know the language.
@@ -91,6 +92,7 @@ class Transcriber:
         *,
         threads: int | None = None,
         vad_model: str | os.PathLike[str] | None = None,
+        remember: bool = True,
     ) -> None:
         self.options = options = options or SpeechOptions()
         check_language(options.language)
@@ -98,12 +100,12 @@ class Transcriber:
         if not self._whisper.multilingual and (options.translate or options.multilingual or options.language not in ("auto", "en")):
             name = Path(model_path).name
             raise ModelError(f"{name} knows English only: use a multilingual model (without .en in its name) for other languages")
-        self._detect, detector = self._detector(vad_model)
+        self._detect, detector = self._detector(vad_model, remember)
         self._decoder = Decoder(self._whisper, options, measured=isinstance(self._detect, Silero))
         self._languages = LanguageFinder(self._whisper)
         libraries = version("pywhispercpp"), version("av")  # whisper.cpp, and what decodes the sound
         known = (_VERSION, *libraries, *options.values(), detector, "tdrz" in Path(model_path).name)
-        self.identity = blake2b(f"{fingerprint(self._whisper.path)} {known}".encode(), digest_size=8).hexdigest()
+        self.identity = blake2b(f"{fingerprint(self._whisper.path, remember=remember)} {known}".encode(), digest_size=8).hexdigest()
 
     @property
     def name(self) -> str:
@@ -260,14 +262,14 @@ class Transcriber:
             return "en"
         return None if self.options.language == "auto" else self.options.language
 
-    def _detector(self, vad_model: str | os.PathLike[str] | None) -> tuple[Detector, str]:
+    def _detector(self, vad_model: str | os.PathLike[str] | None, remember: bool) -> tuple[Detector, str]:
         """The voice activity detector, and what identifies it."""
         if not self.options.vad:
             return everything, "everything"
         if vad_model is None and self._whisper.toy:  # trained on synthetic sound, which Silero rightly takes for no speech
             return EnergyGate(), "loudness"
         path = Path(vad_model) if vad_model is not None else bundled_silero()
-        return Silero(path, on=self.options.vad_threshold), fingerprint(path)
+        return Silero(path, on=self.options.vad_threshold), fingerprint(path, remember=remember)
 
 
 # ---- tokens --------------------------------------------------------------------------------------------------------

@@ -51,8 +51,6 @@ _HONEST: Final = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "ntfs3", "apfs", "hfs"),
 }
 
-_enabled = True
-
 
 @dataclass(frozen=True, slots=True)
 class FileState:
@@ -78,10 +76,11 @@ class FileState:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file's fingerprint, and its state at the time."""
+    """A file's fingerprint, its state at the time, and whether the table is used for it."""
 
     fingerprint: str
     state: FileState
+    remember: bool = True
 
     def still_in(self, path: Path) -> bool:
         """Whether the file at ``path`` has this content now. Reads it only if its state differs.
@@ -90,26 +89,29 @@ class Content:
             OSError: the file is gone or cannot be read.
         """
         state = FileState.of(path)
-        return state == self.state or (state.size == self.state.size and fingerprint(path) == self.fingerprint)
+        return state == self.state or (state.size == self.state.size and fingerprint(path, remember=self.remember) == self.fingerprint)
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(path: Path, *, remember: bool = True) -> str:
     """Identity of a file's content, 24 hexadecimal digits: the same under any name, another after any edit.
+
+    Args:
+        remember: use the table on disk, so that a file that has not changed is not read again.
 
     Raises:
         OSError: the file cannot be read, or is being written.
     """
-    return identify(path).fingerprint
+    return identify(path, remember=remember).fingerprint
 
 
-def identify(path: Path, stop: Event | None = None) -> Content:
+def identify(path: Path, stop: Event | None = None, *, remember: bool = True) -> Content:
     """The fingerprint with the file's state; see :func:`fingerprint`.
 
     Args:
         stop: set by another thread to stop, with an :class:`InterruptedError`.
     """
     state = FileState.of(path)
-    if (known := _recall(path, state)) is not None:
+    if remember and (known := _recall(path, state)) is not None:
         return Content(known, state)
     for _ in range(_TRIES):
         if state.size >= _WORTH_WAITING and 0 < (missing := _settled(state) - time.time_ns()) <= _COARSE_TICK:
@@ -122,16 +124,11 @@ def identify(path: Path, stop: Event | None = None) -> Content:
             state = FileState.of(file.fileno())
             found = _hash(file, stop)
         if FileState.of(path) == state:
-            _record(path, state, found, began)
-            return Content(found, state)
+            if remember:
+                _record(path, state, found, began)
+            return Content(found, state, remember)
         state = FileState.of(path)
     raise OSError(errno.EBUSY, "it is being written; try again when it is complete", str(path))
-
-
-def remember_fingerprints(enabled: bool) -> None:
-    """Set whether this process uses the table; one that must keep nothing on disk does not."""
-    global _enabled
-    _enabled = enabled
 
 
 def _hash(file: BinaryIO, stop: Event | None = None) -> str:
@@ -166,8 +163,6 @@ def _line(state: FileState, found: str, hashed: int) -> bytes:
 
 def _recall(path: Path, state: FileState) -> str | None:
     """The fingerprint remembered for this state; None if there is any doubt."""
-    if not _enabled:
-        return None
     try:
         stored = _entry(state).read_bytes()
         found, hashed, *_ = json.loads(stored.partition(b"\n")[0])
@@ -179,7 +174,7 @@ def _recall(path: Path, state: FileState) -> str | None:
 
 def _record(path: Path, state: FileState, found: str, began: int) -> None:
     """Remember a fingerprint, if it can be trusted later. Does nothing if the table cannot be written."""
-    if not _enabled or _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
+    if _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
         return
     entry = _entry(state)
     with suppress(OSError):

@@ -49,14 +49,13 @@ class ModelFiles:
     mmproj: Path
     bundled: Nano | None = None
 
-    @property
-    def fingerprints(self) -> list[str]:
-        """Identities of the contents of both.
+    def fingerprints(self, *, remember: bool = True) -> list[str]:
+        """Identities of the contents of both; ``remember`` as of :func:`fingerprint`.
 
         Raises:
             OSError: a file cannot be read.
         """
-        return [weights_fingerprint(self.text), fingerprint(self.mmproj)]
+        return [weights_fingerprint(self.text, remember=remember), fingerprint(self.mmproj, remember=remember)]
 
 
 def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
@@ -130,13 +129,13 @@ def shards(text: Path) -> list[Path]:
     return sorted(text.parent.glob(f"{escape(text.stem[: shard.start()])}-*-of-{shard[2]}.gguf")) if shard else [text]
 
 
-def weights_fingerprint(text: Path) -> str:
+def weights_fingerprint(text: Path, *, remember: bool = True) -> str:
     """Identity of the content of a language model, with all its shards.
 
     Raises:
         OSError: a file cannot be read.
     """
-    every = [fingerprint(path) for path in shards(text)]
+    every = [fingerprint(path, remember=remember) for path in shards(text)]
     return every[0] if len(every) == 1 else blake2b(" ".join(every).encode(), digest_size=12).hexdigest()
 
 

@@ -267,11 +267,19 @@ class Workspace:
     # ---- the model -------------------------------------------------------------------------------------------------
 
     def ask(
-        self, prompt: Prompt, *, max_tokens: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        schema: Schema | None = None,
+        wrap: tuple[str, str] = ("", ""),
+        temperature: float = 0.0,
+        seed: int = 0,
     ) -> Generator[ToolProgress, None, Reply]:
-        """Ask the model, greedily, as the reference's tools do."""
+        """Ask the model, by default greedily, as the reference's tools do."""
         pieces = 0
-        with closing(self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens)) as stream:
+        items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens, temperature=temperature, seed=seed)
+        with closing(items) as stream:
             for item in stream:
                 match item:
                     case Progress(stage, done, total):

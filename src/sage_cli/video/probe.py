@@ -154,20 +154,23 @@ _DAMAGED: Final[dict[Part, str]] = {
 _NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
-def probe(path: Path) -> Media:
+def probe(path: Path, *, remember: bool = True) -> Media:
     """Examine a media file: hash it, decode its first frame and read all its packets. Ctrl-C interrupts this.
+
+    Args:
+        remember: its fingerprint; see :func:`sage_cli.store.content.fingerprint`.
 
     Raises:
         VideoError: the file does not exist, or contains nothing that can be decoded.
         MediaReadError: it could not be read to its end.
     """
     _check_file(path)
-    return in_background(lambda stop: _probe(path, stop))
+    return in_background(lambda stop: _probe(path, stop, remember))
 
 
-def _probe(path: Path, stop: Event) -> Media:
+def _probe(path: Path, stop: Event, remember: bool) -> Media:
     try:
-        content = identify(path, stop)
+        content = identify(path, stop, remember=remember)
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
     notices: list[MediaNotice] = []

@@ -62,6 +62,7 @@ class Video:
         name: str | None = None,
         cache: FrameTimeCache | None = None,
         damage: DamageCache | None = None,
+        remember: bool = True,
     ) -> None:
         """Open a file.
 
@@ -69,13 +70,14 @@ class Video:
             name: what the user calls it; by default its path.
             cache: of frame times, so that frames read by an earlier run need not be decoded again.
             damage: met by earlier runs, which is then told by this one, too.
+            remember: its fingerprint on disk, so that an unchanged file is not hashed again.
 
         Raises:
             VideoError: the file does not exist, or contains nothing that can be decoded.
         """
         self.path = Path(path)
         self.name = name or str(path)
-        self._media = replace(probe(self.path), name=media_name(self.name))
+        self._media = replace(probe(self.path, remember=remember), name=media_name(self.name))
         self._cache = cache
         if damage is not None:
             for part in damage.parts(self._media.content.fingerprint):
