@@ -153,7 +153,7 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
             assert "there is no sound" in (await texts("transcribe", media="short.mp4"))[0]
 
             shown = await texts("frames", video="short.mp4", times=[1, "0:02", 3.5])
-            assert shown == ["00:00:01:", "00:00:02:", "00:00:03:"]
+            assert shown == ["00:00:01.000:", "00:00:02.000:", "00:00:03.500:"]
             refusals = [
                 await texts("frames", video="short.mp4", times=["99"]),
                 await texts("frames", video="short.mp4", times=[12.5]),

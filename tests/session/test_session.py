@@ -273,6 +273,14 @@ def test_tools_follow_the_options() -> None:
         assert {tool.name for tool in session.agent(session.video(SPOKEN), tools=True).tools} == everything
 
 
+def test_names_in_errors_are_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_session(**NANO) as session:
+        for name in ("./e", "a/"):
+            with pytest.raises(VideoError, match=r"^\w+ does not exist; check the path$"):
+                session.video(name)
+
+
 def test_offline_allows_no_connection() -> None:
     require_network(Options(), "the judge")
     with pytest.raises(UsageError, match=r"the judge needs a connection.*offline"):

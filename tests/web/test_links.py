@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sage_cli.errors import VideoError
+from sage_cli.errors import SageError, VideoError
 from sage_cli.text import is_link
 from sage_cli.video import Video
 from sage_cli.web.links import download, host_of
@@ -159,3 +160,11 @@ def test_where_there_is_no_video(site: Any, tmp_path: Path) -> None:
     assert "127.0.0.1" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "\x1b" not in str(caught.value)
+
+
+def test_where_there_is_no_connection(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}/talk.mp4"
+    with pytest.raises(SageError, match=r"refused; check the connection, and try again to resume$") as caught:
+        download(address, tmp_path)
+    assert caught.value.exit_code == 1

@@ -28,7 +28,7 @@ from sage_cli.mcp.folders import Folders
 from sage_cli.session import Session
 from sage_cli.session.ground import Found, checked, ground
 from sage_cli.signals import check_interrupted, interrupted_by
-from sage_cli.timecode import format_clock, parse, parse_within
+from sage_cli.timecode import format_clock, format_clock_ms, parse, parse_within
 from sage_cli.version import __version__
 from sage_cli.video import Video
 
@@ -242,7 +242,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
                     spans += step.spans
                     notices += step.notices
                     report(f"looked up to {format_clock(step.end)}")
-            found = [Occurrence(start=format_clock(first), end=format_clock(last)) for first, last in spans]
+            found = [Occurrence(start=format_clock_ms(first), end=format_clock_ms(last)) for first, last in spans]
             return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
 
         return await worker.run(context, work)
@@ -295,7 +295,7 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
         for segment in found:
             report(f"transcribed to {format_clock(segment.end)}")
             segments.append(segment)
-    said = [Said(start=format_clock(one.start), end=format_clock(one.end), text=one.text) for one in segments]
+    said = [Said(start=format_clock_ms(one.start), end=format_clock_ms(one.end), text=one.text) for one in segments]
     notices = [notice.text for notice in video.notices]
     if not said:
         notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
@@ -313,7 +313,7 @@ def _pictures(video: Video, times: list[float], report: Callable[[str], None]) -
         for frame in reader:
             report(f"frame at {format_clock(frame.time)}")
             image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            shown += [f"{format_clock(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
+            shown += [f"{format_clock_ms(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
     return shown + [f"Notice: {notice.text}." for notice in video.notices]
 
 
@@ -341,7 +341,8 @@ def _answered(events: Iterator[Event], report: Callable[[str], None]) -> Answere
                 report(text)
             case Answer() | NoAnswer():
                 evidence = [
-                    Evidence(start=format_clock(one.span.start), end=format_clock(one.span.end), how=one.what) for one in event.evidence
+                    Evidence(start=format_clock_ms(one.span.start), end=format_clock_ms(one.span.end), how=one.what)
+                    for one in event.evidence
                 ]
                 reason = event.reason if isinstance(event, NoAnswer) else None
                 return Answered(answer=event.answer, reason=reason, evidence=evidence, tools_used=used, notices=notices)

@@ -112,7 +112,7 @@ class Session(Models):
         self.close()
 
     def close(self) -> None:
-        """Stop running work; free models and temporary files. Safe to call again."""
+        """Stop running work; free models and temporary files. Safe to call again; a later question would load the models anew."""
         self._stop()
         self._videos.clear()
         self._subtitles.clear()
@@ -243,6 +243,8 @@ class Session(Models):
         try:
             video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching)
         except VideoError as error:
+            if local == Path(path):
+                raise
             raise VideoError(str(error).replace(str(local), media_name(name))) from error
         if self.caching and local == Path(path):
             note_media(video.id, local)
@@ -377,8 +379,7 @@ class Session(Models):
     def _found_subtitles(self, video: Video) -> Subtitles | None:
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
-        files = files_beside(video.path)
-        found = self._subtitles.get(video)
+        files, found = files_beside(video.path), self._subtitles.get(video)
         if found is None or found[0] != files:
             reasons: list[str] = []
             language = "en" if self.options.translate else self.options.language
@@ -408,9 +409,7 @@ class Session(Models):
 
         # The context size of a server is unknown until the first request; the agent then uses fewer frames if needed.
         settings = self.settings if self.remote else replace(self.settings, frames=self.plan.frames)
-        consent = None
-        if self.options.web == "ask":
-            consent = self._consent or (lambda _request: False)
+        consent = (self._consent or (lambda _request: False)) if self.options.web == "ask" else None
         return Agent(
             self.model,
             video,

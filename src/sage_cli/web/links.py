@@ -48,6 +48,7 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
     Raises:
         UsageError: yt-dlp is not installed.
         VideoError: there is no video, or it cannot be downloaded.
+        SageError: the host cannot be reached, or the connection broke.
     """
     name = hashlib.sha256(link.encode()).hexdigest()[:24]
     if (found := _finished(folder, name)) and not _missing(folder, name, languages):
@@ -74,6 +75,7 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
 def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more: Any) -> None:
     try:
         from yt_dlp import YoutubeDL
+        from yt_dlp.networking.exceptions import TransportError
         from yt_dlp.utils import DownloadError, YoutubeDLError
     except ImportError:
         raise UsageError(INSTALL) from None
@@ -107,6 +109,8 @@ def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more:
         with YoutubeDL(options) as downloader:
             downloader.download([link])
     except (DownloadError, YoutubeDLError) as error:
+        if isinstance((getattr(error, "exc_info", None) or (None, error))[1], TransportError):
+            raise SageError(f"{host_of(link)}: {_reason(error)}; check the connection, and try again to resume") from error
         raise VideoError(f"{host_of(link)}: {_reason(error)}; check the link, or try again to resume") from error
 
 
@@ -148,4 +152,4 @@ def _finished(folder: Path, name: str) -> Path | None:
 def _reason(error: Exception) -> str:
     """yt-dlp's message on one line, without its advice on reporting bugs."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).removeprefix("ERROR: ")
-    return " ".join(text.split("; please report")[0].split())[:200].rstrip(".")
+    return " ".join(re.split(r"; please report| \(caused by ", text)[0].split())[:200].rstrip(".")
