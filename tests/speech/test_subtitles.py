@@ -173,6 +173,15 @@ def test_times_of_spans_count_from_their_paragraph_and_unknown_ones_are_refused(
         assert find_subtitles(Video(video)) is None
 
 
+def test_subtitles_of_another_version_are_told(video: Path) -> None:
+    told: list[str] = []
+    for seconds in (2, 30):
+        video.with_suffix(".srt").write_text(f"1\n00:00:{seconds:02d},000 --> 00:00:{seconds + 9:02d},000\nThe train is late.\n")
+        found = find_subtitles(Video(video), tell=told.append)
+        assert found is not None
+    assert [line.partition(" at ")[0] for line in told] == [f"{video.stem}.srt goes on after the end of the video,"]
+
+
 def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:
     lines = [
         "[Script Info]\nScriptType: v4.00+\n\n[Events]",

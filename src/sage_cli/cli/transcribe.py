@@ -205,7 +205,7 @@ class TranscriptMaker:
         video = session.video(task.source, task.copy)
         start, end = session.span(video)
         subtitles = session.converted(video)
-        if session.options.source == "auto" and (missing := session.unreadable(video)):
+        if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
             say(f"{task.name}: {missing}")
         about = About(task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)

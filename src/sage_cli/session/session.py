@@ -97,7 +97,7 @@ class Session(Models):
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
         self.pipes = Pipes(lambda: self._scratch)
-        # With the files beside the video at the time, and why some could not be read.
+        # With the files beside the video at the time, and what is wrong with some.
         self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
@@ -160,7 +160,7 @@ class Session(Models):
             opened = self.video(video)
             opened.require_picture()
             agent = self.agent(opened, start=start, end=end, tools=tools)
-            missing = self.unreadable(opened) if self.options.subtitles and agent.tools and not earlier else ""
+            missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not earlier else ""
             with closing(cast("Generator[Event]", agent.run(question, earlier))) as events:
                 for event in self._estimated(events) if self.caching else events:
                     yield event
@@ -371,10 +371,11 @@ class Session(Models):
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
         return self._found_subtitles(video) if self.options.subtitles else None
 
-    def unreadable(self, video: Video) -> str:
-        """One line for people if a video has subtitles, but none that can be read; else ``""``."""
-        reason = self._subtitles[video][2] if self._found_subtitles(video) is None else ""
-        return f"{reason}: going on without subtitles" if reason else ""
+    def subtitle_trouble(self, video: Video) -> str:
+        """One line for people if some of a video's subtitles cannot be read, or do not fit it; else ``""``."""
+        found = self._found_subtitles(video)
+        reason = self._subtitles[video][2]
+        return f"{reason}: going on without subtitles" if reason and found is None else reason
 
     def _found_subtitles(self, video: Video) -> Subtitles | None:
         from sage_cli.speech.subtitles import files_beside, find_subtitles

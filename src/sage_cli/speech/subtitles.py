@@ -19,6 +19,7 @@ from sage_cli.errors import VideoError
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
 from sage_cli.text import decode_prose
+from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -40,6 +41,7 @@ _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\uff08([^\uff08\uff
 _SENTENCE: Final = re.compile(r"\d|\S+\s+\S+\s.*[.…]$|[?!\uff1f\uff01\u3002]$", re.DOTALL)
 _WORDLESS: Final = re.compile(r"[\W_]*")
 _SPEAKER: Final = re.compile(r"^(?:>>+|[-\u2010-\u2015]+(?![.,]?\d|[$€£¥₹]))\s*")  # a dash before a figure is a minus
+_LATE_S: Final = 1.0  # after the end of a video, where its subtitles have no business
 _Cue: TypeAlias = tuple[float, float, list[str]]
 
 
@@ -81,7 +83,7 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
 
     Args:
         language: ISO 639-1 code; ``""`` or ``"auto"`` takes the first that is not forced.
-        tell: called with the reason if one cannot be read; the next one is taken.
+        tell: called with the reason if one cannot be read (the next one is taken), or if its times are another video's.
     """
     wanted = "" if language == "auto" else short(language)
     found = [one for one in (*beside(video.path, wanted, video.duration), *tracks(video)) if not one.forced]
@@ -90,6 +92,9 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
     for one in found:
         try:
             if one.cues:
+                if one.cues[-1].start > video.duration + _LATE_S:
+                    end = format_clock(video.duration)
+                    tell(f"{one.source} goes on after the end of the video, at {end}: it may belong to another version of it")
                 return one
         except VideoError as error:
             tell(str(error))
