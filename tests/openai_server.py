@@ -31,6 +31,7 @@ class Served:
         requests: bodies of the chat requests, in order.
         faults: of the next requests, one each; later requests succeed.
         formats: supported kinds of ``response_format``; others are refused.
+        page: status, content type and text in place of a reply; ``None`` for a reply.
         stream: bytes to stream in place of events; ``None`` for a valid stream.
         text: reply in place of the model's; ``None`` for the model's reply.
         pause_s: between pieces.
@@ -48,6 +49,7 @@ class Served:
     requests: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
+    page: tuple[int, str, str] | None = None
     stream: bytes | None = None
     text: str | None = None
     pause_s: float = 0.0
@@ -138,6 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
         if kind and kind not in self.served.formats:
             return self._json(400, {"error": {"message": f"response_format {kind} is not supported"}})
         self.served.requests.append(body)
+        if self.served.page is not None:
+            status, media, text = self.served.page
+            return self._send(status, media, text.encode())
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
@@ -178,9 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def _json(self, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
-        data = json.dumps(value).encode()
+        self._send(status, "application/json", json.dumps(value).encode(), headers)
+
+    def _send(self, status: int, media: str, data: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
-        for name, text in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}.items():
+        for name, text in {"Content-Type": media, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, text)
         self.end_headers()
         self.wfile.write(data)

@@ -186,6 +186,58 @@ def test_whatever_a_server_sends_it_is_one_line(server: Served, stream: bytes) -
     assert "\n" not in str(caught.value)
 
 
+JSON, COMPLETION = "application/json", {"choices": [{"message": {"content": "a b"}}], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+
+
+@pytest.mark.parametrize(
+    "given", [COMPLETION, {"choices": [{"delta": {"content": [{"type": "text", "text": "a b"}]}, "finish_reason": "stop"}]}]
+)
+def test_a_reply_comes_in_one_piece_or_in_parts(server: Served, given: dict[str, Any]) -> None:
+    text = json.dumps(given)
+    server.page = (200, JSON, text if given is COMPLETION else f"data: {text}\n\n")
+    with _connect(server) as model:
+        spoken, reply = _ask(model)
+    assert spoken == reply.text == "a b"
+    assert reply.usage.output_tokens == (2 if given is COMPLETION else 0)
+
+
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ((200, "text/html; charset=utf-8", "<html>log in</html>"), r"no OpenAI-compatible reply \(text/html\)"),
+        ((200, JSON, ""), "it is empty"),
+        ((204, JSON, ""), "it is empty"),
+        ((200, JSON, "[1]"), r"reply \(application/json\)"),
+        ((200, JSON, '{"detail": "not here"}'), "not here"),
+        ((400, JSON, '{"error": "nope\\nsecond line \\u001b[2J"}'), r"status 400 \(nope\)$"),
+        ((400, JSON, '{"message": "no\\u001b seed"}'), r"status 400 \(no seed\)"),
+        ((402, JSON, '{"detail": [{"loc": ["body"], "msg": "too hot"}]}'), "too hot"),
+        ((418, "text/plain", "a teapot\nindeed"), r"\(a teapot\)"),
+        ((418, "text/html", "<html>boom</html>"), "answered with status 418$"),
+        ((403, JSON, '{"error": {"message": "not in your country"}}'), "not in your country"),
+        ((404, JSON, '{"detail": "gone"}'), r"/v1/chat/completions or no model 'served' \(gone\)"),
+    ],
+)
+def test_what_the_server_says_in_place_of_a_reply_is_told_at_once(server: Served, page: tuple[int, str, str], told: str) -> None:
+    server.page = page
+    with _connect(server) as model, pytest.raises(ModelError, match=told):
+        _ask(model)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ({"delta": {"content": "A st"}, "finish_reason": "content_filter"}, "content filter stopped the reply"),
+        ({"delta": {"refusal": "I cannot."}, "finish_reason": "stop"}, r"refused to answer: I cannot\."),
+    ],
+)
+def test_why_a_server_gives_no_reply_is_told(server: Served, choice: dict[str, Any], told: str) -> None:
+    server.stream = f"data: {json.dumps({'choices': [choice]})}\n\ndata: [DONE]\n\n".encode()
+    with _connect(server) as model, pytest.raises(ModelError, match=told):
+        _ask(model, schema=SCHEMA, wrap=WRAP)
+
+
 def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:
     server.text, server.pause_s = "a b c d e", 0.02
     with _connect(server) as model:

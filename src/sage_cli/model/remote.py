@@ -7,7 +7,6 @@ Frames are sent as JPEG images, each after its time as text. Servers differ in h
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -21,6 +20,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from sage_cli.errors import ModelError
 from sage_cli.model.address import KEY_VARIABLE, RemoteAddress
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
+from sage_cli.model.received import (
+    NoReplyError,
+    broken,
+    chunks_of,
+    context_of,
+    is_json_object,
+    positive,
+    read_chunk,
+    reason,
+    reported,
+    said,
+)
 from sage_cli.text import without_surrogates
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
@@ -78,13 +89,14 @@ class RemoteModel:
         self._format = _FORMATS[0]
         self._interrupted = False
         self._images: dict[str, str] = {}
+        self._name = address.name
         try:
             served = self._served()
         except BaseException:
             self.close()
             raise
-        self._name: str = served["id"]
-        self._context = context_size or _context_of(served) or self._llama_server_context(key) or DEFAULT_CONTEXT
+        self._name = str(served["id"])
+        self._context = context_size or context_of(served) or self._llama_server_context(key) or DEFAULT_CONTEXT
 
     def __enter__(self) -> RemoteModel:
         return self
@@ -155,33 +167,36 @@ class RemoteModel:
         formats = _FORMATS[_FORMATS.index(self._format) :] if schema is not None else _FORMATS[-1:]
         spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
         for left in reversed(range(_ATTEMPTS)):
-            text, finish, usage = "", None, Usage(images=len(frames))
+            text, refusal, finish, usage = "", "", None, Usage(images=len(frames))
             try:
                 # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
                 read = partial(self._chunks, body, schema, formats)
                 with closing(iterate_in_background(read, _AHEAD, self._idle)) as chunks:
                     for chunk in chunks:
-                        piece, reason, counted = _read(chunk, len(frames))
-                        usage, finish = counted or usage, reason or finish
-                        if piece and first is None:
+                        piece = read_chunk(chunk, len(frames))
+                        usage, finish = piece.usage or usage, piece.finish or finish
+                        if piece.text and first is None:
                             first = time.perf_counter()
-                        text += piece
-                        yield Delta("" if spoken else piece)
+                        text, refusal = text + piece.text, refusal + piece.refusal
+                        yield Delta("" if spoken else piece.text)
                 if finish is None:  # the end of a stream that breaks without a word looks like its end
                     raise EOFError("the reply ended in the middle")
                 break
-            except _broken() as error:
-                if _reported(error) and schema is not None:
+            except broken() as error:
+                if reported(error) and schema is not None:
                     # llama-server parses a constrained reply again and may then disown it.
-                    if _is_json_object(text):
+                    if is_json_object(text):
                         break
                     formats = formats[1:] or formats
                 logger.info("%s: the reply broke off (%s)", self.address.host, error)
                 if not left:
                     raise UnreachableError(
-                        f"{self.address.host} broke off {_ATTEMPTS} times: {_reason(error)}; is the server healthy?"
+                        f"{self.address.host} broke off {_ATTEMPTS} times: {reason(error)}; is the server healthy?"
                     ) from error
                 spoken = spoken or bool(text)
+        if finish == "content_filter" or (refusal and not text):
+            why = f"the server refused to answer: {said(refusal)}" if refusal else "the server's content filter stopped the reply"
+            raise ModelError(f"{self.address.host}: {why}")
         ended = time.perf_counter()
         first = first or ended
         usage = replace(usage, prefill_s=first - started, decode_s=ended - first)
@@ -202,11 +217,14 @@ class RemoteModel:
 
     def _chunks(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str], stop: Event) -> Iterator[Any]:
         """The reply as the server streams it."""
-        with closing(self._create(body, schema, formats)) as chunks:
-            for chunk in chunks:
-                if stop.is_set():  # the server sees the connection close, and stops
-                    return
-                yield chunk
+        with closing(self._create(body, schema, formats)) as stream:
+            try:
+                for chunk in chunks_of(stream):
+                    if stop.is_set():  # the server sees the connection close, and stops
+                        return
+                    yield chunk
+            except NoReplyError as error:
+                raise UnreachableError(f"{self.address.host} sent no OpenAI-compatible reply ({error}): is the address right?") from error
 
     def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str]) -> Any:
         """Send the request, constrained in the first of these ways that the server accepts; later requests start with that one."""
@@ -222,7 +240,7 @@ class RemoteModel:
             except APIStatusError as error:
                 if error.status_code not in _REFUSED:
                     raise self._failure(error) from error
-                logger.info("%s refused a request constrained by %s (%s)", self.address.host, kind, _reason(error))
+                logger.info("%s refused a request constrained by %s (%s)", self.address.host, kind, reason(error))
                 refusal = refusal or error
             except APIError as error:
                 raise self._failure(error) from error
@@ -267,7 +285,7 @@ class RemoteModel:
         try:
             headers = {"Authorization": f"Bearer {key}"} if key else {}
             with httpx2.Client(headers=headers, timeout=_CONNECT_S, trust_env=not self.address.loopback) as client:
-                return _positive(client.get(url).json()["default_generation_settings"]["n_ctx"])
+                return positive(client.get(url).json()["default_generation_settings"]["n_ctx"])
         except (httpx2.HTTPError, ValueError, LookupError, TypeError):
             return None
 
@@ -275,24 +293,24 @@ class RemoteModel:
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
         host = self.address.host
+        told = f" ({words})" if (words := said(error.body)) else ""
         match error:
             case APITimeoutError():
                 return UnreachableError(f"{host} did not answer in time: is the server overloaded?")
             case APIConnectionError():
-                return UnreachableError(f"cannot reach {host} ({_reason(error)}): is the server running?")
+                return UnreachableError(f"cannot reach {host} ({reason(error)}): is the server running?")
             case APIStatusError(status_code=401 | 403):
-                return ModelError(f"{host} refuses the key: set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)")
+                return ModelError(f"{host} refuses the key{told}: set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)")
             case APIStatusError(status_code=404):
-                return ModelError(
-                    f"{host} has no {error.request.url.path} or no model {self.address.name!r}: check the address and the name"
-                )
-            case APIStatusError() if "context" in _reason(error):
-                return ModelError(f"{host}: {_reason(error)}; use fewer --frames, or start the server with a larger context")
+                model = f" or no model {self._name!r}" if self._name else ""
+                return ModelError(f"{host} has no {error.request.url.path}{model}{told}: check the address and the name")
+            case APIStatusError() if "context" in told:
+                return ModelError(f"{host}: {reason(error)}; use fewer --frames, or start the server with a larger context")
             case APIStatusError(status_code=429 | 500 | 502 | 503 | 504):
-                return UnreachableError(f"{host} answered with status {error.status_code}: {_reason(error)}; is it overloaded?")
+                return UnreachableError(f"{host} answered with status {error.status_code}{told}; is it overloaded?")
             case APIStatusError():
-                return ModelError(f"{host} answered with status {error.status_code}: {_reason(error)}")
-        return ModelError(f"{host} failed: {_reason(error)}")
+                return ModelError(f"{host} answered with status {error.status_code}{told}")
+        return ModelError(f"{host} failed: {reason(error)}")
 
 
 # ---- what travels --------------------------------------------------------------------------------------------------
@@ -328,59 +346,3 @@ def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "json_object":
         return {"type": "json_object"}
     return {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(schema), "strict": True}}
-
-
-def _read(chunk: Any, images: int) -> tuple[str, str | None, Usage | None]:
-    """The text of a chunk, why the reply ended, and the usage. Servers leave out what they like."""
-    choice = next(iter(getattr(chunk, "choices", None) or ()), None)
-    piece = getattr(getattr(choice, "delta", None), "content", None)
-    said = getattr(chunk, "usage", None)
-    cached = getattr(getattr(said, "prompt_tokens_details", None), "cached_tokens", None)
-    usage = Usage(
-        prompt_tokens=_positive(getattr(said, "prompt_tokens", None)) or 0,
-        prompt_reused=_positive(cached) or 0,
-        images=images,
-        output_tokens=_positive(getattr(said, "completion_tokens", None)) or 0,
-    )
-    text = without_surrogates(piece) if isinstance(piece, str) else ""
-    return text, getattr(choice, "finish_reason", None), usage if said else None
-
-
-def _is_json_object(text: str) -> bool:
-    """Whether it is one, between Markdown's fences or not."""
-    try:
-        json.loads(text[text.index("{") : text.rindex("}") + 1])
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _context_of(model: Mapping[str, Any]) -> int | None:
-    """``max_model_len`` of vLLM and SGLang, ``loaded_context_length`` of LM Studio."""
-    return _positive(model.get("max_model_len")) or _positive(model.get("loaded_context_length"))
-
-
-def _positive(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
-
-
-def _broken() -> tuple[type[Exception], ...]:
-    """What is raised while a reply is read: the connection breaks, the reply is no stream of JSON, or the server reports an error in it."""
-    import httpx2
-    from openai import APIError
-
-    return (httpx2.TransportError, APIError, ValueError, RecursionError, EOFError)
-
-
-def _reported(error: Exception) -> bool:
-    """Whether the server itself says that something went wrong."""
-    from openai import APIConnectionError, APIError
-
-    return isinstance(error, APIError) and not isinstance(error, APIConnectionError)
-
-
-def _reason(error: Exception) -> str:
-    """The server's or network's message, on one line."""
-    body = cast(Any, getattr(error, "body", None))
-    said = body.get("message") if isinstance(body, dict) else None
-    return " ".join(str(said or error.__cause__ or error).split())[:200] or type(error).__name__

@@ -1,0 +1,146 @@
+"""What OpenAI-compatible servers send back. They leave out, add and shape what they like, so everything is read with care."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sage_cli.model.base import Usage
+from sage_cli.text import without_surrogates
+
+_LONGEST: Final = 200  # characters of a server's message
+_SAID_IN: Final = ("message", "detail", "error", "msg", "error_description")  # OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth
+
+
+class NoReplyError(Exception):
+    """What a server sent is neither a stream nor a completion; the message says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk of a reply.
+
+    Attributes:
+        text: that it adds.
+        refusal: what the server says in place of a reply.
+        finish: why the reply ended, ``None`` before its end.
+        usage: of the whole reply, mostly in the last chunk.
+    """
+
+    text: str
+    refusal: str
+    finish: str | None
+    usage: Usage | None
+
+
+def chunks_of(stream: Any) -> Iterator[Any]:
+    """The chunks of a reply; a server that does not stream sends a completion, which is the only one.
+
+    Args:
+        stream: the client's, of which nothing has been read.
+
+    Raises:
+        NoReplyError: it is something else, such as a page to log in.
+    """
+    response = stream.response
+    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+    if response.status_code == 204 or response.headers.get("content-length") == "0":
+        raise NoReplyError("it is empty")
+    if "html" in kind:
+        raise NoReplyError(kind)
+    if kind == "application/json":
+        data = response.read()  # an event stream under this name can still be read below
+        if not data.lstrip().startswith((b"data:", b"event:", b":")):
+            yield _completion(data)
+            return
+    yield from stream
+
+
+def _completion(data: bytes) -> Any:
+    from openai.types.chat import ChatCompletion
+
+    value: Any = None
+    try:
+        value = json.loads(data)
+        choice = value["choices"][0]
+        made = ChatCompletion.construct(**{**value, "choices": [{**choice, "finish_reason": choice.get("finish_reason") or "stop"}]})
+        if getattr(made.choices[0], "message", None) is not None:
+            return made
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        pass
+    raise NoReplyError(said(value) or "application/json")
+
+
+def read_chunk(chunk: Any, images: int) -> Piece:
+    """A chunk of a stream, or a completion."""
+    choice = next(iter(getattr(chunk, "choices", None) or ()), None)
+    delta = getattr(choice, "delta", None) or getattr(choice, "message", None)
+    counts = getattr(chunk, "usage", None)
+    cached = getattr(getattr(counts, "prompt_tokens_details", None), "cached_tokens", None)
+    usage = Usage(
+        prompt_tokens=positive(getattr(counts, "prompt_tokens", None)) or 0,
+        prompt_reused=positive(cached) or 0,
+        images=images,
+        output_tokens=positive(getattr(counts, "completion_tokens", None)) or 0,
+    )
+    text, refusal = (_text(getattr(delta, name, None)) for name in ("content", "refusal"))
+    return Piece(text, refusal, getattr(choice, "finish_reason", None), usage if counts else None)
+
+
+def _text(content: object) -> str:
+    """Text as it is, or in parts such as ``{"type": "text", "text": "..."}``."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text")) for part in content if isinstance(part, dict))
+    return without_surrogates(content) if isinstance(content, str) else ""
+
+
+def said(body: object) -> str:
+    """The first line of a server's message about an error, in any of the shapes that servers use; ``""`` if it is none for people."""
+    if isinstance(body, Mapping):
+        return next((text for key in _SAID_IN if (text := said(body.get(key)))), "")
+    if isinstance(body, list):
+        return said(body[0]) if body else ""
+    if not isinstance(body, str) or body.lstrip().startswith("<"):
+        return ""
+    line = next(iter(body.strip().splitlines()), "")
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in line).split())[:_LONGEST]
+
+
+def reason(error: Exception) -> str:
+    """The server's or network's message, on one line."""
+    return said(getattr(error, "body", None)) or said(str(error.__cause__ or error)) or type(error).__name__
+
+
+def is_json_object(text: str) -> bool:
+    """Whether it is one, between Markdown's fences or not."""
+    try:
+        json.loads(text[text.index("{") : text.rindex("}") + 1])
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def context_of(model: Mapping[str, Any]) -> int | None:
+    """``max_model_len`` of vLLM and SGLang, ``loaded_context_length`` of LM Studio."""
+    return positive(model.get("max_model_len")) or positive(model.get("loaded_context_length"))
+
+
+def positive(value: object) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def broken() -> tuple[type[Exception], ...]:
+    """What is raised while a reply is read: the connection breaks, the reply is no stream of JSON, or the server reports an error in it."""
+    import httpx2
+    from openai import APIError
+
+    return (httpx2.TransportError, APIError, ValueError, RecursionError, EOFError)
+
+
+def reported(error: Exception) -> bool:
+    """Whether the server itself says that something went wrong."""
+    from openai import APIConnectionError, APIError
+
+    return isinstance(error, APIError) and not isinstance(error, APIConnectionError)
