@@ -214,6 +214,18 @@ def test_buckets_are_the_papers() -> None:
         ("x.jsonl", '{"video": "v", "answer": "x"}', "there is no question"),
         ("x.jsonl", '{"video": "v", "question": "Why?"}', "there is no gt_answer or full_answer or answer"),
         ("x.jsonl", "{", "cannot be read"),
+        ("x.jsonl", '{"video": "v", "question": "Why?", "answer": "x"}\n\n{"video": oops}\n', r"cannot be read \(line 3, column 11: "),
+        ("x.jsonl", '{"video": "v", "question": "Why?", "answer": NaN}', "there is no gt_answer"),
+        (
+            "x.jsonl",
+            '{"video": "v", "question": "Why?", "options": ["a", "b"], "answer_index": 7}',
+            "record 1: answer_index 7 is not one of 2 options",
+        ),
+        (
+            "x.jsonl",
+            '{"video": "v", "question": "Why?", "answer_choice_0": "a", "answer_choice_1": "b", "answer_id": 2}',
+            "answer_id 2 is not one of 2 options",
+        ),
         ("x.json", "7", "list of objects"),
         ("x.jsonl", "\n", "contains no questions"),
         ("x.csv", "a,b", "a question set is one of"),
@@ -225,6 +237,16 @@ def test_what_is_no_question_set_is_told_in_a_line(tmp_path: Path, name: str, co
     with pytest.raises(UsageError, match=said) as error:
         read_dataset(str(tmp_path / name))
     assert "\n" not in str(error.value)
+
+
+def test_questions_that_are_not_scored_by_their_options_are_told(tmp_path: Path) -> None:
+    row = {"video": "v", "question": "Which?", "options": ["red star", "b"]}
+    write(tmp_path / "good.jsonl", row | {"answer": "A"}, row | {"answer": "red star"}, row | {"ques_type": "open_ended", "answer": "Z"})
+    assert read_dataset(str(tmp_path / "good.jsonl")).notices == ()
+    write(tmp_path / "bad.jsonl", row | {"answer": "B"}, row | {"answer": "Z"}, row | {"options": ["red", "red"], "answer": "red"})
+    unclear, twice = read_dataset(str(tmp_path / "bad.jsonl")).notices
+    assert unclear.startswith("in 2 of 3 questions, the first of them record 2, the right answer is not exactly one of the options")
+    assert twice == "in 1 of 3 questions, the first of them record 3, an option is listed twice"
 
 
 def test_a_folder_holds_one_question_set(tmp_path: Path) -> None:

@@ -67,6 +67,8 @@ def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
     if row.get("answer_choice_0") is not None:  # MINERVA; an option that is not there leaves a gap in its numbers
         numbers = [number for number in range(26) if row.get(f"answer_choice_{number}") is not None]
         options = unlabelled([str(row[f"answer_choice_{number}"]) for number in numbers])
+        if int(row["answer_id"]) not in numbers:
+            raise ValueError(f"answer_id {row['answer_id']} is not one of {len(numbers)} options")
         place = numbers.index(int(row["answer_id"]))
         return Choices(tuple(options), letter(place), options[place], in_question=bool(in_text(str(row["question"]))[0]))
     found = _listed(row)
@@ -74,6 +76,9 @@ def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
     if right is not None:
         return Choices(tuple(found.options), letter(right), found.options[right], found.numbered, found.in_question)
     truths = (*_TRUTHS, *(() if answered else ("answer",)), "correct_answer")
+    if found.options and all(row.get(key) is None for key in truths):
+        for key in (key for key in _INDICES if row.get(key) is not None):
+            raise ValueError(f"{key} {row[key]} is not one of {len(found.options)} options")
     return Choices(tuple(found.options), None, _text(first(row, *truths)), found.numbered, found.in_question)
 
 

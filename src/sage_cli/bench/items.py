@@ -103,6 +103,20 @@ class Dataset:
         """Items whose video is not on this machine."""
         return tuple(item for item in self.items if item.path is None)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Warnings about questions that may be scored otherwise than their author thinks."""
+        unclear = [item for item in self.items if item.options and item.letter is None and item.ques_type != "open_ended"]
+        twice = [item for item in self.items if len(set(item.options)) < len(item.options)]
+        return tuple(
+            f"in {len(items)} of {len(self.items)} questions, the first of them record {items[0].index + 1}, {what}"
+            for items, what in (
+                (unclear, "the right answer is not exactly one of the options: they are judged as open questions"),
+                (twice, "an option is listed twice"),
+            )
+            if items
+        )
+
     def select(self, filters: Sequence[str], limit: int | None) -> Dataset:
         """The items that pass every filter ``KEY=VALUE``, at most ``limit``.
 
@@ -146,7 +160,7 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
         raise UsageError(f"no such folder: {videos} (--videos is the folder with the videos)")
     path = _from_hub(source.removeprefix(HUB), offline) if source.startswith(HUB) else user_path(source)
     files = _tables(path, source)
-    rows = [row for file in files for row in _rows(file)]
+    rows = [{key: value for key, value in row.items() if value == value} for file in files for row in _rows(file)]  # NaN is no value
     if not rows:
         raise UsageError(f"{source} contains no questions")
     answered = any(key in row for row in rows for key in ANSWERED)
@@ -215,9 +229,17 @@ def json_lines(text: str) -> list[Any]:
     """The values of JSONL. Lines end with ``\\n`` alone: ``str.splitlines`` would end them within a question, at U+2028 or a form feed.
 
     Raises:
-        ValueError: a line is not JSON.
+        ValueError: a line is not JSON; the message says which.
     """
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+    values = []
+    for number, line in enumerate(text.split("\n"), 1):
+        try:
+            values += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number}, column {error.colno}: {error.msg}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return values
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:

@@ -100,7 +100,7 @@ def _tell(plan: Plan) -> None:
     items, missing = plan.dataset.items, plan.dataset.missing
     if missing and not plan.dataset.answered:
         console.say(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
-    if notice := plan.notice:
+    for notice in (*plan.dataset.notices, *filter(None, [plan.notice])):
         console.say(notice)
     if plan.worker.asks and (model := RemoteAddress.parse(plan.worker.options.model or "")) and not model.loopback:
         console.say(f"frames and prompts are sent to {model.host}")
