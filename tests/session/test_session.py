@@ -9,11 +9,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from threading import Barrier
 from threading import Event as ThreadEvent
 from typing import Any, TypeVar
 
+import av
+import numpy as np
 import pytest
 from psutil import Process
 
@@ -357,3 +360,21 @@ def test_subtitles_are_no_translation_unless_they_are_english(tmp_path: Path) ->
             assert (session.converted(session.video(video)) is not None) == kept
     with open_session(source="subtitles", translate=True) as session, pytest.raises(UsageError, match="--translate is for speech"):
         list(session.transcribe(video))
+
+
+def test_the_language_chooses_the_track(tmp_path: Path) -> None:
+    path = tmp_path / "film.mka"
+    with av.open(str(path), "w") as output:
+        tracks: list[Any] = [output.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(3)]
+        for track, language in zip(tracks, ("ger", "eng", "fra"), strict=True):
+            track.metadata["language"] = language
+        for track, value in zip(tracks, (4000, 8000, 16000), strict=True):
+            sound = av.AudioFrame.from_ndarray(np.full((1, 32000), value, np.int16), format="s16", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 16000, 0, Fraction(1, 16000)
+            output.mux(track.encode(sound))
+    heard = {}
+    for language in ("auto", "de", "en", "fr", "es"):
+        with open_session(language=language, speech_model="nano") as session:
+            video = session.video(path)
+        heard[language] = (round(float(video.audio(0.5, 1.5).mean()) * 32768, -2), video.sound_id == video.id)
+    assert heard == {"auto": (4000, True), "de": (4000, True), "en": (8000, False), "fr": (16000, False), "es": (4000, True)}

@@ -236,12 +236,14 @@ class Session(Models):
         return _keep(self._videos, key, video, _MOST_VIDEOS)
 
     def _opened(self, path: str | Path) -> Video:
+        from sage_cli.speech.subtitles import short
         from sage_cli.video import DamageCache, Video
 
-        name, local = str(path), self._local(path)
+        name, local, language = str(path), self._local(path), self.options.language
+        spoken = None if language == "auto" else lambda tag: short(tag) == short(language)
         damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
-            video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching)
+            video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching, spoken=spoken)
         except VideoError as error:
             if local == Path(path):
                 raise
@@ -347,7 +349,7 @@ class Session(Models):
         from sage_cli.speech import Transcript, TranscriptCache
 
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
-        return Transcript(self.transcriber, video, video.id, cache)
+        return Transcript(self.transcriber, video, video.sound_id, cache)
 
     def converted(self, video: Video) -> Subtitles | None:
         """Subtitles to use in place of a transcript, if ``source`` allows them; with ``translate`` only English ones.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
@@ -97,10 +97,17 @@ class VideoTrack:
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
+    """The audio stream.
+
+    Attributes:
+        best: of several streams the one that players choose, and not one in a language that was asked for.
+    """
+
     index: int
     codec: str
     rate: int
     channels: int
+    best: bool = True
 
 
 @dataclass(frozen=True)
@@ -154,21 +161,22 @@ _DAMAGED: Final[dict[Part, str]] = {
 _NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
-def probe(path: Path, *, remember: bool = True) -> Media:
+def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | None = None) -> Media:
     """Examine a media file: hash it, decode its first frame and read all its packets. Ctrl-C interrupts this.
 
     Args:
         remember: its fingerprint; see :func:`sage_cli.store.content.fingerprint`.
+        spoken: whether a stream in this language, as the file names it, is to be heard; by default, or without one, the best is.
 
     Raises:
         VideoError: the file does not exist, or contains nothing that can be decoded.
         MediaReadError: it could not be read to its end.
     """
     _check_file(path)
-    return in_background(lambda stop: _probe(path, stop, remember))
+    return in_background(lambda stop: _probe(path, stop, remember, spoken))
 
 
-def _probe(path: Path, stop: Event, remember: bool) -> Media:
+def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool] | None) -> Media:
     try:
         content = identify(path, stop, remember=remember)
     except OSError as error:
@@ -198,6 +206,8 @@ def _probe(path: Path, stop: Event, remember: bool) -> Media:
         with MediaFile(path, content=content, stop=stop) as file:
             cut = not outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
+    if spoken is not None and audio is not None:  # last, so that the clock is the same whatever is heard
+        audio = _in_language(path, content, stop, audio, spoken)
     return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
 
 
@@ -221,6 +231,18 @@ def _first_of_each(
                 found[cast(Part, part)] = begun
                 break
     return found
+
+
+def _in_language(path: Path, content: Content, stop: Event, best: AudioTrack, spoken: Callable[[str], bool]) -> AudioTrack:
+    """The first audio stream in the language asked for that can be decoded; the best one if that is in it, or none is."""
+    with MediaFile(path, content=content, stop=stop) as file:
+        indices = [index for index in _candidates(file, "audio") if spoken(file.stream(index).language or "")]
+    for index in indices if best.index not in indices else ():
+        with MediaFile(path, content=content, stop=stop) as file:
+            begun = _track(file, index, path)
+        if isinstance(begun, tuple) and isinstance(begun[0], AudioTrack):
+            return replace(begun[0], best=False)
+    return best
 
 
 def _candidates(file: MediaFile, part: str) -> list[int]:

@@ -47,6 +47,7 @@ class Video:
         path: the file.
         name: what the user calls it: the path as given, a link, or ``-`` for stdin.
         id: fingerprint of its content: the same under another name, different after an edit.
+        sound_id: the same of what is heard, if there are several audio streams.
         duration: seconds until the last frame or sound is over, whichever ends later.
         width, height: display size in pixels: upright, pixels square. 0 without video.
         rotation: degrees clockwise (0, 90, 180, 270) by which stored frames are turned for display.
@@ -63,6 +64,7 @@ class Video:
         cache: FrameTimeCache | None = None,
         damage: DamageCache | None = None,
         remember: bool = True,
+        spoken: Callable[[str], bool] | None = None,
     ) -> None:
         """Open a file.
 
@@ -71,13 +73,14 @@ class Video:
             cache: of frame times, so that frames read by an earlier run need not be decoded again.
             damage: met by earlier runs, which is then told by this one, too.
             remember: its fingerprint on disk, so that an unchanged file is not hashed again.
+            spoken: tells of an audio stream's language, as the file has it, whether it is the one to hear.
 
         Raises:
             VideoError: the file does not exist, or contains nothing that can be decoded.
         """
         self.path = Path(path)
         self.name = name or str(path)
-        self._media = replace(probe(self.path, remember=remember), name=media_name(self.name))
+        self._media = replace(probe(self.path, remember=remember, spoken=spoken), name=media_name(self.name))
         self._cache = cache
         if damage is not None:
             for part in damage.parts(self._media.content.fingerprint):
@@ -85,6 +88,7 @@ class Video:
             self._media = replace(self._media, keep_damage=partial(damage.keep, self._media.content.fingerprint))
         video, audio = self._media.video, self._media.audio
         self.id = self._media.content.fingerprint
+        self.sound_id = self.id if audio is None or audio.best else f"{self.id}-{audio.index}"
         self.duration = self._media.duration
         self.has_video, self.has_audio = video is not None, audio is not None
         self.width, self.height = (video.width, video.height) if video else (0, 0)
