@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.session import open_session
-from sage_cli.session.ground import Found, ground
+from sage_cli.session.ground import Found, _joined, _widened, ground
 from tests.media import make_audio, tone
 
 NANO: dict[str, Any] = {"model": "nano", "threads": 1, "cache_limit": 0}
@@ -31,6 +32,24 @@ def test_frames_that_do_not_fit_are_told() -> None:
     (part,) = found(CLIPS / "short.mp4", "a red star", ctx_size=512, frames=64)
     assert whole.notices == ()
     assert "frames shown to the model: more do not fit" in "".join(part.notices)
+
+
+def test_an_event_over_the_end_of_a_window_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_cli.session.ground.WINDOW_S", 4.0)
+    steps = found(CLIPS / "short.mp4", "red star")
+    assert [step.end for step in steps] == [4.0, 8.0, 12.0]
+    spans = [span for step in steps for span in step.spans]
+    assert spans
+    assert all(end - start >= 1.0 for start, end in spans)
+    assert all(after - before >= 1.0 for (_, before), (after, _) in pairwise(spans))
+
+
+def test_spans_that_touch_are_one_and_none_is_without_length() -> None:
+    assert _joined([(4790.0, 4800.0), (4800.16, 4801.0), (4802.0, 4803.0)]) == [(4790.0, 4801.0), (4802.0, 4803.0)]
+    assert _joined([(0.0, 9.0), (8.0, 8.5)]) == [(0.0, 9.0)]
+    assert _widened(80.0, 80.0, 0.0, 600.0) == (80.0, 81.0)
+    assert _widened(12.0, 12.0, 0.0, 12.0) == (11.0, 12.0)
+    assert _widened(0.4, 0.4, 0.0, 0.4) == (0.0, 0.4)
 
 
 def test_sound_alone_shows_nothing(tmp_path: Path) -> None:

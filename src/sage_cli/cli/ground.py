@@ -17,10 +17,9 @@ from sage_cli.session.options import Options
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sage_cli.session.ground import Found
+    from sage_cli.session.ground import Found, Span
 
 COMMAND = OptionsCommand
-Span = tuple[float, float]
 
 EXAMPLES = """[bold]Examples[/]
   sage ground match.mp4 "a goal is scored"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sage_cli.video import Video
 
 WINDOW_S: Final = 600.0  # seconds of video per call of the tool
+_SHORTEST_S: Final = 1.0  # models give times in whole seconds
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +25,14 @@ class Found:
 
     Attributes:
         start, end: the window, in seconds.
-        spans: when the event happens in it, in seconds of the video.
+        spans: when the event happens, in seconds of the video: at least a second each, apart from each other. A span that reaches the
+            window's end comes with the next window, in which it may go on.
         notices: what the user should know of the search, such as that fewer frames fit the context; each once.
     """
 
     start: float
     end: float
-    spans: tuple[tuple[float, float], ...]
+    spans: tuple[Span, ...]
     notices: tuple[str, ...] = ()
 
 
@@ -63,6 +67,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
     count = max(1, round((last - first) / WINDOW_S + 0.499))
     length = (last - first) / count
     told: set[str] = set()
+    spans: list[Span] = []  # not yet given
     with agent.workspace() as workspace:
         for number in range(count):
             begin, until = first + number * length, first + (number + 1) * length
@@ -72,7 +77,6 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                 timestamp_start=f"{begin:.3f}",
                 timestamp_end=f"{until:.3f}",
             )
-            spans: tuple[tuple[float, float], ...]
             notices: list[str] = []
             with closing(tool.run(arguments, workspace)) as run:
                 try:
@@ -83,9 +87,28 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                             notices.append(step.text)
                         yield None
                 except StopIteration as stop:
-                    spans = tuple((look.start, look.end) for look in stop.value.evidence)
+                    spans = _joined([*spans, *(_widened(look.start, look.end, first, last) for look in stop.value.evidence)])
                 except NoTimesError:
-                    spans = ()
+                    pass
                 except ToolError as error:
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
-            yield Found(begin, until, spans, tuple(notices))
+            done = [span for span in spans if number == count - 1 or until - span[1] >= _SHORTEST_S]
+            spans = spans[len(done) :]
+            yield Found(begin, until, tuple(done), tuple(notices))
+
+
+def _widened(start: float, end: float, first: float, last: float) -> Span:
+    """A span that is not too short to be seen or cut, within the part that is searched."""
+    end = min(max(end, start + _SHORTEST_S), last)
+    return max(min(start, end - _SHORTEST_S), first), end
+
+
+def _joined(spans: Sequence[Span]) -> list[Span]:
+    """Spans in order, those with less than a second between them as one: the times of models are not finer."""
+    joined: list[Span] = []
+    for start, end in spans:
+        if joined and start - joined[-1][1] < _SHORTEST_S:
+            before = joined.pop()
+            start, end = min(before[0], start), max(before[1], end)
+        joined.append((start, end))
+    return joined
