@@ -44,6 +44,14 @@ def test_a_folder_means_its_videos(sage: Sage, folder: Path) -> None:
     assert done.stdout == f"{folder}/a.MP4\n  A white diamond appears last.\n\n{folder}/b.mp4\n  A red star appears last.\n"
 
 
+def test_a_folder_of_recordings_is_transcribed(sage: Sage, folder: Path, tmp_path: Path) -> None:
+    for name in "a.srt", "b.srt":
+        (folder / name).write_text("1\n00:00:00,250 --> 00:00:01,500\nThe train is late.\n")
+    done = sage("transcribe", folder, "--from", "subtitles", "-o", tmp_path / "texts")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "texts").iterdir()) == ["a.txt", "b.txt"]
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_failures_come_at_the_end_and_do_not_stop_the_others(sage: Sage, folder: Path, jobs: int) -> None:
     pipe = folder / "pipe.mp4"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sage_cli.errors import VideoError
-from sage_cli.speech.subtitles import beside, find_subtitles, short, tracks
+from sage_cli.speech.subtitles import beside, find_subtitles, lacking, short, tracks
 from sage_cli.video import Video
 
 SRT = """1
@@ -213,6 +213,7 @@ def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> N
     assert only is not None
     assert only.source == "talk.pt-BR.vtt"
     assert find_subtitles(opened, "ja") is None
+    assert lacking(opened, "ja") == " in ja; it has de, pt"
 
 
 @pytest.mark.parametrize(("name", "codec", "delay"), [("a.mkv", "subrip", 0), ("b.mkv", "subrip", 5000)])
@@ -227,6 +228,14 @@ def test_tracks_in_a_video_keep_its_clock(tmp_path: Path, name: str, codec: str,
     ]
     (part,) = found.parts(1.3, 2.5)
     assert [one.text for one in part.segments] == ["Zu spät."]
+
+
+def test_tracks_that_do_not_count_are_told(tmp_path: Path, video: Path) -> None:
+    path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "Spät.")])
+    assert lacking(Video(path), "fr") == " in fr; it has de"
+    assert lacking(Video(path), "de") == lacking(Video(path)) == ", beside it or in it"
+    video.with_suffix(".en.forced.srt").write_text(SRT)
+    assert lacking(Video(video)) == " but forced ones"
 
 
 def test_every_language_of_whisper_finds_its_track() -> None:

@@ -12,9 +12,10 @@ from typing import Annotated
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import MEDIA, VIDEOS, media_files
+from sage_cli.cli.batch import exists, of_folder
+from sage_cli.cli.complete import MEDIA, media_files
 from sage_cli.cli.options import OptionsCommand, check_forms, takes
-from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options
 from sage_cli.text import STDIN, decode, from_argument, is_link, lines
 
@@ -107,7 +108,7 @@ def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[lis
     videos, questions = ([first, *words], [*given]) if given else ([first], words)
     if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
-    return list(dict.fromkeys(name for video in videos for name in _of_folder(video))), questions
+    return list(dict.fromkeys(name for video in videos for name in of_folder(video))), questions
 
 
 def check_order(video: str, words: list[str], *, named: bool) -> None:
@@ -124,11 +125,11 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
         if re.match(r"[a-z][a-z0-9+.-]*://", word, re.IGNORECASE) and not is_link(word):
             raise UsageError(f"{word} is no link that sage can open: links begin with http:// or https://")
     if named:
-        if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (_exists(word) or is_link(word))), None):
+        if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (exists(word) or is_link(word))), None):
             raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")
         return
-    files = [word for word in words if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or _exists(word))]
-    if files and not is_link(video) and not _exists(video) and not video.lower().endswith(MEDIA):
+    files = [word for word in words if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or exists(word))]
+    if files and not is_link(video) and not exists(video) and not video.lower().endswith(MEDIA):
         raise UsageError(f"the video comes before the question: sage ask {files[0]} {from_argument(video)!r}")
     if files:
         raise UsageError(
@@ -137,17 +138,6 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
     if len(words) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in words[:-1]):
         whole = " ".join(map(from_argument, words))
         raise UsageError(f'put the question in quotes: sage ask {video} "{whole}"')
-
-
-def _of_folder(video: str) -> list[str]:
-    """The videos in a folder, in alphabetical order; anything else is itself."""
-    folder = Path(video)
-    if video == STDIN or not _exists(video) or not folder.is_dir():
-        return [video]
-    found = [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS and not path.name.startswith(".")]
-    if not found:
-        raise VideoError(f"{video} holds no video: give a video file, or a folder with some")
-    return found
 
 
 def read_questions(words: list[str]) -> list[str]:
@@ -167,10 +157,3 @@ def read_questions(words: list[str]) -> list[str]:
     if not questions:
         raise UsageError("no question on stdin: write one per line")
     return questions
-
-
-def _exists(word: str) -> bool:
-    try:
-        return bool(word.strip()) and Path(word).exists()
-    except (OSError, ValueError):  # for example too long for a file name
-        return False

@@ -7,13 +7,40 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
-from sage_cli.errors import SageError, machine_trouble
+from sage_cli.cli.complete import VIDEOS
+from sage_cli.errors import SageError, VideoError, machine_trouble
+from sage_cli.text import STDIN
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
+
+
+def of_folder(source: str, suffixes: Sequence[str] = VIDEOS) -> list[str]:
+    """The files with these suffixes in a folder, in alphabetical order; anything else is itself.
+
+    Raises:
+        VideoError: a folder holds none.
+    """
+    folder = Path(source)
+    if source == STDIN or not exists(source) or not folder.is_dir():
+        return [source]
+    found = [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    if not found:
+        kind = "video" if suffixes is VIDEOS else "video or recording"
+        raise VideoError(f"{source} holds no {kind}: give a file, or a folder with some")
+    return found
+
+
+def exists(word: str) -> bool:
+    """Whether a word of the command line is the path of something."""
+    try:
+        return bool(word.strip()) and Path(word).exists()
+    except (OSError, ValueError):  # for example too long for a file name
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import Failure, progress, report
-from sage_cli.cli.complete import media_files
+from sage_cli.cli.batch import Failure, of_folder, progress, report
+from sage_cli.cli.complete import MEDIA, media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
 from sage_cli.errors import SageError, UsageError
@@ -40,7 +40,7 @@ def transcribe(
         list[str],
         typer.Argument(
             metavar="MEDIA...",
-            help="Video or audio file; [bold]-[/] reads one from stdin.",
+            help="Video or audio file, or a folder of them; [bold]-[/] reads stdin.",
             show_default=False,
             autocompletion=media_files,
             parser=str,
@@ -52,6 +52,7 @@ def transcribe(
 
     Prints segments as they are decoded. After an interruption, rerun the command to resume. Transcripts are cached.
     """
+    media = [name for given in media for name in of_folder(given, MEDIA)]
     tasks = _plan(media, options.output, options.format)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)

@@ -362,10 +362,12 @@ class Session(Models):
             return None
         if self.options.translate and self.options.source == "subtitles":
             raise UsageError("--translate is for speech, and subtitles stay as they are: leave out --from subtitles or --translate")
+        from sage_cli.speech.subtitles import lacking
+
         found = self._found_subtitles(video)  # asked for, whatever questions are answered from
         if found is None and self.options.source == "subtitles":
             reason = self._subtitles[video][2]
-            none = f" that can be read ({reason})" if reason else ", beside it or in it"
+            none = f" that can be read ({reason})" if reason else lacking(video, self.options.language)
             raise VideoError(f"{media_name(video.name)} has no subtitles{none}: leave out --from to transcribe its speech")
         return None if found and self.options.translate and found.language != "en" else found
 

@@ -101,6 +101,19 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
     return None
 
 
+def lacking(video: Video, language: str = "") -> str:
+    """What completes "has no subtitles" for people: the languages that there are instead of the one asked for, or only forced ones.
+
+    Args:
+        language: ISO 639-1 code; ``""`` or ``"auto"`` for any.
+    """
+    there = [*beside(video.path, duration=video.duration), *tracks(video)]
+    others = dict.fromkeys(one.language for one in there if not one.forced and one.language)
+    if language not in ("", "auto") and others and short(language) not in others:
+        return f" in {language}; it has {', '.join(sorted(others))}"
+    return " but forced ones" if there and all(one.forced for one in there) else ", beside it or in it"
+
+
 def files_beside(path: Path) -> dict[Path, FileState]:
     """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
     try:

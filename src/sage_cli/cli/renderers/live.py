@@ -135,7 +135,7 @@ class Rows:
     @property
     def body(self) -> int:
         """Columns of the text."""
-        return max(self.width - MARGIN - (0 if self.narrow else LABEL + 2) - 1, 20)
+        return max(self.width - MARGIN - (0 if self.narrow else LABEL + 2) - 1, 8)
 
     def rows(self, clock: str, label: str, style: str, lines: list[Text], *, first: bool = True) -> list[Text]:
         """Lines of text as rows; the first one carries the clock and the label."""

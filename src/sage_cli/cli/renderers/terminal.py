@@ -178,8 +178,11 @@ class Terminal:
         if found and Rows(self._console.width).narrow:
             self._put(Text(head))
             head = indent = "  "
-        for number, evidence in enumerate(found):
-            self._put(Text.assemble(indent if number else head, span_text(evidence.span, self._video), f"  {evidence.what}"))
+        for evidence in found:
+            text = Text.assemble(span_text(evidence.span, self._video), f"  {evidence.what}")
+            for line in text.wrap(self._console, max(self._console.width - len(indent), 1)):
+                self._put(Text.assemble(head, line))
+                head = indent
 
     # ---- the screen ----------------------------------------------------------------------------------------------------
 
