@@ -148,7 +148,7 @@ def test_empty_part(refusal: Refusal, model: TinyModel, clip: Path, words: list[
     status, line = refusal("ask", clip, "what?", "-m", model.text, *words)
     assert status == 2
     assert re.fullmatch(
-        r"sage: error: (the start is not before the end, or past the end|--start cannot be 'soon': expected a time).*\n", line
+        r"sage: error: (the start is not before the end, or outside the media|--start cannot be 'soon': expected a time).*\n", line
     )
 
 
