@@ -11,7 +11,7 @@ import pytest
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.session import open_session
-from sage_cli.session.ground import Found, _joined, _widened, ground
+from sage_cli.session.ground import Found, _joined, ground
 from tests.media import make_audio, tone
 
 NANO: dict[str, Any] = {"model": "nano", "threads": 1, "cache_limit": 0}
@@ -44,12 +44,9 @@ def test_an_event_over_the_end_of_a_window_is_one(monkeypatch: pytest.MonkeyPatc
     assert all(after - before >= 1.0 for (_, before), (after, _) in pairwise(spans))
 
 
-def test_spans_that_touch_are_one_and_none_is_without_length() -> None:
+def test_spans_that_touch_are_one() -> None:
     assert _joined([(4790.0, 4800.0), (4800.16, 4801.0), (4802.0, 4803.0)]) == [(4790.0, 4801.0), (4802.0, 4803.0)]
     assert _joined([(0.0, 9.0), (8.0, 8.5)]) == [(0.0, 9.0)]
-    assert _widened(80.0, 80.0, 0.0, 600.0) == (80.0, 81.0)
-    assert _widened(12.0, 12.0, 0.0, 12.0) == (11.0, 12.0)
-    assert _widened(0.4, 0.4, 0.0, 0.4) == (0.0, 0.4)
 
 
 def test_sound_alone_shows_nothing(tmp_path: Path) -> None:

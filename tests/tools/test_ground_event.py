@@ -44,6 +44,14 @@ def test_the_reply_has_room_for_an_event_of_any_length(video: Video) -> None:
     assert model.asked[0].max_tokens > 2 * len(event)
 
 
+@pytest.mark.parametrize(("at", "span"), [("00:00:14", (14.0, 15.0)), ("00:00:20", (19.0, 20.0))])
+def test_evidence_lasts_a_second_at_least(video: Video, at: str, span: tuple[float, float]) -> None:
+    with Workspace(ScriptedModel(found(at, at)), video) as workspace:
+        outcome = complete(GroundEvent().run(arguments(), workspace))
+    assert outcome.result == found(at, at)  # as in training
+    assert outcome.evidence == (EvidenceSpan(*span, "event grounded"),)
+
+
 def test_an_event_that_is_not_there_has_no_times(video: Video) -> None:
     with Workspace(ScriptedModel(found(None, None)), video) as workspace:
         outcome = complete(GroundEvent().run(arguments(), workspace))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from sage_cli.video import Video
 
 WINDOW_S: Final = 600.0  # seconds of video per call of the tool
-_SHORTEST_S: Final = 1.0  # models give times in whole seconds
 
 Span = tuple[float, float]
 
@@ -58,7 +57,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
     """
     event = checked(event)
     from sage_cli.tools.base import ToolError, ToolNotice
-    from sage_cli.tools.ground_event import GroundEvent, GroundEventArguments, NoTimesError
+    from sage_cli.tools.ground_event import SHORTEST_S, GroundEvent, GroundEventArguments, NoTimesError
 
     video.require_picture()
     tool = GroundEvent()
@@ -87,27 +86,23 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                             notices.append(step.text)
                         yield None
                 except StopIteration as stop:
-                    spans = _joined([*spans, *(_widened(look.start, look.end, first, last) for look in stop.value.evidence)])
+                    spans = _joined([*spans, *((look.start, look.end) for look in stop.value.evidence)])
                 except NoTimesError:
                     pass
                 except ToolError as error:
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
-            done = [span for span in spans if number == count - 1 or until - span[1] >= _SHORTEST_S]
+            done = [span for span in spans if number == count - 1 or until - span[1] >= SHORTEST_S]
             spans = spans[len(done) :]
             yield Found(begin, until, tuple(done), tuple(notices))
 
 
-def _widened(start: float, end: float, first: float, last: float) -> Span:
-    """A span that is not too short to be seen or cut, within the part that is searched."""
-    end = min(max(end, start + _SHORTEST_S), last)
-    return max(min(start, end - _SHORTEST_S), first), end
-
-
 def _joined(spans: Sequence[Span]) -> list[Span]:
     """Spans in order, those with less than a second between them as one: the times of models are not finer."""
+    from sage_cli.tools.ground_event import SHORTEST_S
+
     joined: list[Span] = []
     for start, end in spans:
-        if joined and start - joined[-1][1] < _SHORTEST_S:
+        if joined and start - joined[-1][1] < SHORTEST_S:
             before = joined.pop()
             start, end = min(before[0], start), max(before[1], end)
         joined.append((start, end))

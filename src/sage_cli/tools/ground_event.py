@@ -15,6 +15,7 @@ from sage_cli.video import Frame
 
 _EVENT_LENGTH: Final = 300
 _REPLY_TOKENS: Final = 256
+SHORTEST_S: Final = 1.0  # models give times in whole seconds
 
 
 class NoTimesError(ToolError):
@@ -67,7 +68,13 @@ class GroundEvent(Tool[GroundEventArguments]):
             return Outcome(result, f"not found in {begin_text}-{end_text}")
         first, last = map(format_clock, span)
         result["timestamps"] = {"start": first, "end": last}
-        return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*span, "event grounded"),))
+        return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*_widened(*span, start, end), "event grounded"),))
+
+
+def _widened(start: float, end: float, first: float, last: float) -> tuple[float, float]:
+    """A span that is not too short to be seen or cut, within the examined one."""
+    end = min(max(end, start + SHORTEST_S), last)
+    return max(min(start, end - SHORTEST_S), first), end
 
 
 def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:
