@@ -28,7 +28,10 @@ def test_schemas_of_every_kind(name: str, tmp_path: Path) -> None:
 
 def test_recursion_that_can_end_is_supported() -> None:
     tree = '"type": "object", "properties": {"children": {"type": "array", "items": {"$ref": "#"}}}, "required": ["children"]'
-    for schema in (f"{{{tree}}}", '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}'):
+    linked = (
+        '"type": "object", "properties": {"a": {"$ref": "#"}, "b": {"type": "null"}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]'
+    )
+    for schema in (f"{{{tree}}}", f"{{{linked}}}", '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}', '{"required": ["a"]}'):
         assert read_schema(schema)
 
 
@@ -56,6 +59,16 @@ def test_what_answers_cannot_be_held_to_is_named(name: str) -> None:
         ('{"$ref": "#"}', "requires itself"),
         ('{"anyOf": [{"$ref": "#"}, {"type": "array", "prefixItems": [{"$ref": "#"}], "minItems": 1}]}', "requires itself"),
         ('{"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}', "requires itself"),
+        ('{"type": "object", "properties": {"a": {"$ref": "#"}}, "allOf": [{"required": ["a"]}]}', "requires itself"),
+        (
+            '{"type": "object", "additionalProperties": {"$ref": "#"}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}',
+            "requires itself",
+        ),
+        (
+            '{"type": ["object", "array"], "additionalProperties": {"$ref": "#"}, "minProperties": 1,'
+            ' "minItems": 1, "items": {"$ref": "#"}}',
+            "itself",
+        ),
         (
             '{"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "array", "items": {"allOf": [{"$ref": "#/$defs/c"}]}, "minItems": 2},'
             ' "c": {"type": "object", "additionalProperties": {"$ref": "#/$defs/a~1b"}, "required": ["x"]}}}',

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.errors import loading
+from sage_cli.errors import ModelError, loading
+from sage_cli.model.recursion import satisfiable, subschemas
 
 with loading("llguidance"):
     from llguidance import LLMatcher, LLTokenizer
@@ -55,14 +55,15 @@ class Constraint:
         wrap: literal text before and after the body.
 
     Raises:
-        ValueError: the schema uses something llguidance does not support.
+        ValueError: the schema uses something llguidance does not support. Methods raise ModelError where nothing satisfies the schema.
     """
 
     def __init__(self, tokenizer: LLTokenizer, schema: Mapping[str, Any], wrap: tuple[str, str] = ("", "")) -> None:
         body = _formatted(schema)
         before, after = (f"{json.dumps(text)} " if text else "" for text in wrap)
         self._matcher = LLMatcher(tokenizer, LLMatcher.grammar_from_lark(f"start: {before}body {after}\nbody: %json {body}\n"), log_level=0)
-        self._check()
+        if self._matcher.is_error():
+            raise ValueError(f"reply schema: {self._matcher.get_error()}")
         self._tokenizer = tokenizer
         self._accepted: list[int] = []
         self._closers = [ids[0] if len(ids := tokenizer.tokenize_str(text)) == 1 else None for text in _CLOSERS]
@@ -104,7 +105,7 @@ class Constraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise ValueError(f"reply schema: {self._matcher.get_error()}")
+            raise ModelError(f"no reply can be held to the schema: {self._matcher.get_error().partition(chr(10))[0][:300]}")
 
 
 _ESCAPED: Final = re.compile(rb"\\.", re.DOTALL)
@@ -120,26 +121,18 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the schema uses something llguidance does not support, or nothing satisfies it.
     """
-    numbers = (value for part in _subschemas(schema) for key in _NUMBERS if key in part for value in _leaves(part[key]))
+    numbers = (value for part in subschemas(schema) for key in _NUMBERS if key in part for value in _leaves(part[key]))
     if (number := next((value for value in numbers if type(value) is int and not _INT64 <= value < -2 * _INT64), None)) is not None:
         raise ValueError(f"the whole number {number} has more than 64 bits")
     failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(_formatted(schema)))
     if failed:
         raise ValueError(" ".join(" ".join(messages).split()))
-    if not _satisfiable(schema):
+    if not satisfiable(schema):
         raise ValueError("nothing satisfies it: it requires itself, without end")
 
 
 _INT64: Final = -(1 << 63)
 _NUMBERS: Final = ("const", "enum", "minimum", "exclusiveMinimum", "multipleOf")  # llguidance rounds or refuses these
-
-
-def _subschemas(value: Any) -> Iterator[Mapping[str, Any]]:
-    """The objects that a schema consists of; values of ``const`` and the like are among them."""
-    if isinstance(value, dict):
-        yield value
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _subschemas(part)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
@@ -148,52 +141,6 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(part)
     else:
         yield value
-
-
-def _satisfiable(schema: Mapping[str, Any]) -> bool:
-    """Whether a finite value can satisfy it. References count as endless until what they refer to is found to have an end."""
-    targets = {ref: _target(schema, ref) for part in _subschemas(schema) if isinstance(ref := part.get("$ref"), str)}
-    endless = {ref for ref, target in targets.items() if target is not None}
-    while ended := {ref for ref in endless if _ends(targets[ref], endless)}:
-        endless -= ended
-    return _ends(schema, endless)
-
-
-def _target(schema: Any, ref: str) -> Any:
-    """What a JSON pointer refers to; ``None`` for other references and for nothing."""
-    if ref != "#" and not ref.startswith("#/"):
-        return None
-    for name in unquote(ref).split("/")[1:]:
-        name = name.replace("~1", "/").replace("~0", "~")
-        try:
-            schema = schema[int(name) if isinstance(schema, list) else name]
-        except (LookupError, ValueError, TypeError):
-            return None
-    return schema
-
-
-def _ends(schema: Any, endless: Container[str]) -> bool:
-    """Whether some value of the schema needs none of the endless references."""
-    if not isinstance(schema, dict):
-        return schema is not False
-    if "const" in schema or "enum" in schema:
-        return True
-    needed = list(schema.get("allOf", ()))
-    alternatives = [schema[key] for key in ("anyOf", "oneOf") if key in schema]
-    kind = schema.get("type")
-    if kind in ("object", ["object"]):
-        properties, others = schema.get("properties", {}), "patternProperties" in schema or schema.get("additionalProperties", True)
-        needed += [properties.get(name, others) for name in schema.get("required", ())]
-    elif kind in ("array", ["array"]) and (count := int(schema.get("minItems", 0))):
-        first, others = schema.get("prefixItems", []), schema.get("items", True)
-        if isinstance(others, list):  # as older drafts write prefixItems
-            first, others = others, schema.get("additionalItems", True)
-        needed += first[:count] + [others] * (count > len(first))
-    return (
-        schema.get("$ref") not in endless
-        and all(_ends(part, endless) for part in needed)
-        and all(any(_ends(part, endless) for part in parts) for parts in alternatives)
-    )
 
 
 def _formatted(schema: Mapping[str, Any]) -> str:
