@@ -378,3 +378,20 @@ def test_the_language_chooses_the_track(tmp_path: Path) -> None:
             video = session.video(path)
         heard[language] = (round(float(video.audio(0.5, 1.5).mean()) * 32768, -2), video.sound_id == video.id)
     assert heard == {"auto": (4000, True), "de": (4000, True), "en": (8000, False), "fr": (16000, False), "es": (4000, True)}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+def test_a_fork_is_refused_in_words() -> None:
+    code = """
+import os, sage_cli
+sage_cli.open_session(model="nano").close()
+if os.fork() == 0:
+    try:
+        sage_cli.open_session(model="nano")
+    except sage_cli.errors.UsageError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert "let multiprocessing start it by 'spawn'" in told.stdout

@@ -1,7 +1,9 @@
-"""One thread at a time: llama.cpp and whisper.cpp end the process when two threads use one model."""
+"""One thread at a time, and no forks: llama.cpp and whisper.cpp end a process in which two threads use one model, and wait for ever in the
+child of one that has used them, since a fork has none of their threads."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import closing
 from threading import RLock, Thread, current_thread
@@ -10,6 +12,16 @@ from typing import TypeVar
 from sage_cli.errors import UsageError
 
 T = TypeVar("T")
+_used, _forked = False, False  # a session was opened in this process; or, before it was forked, in its parent
+
+
+def _note_fork() -> None:
+    global _forked
+    _forked = _used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class Turns:
@@ -20,6 +32,9 @@ class Turns:
     """
 
     def __init__(self) -> None:
+        global _used
+        _check_process()
+        _used = True
         self._lock = RLock()  # a suspended run may be collected, and so ended, while its own thread holds the lock
         self._latest: dict[object, Thread] = {}  # by run, the thread that continued it last
 
@@ -27,7 +42,7 @@ class Turns:
         """The same run, within these rules.
 
         Raises:
-            UsageError: another thread has an unfinished run.
+            UsageError: another thread has an unfinished run, or the process is a fork.
         """
         key = object()
         try:
@@ -44,6 +59,7 @@ class Turns:
                 self._latest.pop(key, None)
 
     def _take(self, key: object) -> None:
+        _check_process()
         here = current_thread()
         with self._lock:
             for other, thread in [*self._latest.items()]:
@@ -52,3 +68,8 @@ class Turns:
                         "this session is in use by another thread: give each thread a session of its own, or let one wait for the other"
                     )
             self._latest[key] = here
+
+
+def _check_process() -> None:
+    if _forked:
+        raise UsageError("this process was forked from one that used sage_cli: let multiprocessing start it by 'spawn'")
