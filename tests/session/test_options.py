@@ -80,6 +80,7 @@ def test_values_are_read_as_people_write_them() -> None:
     assert (options.start, options.tools, options.cache_limit, options.no_tool) == (90.0, False, 10**9, ("ground-event",))
     assert (options.prompt, options.mmproj) == ("café", Path("a/b"))
     assert load_options(cache_limit=0).cache_limit == 0
+    assert load_options(schema={"type": "integer"}).schema == '{"type": "integer"}'
 
 
 def test_options_reach_another_process_whole() -> None:

@@ -6,6 +6,7 @@ file, ``ctx_size`` in Python. The first of these that is set wins, then the defa
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -177,6 +178,8 @@ def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
             return parse_time(value)
         if one.kind == "words" and isinstance(value, str):
             return from_argument(value)
+        if one.name == "schema" and isinstance(value, dict):  # from Python
+            return json.dumps(value)
         if one.type in (str, Path) and isinstance(value, (str, Path)):
             return _text(one, value)
         if one.kind == "size":
