@@ -18,11 +18,12 @@ _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
 _SPOKEN = re.compile(
-    r"(?:(\d+(?:[.,]\d+)?)\s*h(?:rs?|ours?)?(?![a-z]))?(?:[\s,]|and\b)*"
-    r"(?:(\d+(?:[.,]\d+)?)\s*m(?:in[a-z]*)?(?![a-z]))?(?:[\s,]|and\b)*"
+    r"(?:(\d+(?:[.,]\d+)?)\s*h(?:rs?|ours?|oras?|eures?)?(?![a-z]))?(?:[\s,.]|and\b)*"
+    r"(?:(\d+(?:[.,]\d+)?)\s*m(?:in[a-z]*)?(?![a-z]))?(?:[\s,.]|and\b)*"
     r"(?:(\d+(?:[.,]\d+)?)\s*s(?:e[cgk][a-z]*)?(?![a-z]))?",
     re.IGNORECASE,
 )
+_FROM = re.compile(r"(\d+(?:[.,]\d+)?)\s*(?:-|\u2013|to|until)\s*$", re.IGNORECASE)  # the start of a range, before its end
 _UNITS = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?", re.IGNORECASE)
 
 
@@ -143,8 +144,12 @@ def _fields(time: str | float) -> list[float]:
         if not math.isfinite(time):
             raise ValueError(f"{time} is not a time")
         return [float(time)]
-    spoken = (match.groups() for match in _SPOKEN.finditer(time) if any(match.groups()))
-    if not re.search(r"\d:\d", time) and (fields := next(spoken, None)):
+    spoken = next((match for match in _SPOKEN.finditer(time) if any(match.groups())), None)
+    if spoken and not re.search(r"\d:\d", time):
+        fields = [*spoken.groups()]
+        if begin := _FROM.search(time[: spoken.start()]):  # "10 to 20 s" begins at 10 s
+            unit = next(number for number, field in enumerate(fields) if field)
+            fields = [begin[1] if number == unit else None for number in range(3)]
         return [_clock([float((field or "0").replace(",", ".")) for field in fields])]
     if match := _LOOSE.search(time):
         clock = [float(field.replace(",", ".")) for field in match[0].split(":")]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from llguidance import LLTokenizer
 
+from sage_cli.errors import ModelError
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage
 from sage_cli.model.constrain import Constraint
 
@@ -131,7 +132,7 @@ def accepts(schema: Mapping[str, Any], text: str, wrap: tuple[str, str] = ("", "
     constraint = Constraint(BYTES, schema, wrap)
     try:
         constraint.accept(list(text.encode()))
-    except ValueError:
+    except ModelError:
         return False
     return constraint.finished or BYTES.eos_token in constraint.mask()
 

@@ -17,6 +17,7 @@ import pytest
 from sage_cli.agent.events import Answer
 from sage_cli.assets import CLIPS
 from sage_cli.cli import main
+from sage_cli.cli.batch import of_folders
 from sage_cli.cli.several import Worker
 from sage_cli.session.settings import load_options
 from tests.media import make_video
@@ -132,3 +133,9 @@ def feed(pipe: Path, source: Path) -> None:
     """Make a named pipe from which a file can be read once."""
     os.mkfifo(pipe)
     threading.Thread(target=lambda: pipe.write_bytes(source.read_bytes()), daemon=True).start()
+
+
+def test_a_file_is_taken_once_and_a_folder_is_none(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").mkdir()
+    assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"]) == [f"{tmp_path}/./a.mp4", "-"]

@@ -42,6 +42,10 @@ def test_an_event_over_the_end_of_a_window_is_one(monkeypatch: pytest.MonkeyPatc
     assert spans
     assert all(end - start >= 1.0 for start, end in spans)
     assert all(after - before >= 1.0 for (_, before), (after, _) in pairwise(spans))
+    assert steps[-1].held == ()
+    # Nothing is lost to whoever stops after a window.
+    assert all(span[1] > step.end - 1.0 for step in steps for span in step.held)
+    assert all(any(span[0] <= held[0] <= span[1] for span in spans) for step in steps for held in step.held)
 
 
 def test_spans_that_touch_are_one() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import exists, of_folder
+from sage_cli.cli.batch import exists, of_folders
 from sage_cli.cli.complete import MEDIA, media_files
 from sage_cli.cli.options import OptionsCommand, check_forms, takes
 from sage_cli.errors import SageError, UsageError
@@ -108,7 +108,7 @@ def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[lis
     videos, questions = ([first, *words], [*given]) if given else ([first], words)
     if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
-    return list(dict.fromkeys(name for video in videos for name in of_folder(video))), questions
+    return of_folders(videos), questions
 
 
 def check_order(video: str, words: list[str], *, named: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,22 +14,33 @@ from typing import TYPE_CHECKING
 from sage_cli.cli import console
 from sage_cli.cli.complete import VIDEOS
 from sage_cli.errors import SageError, VideoError, machine_trouble
-from sage_cli.text import STDIN
+from sage_cli.text import STDIN, is_link
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 
-def of_folder(source: str, suffixes: Sequence[str] = VIDEOS) -> list[str]:
-    """The files with these suffixes in a folder, in alphabetical order; anything else is itself.
+def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS) -> list[str]:
+    """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order.
 
     Raises:
         VideoError: a folder holds none.
     """
+    named: dict[str, str] = {}
+    for name in (name for source in sources for name in _of_folder(source, suffixes)):
+        named.setdefault(name if is_link(name) else os.path.normpath(name), name)
+    return [*named.values()]
+
+
+def _of_folder(source: str, suffixes: Sequence[str]) -> list[str]:
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
         return [source]
-    found = [str(path) for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes and not path.name.startswith(".")]
+    found = [
+        str(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    ]
     if not found:
         kind = "video" if suffixes is VIDEOS else "video or recording"
         raise VideoError(f"{source} holds no {kind}: give a file, or a folder with some")

@@ -51,15 +51,15 @@ class Consent:
     Not asked about: the ``robots.txt`` of a page that was just allowed, and redirects within its host.
 
     Args:
-        web: the option ``web``.
+        web: the option ``web``, of commands that have it.
 
     Raises:
         UsageError: it says to ask, and there is no terminal to ask on.
     """
 
-    def __init__(self, web: str) -> None:
+    def __init__(self, web: str = "off") -> None:
         if web == "ask" and not _at_terminal():
-            raise UsageError("--web=ask needs a terminal: use --web, or leave it out")
+            raise UsageError("--web=ask needs a terminal: use --web, or --web=off")
         self._all = False
         self._host = ""
 

@@ -11,11 +11,11 @@ import typer
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, check_forms, takes
-from sage_cli.errors import EXIT_NO_ANSWER
+from sage_cli.errors import EXIT_NO_ANSWER, SageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from sage_cli.session.ground import Found, Span
 
@@ -51,14 +51,13 @@ def ground(
     from sage_cli.session.ground import checked
     from sage_cli.session.ground import ground as look
     from sage_cli.text import from_argument
-    from sage_cli.timecode import format_clock
 
     check_forms(options, form)
     wanted = checked(from_argument(event))
     spans: list[Span] = []
     notices: list[str] = []
-    visible = sys.stderr.isatty() and not options.quiet
-    with open_session(options, consent=Consent(options.web), offer=offer) as session:
+    visible, lines = sys.stderr.isatty() and not options.quiet, not options.json and form == "text"
+    with open_session(options, consent=Consent(), offer=offer) as session:
         opened = session.video(video)
         session.check(opened)
         introduce(session)
@@ -66,20 +65,26 @@ def ground(
         tell_host(session)
         steps = cast("Generator[Found | None]", look(session, opened, wanted))
         show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
-        with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
-            for step in found:
-                stop_if_asked()
-                if step is None:
-                    continue
-                spans += step.spans
-                notices += step.notices
-                for notice in () if options.quiet else step.notices:
-                    console.say(notice)
-                if advance:
-                    advance(step.end)
-                if not options.json and form == "text":
-                    for start, end in step.spans:
-                        console.write(f"{format_clock(start)}-{format_clock(end)}")
+        held: tuple[Span, ...] = ()
+        try:
+            with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
+                for step in found:
+                    stop_if_asked()
+                    if step is None:
+                        continue
+                    spans += step.spans
+                    notices += step.notices
+                    for notice in () if options.quiet else step.notices:
+                        console.say(notice)
+                    if advance:
+                        advance(step.end)
+                    if lines:
+                        _write(step.spans)
+                    held = step.held
+        except (SageError, KeyboardInterrupt):
+            if lines:
+                _write(held)  # the search is over, so they do not go on
+            raise
         if options.json:
             found_at = [{"start": start, "end": end} for start, end in spans]
             notices += [notice.text for notice in opened.notices]
@@ -91,3 +96,10 @@ def ground(
     if not spans and not options.quiet:
         console.say(f"not found: {wanted}")
     return 0 if spans else EXIT_NO_ANSWER
+
+
+def _write(spans: Iterable[Span]) -> None:
+    from sage_cli.timecode import format_clock
+
+    for start, end in spans:
+        console.write(f"{format_clock(start)}-{format_clock(end)}")

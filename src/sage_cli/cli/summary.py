@@ -54,7 +54,7 @@ def summary(
 
     check_forms(options, form)
     console.need_stdout()
-    with open_session(options, consent=Consent(options.web), offer=offer) as session:
+    with open_session(options, consent=Consent(), offer=offer) as session:
         with downloads(session):
             opened = session.video(video)
         session.check(opened)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import Failure, of_folder, progress, report
+from sage_cli.cli.batch import Failure, of_folders, progress, report
 from sage_cli.cli.complete import MEDIA, media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
@@ -52,8 +52,7 @@ def transcribe(
 
     Prints segments as they are decoded. After an interruption, rerun the command to resume. Transcripts are cached.
     """
-    media = [name for given in media for name in of_folder(given, MEDIA)]
-    tasks = _plan(media, options.output, options.format)
+    tasks = _plan(of_folders(media, MEDIA), options.output, options.format)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)
 

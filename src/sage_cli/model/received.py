@@ -50,7 +50,7 @@ def chunks_of(stream: Any) -> Iterator[Any]:
         raise NoReplyError("it is empty")
     if "html" in kind:
         raise NoReplyError(kind)
-    if kind == "application/json":
+    if kind in ("application/json", "text/plain"):
         data = response.read()  # an event stream under this name can still be read below
         if not data.lstrip().startswith((b"data:", b"event:", b":")):
             yield _completion(data)

@@ -24,14 +24,15 @@ class Found:
 
     Attributes:
         start, end: the window, in seconds.
-        spans: when the event happens, in seconds of the video: at least a second each, apart from each other. A span that reaches the
-            window's end comes with the next window, in which it may go on.
+        spans: when the event happens, in seconds of the video: at least a second each, apart from each other.
+        held: those that reach the window's end; they come with the next window, in which they may go on.
         notices: what the user should know of the search, such as that fewer frames fit the context; each once.
     """
 
     start: float
     end: float
     spans: tuple[Span, ...]
+    held: tuple[Span, ...] = ()
     notices: tuple[str, ...] = ()
 
 
@@ -93,7 +94,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
             done = [span for span in spans if number == count - 1 or until - span[1] >= SHORTEST_S]
             spans = spans[len(done) :]
-            yield Found(begin, until, tuple(done), tuple(notices))
+            yield Found(begin, until, tuple(done), tuple(spans), tuple(notices))
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:

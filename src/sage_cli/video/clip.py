@@ -25,8 +25,10 @@ from sage_cli.video.source import frame_time, time_base
 
 # The first encoder that this build of FFmpeg has.
 _ENCODERS = ("libx264", "mpeg4")
-# Without B-frames, an MP4 gives each frame the length that it has on screen: it counts that from one packet to the next.
-_OPTIONS = {"libx264": {"preset": "veryfast", "bf": "0"}}
+_OPTIONS = {"libx264": {"preset": "veryfast"}}
+# Of slides. Without B-frames, an MP4 gives each frame the length that it has on screen: it counts that from one packet to the next.
+_SLOW = Fraction(5)
+_SLOW_OPTIONS = {"libx264": {**_OPTIONS["libx264"], "bf": "0"}}
 _CLOCK = Fraction(1, 90000)
 
 # Minimum frame rate given to an encoder: none accepts one frame in half an hour.
@@ -78,7 +80,7 @@ def _video_packets(
     size = (int(track.width * scale) // 2 * 2 or 2, int(track.height * scale) // 2 * 2 or 2)  # 4:2:0 wants even sides
     codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
     rate = max(_SLOWEST, Fraction(track.fps or 25).limit_denominator(1001))
-    stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=_OPTIONS.get(codec, {})))
+    stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=(_SLOW_OPTIONS if rate < _SLOW else _OPTIONS).get(codec, {})))
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
     stream.codec_context.time_base = tick = _CLOCK if codec == "libx264" else 1 / rate
 
