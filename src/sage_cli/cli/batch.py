@@ -14,22 +14,21 @@ from typing import TYPE_CHECKING
 from sage_cli.cli import console
 from sage_cli.cli.complete import VIDEOS
 from sage_cli.errors import SageError, VideoError, machine_trouble
-from sage_cli.text import STDIN, is_link
+from sage_cli.text import STDIN
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 
 def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS) -> list[str]:
-    """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order.
+    """The files that are meant: of a folder those in it with these suffixes, in alphabetical order, less those that are named beside it.
 
     Raises:
         VideoError: a folder holds none.
     """
-    named: dict[str, str] = {}
-    for name in (name for source in sources for name in _of_folder(source, suffixes)):
-        named.setdefault(name if is_link(name) else os.path.normpath(name), name)
-    return [*named.values()]
+    named = {os.path.normpath(source) for source in sources}
+    found = ((name, source) for source in sources for name in _of_folder(source, suffixes))
+    return [name for name, source in found if name == source or os.path.normpath(name) not in named]
 
 
 def _of_folder(source: str, suffixes: Sequence[str]) -> list[str]:
