@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sage_cli.hardware.openmp import POLICIES
+
 OPTIONS: Final = {
     "CMAKE_BUILD_TYPE": "Release",
     "GGML_NATIVE": "ON",
@@ -34,7 +36,6 @@ OPTIONS: Final = {
     "LLAMA_BUILD_EXAMPLES": "OFF",
 }
 TARGETS: Final = ("llama-server", "llama-mtmd-cli", "llama-bench")
-WAITING: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how OpenMP's threads wait; sage sets some when it is imported
 PATIENCE: Final = 300.0  # seconds that a server may take to load
 
 
@@ -54,7 +55,7 @@ def find(work: Path, program: str) -> Path:
 
 def environment() -> dict[str, str]:
     """This process's, less what makes OpenMP's threads wait as those of ``sage`` do."""
-    return {name: value for name, value in os.environ.items() if name not in WAITING}
+    return {name: value for name, value in os.environ.items() if name not in POLICIES}
 
 
 @dataclass(frozen=True)

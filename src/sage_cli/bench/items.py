@@ -7,6 +7,7 @@ The fields are those of the ``allenai/SAGE`` repository (``sage/eval``) and of `
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -327,11 +328,5 @@ def _find(video: str, folders: Sequence[Path]) -> Path | None:
     name = PurePosixPath(video.replace("\\", "/")).name
     stem = name.rpartition(".")[0] if f".{name.rpartition('.')[2].lower()}" in _VIDEOS and "." in name else name
     places = [video, name, *(f"{place}{suffix}" for place in (stem, f"{stem}/{stem}") for suffix in _VIDEOS[1:])]
-    return next((path for folder in folders for place in places if _is_file(path := folder / place)), None)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, such as a signed address
-        return False
+    # Path.is_file raises for a name that is too long, such as a signed address.
+    return next((path for folder in folders for place in places if os.path.isfile(path := folder / place)), None)  # noqa: PTH113

@@ -52,7 +52,8 @@ def transcribe(
 
     Prints segments as they are decoded. After an interruption, rerun the command to resume. Transcripts are cached.
     """
-    tasks = _plan(of_folders(media, MEDIA), options.output, options.format)
+    media = of_folders(media, MEDIA)
+    tasks = _plan(media, options.output, options.format)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)
 
@@ -231,7 +232,8 @@ class TranscriptMaker:
 def _target(task: Task) -> Iterator[Callable[[str], None]]:
     """Opens the target; gives the function that writes to it."""
     if task.target is None:
-        yield partial(_write_stdout, console.neutral_json if task.format.startswith("json") else console.neutral)
+        safe = console.neutral_json if task.format.startswith("json") else console.neutral if sys.stdout.isatty() else str
+        yield lambda text: console.write(safe(text), end="")
         return
     from sage_cli.output import open_text
 
@@ -242,10 +244,6 @@ def _target(task: Task) -> Iterator[Callable[[str], None]]:
 def _tell_written(task: Task, options: Options) -> None:
     if task.target and sys.stderr.isatty() and not options.quiet:
         console.say(f"wrote {task.target}")
-
-
-def _write_stdout(neutral: Callable[[str], str], text: str) -> None:
-    console.write(neutral(text) if neutral is console.neutral_json or sys.stdout.isatty() else text, end="")
 
 
 # ---- several at a time ---------------------------------------------------------------------------------------------

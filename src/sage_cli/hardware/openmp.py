@@ -9,7 +9,8 @@ from typing import Final
 
 # Rounds that a thread spins at a barrier before it sleeps: some tens of microseconds.
 _SPINS: Final = "2000"
-_POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+# The variables that say how threads wait, of GNU's runtime and others.
+POLICIES: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ, platform: str = sys.platform) -> None:
@@ -19,7 +20,7 @@ def bound_spinning(environment: MutableMapping[str, str] = os.environ, platform:
     long as every thread has its own processor; on a busy machine it takes the time that the other threads need. Runtimes read the
     environment when they are loaded, so this must run before anything that loads one. macOS has no OpenMP of its own.
     """
-    if platform == "darwin" or any(name in environment for name in _POLICIES):
+    if platform == "darwin" or any(name in environment for name in POLICIES):
         return
     environment["GOMP_SPINCOUNT"] = _SPINS  # GNU's
     environment["KMP_BLOCKTIME"] = "1"  # LLVM's and Intel's, in milliseconds

@@ -203,9 +203,7 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
         def work(session: Session, report: Callable[[str], None]) -> Answered:
             path = folders.resolve(video)
-            opened = session.video(path)
-            opened.require_picture()
-            _load(session, opened, report)
+            _load(session, session.video(path), report)
             with closing(session.ask(path, question, start=_time(start), end=_time(end))) as events:
                 return _answered(events, report)
 
@@ -232,7 +230,6 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
         def work(session: Session, report: Callable[[str], None]) -> Occurrences:
             wanted, opened = checked(event), session.video(folders.resolve(video))
-            opened.require_picture()
             _load(session, opened, report)
             spans: list[tuple[float, float]] = []
             notices: list[str] = []
@@ -282,6 +279,7 @@ def run(session: Session, folders: Folders) -> None:
 
 def _load(session: Session, video: Video, report: Callable[[str], None]) -> None:
     """Wait for the model. llama.cpp cannot be stopped while it reads a file, so a cancelled call leaves it loading, for the next one."""
+    video.require_picture()
     session.check(video)
     loading = session.load()
     while not wait([loading], _GLANCE_S).done:
