@@ -216,6 +216,14 @@ def test_an_update_replaces_the_files(sage: Sage, hub: FakeHub, tmp_path: Path) 
     assert [path.read_bytes() for path in (tmp_path / "hf").glob("hub/models--gg*/blobs/*")] == [b"lmgg better"]
 
 
+def test_an_update_with_nothing_new_leaves_a_model_alone(sage: Sage, hub: FakeHub) -> None:
+    """Nor does a second process that installs it, too: others are loading it."""
+    folder = Path(sage("models", "pull", "whisper-tiny").stdout.strip()).parent
+    before = folder.stat().st_ino
+    assert sage("models", "pull", "whisper-tiny", "--update").returncode == 0
+    assert folder.stat().st_ino == before
+
+
 def test_an_emptied_cache_is_noticed(sage: Sage, hub: FakeHub, clip: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -150,17 +150,23 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
     part = target.with_name(f".{name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(".lock")):  # another process may be installing the same model
+        if _holds(target, paths) and (model := _folder(target)):  # and has: nobody who uses it may miss it, even for a moment
+            return model
         before = {_linked(path) for path in target.glob("*") if path.is_symlink()}
         shutil.rmtree(part, ignore_errors=True)  # of one that was killed
         part.mkdir()
+        old = target.with_name(f".{name}.old")
         try:
             for path in paths:
                 _link(path, part / path.name)
             (part / _SOURCE).write_text(f"{HUB}{plan.listing.repository}\n", encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                target.rename(old)
             part.rename(target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         _delete_unused(before)
     model = _folder(target)
     assert model is not None
@@ -226,6 +232,16 @@ def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], prefer
     return next((choice for choice in choices if choice.fits and "Q2" not in choice.quantization), choices[-1])
 
 
+def _holds(folder: Path, paths: Sequence[Path]) -> bool:
+    """Whether a model's folder has exactly these files, of this commit."""
+    there = {path.name: path for path in folder.glob("[!.]*")}
+    return there.keys() == {path.name for path in paths} and all(_is_link(there[path.name], path) for path in paths)
+
+
+def _is_link(link: Path, target: Path) -> bool:
+    return _linked(link) == target if link.is_symlink() else link.samefile(target)
+
+
 # ---- folders -------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +251,12 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _folder(folder: Path) -> Installed | None:
     """The model in a folder; ``None`` if it is incomplete, for example because the Hub cache was cleared."""
+    with suppress(FileNotFoundError):  # another process removes or replaces it just now
+        return _complete(folder)
+    return None
+
+
+def _complete(folder: Path) -> Installed | None:
     files = sorted(path for path in folder.iterdir() if path.suffix in (".gguf", ".bin"))
     if not files or not all(path.is_file() for path in files):
         return None
