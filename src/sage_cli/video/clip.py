@@ -12,10 +12,13 @@ from threading import Event
 from typing import Any, cast
 
 import av
+import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
+from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.video.probe import AudioTrack, Media, VideoTrack
@@ -30,6 +33,7 @@ _OPTIONS = {"libx264": {"preset": "veryfast"}}
 _SLOW = Fraction(5)
 _SLOW_OPTIONS = {"libx264": {**_OPTIONS["libx264"], "bf": "0"}}
 _CLOCK = Fraction(1, 90000)
+_COLORS = (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, ColorRange.MPEG)
 
 # Minimum frame rate given to an encoder: none accepts one frame in half an hour.
 _SLOWEST = Fraction(1)
@@ -82,7 +86,10 @@ def _video_packets(
     rate = max(_SLOWEST, Fraction(track.fps or 25).limit_denominator(1001))
     stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=(_SLOW_OPTIONS if rate < _SLOW else _OPTIONS).get(codec, {})))
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-    stream.codec_context.time_base = tick = _CLOCK if codec == "libx264" else 1 / rate
+    # Players take untagged pictures for BT.709 or BT.601 by their height.
+    context = stream.codec_context
+    context.colorspace, context.color_primaries, context.color_trc, context.color_range = _COLORS
+    context.time_base = tick = _CLOCK if codec == "libx264" else 1 / rate
 
     def frames() -> Iterator[VideoFrame | None]:
         first, last = media.origin + Fraction(start), media.origin + Fraction(end) - TOLERANCE
@@ -90,7 +97,7 @@ def _video_packets(
         with closing(FrameCursor(media, track, media.keyframes, stop=stop)) as cursor:
             decoded: VideoFrame | None = cursor.at(first)
             while decoded is not None and (stamp < 0 or frame_time(decoded) < last):
-                frame = av.VideoFrame.from_ndarray(picture(decoded, track.orientation, size), format="rgb24")
+                frame = _encodable(picture(decoded, track.orientation, size))
                 stamp = max(stamp + 1, round((frame_time(decoded) - first) / tick))
                 frame.pts, frame.time_base = stamp, tick
                 yield frame
@@ -108,6 +115,17 @@ def _video_packets(
             yield packet
 
     return encoded()
+
+
+def _encodable(image: NDArray[np.uint8]) -> VideoFrame:
+    space, primaries, transfer, color_range = _COLORS
+    return VideoFrame.from_ndarray(image, format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace=space,
+        dst_color_range=color_range,
+        dst_color_trc=transfer,
+        dst_color_primaries=primaries,
+    )
 
 
 def _audio_packets(

@@ -23,6 +23,7 @@ from sage_cli.errors import VideoError
 from sage_cli.video.probe import Media, Orientation, VideoTrack
 from sage_cli.video.source import MediaFile, Stopped, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe
+from sage_cli.video.tonemap import is_hdr, tone_mapped
 
 log = logging.getLogger(__name__)
 
@@ -321,13 +322,15 @@ def keyframe_before(keyframes: Sequence[Keyframe], target: Fraction) -> int:
 
 
 def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The frame for display: RGB, upright, ``size`` (width, height). Scaling before rotation is cheaper.
+    """The frame for an ordinary screen: RGB, upright, ``size`` (width, height). Scaling before rotation is cheaper.
 
     Area averaging avoids aliasing, as antialiased resizing in the reference does.
     """
     stored = size[::-1] if orientation.transpose else size
     shrinks = stored[0] * stored[1] < frame.width * frame.height
-    if shrinks and not (frame.format.is_rgb or frame.format.has_palette):
+    if is_hdr(frame):
+        frame = tone_mapped(frame, stored)
+    elif shrinks and not (frame.format.is_rgb or frame.format.has_palette):
         # Luma and chroma are averaged each from its own size, and only the small picture becomes RGB. That is much cheaper than the
         # other way around, and more exact; swscale's shortcut from YUV to small RGB is neither.
         frame = frame.reformat(*stored, format="yuv444p", interpolation=Interpolation.AREA)
