@@ -8,17 +8,19 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 
-from sage_cli.agent.events import Answer
+from sage_cli.agent.events import Answer, Event
 from sage_cli.assets import CLIPS
 from sage_cli.cli import main
 from sage_cli.cli.batch import of_folders
 from sage_cli.cli.several import Worker
+from sage_cli.errors import SageError
+from sage_cli.session.conversation import Conversation
 from sage_cli.session.settings import load_options
 from tests.media import make_video
 
@@ -97,6 +99,26 @@ def test_a_question_that_fails_costs_no_answer(
     assert [event.answer for event in outcome.events if isinstance(event, Answer)] == [answers["b.mp4"]]
     assert outcome.failure is not None
     assert "fit a context of 8192 tokens" in outcome.failure.reason
+
+
+def test_answers_begin_on_the_first_line_where_the_first_video_fails(
+    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+
+    class Failing(Conversation):
+        def ask(self, question: str) -> Iterator[Event]:
+            if "a.MP4" in self.name:
+                raise SageError("there is no room for it")
+            yield from super().ask(question)
+
+    monkeypatch.setattr("sage_cli.cli.several.Conversation", Failing)
+    monkeypatch.setattr(sys, "argv", ["sage", "ask", str(folder / "a.MP4"), str(folder / "b.mp4"), "--question", LAST, *NANO])
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().out == f"{folder / 'b.mp4'}\n  A red star appears last.\n"
 
 
 def test_a_model_that_is_missing_is_no_fault_of_a_video(sage: Sage, folder: Path) -> None:

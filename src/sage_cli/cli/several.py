@@ -39,7 +39,8 @@ class Asking:
     def __init__(self, session: Session, questions: Sequence[str]) -> None:
         self._session, self._options, self._questions = session, session.options, questions
         self.runs: list[tuple[RunRecord, Video, str]] = []
-        self._shown = 0  # videos
+        self._started = False
+        self._shown = 0  # answers
 
     def one(self, name: str) -> int:
         """Ask about a single video; return the exit code.
@@ -89,17 +90,18 @@ class Asking:
         with downloads(session):
             video = session.video(name)
         session.check(video)
-        if not self._shown:
+        starts, self._started = not self._started, True
+        if starts:
             introduce(session)
         with self._view(label) as view:
-            if not self._shown:
+            if starts:
                 view.show(Working(0.0, 0, "load", 0, 0))
                 tell_plan(session)
-            self._shown += 1
             conversation = Conversation(session, name, linked=False)
             try:
                 answered = [follow(conversation.ask(question), view) for question in self._questions]
             finally:  # a later question may fail
+                self._shown += len(conversation.runs)
                 self.runs += [(run, video, name) for run in conversation.runs]
         self._tell(conversation.log_problem)
         return all(answered)
@@ -133,7 +135,7 @@ class Asking:
                 view.show(event)
                 if run := recorder.feed(event):
                     runs.append(run)
-        self._shown += 1
+        self._shown += len(runs)
         if self._options.report or self._options.clips or self._options.stills:
             self.runs += [(run, self._session.video(name), name) for run in runs]
         self._tell(outcome.log_problem)
