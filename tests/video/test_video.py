@@ -289,6 +289,23 @@ def test_a_video_without_sound_says_so(silent_path: Path) -> None:
 # ---- clips ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("suffix", "codec", "kind"), [(".wav", "pcm_s16le", "s16"), (".wav", "pcm_u8", "u8"), (".mka", "aac", "fltp")])
+def test_channels_in_opposite_phase_are_heard(suffix: str, codec: str, kind: str, tmp_path: Path) -> None:
+    left = tone(1.0, rate=16000)
+    with av.open(str(tmp_path / f"wired{suffix}"), "w") as output:
+        stream = output.add_stream(codec, rate=16000, layout="stereo")
+        both = np.stack([left, -left])
+        if kind != "fltp":
+            top, centre = (32767, 0) if kind == "s16" else (127, 128)
+            both = (both.T * top + centre).round().astype(np.int16 if kind == "s16" else np.uint8).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(both, format=kind, layout="stereo")
+        frame.sample_rate, frame.pts = 16000, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    heard = Video(tmp_path / f"wired{suffix}").audio(0.2, 0.8)
+    assert np.sqrt(np.mean(heard**2)) == pytest.approx(np.sqrt(np.mean(left**2)), rel=0.05)
+
+
 @pytest.mark.parametrize(("encoder", "codec"), [("libx264", "h264"), ("mpeg4", "mpeg4")])
 def test_a_clip_is_cut_to_the_frame_and_to_the_sample(encoder: str, codec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sage_cli.video.clip._ENCODERS", (encoder,))

@@ -30,6 +30,9 @@ _TOLERANCE = Fraction(1, 100)
 # Most channels given to FFmpeg's resampler, which has no layouts for more.
 _MOST_CHANNELS = 8
 
+# Channels cancel each other out where their mean has less than this share of the first one's power.
+_CANCELLED = 0.01
+
 _MAX_SILENCE = 1 << 16  # samples in one piece
 
 
@@ -92,7 +95,8 @@ def _placed(
             place += output.samples
 
     for time, frame in _decoded(media, track, start, stop):
-        frame = _mixed(frame)
+        if frame.layout.nb_channels > _MOST_CHANNELS or (layout == "mono" and frame.layout.nb_channels == 2):
+            frame = _mixed(frame)
         expected = run + Fraction(consumed, frame.sample_rate)
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
@@ -107,16 +111,18 @@ def _placed(
 
 
 def _mixed(frame: AudioFrame) -> AudioFrame:
-    """The frame itself, or the mean of its channels if it has more than any loudspeaker layout."""
-    channels = frame.layout.nb_channels
-    if channels <= _MOST_CHANNELS:
-        return frame
-    samples = frame.to_ndarray()
+    """The mean of all channels, or the first one if they cancel each other out, as those of a cable that is wired the wrong way do.
+
+    FFmpeg's resampler adds the channels of stereo up to 1.41 times the range of floating-point samples, which would clip loud ones.
+    """
+    channels, samples = frame.layout.nb_channels, frame.to_ndarray()
     samples = samples if frame.format.is_planar else samples.reshape(-1, channels).T
-    scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max) + 1
-    centre = 128 if samples.dtype == np.uint8 else 0
-    mono = ((samples.astype(np.float64) - centre) / (scale if samples.dtype != np.uint8 else 128)).mean(axis=0, keepdims=True)
-    mixed = AudioFrame.from_ndarray(mono.astype(np.float32), format="fltp", layout="mono")
+    if samples.dtype.kind != "f":
+        unsigned = samples.dtype == np.uint8
+        samples = (samples.astype(np.float32) - (128 if unsigned else 0)) / (128 if unsigned else -float(np.iinfo(samples.dtype).min))
+    first, mean = samples[0].astype(np.float32), samples.mean(axis=0, dtype=np.float32)
+    mono = first if mean @ mean < _CANCELLED * (first @ first) else mean
+    mixed = AudioFrame.from_ndarray(mono[np.newaxis], format="fltp", layout="mono")
     mixed.sample_rate, mixed.time_base, mixed.pts = frame.sample_rate, frame.time_base, frame.pts
     return mixed
 
