@@ -21,7 +21,7 @@ Kind: TypeAlias = Literal["exact", "choice", "model", "server"]
 TOLERANCE: Final = 2.0  # tolerance of clock times, in seconds
 
 _PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
-_CLOCK: Final = re.compile(r"\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b")
+_CLOCK: Final = re.compile(r"\b(?:(\d{1,4}):)?(\d{1,4}):(\d{2})\b")
 # "It is not 7" and "more than 7" are other answers than 7.
 _DENIED: Final = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|without|except|\w+ than|at (?:least|most))\b|n['\u2019]t\b", re.IGNORECASE

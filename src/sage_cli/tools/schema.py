@@ -6,8 +6,11 @@ Every string is bounded, so that a model cannot continue forever, and every obje
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
+
+from sage_cli.timecode import format_clock
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -56,40 +59,29 @@ def clock(start: float, end: float) -> Schema:
     """
     low = math.floor(start)
     high = max(low, math.floor(end + 0.5))
-    patterns = [_between(_fields(low), _fields(high))]
+    patterns = []
+    for digits in range(2, max(2, len(str(high // 3600))) + 1):  # of the hours
+        first, last = (0 if digits == 2 else 3600 * 10 ** (digits - 1)), 3600 * 10**digits - 1
+        if low <= last and first <= high:
+            patterns.append(_between(format_clock(max(low, first)), format_clock(min(high, last))))
     if low < 3600:
-        patterns.append(_between(_fields(low)[1:], _fields(min(high, 3599))[1:]))
+        patterns.append(_between(format_clock(low)[3:], format_clock(min(high, 3599))[3:]))
     return {"type": "string", "pattern": f"^({'|'.join(patterns)})$"}
 
 
-def _fields(seconds: int) -> tuple[int, ...]:
-    return (seconds // 3600, seconds // 60 % 60, seconds % 60)
-
-
-def _between(low: tuple[int, ...], high: tuple[int, ...]) -> str:
-    """Regular expression of the clock times from ``low`` to ``high``, both included, as two-digit fields joined by colons."""
-    if len(low) == 1:
-        return _digits(low[0], high[0])
-    first, last = (0,) * (len(low) - 1), (59,) * (len(low) - 1)
-    if low[0] == high[0]:
-        return f"{_digits(low[0], low[0])}:{_group(_between(low[1:], high[1:]))}"
-    head, tail = low[0] + (low[1:] != first), high[0] - (high[1:] != last)
-    parts = [f"{_digits(low[0], low[0])}:{_group(_between(low[1:], last))}"] if head > low[0] else []
-    parts += [f"{_group(_digits(head, tail))}:{_group(_between(first, last))}"] if head <= tail else []
-    parts += [f"{_digits(high[0], high[0])}:{_group(_between(first, high[1:]))}"] if tail < high[0] else []
+def _between(low: str, high: str) -> str:
+    """Regular expression of the clock times from ``low`` to ``high``, both included, which are as long as each other."""
+    if low == high:
+        return low
+    if same := next(number for number, pair in enumerate(zip(low, high, strict=True)) if pair[0] != pair[1]):
+        return low[:same] + _group(_between(low[same:], high[same:]))
+    # The first and the last of all rests as long as these: the digit after a colon is that of tens.
+    first, last = re.sub(r"\d", "0", low[1:]), re.sub(r"(?<=:)\d", "5", re.sub(r"\d", "9", low[1:]))
+    head, tail = int(low[0]) + (low[1:] != first), int(high[0]) - (high[1:] != last)  # first digits that every rest may follow
+    parts = [low[0] + _group(_between(low[1:], last))] if head > int(low[0]) else []
+    parts += [_digit(head, tail) + last.replace("9", "[0-9]").replace("5", "[0-5]")] if head <= tail else []
+    parts += [high[0] + _group(_between(first, high[1:]))] if tail < int(high[0]) else []
     return "|".join(parts)
-
-
-def _digits(low: int, high: int) -> str:
-    """Regular expression of the two-digit numbers from ``low`` to ``high``, both included."""
-    parts: list[tuple[tuple[int, int], tuple[int, int]]] = []
-    for tens in range(low // 10, high // 10 + 1):
-        units = (max(low - 10 * tens, 0), min(high - 10 * tens, 9))
-        if parts and units == (0, 9) and parts[-1][1] == units:
-            parts[-1] = ((parts[-1][0][0], tens), units)
-        else:
-            parts.append(((tens, tens), units))
-    return "|".join(_digit(*tens) + _digit(*units) for tens, units in parts)
 
 
 def _digit(low: int, high: int) -> str:
