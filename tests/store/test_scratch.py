@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,22 +44,65 @@ def test_what_a_killed_process_left_goes_with_the_next(parent: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(parent)}) as process:
         assert process.stdout
         left = Path(process.stdout.readline().strip())
+        empty = left.with_name("run-killed_early")
+        empty.mkdir()
         age(left)
+        age(empty)
         with scratch_folder():
             assert (left / "media").exists()  # its process lives
+            assert not empty.exists()
         process.kill()
     assert left.exists()
     with scratch_folder() as own:
-        assert [*parent.iterdir()] == [own]
+        assert [*own.parent.iterdir()] == [own]
+        assert own.parent.stat().st_mode & 0o777 == 0o700
+    assert not list(parent.iterdir())
 
 
-def test_only_an_abandoned_folder_of_ours_goes(parent: Path) -> None:
-    for name in "sage-something", "sage-k1lledxx", "sage-unlocked/file", "other":
-        (parent / name).mkdir(parents=True)
-        age(parent / name.partition("/")[0])
-    (parent / "sage-new_0000").mkdir()
-    (parent / "sage-filefile").write_text("x")
+def test_folders_of_users_stay(parent: Path) -> None:
+    """Regression: folders called ``sage-`` and eight more characters were removed with their lock, or when they were empty."""
+    for name in "sage-baseline", "sage-videos01", "run-12345678":
+        (parent / name).mkdir()
+    (parent / "sage-baseline" / ".lock").touch()  # as `sage bench` leaves it
+    (parent / "sage-baseline" / "results.jsonl").write_text("{}")
+    for folder in parent.iterdir():
+        age(folder)
     with scratch_folder():
         pass
-    left = sorted(path.name for path in parent.iterdir())
-    assert left == ["other", "sage-filefile", "sage-new_0000", "sage-something", "sage-unlocked"]
+    assert sorted(path.name for path in parent.rglob("*")) == [".lock", "results.jsonl", "run-12345678", "sage-baseline", "sage-videos01"]
+
+
+@pytest.mark.parametrize("kind", ["link", "open", "file"])
+def test_a_place_that_others_may_write_to_is_not_used(parent: Path, tmp_path_factory: pytest.TempPathFactory, kind: str) -> None:
+    with scratch_folder() as folder:
+        place = folder.parent
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    if kind == "link":
+        place.symlink_to(elsewhere)
+    elif kind == "file":
+        place.touch()
+    else:
+        place.mkdir(mode=0o777)
+        place.chmod(0o777)
+        elsewhere = place
+    if kind != "file":
+        (elsewhere / "run-theirs01").mkdir()
+        age(elsewhere / "run-theirs01")
+    with scratch_folder() as folder:
+        assert folder.parent == parent
+    assert not folder.exists()
+    assert kind == "file" or (elsewhere / "run-theirs01").exists()
+
+
+def test_another_run_may_remove_the_empty_place(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = tempfile.TemporaryDirectory, []
+
+    def slow(**options: Any) -> Any:
+        calls.append(options["dir"])
+        if len(calls) == 1:
+            options["dir"].rmdir()  # as a run that has just ended
+        return real(**options)
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", slow)
+    with scratch_folder() as folder:
+        assert folder.parent == calls[0] == calls[1]

@@ -6,7 +6,6 @@ import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -62,14 +61,15 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
     from sage_cli.model.disk import ModelCache
     from sage_cli.model.llama import LlamaModel
     from sage_cli.store import cache_dir
+    from sage_cli.store.scratch import scratch_folder
     from sage_cli.video import Frame
 
     with ExitStack() as stack:
         # On the disk of the real cache, if it is writable.
         with suppress(OSError):
             cache_dir().mkdir(parents=True, exist_ok=True)
-        folder = stack.enter_context(TemporaryDirectory(prefix="doctor-", dir=cache_dir() if cache_dir().is_dir() else None))
-        cache = stack.enter_context(closing(ModelCache(Path(folder), prefixes=0)))
+        folder = stack.enter_context(scratch_folder(cache_dir() if cache_dir().is_dir() else None))
+        cache = stack.enter_context(closing(ModelCache(folder, prefixes=0)))
         began = time.perf_counter()
         model = stack.enter_context(
             LlamaModel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,36 +14,76 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-_PREFIX: Final = "sage-"
-_LOCK: Final = ".lock"
+_PREFIX: Final = "run-"
+_LOCK: Final = ".sage-scratch"
 _NEW: Final = 60.0  # seconds before a folder without a lock counts as abandoned
+_TRIES: Final = 8
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
+def scratch_folder(base: Path | None = None) -> Iterator[Path]:
     """A temporary folder, removed when the block ends.
 
     A killed process (SIGKILL, a power cut) cannot clean up: its folder is removed when the next one is made. Folders in use hold a lock,
-    which the system releases when the process ends.
+    which the system releases when the process ends. All of them are in one folder that belongs to this user and holds nothing else: what
+    users keep beside it is never taken for one of them.
+
+    Args:
+        base: where that folder is made; ``None`` is the system's place for temporary files.
 
     Raises:
         OSError: it cannot be made; ``filename`` names the place.
     """
-    parent = Path(tempfile.gettempdir())
-    _sweep(parent)
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name, FileLock(Path(name) / _LOCK):
-        yield Path(name)
+    base = base or Path(tempfile.gettempdir())
+    sweep(base)
+    try:
+        with _make(base) as name, FileLock(Path(name) / _LOCK):
+            yield Path(name)
+    finally:
+        with suppress(OSError):  # others are in it
+            _parent(base).rmdir()
 
 
-def _sweep(parent: Path) -> None:
-    """Remove folders left by killed processes of this user."""
-    for folder in parent.glob(_PREFIX + "?" * 8):  # as tempfile names them
-        with suppress(OSError, Timeout):
-            stat = folder.lstat()
-            if time.time() - stat.st_mtime < _NEW or (hasattr(os, "getuid") and stat.st_uid != os.getuid()):
-                continue
-            if (folder / _LOCK).is_file():
-                with FileLock(folder / _LOCK, timeout=0):
-                    shutil.rmtree(folder, ignore_errors=True)
-            else:
-                folder.rmdir()  # only if it is empty: killed before it was locked
+def sweep(base: Path) -> int:
+    """Remove what killed processes of this user left; return the freed bytes."""
+    parent, freed = _parent(base), 0
+    with suppress(OSError):
+        for folder in parent.glob(f"{_PREFIX}*") if _is_private(parent) else ():
+            with suppress(OSError, Timeout):
+                if time.time() - folder.lstat().st_mtime < _NEW:
+                    continue
+                if (folder / _LOCK).is_file():
+                    with FileLock(folder / _LOCK, timeout=0):
+                        freed += sum(path.lstat().st_size for path in folder.rglob("*"))
+                        shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    folder.rmdir()  # only if it is empty: killed before it was locked
+    return freed
+
+
+def _parent(base: Path) -> Path:
+    return base / (f"sage-cli-{os.getuid()}" if hasattr(os, "getuid") else "sage-cli")
+
+
+def _make(base: Path) -> tempfile.TemporaryDirectory[str]:
+    parent = _parent(base)
+    for _ in range(_TRIES):
+        with suppress(FileExistsError):
+            parent.mkdir(mode=0o700)
+        if not _is_private(parent):
+            break
+        with suppress(FileNotFoundError):  # another run has just ended and removed it
+            return tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True)
+    # Somebody else's, or a disk without permissions: a folder of its own, which nobody sweeps.
+    return tempfile.TemporaryDirectory(prefix="sage-cli-", dir=base, ignore_cleanup_errors=True)
+
+
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, that only this user can use."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
