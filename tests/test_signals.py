@@ -6,15 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from sage_cli.assets import CLIPS, NANO
+from sage_cli.cli.interrupts import interrupts
+from sage_cli.hardware.threads import Worker
 from sage_cli.model.llama import LlamaModel
-from sage_cli.signals import check_interrupted, interrupted_by
+from sage_cli.model.native import Interruptible
+from sage_cli.session import open_session
+from sage_cli.signals import ENDING, check_interrupted, interrupted_by, signals_held
 from sage_cli.store.content import fingerprint
 from sage_cli.video import Video
 from sage_cli.video.background import in_background
@@ -96,6 +104,128 @@ def test_another_thread_ends_the_reading_of_frames() -> None:
         event.set()
         with pytest.raises(KeyboardInterrupt):
             next(reader)
+
+
+# ---- signals that come at any moment ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def handled() -> Iterator[list[signal.Signals]]:
+    """The signals whose own handlers were called, in order; SIGINT's raises KeyboardInterrupt, as Python's does."""
+    calls: list[signal.Signals] = []
+
+    def handle(number: int, _frame: object) -> None:
+        calls.append(signal.Signals(number))
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handle) for number in ENDING}
+    yield calls
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _guarded() -> None:
+    with Interruptible().guard():
+        pass
+
+
+def _held() -> None:
+    with signals_held():
+        pass
+
+
+def _asked() -> None:
+    with interrupts() as stop_if_asked:
+        stop_if_asked()
+
+
+def _interrupted_at(step: int, block: Callable[[], None]) -> bool:
+    """Run the block with Ctrl-C at one of the steps of the interpreter; returns whether there are so many."""
+    files = {sys.modules[module].__file__ for module in ("sage_cli.signals", "sage_cli.model.native", "sage_cli.cli.interrupts")}
+    count = 0
+
+    def each(frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal count
+        if frame.f_code.co_filename not in files:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event == "opcode":
+            count += 1
+            if count == step:
+                signal.raise_signal(signal.SIGINT)
+        return each
+
+    tracing = sys.gettrace()
+    sys.settrace(each)
+    try:
+        block()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(tracing)
+    return count >= step
+
+
+@pytest.mark.parametrize("block", [_guarded, _held, _asked])
+def test_ctrl_c_at_any_moment_is_heard_and_disables_no_signal(block: Callable[[], None], handled: list[signal.Signals]) -> None:
+    """Also between two of the steps that replace handlers and put them back."""
+    step = 1
+    while _interrupted_at(step, block):
+        assert handled, f"lost at step {step}"
+        for number in ENDING:
+            handled.clear()
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(number)
+            assert handled == [number], f"{number.name} after an interrupt at step {step}"
+        handled.clear()
+        step += 1
+    assert step > 100
+
+
+def test_signals_wait_for_the_end_of_a_block_whatever_thread_they_reach(handled: list[signal.Signals]) -> None:
+    """llama.cpp's threads block none, and Python runs handlers in the main thread, whose mask does not count then."""
+    others = [number for number in ENDING if number is not signal.SIGINT]
+    whole = False
+    with pytest.raises(KeyboardInterrupt), signals_held() as came:
+        for number in [*others, signal.SIGINT, *others]:
+            thread = Thread(target=signal.raise_signal, args=(number,))
+            thread.start()
+            thread.join()
+        assert not handled
+        assert [*came] == [*others, signal.SIGINT]
+        whole = True
+    assert whole
+    assert handled == [*others, signal.SIGINT]
+
+
+def test_a_thread_that_cannot_be_started_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nobody waits for what it was to do."""
+
+    def fail(_thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as broken, open_session(model="nano") as session:
+        broken.setattr(Thread, "start", fail)
+        for work in (lambda: Worker("test"), session.load, lambda: in_background(lambda _stop: 1), lambda: in_thread(int)):
+            with pytest.raises(OSError, match="cannot start a thread"):
+                work()
+        session.close()
+        broken.undo()
+        assert session.load().result().info.name
+
+
+def test_ctrl_c_while_a_thread_is_started_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = Thread.start
+
+    def interrupted(thread: Thread) -> None:
+        start(thread)
+        signal.raise_signal(signal.SIGINT)
+
+    with open_session(model="nano") as session, monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(Thread, "start", interrupted)
+        session.load()
+    assert "sage-model" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signal")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from threading import Event
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
+
+Handler: TypeAlias = Callable[[int, "FrameType | None"], Any]
+Take: TypeAlias = Callable[[signal.Signals, Handler], None]
 
 # Ctrl-C, a service manager's stop, a closed terminal, Ctrl-\\. Windows has only the first two.
 ENDING: Final = tuple(
@@ -32,20 +36,76 @@ def leave_signals_to_main_thread() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Signals wait for the end of the block, which must be short.
+class _Relay:
+    """A handler in place of others: calls them as long as nobody takes the signals."""
 
-    An exception at the wrong moment in a lock's own code, as executors have it, leaves the lock taken for ever. Does nothing on Windows.
+    def __init__(self, handlers: Mapping[signal.Signals, Handler]) -> None:
+        self.handlers = handlers
+        self.take: Take | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        handler = self.handlers[signal.Signals(number)]
+        if self.take is None:
+            handler(number, frame)
+        else:
+            self.take(signal.Signals(number), handler)
+
+
+@contextmanager
+def signals_taken(take: Take) -> Iterator[None]:
+    """Inside the block, in the main thread, a signal that ends a process calls ``take`` with its number and its handler.
+
+    Signals that are ignored, left to the system or handled outside Python stay so.
+
+    A handler may raise between any two of these steps. So none is lost on the way: before all are replaced, and after the block, the relay
+    passes signals on, even if an exception keeps it from being replaced itself.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    relay = _Relay({number: handler for number in ENDING if callable(handler := _handler(number))})
     try:
+        for number in relay.handlers:
+            signal.signal(number, relay)
+        relay.take = take
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        relay.take = None
+        for number, handler in relay.handlers.items():
+            signal.signal(number, handler)
+
+
+def _handler(number: signal.Signals) -> object:
+    handler: object = signal.getsignal(number)
+    while isinstance(handler, _Relay) and handler.take is None:  # was not put back
+        handler = handler.handlers[number]
+    return handler
+
+
+@contextmanager
+def signals_held(note: Callable[[], object] = lambda: None) -> Iterator[Mapping[signal.Signals, Handler]]:
+    """Signals wait for the end of the block. Yields those that came, with their handlers.
+
+    An exception at the wrong moment in a lock's own code, as executors have it, leaves the lock taken for ever; after a native call, it
+    loses what the call returned. Does nothing in other threads: no handler runs there. A signal mask would not do: it holds back a signal
+    from one thread, but the system may give it to another one, such as llama.cpp's, and Python still runs the handler in the main thread.
+
+    Args:
+        note: called when a signal comes.
+    """
+    came: dict[signal.Signals, Handler] = {}
+
+    def take(number: signal.Signals, handler: Handler) -> None:
+        came[number] = handler
+        note()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    try:
+        with signals_taken(take):
+            yield came
+    finally:
+        with ExitStack() as handling:  # all are handled, in the order in which they came, whatever they raise
+            for number, handler in reversed(came.items()):
+                handling.callback(handler, number, None)
 
 
 # ---- what signals are to the main thread, for others -----------------------------------------------------------------

@@ -6,38 +6,33 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import partial
 
-from sage_cli.signals import ENDING
+from sage_cli.signals import Handler, signals_taken
 
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
     """A check that raises again what a signal raised: in callbacks and destructors of libraries, such exceptions are lost."""
-    asked: signal.Signals | None = None
+    asked: Callable[[], object] | None = None
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(number: signal.Signals, handler: Handler) -> None:
         nonlocal asked
-        asked = signal.Signals(number)
-        before[asked](number, frame)
+        asked = partial(handler, number, None)
+        asked()
 
     def stop_if_asked() -> None:
         if asked is not None:
-            before[asked](asked, None)
+            asked()
 
     def report(lost: sys.UnraisableHookArgs) -> None:
         if asked is None or not issubclass(lost.exc_type, (KeyboardInterrupt, SystemExit)):
             hook(lost)
 
-    # What is ignored stays so.
-    before = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
     hook = sys.unraisablehook
-    sys.unraisablehook = report
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield stop_if_asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.unraisablehook = hook
+    with signals_taken(ask):
+        try:
+            sys.unraisablehook = report
+            yield stop_if_asked
+        finally:
+            sys.unraisablehook = hook

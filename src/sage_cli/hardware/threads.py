@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import errno
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -89,15 +90,31 @@ def _group_share(root: Path = groups.ROOT, own: Path = groups.OWN) -> float | No
 
 
 def background(work: Callable[[], None], name: str) -> threading.Thread:
-    """Start a daemon thread that blocks signals."""
+    """Start a daemon thread that blocks signals.
+
+    To know of the thread if and only if it runs, call it and store the result inside :func:`sage_cli.signals.signals_held`.
+
+    Raises:
+        OSError: the system starts no more threads.
+    """
 
     def run() -> None:
         leave_signals_to_main_thread()
         work()
 
     thread = threading.Thread(target=run, name=name, daemon=True)
-    thread.start()
+    with _starting():
+        thread.start()
     return thread
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Python's error for a thread that cannot be started, as the system's."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, "cannot start a thread") from error
 
 
 class Worker:
@@ -105,10 +122,15 @@ class Worker:
 
     Args:
         name: of the thread.
+
+    Raises:
+        OSError: the system starts no more threads.
     """
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(1, name, leave_signals_to_main_thread)
+        with _starting():
+            self.submit(int)  # starts the thread: an executor keeps work for which it could start none, and does it at another time
 
     def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
         """Work to do after all that it was given before."""

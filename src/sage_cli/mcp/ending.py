@@ -9,14 +9,14 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from queue import SimpleQueue
-from types import FrameType
 from typing import Final
 
 from sage_cli.hardware.threads import background
-from sage_cli.signals import ENDING
+from sage_cli.signals import Handler, signals_taken
 from sage_cli.text import standard_json
 
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -33,10 +33,12 @@ def stdin_ended_by_signals() -> Iterator[None]:
     os.close(read_end)
 
     def read() -> None:
-        with os.fdopen(source, "rb") as lines:
-            for line in lines:
-                pieces.put(_answerable(line))
-        pieces.put(b"")
+        try:
+            with suppress(OSError), os.fdopen(source, "rb") as lines:  # a terminal that is gone
+                for line in lines:
+                    pieces.put(_answerable(line))
+        finally:
+            pieces.put(b"")
 
     def write() -> None:
         with os.fdopen(write_end, "wb") as pipe:
@@ -44,28 +46,22 @@ def stdin_ended_by_signals() -> Iterator[None]:
                 pipe.write(data)
                 pipe.flush()
 
-    handlers = {number: handler for number in ENDING if callable(handler := signal.getsignal(number))}
-    came: list[int] = []
+    came: list[Callable[[], object]] = []
 
-    def restore() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
+    def end(number: signal.Signals, handler: Handler) -> None:
+        came.append(partial(handler, number, None))
         pieces.put(b"")
-        restore()  # a second one does not wait
+        if len(came) > 1:  # a second one does not wait
+            came[-1]()
 
-    for number in handlers:
-        signal.signal(number, end)
-    for work in (read, write):
-        background(work, "sage-stdin")
     try:
-        yield
+        with signals_taken(end):
+            for work in (read, write):
+                background(work, "sage-stdin")
+            yield
     finally:
-        restore()
         if came:
-            handlers[signal.Signals(came[0])](came[0], None)
+            came[0]()
 
 
 def _answerable(line: bytes) -> bytes:

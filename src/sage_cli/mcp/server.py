@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import closing
+from functools import partial
 from typing import Annotated, Any, Final, TypeVar
 
 import anyio
@@ -23,6 +24,7 @@ from pydantic import BaseModel, Field
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
 from sage_cli.errors import SageError
+from sage_cli.hardware.threads import background
 from sage_cli.mcp.ending import stdin_ended_by_signals
 from sage_cli.mcp.folders import Folders
 from sage_cli.session import Session
@@ -170,7 +172,7 @@ class Worker:
             raise ToolError(str(error)) from error
         except anyio.get_cancelled_exc_class():
             cancelled.set()
-            threading.Thread(target=self._interrupt, args=(cancelled,), daemon=True).start()
+            background(partial(self._interrupt, cancelled), "sage-cancel")
             raise
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sage_cli.hardware.threads import background
 from sage_cli.model.statefile import StateFiles
+from sage_cli.signals import signals_held
 from sage_cli.store.diskcache import DiskCache
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ _WAITING: Final = 64 << 20  # bytes of embeddings that may wait to be written; w
 # An embedding is written if encoding it took this many times longer than reading one back. Writing takes several times as long as reading,
 # delays the encoding beside it, and is seldom of use: a question about the same frames finds their prefix.
 _WORTH: Final = 20
+_CLOSE: Final = ""  # in place of a key: the thread ends
 _PATIENCE: Final = 0.2  # seconds that closing waits for embeddings still to be written
 
 
@@ -118,12 +120,17 @@ class _Embeddings:
         )
         if not self.keeps:
             return
+        if self._thread is None:
+            try:
+                with signals_held():
+                    self._thread = background(self._write, "sage-embeddings")
+            except OSError as error:
+                self._give_up(error)
+                return
         with self._lock:
             if self._waiting > _WAITING:
                 return
             self._waiting += embedding.nbytes
-        if self._thread is None:
-            self._thread = background(self._write, "sage-embeddings")
         self._queue.put((key, embedding))
 
     def flush(self) -> None:
@@ -133,7 +140,7 @@ class _Embeddings:
     def close(self) -> None:
         self._stopped.set()
         if self._thread is not None:
-            self._queue.put(("", np.empty(0, np.float16)))  # wakes it
+            self._queue.put((_CLOSE, np.empty(0, np.float16)))
             self._thread.join(_PATIENCE)
             if self._thread.is_alive():
                 return  # it may be inside the index; the process ends with it
@@ -143,15 +150,23 @@ class _Embeddings:
         while True:
             key, embedding = self._queue.get()
             try:
-                if self._stopped.is_set():
+                if key == _CLOSE:
                     return
-                data = embedding.tobytes()
-                if self._set(key, xxhash.xxh3_128_digest(data) + data) and self.read_s is None:
-                    self.get(key, (embedding.shape[0], embedding.shape[1]))  # takes the time
+                if not self._stopped.is_set():
+                    data = embedding.tobytes()
+                    if self._set(key, xxhash.xxh3_128_digest(data) + data) and self.read_s is None:
+                        self.get(key, (embedding.shape[0], embedding.shape[1]))  # takes the time
+            except Exception as error:  # noqa: BLE001  (the thread goes on: :meth:`flush` waits for it)
+                self._give_up(error)
+            finally:
                 with self._lock:
                     self._waiting -= embedding.nbytes
-            finally:
                 self._queue.task_done()
+
+    def _give_up(self, error: Exception) -> None:
+        self._stopped.set()
+        self.keeps = False
+        logger.warning("frame embeddings are not saved: %s", error or type(error).__name__)
 
     def _set(self, key: str, data: bytes) -> bool:
         return bool(self._disk.use(lambda cache: cache.set(key, data)))

@@ -11,16 +11,15 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from sage_cli.errors import ModelError
 from sage_cli.model.libraries import llama, mtmd
-from sage_cli.signals import ENDING, interrupted
+from sage_cli.signals import Handler, interrupted, signals_held
 
 logger = logging.getLogger("sage_cli.llama")
 logger.addHandler(logging.NullHandler())  # silent unless the program that uses us sets logging up
@@ -96,7 +95,7 @@ class Interruptible:
     """
 
     def __init__(self) -> None:
-        self._requested: signal.Signals | None = None
+        self._requested = False
         self.abort_callback = llama.ggml_abort_callback(lambda _data: self.requested)
         self.progress_callback = llama.llama_progress_callback(lambda _share, _data: not self.requested)
         self.eval_callback = llama.ggml_backend_sched_eval_callback(self._evaluate)
@@ -114,16 +113,16 @@ class Interruptible:
 
     def interrupt(self) -> None:
         """From any thread: stop the call under way, or the next one; the thread that makes it gets a KeyboardInterrupt."""
-        self._requested = signal.SIGINT
+        self._requested = True
 
     @property
     def requested(self) -> bool:
         """Whether the call under way is to stop, and its result may be half made."""
-        return self._requested is not None or interrupted()
+        return self._requested or interrupted()
 
     def clear(self) -> None:
         """Discard an interrupt that came too late."""
-        self._requested = None
+        self._requested = False
 
     def check(self) -> None:
         """After a native call.
@@ -132,7 +131,7 @@ class Interruptible:
             KeyboardInterrupt: it is to end.
         """
         if self.requested and not _helping.get():
-            self._requested = None
+            self._requested = False
             raise KeyboardInterrupt
 
     def helped(self, work: Callable[[], T]) -> T:
@@ -155,24 +154,13 @@ class Interruptible:
             finally:
                 self.check()
             return
-        handlers = {number: signal.getsignal(number) for number in ENDING}
-        # Ignored, left to the system, or installed from outside Python: not ours to change.
-        ours = {number: handler for number, handler in handlers.items() if callable(handler)}
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            self._requested = signal.Signals(number)
-
-        for number in ours:
-            signal.signal(number, note)
+        came: Mapping[signal.Signals, Handler] = {}
         try:
-            yield
+            with signals_held(self.interrupt) as came:
+                yield
         finally:
-            for number, handler in ours.items():
-                signal.signal(number, handler)
-            requested, self._requested = self._requested, None
-            if requested in ours:
-                ours[requested](requested, None)
-            elif requested is not None:
+            requested, self._requested = self._requested, False
+            if requested and not came:
                 raise KeyboardInterrupt
 
 

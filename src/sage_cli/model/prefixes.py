@@ -20,6 +20,7 @@ from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence
 from sage_cli.model.libraries import llama
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
 from sage_cli.model.statefile import Saving, StateFiles
+from sage_cli.signals import signals_held
 
 SEQUENCES: Final = MAX_SEQUENCES + 1  # that a context needs
 _SPARE: Final = MAX_SEQUENCES  # id of the sequence that is being written
@@ -82,7 +83,9 @@ class Prefixes:
         def write(path: Path) -> bool:
             return bool(llama.llama_state_seq_save_file(context, os.fsencode(path), _SPARE, none, 0))
 
-        self._saving = self._files.save(self._key(items), size, 4096 + _CELL_HEAD * cells, write)
+        key = self._key(items)
+        with signals_held():  # the thread must not outlive the context
+            self._saving = self._files.save(key, size, 4096 + _CELL_HEAD * cells, write)
         if self._saving is not None:
             if self._concurrent:
                 self._saving.wait_for_head()

@@ -80,11 +80,11 @@ class StateFiles:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            part = self._folder / f"{key}.{os.getpid()}.part"
+            return Saving(part, head, lambda: self._store(key, part, size, head, write))
         except OSError as error:
             self._give_up(error)
             return None
-        part = self._folder / f"{key}.{os.getpid()}.part"
-        return Saving(part, head, lambda: self._store(key, part, size, head, write))
 
     def _store(self, key: str, part: Path, size: int, head: int, write: Callable[[Path], bool]) -> None:
         try:

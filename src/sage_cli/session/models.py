@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
-from sage_cli.signals import interrupted_by
+from sage_cli.signals import interrupted_by, signals_held
 from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
 from sage_cli.store.scratch import scratch_folder
 
@@ -69,8 +69,10 @@ class Models:
         from sage_cli.hardware.threads import background
 
         if self._loading is None or (self._loading.done() and self._loading.exception() is not None):
-            self._loading = Future()
-            background(partial(self._load, self._loading), "sage-model")
+            with signals_held():  # :meth:`close` waits for the thread if and only if there is one
+                loading: Future[ChatModel] = Future()
+                background(partial(self._load, loading), "sage-model")
+                self._loading = loading
         return self._loading
 
     def _load(self, loading: Future[ChatModel]) -> None:

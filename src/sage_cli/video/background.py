@@ -8,7 +8,8 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Final, TypeVar
 
-from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
+from sage_cli.hardware.threads import background
+from sage_cli.signals import check_interrupted, signals_held
 from sage_cli.video.source import Stopped
 
 T = TypeVar("T")
@@ -41,7 +42,6 @@ def iterate_in_background(
         raise Stopped
 
     def run() -> None:
-        leave_signals_to_main_thread()
         try:
             for item in work(stop):
                 put((item, None))
@@ -52,9 +52,10 @@ def iterate_in_background(
             with suppress(Stopped):
                 put((None, error))
 
-    thread = Thread(target=run, name="sage-media", daemon=True)
+    thread: Thread | None = None
     try:
-        thread.start()
+        with signals_held():
+            thread = background(run, "sage-media")
         while True:
             try:
                 item, error = queue.get(timeout=_GLANCE)
@@ -69,5 +70,5 @@ def iterate_in_background(
             yield item
     finally:
         stop.set()
-        if thread.ident is not None:
+        if thread is not None:
             thread.join(timeout=0.5)

@@ -17,8 +17,8 @@ from itertools import pairwise
 from threading import Condition, Event, Thread
 from typing import Literal
 
-from sage_cli.hardware.threads import cores
-from sage_cli.signals import check_interrupted, leave_signals_to_main_thread
+from sage_cli.hardware.threads import background, cores
+from sage_cli.signals import check_interrupted, signals_held
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
@@ -165,10 +165,11 @@ class _WorkerPool:
     ) -> None:
         self._todo, self._waiting, self._decoder, self._look = iter(pieces), waiting, decoder, look
         self._taken, self._end = pieces[0].start, pieces[-1].stop
-        self._found: dict[int, Frame | Exception] = {}
+        self._found: dict[int, Frame | BaseException] = {}
         self._changed = Condition()
         self._stop = Event()
-        self._threads = [Thread(target=self._work, name="sage-frames", daemon=True) for _ in range(decoders)]
+        self._decoders = decoders
+        self._threads: list[Thread] = []
 
     def frames(self) -> Generator[Frame, None, None]:
         """All frames in order; the threads live as long as this.
@@ -177,8 +178,9 @@ class _WorkerPool:
             VideoError, Unseekable: a frame cannot be read; those before it were yielded.
         """
         try:
-            for thread in self._threads:
-                thread.start()
+            for _ in range(self._decoders):
+                with signals_held():
+                    self._threads.append(background(self._work, "sage-frames"))
             while self._taken < self._end:
                 check_interrupted()
                 with self._changed:
@@ -187,7 +189,7 @@ class _WorkerPool:
                     found = self._found.pop(self._taken)
                     self._taken += 1
                     self._changed.notify_all()
-                if isinstance(found, Exception):
+                if isinstance(found, BaseException):
                     raise found
                 yield found
         finally:
@@ -195,11 +197,9 @@ class _WorkerPool:
                 self._stop.set()
                 self._changed.notify_all()
             for thread in self._threads:
-                if thread.ident is not None:
-                    thread.join()
+                thread.join()
 
     def _work(self) -> None:
-        leave_signals_to_main_thread()
         number = self._taken
         try:
             with closing(self._decoder(self._stop)) as cursor:
@@ -209,7 +209,7 @@ class _WorkerPool:
                         self._give(number, self._look(cursor, number, number == piece[-1]))
         except Stopped:
             pass
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  (passed to the waiting thread)
             self._give(number, error)
 
     def _next_piece(self) -> range | None:
@@ -222,7 +222,7 @@ class _WorkerPool:
         if self._stop.is_set():
             raise Stopped
 
-    def _give(self, number: int, found: Frame | Exception) -> None:
+    def _give(self, number: int, found: Frame | BaseException) -> None:
         with self._changed:
             self._found[number] = found
             self._changed.notify_all()
