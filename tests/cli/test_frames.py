@@ -65,6 +65,15 @@ def test_a_pipe_gets_names_byte_for_byte(capfdbinary: pytest.CaptureFixture[byte
     assert capfdbinary.readouterr().out.rstrip() == name
 
 
+def test_frames_less_than_a_millisecond_apart_have_names_of_their_own(sage: Sage, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "fast.mp4", times=[number / 3000 for number in range(8)], bframes=0)
+    done = sage("frames", video, "--every", "0.0001", "-o", tmp_path / "out")
+    names = [Path(line).name for line in done.stdout.splitlines()]
+    assert sorted(names) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names[:3] == ["fast_00-00-00.000.jpg", "fast_00-00-00.001.jpg", "fast_00-00-00.0010.jpg"]
+    assert f"times show {len(names)} different frames; each is saved once" in done.stderr
+
+
 def test_a_frame_that_several_times_show_is_saved_once(sage: Sage, tmp_path: Path) -> None:
     """A frame per second, half of which is asked for twice; and the last one goes on to the end."""
     video = make_video(tmp_path / "slow.mp4", times=(0.0, 1.0, 2.0), bframes=0)

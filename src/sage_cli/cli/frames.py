@@ -52,7 +52,6 @@ def frames(
     from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
     from sage_cli.session import open_session
     from sage_cli.text import user_path
-    from sage_cli.timecode import format_stamp
 
     if not at and not every:
         raise UsageError("which frames? Use --at 1:23, or --every 30s")
@@ -71,14 +70,13 @@ def frames(
             return 0
         check_folder(user_path(output))
         folder_of = output_folder(user_path(output))
-        saved = []
+        saved: dict[str, float] = {}
         with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
             for frame in _distinct(found):
-                target = folder / file_name(opened.stem, f"_{format_stamp(frame.time)}.jpg")
+                target = folder / file_name(opened.stem, f"_{_stamp(frame.time, saved)}.jpg")
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 console.write_path(target)
-                saved.append(target)
         _tell(len(times), len(saved), "saved")
     return 0
 
@@ -90,6 +88,16 @@ def _distinct(found: Iterable[Frame]) -> Iterator[Frame]:
         if frame.time != before:
             yield frame
         before = frame.time
+
+
+def _stamp(time: float, taken: dict[str, float]) -> str:
+    """A frame's time as in its name: to the millisecond, or with as many decimals as distinguish it from those before, which it joins."""
+    from sage_cli.timecode import format_stamp
+
+    for decimals in range(3, 13):
+        if taken.setdefault(stamp := format_stamp(time, decimals), time) == time:
+            break
+    return stamp
 
 
 def _tell(asked: int, shown: int, once: str) -> None:
