@@ -109,8 +109,11 @@ def test_edit(sage: Sage, file: Path, environment: dict[str, str]) -> None:
     done = sage("config", "edit")  # twice in one file
     assert done.returncode == 2
     assert "is not TOML" in done.stderr
-    environment["VISUAL"] = "no-such-editor"
-    assert "set VISUAL or EDITOR" in sage("config", "edit").stderr
+    for editor in ("no-such-editor", "vi '"):
+        environment |= {"VISUAL": " ", "EDITOR": editor}
+        done = sage("config", "edit")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"cannot start the editor {editor}: set VISUAL or EDITOR" in done.stderr
 
 
 def test_a_broken_file_is_named_but_does_not_stop_help(sage: Sage, file: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from tomlkit import TOMLDocument
 
-from sage_cli.errors import UsageError
-from sage_cli.session import Options, load_options
+from sage_cli.errors import SageError, UsageError
+from sage_cli.session import Options, load_options, settings
 from sage_cli.session.options import declared
 from sage_cli.session.settings import change, check, from_file, in_effect
 from sage_cli.store import config_path
@@ -25,6 +28,35 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def origin(key: str) -> tuple[object, str]:
     return next((setting.value, setting.origin) for setting in in_effect() if setting.key == key)
+
+
+def test_two_writers_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both read before either writes, if they can."""
+    both, read = threading.Barrier(2), settings._read
+
+    def slow() -> TOMLDocument:
+        found = read()
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return found
+
+    writers = [threading.Thread(target=change, args=pair) for pair in (("frames", "64"), ("seed", "7"))]
+    with monkeypatch.context() as patched:
+        patched.setattr(settings, "_read", slow)
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+    assert from_file() == {"frames": 64, "seed": 7}
+
+
+def test_a_writer_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    change("frames", "64")
+    monkeypatch.setattr(settings, "_PATIENCE_S", 0.0)
+    with settings._writing(), pytest.raises(SageError, match=r"cannot write .*config.toml: another process has been changing it"):
+        change("seed", "7")
+    settings.create("frames = 3")
+    assert file.read_text() == "frames = 64\n"
 
 
 def test_without_a_file_the_defaults_hold(file: Path) -> None:
@@ -69,7 +101,7 @@ def test_what_the_user_wrote_stays(file: Path) -> None:
     change("seed", None)  # was not there
     assert file.read_text(encoding="utf-8") == '# mine\n\ntools = false\ncache-limit = "20 GiB"\n'
     assert load_options().cache_limit == 20 << 30
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert {path.name for path in file.parent.iterdir()} == {file.name, f".{file.name}.lock"}
 
 
 def test_a_linked_file_stays_a_link(file: Path, tmp_path: Path) -> None:

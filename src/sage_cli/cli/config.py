@@ -89,21 +89,20 @@ def edit() -> int:
     import shlex
     import subprocess
 
-    from sage_cli.output import output_folder, write_text
-    from sage_cli.session.settings import from_file
+    from sage_cli.session.settings import create, from_file
     from sage_cli.store import config_path
 
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ("notepad" if os.name == "nt" else "vi")
+    named = (os.environ.get(variable, "").strip() for variable in ("VISUAL", "EDITOR"))
+    editor = next(filter(None, named), "notepad" if os.name == "nt" else "vi")
     path = config_path()
     if not path.exists():
         lines = (f"# {key} = {_example(one)}" for key, one in settable().items())
-        with output_folder(path.parent):
-            write_text(path, "# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
+        create("# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")
     try:
         # Backslashes stand in paths on Windows; quotes are for the shell there, too.
         command = shlex.split(editor) if os.name != "nt" else [word.strip('"') for word in shlex.split(editor, posix=False)]
         status = subprocess.run([*command, str(path)], check=False).returncode
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a quote that is not closed
         raise SageError(f"cannot start the editor {editor}: set VISUAL or EDITOR to another, or edit {path}") from error
     if status:
         raise SageError(f"the editor {editor} ended with status {status}")

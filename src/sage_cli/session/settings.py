@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import tomlkit
+from filelock import FileLock, Timeout
 from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
@@ -28,6 +30,7 @@ from sage_cli.text import decode_unicode, from_argument
 from sage_cli.timecode import parse as parse_time
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
+_PATIENCE_S: Final = 10.0  # with another process that changes the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +133,39 @@ def change(key: str, value: str | None) -> None:
         SageError: the file cannot be written.
     """
     one = settable()[known(key)]
-    document = _read()
-    if value is None:
-        document.pop(one.key, None)
-    else:
-        checked = check(one, value, one.key)
-        # A size is stored as written: "20 GB" is more readable than 20000000000.
-        document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
+    checked = None if value is None else check(one, value, one.key)
+    with _writing() as path:
+        document = _read()
+        if value is None:
+            document.pop(one.key, None)
+        else:
+            # A size is stored as written: "20 GB" is more readable than 20000000000.
+            document[one.key] = checked if isinstance(checked, (bool, int, float)) and one.kind != "size" else value
+        write_text(path, document.as_string())
+
+
+def create(text: str) -> None:
+    """Write the file if there is none.
+
+    Raises:
+        SageError: it cannot be written.
+    """
+    with _writing() as path:
+        if not path.exists():
+            write_text(path, text)
+
+
+@contextmanager
+def _writing() -> Iterator[Path]:
+    """The file, in its folder, which is made; no other process changes it meanwhile."""
+    path = config_path()
     try:
-        with output_folder(config_path().parent):
-            write_text(config_path(), document.as_string())
+        with output_folder(path.parent), FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE_S):
+            yield path
+    except Timeout as error:
+        raise SageError(f"cannot write {path}: another process has been changing it for {_PATIENCE_S:g} s; try again") from error
     except OSError as error:
-        raise SageError(f"cannot write {config_path()}: {error.strerror or error}") from error
+        raise SageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _read() -> tomlkit.TOMLDocument:
