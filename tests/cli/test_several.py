@@ -161,3 +161,17 @@ def test_a_file_is_taken_once_and_a_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").mkdir()
     assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"]) == [f"{tmp_path}/./a.mp4", "-"]
+
+
+def test_a_file_is_known_under_each_spelling_of_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, link = tmp_path / "clips", tmp_path / "link"
+    folder.mkdir()
+    (folder / "a.mp4").touch()
+    (folder / "b.mp4").symlink_to("a.mp4")
+    link.symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    both = ["clips/a.mp4", "clips/b.mp4"]
+    assert of_folders(["clips"]) == of_folders(["clips", str(folder), "link"]) == both
+    assert of_folders([str(folder / "a.mp4"), "clips"]) == [str(folder / "a.mp4"), "clips/b.mp4"]
+    assert of_folders(["link", "clips/a.mp4"]) == ["link/b.mp4", "clips/a.mp4"]
+    assert of_folders([*both, "link/a.mp4", "-", "-", "https://a.b/c", "https://a.b/c"]) == [*both, "-", "https://a.b/c"]

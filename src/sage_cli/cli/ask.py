@@ -108,7 +108,7 @@ def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[lis
     videos, questions = ([first, *words], [*given]) if given else ([first], words)
     if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
-    return list(dict.fromkeys(of_folders(videos))), questions
+    return of_folders(videos), questions
 
 
 def check_order(video: str, words: list[str], *, named: bool) -> None:

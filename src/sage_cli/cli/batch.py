@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,14 +20,29 @@ if TYPE_CHECKING:
 
 
 def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS) -> list[str]:
-    """The files that are meant: of a folder those in it with these suffixes, in alphabetical order, less those that are named beside it.
+    """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order, less those that are named.
 
     Raises:
         VideoError: a folder holds none.
     """
-    named = {os.path.normpath(source) for source in sources}
-    found = ((name, source) for source in sources for name in _of_folder(source, suffixes))
-    return [name for name, source in found if name == source or os.path.normpath(name) not in named]
+    named = {_identity(source) for source in sources}
+    found: dict[object, str] = {}
+    for source in sources:
+        for name in _of_folder(source, suffixes):
+            if name == source or _identity(name) not in named:
+                found.setdefault(_identity(name), name)
+    return [*found.values()]
+
+
+def _identity(source: str) -> object:
+    """Equal for all spellings of a path, through links as well. A file with two names is two: each name has its own subtitles."""
+    from sage_cli.output import folded
+
+    if source == STDIN or not exists(source):
+        return source
+    path = Path(source)
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, folded(path.name)
 
 
 def _of_folder(source: str, suffixes: Sequence[str]) -> list[str]:

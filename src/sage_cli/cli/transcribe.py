@@ -20,7 +20,7 @@ from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import STDIN, media_label
+from sage_cli.text import media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died
@@ -105,12 +105,10 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     """The transcripts to write.
 
     Raises:
-        UsageError: stdin or a target is used twice, or several transcripts have one target.
+        UsageError: a target is used twice, or several transcripts have one target.
     """
     from sage_cli.output import folded, format_of, is_folder
 
-    if sources.count(STDIN) > 1:
-        raise UsageError("stdin can be read only once: give - once")
     folder = output is not None and output != STDOUT and is_folder(output)
     if len(sources) > 1 and not folder:
         if output is None or output == STDOUT:
