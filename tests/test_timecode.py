@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.timecode import format_clock, format_clock_ms, parse, repair, repair_window
+from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, parse, repair, repair_window
+
+# More than a float holds; the last ones more digits than Python reads as a whole number.
+HUGE = [form.format("9" * digits) for digits in (400, 5000) for form in ("{}", "{}:00", "{}:00:00", "{}h", "1h{}s")]
 
 
 @pytest.mark.parametrize(
@@ -31,7 +34,7 @@ def test_people_write_times_in_many_ways(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "soon", "-5", "1:60", "1:60:00", "1:2:3:4", ":30", "1h30", "3s2m", "nan", "inf", "1e3", "1:2.5:3"]
+    "text", ["", " ", "soon", "-5", "1:60", "1:60:00", "1:2:3:4", ":30", "1h30", "3s2m", "nan", "inf", "1e3", "1:2.5:3", *HUGE]
 )
 def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time; write HH:MM:SS") as caught:
@@ -55,6 +58,14 @@ def test_clocks(seconds: float, clock: str, precise: str) -> None:
     assert format_clock(seconds) == clock
     assert format_clock_ms(seconds) == precise
     assert parse(precise) == pytest.approx(max(0, seconds), abs=0.0006)
+
+
+def test_file_names_have_as_many_decimals_as_are_asked_for() -> None:
+    assert (format_stamp(3723.45678), format_stamp(3723.45678, 5), format_stamp(0.99996, 4)) == (
+        "01-02-03.457",
+        "01-02-03.45678",
+        "00-00-01.0000",
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,10 +112,11 @@ def test_models_times_are_repaired(written: str | float, duration: float, meant:
     assert repair(written, duration) == pytest.approx(meant)
 
 
-@pytest.mark.parametrize("written", ["", "null", "start", float("nan"), float("inf")])
+@pytest.mark.parametrize("written", ["", "null", "start", float("nan"), float("inf"), pytest.param(10**400, id="int"), *HUGE])
 def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
-    with pytest.raises(ValueError, match="is not a time"):
+    with pytest.raises(ValueError, match="is not a time") as caught:
         repair(written, 300)
+    assert len(str(caught.value)) < 200
 
 
 @pytest.mark.parametrize(

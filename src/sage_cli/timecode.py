@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 
 from sage_cli.errors import UsageError
 
@@ -44,16 +45,22 @@ def parse(text: str) -> float:
     Raises:
         UsageError: it has none of these forms.
     """
-    text = text.strip()
+    if math.isfinite(time := _parsed(text.strip())):
+        return time
+    raise UsageError(f"{text.strip()!r} is not a time; write HH:MM:SS, MM:SS, seconds, or something like 1h2m3s")
+
+
+def _parsed(text: str) -> float:
+    """Not finite if it is no time, or one beyond floats."""
     if match := re.fullmatch(_NUMBER, text):
         return float(match[1])
     if match := _CLOCK.fullmatch(text):
-        hours, minutes, seconds = int(match[1] or 0), int(match[2]), float(match[3])
+        hours, minutes, seconds = (float(field or 0) for field in match.groups())
         if seconds < 60 and (match[1] is None or minutes < 60):
             return 3600 * hours + 60 * minutes + seconds
     elif text and (match := _UNITS.fullmatch(text)):
         return 3600 * float(match[1] or 0) + 60 * float(match[2] or 0) + float(match[3] or 0)
-    raise UsageError(f"{text!r} is not a time; write HH:MM:SS, MM:SS, seconds, or something like 1h2m3s")
+    return math.nan
 
 
 def format_clock(seconds: float) -> str:
@@ -63,15 +70,15 @@ def format_clock(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def format_clock_ms(seconds: float) -> str:
-    """``HH:MM:SS.mmm``, rounded to the millisecond."""
-    millis = round(max(0.0, seconds) * 1000)
-    return f"{format_clock(millis // 1000)}.{millis % 1000:03d}"
+def format_clock_ms(seconds: float, decimals: int = 3) -> str:
+    """``HH:MM:SS.mmm``, rounded to the millisecond, or to other decimals."""
+    whole, rest = divmod(round(max(0.0, seconds) * 10**decimals), 10**decimals)
+    return f"{format_clock(whole)}.{rest:0{decimals}d}"
 
 
-def format_stamp(seconds: float) -> str:
+def format_stamp(seconds: float, decimals: int = 3) -> str:
     """The same for file names: ``HH-MM-SS.mmm``."""
-    return format_clock_ms(seconds).replace(":", "-")
+    return format_clock_ms(seconds, decimals).replace(":", "-")
 
 
 def rough(seconds: float) -> str:
@@ -140,10 +147,14 @@ def repair_window(start: str | float, end: str | float, duration: float, shortes
 
 def _fields(time: str | float) -> list[float]:
     """One to three clock fields, most significant first. Fields may overflow (``90:00``), stray words and brackets are ignored."""
-    if isinstance(time, (int, float)):
-        if not math.isfinite(time):
-            raise ValueError(f"{time} is not a time")
-        return [float(time)]
+    with suppress(OverflowError):  # an int beyond floats
+        fields = [float(time)] if isinstance(time, (int, float)) else _written(time)
+        if fields and math.isfinite(_clock(fields)):
+            return fields
+    raise ValueError(f"{str(time)[:99]!r} is not a time; write HH:MM:SS")
+
+
+def _written(time: str) -> list[float]:
     spoken = next((match for match in _SPOKEN.finditer(time) if any(match.groups())), None)
     if spoken and not re.search(r"\d:\d", time):
         fields = [*spoken.groups()]
@@ -158,7 +169,7 @@ def _fields(time: str | float) -> list[float]:
             *clock, millis = clock
             clock[-1] += millis / 1000
         return clock
-    raise ValueError(f"{time!r} is not a time; write HH:MM:SS")
+    return []
 
 
 def _clock(fields: list[float]) -> float:

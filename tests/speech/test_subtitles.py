@@ -167,8 +167,9 @@ def test_times_of_spans_count_from_their_paragraph_and_unknown_ones_are_refused(
     path = video.with_suffix(".ttml")
     path.write_text(whole.format(body.format("")))
     assert _cues(video) == [(1.0, 2.0, "One."), (2.0, 3.0, "Two.")]
+    late = whole.format(f'<p begin="{"9" * 5000}:00:00" end="{"9" * 5000}:00:01">One.</p>')
     deep = whole.format("<div>" * 1200 + body.format("") + "</div>" * 1200)
-    for broken in (whole.format(body.format(' begin="soon"')), whole.format(body.format(' timeContainer="seq"')), "<tt><body>", deep):
+    for broken in (whole.format(body.format(' begin="soon"')), whole.format(body.format(' timeContainer="seq"')), "<tt><body>", deep, late):
         path.write_text(broken)
         assert find_subtitles(Video(video)) is None
 

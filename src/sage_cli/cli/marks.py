@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 # SMPTE ST 12-1: any mark but a colon before the frames means drop-frame time.
-_TIMECODE: Final = re.compile(r"(\d+):(\d\d):(\d\d)([:;.,])(\d+)")
+_TIMECODE: Final = re.compile(r"(\d{1,3}):(\d\d):(\d\d)([:;.,])(\d{1,4})")
 
 
 def edl(spans: Sequence[tuple[float, float]], name: str, fps: float, timecode: str = "") -> str:

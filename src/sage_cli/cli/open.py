@@ -29,7 +29,7 @@ def open(
     from sage_cli.timecode import parse_within
 
     if what is not None and what.isdecimal():
-        entry = find_entry(int(what))
+        entry = find_entry(int(what[:30]))  # Python reads no numbers of thousands of digits
     else:
         newest = log.newest(1)
         if not newest:

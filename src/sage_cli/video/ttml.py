@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
@@ -31,7 +32,7 @@ class _Rates:
         """Raises: ValueError: it is no time."""
         if match := _CLOCK.fullmatch(time.strip()):
             hours, minutes, seconds, frames = match.groups()
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) + float(frames or 0) / self.frames
+            return float(hours) * 3600 + float(minutes) * 60 + float(seconds) + float(frames or 0) / self.frames
         if match := _OFFSET.fullmatch(time.strip()):
             count, unit = float(match[1]), match[2]
             return count / self.frames if unit == "f" else count / self.ticks if unit == "t" else count * _SECONDS[unit]
@@ -67,6 +68,8 @@ def _walk(element: Element, base: float, end: float | None, rates: _Rates) -> It
     if _local(element.tag) in ("p", "span") and ("begin" in element.attrib or not timed_inside):
         if end is None:
             raise ValueError("a cue without an end")
+        if not (isfinite(start) and isfinite(end)):
+            raise ValueError("times beyond all numbers")
         yield start, end, _text(element).strip()
         return
     for child in element:
