@@ -49,7 +49,7 @@ def bars(path: Path, transfer: ColorTrc, curve: Callable[[NDArray[np.float64]], 
         context = stream.codec_context
         context.color_trc = transfer
         if tagged:
-            context.colorspace, context.color_primaries, context.color_range = Colorspace.BT2020, ColorPrimaries.BT2020, ColorRange.MPEG
+            context.colorspace, context.color_primaries, context.color_range = 9, ColorPrimaries.BT2020, ColorRange.MPEG
         for number in range(5):
             frame.pts = number
             output.mux(stream.encode(frame))

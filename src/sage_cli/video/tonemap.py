@@ -15,11 +15,12 @@ import numpy as np
 from av.filter import Graph
 from av.filter.context import FilterContext
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorRange, ColorTrc
 from numpy.typing import NDArray
 
 _TRANSFERS: Final = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ, HLG
-_UNKNOWN: Final = 2  # of a colorspace, as FFmpeg numbers them
+_UNKNOWN: Final = 2  # of a colorspace, as FFmpeg numbers them; PyAV 17 has no name for BT.2020 either
+_BT2020: Final = 9
 
 _LEVEL: Final = 6  # of the table: 36 steps for each of red, green and blue, in a picture of 216 by 216
 _WHITE: Final = 203  # cd/m2 of a white page (ITU-R BT.2408); highlights are brighter
@@ -36,7 +37,7 @@ def is_hdr(frame: VideoFrame) -> bool:
 
 def tone_mapped(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
     """An HDR frame as RGB (``rgb24``) of this width and height, for a screen of BT.709 and sRGB."""
-    space = Colorspace.BT2020 if frame.colorspace == _UNKNOWN else frame.colorspace
+    space = _BT2020 if frame.colorspace == _UNKNOWN else frame.colorspace
     levels = frame.color_range or ColorRange.MPEG
     stamp = frame.pts
     with _one_at_a_time:
