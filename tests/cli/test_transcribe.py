@@ -498,3 +498,13 @@ def test_subtitles_are_converted_without_a_speech_model(sage: Sage, tmp_path: Pa
         assert sage("transcribe", video, "--from", source).stdout == "[00:00:00.250 --> 00:00:01.500]  The train is late.\n"
     done = sage("transcribe", video, "--from", "subtitles", "-f", "srt", "--start", "1")
     assert "00:00:00,250 --> 00:00:01,500" in done.stdout
+
+
+def test_the_subtitles_that_are_read_are_not_replaced(sage: Sage, tmp_path: Path, clip: Path) -> None:
+    video = Path(shutil.copy(clip, tmp_path / "talk.mp4"))
+    subtitles = video.with_suffix(".srt")
+    subtitles.write_text("1\n00:00:00,250 --> 00:00:01,500\n<i>The train</i> is late.\n")
+    before = subtitles.read_bytes()
+    for words in ([video, "-o", subtitles], [video, "-o", subtitles, "--start", "1"], [tmp_path, "-f", "srt", "-o", tmp_path]):
+        refused(sage("transcribe", *words, "--from", "subtitles"), 2, "is the input")
+        assert subtitles.read_bytes() == before

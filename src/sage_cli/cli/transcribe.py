@@ -197,6 +197,7 @@ class TranscriptMaker:
 
     def _pieces(self, task: Task, say: Callable[[str], None]) -> Generator[str]:
         """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence. Notices go to ``say``."""
+        from sage_cli.output import check_targets
         from sage_cli.speech.cues import present
         from sage_cli.speech.formats import FORMATS, About
 
@@ -204,6 +205,8 @@ class TranscriptMaker:
         video = session.video(task.source, task.copy)
         start, end = session.span(video)
         subtitles = session.converted(video)
+        if subtitles and subtitles.file and task.target:
+            check_targets([task.target], [subtitles.file])
         if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
             say(f"{task.name}: {missing}")
         about = About(task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)

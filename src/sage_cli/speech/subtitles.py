@@ -54,12 +54,14 @@ class Subtitles:
         language: ISO 639-1 code; ``""`` if nothing says.
         forced: only what is foreign in the film's own language: no transcript.
         read: gives the cues: start and end in seconds, and the lines.
+        file: they are in; ``None`` for a track of the video.
     """
 
     source: str
     language: str
     forced: bool
     read: Callable[[], Iterator[_Cue]]
+    file: Path | None = None
 
     @cached_property
     def cues(self) -> tuple[Segment, ...]:
@@ -142,7 +144,7 @@ def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[S
                 len(words),
                 SUFFIXES.index(file.suffix.lower()),
                 file.name,
-                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected, duration)),
+                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected, duration), file),
             )
         )
     return [one for *_, one in sorted(found, key=lambda item: item[:3])]
