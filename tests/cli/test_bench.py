@@ -113,6 +113,8 @@ def workers(process: int) -> list[int]:
         (["QUESTIONS", "--videos", "nowhere"], 2, "no such folder: nowhere"),
         (["QUESTIONS", "--filter", "video=gone.mp4"], 4, "no video was found, for example gone.mp4"),
         (["QUESTIONS", "--compare", "direct", "--direct"], 2, "needs a run with tools"),
+        (["QUESTIONS", "--direct-prompt"], 2, "add --direct, or --compare direct"),
+        (["QUESTIONS", "--judge-model", "qwen3"], 2, "--judge-model names a model of a server"),
         (["QUESTIONS", "--compare", "nowhere"], 2, "nowhere: No such file or directory: give the folder of a run, or a results file"),
         (["QUESTIONS", "--compare", "QUESTIONS"], 2, "a question set, without answers: run it first"),
         (["QUESTIONS", "--no-tool", "hammer"], 2, "there are transcribe-speech, ground-event"),

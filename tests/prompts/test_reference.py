@@ -1,7 +1,7 @@
 """A checkout of the reference gives the system prompt that the trained weights know, byte for byte.
 
 The checkout is written here with texts of our own in its layout; what is made of it follows the facts of its ``format_tool_descs`` and
-``_get_function_info``. `python -m sage_cli.prompts.reference CHECKOUT` prints the same for a real one.
+``_get_function_info``. `python -m sage_cli.prompts CHECKOUT` prints the same for a real one.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def test_a_tool_that_is_not_there_is_not_told(checkout: Path) -> None:
 
 
 def test_the_command_that_compares(checkout: Path) -> None:
-    command = [sys.executable, "-m", "sage_cli.prompts.reference"]
+    command = [sys.executable, "-m", "sage_cli.prompts"]
     done = subprocess.run([*command, str(checkout)], capture_output=True, check=True)
     assert done.stdout.decode() == "\n".join(["<tools>", *expected(checkout), "</tools>", ""])
     failed = subprocess.run([*command, str(checkout / "sage" / "prompts" / "sage" / "x")], capture_output=True, check=False, text=True)

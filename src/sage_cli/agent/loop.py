@@ -261,6 +261,7 @@ class _Run:
                 if (yield from self._confirmed(step, reply.final_answer)):
                     yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
                 else:
+                    yield from self._suggest_web()
                     yield self._no_answer(
                         step, f"it is not said in the video, as far as the model can tell; its guess: {reply.final_answer}"
                     )

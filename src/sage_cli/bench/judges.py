@@ -81,6 +81,8 @@ class JudgeChoice:
         if address := RemoteAddress.parse(text):
             return cls("server", replace(address, name=model) if model else address)
         for kind in _PLAIN:
+            if text == kind and model:
+                raise UsageError(f"--judge-model names a model of a server: give its address with --judge, or leave it out for {kind}")
             if text == kind:
                 return cls(kind)
         raise UsageError(f"--judge {text}: use exact, choice, model, or the address of an OpenAI-compatible server, http://HOST/v1")

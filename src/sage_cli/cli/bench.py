@@ -53,6 +53,8 @@ def bench(
     judging = JudgeChoice.parse(options.judge or "choice", options.judge_model)
     asked = read_dataset(dataset, options.videos, offline=options.offline).select(options.filter, options.limit)
     compare = options.compare
+    if options.direct_prompt and not options.direct and compare != DIRECT:
+        raise UsageError("--direct-prompt is for direct answers: add --direct, or --compare direct")
     other = _records(Path(compare)) if compare and compare != DIRECT else None
     show = _Show(Path(options.output) if options.output else None, options.json, options.quiet)
     if asked.answered and options.judge is None:

@@ -170,12 +170,14 @@ class Talk:
 
     def frames(self, rest: str) -> None:
         from sage_cli.cli.thumbnails import show_spans
-        from sage_cli.timecode import format_clock
+        from sage_cli.timecode import format_clock, format_clock_ms
 
         if not self.conversation.runs:
             raise UsageError("nothing was looked at yet: ask something first")
         run = self.conversation.runs[-1]
-        self._show(f"first look: {' '.join(format_clock(time) for time in run['frames'])}")
+        clocks = [format_clock(time) for time in run["frames"]]
+        exact = len(set(clocks)) < len(clocks)  # several in a second
+        self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks)}")
         for one in run["evidence"]:
             self._show(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
         show_spans(self.conversation.video, [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]])

@@ -110,7 +110,7 @@ class RemoteModel:
 
     @cached_property
     def info(self) -> ModelInfo:
-        at = f"served at {self.address.host}"
+        at = f"a server at {self.address.host}"
         return ModelInfo(self._name, "remote", self._context, at, at, self.address.outside)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ To compare with a real checkout, run there (in its own environment) ::
 
 and here ::
 
-    python -m sage_cli.prompts.reference CHECKOUT
+    python -m sage_cli.prompts CHECKOUT
 
 Both print the same bytes.
 """
@@ -21,7 +21,6 @@ from __future__ import annotations
 import ast
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -107,16 +106,3 @@ def _type(annotation: ast.expr | None) -> str:
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
         return _TYPES.get(annotation.value.id, "any")
     return "any"
-
-
-def main() -> None:
-    """Print the tool lines of a checkout as its system prompts hold them."""
-    folder = Path(sys.argv[1])
-    lines = reference_tools(folder)
-    if lines is None:
-        raise SystemExit(f"{folder}: no checkout of allenai/SAGE (no {_PLACES[0]} in it)")
-    sys.stdout.write(f"<tools>\n{lines}\n</tools>\n")
-
-
-if __name__ == "__main__":
-    main()

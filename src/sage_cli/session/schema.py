@@ -11,6 +11,12 @@ from sage_cli.text import decode, user_path
 
 _LARGEST: Final = 1 << 20  # bytes of a schema file
 
+# What llguidance says, by its beginning or a part of it, and what it means here.
+_REASONS: Final = {
+    "coerce_one_of": "branches of its oneOf overlap: make them exclude each other, or use anyOf",
+    "not present in a registry": "a $ref leads outside it: put what it refers to under $defs",
+}
+
 
 def read_schema(given: str) -> AnswerSchema:
     """Read the schema given by ``--schema``: a file, or JSON itself.
@@ -42,10 +48,18 @@ def read_schema(given: str) -> AnswerSchema:
         limits = " (look-around and classes such as \\p{Lu} are not supported)" if error.validator_value == "regex" else ""
         raise UsageError(f"{name} is not a JSON schema{where}: {error.message[:300]}{limits}") from error
     except ValueError as error:
-        raise UsageError(f"{name}: answers cannot be held to this schema: {str(error)[:300]}; see 'sage help schema'") from error
+        raise UsageError(f"{name}: answers cannot be held to this schema: {_reason(str(error))}; see 'sage help schema'") from error
     except RecursionError as error:
         raise UsageError(f"{name} is nested too deeply") from error
     return AnswerSchema(json.dumps(schema))
+
+
+def _reason(said: str) -> str:
+    """The compiler's reason, without advice about settings of its own."""
+    for sign, reason in _REASONS.items():
+        if sign in said:
+            return reason
+    return said[:300]
 
 
 def _file(given: str) -> str:
