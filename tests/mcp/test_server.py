@@ -266,10 +266,10 @@ def test_a_cancelled_call_leaves_the_model_loading(tmp_path: Path, monkeypatch: 
         assert session.load() is not loading  # it may be there by now
 
 
-@pytest.mark.parametrize("end", ["stdin", "SIGINT"])
+@pytest.mark.parametrize("end", ["stdin", "stdout", "stdout stdin", "SIGINT"])
 def test_the_server_ends_within_a_call(end: str, folder: Path, tmp_path: Path) -> None:
     if os.name == "nt" and end != "stdin":
-        pytest.skip("POSIX signals")
+        pytest.skip("POSIX signals, and a system that tells of a closed pipe")
     environment = {**os.environ, "SAGE_CACHE_DIR": str(tmp_path / "cache"), "SAGE_CONFIG": str(tmp_path / "config.toml")}
     command = [sys.executable, "-m", "sage_cli", "mcp", str(folder), "--model", "nano", "--threads", "1", "--timeout", "0"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
@@ -286,15 +286,35 @@ def test_the_server_ends_within_a_call(end: str, folder: Path, tmp_path: Path) -
         process.stdout.readline()
         send(method="notifications/initialized")
         question = {"video": "long.mp4", "question": "What appears between 07:43 and 07:50?"}
-        send(id=1, method="tools/call", params={"name": "ask", "arguments": question, "_meta": {"progressToken": 1}})
+        for number in (1, 2, 3):
+            send(id=number, method="tools/call", params={"name": "ask", "arguments": question, "_meta": {"progressToken": number}})
         assert b"notifications/progress" in process.stdout.readline()
-        if end == "stdin":
-            process.stdin.close()
-        else:
+        if end.startswith("SIG"):
             process.send_signal(getattr(signal, end))
-        assert process.wait(timeout=60) == {"stdin": 0, "SIGINT": 130}[end]
+        else:
+            for stream in end.split():
+                getattr(process, stream).close()
+        assert process.wait(timeout=60) == (130 if end == "SIGINT" else 0)
         assert process.stderr
         assert b"error" not in process.stderr.read()
+
+
+def test_an_answer_that_cannot_be_written_ends_the_server(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    request = {"jsonrpc": "2.0", "id": 0, "method": "ping"}
+    command = [sys.executable, "-m", "sage_cli", "mcp", str(tmp_path), "--model", "nano", "--quiet"]
+    environment = {**os.environ, "SAGE_CONFIG": str(tmp_path / "config.toml")}
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=full, stderr=subprocess.PIPE, text=True, env=environment) as process,
+    ):
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        assert process.wait(timeout=60) == 1  # stdin is still open
+        assert process.stderr.read() == "sage: error: standard output: No space left on device\n"
 
 
 def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> None:

@@ -403,6 +403,13 @@ def test_another_thread_can_interrupt_a_reply(load: Load, family: str) -> None:
     assert complete(model, ask("What?", frames), max_tokens=8).text == before
 
 
+def test_an_interrupt_that_comes_too_late_does_not_keep_a_model_from_closing(load: Load, family: str) -> None:
+    model = load()
+    complete(model, ask("What?", clip(2, family=family)), max_tokens=1)
+    model.interrupt()
+    model.close()
+
+
 def test_an_interrupt_ends_the_encoding_of_a_frame_half_way(load: Load, family: str) -> None:
     model = load()
     vision, interruptible = model._vision, model._interruptible

@@ -38,6 +38,7 @@ def mcp(
     if skill:
         console.write((Path(__file__).parents[1] / "mcp" / "SKILL.md").read_text(encoding="utf-8").rstrip())
         return 0
+    console.need_stdout()
     try:
         import mcp as _sdk  # noqa: F401
     except ImportError:

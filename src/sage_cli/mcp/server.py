@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
 from sage_cli.errors import SageError
 from sage_cli.hardware.threads import background
-from sage_cli.mcp.ending import stdin_ended_by_signals
+from sage_cli.mcp import wire
 from sage_cli.mcp.folders import Folders
 from sage_cli.session import Session
 from sage_cli.session.ground import Found, checked, ground
@@ -269,11 +269,11 @@ def make_server(worker: Worker, folders: Folders) -> MCPServer:
 
 
 def run(session: Session, folders: Folders) -> None:
-    """Serve on stdin and stdout until the client closes them. The SDK redirects output of native libraries to stderr."""
+    """Serve on stdin and stdout until the client closes one of them."""
     os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")  # a wrong argument is told in words, without a link to a library's page
     worker = Worker(session)
     try:
-        with stdin_ended_by_signals():
+        with wire.client():
             make_server(worker, folders).run("stdio")
     finally:
         worker.close()

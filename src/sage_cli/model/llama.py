@@ -163,6 +163,7 @@ class LlamaModel:
 
     def close(self) -> None:
         """Free the weights and all memory. Safe to call again; a stream that goes on after it raises a ModelError."""
+        self._interruptible.clear()
         self._streams += 1
         prefill, self._prefill = self._prefill, None
         prefixes, self._prefixes = self._prefixes, None
