@@ -59,6 +59,24 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
 
 
+def test_clear_asks_before_it_removes_anything(sage: Sage, environment: dict[str, str]) -> None:
+    """Regression: files that are no entries were removed without a question, the user's own too."""
+    folder = Path(environment["SAGE_CACHE_DIR"])
+    for place, name in ("transcripts", "interview.docx"), ("web", "index.html"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / name).write_text("mine")
+    assert sage("cache", "clear").returncode == 0  # nothing to remove
+    damaged = folder / "embeddings" / "cache.db"
+    damaged.parent.mkdir()
+    damaged.write_bytes(bytes(500))
+    refused = sage("cache", "clear")
+    assert (refused.returncode, damaged.exists()) == (2, True)
+    assert "cannot ask whether to remove 1 file (500 bytes): add --yes" in refused.stderr
+    done = sage("cache", "clear", "-y")
+    assert (done.returncode, done.stderr) == (0, "sage: freed 500 bytes\n")
+    assert sorted(path.name for path in folder.rglob("*")) == ["index.html", "interview.docx", "transcripts", "web"]
+
+
 @pytest.mark.parametrize("size", ["much", "5", "20", "1.5", "-1GB", ""])
 def test_a_limit_needs_a_unit(refusal: Callable[..., tuple[int, str]], size: str) -> None:
     """Regression: 5 meant 5 bytes and emptied the cache."""

@@ -252,13 +252,14 @@ def test_the_longest_unused_prefixes_go_first(folder: Path) -> None:
     def write(path: Path) -> bool:
         return path.write_bytes(bytes(1000)) == 1000
 
-    for number in range(8):
-        saving = files.save(str(number), 1000, 100, write)
+    keys = [f"{number:024x}-{'d' * 32}" for number in range(8)]
+    for number, key in enumerate(keys):
+        saving = files.save(key, 1000, 100, write)
         assert saving is not None
         saving.wait()
-        os.utime(folder / "prefixes" / f"{number}.state", (number, number))
-        assert files.load("0", lambda path: True)  # used again every time
-    assert sorted(path.stem for path in folder.rglob("*.state")) == ["0", "5", "6", "7"]
+        os.utime(folder / "prefixes" / f"{key}.state", (number, number))
+        assert files.load(keys[0], lambda path: True)  # used again every time
+    assert sorted(path.stem for path in folder.rglob("*.state")) == [keys[number] for number in (0, 5, 6, 7)]
 
 
 def test_a_full_disk_costs_nothing_but_the_prefix(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

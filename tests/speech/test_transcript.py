@@ -199,12 +199,12 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, transcriber: Tran
 
     folder = tmp_path / "transcripts"
     short = Sound(babble(3))
-    for age, name in enumerate(("a", "b", "c")):
-        list(Transcript(transcriber, short, name, TranscriptCache(folder)).segments())
-        (path,) = folder.glob(f"{name}-*")
+    for age, name in enumerate("abc"):
+        list(Transcript(transcriber, short, name * 24, TranscriptCache(folder)).segments())
+        (path,) = folder.glob(f"{name * 24}-*")
         os.utime(path, (1e9 - age, 1e9 - age))
         size = path.stat().st_size
-    list(Transcript(transcriber, short, "d", TranscriptCache(folder, limit=2 * size + 10)).segments())
+    list(Transcript(transcriber, short, "d" * 24, TranscriptCache(folder, limit=2 * size + 10)).segments())
     assert sorted(path.name[0] for path in folder.iterdir()) == ["a", "b", "d"]
 
 

@@ -14,7 +14,9 @@ import pytest
 import sage_cli
 from sage_cli.model.disk import ModelCache
 from sage_cli.store import cache, cache_dir
-from sage_cli.store.cache import KINDS, entries, forget_media, media_paths, note_media, remove, trim
+from sage_cli.store.cache import KINDS, Files, Kind, entries, forget_media, media_paths, note_media, remove, trim
+from sage_cli.store.files import part_of
+from sage_cli.store.scratch import scratch_folder
 from sage_cli.web.cache import WebCache
 
 TALK, FILM = "a" * 24, "b" * 24
@@ -28,7 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def transcript(media: str, days: float = 0, size: int = 1000) -> Path:
-    path = cache_dir() / "transcripts" / f"{media}-0123456789abcdef-0-1000.jsonl"
+    path = cache_dir() / "transcripts" / f"{media}-0123456789abcdef-0.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(size))
     then = time.time() - days * DAY
@@ -122,18 +124,30 @@ def test_the_longest_unused_goes_first() -> None:
     assert entries() == []
 
 
-@pytest.mark.parametrize(
-    "place", [lambda: cache_dir() / "web" / "tmp1.part", lambda: cache_dir() / "prefixes" / "key.7.part"], ids=["web", "prefix"]
-)
-@pytest.mark.usefixtures("filled")
-def test_what_was_never_finished_goes_after_a_day(place: Callable[[], Path]) -> None:
-    path = place()
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_what_was_never_finished_goes_when_it_is_abandoned(kind: Kind) -> None:
+    if not isinstance(kind, Files) or kind.name not in NAMES:
+        pytest.skip("a database has no unfinished files")
+    path = part_of(kind.folder / NAMES[kind.name])
+    path.parent.mkdir(parents=True)
     path.write_bytes(bytes(500))
     assert trim(1 << 40) == 0
-    assert path.exists()
-    os.utime(path, (time.time() - 2 * DAY,) * 2)
+    os.utime(path, (time.time() - DAY / 12,) * 2)
     assert trim(1 << 40) == 500
     assert not path.exists()
+
+
+def test_what_a_killed_measurement_left_goes(folder: Path) -> None:
+    folder.mkdir()
+    with scratch_folder(folder) as place:
+        left = place
+    left.mkdir(parents=True, mode=0o700)
+    left.parent.chmod(0o700)
+    (left / ".sage-scratch").touch()
+    (left / "cache.db").write_bytes(bytes(700))
+    os.utime(left, (time.time() - DAY,) * 2)
+    assert trim(1 << 40) == 700
+    assert not left.exists()
 
 
 @pytest.mark.usefixtures("filled")
@@ -161,20 +175,84 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
     assert entries() == []
 
 
-def test_what_is_no_entry_is_never_in_the_way(filled: None) -> None:
-    """A folder in place of an entry, a link, a stray copy, a damaged database."""
+@pytest.mark.usefixtures("filled")
+def test_what_is_no_entry_is_never_in_the_way() -> None:
+    """A folder in place of an entry, a link, a stray copy."""
     before = len(entries())
-    (cache_dir() / "transcripts" / f"{TALK}-stray (copy).jsonl").mkdir()
-    (cache_dir() / "web" / "folder.json" / "deep").mkdir(parents=True)
-    (cache_dir() / "web" / "link.json").symlink_to("nowhere")
+    (cache_dir() / "transcripts" / f"{TALK}-0123456789abcdef-7.jsonl").mkdir()
+    (cache_dir() / "web" / f"{'e' * 32}.json" / "deep").mkdir(parents=True)
+    (cache_dir() / "web" / f"{'f' * 32}.json").symlink_to("nowhere")
     (cache_dir() / "media" / TALK).mkdir(parents=True)
     assert len(entries()) == before
     trim(0)
     assert entries() == []
     forget_media()
-    for kind in KINDS:
-        kind.reset()
-        assert not kind.folder.exists()
+
+
+MINE = {
+    "transcripts": ["interview.docx", "interview.jsonl", f"{TALK}-interview.jsonl"],
+    "times": ["cache.db.bak", "ab/notes.txt"],
+    "damage": ["report.txt"],
+    "embeddings": ["vectors.npy"],
+    "prefixes": ["machine.state", "film.mkv.part"],
+    "summaries": ["2024.md"],
+    "web": ["index.html", "package.json", "deep/down.html"],
+    "links": ["film.mp4", ".film.lock"],
+    "fingerprints": ["thumbs.json", "tmp12345678.part"],
+    "speeds": ["runs.json"],
+    "media": ["photo.jpg"],
+}
+NAMES = {
+    "transcripts": f"{TALK}-0123456789abcdef-language.jsonl",
+    "damage": f"{TALK}-video-01234567",
+    "prefixes": f"{TALK}-{'d' * 32}.state",
+    "web": f"{'e' * 32}.json",
+    "links": f"{TALK}.mp4",
+    "fingerprints": f"{TALK}.json",
+    "speeds": "speeds.json",
+}
+
+
+@pytest.mark.parametrize(
+    "way", [lambda: [kind.reset() for kind in KINDS], lambda: trim(0, older_than=time.time() + DAY)], ids=["clear", "prune"]
+)
+@pytest.mark.usefixtures("filled")
+def test_nothing_of_the_user_is_removed(folder: Path, tmp_path: Path, way: Callable[[], object]) -> None:
+    """Regression: in a SAGE_CACHE_DIR with other files, all that had the name of a kind was deleted."""
+    assert MINE.keys() == {kind.name for kind in KINDS} | {"media"}
+    mine = {folder / place / name for place, names in MINE.items() for name in names}
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+        os.utime(path, (1e9, 1e9))
+    (tmp_path / "disk").mkdir()
+    (folder / "links" / "disk").symlink_to(tmp_path / "disk")
+    for kind, name in NAMES.items():
+        (folder / kind / name).touch()
+    assert len(entries()) == 6 + len(NAMES) - 1
+    way()
+    forget_media()
+    assert entries() == []
+    left = {path for path in folder.rglob("*") if path.is_file()}
+    assert mine <= left
+    assert all(path.name.startswith("cache.db") for path in left - mine)  # which stays where only entries are removed
+
+
+@pytest.mark.usefixtures("filled")
+def test_all_that_is_ours_goes_and_links_to_other_disks_stay(folder: Path, tmp_path: Path) -> None:
+    (folder / "prefixes").rename(tmp_path / "disk")
+    (folder / "prefixes").symlink_to(tmp_path / "disk")
+    for kind, name in NAMES.items():
+        (folder / kind).mkdir(exist_ok=True)
+        (folder / kind / name).touch()
+        part_of(folder / kind / name).touch()
+    (folder / "links" / f".{TALK}.lock").touch()
+    for one in KINDS:
+        assert one.files() or one.name in ("times", "summaries")  # nothing was summarized
+        one.reset()
+    assert [path.name for path in folder.iterdir()] == ["prefixes"]
+    assert (folder / "prefixes").is_symlink()
+    assert not list((tmp_path / "disk").iterdir())
 
 
 def test_a_damaged_database_is_cleared_all_the_same(filled: None) -> None:
@@ -197,6 +275,6 @@ def test_names_that_are_no_unicode(tmp_path: Path) -> None:
 def test_locks_of_downloads_are_no_entries() -> None:
     folder = cache_dir() / "links"
     folder.mkdir(parents=True)
-    for name in ("0123.mp4", ".0123.lock"):
+    for name in (f"{TALK}.mp4", f".{TALK}.lock"):
         (folder / name).touch()
-    assert [entry.key for entry in entries()] == ["0123.mp4"]
+    assert [entry.key for entry in entries()] == [f"{TALK}.mp4"]

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pickle
 import random
 import sqlite3
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -18,15 +23,15 @@ RIGHT = [*(str(number).encode() for number in range(20)), LARGE]
 def filled(folder: Path) -> Path:
     cache = DiskCache(folder, 1 << 30)
     for value in RIGHT:
-        assert cache.use(lambda cache, value=value: cache.set(value[:4].decode("latin-1"), seal(value)))  # type: ignore[misc]
+        assert cache.set(value[:4].decode("latin-1"), seal(value))
     cache.close()
     return folder / DATABASE
 
 
 def read(folder: Path) -> list[bytes | None]:
     cache = DiskCache(folder, 1 << 30)
-    found = [unseal(cache.use(lambda cache, value=value: cache.get(value[:4].decode("latin-1")))) for value in RIGHT]  # type: ignore[misc]
-    cache.use(lambda cache: cache.set("new", b"x"))
+    found = [unseal(cache.get(value[:4].decode("latin-1"))) for value in RIGHT]
+    cache.set("new", b"x")
     cache.close()
     return found
 
@@ -89,7 +94,7 @@ def test_a_locked_database_is_done_without(tmp_path: Path) -> None:
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     cache = DiskCache(tmp_path / "cache", 1 << 30)
-    assert cache.use(lambda cache: cache.get("1")) is None
+    assert cache.get("1") is None
     assert not cache.usable
     holder.close()
     assert read(tmp_path / "cache")[1] == b"1"  # it was not dropped for that
@@ -103,13 +108,13 @@ def test_something_else_in_its_place(tmp_path: Path, place: str) -> None:
     else:
         folder.write_text("a file")
     cache = DiskCache(folder, 1 << 30)
-    assert cache.use(lambda cache: cache.get("1")) is None
+    assert cache.get("1") is None
     assert not cache.usable
 
 
 def test_a_limit_of_nothing_touches_nothing(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache", 0)
-    assert cache.use(lambda cache: cache.set("1", b"x")) is None
+    assert not cache.set("1", b"x")
     assert not (tmp_path / "cache").exists()
 
 
@@ -124,11 +129,67 @@ def test_every_changed_byte_breaks_a_seal() -> None:
         assert unseal(other) is None
 
 
-def test_dropping_what_is_there(tmp_path: Path) -> None:
-    filled(tmp_path / "cache")
+def test_only_its_own_files_are_dropped(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    filled(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     (tmp_path / "kept").write_text("x")
-    (tmp_path / "cache" / "link").symlink_to(tmp_path / "kept")
-    assert drop(tmp_path / "cache") > len(LARGE)
-    assert drop(tmp_path / "cache") == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    open_cache(tmp_path / "cache", 1 << 20).close()
+    (folder / "link").symlink_to(tmp_path / "kept")
+    (folder / "ab").mkdir(exist_ok=True)
+    (folder / "ab" / "notes.val").write_text("mine")
+    assert drop(folder) == size > len(LARGE)
+    assert drop(folder) == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["ab", "cache", "kept", "link", "notes.val"]
+    open_cache(folder, 1 << 20).close()
+
+
+def test_a_folder_on_another_disk_stays_linked(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "cache").symlink_to(tmp_path / "disk")
+    filled(tmp_path / "cache")
+    drop(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert (tmp_path / "cache").is_symlink()
+    filled(tmp_path / "empty")
+    drop(tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
+
+
+class Interleaved(Thread):
+    """Reads from a cache, and has another thread disable it before a given line of the cache's code runs."""
+
+    def __init__(self, cache: DiskCache, line: int) -> None:
+        super().__init__()
+        self.cache, self.line, self.value = cache, line, object()
+        self.other = Thread(target=lambda: cache._disable(sqlite3.OperationalError("database is locked")))
+
+    def run(self) -> None:
+        sys.settrace(self._trace)
+        self.value = self.cache.get("1")
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _value: object) -> Callable[..., Any] | None:
+        if Path(frame.f_code.co_filename).name != "diskcache.py":
+            return None
+        if event == "line":
+            self.line -= 1
+            if self.line == 0:
+                self.other.start()
+                self.other.join(0.05)  # it may have to wait for this thread
+        return self._trace
+
+
+def test_one_thread_disables_what_another_uses(tmp_path: Path) -> None:
+    """Regression: a database that was busy for a moment was taken for a damaged one, and all of it was deleted."""
+    filled(tmp_path / "cache")
+    for line in range(1, 40):
+        reader = Interleaved(DiskCache(tmp_path / "cache", 1 << 30), line)
+        reader.start()
+        reader.join()
+        if reader.line > 0:  # fewer lines run
+            break
+        reader.other.join()
+        assert reader.value in (None, seal(b"1"))
+        assert not reader.cache.usable
+        assert read(tmp_path / "cache")[1] == b"1"
+    assert 5 < line < 39

@@ -91,13 +91,19 @@ def clear(kind: Kind = None, video: Video = None, yes: Yes = False) -> int:
     from rich.filesize import decimal
 
     from sage_cli.store.cache import KINDS, entries, forget_media, remove
+    from sage_cli.store.files import total
 
     media = _media(video) if video else None
     chosen = [entry for entry in entries() if kind in (None, entry.kind) and (media is None or entry.media == media)]
-    _confirm(chosen, yes)
-    freed = remove(chosen)
-    if media is None:  # also what is damaged beyond being listed
-        freed += sum(one.reset() for one in KINDS if kind in (None, one.name))
+    if media is not None:
+        _confirm(chosen, yes)
+        freed = remove(chosen)
+    else:  # also what is damaged or unfinished, and not listed
+        whole = [one for one in KINDS if kind in (None, one.name)]
+        if files := [path for one in whole for path in one.files()]:
+            what = _count(len(chosen), "cached entry", "cached entries") if chosen else _count(len(files), "file", "files")
+            confirm(f"remove {what} ({decimal(total(files))})", yes=yes)
+        freed = sum(one.reset() for one in whole)
     forget_media(but={entry.media for entry in entries()})
     console.say(f"freed {decimal(freed)}")
     return 0
@@ -163,8 +169,7 @@ def _confirm(unwanted: list[Entry], yes: bool) -> None:
     from rich.filesize import decimal
 
     if unwanted:
-        entries = "1 cached entry" if len(unwanted) == 1 else f"{len(unwanted)} cached entries"
-        confirm(f"remove {entries} ({decimal(_total(unwanted))})", yes=yes)
+        confirm(f"remove {_count(len(unwanted), 'cached entry', 'cached entries')} ({decimal(_total(unwanted))})", yes=yes)
 
 
 def _media(video: str) -> str:
@@ -182,6 +187,10 @@ def _media(video: str) -> str:
             f"{'nothing is cached for' if not found else 'several cached videos have the name'} {video} (see 'sage cache info')"
         )
     return found.pop()
+
+
+def _count(number: int, one: str, more: str) -> str:
+    return f"{number} {one if number == 1 else more}"
 
 
 def _total(entries: list[Entry]) -> int:

@@ -101,7 +101,7 @@ class _Embeddings:
         if not self.keeps:  # a lookup takes a tenth of the time that a GPU encodes
             return None
         started = time.perf_counter()
-        data = self._disk.use(lambda cache: cache.get(key))
+        data = self._disk.get(key)
         if not isinstance(data, bytes) or data[:_DIGEST] != xxhash.xxh3_128_digest(memoryview(data)[_DIGEST:]):
             return None
         cells = shape[0] * shape[1]
@@ -154,7 +154,7 @@ class _Embeddings:
                     return
                 if not self._stopped.is_set():
                     data = embedding.tobytes()
-                    if self._set(key, xxhash.xxh3_128_digest(data) + data) and self.read_s is None:
+                    if self._disk.set(key, xxhash.xxh3_128_digest(data) + data) and self.read_s is None:
                         self.get(key, (embedding.shape[0], embedding.shape[1]))  # takes the time
             except Exception as error:  # noqa: BLE001  (the thread goes on: :meth:`flush` waits for it)
                 self._give_up(error)
@@ -167,6 +167,3 @@ class _Embeddings:
         self._stopped.set()
         self.keeps = False
         logger.warning("frame embeddings are not saved: %s", error or type(error).__name__)
-
-    def _set(self, key: str, data: bytes) -> bool:
-        return bool(self._disk.use(lambda cache: cache.set(key, data)))

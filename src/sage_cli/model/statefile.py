@@ -14,11 +14,10 @@ from typing import BinaryIO, Final
 import xxhash
 
 from sage_cli.hardware.threads import background
-from sage_cli.store.trim import trim
+from sage_cli.store.files import PREFIXES, part_of, trim
 
 logger = logging.getLogger(__name__)
 
-SUFFIX: Final = ".state"
 _TRAILER: Final = struct.Struct("<8sQ16s16s")  # magic, length of the head, digests of the head and of all before the trailer
 _MAGIC: Final = b"sagekv01"
 _CHUNK: Final = 4 << 20
@@ -80,7 +79,7 @@ class StateFiles:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            part = self._folder / f"{key}.{os.getpid()}.part"
+            part = part_of(self._path(key))
             return Saving(part, head, lambda: self._store(key, part, size, head, write))
         except OSError as error:
             self._give_up(error)
@@ -98,7 +97,7 @@ class StateFiles:
                 file.seek(size)
                 file.write(_TRAILER.pack(_MAGIC, min(head, size), head_digest, digest))
             part.replace(self._path(key))
-            trim(self._folder, f"*{SUFFIX}", self._limit)
+            trim(self._folder, PREFIXES, self._limit)
         except OSError as error:
             self._give_up(error)
         finally:
@@ -106,7 +105,7 @@ class StateFiles:
                 part.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}{SUFFIX}"
+        return self._folder / f"{key}.state"
 
     def _give_up(self, error: OSError) -> None:
         if self._usable:

@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sage_cli.errors import SageError
-from sage_cli.output import open_binary
 from sage_cli.store import cache_dir
+from sage_cli.store.files import write_whole
 
 if TYPE_CHECKING:
     from sage_cli.model.base import ModelInfo
@@ -33,10 +32,9 @@ def estimate(model: ModelInfo, frames: int) -> float | None:
 def remember(model: ModelInfo, frames: int, seconds: float) -> None:
     """Note how long a first look took in which every frame was encoded. Does nothing if the file cannot be written."""
     text = json.dumps(_read() | {_key(model): seconds / max(1, frames)})
-    with suppress(OSError, SageError):
+    with suppress(OSError):
         _path().parent.mkdir(parents=True, exist_ok=True)
-        with open_binary(_path()) as file:  # whatever is there: a damaged file need not be text
-            file.write(text.encode())
+        write_whole(_path(), text.encode())
 
 
 def _path() -> Path:

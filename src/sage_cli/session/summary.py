@@ -154,12 +154,11 @@ class _Kept:
 
     def get(self, asked: str) -> Any:
         """What was kept; ``None`` if nothing, or if it is damaged."""
-        data = unseal(self._cache.use(lambda cache: cache.get(self._key(asked))))
+        data = unseal(self._cache.get(self._key(asked)))
         return None if data is None else json.loads(data)
 
     def set(self, asked: str, value: Any) -> None:
-        data = seal(json.dumps(value).encode())
-        self._cache.use(lambda cache: cache.set(self._key(asked), data))
+        self._cache.set(self._key(asked), seal(json.dumps(value).encode()))
 
     def _key(self, asked: str) -> str:
         return f"{self._media}@{_digest([self._identity, asked])}"

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
-from sage_cli.store.trim import trim
+from sage_cli.store.files import TRANSCRIPTS, trim
 
 LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
 _SUM = 16  # characters of a line's checksum
@@ -126,7 +126,7 @@ class TranscriptCache:
             return None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            trim(self._folder, "*.jsonl", self._limit)
+            trim(self._folder, TRANSCRIPTS, self._limit)
             file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
             file.write(b"\n")  # ends a line that was cut short
             return file

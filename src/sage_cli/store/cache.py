@@ -9,21 +9,35 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from stat import S_ISREG
 from typing import Final
 
-from sage_cli.store.diskcache import DAMAGE, DATABASE, drop, open_cache
+from sage_cli.store import scratch
+from sage_cli.store.diskcache import DAMAGE, DATABASE, database_files, drop, open_cache
+from sage_cli.store.files import (
+    DAMAGE_NOTES,
+    FINGERPRINTS,
+    LINK_LOCKS,
+    LINKS,
+    MEDIA_NOTES,
+    PREFIXES,
+    RECORD_KEYS,
+    SPEEDS,
+    TRANSCRIPTS,
+    WEB,
+    delete,
+    named,
+    sweep,
+    unfinished,
+)
 from sage_cli.store.paths import cache_dir
 
 _MEDIA: Final = "media"  # folder: for each fingerprint, the path where that video was last seen
-_STALE: Final = 24 * 3600  # seconds after which an unfinished file is abandoned
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +65,20 @@ class Kind(ABC):
     Attributes:
         name: of the folder.
         about: description for people.
-        media: regular expression; its first group is the fingerprint in a key.
+        names: of its entries; a group ``media`` is the fingerprint of the video.
     """
 
     name: str
     about: str
-    media: str = r"(?!)"
+    names: re.Pattern[str]
 
     @property
     def folder(self) -> Path:
         return cache_dir() / self.name
 
     def entry(self, key: str, size: int, used: float) -> Entry:
-        match = re.search(self.media, key)
-        return Entry(self.name, key, size, used, match[1] if match else "")
+        match = self.names.match(key)
+        return Entry(self.name, key, size, used, match.groupdict().get("media", "") if match else "")
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]: ...
@@ -72,35 +86,46 @@ class Kind(ABC):
     @abstractmethod
     def remove(self, entries: Iterable[Entry]) -> None: ...
 
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """All files that this kind makes, entries or not, damaged or not. Others may be beside them."""
+
     def sweep(self) -> int:
-        """Remove unfinished files; return the freed bytes."""
+        """Remove abandoned files; return the freed bytes."""
         return 0
 
     def reset(self) -> int:
-        """Remove the whole folder, including damaged files that cannot be listed; return the freed bytes."""
-        return drop(self.folder)
+        """Remove all :meth:`files`, and the folder unless it is a link or has others in it; return the freed bytes."""
+        freed = delete(self.files())
+        with suppress(OSError):
+            self.folder.rmdir()
+        return freed
 
 
 @dataclass(frozen=True, slots=True)
 class Files(Kind):
-    """One file per entry."""
+    """One file per entry.
 
-    pattern: str = "*"
+    Attributes:
+        locks: names of other files.
+    """
+
+    locks: re.Pattern[str] = re.compile(r"(?!)")
 
     def entries(self) -> Iterator[Entry]:
-        for path in sorted(self.folder.glob(self.pattern)):
+        for path in named(self.folder, self.names):
             with suppress(OSError):  # it has gone since
                 stat = path.lstat()
-                if S_ISREG(stat.st_mode):
-                    yield self.entry(path.name, stat.st_size, max(stat.st_mtime, stat.st_atime))
+                yield self.entry(path.name, stat.st_size, max(stat.st_mtime, stat.st_atime))
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            with suppress(OSError):  # removed meanwhile, or replaced by something else
-                (self.folder / entry.key).unlink()
+        delete(self.folder / entry.key for entry in entries)
+
+    def files(self) -> list[Path]:
+        return [*named(self.folder, self.names, self.locks), *unfinished(self.folder, self.names)]
 
     def sweep(self) -> int:
-        return _sweep(self.folder.glob("*.part"))
+        return sweep(self.folder, self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +149,24 @@ class Records(Kind):
             for entry in entries:
                 cache.delete(entry.key)
 
+    def files(self) -> list[Path]:
+        return database_files(self.folder)
+
+    def reset(self) -> int:
+        return drop(self.folder)
+
 
 KINDS: Final[tuple[Kind, ...]] = (
-    Files("transcripts", "transcribed speech", r"^([0-9a-f]{24})-", "*.jsonl"),
-    Records("times", "frame times", r"^([0-9a-f]{24})@"),
-    Files("damage", "damage found in videos", r"^([0-9a-f]{24})-"),
-    Records("embeddings", "frame embeddings", r"([0-9a-f]{24})@"),
-    Files("prefixes", "saved KV prefixes", r"^([0-9a-f]{24})-", "*.state"),
-    Records("summaries", "summaries of chapters", r"^([0-9a-f]{24})@"),
-    Files("web", "search results and web pages", pattern="*.json"),
-    Files("links", "downloaded videos", pattern="[!.]*"),  # not their locks
-    Files("fingerprints", "hashes of unchanged files", pattern="*.json"),
-    Files("speeds", "measured speeds", pattern="*.json"),
+    Files("transcripts", "transcribed speech", TRANSCRIPTS),
+    Records("times", "frame times", RECORD_KEYS),
+    Files("damage", "damage found in videos", DAMAGE_NOTES),
+    Records("embeddings", "frame embeddings", RECORD_KEYS),
+    Files("prefixes", "saved KV prefixes", PREFIXES),
+    Records("summaries", "summaries of chapters", RECORD_KEYS),
+    Files("web", "search results and web pages", WEB),
+    Files("links", "downloaded videos", LINKS, LINK_LOCKS),
+    Files("fingerprints", "hashes of unchanged files", FINGERPRINTS),
+    Files("speeds", "measured speeds", SPEEDS),
 )
 
 
@@ -163,7 +194,7 @@ def trim(limit: int, *, older_than: float = 0.0) -> int:
     Returns:
         Freed bytes.
     """
-    return sum(kind.sweep() for kind in KINDS) + remove(surplus(limit, older_than=older_than))
+    return scratch.sweep(cache_dir()) + sum(kind.sweep() for kind in KINDS) + remove(surplus(limit, older_than=older_than))
 
 
 def surplus(limit: int, *, older_than: float = 0.0) -> list[Entry]:
@@ -197,7 +228,7 @@ def note_media(media: str, path: Path) -> None:
 def media_paths() -> dict[str, Path]:
     """The paths where videos were last seen, by fingerprint."""
     found = {}
-    for note in (cache_dir() / _MEDIA).glob("*"):
+    for note in named(cache_dir() / _MEDIA, MEDIA_NOTES):
         with suppress(OSError, ValueError):
             found[note.name] = Path(os.fsdecode(note.read_bytes()))
     return found
@@ -206,18 +237,4 @@ def media_paths() -> dict[str, Path]:
 def forget_media(but: Iterable[str] = ()) -> None:
     """Forget the paths of all other videos."""
     kept = set(but)
-    for note in (cache_dir() / _MEDIA).glob("*"):
-        if note.name not in kept:
-            with suppress(OSError):
-                note.unlink()
-
-
-def _sweep(paths: Iterable[Path]) -> int:
-    freed = 0
-    for path in paths:
-        with suppress(OSError):
-            stat = path.stat()
-            if stat.st_mtime < time.time() - _STALE:
-                path.unlink()
-                freed += stat.st_size
-    return freed
+    delete(note for note in named(cache_dir() / _MEDIA, MEDIA_NOTES) if note.name not in kept)

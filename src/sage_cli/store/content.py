@@ -22,13 +22,13 @@ from contextlib import suppress
 from dataclasses import astuple, dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from threading import Event
 from typing import BinaryIO, Final
 
 from blake3 import blake3
 
 from sage_cli.signals import check_interrupted
+from sage_cli.store.files import write_whole
 from sage_cli.store.paths import cache_dir
 
 _BYTES: Final = 12
@@ -179,12 +179,7 @@ def _record(path: Path, state: FileState, found: str, began: int) -> None:
     entry = _entry(state)
     with suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=entry.parent, suffix=".part", delete=False) as part:
-            part.write(_line(state, found, began))
-        try:
-            os.replace(part.name, entry)  # noqa: PTH105
-        except OSError:
-            os.unlink(part.name)  # noqa: PTH108
+        write_whole(entry, _line(state, found, began))
 
 
 @lru_cache(maxsize=64)

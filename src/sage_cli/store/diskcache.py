@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from sage_cli.store.files import RECORDS, delete
 
 if TYPE_CHECKING:
     from diskcache import Cache
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 DATABASE: Final = "cache.db"
+_HEX: Final = "[0-9a-f][0-9a-f]"  # a folder of values
 _SEAL: Final = 16  # bytes of digest
 _PATIENCE: Final = 2.0  # seconds to wait for another process that holds the database
 # What diskcache raises on a database with wrong contents: it believes every column.
@@ -29,6 +30,9 @@ class DiskCache:
     """A diskcache: least recently used out first, shared by processes and threads, safe to delete.
 
     Values are text, numbers or bytes, never pickled objects. Readers must check them: a damaged disk can change them.
+
+    A damaged database is deleted with all its files; the next run starts a new one. Other problems (a full disk, a lock that another
+    process keeps) disable the cache for this process.
 
     Args:
         folder: created on first use.
@@ -41,22 +45,34 @@ class DiskCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self.limit = folder, limit
         self._cache: Cache | None = None
+        self._lock = Lock()  # of the two attributes beside it
         self.usable = limit > 0
 
-    def use(self, action: Callable[[Cache], T]) -> T | None:
-        """The result of ``action`` on the cache, or ``None`` if the cache cannot be used.
+    def get(self, key: str) -> object:
+        """The value stored under a key; ``None`` if there is none, or if the cache cannot be used."""
+        return self._use(lambda cache: cache.get(key))
 
-        A damaged database is deleted with all its files; the next run starts a new one. Other problems (a full disk, a lock that
-        another process keeps) disable the cache for this process.
-        """
-        if not self.usable:
-            return None
+    def set(self, key: str, value: str | bytes | float) -> bool:
+        """Store a value; returns whether it was."""
+        return bool(self._use(lambda cache: cache.set(key, value)))
+
+    def delete(self, key: str) -> None:
+        self._use(lambda cache: cache.delete(key))
+
+    def close(self) -> None:
+        with self._lock:
+            cache, self._cache = self._cache, None
+        if cache is not None:
+            with suppress(sqlite3.Error):
+                cache.close()
+
+    def _use(self, call: Callable[[Cache], object]) -> object:
+        """The result of a call of diskcache's alone, so that what it raises tells about the database."""
         from diskcache import Timeout  # not at the top: reading a video without a cache need not wait for this import
 
         try:
-            if self._cache is None:
-                self._cache = open_cache(self._folder, self.limit)
-            return action(self._cache)
+            cache = self._opened()
+            return None if cache is None else call(cache)
         except (sqlite3.OperationalError, Timeout, OSError, MemoryError) as error:
             if "malformed" in str(error):
                 self._drop(error)
@@ -66,19 +82,22 @@ class DiskCache:
             self._drop(error)
         return None
 
-    def close(self) -> None:
-        if self._cache is not None:
-            with suppress(sqlite3.Error):
-                self._cache.close()
-            self._cache = None
+    def _opened(self) -> Cache | None:
+        """The cache, for this thread to keep: another may close or disable it meanwhile."""
+        with self._lock:
+            if self.usable and self._cache is None:
+                self._cache = open_cache(self._folder, self.limit)
+            return self._cache if self.usable else None
 
     def _drop(self, error: Exception) -> None:
         self._disable(error)
         drop(self._folder)
 
     def _disable(self, error: Exception) -> None:
-        logger.warning("the cache in %s is not used: %s", self._folder, error or type(error).__name__)
-        self.usable = False
+        with self._lock:
+            told, self.usable = not self.usable, False
+        if not told:
+            logger.warning("the cache in %s is not used: %s", self._folder, error or type(error).__name__)
         self.close()
 
 
@@ -115,17 +134,22 @@ def _wait_for_lock(database: Path) -> None:
             connection.execute("ROLLBACK")
 
 
+def database_files(folder: Path) -> list[Path]:
+    """All files of a diskcache, and no others."""
+    found = (path for pattern in ("*", "*/*/*") for path in folder.glob(pattern))
+    return [path for path in found if RECORDS.fullmatch(path.relative_to(folder).as_posix())]
+
+
 def drop(folder: Path) -> int:
-    """Delete a cache folder and everything in it.
+    """Delete a cache with all its files, and its folders unless something else is in them.
 
     Returns:
         Freed bytes. Files that cannot be deleted stay.
     """
-    freed = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            freed += path.lstat().st_size if not path.is_dir() or path.is_symlink() else 0
-    shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() and not folder.is_symlink() else folder.unlink(missing_ok=True)
+    freed = delete(database_files(folder))
+    for empty in (*folder.glob(f"{_HEX}/{_HEX}"), *folder.glob(_HEX), folder):
+        with suppress(OSError):  # something is in it, or the folder is a link to another disk
+            empty.rmdir()
     return freed
 
 

@@ -51,14 +51,10 @@ class FrameTimeCache:
         """
         digest = hashlib.blake2b(json.dumps([*times, sampling, pixel_version()]).encode(), digest_size=12).hexdigest()
         key = f"{media}@{digest}"
-        shown = self._disk.use(lambda cache: _times(cache.get(key), len(times)))
+        shown = _times(self._disk.get(key), len(times))
         if shown is not None:
-            return CachedFrames(
-                media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.use(lambda cache: cache.delete(key))
-            )
-        return RecordedFrames(
-            read(times, sampling), lambda shown: self._disk.use(lambda cache: cache.set(key, seal(json.dumps(shown).encode())))
-        )
+            return CachedFrames(media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.delete(key))
+        return RecordedFrames(read(times, sampling), lambda shown: self._disk.set(key, seal(json.dumps(shown).encode())))
 
 
 class RecordedFrames(Iterator[Frame]):

@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, TypeVar
 
-from sage_cli.store.trim import trim
+from sage_cli.store.files import WEB, trim, write_whole
 
 LIMIT = 64 << 20  # bytes kept; the oldest go first
 
@@ -47,15 +46,8 @@ class WebCache:
         record = json.dumps({"key": key, "at": at, "value": value, "digest": _digest(key, at, value)}).encode()
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
-                try:
-                    file.write(record)
-                    file.close()
-                    Path(file.name).replace(path)
-                except BaseException:
-                    Path(file.name).unlink(missing_ok=True)
-                    raise
-            trim(self._folder, "*", LIMIT)
+            write_whole(path, record)
+            trim(self._folder, WEB, LIMIT)
         except OSError as error:
             _log.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
 
