@@ -219,11 +219,13 @@ MOUNTINFO = """\
 31 22 8:1 / /media/SD\\040card rw - vfat /dev/sda1 rw
 32 22 0:50 / /mnt/nas rw - nfs4 nas:/video rw
 33 32 0:51 / /mnt/nas rw - fuse.sshfs nas: rw
+34 22 8:2 / /mnt/a\u2028b\x85c\rd\udcffe rw - vfat /dev/sdb1 rw
 """
 MOUNT = """\
 /dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
 /dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse)
 /dev/disk4s1 on /Volumes/SD card (x) (exfat, local, nodev, nosuid, noowners)
+/dev/disk5s1 on /Volumes/a\u2028b\x85c\rd\udcffe (exfat, local)
 """
 
 
@@ -235,8 +237,10 @@ MOUNT = """\
         ("linux", "/tmp/x", False),
         ("linux", "/media/SD card/DCIM", False),
         ("linux", "/mnt/nas", False),
+        ("linux", "/mnt/a\u2028b\x85c\rd\udcffe/DCIM", False),
         ("darwin", "/System/Volumes/Data/Users/me", True),
         ("darwin", "/Volumes/SD card (x)/DCIM", False),
+        ("darwin", "/Volumes/a\u2028b\x85c\rd\udcffe/DCIM", False),
     ],
 )
 def test_file_systems_without_a_change_time_of_their_own_are_not_trusted(
@@ -244,10 +248,10 @@ def test_file_systems_without_a_change_time_of_their_own_are_not_trusted(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(Path, "read_text", lambda *_arguments, **_more: MOUNTINFO)
+    monkeypatch.setattr(Path, "read_bytes", lambda *_arguments, **_more: os.fsencode(MOUNTINFO))
 
     def run(*_arguments: Any, **_more: Any) -> Any:
-        return type("Done", (), {"stdout": MOUNT})
+        return type("Done", (), {"stdout": os.fsencode(MOUNT)})
 
     monkeypatch.setattr(subprocess, "run", run)
     content._keeps_change_time.cache_clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,14 @@ def test_no_header_breaks_the_check(tmp_path: Path) -> None:
         (tmp_path / "x.gguf").write_bytes(broken)
         with pytest.raises(ModelError):
             check_whole(tmp_path / "x.gguf")
+
+
+@pytest.mark.parametrize("key", ["general.nested", "tokenizer.nested"])
+def test_arrays_within_arrays_are_a_broken_header(tmp_path: Path, key: str) -> None:
+    """Regression: behind the tokenizer, where only the check of the whole file reads, they ended in a RecursionError."""
+    text, array, one = 8, 9, 1
+    header = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", array)
+    path = tmp_path / "nested.gguf"
+    path.write_bytes(header + struct.pack("<IQ", array, one) * 100_000 + struct.pack("<IQQ", text, one, 0))
+    with pytest.raises(ModelError, match=r"nested\.gguf has a broken GGUF header"):
+        check_whole(path)

@@ -201,7 +201,7 @@ def _is_inside(folder: str, point: str) -> bool:
 def _linux_mounts() -> list[tuple[str, str]]:
     """Mount points and the kinds of file systems there, by ``/proc/self/mountinfo`` (proc(5))."""
     mounts = []
-    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
+    for line in _lines(Path("/proc/self/mountinfo").read_bytes()):
         before, _, after = line.partition(" - ")
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split(" ")[4])
         mounts.append((point, after.split(" ")[0]))
@@ -210,5 +210,10 @@ def _linux_mounts() -> list[tuple[str, str]]:
 
 def _bsd_mounts() -> list[tuple[str, str]]:
     """The same by ``mount``, which prints ``/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled)`` on macOS."""
-    printed = subprocess.run(["/sbin/mount"], capture_output=True, text=True, timeout=5, check=True).stdout
-    return [(found[1], found[2]) for line in printed.splitlines() if (found := re.match(r".+? on (/.*) \((\w+)", line))]
+    printed = subprocess.run(["/sbin/mount"], capture_output=True, timeout=5, check=True).stdout
+    return [(found[1], found[2]) for line in _lines(printed) if (found := re.match(r".+? on (/.*) \((\w+)", line, re.DOTALL))]
+
+
+def _lines(table: bytes) -> list[str]:
+    """Names may have any other character in them, also those at which :meth:`str.splitlines` splits."""
+    return [os.fsdecode(line) for line in table.split(b"\n") if line]

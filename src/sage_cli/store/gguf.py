@@ -90,8 +90,10 @@ def check_whole(path: Path) -> None:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _after(data: mmap, kind: int, at: int) -> int:
+def _after(data: mmap, kind: int, at: int, depth: int = 0) -> int:
     """Where a value ends that begins at a place."""
+    if depth > _DEEPEST:
+        raise ValueError("arrays within arrays")
     if kind == _STRING:
         return int(at + 8 + _U64.unpack_from(data, at)[0])
     if kind != _ARRAY:
@@ -101,7 +103,7 @@ def _after(data: mmap, kind: int, at: int) -> int:
     if item in _SCALARS:
         return int(at + count * struct.calcsize(_SCALARS[item]))
     for _ in range(count):
-        at = at + 8 + _U64.unpack_from(data, at)[0] if item == _STRING else _after(data, item, at)
+        at = at + 8 + _U64.unpack_from(data, at)[0] if item == _STRING else _after(data, item, at, depth + 1)
     return at
 
 
