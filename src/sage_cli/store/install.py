@@ -1,17 +1,20 @@
 """Installed models: a folder for each in the models folder, with links to files in the hub's shared cache.
 
-Links are made after all files are downloaded and checked, and the folder is renamed last: a folder that exists is a complete model.
+Links are made after all files are downloaded and checked, and the folder gets its name last: a folder that exists is a complete model.
+Processes that install or remove take turns; those that read need not.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, Literal
 
 from filelock import FileLock
@@ -20,6 +23,7 @@ from sage_cli.assets import NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.catalogue import HUB, Reference, parse
 from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision
+from sage_cli.store.exchange import exchange
 from sage_cli.store.models import is_language_model, shards
 from sage_cli.store.paths import models_dir
 from sage_cli.store.quantization import UNKNOWN, quantization
@@ -27,7 +31,8 @@ from sage_cli.store.quantization import UNKNOWN, quantization
 if TYPE_CHECKING:
     from sage_cli.store.hub import Hub, Listing, Progress
 
-_SOURCE = ".source"  # in a model's folder: where it comes from
+_SOURCE = ".source"  # in a model's folder: the repository it comes from, and the paths of its files in the Hub cache
+_NEW, _OLD = ".sage-new", ".sage-old"  # ends of hidden folders: one that is being made or removed, one that has lost its name
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and we add to it
 _IN_CACHE = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/[0-9a-f]+/")
 
@@ -144,33 +149,62 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
         UsageError: the name is invalid, or taken by files that are not ours.
     """
     name = name or plan.reference.name
-    check_name(name)
-    target = models_dir() / name
-    paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]
-    part = target.with_name(f".{name}.part")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(".lock")):  # another process may be installing the same model
-        if _holds(target, paths) and (model := _folder(target)):  # and has: nobody who uses it may miss it, even for a moment
-            return model
-        before = {_linked(path) for path in target.glob("*") if path.is_symlink()}
-        shutil.rmtree(part, ignore_errors=True)  # of one that was killed
-        part.mkdir()
-        old = target.with_name(f".{name}.old")
-        try:
+    while True:
+        check_name(name)
+        paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]  # long: others may work meanwhile
+        with _locked() as folder:
+            if not all(path.is_file() for path in paths):
+                continue  # a removal of another model has taken them along
+            target = folder / name
+            if _holds(target, paths) and (model := _folder(target)):
+                return model  # left alone: others are using it
+            check_name(name)
+            before = _snapshots(target)
+            part = folder / f".{name}{_NEW}"
+            part.mkdir()
             for path in paths:
                 _link(path, part / path.name)
-            (part / _SOURCE).write_text(f"{HUB}{plan.listing.repository}\n", encoding="utf-8")
-            shutil.rmtree(old, ignore_errors=True)
-            with suppress(FileNotFoundError):
-                target.rename(old)
-            part.rename(target)
+            record = [f"{HUB}{plan.listing.repository}", json.dumps([str(path) for path in paths])]
+            (part / _SOURCE).write_text("\n".join([*record, ""]), encoding="utf-8")
+            _put(part, target)
+            _delete_unused(before)
+            if model := _folder(target):
+                return model
+            raise ModelError(f"the files of {name} were deleted while it was installed: pull it again")
+
+
+def _put(part: Path, target: Path) -> None:
+    """Give a model its name. Where the system can, it changes places with the one that had it; :func:`_tidy` does the rest."""
+    if not exchange(part, target):
+        with suppress(FileNotFoundError):
+            target.rename(target.with_name(f".{target.name}{_OLD}"))
+        part.rename(target)
+
+
+@contextmanager
+def _locked() -> Iterator[Path]:
+    """The models folder for one process at a time, without what interrupted ones left in it."""
+    folder = models_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        _tidy(folder)
+        try:
+            yield folder
         finally:
-            shutil.rmtree(part, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
-        _delete_unused(before)
-    model = _folder(target)
-    assert model is not None
-    return model
+            _tidy(folder)
+
+
+def _tidy(folder: Path) -> None:
+    """Give back the name of a model whose successor never came, and delete what nobody needs."""
+    for old in folder.glob(f".*{_OLD}"):
+        target = folder / old.name[1 : -len(_OLD)]
+        if not target.exists():
+            old.rename(target)
+    for path in [*folder.glob(f".*{_OLD}"), *folder.glob(f".*{_NEW}")]:
+        if path.is_symlink():  # the user has put the model elsewhere
+            path.unlink()
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def check_name(name: str) -> None:
@@ -202,10 +236,15 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
         UsageError: it was not installed by us.
     """
     check_removable(model)
-    snapshots = {_linked(path) for path in model.files if path.is_symlink()}
-    copied = sum(path.stat().st_size for path in model.files if not path.is_symlink() and path.stat().st_nlink == 1)
-    shutil.rmtree(model.path.parent)
-    return copied + (0 if keep_files else _delete_unused(snapshots))
+    folder = model.path.parent
+    with _locked():
+        if not folder.is_dir():  # another process was faster
+            return 0
+        snapshots = _snapshots(folder)
+        stats = [path.lstat() for path in folder.glob("[!.]*")]
+        freed = sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode) and stat.st_nlink == 1)
+        folder.rename(folder.with_name(f".{folder.name}{_NEW}"))  # in one step: there is no half of a model
+        return freed + (0 if keep_files else _delete_unused(snapshots))
 
 
 def check_removable(model: Installed) -> None:
@@ -239,7 +278,20 @@ def _holds(folder: Path, paths: Sequence[Path]) -> bool:
 
 
 def _is_link(link: Path, target: Path) -> bool:
-    return _linked(link) == target if link.is_symlink() else link.samefile(target)
+    if link.is_symlink():
+        return _linked(link) == target
+    return link.samefile(target) or (target in _recorded(link.parent) and link.stat().st_size == target.stat().st_size)
+
+
+def _snapshots(folder: Path) -> set[Path]:
+    """The files in the Hub cache that a model was made of, whether it has links to them or copies."""
+    return {_linked(path) for path in folder.glob("*") if path.is_symlink()} | _recorded(folder)
+
+
+def _recorded(folder: Path) -> set[Path]:
+    with suppress(OSError, ValueError, IndexError, TypeError):  # a folder that was made by hand, or is damaged
+        return {Path(path) for path in json.loads((folder / _SOURCE).read_text(encoding="utf-8").split("\n")[1])}
+    return set()
 
 
 # ---- folders -------------------------------------------------------------------------------------------------------
@@ -251,8 +303,14 @@ def _subfolders(folder: Path) -> list[Path]:
 
 def _folder(folder: Path) -> Installed | None:
     """The model in a folder; ``None`` if it is incomplete, for example because the Hub cache was cleared."""
-    with suppress(FileNotFoundError):  # another process removes or replaces it just now
-        return _complete(folder)
+    with suppress(FileNotFoundError):  # another process removes it just now
+        while True:
+            before = folder.stat().st_ino
+            with suppress(FileNotFoundError):
+                if model := _complete(folder):
+                    return model
+            if folder.stat().st_ino == before:  # else another has taken its place since
+                return None
     return None
 
 
@@ -283,15 +341,15 @@ def _model(name: str, kind: Literal["vision", "speech"], files: Sequence[Path]) 
     source = f"{HUB}{match['owner']}/{match['name']}" if match else ""
     if not source and files[0].parent != models_dir():
         with suppress(OSError, UnicodeDecodeError):
-            source = (files[0].parent / _SOURCE).read_text(encoding="utf-8").strip()
+            source = (files[0].parent / _SOURCE).read_text(encoding="utf-8").partition("\n")[0].strip()
     return Installed(name, kind, tuple(files), source, sum(path.stat().st_size for path in files))
 
 
 def _link(target: Path, link: Path) -> None:
     """Link a file, or copy it if the file system has no links."""
-    for name_it in (link.symlink_to, link.hardlink_to):
+    for name_it, content in ((link.symlink_to, target), (link.hardlink_to, target.resolve())):
         try:
-            name_it(target)
+            name_it(content)
         except OSError:  # Windows without the right to, exFAT, some network drives
             continue
         return
