@@ -10,7 +10,7 @@ import tomlkit
 from sage_cli.text import user_path
 
 ROOT = Path(__file__).parents[1]
-SINGLE_FILES = {"errors", "output", "signals", "text", "timecode", "version", "assets"}
+SINGLE_FILES = {"errors", "nativelog", "output", "signals", "text", "timecode", "version", "assets"}
 
 
 def test_the_picture_shows_todays_packages() -> None:

@@ -157,6 +157,7 @@ def _interrupted_at(step: int, block: Callable[[], None]) -> bool:
         return each
 
     tracing = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks for such a frame when tracing begins
     sys.settrace(each)
     try:
         block()

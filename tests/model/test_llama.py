@@ -19,6 +19,8 @@ from sage_cli.errors import ModelError
 from sage_cli.hardware.threads import Worker
 from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
+from sage_cli.model.disk import ModelCache
+from sage_cli.model.libraries import llama, mtmd
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
 from sage_cli.model.sampling import LoopDetector
@@ -377,6 +379,57 @@ def test_a_signal_while_the_model_is_loaded_is_heard(load: Load, number: signal.
         logger.setLevel(level)
         signal.signal(number, previous)
     assert load().info.context_size
+
+
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How many models and contexts of each kind are in memory."""
+    held: dict[str, int] = {}
+
+    def count(library: Any, name: str, kind: str, change: int) -> None:
+        function = getattr(library, name)
+
+        def counted(*arguments: Any) -> Any:
+            held[kind] = held.get(kind, 0) + change
+            return function(*arguments)
+
+        monkeypatch.setattr(library, name, counted)
+
+    count(llama, "llama_model_load_from_file", "model", 1)
+    count(llama, "llama_model_free", "model", -1)
+    count(llama, "llama_init_from_model", "context", 1)
+    count(llama, "llama_free", "context", -1)
+    count(mtmd, "mtmd_init_from_file", "encoder", 1)
+    count(mtmd, "mtmd_free", "encoder", -1)
+    return held
+
+
+@pytest.mark.parametrize("step", ["weights_fingerprint", "fingerprint", "Vocabulary", "TokenEmbeddings", "Prefixes", "ModelInfo"])
+def test_whatever_ends_the_loading_leaves_no_memory_taken(
+    load: Load, native: dict[str, int], step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"sage_cli.model.llama.{step}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load(cache=ModelCache(tmp_path))
+    assert not any(native.values())
+
+
+def test_closing_that_is_interrupted_frees_nothing_twice(load: Load, native: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    free = mtmd.mtmd_free
+
+    def interrupted(*arguments: Any) -> None:
+        free(*arguments)
+        signal.raise_signal(signal.SIGINT)
+
+    model = load()
+    monkeypatch.setattr(mtmd, "mtmd_free", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.close()
+    model.close()
+    assert native == {"model": 0, "context": 0, "encoder": 0}
 
 
 def test_another_thread_can_interrupt_a_reply(load: Load, family: str) -> None:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
+from sage_cli import nativelog
 from sage_cli.errors import ModelError
 from sage_cli.speech.options import SpeechOptions
-from sage_cli.speech.whisper import Whisper, _take_log, binding, languages
+from sage_cli.speech.whisper import Whisper, _native, binding, languages
 from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import babble, hush
 
@@ -83,19 +88,72 @@ def test_a_model_that_whisper_cpp_refuses(model: Path, tmp_path: Path) -> None:
         Whisper(path, threads=1).decode(babble(2), SpeechOptions())
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="names of files are Unicode")
+def test_a_model_whose_name_is_not_utf8(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9") / os.fsdecode(b"ggml-\xff.bin")
+    path.parent.mkdir()
+    path.write_bytes(model.read_bytes())
+    sound = babble(2)
+    assert Whisper(path, threads=1).decode(sound, SpeechOptions()) == Whisper(model, threads=1).decode(sound, SpeechOptions())
+
+
+class Instead:
+    """The binding, with another way to load a model."""
+
+    def __init__(self, load: Callable[..., Any]) -> None:
+        self.whisper_init_from_file_with_params = load
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(binding(), name)
+
+
+def test_ctrl_c_while_a_model_is_loaded_leaves_no_memory_taken(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whisper = Whisper(model, threads=1)
+
+    def load(*arguments: Any) -> Any:
+        loaded = binding().whisper_init_from_file_with_params(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return loaded
+
+    monkeypatch.setattr(whisper, "_binding", Instead(load))
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            whisper.decode(babble(2), SpeechOptions())
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert whisper._context is not None  # so that closing frees it
+    whisper.close()
+
+
+def test_what_one_thread_is_told_is_not_told_to_another(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model fails while another one is loaded: only the first is refused."""
+    broken, whole = Whisper(model, threads=1), Whisper(model, threads=1)
+
+    def fail(*_: Any) -> Any:
+        _native.take(nativelog.ERROR, "whisper_init_with_params_no_state: failed ")
+        thread = Thread(target=whole.decode, args=(babble(2), SpeechOptions()))
+        thread.start()
+        thread.join()
+        _native.take(nativelog.ERROR, "to load model\n")
+        return None
+
+    monkeypatch.setattr(broken, "_binding", Instead(fail))
+    with pytest.raises(ModelError, match="failed to load model"):
+        broken.decode(babble(2), SpeechOptions())
+    assert whole._context is not None
+    assert broken._context is None
+
+
 def test_a_gpu_that_cannot_be_used_is_no_broken_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A build for CUDA complains so where there is no GPU, or no driver, and computes on the processor."""
     whisper = Whisper(model, threads=1)
 
-    class Complaining:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(binding(), name)
+    def load(*arguments: Any) -> Any:
+        _native.take(nativelog.ERROR, "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\n")
+        return binding().whisper_init_from_file_with_params(*arguments)
 
-        def whisper_init_from_file_with_params(self, *arguments: Any) -> Any:
-            _take_log(4, "ggml_cuda_init: failed to initialize CUDA: no CUDA-capable device is detected\n")
-            return binding().whisper_init_from_file_with_params(*arguments)
-
-    monkeypatch.setattr(whisper, "_binding", Complaining())
+    monkeypatch.setattr(whisper, "_binding", Instead(load))
     assert whisper.decode(babble(2), SpeechOptions())
     assert whisper.device == "CPU"
 
@@ -127,7 +185,6 @@ def test_the_log_goes_to_logging(model: Path, caplog: pytest.LogCaptureFixture) 
 
 def test_ctrl_c_stops_a_decode(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception in the waiting thread ends whisper.cpp's work, and the model is fit for the next window."""
-    import signal
     import threading
     import time
 

@@ -31,6 +31,7 @@ from sage_cli.model.qwen import Family, QwenTemplate
 from sage_cli.model.tokens import TokenEmbeddings
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
+from sage_cli.signals import signals_held
 from sage_cli.store.content import fingerprint
 from sage_cli.store.models import shards, weights_fingerprint
 
@@ -85,10 +86,10 @@ class LlamaModel:
         batch_sizes: BatchSizes | None = None,
     ) -> None:
         started = time.perf_counter()
-        _check_range("context size", context_size, 1, LARGEST_CONTEXT)
-        _check_range("number of threads", threads, 1, MOST_THREADS)
-        _check_range("number of GPU layers", gpu_layers, 0, MOST_LAYERS)
+        _check_ranges(context_size, threads, gpu_layers)
         _check_address_space(text, mmproj)
+        # Before anything is loaded: it may take long, be interrupted, or fail.
+        contents = (weights_fingerprint(text), fingerprint(mmproj)) if cache is not None else ("", "")
         self._model: Any = None
         self._decoder: Decoder | None = None
         self._vision: VisionEncoder | None = None
@@ -129,6 +130,7 @@ class LlamaModel:
                     threads=threads,
                     interruptible=self._interruptible,
                     cache=cache,
+                    content=contents[1],
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
                 self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible, overlapped=cuda)
@@ -138,17 +140,16 @@ class LlamaModel:
                     control=self._vocabulary.control,
                     merge_pixels=_MERGE_PIXELS[self._family],
                 )
+            if cache is not None:
+                # Cells depend on all of these besides the prompt.
+                parts = (*contents, device, self._vision.device, kv_type, str(flash_attention), str(sizes), version("llama-cpp-python"))
+                self._prefixes = Prefixes(self._decoder, cache.prefixes, " ".join(parts), concurrent=cuda or device == "CPU")
+            self._overlapped = device != "CPU"
+            self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
+            self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
         except BaseException:
             self.close()
             raise
-        if cache is not None:
-            # Cells depend on all of these besides the prompt.
-            parts = (weights_fingerprint(text), fingerprint(mmproj), device, self._vision.device, kv_type, str(flash_attention), str(sizes))
-            identity = " ".join((*parts, version("llama-cpp-python")))
-            self._prefixes = Prefixes(self._decoder, cache.prefixes, identity, concurrent=cuda or device == "CPU")
-        self._overlapped = device != "CPU"
-        self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
-        self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
 
     def __enter__(self) -> LlamaModel:
         return self
@@ -165,26 +166,26 @@ class LlamaModel:
         """Free the weights and all memory. Safe to call again; a stream that goes on after it raises a ModelError."""
         self._interruptible.clear()
         self._streams += 1
-        prefill, self._prefill = self._prefill, None
-        prefixes, self._prefixes = self._prefixes, None
         try:
-            if prefill is not None:
-                prefill.close()
-            if prefixes is not None:
-                prefixes.finish()
+            if self._prefill is not None:
+                self._prefill.close()
+            if self._prefixes is not None:
+                self._prefixes.finish()
         except BaseException:  # Ctrl-C, for the second time: the memory is left to the thread that still uses it
-            self._vision = self._decoder = self._model = None
+            self._prefill = self._prefixes = self._vision = self._decoder = self._model = None
             raise
-        if self._vision:
-            self._vision.close()
-            self._vision = None
-        if self._decoder:
-            self._decoder.close()
-            self._decoder = None
-        if self._model:
-            vars(self).pop("_vocabulary", None)  # holds a pointer into the model
-            llama.llama_model_free(self._model)
-            self._model = None
+        with signals_held():  # none may come between freeing memory and noting it
+            self._prefill = self._prefixes = None
+            if self._vision:
+                self._vision.close()
+                self._vision = None
+            if self._decoder:
+                self._decoder.close()
+                self._decoder = None
+            if self._model:
+                vars(self).pop("_vocabulary", None)  # holds a pointer into the model
+                llama.llama_model_free(self._model)
+                self._model = None
 
     def interrupt(self) -> None:
         self._interruptible.interrupt()
@@ -322,6 +323,11 @@ def _check_address_space(text: Path, mmproj: Path) -> None:
         )
 
 
-def _check_range(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not least <= value <= most:
-        raise ModelError(f"the {name} is {value}; it has to be from {least} to {most}")
+def _check_ranges(context_size: int | None, threads: int | None, gpu_layers: int | None) -> None:
+    for name, value, least, most in (
+        ("context size", context_size, 1, LARGEST_CONTEXT),
+        ("number of threads", threads, 1, MOST_THREADS),
+        ("number of GPU layers", gpu_layers, 0, MOST_LAYERS),
+    ):
+        if value is not None and not least <= value <= most:
+            raise ModelError(f"the {name} is {value}; it has to be from {least} to {most}")

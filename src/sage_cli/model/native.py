@@ -17,8 +17,10 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
+from sage_cli import nativelog
 from sage_cli.errors import ModelError
 from sage_cli.model.libraries import llama, mtmd
+from sage_cli.nativelog import LogLine, NativeLog
 from sage_cli.signals import Handler, interrupted, signals_held
 
 logger = logging.getLogger("sage_cli.llama")
@@ -26,29 +28,14 @@ logger.addHandler(logging.NullHandler())  # silent unless the program that uses 
 
 # ---- logging -------------------------------------------------------------------------------------------------------
 
-# ggml_log_level; what it calls info is detail to anyone else
-_LEVELS: Final = {1: logging.DEBUG, 2: logging.DEBUG, 3: logging.WARNING, 4: logging.ERROR}
-_CONTINUATION: Final = 5
-_listeners: list[list[str]] = []
-_line = ""
-_level = logging.DEBUG
+log = NativeLog(logger, {nativelog.WARNING: logging.WARNING, nativelog.ERROR: logging.ERROR})
 
 
-def _log(level: int, text: bytes | None, _data: object) -> None:
-    """Join llama.cpp's fragments into lines and log each complete line."""
-    global _line, _level
-    if level != _CONTINUATION:
-        _level = _LEVELS.get(level, logging.DEBUG)
-    _line += (text or b"").decode("utf-8", "replace")
-    while "\n" in _line:
-        line, _line = _line.split("\n", 1)
-        if line.strip(" ."):
-            for lines in _listeners:
-                lines.append(line)
-            logger.log(_level, "%s", line)
+def _take(level: int, text: bytes | None, _data: object) -> None:
+    log.take(level, (text or b"").decode("utf-8", "replace"))
 
 
-_log_callback = llama.llama_log_callback(_log)  # referenced here for as long as llama.cpp may call it
+_log_callback = llama.llama_log_callback(_take)  # referenced here for as long as llama.cpp may call it
 
 
 def route_logs() -> None:
@@ -57,17 +44,6 @@ def route_logs() -> None:
     llama.llama_log_set(_log_callback, nothing)
     mtmd.mtmd_log_set(_log_callback, nothing)
     mtmd.mtmd_helper_log_set(_log_callback, nothing)
-
-
-@contextmanager
-def log_lines() -> Iterator[list[str]]:
-    """Collect what llama.cpp logs during the block: it reports some facts (devices, reasons of failure) nowhere else."""
-    lines: list[str] = []
-    _listeners.append(lines)
-    try:
-        yield lines
-    finally:
-        _listeners.remove(lines)
 
 
 # ---- signals -------------------------------------------------------------------------------------------------------
@@ -185,18 +161,18 @@ def load_weights(path: Path, gpu_layers: int | None, interruptible: Interruptibl
     params = llama.llama_model_default_params()
     params.n_gpu_layers = -1 if gpu_layers is None else gpu_layers
     params.progress_callback = interruptible.progress_callback
-    with log_lines() as lines:
+    with log.lines() as lines:
         model = llama.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = next((line.partition("error loading model: ")[2] for line in lines if "error loading model: " in line), "")
+        reason = next((line.text.partition("error loading model: ")[2] for line in lines if "error loading model: " in line.text), "")
         raise ModelError(f"{path}: cannot be loaded{f' ({reason})' if reason else ''}; the file may be damaged: download it again")
     return model, _device(lines)
 
 
-def _device(lines: Sequence[str]) -> str:
+def _device(lines: Sequence[LogLine]) -> str:
     """The devices of the layers, from what llama.cpp logged (llama_model::load_tensors)."""
-    names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line))]
-    offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line))), None)
+    names = [match[1] for line in lines if (match := re.search(r"using device (\S+)", line.text))]
+    offloaded = next((match for line in lines if (match := re.search(r"offloaded (\d+)/(\d+) layers to GPU", line.text))), None)
     if not names or offloaded is None or offloaded[1] == "0":
         return "CPU"
     share = "" if offloaded[1] == offloaded[2] else f" ({offloaded[1]} of {offloaded[2]} layers)"

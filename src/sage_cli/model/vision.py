@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from sage_cli.errors import ModelError
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.libraries import llama, mtmd
-from sage_cli.model.native import Interruptible, log_lines
+from sage_cli.model.native import Interruptible, log
 from sage_cli.model.qwen import Slice
 from sage_cli.model.tokens import to_half
-from sage_cli.store.content import fingerprint
+from sage_cli.nativelog import LogLine
 from sage_cli.store.gguf import read_metadata
 
 # A slice's embedding of the 8B model is 32 KiB a token: 128 frames as the reference sizes them take 190 MB. What is on disk as well need
@@ -59,6 +59,7 @@ class VisionEncoder:
         threads: of the CPU parts.
         interruptible: of the model.
         cache: disk cache for embeddings; ``None`` for memory only.
+        content: fingerprint of the mmproj, for the cache.
 
     Raises:
         ModelError: not an mmproj, or not this model's.
@@ -74,6 +75,7 @@ class VisionEncoder:
         threads: int,
         interruptible: Interruptible,
         cache: ModelCache | None = None,
+        content: str = "",
     ) -> None:
         self._context: Any = None
         header = read_metadata(path)
@@ -89,15 +91,15 @@ class VisionEncoder:
         if not use_gpu:
             params.cb_eval = interruptible.eval_callback
         params.warmup = False  # it would size buffers for the largest image instead of for the frames that come
-        with log_lines() as lines:
+        with log.lines() as lines:
             self._context = mtmd.mtmd_init_from_file(os.fsencode(path), model, params)
         if not self._context:
             raise ModelError(_why_unusable(path, lines))
         self._width = int(llama.llama_model_n_embd_inp(model))
-        self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line))), "CPU")
+        self.device = next((m[1] for line in lines if (m := re.search(r"CLIP using (\S+) backend", line.text))), "CPU")
         self._interruptible = interruptible
         self._cache = cache
-        self._identity = f"{fingerprint(path)} {self.device} {version('llama-cpp-python')}" if cache else ""
+        self._identity = f"{content} {self.device} {version('llama-cpp-python')}"
         self._memory: OrderedDict[str, NDArray[np.floating]] = OrderedDict()
         self._memory_bytes = 0
         self._prefetched: dict[str, bool] = {}  # slices whose first prompt is still to come, and whether they had to be encoded
@@ -192,9 +194,9 @@ def _compact(embedding: NDArray[np.float32]) -> NDArray[np.floating]:
     return to_half(embedding) if fits else embedding.copy()
 
 
-def _why_unusable(path: Path, lines: Sequence[str]) -> str:
+def _why_unusable(path: Path, lines: Sequence[LogLine]) -> str:
     """A one-line message from what mtmd logged while it failed."""
-    log = " ".join(lines)
+    log = " ".join(line.text for line in lines)
     if "mismatch" in log:
         return f"{path}: this mmproj belongs to another model (embedding sizes differ); use the mmproj published with the text GGUF"
     return f"{path}: cannot be loaded as an mmproj; it may be damaged or of another kind: use the mmproj file published with the text GGUF"

@@ -13,7 +13,8 @@ import atexit
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,8 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_cli import nativelog
 from sage_cli.errors import ModelError, UsageError, loading
 from sage_cli.hardware.threads import Worker, compute_threads
+from sage_cli.nativelog import LogLine, NativeLog
+from sage_cli.signals import signals_held
 from sage_cli.speech.ggml import WhisperHeader, check_whisper, read_vocabulary
 from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.tokenizer import Tokenizer
@@ -39,8 +43,8 @@ SECONDS_PER_STAMP = 0.02
 _MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
 _TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
-_complaints: list[str] = []
-_devices: list[str] = []
+# As it serves without the GPU that it complains of, its complaints are details.
+_native = NativeLog(_log, {nativelog.WARNING: logging.INFO, nativelog.ERROR: logging.INFO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,9 @@ class Whisper:
         """Free the model's memory. It is loaded again when it is needed again."""
         if self._context is not None:
             self._worker.wait()
-            context, self._context = self._context, None  # in this order: an interrupt in between must not free it twice
-            self._binding.whisper_free(context)
+            with signals_held():  # none may come between freeing it and noting that
+                self._binding.whisper_free(self._context)
+                self._context = None
 
     def interrupt(self) -> None:
         """From any thread: end the decode under way; who waits for it gets a KeyboardInterrupt."""
@@ -195,25 +200,25 @@ class Whisper:
         self._worker.wait()  # Ctrl-C can come at any moment, and once more while the first one is obeyed
         if self._context is not None:
             return
-        _complaints.clear()
-        _devices.clear()
         parameters = self._binding.whisper_context_default_params()
         presets = self._binding.whisper_alignment_heads_preset
         if not self.toy:
-            name, layers = _alignment_heads(self._header, self.path.name)
+            preset, layers = _alignment_heads(self._header, self.path.name)
             parameters.flash_attn = False  # it does not keep the attention that times come from
             parameters.dtw_token_timestamps = True
-            parameters.dtw_aheads_preset = getattr(presets, f"WHISPER_AHEADS_{name}")
+            parameters.dtw_aheads_preset = getattr(presets, f"WHISPER_AHEADS_{preset}")
             parameters.dtw_n_top = layers
             # Four copies of the attention of a full window, whatever the heads; untouched pages cost nothing.
             heads = max(24, layers * self._header.text_heads)
             parameters.dtw_mem_size = (self._header.text_context * self._header.audio_context * heads * 4 * 4) + (64 << 20)
-        context = self._binding.whisper_init_from_file_with_params(str(self.path), parameters)
-        # The binding wraps a null pointer as if it were a context. Other complaints are of a GPU that is not there, and a processor serves.
-        if any(line.startswith("whisper_init") for line in _complaints):
-            raise ModelError(f"whisper.cpp cannot load {self.path}: {_complaints[0]}")
-        self._context, self._drawn = context, False
-        self.device = _devices[-1] if _devices else "CPU"
+        with _utf8_name(self.path) as name, signals_held(), _native.lines() as lines:  # a signal after the call would lose the model
+            context = self._binding.whisper_init_from_file_with_params(name, parameters)
+            complaints = _complaints(lines)
+            # The binding wraps a null pointer as if it were a context. Other complaints are of a GPU that is not there: a processor serves.
+            if any(line.startswith("whisper_init") for line in complaints):
+                raise ModelError(f"whisper.cpp cannot load {self.path}: {complaints[0]}")
+            self._context, self._drawn = context, False
+        self.device = next((found[1] for line in reversed(lines) if (found := re.search(r"found GPU device \d+: (\S+)", line.text))), "CPU")
 
     def _padded(self, samples: Samples) -> Samples:
         if len(samples) > self.longest:
@@ -226,7 +231,7 @@ class Whisper:
         stop = self._stop = Event()
         self._binding.assign_abort_callback(parameters, stop.is_set)
         try:
-            status = self._worker.submit(self._binding.whisper_full, self._context, parameters, samples, len(samples)).result()
+            status, complaints = self._worker.submit(self._full, parameters, samples).result()
         except RuntimeError as error:  # C++'s regular expressions are not quite Python's
             raise ModelError(f"whisper.cpp failed on this audio: {error}") from error
         except BaseException:
@@ -236,7 +241,13 @@ class Whisper:
         if stop.is_set():
             raise KeyboardInterrupt
         if status != 0:
-            raise ModelError(f"whisper.cpp failed on this audio (status {status}): {_complaints[-1] if _complaints else 'no reason given'}")
+            raise ModelError(f"whisper.cpp failed on this audio (status {status}): {complaints[-1] if complaints else 'no reason given'}")
+
+    def _full(self, parameters: Any, samples: Samples) -> tuple[int, list[str]]:
+        """Its status, and its complaints."""
+        with _native.lines() as lines:
+            status = self._binding.whisper_full(self._context, parameters, samples, len(samples))
+        return status, _complaints(lines)
 
     def _tokens(self) -> list[Token]:
         binding, context = self._binding, self._context
@@ -260,6 +271,18 @@ class Whisper:
                 else:
                     tokens.append(Token(token.id, b"", token.plog, turn=token.id == turn))
         return tokens
+
+
+@contextmanager
+def _utf8_name(path: Path) -> Iterator[str]:
+    """A name for the file that is UTF-8, for the binding takes and logs no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with path.open("rb") as file:
+            yield f"/dev/fd/{file.fileno()}"
+    else:
+        yield str(path)
 
 
 def _alignment_heads(header: WhisperHeader, name: str) -> tuple[str, int]:
@@ -305,18 +328,11 @@ def binding() -> Any:
     with loading("pywhispercpp"):
         import _pywhispercpp  # type: ignore[import-not-found,unused-ignore]
 
-    _pywhispercpp.whisper_log_set(_take_log)
+    _pywhispercpp.whisper_log_set(_native.take)
     # The binding keeps the callback in a static variable, which would be destroyed after the interpreter: an abort at exit.
     atexit.register(_pywhispercpp.whisper_log_set, None)
     return _pywhispercpp
 
 
-def _take_log(level: int, text: str) -> None:
-    line = text.strip()
-    if level == 4:  # GGML_LOG_LEVEL_ERROR
-        _complaints.append(line)
-        del _complaints[:-8]
-    if found := re.search(r"found GPU device \d+: (\S+)", line):
-        _devices.append(found[1])
-    if line:
-        _log.log(logging.INFO if level in (3, 4) else logging.DEBUG, "%s", line)
+def _complaints(lines: Sequence[LogLine]) -> list[str]:
+    return [line.text.strip() for line in lines if line.level == nativelog.ERROR]
