@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pypdf
 import pytest
@@ -220,10 +221,40 @@ def test_a_page_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch)
         extract(article("A", SENTENCE).encode(), "text/html", "u")
 
 
-def test_a_parser_that_dies_takes_nobody_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+def test_a_parser_that_dies_takes_nobody_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dies = tmp_path / "python"
+    dies.write_text("#!/bin/sh\necho started\nkill -9 $$\n")
+    dies.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(dies))
     with pytest.raises(WebError, match="could not be taken apart"):
         extract(b"hello", "text/plain", "u")
+
+
+def test_a_parser_that_cannot_be_started_is_not_the_fault_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(WebError, match=r"no page can be read: .*false does not start .its status is 1"):
+        extract(b"hello", "text/plain", "u")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(WebError, match=r"no page can be read: /nowhere/python does not start .*No such file"):
+        extract(b"hello", "text/plain", "u")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell script")
+@pytest.mark.parametrize("name", ["LD_LIBRARY_PATH", "PYTHONHOME"])
+def test_a_python_that_needs_its_environment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"""#!/bin/sh
+[ -n "${name}" ] || {{ echo "error while loading shared libraries: libpython3.so" >&2; exit 127; }}
+unset {name}
+exec "{sys.executable}" "$@"
+""")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.delenv(name, raising=False)
+    with pytest.raises(WebError, match=r"does not start .error while loading shared libraries"):
+        extract(b"hello", "text/plain", "u")
+    monkeypatch.setenv(name, "/somewhere")
+    assert extract(b"hello", "text/plain", "u").text == "hello"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no such limits")
@@ -237,7 +268,7 @@ def test_keys_are_kept_from_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is given nothing but where Python finds its modules."""
     for name in "SAGE_SEARCH_KEY", "HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "HOME", "USER", "http_proxy":
         monkeypatch.setenv(name, "s3cret")
-    assert {*extraction._environment()} <= {"PYTHONPATH", "SYSTEMROOT"}
+    assert {*extraction._environment()} <= {"PYTHONPATH", *extraction._NEEDED}
     assert extract(b"<title>T</title><p>Some words to read here.</p>", "text/html", "http://u/").title == "T"
 
 

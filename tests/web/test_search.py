@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from threading import Event
 from urllib.parse import parse_qs, urlsplit
 
 import keyring
@@ -293,6 +294,30 @@ def test_no_engine_can_be_reached(open_web: Open, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("DDGS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(WebError, match=r"no search engine can be reached \(html\.duckduckgo\.com"):
         done(open_web().search("who wrote Emma"))
+
+
+class Panic(BaseException):
+    """As a panic in a Rust library reaches Python (``pyo3_runtime.PanicException``)."""
+
+
+@pytest.mark.parametrize("failure", [Panic("index out of bounds"), ValueError("not HTML")])
+def test_an_engine_whose_library_fails_is_an_engine_that_fails(
+    failure: BaseException, engines: Internet, open_web: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("ddgs.DDGS.text", fail)
+    with pytest.raises(WebError, match="no search engine can be reached"):
+        done(open_web().search("who wrote Emma"))
+
+
+def test_an_engine_that_never_answers_is_left(engines: Internet, open_web: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    never = Event()
+    monkeypatch.setattr("ddgs.DDGS.text", lambda *_, **__: never.wait())
+    with pytest.raises(WebError, match="no search engine can be reached"):
+        done(open_web(timeout_s=0.01).search("who wrote Emma"))
+    never.set()
 
 
 def test_images_without_a_key(engines: Internet, open_web: Open) -> None:

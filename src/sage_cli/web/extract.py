@@ -24,6 +24,8 @@ TIMEOUT_S: Final = 30.0
 LONGEST: Final = 200_000  # characters of text kept of a page
 _MEMORY: Final = 2 << 30
 _TITLE: Final = 300
+# Windows starts nothing without the first; the others say where some Pythons have their libraries.
+_NEEDED: Final = ("SYSTEMROOT", "PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
 
 _HTML: Final = frozenset({"text/html", "application/xhtml+xml", "application/xml", "text/xml"})
 _PDF: Final = "application/pdf"
@@ -68,7 +70,7 @@ def extract(data: bytes, content_type: str, url: str) -> Page:
     """The readable part of a page.
 
     Raises:
-        WebError: there is none, or it takes too much to get at.
+        WebError: there is none, it takes too much to get at, or the process cannot be started.
     """
     head = json.dumps({"content_type": content_type, "url": url}).encode()
     command = [sys.executable, "-m", __name__]
@@ -76,7 +78,13 @@ def extract(data: bytes, content_type: str, url: str) -> Page:
     home = Path(__file__).parents[2]
     try:
         done = subprocess.run(command, input=head + b"\n" + data, capture_output=True, timeout=TIMEOUT_S, cwd=home, env=_environment())
-        answer = json.loads(done.stdout)
+        started, _, text = done.stdout.partition(b"\n")
+        if not started:
+            reason = done.stderr.decode("utf-8", "replace").split("\n")
+            raise OSError(next((line.strip() for line in reversed(reason) if line.strip()), f"its status is {done.returncode}"))
+        answer = json.loads(text)
+    except OSError as error:
+        raise WebError(f"no page can be read: {sys.executable} does not start ({error})") from error
     except (subprocess.TimeoutExpired, ValueError):
         raise WebError(f"{url} could not be taken apart: it is too large or broken") from None
     if "error" in answer:
@@ -86,7 +94,7 @@ def extract(data: bytes, content_type: str, url: str) -> Page:
 
 def _environment() -> dict[str, str]:
     """What Python needs to start, and nothing else: a parser of hostile pages has no use for tokens, keys or names."""
-    needed = {name: os.environ[name] for name in ("SYSTEMROOT",) if name in os.environ}  # Windows starts nothing without it
+    needed = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     return needed | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -94,6 +102,8 @@ def _environment() -> dict[str, str]:
 
 
 def _main() -> None:
+    sys.stdout.write("started\n")
+    sys.stdout.flush()
     _limit()
     head, _, data = sys.stdin.buffer.read().partition(b"\n")
     try:

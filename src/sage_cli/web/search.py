@@ -9,7 +9,7 @@ import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from html import unescape
 from types import MappingProxyType
@@ -90,16 +90,31 @@ class Ddgs(Provider):
             asking = DDGS(timeout=max(round(self._timeout_s / len(engines)), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
             ask = asking.text if kind == "web" else asking.images
             try:
-                found = in_thread(partial(ask, query, max_results=count, backend=engine))
+                found = in_thread(partial(_ask, ask, query, max_results=count, backend=engine), self._timeout_s)
             except DDGSException as error:
                 if "No results" not in str(error):
                     failures.append(host)
+                continue
+            except TimeoutError:
+                failures.append(host)
                 continue
             if results := _found(found, "title", ("body", "source"), ("href", "url"), count):
                 return results
         if len(failures) == len(engines):
             raise WebError(f"no search engine can be reached ({', '.join(failures)})")
         return []
+
+
+def _ask(ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """What ddgs answers. All errors are the engine's, also panics of its HTTP client, which is in Rust: they are no ``Exception``."""
+    from ddgs.exceptions import DDGSException
+
+    try:
+        return ask(*arguments, **named)
+    except DDGSException:
+        raise
+    except BaseException as error:
+        raise DDGSException(f"{type(error).__name__}: {error}") from error
 
 
 class Serper(Provider):

@@ -21,12 +21,12 @@ def in_thread(call: Callable[[], T], seconds: float = float("inf")) -> T:
     Raises:
         TimeoutError: it took longer than ``seconds``.
     """
-    results: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
+    results: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
     def run() -> None:
         try:
             results.put((call(), None))
-        except Exception as error:  # noqa: BLE001  (passed to the waiting thread)
+        except BaseException as error:  # noqa: BLE001  (passed to the waiting thread)
             results.put((None, error))
 
     deadline = time.monotonic() + seconds
