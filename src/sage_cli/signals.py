@@ -108,6 +108,27 @@ def signals_held(note: Callable[[], object] = lambda: None) -> Iterator[Mapping[
                 handling.callback(handler, number, None)
 
 
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """A process that is started inside the block is not reached by Ctrl-C until it calls :func:`ignore_interrupts`. Not so on Windows."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    with signals_held():  # or a handler could raise as the mask is set, and leave it so
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C, which goes to all processes of a terminal, to another process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
 # ---- what signals are to the main thread, for others -----------------------------------------------------------------
 
 _interruption: ContextVar[Event | None] = ContextVar("interruption", default=None)

@@ -17,6 +17,7 @@ import pytest
 
 from sage_cli.bench.pool import Died, work_here, work_on_ray
 from sage_cli.errors import ModelError, SageError
+from tests.bench.newborn import interrupted_at_birth
 from tests.bench.workers import obedient, stillborn, unwilling
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,15 @@ def test_what_the_machine_cannot_do_is_no_outcome(item: str, said: str) -> None:
     """It ends the run, which can be resumed; a record would say that the question was answered wrong."""
     with pytest.raises(SageError, match=said):
         list(work_here(obedient, [item, "a"]))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot be started with Ctrl-C blocked")
+def test_ctrl_c_before_a_worker_is_ready_does_not_reach_it(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """It goes to all processes of a terminal, and the parent decides what it means."""
+    monkeypatch.setenv("SAGE_TEST_INTERRUPT", "1")
+    done = dict(work_here(interrupted_at_birth, ["a"]))
+    assert str(done["a"]).startswith("a by")
+    assert capfd.readouterr().err == ""
 
 
 def test_whoever_stops_listening_leaves_no_process() -> None:

@@ -16,12 +16,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sage_cli.errors import SageError, UsageError, machine_trouble
-from sage_cli.signals import clean_up_when_ended
+from sage_cli.signals import clean_up_when_ended, ignore_interrupts, interrupts_blocked, signals_held
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -58,7 +59,9 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
                 if waiting and worker.ready and worker.item is None:
                     worker.give(waiting.popleft())
             starting = sum(not worker.ready for worker in workers)
-            workers += [_Worker(factory) for _ in range(min(jobs - len(workers), len(waiting) - starting))]
+            for _ in range(min(jobs - len(workers), len(waiting) - starting)):
+                with signals_held():  # each is ended with the others, or was never started
+                    workers.append(_Worker(factory))
             if not waiting and all(worker.item is None for worker in workers):
                 return
             active = [worker for worker in workers if not worker.ready or worker.item is not None]
@@ -102,7 +105,10 @@ class _Worker(Generic[T]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs, factory), daemon=True)
-        self.process.start()
+        if os.name == "posix":
+            resource_tracker.ensure_running()  # starting it unblocks SIGINT
+        with interrupts_blocked():  # in a worker that is still importing, Ctrl-C would print a traceback
+            self.process.start()
         theirs.close()  # so that the child's death closes the pipe
         self.ready = False
         self.item: T | None = None
@@ -150,7 +156,7 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     if logging.lastResort is not None:  # not for native libraries, whose log has a handler
         logging.lastResort.setFormatter(logging.Formatter("sage: %(message)s"))
     clean_up_when_ended()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the parent decides
+    ignore_interrupts()  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = factory()
