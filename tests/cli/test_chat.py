@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +17,7 @@ from typing import Any
 
 import cv2
 import pytest
+from prompt_toolkit.history import FileHistory, History
 
 from sage_cli.assets import CLIPS
 from sage_cli.cli.chat import _prompt
@@ -75,6 +79,25 @@ def test_lines_are_kept_with_the_log_and_cleared_with_it(keep: bool, tmp_path: P
     assert kept == ([tmp_path / "chat-history"] if keep else [])
     log.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["log.db"]
+
+
+def test_a_full_disk_costs_the_history_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "log.db"))
+    for name in "store_string", "load_history_strings":
+        monkeypatch.setattr(FileHistory, name, full)
+    history = _prompt(keep=True).history
+    asyncio.run(_load(history))
+    history.append_string("Who is she?")
+    assert history.get_strings() == ["Who is she?"]
+
+
+async def _load(history: History) -> None:
+    """Load a history, as a prompt does."""
+    async for _ in history.load():
+        pass
 
 
 def test_nothing_is_logged_where_the_setting_says_so(sage: Sage, environment: dict[str, str]) -> None:

@@ -217,6 +217,20 @@ def test_errors_as_json(sage: Sage, words: list[object], code: str, status: int)
     assert record.get("type") == ("error" if "--jsonl" in words else None)
 
 
+@pytest.mark.parametrize("encoding", ["", ":strict", "utf-8", "cp1252"])
+def test_results_in_a_pipe_are_utf8_or_it_is_told(encoding: str) -> None:
+    """Whatever a terminal here takes: Windows has its code pages, and this locale is ASCII."""
+    program = r"import sage_cli.cli as cli; cli._run = lambda: cli.console.write('\u65e5\u672c \xe9') or 0; cli.main()"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env={**os.environ, **ascii_only}, check=True)
+    if encoding == "cp1252":
+        assert done.stdout.rstrip() == b"?? \xe9"
+        assert done.stderr.count(b"standard output is cp1252") == 1
+    else:
+        assert done.stdout.decode().rstrip() == "\u65e5\u672c \xe9"
+        assert not done.stderr
+
+
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,7 @@ def main() -> NoReturn:
     """Run ``sage`` and exit. The one place where a failure becomes a line on stderr and an exit code."""
     console.prepare()
     status = _run()
+    console.tell_replaced()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
@@ -272,6 +272,18 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
 
     from sage_cli.store.paths import history_path
 
+    class Kept(FileHistory):
+        """Lives as long as this conversation where the file cannot be read or written (a full disk)."""
+
+        def load_history_strings(self) -> Iterable[str]:
+            with suppress(OSError):
+                return super().load_history_strings()
+            return ()
+
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):
+                super().store_string(string)
+
     history: History = InMemoryHistory()
     if keep:
         path = history_path()
@@ -279,7 +291,7 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a"):
                 path.chmod(0o600)
-            history = FileHistory(str(path))
+            history = Kept(str(path))
     words = [command.split()[0] for command in HELP]
     return PromptSession(
         history=history,

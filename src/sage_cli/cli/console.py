@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import re
@@ -10,7 +11,7 @@ import signal
 import sys
 from contextlib import suppress
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from sage_cli.errors import SageError, naming
 from sage_cli.signals import clean_up_when_ended
@@ -24,6 +25,8 @@ EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 debugging = False
 _stdout_closed = False
+_incomplete = False  # stdout's encoding lacked characters
+_REPLACE: Final = "sage_cli.replace"
 
 # Characters that could move the cursor, change colours or the title, reverse text or break a line; and code points that cannot be encoded.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -79,8 +82,11 @@ def screen(*, stderr: bool = False) -> Console:
 def prepare() -> None:
     """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, signals clean up."""
     _open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    codecs.register_error(_REPLACE, _replace)
+    for stream, errors in ((sys.stdout, _REPLACE), (sys.stderr, "replace")):
+        # A pipe or a file receives UTF-8, as all files do, whatever the alphabet of a terminal here.
+        encoding = None if stream.isatty() or os.environ.get("PYTHONIOENCODING", "").partition(":")[0] else "utf-8"
+        stream.reconfigure(encoding=encoding, errors=errors)  # type: ignore[union-attr]
     sys.stderr = cast(TextIO, _Notices(sys.stderr))
     logging.getLogger().addHandler(logging.NullHandler())
     logging.captureWarnings(capture=True)
@@ -88,6 +94,21 @@ def prepare() -> None:
     clean_up_when_ended()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see sage_cli.__main__
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """An error handler as ``replace`` is, for stdout, that takes a note of it."""
+    global _incomplete
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    _incomplete = not error.encoding.lower().startswith("utf")  # which lacks nothing but halves of surrogate pairs
+    return "?" * (error.end - error.start), error.end
+
+
+def tell_replaced() -> None:
+    """Say so if stdout's encoding lacked characters of the results."""
+    if _incomplete:
+        say(f"standard output is {sys.stdout.encoding}: '?' stands for characters that it lacks; set PYTHONIOENCODING=utf-8 to get them")
 
 
 def need_stdout() -> None:
