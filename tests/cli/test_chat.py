@@ -37,7 +37,7 @@ Start = Callable[..., Popen[Any]]
 def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, tmp_path: Path) -> None:
     lines = f"Which shape appears last?\n\n/from 0 2\n/nope\n/from\n/tools off\n/frames\n/save {tmp_path / 'r.html'}\n/quit\nnever asked\n"
     done = sage("chat", CLIPS / "short.mp4", *NANO, input=lines)
-    assert done.returncode == 0
+    assert done.returncode == 2  # of /nope
     assert done.stdout.splitlines()[0] == "A red star appears last."
     assert "there is no /nope" in done.stderr
     assert "Traceback" not in done.stderr
@@ -63,12 +63,25 @@ def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environmen
     lines = "Which number is spoken?\n/\n/save /nonesuch/x/y.html\n/save 'my talk.html'\n/transcript\n/frames\nWhich number is spoken?\n"
     with start("chat", "speech.mp4", *NANO, "--json", "--no-log", text=False, cwd=tmp_path, stdin=subprocess.PIPE) as process:
         out, told = process.communicate(lines.encode("utf-16"))
-    assert process.returncode == 0
+    assert process.returncode == 1  # of a command that there is not, and a file that cannot be written
     assert [json.loads(line)["answer"] for line in out.splitlines()] == ["The number is four."] * 2  # JSON of answers alone
     for text in (b"there is no /:", b"/nonesuch/x", b"The secret number is four", b"subtitles read"):
         assert text in told, told.decode()
     assert (tmp_path / "my talk.html").is_file()
     assert not Path(environment["SAGE_LOG_FILE"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "status"),
+    [
+        ("What?\n", ["--timeout", "0.01"], 5),
+        ("What?\n", ["--timeout", "0.01", "--json"], 5),
+        ("/bogus\n/quit\nWhat?\n", [], 2),
+        ("/tools off\n", [], 0),
+    ],
+)
+def test_a_pipe_is_told_by_the_exit_code_what_failed(lines: str, options: list[str], status: int, sage: Sage) -> None:
+    assert sage("chat", CLIPS / "short.mp4", *NANO, *options, input=lines).returncode == status
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -13,7 +13,7 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import SageError, UsageError, machine_trouble
+from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
 from sage_cli.text import decode, is_utf16, lines, user_path
 
@@ -73,10 +73,9 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         tell_plan(session)
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
-        if sys.stdin.isatty() and sys.stderr.isatty():
+        if _typed():
             console.say(f"ask about {conversation.video.label}; /help lists commands, Ctrl-D leaves")
-        Talk(conversation).run()
-    return 0
+        return Talk(conversation).run()
 
 
 class Talk:
@@ -95,40 +94,50 @@ class Talk:
             "help": self.help,
         }
 
-    def run(self) -> None:
-        """Until /quit, Ctrl-D or the end of a pipe."""
+    def run(self) -> int:
+        """Until /quit, Ctrl-D or the end of a pipe. Return the exit code: for a person 0; for a pipe that of the lines that failed, 1 if
+        they differ."""
+        failed: set[int] = set()
         for line in self._lines():
             if line in ("/quit", "/exit"):
-                return
+                break
             try:
-                self.answer(line)
+                if not self.answer(line):
+                    failed.add(EXIT_NO_ANSWER)
             except KeyboardInterrupt:
                 console.say("stopped")
+                failed.add(EXIT_INTERRUPTED)
             except SageError as error:
                 console.say(f"error: {error}")
+                failed.add(error.exit_code)
             except BrokenPipeError:  # nobody reads the answers any more
                 raise
             except (OSError, MemoryError) as error:
                 console.say(f"error: {machine_trouble(error)}")
+                failed.add(SageError.exit_code)
+        if _typed() or not failed:
+            return 0
+        return failed.pop() if len(failed) == 1 else SageError.exit_code
 
-    def answer(self, line: str) -> None:
-        """Do what a line asks for."""
+    def answer(self, line: str) -> bool:
+        """Do what a line asks for; return whether it was done: false for a question without an answer."""
         if not line.startswith("/"):
-            self._ask(line)
-            return
+            return self._ask(line)
         name, rest = [*line[1:].split(maxsplit=1), "", ""][:2]
         command = self.commands.get(name)
         if command is None:
             raise UsageError(f"there is no /{name}: /help lists what there is")
         command(rest)
+        return True
 
-    def _ask(self, question: str) -> None:
+    def _ask(self, question: str) -> bool:
         from sage_cli.cli.renderers import follow
 
         with self._renderer as view:
-            follow(self.conversation.ask(question), view)
+            answered = follow(self.conversation.ask(question), view)
         if self.conversation.log_problem and not self.conversation.session.options.quiet:
             console.say(self.conversation.log_problem)
+        return answered
 
     @cached_property
     def _renderer(self) -> AbstractContextManager[Renderer]:
@@ -237,7 +246,7 @@ class Talk:
 
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""
-        if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        if not _typed():
             for text in _texts(sys.stdin.buffer) if sys.stdin else ():
                 yield from lines(text)
             return
@@ -251,6 +260,11 @@ class Talk:
                 return
             if line:
                 yield line
+
+
+def _typed() -> bool:
+    """Whether a person types the lines, and sees what is told."""
+    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def _texts(pipe: BinaryIO) -> Iterator[str]:
