@@ -141,6 +141,20 @@ def test_two_threads_at_once_end_neither_the_process_nor_both_runs() -> None:
     assert answers & {"A blue circle appears first.", "A red star appears last."}
 
 
+def test_a_run_that_its_session_ended_says_so() -> None:
+    session = open_session(**NANO)
+    begun, not_begun, done = (session.ask(SHORT, "Which shape appears last?") for _ in range(3))
+    next(begun)
+    assert [*done][-1].type == "answer"
+    session.close()
+    for run in (begun, not_begun):
+        for _ in range(2):
+            with pytest.raises(UsageError, match="session was closed"):
+                next(run)
+        run.close()
+    assert [*done] == []
+
+
 def test_a_session_in_use_is_not_closed() -> None:
     began, ended = ThreadEvent(), ThreadEvent()
 
@@ -216,7 +230,8 @@ def test_a_run_ends_before_the_model_it_uses() -> None:
     with open_session(**NANO) as session:
         run = session.ask(SHORT, "Which shape appears last?")
         assert any(event.type == "text_delta" for event in run)  # somewhere in a reply
-    assert list(run) == []
+    with pytest.raises(UsageError, match="session was closed"):
+        next(run)
     session.close()
     assert answer(session.ask(SHORT, "Which shape appears last?")).answer == "A red star appears last."  # loaded anew
     session.close()

@@ -16,7 +16,7 @@ from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.pipes import Pipes
 from sage_cli.session.settings import check, load_options
-from sage_cli.session.turns import Turns
+from sage_cli.session.turns import Run, Turns
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
 from sage_cli.text import is_link, media_name
@@ -101,7 +101,7 @@ class Session(Models):
         self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
-        self._running: WeakSet[Generator[Any]] = WeakSet()
+        self._running: WeakSet[Run[Any]] = WeakSet()
 
     def __enter__(self) -> Session:
         return self
@@ -124,7 +124,7 @@ class Session(Models):
         self._end_loading()
         for run in [*self._running]:
             try:
-                run.close()
+                run.stop()
             except ValueError as error:  # it is being executed
                 raise UsageError("another thread still uses this session: wait for its end before you close the session") from error
         self._agents.clear()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from contextlib import closing
+from inspect import GEN_CLOSED, getgeneratorstate
 from threading import RLock, Thread, current_thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sage_cli.errors import UsageError
 
@@ -24,6 +25,34 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_note_fork)
 
 
+class Run(Generator[T]):
+    """A generator that :meth:`stop` ends with an error for whoever continues it: a mere end would look as if nothing more came."""
+
+    def __init__(self, steps: Generator[T]) -> None:
+        self._steps, self._stopped = steps, False
+
+    def send(self, value: None) -> T:
+        if self._stopped:
+            raise UsageError("the session was closed before this came to its end: keep the session open until then")
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> T:
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        self._steps.close()
+
+    def stop(self) -> None:
+        """End the work.
+
+        Raises:
+            ValueError: it is being executed.
+        """
+        ended = getgeneratorstate(self._steps) == GEN_CLOSED
+        self._steps.close()
+        self._stopped = self._stopped or not ended
+
+
 class Turns:
     """The runs of a session. While one is unfinished, no other thread may begin or continue another.
 
@@ -38,12 +67,15 @@ class Turns:
         self._lock = RLock()  # a suspended run may be collected, and so ended, while its own thread holds the lock
         self._latest: dict[object, Thread] = {}  # by run, the thread that continued it last
 
-    def guarded(self, run: Generator[T]) -> Generator[T]:
+    def guarded(self, run: Generator[T]) -> Run[T]:
         """The same run, within these rules.
 
         Raises:
             UsageError: another thread has an unfinished run, or the process is a fork.
         """
+        return Run(self._guarded(run))
+
+    def _guarded(self, run: Generator[T]) -> Generator[T]:
         key = object()
         try:
             with closing(run):
