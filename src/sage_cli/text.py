@@ -13,6 +13,16 @@ from typing import Any, Final, Literal
 
 STDIN: Final = "-"  # as the name of a file
 
+# How the names of videos end, and of all media. Files with other names are opened if they are named, but no folder or list offers them.
+VIDEOS: Final = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
+    *(".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf"),
+)
+MEDIA: Final = (
+    *VIDEOS,
+    *(".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".mka"),
+)
+
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 # Of Markdown: what marks up words, and what makes a line a heading, an item, a rule or an underline.

@@ -21,11 +21,13 @@ import cv2
 import numpy as np
 import pytest
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 
 from sage_cli.assets import CLIPS
 from sage_cli.errors import ModelError, UsageError
-from sage_cli.mcp import Folders
-from sage_cli.mcp.server import Worker, _models
+from sage_cli.mcp import Folders, Worker, make_server
+from sage_cli.mcp.tools import models
 from sage_cli.model.base import Message, Text
 from sage_cli.session import Session, open_session
 from sage_cli.store.models import SPEECH_MAGIC
@@ -66,7 +68,7 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
     async def talk() -> None:
         async with connect() as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            assert list(tools) == ["ask", "transcribe", "find_event", "frames", "list_models"]
+            assert list(tools) == ["list_videos", "ask", "transcribe", "summary", "find_event", "list_models", "frames"]
             assert tools["ask"].input_schema["required"] == ["video", "question"]
             assert tools["ask"].output_schema
 
@@ -84,7 +86,13 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
             assert result.structured_content["evidence"]
             assert told
 
-            result = await client.call_tool("transcribe", {"media": "speech.mp4"})
+            result = await client.call_tool("list_videos", {})
+            assert result.structured_content == {"videos": ["long.mp4", "short.mp4", "speech.mp4"], "more": 0}
+            result = await client.call_tool("summary", {"video": "short.mp4", "end": 4})
+            assert result.structured_content
+            assert result.structured_content["chapters"][-1]["end"] == "00:00:04.000"
+
+            result = await client.call_tool("transcribe", {"video": "speech.mp4"})
             assert result.structured_content
             assert result.structured_content["segments"]
 
@@ -122,13 +130,52 @@ def test_the_model_in_use_is_named_without_a_password(tmp_path: Path, monkeypatc
 
     def in_use(**options: Any) -> str | None:
         with open_session(**options) as session:
-            return _models(session).in_use
+            return models(session).in_use
 
     assert in_use() is None
     assert in_use(model="nano") == "nano"
     assert in_use(model="http://me:secret@127.0.0.1:1/v1") == "127.0.0.1:1"
     name = write_qwen3_vl(tmp_path / "mine").text.stem
     assert in_use() in (name, "mine")
+
+
+def test_wrong_arguments_are_told_in_a_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+
+    async def talk(server: MCPServer) -> None:
+        for tool in await server.list_tools():
+            assert tool.input_schema["additionalProperties"] is False
+        for name, arguments, told in (
+            ("transcribe", {"video": "speech.mp4", "begin": 9}, "unknown: begin (transcribe takes video, start, end)"),
+            ("transcribe", {"media": "speech.mp4"}, "unknown: media; missing: video (transcribe takes video, start, end)"),
+            ("list_models", {"all": True}, "unknown: all (list_models takes no arguments)"),
+            (
+                "frames",
+                {"video": 3, "times": [None]},
+                "video: expected a valid string; times: expected a valid string or a valid number (frames takes video, times)",
+            ),
+            ("frames", {"video": "short.mp4", "times": ["99"]}, "99 is past the end: the media goes from 00:00:00 to 00:00:12"),
+        ):
+            with pytest.raises(ToolError) as raised:
+                await server.call_tool(name, arguments)
+            assert str(raised.value) == told
+
+    with open_session(model="nano", cache_limit=0) as session:
+        anyio.run(talk, make_server(Worker(session), Folders([folder])))
+
+
+def test_options_are_told_to_be_another_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+
+    def fail(_session: Session, _report: Callable[[str], None]) -> None:
+        raise ModelError("no room: raise --ctx-size")
+
+    context: Any = None  # nobody to report to
+    with (
+        open_session(model="nano", cache_limit=0) as session,
+        pytest.raises(ToolError, match=r"--ctx-size \(.* 'sage mcp'; a shorter part"),
+    ):
+        anyio.run(Worker(session).run, context, fail)
 
 
 def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callable[[], Any], folder: Path) -> None:
@@ -145,12 +192,12 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
             for tool, arguments in (
                 ("ask", {"video": "cut.mkv", "question": "Which shape appears?"}),
                 ("ask", {"video": "cut.mkv", "question": "Which shape appears last?"}),
-                ("transcribe", {"media": "cut.mkv"}),
+                ("transcribe", {"video": "cut.mkv"}),
                 ("find_event", {"video": "cut.mkv", "event": "a red circle"}),
                 ("frames", {"video": "cut.mkv", "times": [0, "0:01"]}),
             ):
                 assert "the file is cut short" in (await texts(tool, **arguments))[-1]
-            assert "there is no sound" in (await texts("transcribe", media="short.mp4"))[0]
+            assert "there is no sound" in (await texts("transcribe", video="short.mp4"))[0]
 
             shown = await texts("frames", video="short.mp4", times=[1, "0:02", 3.5])
             assert shown == ["00:00:01.000:", "00:00:02.000:", "00:00:03.500:"]
@@ -335,12 +382,50 @@ def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> N
         Folders([folder / "short.mp4"])
 
 
+def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub" / ".hidden").mkdir(parents=True)
+    other = tmp_path / "more" / "videos"
+    other.mkdir(parents=True)
+    secret = tmp_path / "secret.mp4"
+    for path in (folder / "sub" / "a.MP4", folder / "sub" / ".hidden" / "b.mp4", folder / "notes.txt", secret):
+        path.write_bytes(b"x")
+    for path in (other / "short.mp4", other / "new.wav"):  # the first has the name of another
+        path.write_bytes(b"x")
+    (folder / "link.mp4").symlink_to(secret)
+    folders = Folders([folder, other])
+    names = folders.media()
+    assert names == ["long.mp4", "short.mp4", "speech.mp4", "sub/a.MP4", "new.wav", str(other / "short.mp4")]
+    assert [folders.resolve(name).name for name in names] == [Path(name).name for name in names]
+    assert folders.resolve("videos/sub/a.MP4") == folder / "sub" / "a.MP4"
+    assert folders.resolve("videos/new.wav") == other / "new.wav"
+    for name, told in (("sub", "is a folder"), ("link.mp4", "outside the folders"), ("videos/none.mp4", "no such file")):
+        with pytest.raises(UsageError, match=told):
+            folders.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--model", "nosuch"], 3, "no such model: nosuch"),
+        (["--model", "nano", "--speech-model", "nosuch"], 3, "nosuch"),
+        (["--model", "nano", "--no-tool", "nosuch"], 2, "there is no such tool"),
+        ([], 0, "questions cannot be answered yet: no model"),
+    ],
+)
+def test_what_no_call_could_use_is_told_at_the_start(words: list[str], status: int, told: str, tmp_path: Path) -> None:
+    environment = {"SAGE_MODELS_DIR": str(tmp_path / "models"), "SAGE_CONFIG": str(tmp_path / "config.toml")}
+    command = [sys.executable, "-m", "sage_cli", "mcp", str(tmp_path), *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ | environment, check=False)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert told in done.stderr
+
+
 def test_a_library_that_cannot_be_loaded_is_a_tool_error(connect: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / f"_pywhispercpp{EXTENSION_SUFFIXES[0]}").write_text("not a library")
 
     async def talk() -> None:
         async with connect(PYTHONPATH=str(tmp_path), LLAMA_CPP_LIB_PATH=str(tmp_path)) as client:
-            for tool, words in ("ask", {"video": "short.mp4", "question": "?"}), ("transcribe", {"media": "speech.mp4"}):
+            for tool, words in ("ask", {"video": "short.mp4", "question": "?"}), ("transcribe", {"video": "speech.mp4"}):
                 result = await client.call_tool(tool, words)
                 assert result.is_error
                 assert "cannot be loaded: " in result.content[0].text

@@ -14,8 +14,7 @@ import pytest
 from sage_cli.agent.events import RunStarted
 from sage_cli.cli import main
 from sage_cli.errors import ModelError, SageError, UsageError
-from sage_cli.mcp import Folders
-from sage_cli.mcp.server import Worker, make_server
+from sage_cli.mcp import Folders, Worker, make_server
 from sage_cli.session import Session, open_session
 from tests.openai_server import Served, serve
 

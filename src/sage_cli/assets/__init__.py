@@ -16,12 +16,14 @@ class Nano:
 
     Attributes:
         name: its name for ``--model``.
+        about: what it is, in lists of models.
         folder: where the files are.
         frames: maximum frames per call.
         frame_tokens: vision tokens per frame pair; 9 are 96 by 96 pixels.
     """
 
     name: ClassVar[str] = "nano"
+    about: ClassVar[str] = "bundled model of 'sage demo'; knows coloured shapes only"
     folder: Path = ASSETS / "nano"
     frames: int = 16
     frame_tokens: int = 9

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import VIDEOS
 from sage_cli.errors import SageError, VideoError, machine_trouble
-from sage_cli.text import STDIN
+from sage_cli.text import STDIN, VIDEOS
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn

@@ -6,14 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 
-VIDEOS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
-    *(".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf"),
-)
-MEDIA = (
-    *VIDEOS,
-    *(".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".mka"),
-)
+from sage_cli.text import MEDIA
 
 Completions = list[tuple[str, str]]
 

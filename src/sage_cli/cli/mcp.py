@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import UsageError
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
+
+if TYPE_CHECKING:
+    from sage_cli.session import Session
 
 COMMAND = OptionsCommand
 
@@ -32,8 +35,8 @@ def mcp(
 ) -> int:
     """Serve videos to coding agents.
 
-    A server of the Model Context Protocol on stdin and stdout, with the tools ask, transcribe, find_event, frames and list_models. The
-    model is loaded by the first question and stays loaded. Nothing outside the folders is opened.
+    A server of the Model Context Protocol on stdin and stdout, with the tools list_videos, ask, transcribe, summary, find_event, frames
+    and list_models. The model is loaded by the first question and stays loaded. Nothing outside the folders is opened.
     """
     if skill:
         console.write((Path(__file__).parents[1] / "mcp" / "SKILL.md").read_text(encoding="utf-8").rstrip())
@@ -52,7 +55,27 @@ def mcp(
     limit_heaps()
     allowed = Folders([user_path(folder) for folder in folders or ["."]])
     with open_session(options) as session:
+        _check(session)
         if not options.quiet:
             console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
         run(session, allowed)
     return 0
+
+
+def _check(session: Session) -> None:
+    """Find at once what every call would fail for: who starts the server sees it, and the agent that calls it cannot mend it.
+
+    Raises:
+        SageError: an option cannot be used, or a model that was named is not there.
+    """
+    options = session.options
+    _ = session.allowed_tools
+    if options.speech_model is not None:
+        _ = session.speech_file
+    try:
+        _ = session.settings
+    except ModelError as error:
+        if options.model is not None or options.mmproj is not None:
+            raise
+        if not options.quiet:  # transcripts and frames need none, and one may be pulled meanwhile
+            console.say(f"questions cannot be answered yet: {error}")

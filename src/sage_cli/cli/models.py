@@ -15,7 +15,6 @@ from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import ModelError, UsageError
 
 NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays quick
-_NANO_ABOUT = "bundled model of 'sage demo'; knows coloured shapes only"
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +55,7 @@ def list_(json: Json = False) -> int:
 
     STATUS is default, installed, bundled or damaged; for the others fits, slow (fits, but answers take minutes without a GPU) or too big.
     """
+    from sage_cli import assets
     from sage_cli.cli.machine import entry_fit
     from sage_cli.model.devices import this_machine
     from sage_cli.session import load_options
@@ -72,7 +72,7 @@ def list_(json: Json = False) -> int:
         rows.append(_row(entry.name, entry.kind, here.pop(entry.name, None), size=entry.size, memory=memory, fits=fits, about=entry.about))
     rows += [_row(model.name, model.kind, model, size=model.size, memory=0, fits="", about=model.source) for model in here.values()]
     nano = _nano()
-    rows.append(_row(nano.name, nano.kind, nano, size=nano.size, memory=0, fits="yes", about=_NANO_ABOUT))
+    rows.append(_row(nano.name, nano.kind, nano, size=nano.size, memory=0, fits="yes", about=assets.NANO.about))
     for row in rows:
         row["default"] = row["name"] in (options.model, options.speech_model)
     if json:
@@ -158,6 +158,7 @@ def rm(
 @app.command()
 def info(name: AnyName, json: Json = False) -> int:
     """Show a model's source, files and memory use on this machine; exit code 3 if its files are damaged."""
+    from sage_cli import assets
     from sage_cli.cli.machine import entry_fit
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
@@ -170,7 +171,7 @@ def info(name: AnyName, json: Json = False) -> int:
     entry = parse(name).entry if model is None else catalogue().get(model.name)
     facts: dict[str, Any] = {"name": model.name if model else parse(name).name, "installed": model is not None}
     if name == NANO:
-        facts["about"] = _NANO_ABOUT
+        facts["about"] = assets.NANO.about
     if entry:
         facts |= {"about": entry.about, "checkpoint": entry.checkpoint, "repositories": list(entry.repositories)}
     if model is not None:

@@ -15,12 +15,12 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, of_folders, progress, report
-from sage_cli.cli.complete import MEDIA, media_files
+from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import media_label
+from sage_cli.text import MEDIA, media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died

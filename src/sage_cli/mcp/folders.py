@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sage_cli.errors import UsageError
-from sage_cli.text import user_path
+from sage_cli.store.models import visible
+from sage_cli.text import MEDIA, user_path
 
 
 class Folders:
@@ -29,20 +30,44 @@ class Folders:
         return ", ".join(map(str, self.allowed))
 
     def resolve(self, path: str) -> Path:
-        """A file in one of the folders, after following links. A relative path is tried in each of them.
+        """A file in one of the folders, after following links. A relative path is tried in each of them, with and without its name.
 
         Raises:
             UsageError: it is outside the folders, or does not exist.
         """
-        given = [Path(path), user_path(path)]
         try:
-            candidates = [(folder / name).resolve() for name in given for folder in self.allowed]  # an absolute name stays what it is
+            candidates = self._candidates(path)
             inside = [found for found in candidates if any(found.is_relative_to(folder) for folder in self.allowed)]
             found = next((found for found in inside if found.is_file()), None)
+            folder = next((found for found in inside if found.is_dir()), None)
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL character
             raise UsageError(f"{path!r} cannot be resolved: {error}") from error
         if found is not None:
             return found
-        if inside:
-            raise UsageError(f"no such file: {path}")
-        raise UsageError(f"{path} is outside the folders that this server may read: {self}")
+        if folder is not None:
+            raise UsageError(f"{path} is a folder: name a file in it (list_videos shows them)")
+        if len(inside) < len(candidates):
+            raise UsageError(f"{path} is outside the folders that this server may read: {self}")
+        raise UsageError(f"no such file: {path} (list_videos shows those that there are)")
+
+    def media(self) -> list[str]:
+        """Names of all videos and recordings in the folders, each as short as :meth:`resolve` takes it. Hidden files are left out."""
+        names: dict[Path, str] = {}
+        for folder in self.allowed:
+            for path in visible(folder, "**/*"):
+                file = path.resolve()
+                if path.suffix.lower() in MEDIA and file not in names and any(file.is_relative_to(one) for one in self.allowed):
+                    inside = path.relative_to(folder)
+                    names[file] = next(name for name in map(str, (inside, folder.name / inside, path)) if self._first(name) == file)
+        return [*names.values()]
+
+    def _first(self, path: str) -> Path | None:
+        return next((found for found in self._candidates(path) if found.is_file()), None)
+
+    def _candidates(self, path: str) -> list[Path]:
+        """What a name may mean: in each folder, beginning with the folder's own name, or an absolute path."""
+        found = []
+        for name in dict.fromkeys((Path(path), user_path(path))):
+            found += [(folder / name).resolve() for folder in self.allowed]  # an absolute name stays what it is
+            found += [(folder.parent / name).resolve() for folder in self.allowed if name.parts[:1] == (folder.name,)]
+        return found

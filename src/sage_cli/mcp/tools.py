@@ -1,0 +1,333 @@
+"""What a client can call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import wait
+from contextlib import closing
+from typing import Annotated, Any, Final
+
+import anyio.to_thread
+from mcp.server.mcpserver import Context, Image
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import BaseModel, Field
+
+from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
+from sage_cli.mcp.folders import Folders
+from sage_cli.mcp.worker import GLANCE_S, Worker
+from sage_cli.session import Session
+from sage_cli.session.ground import Found, checked, ground
+from sage_cli.session.summary import Stage, Summary, summarize
+from sage_cli.timecode import format_clock, format_clock_ms, parse, parse_within
+from sage_cli.video import Video
+
+Report = Callable[[str], None]
+
+_MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
+_LONGEST_SIDE: Final = 768  # pixels
+_MOST_LISTED: Final = 1000  # paths of one reply
+
+Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
+Time = str | float
+Start = Annotated[Time | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
+End = Annotated[Time | None, Field(description="Stop at this time.")]
+Notices = Annotated[list[str], Field(description="What limits the result: parts of the file that are damaged or missing.")]
+
+
+class Evidence(BaseModel):
+    """A span of the video that the answer is based on, and how it was examined."""
+
+    start: str
+    end: str
+    how: str
+
+
+class Answered(BaseModel):
+    """The answer to a question; if ``answer`` is null, ``reason`` says why."""
+
+    answer: str | None
+    reason: str | None = None
+    evidence: list[Evidence]
+    tools_used: list[str]
+    notices: Notices
+
+
+class Said(BaseModel):
+    """One segment of a transcript; times are HH:MM:SS."""
+
+    start: str
+    end: str
+    text: str
+
+
+class Transcript(BaseModel):
+    """The transcript, in time order."""
+
+    language: str | None
+    segments: list[Said]
+    notices: Notices
+
+
+class Occurrence(BaseModel):
+    """Where an event happens."""
+
+    start: str
+    end: str
+
+
+class Occurrences(BaseModel):
+    """Where an event happens; an empty list if it was not found."""
+
+    event: str
+    found: list[Occurrence]
+    notices: Notices
+
+
+class Part(BaseModel):
+    """A chapter of a video."""
+
+    start: str
+    end: str
+    title: str
+    summary: str
+
+
+class Summarized(BaseModel):
+    """What a video is about, and its chapters in order, without gaps."""
+
+    title: str
+    summary: str
+    chapters: list[Part]
+    notices: Notices
+
+
+class Media(BaseModel):
+    """Paths of videos and recordings, as the other tools take them; ``more`` counts those that are left out."""
+
+    videos: list[str]
+    more: int
+
+
+class Installed(BaseModel):
+    """A model of the catalogue, or an installed one."""
+
+    name: str
+    kind: str
+    about: str
+    installed: bool
+
+
+class Models(BaseModel):
+    """All models, and the one in use."""
+
+    in_use: str | None
+    models: list[Installed]
+
+
+class Tools:
+    """The tools, on one session; they open files in these folders."""
+
+    def __init__(self, worker: Worker, folders: Folders) -> None:
+        self._worker, self._folders = worker, folders
+
+    async def list_videos(self) -> Media:
+        """List the video and audio files that the other tools can open."""
+        found = await anyio.to_thread.run_sync(self._folders.media)
+        return Media(videos=found[:_MOST_LISTED], more=max(0, len(found) - _MOST_LISTED))
+
+    async def ask(
+        self,
+        video: Path,
+        question: Annotated[str, Field(description="What you want to know about the video.")],
+        context: Context,
+        start: Start = None,
+        end: End = None,
+    ) -> Answered:
+        """Answer a question about a video: its pictures, its speech, when things happen. A second question about it is quick."""
+
+        def work(session: Session, report: Report) -> Answered:
+            path = self._folders.resolve(video)
+            opened = session.video(path)
+            opened.require_picture()
+            _load(session, opened, report)
+            with closing(session.ask(path, question, start=_time(start), end=_time(end))) as events:
+                return _answered(events, report)
+
+        return await self._worker.run(context, work)
+
+    async def transcribe(self, video: Path, context: Context, start: Start = None, end: End = None) -> Transcript:
+        """Transcribe the speech of a video or recording, with times."""
+
+        def work(session: Session, report: Report) -> Transcript:
+            return _transcribed(session, session.video(self._folders.resolve(video)), (_time(start), _time(end)), report)
+
+        return await self._worker.run(context, work)
+
+    async def summary(self, video: Path, context: Context, start: Start = None, end: End = None) -> Summarized:
+        """Say what a video or recording is about, part by part. Takes long for a long one: all of it is read."""
+
+        def work(session: Session, report: Report) -> Summarized:
+            opened = session.video(self._folders.resolve(video))
+            _load(session, opened, report)
+            made = _summarized(summarize(session, opened, start=_time(start), end=_time(end)), report)
+            chapters = [
+                Part(start=format_clock_ms(one.start), end=format_clock_ms(one.end), title=one.title, summary=one.summary)
+                for one in made.chapters
+            ]
+            notices = [notice.text for notice in opened.notices]
+            return Summarized(title=made.title, summary=made.summary, chapters=chapters, notices=notices)
+
+        return await self._worker.run(context, work)
+
+    async def find_event(
+        self,
+        video: Path,
+        event: Annotated[str, Field(description="What is seen when it happens, such as 'the goal' or 'a slide with a table'.")],
+        context: Context,
+        start: Start = None,
+        end: End = None,
+    ) -> Occurrences:
+        """Find when something is seen in a video."""
+
+        def work(session: Session, report: Report) -> Occurrences:
+            wanted, opened = checked(event), session.video(self._folders.resolve(video))
+            opened.require_picture()
+            _load(session, opened, report)
+            spans: list[tuple[float, float]] = []
+            notices: list[str] = []
+            for step in ground(session, opened, wanted, start=_time(start), end=_time(end)):
+                report("looking")
+                if isinstance(step, Found):
+                    spans += step.spans
+                    notices += step.notices
+                    report(f"looked up to {format_clock(step.end)}")
+            found = [Occurrence(start=format_clock_ms(first), end=format_clock_ms(last)) for first, last in spans]
+            return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
+
+        return await self._worker.run(context, work)
+
+    async def frames(
+        self,
+        video: Path,
+        times: Annotated[list[Time], Field(description="Times: HH:MM:SS, MM:SS or seconds.", min_length=1, max_length=_MOST_FRAMES)],
+        context: Context,
+    ) -> list[Any]:
+        """Return frames of a video at given times, as JPEG images, each after its time."""
+
+        def work(session: Session, report: Report) -> list[Any]:
+            opened = session.video(self._folders.resolve(video))
+            return _pictures(opened, [parse_within(_written(time), opened.duration) for time in times], report)
+
+        return await self._worker.run(context, work)
+
+    async def list_models(self) -> Models:
+        """List the models that can answer and transcribe, and which one is in use."""
+        return await anyio.to_thread.run_sync(lambda: models(self._worker.session))
+
+
+def _load(session: Session, video: Video, report: Report) -> None:
+    """Wait for the model. llama.cpp cannot be stopped while it reads a file, so a cancelled call leaves it loading, for the next one."""
+    session.check(video)
+    loading = session.load()
+    while not wait([loading], GLANCE_S).done:
+        report("loading the model")
+    loading.result()
+
+
+def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], report: Report) -> Transcript:
+    segments = []
+    with closing(session.transcribe(video.name, start=span[0], end=span[1])) as found:
+        for segment in found:
+            report(f"transcribed to {format_clock(segment.end)}")
+            segments.append(segment)
+    said = [Said(start=format_clock_ms(one.start), end=format_clock_ms(one.end), text=one.text) for one in segments]
+    notices = [notice.text for notice in video.notices]
+    if not said:
+        notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
+    return Transcript(language=segments[0].language if segments else None, segments=said, notices=notices)
+
+
+def _summarized(steps: Generator[Stage | None, None, Summary], report: Report) -> Summary:
+    with closing(steps):
+        while True:
+            try:
+                stage = next(steps)
+            except StopIteration as stop:
+                made: Summary = stop.value
+                return made
+            report(f"{stage.name} {stage.done:.0f}/{stage.total:.0f}" if stage else "reading")
+
+
+def _pictures(video: Video, times: list[float], report: Report) -> list[Any]:
+    """Frames as JPEG images, each after its time; then the notices."""
+    import cv2
+
+    scale = min(1.0, _LONGEST_SIDE / max(video.width, video.height, 1))
+    size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
+    shown: list[Any] = []
+    with closing(video.frames(times, size)) as reader:
+        for frame in reader:
+            report(f"frame at {format_clock(frame.time)}")
+            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
+            shown += [f"{format_clock_ms(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
+    return shown + [f"Notice: {notice.text}." for notice in video.notices]
+
+
+# ---- what events mean to a client ----------------------------------------------------------------------------------
+
+
+def _answered(events: Iterator[Event], report: Report) -> Answered:
+    used: list[str] = []
+    notices: list[str] = []
+    for event in events:
+        match event:
+            case Working(stage=stage, done=done, total=total):
+                report(f"{stage} {done}/{total}" if total else stage)
+            case StepStarted(step=step):
+                report(f"step {step}" if step else "first look")
+            case ToolCalled(tool=tool):
+                used.append(tool)
+                report(tool)
+            case ToolFinished(summary=summary):
+                report(summary)
+            case WebRequested() as request:
+                report(request.line)
+            case Notice(text=text):
+                notices.append(text)
+                report(text)
+            case Answer() | NoAnswer():
+                evidence = [
+                    Evidence(start=format_clock_ms(one.span.start), end=format_clock_ms(one.span.end), how=one.what)
+                    for one in event.evidence
+                ]
+                reason = event.reason if isinstance(event, NoAnswer) else None
+                return Answered(answer=event.answer, reason=reason, evidence=evidence, tools_used=used, notices=notices)
+            case _:
+                report("thinking")
+    raise ToolError("the run ended without an answer")
+
+
+def models(session: Session) -> Models:
+    from sage_cli.assets import NANO
+    from sage_cli.store.catalogue import catalogue
+    from sage_cli.store.install import installed
+
+    have = {model.name: model.kind for model in installed()}
+    models = [Installed(name=NANO.name, kind="vision", about=NANO.about, installed=True)]
+    models += [
+        Installed(name=entry.name, kind=entry.kind, about=entry.about, installed=entry.name in have) for entry in catalogue().values()
+    ]
+    known = {entry.name for entry in catalogue().values()}
+    models += [Installed(name=name, kind=kind, about="", installed=True) for name, kind in have.items() if name not in known]
+    own = [name for name, kind in have.items() if kind == "vision"]
+    default = own[0] if len(own) == 1 else None
+    return Models(in_use=session.model_name if session.remote else session.options.model or default, models=models)
+
+
+def _time(given: Time | None) -> float | None:
+    return None if given is None else parse(_written(given))
+
+
+def _written(time: Time) -> str:
+    """A time as a person writes it; numbers are seconds, to the millisecond."""
+    return time if isinstance(time, str) else f"{time:.3f}".rstrip("0").rstrip(".")
