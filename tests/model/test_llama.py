@@ -381,6 +381,40 @@ def test_a_signal_while_the_model_is_loaded_is_heard(load: Load, number: signal.
     assert load().info.context_size
 
 
+def test_ctrl_c_whenever_llama_cpp_logs_is_heard(load: Load, family: str) -> None:
+    """An exception raised there would be lost."""
+
+    class Raise(logging.Handler):
+        def __init__(self, number: int) -> None:
+            super().__init__()
+            self.left = number
+
+        def emit(self, record: logging.LogRecord) -> None:
+            self.left -= 1
+            if self.left == 0:
+                signal.raise_signal(signal.SIGINT)
+
+    model, number, raised = load(reuse=False), 0, True
+    logger = logging.getLogger("sage_cli.llama")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        while raised:
+            number, raised = number + 1, False
+            handler = Raise(number)
+            logger.addHandler(handler)
+            try:
+                complete(model, ask("What is it?", clip(2, family=family)), max_tokens=2)
+            except KeyboardInterrupt:
+                raised = True
+            finally:
+                logger.removeHandler(handler)
+            assert raised or handler.left > 0, f"lost at line {number}"
+    finally:
+        logger.setLevel(level)
+    assert number > 2
+
+
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many models and contexts of each kind are in memory."""

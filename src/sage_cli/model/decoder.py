@@ -156,12 +156,12 @@ class Decoder:
                 status = int(decode())
                 self._interruptible.check()
             else:  # the abort callback runs Python at every graph node: a hundredth of a batch of four
-                llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
-                try:
-                    with self._interruptible.guard():
+                with self._interruptible.guard():  # also of these calls, which log: an exception in there would be lost
+                    llama.llama_set_abort_callback(self.context, self._interruptible.abort_callback, None)
+                    try:
                         status = int(decode())
-                finally:
-                    llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
+                    finally:
+                        llama.llama_set_abort_callback(self.context, _NO_ABORT, None)
         finally:
             if status not in (0, _NO_ROOM):
                 self.cache.truncate(sequence, len(sequence.items))
