@@ -53,6 +53,7 @@ def shell(environment: dict[str, str]) -> Sage:
         (["a.mp4", "what", "is", "this"], 'put the question in quotes: sage ask a.mp4 "what is this"'),
         (["ftp://host/x.mp4", "what?"], "no link that sage can open"),
         (["a.mp4", ""], "the question is empty"),
+        (["a.mp4", "", "what?"], "the question is empty"),
         (["a.mp4", "what?", "--frames", "abc"], "--frames cannot be 'abc': expected a whole number from 1 to 65536"),
         (["a.mp4", "what?", "--ctx-size", "4294967297"], "--ctx-size cannot be '4294967297': expected a whole number from 256"),
         (["a.mp4", "what?", "--threads", "99999999999"], "--threads cannot be '99999999999'"),
@@ -139,7 +140,14 @@ def test_closed_standard_streams(shell: Sage) -> None:
         assert (done.returncode, done.stdout) == (0, answer), closed
     done = shell(f"{ask} >&-")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "sage: error: standard output is closed: there is nowhere to write results to\n"
+    told = "sage: error: standard output is closed: there is nowhere to write results to\n"
+    assert done.stderr == told
+    for words in ("help ask", "models list", f"transcribe {SHORT} --model nano"):
+        done = shell(f"sage {words} >&-")
+        assert (done.returncode, done.stderr) == (1, told), words
+    for words in ("--help", "--show-completion bash"):
+        done = shell(f"sage {words} >/dev/full")
+        assert (done.returncode, done.stderr) == (1, "sage: error: standard output: No space left on device\n"), words
     assert shell(f"sage ask nonesuch.mp4 what? {' '.join(NANO)} 2>&-").stdout == ""
 
 

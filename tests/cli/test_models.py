@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -177,11 +180,14 @@ def test_conversions_by_others_are_offered(sage: Sage, hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["pull", "qwen3-vl-2"], 2, r"did you mean qwen3-vl-2b?"),
+        (["pull", "qwen3-vl-2"], 3, r"did you mean qwen3-vl-2b?"),
         (["pull", "hf:nobody/nothing"], 3, "no repository nobody/nothing"),
         (["pull", "qwen3-vl-2b:Q5_K_M"], 3, f"{QWEN} has no Q5_K_M: it has Q4_K_M, Q8_0"),
         (["pull", "a", "b", "--name", "c"], 2, "--name works with one model"),
         (["path", "qwen3-vl-2b"], 3, "is not installed (installed: none)"),
+        (["info", "nothing"], 3, "no such model: nothing"),
+        (["rm", "-y", "nothing"], 3, "nothing is not installed (installed: none); 'sage models list' shows all"),
+        (["path", "qwen3-vl-2b"], 3, "install it with 'sage models pull qwen3-vl-2b'"),
         (["default", "nothing"], 3, "nothing is not installed"),
     ],
 )
@@ -286,6 +292,48 @@ def test_without_a_terminal_nobody_is_asked(sage: Sage, hub: FakeHub, clip: Path
     done = sage("ask", clip, "what?")
     assert done.returncode == 3
     assert done.stderr.startswith("sage: error: no model: run 'sage models pull ")
+    done = sage("setup")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("sage: error: cannot ask whether to download about ")
+    assert done.stderr.endswith(": add --yes\n")
+
+
+def test_a_no_to_setup_ends_it(start: Start, hub: FakeHub, environment: dict[str, str], no_network: Callable[[], None]) -> None:
+    no_network()
+    environment |= {"TERM": "dumb", "SAGE_MODEL": "nano", "SAGE_SPEECH_MODEL": ""}
+    shutil.rmtree(environment["SAGE_MODELS_DIR"], ignore_errors=True)
+    status, stdout, shown = on_terminal(start, "setup", answer="n")
+    assert (status, stdout) == (0, "")  # nano has a speech model of its own
+    del environment["SAGE_MODEL"]
+    status, stdout, shown = on_terminal(start, "setup", answer="n")
+    assert (status, stdout) == (1, "")
+    assert "? [Y/n]" in shown
+    assert "error" not in shown
+
+
+def test_speech_is_transcribed_by_the_bundled_model_beside_the_bundled_one(sage: Sage, environment: dict[str, str]) -> None:
+    environment["SAGE_MODEL"] = "nano"
+    assert re.search(r"^speech-model +ggml-\S+ \(of the default model\)$", sage("models", "default").stdout, re.MULTILINE)
+    assert "SAGE_MODEL is set in the environment and overrides" in sage("models", "default", "nano").stderr
+    environment["SAGE_MODEL"] = "nonesuch"  # which costs transcripts nothing
+    assert re.search(r"^speech-model +none installed$", sage("models", "default").stdout, re.MULTILINE)
+
+
+def test_info_has_the_same_keys_in_every_state(sage: Sage, hub: FakeHub) -> None:
+    def info(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(sage("models", "info", name, "--json").stdout)
+        return found
+
+    before = [info(name) for name in ("qwen3-vl-2b", "whisper-base", "nano")]
+    sage("models", "pull", "qwen3-vl-2b", "whisper-base")
+    after = [info(name) for name in ("qwen3-vl-2b", "whisper-base")]
+    assert len({tuple(one) for one in before + after}) == 1
+    assert [one["fit"] is None for one in before + after] == [False, True, False, False, True]
+    assert all(one["memory"] > 0 and one["repositories"] for one in (*before[:2], *after))
+    assert [bool(one["path"]) for one in before + after] == [False, False, True, True, True]
+    shown = sage("models", "info", "whisper-base").stdout
+    assert "frames" not in shown
+    assert re.search(r"^memory +\d", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

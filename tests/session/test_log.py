@@ -58,6 +58,13 @@ def test_words_are_words(words: str, found: int) -> None:
     assert len(log.search(words)) == found
 
 
+def test_reading_makes_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "none" / "log.db"
+    monkeypatch.setenv("SAGE_LOG_FILE", str(path))
+    assert (log.newest(), log.search("red"), log.entry(1), log.clear()) == ([], [], None, 0)
+    assert not path.parent.exists()
+
+
 def test_clearing_leaves_nothing_behind() -> None:
     _add("a secret question")
     assert log.clear() == 1

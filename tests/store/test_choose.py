@@ -232,5 +232,5 @@ def test_names_and_repositories(text: str, name: str, repositories: tuple[str, .
     ],
 )
 def test_what_is_no_name(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises((UsageError, ModelError), match=said):
         parse(text)

@@ -204,6 +204,6 @@ def _failure(message: str, status: int, code: str = SageError.code) -> int:
     words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     if formats := {"--json", "--jsonl"} & {*words}:
         kind = {"type": "error"} if "--jsonl" in formats else {}
-        with suppress(OSError):
+        with suppress(OSError, SageError):
             console.write(console.dumps({**kind, "error": " ".join(message.split()), "code": code, "exit_code": status}))
     return status

@@ -92,6 +92,8 @@ def _converse(video: str, options: Options) -> int:
 
 # ---- what was typed ------------------------------------------------------------------------------------------------
 
+_EMPTY = "the question is empty: write what you want to know about the video"
+
 
 def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
     """The videos and the questions of a command line. A folder means all videos in it.
@@ -135,6 +137,8 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
         raise UsageError(
             f'{files[0]} is a file, not a question; for several videos: sage ask {video} {files[0]} --question "What happens?"'
         )
+    if not all(word.strip() for word in words):
+        raise UsageError(_EMPTY)
     if len(words) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in words[:-1]):
         whole = " ".join(map(from_argument, words))
         raise UsageError(f'put the question in quotes: sage ask {video} "{whole}"')
@@ -153,7 +157,7 @@ def read_questions(words: list[str]) -> list[str]:
         elif word.strip():
             questions.append(from_argument(word).strip())
         else:
-            raise UsageError("the question is empty: write what you want to know about the video")
+            raise UsageError(_EMPTY)
     if not questions:
         raise UsageError("no question on stdin: write one per line")
     return questions

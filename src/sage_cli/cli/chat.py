@@ -66,6 +66,7 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
     from sage_cli.session import open_session
     from sage_cli.session.conversation import Conversation
 
+    console.need_stdout()
     with open_session(options, consent=Consent(options.web), offer=offer) as session:
         conversation = Conversation(session, video, resume=resume)
         session.check(conversation.video)

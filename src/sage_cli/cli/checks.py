@@ -174,7 +174,7 @@ def check_setup(machine: Machine) -> Setup:
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.session import load_options
     from sage_cli.session.models import Models
-    from sage_cli.store import NotInstalledError, find_speech_model
+    from sage_cli.store import NotInstalledError
 
     options = load_options()
     models = Models(options)
@@ -200,7 +200,7 @@ def check_setup(machine: Machine) -> Setup:
         none_named = isinstance(error, NotInstalledError) and error.name is None
         problem = None if none_named else str(error)
     try:
-        speech = find_speech_model(options.speech_model)
+        speech = models.speech_file
     except SageError as error:
         speech_problem = str(error)
     return Setup(model, served, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)

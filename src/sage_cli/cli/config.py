@@ -46,7 +46,7 @@ def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="I
     from sage_cli.session.settings import change, known
 
     change(key, _usable(known(key), value))
-    _warn_if_overridden(key)
+    warn_if_overridden(key)
     return 0
 
 
@@ -56,7 +56,7 @@ def unset(key: Key) -> int:
     from sage_cli.session.settings import change
 
     change(key, None)
-    _warn_if_overridden(key)
+    warn_if_overridden(key)
     return 0
 
 
@@ -163,7 +163,8 @@ def _usable(key: str, value: str) -> str:
     return str(path.absolute()) if here else value
 
 
-def _warn_if_overridden(key: str) -> None:
+def warn_if_overridden(key: str) -> None:
+    """Say so if a setting that was just written has no effect."""
     import os
 
     from sage_cli.session.settings import known

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
-def confirm(action: str, *, yes: bool) -> None:
-    """Ask before something is deleted.
+def confirm(action: str, *, yes: bool, default: bool = False) -> None:
+    """Ask before something is deleted or downloaded.
 
     Args:
         action: what would be done, with its size: ``remove qwen3-vl-4b (3.3 GB)``.
         yes: do not ask.
+        default: what an empty line means.
 
     Raises:
         UsageError: there is no terminal to ask on.
@@ -30,19 +31,25 @@ def confirm(action: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not _at_terminal():
+    if not at_terminal():
         raise UsageError(f"cannot ask whether to {action}: add --yes")
-    if _ask(f"{action}? [y/N]") not in ("y", "yes"):
+    if not agreed(action, default=default):
         raise typer.Exit(1)
 
 
-def _at_terminal() -> bool:
+def agreed(action: str, *, default: bool) -> bool:
+    return _ask(f"{action}? {'[Y/n]' if default else '[y/N]'}", default="y" if default else "n") in ("y", "yes")
+
+
+def at_terminal() -> bool:
     return bool(sys.stdin and sys.stderr and sys.stdin.isatty() and sys.stderr.isatty())
 
 
-def _ask(question: str) -> str:
+def _ask(question: str, default: str = "") -> str:
+    """The answer; ``default`` for an empty line, and nothing at the end of input."""
     print(f"sage: {' '.join(console.neutral(question).split())} ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower()
+    line = sys.stdin.readline()
+    return line and (line.strip().lower() or default)
 
 
 class Consent:
@@ -58,7 +65,7 @@ class Consent:
     """
 
     def __init__(self, web: str = "off") -> None:
-        if web == "ask" and not _at_terminal():
+        if web == "ask" and not at_terminal():
             raise UsageError("--web=ask needs a terminal: use --web, or --web=off")
         self._all = False
         self._host = ""

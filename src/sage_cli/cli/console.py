@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
+_STDOUT = "standard output"
+
 debugging = False
 _stdout_closed = False
 _incomplete = False  # stdout's encoding lacked characters
@@ -46,8 +48,7 @@ def neutral_json(text: str) -> str:
 
 def write(text: str, end: str = "\n") -> None:
     """Print results on stdout, a line unless ``end`` says otherwise, and flush."""
-    with naming("standard output"):
-        print(text, end=end, flush=True)
+    print(text, end=end, flush=True)
 
 
 def write_path(path: Path) -> None:
@@ -55,7 +56,8 @@ def write_path(path: Path) -> None:
     if sys.stdout.isatty():
         write(neutral(str(path)))
         return
-    with naming("standard output"):
+    need_stdout()
+    with naming(_STDOUT):
         sys.stdout.flush()
         sys.stdout.buffer.write(os.fsencode(f"{path}{os.linesep}"))
         sys.stdout.buffer.flush()
@@ -87,7 +89,7 @@ def prepare() -> None:
         # A pipe or a file receives UTF-8, as all files do, whatever the alphabet of a terminal here.
         encoding = None if stream.isatty() or os.environ.get("PYTHONIOENCODING", "").partition(":")[0] else "utf-8"
         stream.reconfigure(encoding=encoding, errors=errors)  # type: ignore[union-attr]
-    sys.stderr = cast(TextIO, _Notices(sys.stderr))
+    sys.stdout, sys.stderr = cast(TextIO, _Results(sys.stdout)), cast(TextIO, _Notices(sys.stderr))
     logging.getLogger().addHandler(logging.NullHandler())
     logging.captureWarnings(capture=True)
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -118,7 +120,7 @@ def need_stdout() -> None:
         SageError: it is closed.
     """
     if _stdout_closed:
-        raise SageError("standard output is closed: there is nowhere to write results to")
+        raise SageError(f"{_STDOUT} is closed: there is nowhere to write results to")
 
 
 def _open_standard_streams() -> None:
@@ -133,6 +135,26 @@ def _open_standard_streams() -> None:
                 os.close(handle)
             setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115
             _stdout_closed |= name == "stdout"
+
+
+class _Results:
+    """stdout whose failed writes say what could not be written, whoever writes: our code, rich, or typer."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if text:
+            need_stdout()
+        with naming(_STDOUT):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with naming(_STDOUT):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class _Notices:

@@ -53,6 +53,7 @@ def ground(
     from sage_cli.text import from_argument
 
     check_forms(options, form)
+    console.need_stdout()
     wanted = checked(from_argument(event))
     spans: list[Span] = []
     notices: list[str] = []

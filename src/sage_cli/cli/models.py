@@ -15,6 +15,10 @@ from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import ModelError, UsageError
 
 NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays quick
+_FACTS = (
+    *("name", "installed", "about", "kind", "size", "memory", "quantization", "architecture", "context", "fit", "damaged"),
+    *("path", "files", "source", "checkpoint", "repositories"),
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,32 +173,36 @@ def info(name: AnyName, json: Json = False) -> int:
     model = _find(name)
     # Models of one's own have names that the catalogue does not know.
     entry = parse(name).entry if model is None else catalogue().get(model.name)
-    facts: dict[str, Any] = {"name": model.name if model else parse(name).name, "installed": model is not None}
+    facts: dict[str, Any] = dict.fromkeys(_FACTS)  # in every state the same, so that programs find them
+    facts |= {"name": model.name if model else parse(name).name, "installed": model is not None, "files": [], "repositories": []}
     if name == NANO:
         facts["about"] = assets.NANO.about
     if entry:
-        facts |= {"about": entry.about, "checkpoint": entry.checkpoint, "repositories": list(entry.repositories)}
+        facts |= {"kind": entry.kind, "about": entry.about, "checkpoint": entry.checkpoint, "repositories": list(entry.repositories)}
+    if entry and entry.size:
+        fit = entry_fit(entry, this_machine())
+        facts |= {"size": entry.size, "memory": fit.bytes, "fit": fit.text if entry.kind == "vision" else None}
     if model is not None:
-        facts |= {"kind": model.kind, "size": model.size, "quantization": model.quantization, "source": model.source}
-        facts["files"] = [str(path) for path in model.files]
-        if damage := model.damage or _cut_short(model):
-            facts["damaged"] = damage
+        facts |= {"kind": model.kind, "size": model.size, "quantization": model.quantization, "source": model.source or None}
+        facts |= {"path": str(model.path), "files": [str(path) for path in model.files], "fit": None}
+        facts["damaged"] = damage = model.damage or _cut_short(model)
         encoder = next((path for path in model.files if "mmproj" in path.name.lower()), None)
         if model.kind == "vision" and encoder and not damage:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
-            facts["fit"] = plan_memory(Needs.of(ModelFiles(model.path, encoder)), this_machine()).text
-    elif entry and entry.size:
-        facts |= {"kind": entry.kind, "size": entry.size, "fit": entry_fit(entry, this_machine()).text}
-    status = ModelError.exit_code if "damaged" in facts else 0
+            needed = plan_memory(Needs.of(ModelFiles(model.path, encoder)), this_machine())
+            facts |= {"memory": needed.bytes, "fit": needed.text}
+    status = ModelError.exit_code if facts["damaged"] else 0
     if json:
         console.write(console.dumps(facts))
         return status
     lines = []
     for key, value in facts.items():
-        text = "yes" if value is True else "no" if value is False else _size(value) if key == "size" else value
+        text = "yes" if value is True else "no" if value is False else _size(value) if key in ("size", "memory") and value else value
         values = [str(line) for line in (text if isinstance(text, list) else [text]) if line not in ("", None)]
+        if key == "path":  # the first of its files
+            continue
         lines += [("" if number else key, line) for number, line in enumerate(values)]
     tables.facts(lines)
     return status
@@ -214,6 +222,7 @@ def default(
     ] = None,
 ) -> int:
     """Set the default model; without NAME, show the defaults."""
+    from sage_cli.cli.config import warn_if_overridden
     from sage_cli.session import load_options, settings
 
     if name is None:
@@ -221,7 +230,9 @@ def default(
         tables.facts([("model", options.model or _automatic("vision")), ("speech-model", options.speech_model or _automatic("speech"))])
         return 0
     model = _installed(name)
-    settings.change("model" if model.kind == "vision" else "speech-model", model.name)
+    key = "model" if model.kind == "vision" else "speech-model"
+    settings.change(key, model.name)
+    warn_if_overridden(key)
     return 0
 
 
@@ -329,12 +340,18 @@ def _find(name: str) -> Installed | None:
 
 
 def _installed(name: str) -> Installed:
+    from sage_cli.store.catalogue import parse
     from sage_cli.store.install import installed
 
     if (model := _find(name)) is not None:
         return model
     names = ", ".join(model.name for model in installed()) or "none"
-    raise ModelError(f"{name} is not installed (installed: {names}); install it with 'sage models pull {name}'")
+    try:
+        parse(name)
+        advice = f"install it with 'sage models pull {name}'"
+    except (UsageError, ModelError):
+        advice = "'sage models list' shows all"
+    raise ModelError(f"{name} is not installed (installed: {names}); {advice}")
 
 
 def _cut_short(model: Installed) -> str | None:
@@ -352,13 +369,17 @@ def _cut_short(model: Installed) -> str | None:
 
 def _automatic(kind: str) -> str:
     """The model that is used when no default is set."""
+    from sage_cli.session import load_options
+    from sage_cli.session.models import Models
     from sage_cli.store.install import installed
 
+    if kind == "speech":
+        found = Models(load_options()).speech_file
+        named = next((model.name for model in installed() if model.path == found), None)
+        return f"{named} (the largest installed)" if named else f"{found.name} (of the default model)" if found else "none installed"
     models = [model for model in installed() if model.kind == kind]
     if not models:
         return "none installed"
-    if kind == "speech":
-        return f"{max(models, key=lambda model: model.size).name} (the largest installed)"
     return f"{models[0].name} (the only one installed)" if len(models) == 1 else f"not set ({len(models)} are installed)"
 
 

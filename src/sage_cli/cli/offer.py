@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import typer
-
 from sage_cli.cli import console
+from sage_cli.cli.consent import agreed, at_terminal, confirm
 from sage_cli.errors import ModelError
 
 if TYPE_CHECKING:
@@ -33,7 +31,8 @@ def offer(missing: NotInstalledError) -> str:
 
     name = missing.name or recommended(this_machine()).name
     names = [name] if find_speech_model(None) else [name, SPEECH]
-    refusal = missing if missing.name else None
+    none = f"no model: run 'sage models pull {' '.join(names)}', or give --model the path of a GGUF"
+    refusal = missing if missing.name else ModelError(none)
     return download_after_yes(names, refusal=refusal)[0]
 
 
@@ -43,27 +42,29 @@ def download_after_yes(names: list[str], *, yes: bool = False, refusal: ModelErr
     Args:
         names: as ``sage models pull`` takes them.
         yes: the user agreed already.
-        refusal: raised where nobody can be asked, or the answer is no; by default an error that names the command to run.
+        refusal: what is told by a command that cannot do without them, if nobody can be asked or the answer is no.
 
     Returns:
         The installed models' names.
 
     Raises:
         ModelError: see ``refusal``.
+        UsageError, typer.Exit: without a ``refusal``, as :func:`confirm` raises them.
     """
     from rich.filesize import decimal
 
     from sage_cli.cli.models import download
     from sage_cli.store.catalogue import catalogue, parse
 
-    refused = refusal or ModelError(f"no model: run 'sage models pull {' '.join(names)}', or give --model the path of a GGUF")
-    if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise refused
+    if refusal and not at_terminal():
+        raise refusal
     entries = [catalogue()[each] for each in (parse(names[0]).name, *names[1:]) if each in catalogue()]
     for entry in entries:
         console.say(f"{entry.name}: {entry.about} ({decimal(entry.size)})")
     size = f"about {decimal(sum(entry.size for entry in entries))}" if len(entries) == len(names) else names[0]
     host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").netloc
-    if not yes and not typer.confirm(f"sage: not installed; download {size} from {host}?", default=True, err=True):
-        raise refused
+    if refusal is None:
+        confirm(f"download {size} from {host}", yes=yes, default=True)
+    elif not agreed(f"not installed; download {size} from {host}", default=True):
+        raise refusal
     return download(names)

@@ -56,6 +56,8 @@ def transcribe(
     tasks = _plan(media, options.output, options.format)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)
+    if any(task.target is None for task in tasks):
+        console.need_stdout()
 
     from sage_cli.output import check_targets
     from sage_cli.session import open_session

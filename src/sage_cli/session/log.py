@@ -82,7 +82,7 @@ def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
     path = video.encode(errors="surrogateescape")
     asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
     row = (asked, conversation, media, path, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
-    with _log() as log, log:
+    with _log(create=True) as log, log:
         cursor = log.execute(
             "INSERT INTO runs (asked, conversation, media, video, question, answer, model, record) "
             "VALUES (?, ?, ?, CAST(? AS TEXT), ?, ?, ?, ?)",
@@ -170,10 +170,10 @@ _OFF: Final = "turn the log off with 'sage config set log false'"
 
 
 @contextmanager
-def _log() -> Iterator[sqlite3.Connection]:
+def _log(*, create: bool = False) -> Iterator[sqlite3.Connection]:
     path = log_path()
     try:
-        with closing(_open(path)) as connection:
+        with closing(_open(path if create or path.exists() else None)) as connection:
             yield connection
     except sqlite3.OperationalError as error:  # a full disk, a lock, a file that may not be written
         raise SageError(f"the log {path} cannot be used: {error}; {_OFF}") from error
@@ -183,12 +183,13 @@ def _log() -> Iterator[sqlite3.Connection]:
         raise SageError(f"cannot write the log {path}: {error.strerror or error}") from error
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        with suppress(FileExistsError):  # another process created them first
+def _open(path: Path | None) -> sqlite3.Connection:
+    """The file's tables, which are made; without a file, empty ones."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # or another process created it first
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    connection = sqlite3.connect(path, timeout=_WAIT_S)
+    connection = sqlite3.connect(path or ":memory:", timeout=_WAIT_S)
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -258,8 +258,9 @@ class Models:
             ModelError: the named model cannot be used.
         """
         named = self.options.speech_model
-        if named is None and self.options.model is not None and self.bundled:
-            named = str(self.bundled.speech)
+        if named is None and self.options.model is not None:
+            with suppress(ModelError):  # speech is transcribed also where the other model cannot be used
+                named = str(self.bundled.speech) if self.bundled else None
         return find_speech_model(named)
 
     @cached_property

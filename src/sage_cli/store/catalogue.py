@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import tomlkit
 
 from sage_cli.assets import NANO
-from sage_cli.errors import UsageError
+from sage_cli.errors import ModelError, UsageError
 
 HUB: Final = "hf:"
 
@@ -80,7 +80,8 @@ def parse(text: str) -> Reference:
     """Read ``NAME``, ``NAME:QUANT``, ``hf:OWNER/REPO`` or ``hf:OWNER/REPO:QUANT``.
 
     Raises:
-        UsageError: it is none of them, or no such name is in the catalogue.
+        UsageError: it is none of them.
+        ModelError: no such name is in the catalogue.
     """
     head, _, quantization = text.removeprefix(HUB).partition(":")
     if text.startswith(HUB):
@@ -92,6 +93,6 @@ def parse(text: str) -> Reference:
     if head not in catalogue():
         near = get_close_matches(head, catalogue(), n=1)
         hint = f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"
-        raise UsageError(f"no such model: {head}; {hint}")
+        raise ModelError(f"no such model: {head}; {hint}")
     entry = catalogue()[head]
     return Reference(entry, entry.repositories, quantization or None)

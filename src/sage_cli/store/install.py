@@ -100,7 +100,7 @@ def installed() -> list[Installed]:
 def find(name: str) -> Installed | None:
     """The installed model with this name or reference (see ``sage models pull``)."""
     wanted = {name}
-    with suppress(UsageError):
+    with suppress(UsageError, ModelError):
         wanted.add(parse(name).name)
     return next((model for model in installed() if model.name in wanted), None)
 

@@ -218,7 +218,7 @@ def _offer(model: str, *, gone: bool = False) -> str | None:
 
     try:
         reference = parse(model)
-    except UsageError:
+    except (UsageError, ModelError):
         return None
     if gone or not (models_dir() / reference.name).is_dir():
         problem = f"the files of {model} are gone from the hub's cache" if gone else f"{model} is not installed"
