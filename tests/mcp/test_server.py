@@ -392,6 +392,9 @@ def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Pa
     for path in (other / "short.mp4", other / "new.wav"):  # the first has the name of another
         path.write_bytes(b"x")
     (folder / "link.mp4").symlink_to(secret)
+    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    if sys.platform == "linux":  # other systems have no such names
+        (folder / os.fsdecode(b"\xff.mp4")).write_bytes(b"x")
     folders = Folders([folder, other])
     names = folders.media()
     assert names == ["long.mp4", "short.mp4", "speech.mp4", "sub/a.MP4", "new.wav", str(other / "short.mp4")]

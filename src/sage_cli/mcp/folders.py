@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sage_cli.errors import UsageError
 from sage_cli.store.models import visible
 from sage_cli.text import MEDIA, user_path
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")  # for a byte of a name that is not UTF-8
 
 
 class Folders:
@@ -51,13 +55,17 @@ class Folders:
         raise UsageError(f"no such file: {path} (list_videos shows those that there are)")
 
     def media(self) -> list[str]:
-        """Names of all videos and recordings in the folders, each as short as :meth:`resolve` takes it. Hidden files are left out."""
+        """Names of all videos and recordings in the folders, each as short as :meth:`resolve` takes it.
+
+        Left out are hidden files, links that lead out, and names that are no text, which no client could send.
+        """
         names: dict[Path, str] = {}
         for folder in self.allowed:
             for path in visible(folder, "**/*"):
-                file = path.resolve()
-                if path.suffix.lower() in MEDIA and file not in names and any(file.is_relative_to(one) for one in self.allowed):
-                    inside = path.relative_to(folder)
+                if path.suffix.lower() not in MEDIA or _SURROGATE.search(str(path)):
+                    continue
+                file, inside = path.resolve(), path.relative_to(folder)
+                if file not in names and any(file.is_relative_to(one) for one in self.allowed):
                     names[file] = next(name for name in map(str, (inside, folder.name / inside, path)) if self._first(name) == file)
         return [*names.values()]
 
