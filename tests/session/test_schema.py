@@ -81,6 +81,7 @@ def test_what_is_no_schema(given: str, problem: str) -> None:
     with pytest.raises(UsageError, match=problem) as refused:
         read_schema(given)
     assert "\n" not in str(refused.value)
+    assert "--" not in str(refused.value)  # from Python, too
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])

@@ -189,7 +189,7 @@ class _Run:
                 step = event.step if isinstance(event, StepStarted) else step
                 yield event
         except OutOfTimeError:
-            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached; --timeout raises it")
+            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached; raise the timeout to give it more")
         except UnusableReplyError as error:
             yield self._no_answer(step, str(error))
 

@@ -19,7 +19,7 @@ _REASONS: Final = {
 
 
 def read_schema(given: str) -> AnswerSchema:
-    """Read the schema given by ``--schema``: a file, or JSON itself.
+    """Read the schema of the option: a file, or JSON itself.
 
     Raises:
         UsageError: it is neither, is not a JSON schema, or uses a keyword that replies cannot be constrained to.
@@ -31,7 +31,7 @@ def read_schema(given: str) -> AnswerSchema:
     from sage_cli.model.constrain import check_schema
 
     inline = given.lstrip().startswith("{")
-    name = "--schema" if inline else f"--schema {given}"
+    name = "the schema" if inline else f"the schema {given}"
     try:
         schema: Any = json.loads(given if inline else _file(given))
     except ValueError as error:
@@ -68,9 +68,9 @@ def _file(given: str) -> str:
         with path.open("rb") as file:
             data = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
-        raise UsageError(f"--schema {given}: there is no such file, and it is not a JSON object") from error
+        raise UsageError(f"the schema {given}: there is no such file, and it is not a JSON object") from error
     except (OSError, ValueError) as error:
         raise SageError(f"cannot read {given}: {getattr(error, 'strerror', None) or error}") from error
     if len(data) > _LARGEST:
-        raise UsageError(f"--schema {given}: larger than 1 MiB")
+        raise UsageError(f"the schema {given}: larger than 1 MiB")
     return decode(data)
