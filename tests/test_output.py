@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.output import check_folder, check_targets, file_name, format_of, is_folder, open_binary, open_text, output_folder, write_text
+from sage_cli.output import (
+    check_folder,
+    check_targets,
+    file_name,
+    folder_named,
+    format_of,
+    is_folder,
+    open_binary,
+    open_text,
+    output_folder,
+    write_text,
+)
 
 
 def _spelled(path: Path) -> Path:
@@ -61,7 +72,7 @@ def test_files_of_others_beside_the_target_stay(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
     (old := tmp_path / "old.txt").write_text("old")
-    for target in old, tmp_path / "new" / "new.txt":
+    for target in old, tmp_path / "new" / "one" / "new.txt":
         with pytest.raises(ZeroDivisionError), open_text(target) as file:
             file.write("half")
             _ = 1 / 0
@@ -75,7 +86,7 @@ def test_a_new_folder_whose_file_fails_is_not_left(tmp_path: Path) -> None:
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (9, 9))\n"
         "try:\n    write_text(Path(sys.argv[1]), 'more than nine bytes')\nexcept OSError as error:\n    print(error)\n"
     )
-    target = tmp_path / "new" / "talk.txt"
+    target = tmp_path / "new" / "one" / "talk.txt"
     done = subprocess.run([sys.executable, "-c", program, target], capture_output=True, text=True, check=True)
     assert done.stdout == f"[Errno 27] File too large: '{target}'\n"
     assert not list(tmp_path.iterdir())
@@ -129,7 +140,7 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a folder"):
         check_targets([tmp_path])
-    for target in tmp_path / "loop", tmp_path / "file" / "below", tmp_path / "no" / "such" / "folder", tmp_path / ("n" * 300):
+    for target in tmp_path / "loop", tmp_path / "file" / "below", tmp_path / ("n" * 300):
         with pytest.raises(OSError) as failure:
             check_targets([target])
         assert failure.value.filename == str(target)
@@ -179,7 +190,42 @@ def test_formats_by_suffix() -> None:
 def test_folders(tmp_path: Path) -> None:
     assert is_folder(str(tmp_path))
     assert is_folder("new/")
-    assert not is_folder(str(tmp_path / "new"))
+    assert is_folder(f"{tmp_path}/new.d/")
+    assert is_folder(str(tmp_path / "new"))
+    assert not is_folder(str(tmp_path / "new.srt"))
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nothing")
+    assert not any(is_folder(str(name)) for name in (tmp_path / "file", tmp_path / "link", os.devnull))
+
+
+def test_options_for_a_folder(tmp_path: Path) -> None:
+    assert folder_named("--clips", f"{tmp_path}/new/one") == tmp_path / "new" / "one"
+    assert folder_named("--clips", f"{tmp_path}/v1.2/") == tmp_path / "v1.2"
+    (tmp_path / "file").touch()
+    for name, said in (
+        ("-", "--clips -: several files cannot go to stdout; name a folder"),
+        (f"{tmp_path}/file", f"--clips {tmp_path}/file: this is a file; name a folder"),
+        ("one.mp4", "--clips one.mp4: this is a file; name a folder (for a new one: one.mp4/)"),
+    ):
+        with pytest.raises(UsageError) as refused:
+            folder_named("--clips", name)
+        assert str(refused.value) == said
+
+
+def test_runs_that_make_one_folder_at_once(tmp_path: Path) -> None:
+    together = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        with open_text(tmp_path / "new" / "one" / f"{number}.txt") as file:
+            file.write("words")
+            together.wait()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([*(tmp_path / "new" / "one").iterdir()]) == 8
 
 
 def test_a_killed_run_leaves_the_old_file(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Output files: never overwrite an input or a file of another kind, and appear complete or not at all.
 
+:func:`is_folder` says what a name means: a file or a folder for files. Folders are made with their parents.
+
 All commands write their files here. Content is collected in memory (transcripts, reports and stills are small) and written at the end:
 under a temporary name in the same folder, then renamed. A run that fails or is killed leaves existing files unchanged.
 """
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 from unicodedata import normalize
 
 from sage_cli.errors import UsageError, naming
+from sage_cli.text import STDOUT
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -36,13 +39,35 @@ def format_of(target: str, formats: Sequence[str], default: str) -> str:
     if not suffix:
         return default
     if suffix not in formats:
-        raise UsageError(f"--output {target}: the format .{suffix} is unknown; known are {', '.join(formats)} (or add --format)")
+        raise UsageError(
+            f"--output {target}: the format .{suffix} is unknown; known are {', '.join(formats)} (or add --format; for a folder: {target}/)"
+        )
     return suffix
 
 
 def is_folder(target: str) -> bool:
-    """Whether the target is a folder: it ends with a slash, or exists as one."""
-    return target.endswith(("/", os.sep)) or Path(target).is_dir()
+    """Whether an output's name means a folder: it ends with a slash, is one, or is new and has no suffix.
+
+    How many inputs there are plays no part, so that a command in a loop writes where one for all inputs does.
+    """
+    path = Path(target)
+    return target.endswith(("/", os.sep)) or path.is_dir() or not (path.suffix or os.path.lexists(path))
+
+
+def folder_named(flag: str, target: str) -> Path:
+    """The folder that an option for several files names; checked, before any work, by :func:`check_folder`.
+
+    Raises:
+        UsageError: the name means a file.
+        OSError: files cannot be written there; ``filename`` names it.
+    """
+    if target == STDOUT:
+        raise UsageError(f"{flag} {target}: several files cannot go to stdout; name a folder")
+    if not is_folder(target):
+        known = os.path.lexists(target)
+        raise UsageError(f"{flag} {target}: this is a file; name a folder{'' if known else f' (for a new one: {target}/)'}")
+    check_folder(folder := Path(target))
+    return folder
 
 
 def check_targets(targets: Iterable[Path], inputs: Iterable[Path] = (), *, text: bool = True) -> None:
@@ -164,24 +189,19 @@ def _open(target: Path) -> Iterator[BinaryIO]:
 
 
 def _replace(path: Path, content: memoryview) -> None:
-    """Put a complete file in the place of ``path``, whose folder is made if only it is missing."""
-    made = not path.parent.exists()
-    if made:
-        path.parent.mkdir(exist_ok=True)
+    """Put a complete file in the place of ``path``; missing folders are made."""
     # A name of its own, so that two runs never share it, and a short one, so that names of up to 255 bytes can be written.
     part = path.with_name(f".sage-{secrets.token_hex(6)}")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-        if path.exists():
-            part.chmod(path.stat().st_mode & 0o7777)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        if made:
-            with suppress(OSError):  # another run has written into it
-                path.parent.rmdir()
-        raise
+    with output_folder(path.parent):
+        try:
+            with part.open("xb") as file:
+                file.write(content)
+            if path.exists():
+                part.chmod(path.stat().st_mode & 0o7777)
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def _check_file(target: Path, text: bool) -> None:
@@ -197,9 +217,7 @@ def _check_file(target: Path, text: bool) -> None:
             head = file.read(_HEAD)
             if text and b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
                 raise UsageError(f"{target} exists and is not a text file: give the output another name, or delete that file first")
-    folder = path.parent if path.parent.exists() else path.parent.parent
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    check_folder(path.parent)
 
 
 def _is_special(path: Path) -> bool:

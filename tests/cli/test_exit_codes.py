@@ -140,8 +140,8 @@ def test_what_cannot_be_written_is_refused_before_the_work(refusal: Refusal, cli
     link.hardlink_to(clip)
     assert refusal(*ask, "--report", link) == (2, f"sage: error: {link} is the input {clip}: give the output another name\n")
     assert refusal(*ask, "--clips", clip) == (2, f"sage: error: --clips {clip}: this is a file; name a folder\n")
-    status, line = refusal(*ask, "--report", tmp_path / "a" / "b" / "c.html")
-    assert (status, "c.html: No such file" in line) == (1, True)
+    status, line = refusal(*ask, "--report", link / "b" / "c.html")
+    assert (status, "c.html: Not a directory" in line) == (1, True)
 
 
 @pytest.mark.parametrize("words", [["--start", "1:00"], ["--start", "1", "--end", "1"], ["--start", "soon"]])

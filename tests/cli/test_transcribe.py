@@ -254,7 +254,25 @@ def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) 
     refused(transcribe(talk, other), 2, "--output DIR")
     refused(transcribe(talk, other, "-o", tmp_path), 2, "two files are called talk")
     refused(transcribe(talk, "-o", talk / "below.txt"), 1, "(Not a directory|File exists)")
-    refused(transcribe(talk, "-o", tmp_path / "no" / "such" / "folder.txt"), 1, "No such file")
+
+
+@pytest.mark.parametrize("name", ["out", "out/new", "v1.2/", "out.txt"])
+def test_what_an_output_is_depends_on_its_name_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a loop as for all files in one command."""
+    monkeypatch.chdir(tmp_path)
+    single = [_plan([source], name, None)[0].target for source in ("a.mp4", "b.mp4")]
+    if name == "out.txt":
+        assert single == [Path(name), Path(name)]
+        with pytest.raises(UsageError, match="one file for 2 transcripts"):
+            _plan(["a.mp4", "b.mp4"], name, None)
+    else:
+        assert single == [Path(name) / "a.txt", Path(name) / "b.txt"]
+        assert [task.target for task in _plan(["a.mp4", "b.mp4"], name, None)] == single
+
+
+def test_a_new_folder_is_made_with_its_parents(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    assert transcribe(talk, "-o", tmp_path / "new" / "texts", "-f", "srt").returncode == 0
+    assert (tmp_path / "new" / "texts" / "talk.srt").is_file()
 
 
 def test_a_recording_is_never_replaced_by_its_transcript(transcribe: Sage, talk: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sage_cli.errors import UsageError
 from sage_cli.session.options import Options
 from sage_cli.timecode import format_stamp
 
@@ -23,7 +22,7 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
         UsageError: the report is neither HTML nor Markdown, or is the video; clips or pictures would go into a file.
         OSError: the report, clips or pictures cannot be written.
     """
-    from sage_cli.output import check_folder, check_targets
+    from sage_cli.output import check_targets, folder_named
 
     if options.report:
         from sage_cli.report import report_format
@@ -31,10 +30,8 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
         report_format(options.report)
         check_targets([Path(options.report)], map(Path, videos))
     for name, folder in (("clips", options.clips), ("stills", options.stills)):
-        if folder and Path(folder).is_file():
-            raise UsageError(f"--{name} {folder}: this is a file; name a folder")
         if folder:
-            check_folder(Path(folder))
+            folder_named(f"--{name}", folder)
 
 
 def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -49,7 +50,7 @@ def frames(
     Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
     from sage_cli.cli.opening import damage_told
-    from sage_cli.output import check_folder, check_targets, file_name, open_binary, output_folder
+    from sage_cli.output import check_targets, file_name, folder_named, open_binary, output_folder
     from sage_cli.session import open_session
     from sage_cli.text import user_path
 
@@ -68,8 +69,7 @@ def frames(
             console.write_path(target)
             _tell(len(times), len(shown), "in the sheet")
             return 0
-        check_folder(user_path(output))
-        folder_of = output_folder(user_path(output))
+        folder_of = output_folder(folder_named("--output", os.path.expanduser(output)))  # noqa: PTH111  (keeps a slash at the end)
         saved: dict[str, float] = {}
         with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
             for frame in _distinct(found):

@@ -20,13 +20,11 @@ from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import MEDIA, media_label
+from sage_cli.text import MEDIA, STDOUT, media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died
     from sage_cli.session import Session
-
-STDOUT = "-"
 
 EXAMPLES = """[bold]Examples[/]
   sage transcribe talk.mp4 -o talk.srt
@@ -115,9 +113,7 @@ def _plan(sources: Sequence[str], output: str | None, format: str | None) -> lis
     if len(sources) > 1 and not folder:
         if output is None or output == STDOUT:
             raise UsageError("several files need a folder for their transcripts: add --output DIR")
-        if Path(output).suffix or Path(output).is_file():
-            raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
-        folder = True
+        raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
     named = output not in (None, STDOUT) and not folder
     format = format or (format_of(str(output), declared()["format"].choices, "txt") if named else "txt")
     if not folder:

@@ -345,7 +345,7 @@ class Options:
         None,
         OUTPUT,
         "transcribe bench",
-        "Output file, or folder for several files.",
+        "Output file, or folder (DIR/, or a new name without a suffix).",
         "FILE|DIR|-",
         flags="-o",
         auto="stdout",
