@@ -23,6 +23,7 @@ from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.cli.renderers.words import span_text
 from sage_cli.cli.transcribe import Task, _target
 from sage_cli.model.base import ModelInfo, Usage
+from sage_cli.session.options import Options
 from sage_cli.speech import Segment
 from sage_cli.speech.formats import FORMATS
 from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, QUESTION, RUN
@@ -61,7 +62,7 @@ def test_json_loses_nothing_where_stdout_is_not_unicode(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii", "replace"))
     text = "\u010desky \U0001f600"
     Structured().show(dataclasses.replace(ANSWER, answer=json.dumps({"text": text}, ensure_ascii=False)))
-    with _target(Task("talk.mp4", "jsonl", None)) as write:
+    with _target(Task("talk.mp4", "jsonl", None), Options()) as write:
         write(FORMATS["jsonl"]().segment(Segment(0.0, 1.0, text, 0.9)))
     console.write(console.dumps({"text": text}))
     sys.stdout.seek(0)

@@ -16,10 +16,10 @@ import pytest
 
 from sage_cli.agent.events import Answer, Event
 from sage_cli.assets import CLIPS
-from sage_cli.cli import main
-from sage_cli.cli.batch import of_folders
+from sage_cli.cli import batch, main
+from sage_cli.cli.batch import Input, of_folders
 from sage_cli.cli.several import Worker
-from sage_cli.errors import SageError
+from sage_cli.errors import SageError, VideoError
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.settings import load_options
 from tests.media import make_video
@@ -160,7 +160,27 @@ def feed(pipe: Path, source: Path) -> None:
 def test_a_file_is_taken_once_and_a_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").mkdir()
-    assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"]) == [f"{tmp_path}/./a.mp4", "-"]
+    assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"], quiet=True) == [Input(f"{tmp_path}/./a.mp4"), Input("-")]
+
+
+def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.mp4", "b/c.mp4", "b/d/e.MKV", "b/d/notes.txt", ".trash/f.mp4", "g/h.wav"):
+        (path := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "b" / "again").symlink_to(tmp_path)
+    assert of_folders([str(tmp_path)]) == [Input(f"{tmp_path}/a.mp4")]
+    assert capsys.readouterr().err == f"sage: {tmp_path}: 2 folders in it are not searched; to do so, add --recursive\n"
+    found = of_folders([str(tmp_path)], recursive=True)
+    inside = {"a.mp4": ".", "b/c.mp4": "b", "b/d/e.MKV": "b/d"}
+    assert found == [Input(f"{tmp_path}/{name}", Path(folder)) for name, folder in inside.items()]
+    with pytest.raises(VideoError, match="/g holds no video: give a file, or a folder with some"):
+        of_folders([str(tmp_path / "g")])
+    with pytest.raises(VideoError, match="holds no video: give"):
+        of_folders([str(tmp_path / "g")], recursive=True)
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(VideoError, match="holds no video itself; to search the 2 folders in it, add --recursive"):
+        of_folders([str(tmp_path)])
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_is_known_under_each_spelling_of_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +191,10 @@ def test_a_file_is_known_under_each_spelling_of_its_path(tmp_path: Path, monkeyp
     link.symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     both = ["clips/a.mp4", "clips/b.mp4"]
+
+    def of_folders(sources: list[str]) -> list[str]:
+        return [one.name for one in batch.of_folders(sources)]
+
     assert of_folders(["clips"]) == of_folders(["clips", str(folder), "link"]) == both
     assert of_folders([str(folder / "a.mp4"), "clips"]) == [str(folder / "a.mp4"), "clips/b.mp4"]
     assert of_folders(["link", "clips/a.mp4"]) == ["link/b.mp4", "clips/a.mp4"]

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from sage_cli.cli import main
+from sage_cli.cli.batch import Input
 from sage_cli.cli.transcribe import _plan
 from sage_cli.errors import UsageError
 from tests.cli.conftest import Popen
@@ -243,9 +244,9 @@ def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str]
     ],
 )
 def test_names_that_are_one_file_on_some_systems(sources: tuple[str, ...], targets: list[str]) -> None:
-    assert [task.target.name for task in _plan(sources, "out/", "srt") if task.target] == targets
+    assert [task.target.name for task in _plan([*map(Input, sources)], "out/", "srt") if task.target] == targets
     with pytest.raises(UsageError, match=r"(\S+) and (?!\1)\S+ are one name on some systems"):
-        _plan([*sources, f"other/{sources[0].swapcase()}", sources[0]], "out/", "srt")
+        _plan([*map(Input, (*sources, f"other/{sources[0].swapcase()}", sources[0]))], "out/", "srt")
 
 
 def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
@@ -260,14 +261,15 @@ def test_targets_that_cannot_work(transcribe: Sage, talk: Path, tmp_path: Path) 
 def test_what_an_output_is_depends_on_its_name_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a loop as for all files in one command."""
     monkeypatch.chdir(tmp_path)
-    single = [_plan([source], name, None)[0].target for source in ("a.mp4", "b.mp4")]
+    both = [Input("a.mp4"), Input("b.mp4")]
+    single = [_plan([one], name, None)[0].target for one in both]
     if name == "out.txt":
         assert single == [Path(name), Path(name)]
         with pytest.raises(UsageError, match="one file for 2 transcripts"):
-            _plan(["a.mp4", "b.mp4"], name, None)
+            _plan(both, name, None)
     else:
         assert single == [Path(name) / "a.txt", Path(name) / "b.txt"]
-        assert [task.target for task in _plan(["a.mp4", "b.mp4"], name, None)] == single
+        assert [task.target for task in _plan(both, name, None)] == single
 
 
 def test_a_new_folder_is_made_with_its_parents(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
@@ -445,6 +447,80 @@ def test_names_that_differ_in_the_suffix_only(transcribe: Sage, talk: Path, tmp_
     other = make_audio(tmp_path / "talk.mp3", np.repeat(babble(5), 3))
     assert transcribe(talk, other, "-o", tmp_path / "out").returncode == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["talk.mp3.txt", "talk.wav.txt"]
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl"])
+def test_several_on_stdout_are_json(transcribe: Sage, several: list[Path], form: str) -> None:
+    """Each object has the name of its file; one that fails has its error."""
+    done = transcribe(*several, f"--{form}")
+    assert done.returncode == 4
+    assert done.stdout == transcribe(*several, "-f", form).stdout
+    found = objects(done.stdout)
+    assert list(dict.fromkeys(one["video"] for one in found)) == [str(path) for path in several]
+    kind = {"type": "error"} if form == "jsonl" else {}
+    (failed,) = (one for one in found if one["video"] == str(several[1]))
+    assert failed == {**kind, "video": str(several[1]), "error": failed["error"], "code": "video", "exit_code": 4}
+    refused(transcribe(*several), 2, "add --output DIR, or --jsonl")
+
+
+def objects(text: str) -> list[Any]:
+    """JSON values one after the other."""
+    found, text = [], text.strip()
+    while text:
+        value, end = json.JSONDecoder().raw_decode(text)
+        found.append(value)
+        text = text[end:].strip()
+    return found
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--jsonl"], ["-f", "json"], ["-fjsonl"], ["--format=json"], ["--format", "jsonl"]])
+def test_an_error_is_json_where_results_are(transcribe: Sage, talk: Path, tmp_path: Path, words: list[str]) -> None:
+    for more, status, code in (
+        ((tmp_path / "none.mp4",), 4, "video"),
+        ((talk, "--beam-size", "x"), 2, "usage"),
+        ((talk, "--x"), 2, "usage"),
+    ):
+        done = transcribe(*more, *words)
+        said = json.loads(done.stdout)
+        assert (said["exit_code"], said["code"], done.returncode) == (status, code, status)
+        assert said.get("type") == ("error" if "jsonl" in words[-1] else None)
+    assert transcribe(tmp_path / "none.mp4", "-f", "srt").stdout == ""
+
+
+def test_forms_that_exclude_each_other(transcribe: Sage, talk: Path) -> None:
+    refused(transcribe(talk, "--json", "-f", "srt"), 2, "--json and --format srt exclude each other")
+    refused(transcribe(talk, "--json", "--jsonl"), 2, "--json and --jsonl exclude each other")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_silence_does_not_replace_a_transcript(transcribe: Sage, talk: Path, tmp_path: Path, jobs: int) -> None:
+    """Two recordings of one name, in a loop."""
+    (folder := tmp_path / "other").mkdir()
+    silent, out = make_audio(folder / "talk.mp3", np.repeat(hush(2), 3)), tmp_path / "out"
+    more = [make_audio(folder / "more.wav", hush(2), rate=RATE)] * (jobs - 1)
+    assert transcribe(talk, "-o", out).returncode == 0
+    before = (out / "talk.txt").read_text()
+    done = transcribe(silent, *more, "-o", out, "--jobs", jobs)
+    assert (done.returncode, (out / "talk.txt").read_text()) == (0, before)
+    assert done.stderr == f"sage: {out}/talk.txt stays as it is: it has text, and talk.mp3 has none (delete the file to replace it)\n"
+    assert transcribe(silent, "-o", tmp_path / "new.txt").returncode == 0
+    assert (tmp_path / "new.txt").read_text() == ""
+
+
+def test_folders_in_a_folder(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
+    """Not searched without a word; with --recursive, transcripts lie in folders of the same names."""
+    for name in ("01", "02/b"):
+        (folder := tmp_path / "in" / name).mkdir(parents=True)
+        shutil.copy(talk, folder)
+    refused(
+        transcribe(tmp_path / "in", "-o", tmp_path / "out"),
+        4,
+        "holds no video or recording itself; to search the 2 folders in it",
+    )
+    done = transcribe(tmp_path / "in", "-r", "-o", tmp_path / "out", "-f", "srt")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").rglob("*.srt"))
+    assert found == ["out/01/talk.srt", "out/02/b/talk.srt"]
 
 
 # ---- killed --------------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from markdown_it import MarkdownIt
 from sage_cli.session.options import declared
 from sage_cli.speech import Segment, Word
 from sage_cli.speech.cues import DEFAULT, Layout, present
-from sage_cli.speech.formats import FORMATS, About
+from sage_cli.speech.formats import FORMATS, About, has_text
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "One hour later, a sentence that is so long that no screen would want to hold all of it at a time."
-ABOUT = About("A talk & <more>.mp4", 360010.5, "ggml-tiny.bin")
+ABOUT = About("talks/A talk & <more>.mp4", "A talk & <more>.mp4", 360010.5, "ggml-tiny.bin")
 SEGMENTS = [
     Segment(0.0, 2.4996, "Hello, there.", 0.91, (Word(0.0, 1.1, "Hello,", 0.9), Word(1.1, 2.4996, "there.", 0.92))),
     Segment(2.5, 4.0, 'She said "a --> b", <i>1 & 2</i>;\n\nthen left.', 0.5, speaker_turn=True),
@@ -40,7 +40,7 @@ TEXTS = [" ".join(segment.text.split()) for segment in SHOWN]
 
 def written(name: str, layout: Layout | None = None) -> str:
     format = FORMATS[name](layout or DEFAULT)
-    about = About(ABOUT.media, ABOUT.duration, ABOUT.model, language="de")
+    about = About(ABOUT.video, ABOUT.media, ABOUT.duration, ABOUT.model, language="de")
     shown = present(SEGMENTS, 0.0, ABOUT.duration, layout or DEFAULT)
     return format.head(ABOUT) + "".join(format.segment(segment) for segment in shown) + format.foot(about)
 
@@ -57,12 +57,26 @@ def shown(name: str, number: int) -> str:
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_a_line_end_in_the_file_s_name_breaks_no_head(name: str) -> None:
-    heads = [FORMATS[name]().head(About(media, 1.0, "m")) for media in ("a b.mp4", "a\nb.mp4")]
-    assert heads[0] == heads[1] or json.loads(f"{heads[1]}]}}")["media"] == "a\nb.mp4"
+    heads = [FORMATS[name]().head(About(media, media, 1.0, "m")) for media in ("a b.mp4", "a\nb.mp4")]
+    assert heads[0] == heads[1] or json.loads(f"{heads[1]}]}}")["video"] == "a\nb.mp4"
 
 
 def test_the_command_line_knows_them_all() -> None:
     assert set(declared()["format"].choices) == set(FORMATS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_transcript_with_text_is_told_from_one_without(name: str) -> None:
+    assert has_text(written(name), name)
+    assert has_text(present_alone(name), name)
+    assert not has_text(empty(name), name)
+    assert not has_text("", name)
+
+
+def present_alone(name: str) -> str:
+    """A transcript of one segment."""
+    format = FORMATS[name]()
+    return format.head(ABOUT) + format.segment(SHOWN[0]) + format.foot(ABOUT)
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -112,8 +126,8 @@ def test_short_lines_keep_the_text_and_the_order(name: str) -> None:
 
 def test_json_is_read_back() -> None:
     read = json.loads(written("json"))
-    assert {name: read[name] for name in ("media", "duration", "model", "language")} == {
-        "media": ABOUT.media,
+    assert {name: read[name] for name in ("video", "duration", "model", "language")} == {
+        "video": ABOUT.video,
         "duration": ABOUT.duration,
         "model": "ggml-tiny.bin",
         "language": "de",
@@ -127,7 +141,7 @@ def test_json_is_read_back() -> None:
 
 def test_jsonl_is_read_back() -> None:
     lines = written("jsonl").splitlines()
-    assert [json.loads(line) for line in lines] == json.loads(written("json"))["segments"]
+    assert [json.loads(line) for line in lines] == [{"video": ABOUT.video, **one} for one in json.loads(written("json"))["segments"]]
     assert empty("jsonl") == ""
 
 

@@ -201,9 +201,6 @@ def _failure(message: str, status: int, code: str = SageError.code) -> int:
 
         traceback.print_exc()
     console.say(message if code == "interrupted" else f"error: {message}")
-    words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
-    if formats := {"--json", "--jsonl"} & {*words}:
-        kind = {"type": "error"} if "--jsonl" in formats else {}
-        with suppress(OSError, SageError):
-            console.write(console.dumps({**kind, "error": " ".join(message.split()), "code": code, "exit_code": status}))
+    with suppress(OSError, SageError):
+        console.write_error(console.json_wanted(sys.argv[1:]), message, code, status)
     return status

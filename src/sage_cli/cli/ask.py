@@ -55,9 +55,11 @@ def ask(
     """
     check_forms(options)
     console.need_stdout()
-    videos, questions = split_words(video, words or [], options.question)
+    given, questions = split_words(video, words or [], options.question)
     if not questions:
         return _converse(video, options)
+    found = of_folders(given, recursive=options.recursive, quiet=options.quiet)
+    videos = [one.name for one in found]
     asked = read_questions(questions)
 
     from sage_cli.cli.consent import Consent
@@ -96,7 +98,7 @@ _EMPTY = "the question is empty: write what you want to know about the video"
 
 
 def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The videos and the questions of a command line. A folder means all videos in it.
+    """The videos and the questions of a command line.
 
     Args:
         first, words: the arguments.
@@ -104,13 +106,12 @@ def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[lis
 
     Raises:
         UsageError: the arguments cannot be meant as they are.
-        VideoError: a folder holds no video.
     """
     check_order(first, words, named=bool(given))
     videos, questions = ([first, *words], [*given]) if given else ([first], words)
     if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
-    return of_folders(videos), questions
+    return videos, questions
 
 
 def check_order(video: str, words: list[str], *, named: bool) -> None:

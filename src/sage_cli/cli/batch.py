@@ -18,18 +18,34 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 
-def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A file to work on.
+
+    Attributes:
+        name: as given by the user, or its path if it was found in a folder.
+        inside: the folder that it was found in, below the one that was given.
+    """
+
+    name: str
+    inside: Path = Path()
+
+
+def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS, *, recursive: bool = False, quiet: bool = False) -> list[Input]:
     """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order, less those that are named.
+
+    Args:
+        recursive: search the folders in it, too. Otherwise a notice says that there are some, unless ``quiet``.
 
     Raises:
         VideoError: a folder holds none.
     """
     named = {_identity(source) for source in sources}
-    found: dict[object, str] = {}
+    found: dict[object, Input] = {}
     for source in sources:
-        for name in _of_folder(source, suffixes):
-            if name == source or _identity(name) not in named:
-                found.setdefault(_identity(name), name)
+        for one in _of_folder(source, suffixes, recursive, quiet):
+            if one.name == source or _identity(one.name) not in named:
+                found.setdefault(_identity(one.name), one)
     return [*found.values()]
 
 
@@ -44,19 +60,41 @@ def _identity(source: str) -> object:
     return stat.st_dev, stat.st_ino, folded(path.name)
 
 
-def _of_folder(source: str, suffixes: Sequence[str]) -> list[str]:
+def _of_folder(source: str, suffixes: Sequence[str], recursive: bool, quiet: bool) -> list[Input]:
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
-        return [source]
-    found = [
-        str(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    ]
-    if not found:
+        return [Input(source)]
+    files, others = _listed(folder, suffixes, recursive)
+    count = "1 folder" if others == 1 else f"{others} folders"
+    if not files:
         kind = "video" if suffixes is VIDEOS else "video or recording"
-        raise VideoError(f"{source} holds no {kind}: give a file, or a folder with some")
-    return found
+        more = f"; to search the {count} in it, add --recursive" if others else ": give a file, or a folder with some"
+        raise VideoError(f"{source} holds no {kind}{' itself' if others else ''}{more}")
+    if others and not quiet:
+        console.say(f"{source}: {count} in it {'is' if others == 1 else 'are'} not searched; to do so, add --recursive")
+    return [Input(str(path), path.parent.relative_to(folder)) for path in files]
+
+
+def _listed(folder: Path, suffixes: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
+    """The files in a folder with these suffixes, and the number of folders in it that were not searched; no hidden ones.
+
+    Links to folders are not followed: they may lead back.
+    """
+    files: list[Path] = []
+    others = 0
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file():
+            files += [path] if path.suffix.lower() in suffixes else []
+        elif path.is_dir() and recursive and not path.is_symlink():
+            try:
+                files += _listed(path, suffixes, recursive)[0]
+            except OSError as error:
+                console.say(f"not searched: {machine_trouble(error)}")
+        elif path.is_dir() and not recursive:
+            others += 1
+    return files, others
 
 
 def exists(word: str) -> bool:

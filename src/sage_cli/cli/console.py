@@ -17,6 +17,7 @@ from sage_cli.errors import SageError, naming
 from sage_cli.signals import clean_up_when_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rich.console import Console
@@ -199,6 +200,27 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(neutral(self.format(record)), file=sys.stderr)
+
+
+def json_wanted(words: Sequence[str]) -> str:
+    """The form of results that a command line asks for, ``json`` or ``jsonl``, also if it cannot be parsed; ``""`` if it is another."""
+    end = words.index("--") if "--" in words else len(words)
+    found = re.findall(r"\0(?:--|-f\0?|--format[\0=])(jsonl?)(?=\0)", "\0".join(["", *words[:end], ""]))
+    return max(found, default="")  # with both, objects have a type
+
+
+def write_error(form: str, message: str, code: str, status: int, video: str | None = None) -> None:
+    """Print an error beside the results, if they are JSON.
+
+    Args:
+        form: of the results: ``json``, ``jsonl``, or another.
+        code: for programs, such as ``video``.
+        video: what failed, as given, if there are several.
+    """
+    if form in ("json", "jsonl"):
+        kind = {"type": "error"} if form == "jsonl" else {}
+        which = {} if video is None else {"video": video}
+        write(dumps({**kind, **which, "error": " ".join(message.split()), "code": code, "exit_code": status}))
 
 
 def dumps(record: Any) -> str:

@@ -159,11 +159,9 @@ class Asking:
 
     def _show_failure(self, failure: Failure) -> None:
         options = self._options
-        if options.json or options.jsonl:
-            kind = {"type": "error"} if options.jsonl else {}
-            said = {"video": failure.source, "error": failure.reason, "code": failure.code, "exit_code": failure.status}
-            console.write(console.dumps({**kind, **said}))
-        elif sys.stderr.isatty() and not options.quiet:
+        form = "json" if options.json else "jsonl" if options.jsonl else "text"
+        console.write_error(form, failure.reason, failure.code, failure.status, failure.source)
+        if form == "text" and sys.stderr.isatty() and not options.quiet:
             console.say(f"{failure.source} failed; going on with the others")
 
     def _tell(self, problem: str) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
 
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import Failure, of_folders, progress, report
+from sage_cli.cli.batch import Failure, Input, of_folders, progress, report
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
-from sage_cli.cli.options import takes
+from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import MEDIA, STDOUT, media_label
+from sage_cli.text import MEDIA, STDOUT, decode, media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EXAMPLES = """[bold]Examples[/]
   sage transcribe talk.mp4 -o talk.srt
   sage transcribe *.mp4 -o subtitles/ -f vtt --skip-existing
+  sage transcribe recordings/ --recursive --jsonl > all.jsonl
   sage transcribe talk.mp4 --language de --translate"""
 
 
@@ -50,8 +51,10 @@ def transcribe(
 
     Prints segments as they are decoded. After an interruption, rerun the command to resume. Transcripts are cached.
     """
-    media = of_folders(media, MEDIA)
-    tasks = _plan(media, options.output, options.format)
+    if form := _json(options):
+        options = replace(options, format=form)
+    found = of_folders(media, MEDIA, recursive=options.recursive, quiet=options.quiet)
+    tasks = _plan(found, options.output, options.format)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)
     if any(task.target is None for task in tasks):
@@ -60,7 +63,7 @@ def transcribe(
     from sage_cli.output import check_targets
     from sage_cli.session import open_session
 
-    check_targets([task.target for task in tasks if task.target], [Path(source) for source in media])
+    check_targets([task.target for task in tasks if task.target], [Path(task.source) for task in tasks])
     with open_session(options) as session:
         if options.jobs > 1 and len(tasks) > 1 and options.source != "subtitles":
             return report(_in_parallel(tasks, session), len(tasks))
@@ -74,7 +77,7 @@ def transcribe(
             except (SageError, OSError) as error:
                 if len(tasks) == 1 or isinstance(error, BrokenPipeError):
                     raise
-                failures.append(Failure.of(task.source, error))
+                failures.append(_told(Failure.of(task.source, error), options))
         return report(failures, len(tasks))
 
 
@@ -101,33 +104,62 @@ class Task:
         return media_label(self.source)
 
 
-def _plan(sources: Sequence[str], output: str | None, format: str | None) -> list[Task]:
+def _json(options: Options) -> Literal["json", "jsonl"] | None:
+    """The format that ``--json`` or ``--jsonl`` asks for.
+
+    Raises:
+        UsageError: two options exclude each other.
+    """
+    check_forms(options)
+    form: Literal["json", "jsonl"] | None = "json" if options.json else "jsonl" if options.jsonl else None
+    if form and options.format not in (None, form):
+        raise UsageError(f"--{form} and --format {options.format} exclude each other: choose one")
+    return form
+
+
+def _plan(found: Sequence[Input], output: str | None, format: str | None) -> list[Task]:
     """The transcripts to write.
 
     Raises:
         UsageError: a target is used twice, or several transcripts have one target.
     """
-    from sage_cli.output import folded, format_of, is_folder
+    from sage_cli.output import format_of, is_folder
 
-    folder = output is not None and output != STDOUT and is_folder(output)
-    if len(sources) > 1 and not folder:
-        if output is None or output == STDOUT:
-            raise UsageError("several files need a folder for their transcripts: add --output DIR")
+    sources = [one.name for one in found]
+    if output is None or output == STDOUT:
+        format = format or "txt"
+        if len(sources) > 1 and not format.startswith("json"):
+            raise UsageError("several files need a folder for their transcripts: add --output DIR, or --jsonl for all on stdout")
+        return [Task(source, format, None) for source in sources]
+    if is_folder(output):
+        format = format or "txt"
+        tasks = [Task(source, format, None) for source in sources]
+        names = _names(tasks, [one.inside for one in found])
+        return [replace(task, target=Path(output) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
+    if len(sources) > 1:
         raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
-    named = output not in (None, STDOUT) and not folder
-    format = format or (format_of(str(output), declared()["format"].choices, "txt") if named else "txt")
-    if not folder:
-        return [Task(sources[0], format, None if output in (None, STDOUT) else Path(str(output)))]
-    tasks = [Task(source, format, None) for source in sources]
-    stems = Counter(folded(Path(task.name).stem) for task in tasks)
+    return [Task(sources[0], format or format_of(output, declared()["format"].choices, "txt"), Path(output))]
+
+
+def _names(tasks: Sequence[Task], inside: Sequence[Path]) -> list[str]:
+    """The paths of transcripts in a folder for them, without suffix. What was found in a folder goes into one of the same name.
+
+    Raises:
+        UsageError: two are the same.
+    """
+    from sage_cli.output import folded
+
+    paths = [folder / task.name for folder, task in zip(inside, tasks, strict=True)]
+    stems = [str(path.parent / path.stem) for path in paths]
+    often = Counter(map(folded, stems))
     # talk.mp4 gives talk.srt; where talk.mkv is given too, they give talk.mp4.srt and talk.mkv.srt.
-    names = [stem if stems[folded(stem := Path(task.name).stem)] == 1 else task.name for task in tasks]
+    names = [stem if often[folded(stem)] == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
     counts = Counter(map(folded, names))
     if twice := [name for name in names if counts[folded(name)] > 1]:
         same = sorted({name for name in names if folded(name) == folded(twice[0])})
         said = f"two files are called {same[0]}" if len(same) == 1 else f"{' and '.join(same)} are one name on some systems"
         raise UsageError(f"{said}: transcribe them into different folders")
-    return [replace(task, target=Path(str(output)) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
+    return names
 
 
 def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
@@ -168,7 +200,7 @@ class TranscriptMaker:
             SageError: the media cannot be read or decoded.
             OSError: the transcript cannot be written.
         """
-        with _target(task) as out, interrupts() as stop_if_asked:
+        with _target(task, self._options) as out, interrupts() as stop_if_asked:
             try:
                 with closing(self._pieces(task, self._say)) as pieces:  # this also removes its progress bar
                     for piece in pieces:
@@ -177,7 +209,6 @@ class TranscriptMaker:
             except KeyboardInterrupt:
                 self._say("progress saved; rerun the command to resume")
                 raise
-        _tell_written(task, self._options)
 
     def whole(self, task: Task) -> Whole:
         """A whole transcript.
@@ -207,7 +238,7 @@ class TranscriptMaker:
             check_targets([task.target], [subtitles.file])
         if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
             say(f"{task.name}: {missing}")
-        about = About(task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
+        about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
         said = False
         visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
@@ -227,22 +258,47 @@ class TranscriptMaker:
             say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
+class _KeptError(Exception):
+    """An existing transcript stays as it is."""
+
+
 @contextmanager
-def _target(task: Task) -> Iterator[Callable[[str], None]]:
-    """Opens the target; gives the function that writes to it."""
+def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
+    """Opens the target; gives the function that writes to it. A transcript without text does not replace one with text."""
     if task.target is None:
         safe = console.neutral_json if task.format.startswith("json") else console.neutral if sys.stdout.isatty() else str
-        yield lambda text: console.write(safe(text), end="")
+        if task.format != "json":
+            yield lambda text: console.write(safe(text), end="")
+            return
+        held: list[str] = []  # a failure leaves no half an object
+        yield held.append
+        console.write(safe("".join(held)), end="")
         return
     from sage_cli.output import open_text
+    from sage_cli.speech.formats import has_text
 
-    with open_text(task.target, [Path(task.source)]) as file:
-        yield lambda text: print(text, end="", file=file)
+    written: list[str] = []
+    with suppress(_KeptError):
+        with open_text(task.target, [Path(task.source)]) as file:
+
+            def out(text: str) -> None:
+                written.append(text)
+                print(text, end="", file=file)
+
+            yield out
+            before = decode(task.target.read_bytes()) if task.target.is_file() else ""
+            if has_text(before, task.format) and not has_text("".join(written), task.format):
+                # Not only a notice: the file is not what was asked for.
+                console.say(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
+                raise _KeptError
+        if sys.stderr.isatty() and not options.quiet:
+            console.say(f"wrote {task.target}")
 
 
-def _tell_written(task: Task, options: Options) -> None:
-    if task.target and sys.stderr.isatty() and not options.quiet:
-        console.say(f"wrote {task.target}")
+def _told(failure: Failure, options: Options) -> Failure:
+    """A failure of one file among several, which is an object on stdout if the results are JSON."""
+    console.write_error(options.format or "", failure.reason, failure.code, failure.status, failure.source)
+    return failure
 
 
 # ---- several at a time ---------------------------------------------------------------------------------------------
@@ -285,18 +341,19 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     with show as advance, closing(cast("Generator[Outcome]", work_here(partial(Worker, own), given, jobs))) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
-                failures.append(Failure(task.source, outcome.reason))
+                failures.append(_told(Failure(task.source, outcome.reason), options))
             elif isinstance(outcome, Failure):
-                failures.append(outcome)
+                failures.append(_told(outcome, options))
             else:
                 try:
-                    with _target(task) as out:
-                        out(outcome.text)
                     for notice in outcome.notices if not options.quiet else ():
                         console.say(notice)
-                    _tell_written(task, options)
+                    with _target(task, options) as out:
+                        out(outcome.text)
+                except BrokenPipeError:
+                    raise
                 except OSError as error:
-                    failures.append(Failure.of(task.source, error))
+                    failures.append(_told(Failure.of(task.source, error), options))
             if advance:
                 advance(done)
     return failures

@@ -332,6 +332,9 @@ class Options:
     jobs: int = option(
         1, RUN, "ask bench transcribe", "Worker processes, each with its own model.", "N", flags="-j", at_least=1, at_most=1024
     )
+    recursive: bool = option(
+        False, RUN, "ask transcribe", "Search the folders in a folder, too.", flags="-r", per={"ask": {"advanced": True}}
+    )
     executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
     resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
     compare: str | None = option(
@@ -362,11 +365,17 @@ class Options:
     json: bool = option(
         False,
         OUTPUT,
-        "ask chat demo ground summary bench",
+        "ask chat demo ground summary bench transcribe",
         "Print one JSON object per result.",
-        per={"bench": {"help": "Print the report as JSON."}},
+        per={"bench": {"help": "Print the report as JSON."}, "transcribe": {"help": "Print one JSON object per file: --format json."}},
     )
-    jsonl: bool = option(False, OUTPUT, "ask chat demo", "Print every event as a line of JSON.")
+    jsonl: bool = option(
+        False,
+        OUTPUT,
+        "ask chat demo transcribe",
+        "Print every event as a line of JSON.",
+        per={"transcribe": {"help": "Print every segment as a line of JSON: --format jsonl."}},
+    )
     quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
     verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
     debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)

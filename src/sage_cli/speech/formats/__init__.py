@@ -10,7 +10,14 @@ from sage_cli.speech.formats.srt import Srt
 from sage_cli.speech.formats.tsv import Tsv
 from sage_cli.speech.formats.txt import Txt
 from sage_cli.speech.formats.vtt import Vtt
+from sage_cli.text import lines
 
 FORMATS: dict[str, type[Format]] = {kind.suffix: kind for kind in (Txt, Srt, Vtt, Json, Jsonl, Csv, Tsv, Lrc, Md)}
 
-__all__ = ["FORMATS", "About", "Format"]
+__all__ = ["FORMATS", "About", "Format", "has_text"]
+
+
+def has_text(transcript: str, format: str) -> bool:
+    """Whether a transcript in a format holds any segment: one without has the fewest lines."""
+    empty, about = FORMATS[format](), About("", "", 0.0, "")
+    return len(lines(transcript)) > len(lines(empty.head(about) + empty.foot(about)))

@@ -14,9 +14,17 @@ SPEAKER_TURN = "[SPEAKER_TURN]"
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What was transcribed: the media file's name, its length in seconds, the model's name; known at the end: the language, and which parts
-    of the file are damaged or missing."""
+    """What was transcribed.
 
+    Attributes:
+        video: the media as given by the user, for programs.
+        media: its name, for people.
+        duration: in seconds.
+        model: the model's name.
+        language, notices: known at the end: the language, and which parts of the file are damaged or missing.
+    """
+
+    video: str
     media: str
     duration: float
     model: str

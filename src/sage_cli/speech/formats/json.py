@@ -18,7 +18,7 @@ class Json(Format):
         self._separator = "\n"
 
     def head(self, about: About) -> str:
-        fields = {"media": about.media, "duration": round(about.duration, 3), "model": about.model}
+        fields = {"video": about.video, "duration": round(about.duration, 3), "model": about.model}
         return json.dumps(fields, ensure_ascii=False)[:-1] + ', "segments": ['
 
     def segment(self, segment: Segment) -> str:

@@ -1,10 +1,11 @@
-"""A JSON object a line, one for each segment: for programs that read along."""
+"""A JSON object per line, one for each segment, with the name of its media: for programs that read along."""
 
 from __future__ import annotations
 
 import json
 
-from sage_cli.speech.formats.base import Format
+from sage_cli.speech.cues import DEFAULT, Layout
+from sage_cli.speech.formats.base import About, Format
 from sage_cli.speech.formats.json import record
 from sage_cli.speech.segment import Segment
 
@@ -12,5 +13,13 @@ from sage_cli.speech.segment import Segment
 class Jsonl(Format):
     suffix = "jsonl"
 
+    def __init__(self, layout: Layout = DEFAULT) -> None:
+        super().__init__(layout)
+        self._video = ""
+
+    def head(self, about: About) -> str:
+        self._video = about.video
+        return ""
+
     def segment(self, segment: Segment) -> str:
-        return json.dumps(record(segment), ensure_ascii=False) + "\n"
+        return json.dumps({"video": self._video, **record(segment)}, ensure_ascii=False) + "\n"
