@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from sage_cli.cli import application
 from sage_cli.cli.config import _usable
 from sage_cli.errors import SageError
 from sage_cli.session.options import settable, taken_by
+from tests.cli.conftest import Popen
 from tests.models import TinyModel
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -101,19 +104,35 @@ def test_a_model_that_cannot_be_is_refused_and_a_path_becomes_absolute(
     assert _usable("speech-model", "base") == "base"
 
 
-def test_edit(sage: Sage, file: Path, environment: dict[str, str]) -> None:
+def test_edit(sage: Sage, start: Callable[..., Popen], file: Path, environment: dict[str, str]) -> None:
+    def edit() -> tuple[int, str]:
+        shown, terminal = pty.openpty()
+        with start("config", "edit", stdin=terminal, stdout=terminal) as process:
+            _, stderr = process.communicate()
+        for end in shown, terminal:
+            os.close(end)
+        return process.returncode, stderr
+
     environment |= {"VISUAL": f"{sys.executable} -c \"import sys; open(sys.argv[1], 'a').write('frames = 3')\""}
-    assert sage("config", "edit").returncode == 0
+    assert edit() == (0, "")
     assert sage("config", "get", "frames").stdout == "3\n"
     assert all(f"# {key} = " in file.read_text() for key in settable())
-    done = sage("config", "edit")  # twice in one file
-    assert done.returncode == 2
-    assert "is not TOML" in done.stderr
+    status, line = edit()  # twice in one file
+    assert status == 2
+    assert "is not TOML" in line
     for editor in ("no-such-editor", "vi '"):
         environment |= {"VISUAL": " ", "EDITOR": editor}
-        done = sage("config", "edit")
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert f"cannot start the editor {editor}: set VISUAL or EDITOR" in done.stderr
+        status, line = edit()
+        assert (status, line.count("\n")) == (1, 1)
+        assert f"cannot start the editor {editor}: set VISUAL or EDITOR" in line
+
+
+def test_editing_needs_a_terminal(sage: Sage, file: Path, environment: dict[str, str]) -> None:
+    environment |= {"VISUAL": f"{sys.executable} -c \"print('drawn')\""}
+    done = sage("config", "edit")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"sage: error: no terminal to edit on: use 'sage config set', or edit {file}\n"
+    assert not file.exists()
 
 
 def test_a_broken_file_is_named_but_does_not_stop_help(sage: Sage, file: Path) -> None:

@@ -91,3 +91,40 @@ def test_a_frame_that_several_times_show_is_saved_once(sage: Sage, tmp_path: Pat
     assert "2 times show the same frame; it is in the sheet once" in sage(*same, "--sheet", tmp_path / "one.png").stderr
     assert "2 times show the same frame; it is saved once" in sage(*same, "-o", tmp_path).stderr
     assert sage("frames", video, "--at", "1", "-o", tmp_path).stderr == ""
+
+
+def test_frames_as_json(sage: Sage, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "talk.mp4", seconds=4)
+    done = sage("frames", video, "--every", "1", "--start", "1", "--end", "2.5", "-o", tmp_path / "new" / "out", "--json", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["time"] for one in found] == [1.0, 2.0]
+    assert all(one["video"] == str(video) and Path(one["path"]).parent == tmp_path / "new" / "out" for one in found)
+    assert sorted(one["path"] for one in found) == sorted(map(str, (tmp_path / "new" / "out").iterdir()))
+    sheet = sage("frames", video, "--every", "2", "--sheet", tmp_path / "sheet.png", "--json", "--offline")
+    assert json.loads(sheet.stdout) == {
+        "video": str(video),
+        "path": str(tmp_path / "sheet.png"),
+        "times": [0.0, 2.0, pytest.approx(4, abs=0.1)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--every", "1", "-o", "-"), "--output -: several files cannot go to stdout; name a folder"),
+        (("--every", "1", "-o", "out.jpg"), "--output out.jpg: this is a file; name a folder (for a new one: out.jpg/)"),
+        (("--every", "1", "-o", "out", "--sheet", "a.png"), "--sheet and --output exclude each other: choose one"),
+        (("--at", "1", "--start", "1"), "--start and --end limit --every: add it"),
+        (("--every", "1", "--start", "9"), "the start is not before the end"),
+    ],
+)
+def test_frames_that_cannot_be_saved(
+    refusal: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    video = make_video(tmp_path / "talk.mp4", seconds=2)
+    monkeypatch.chdir(tmp_path)
+    status, line = refusal("frames", video, *words)
+    assert (status, line.count("\n")) == (2, 1)
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["talk.mp4"]

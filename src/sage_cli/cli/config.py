@@ -88,6 +88,7 @@ def edit() -> int:
     import os
     import shlex
     import subprocess
+    import sys
 
     from sage_cli.session.settings import create, from_file
     from sage_cli.store import config_path
@@ -95,6 +96,8 @@ def edit() -> int:
     named = (os.environ.get(variable, "").strip() for variable in ("VISUAL", "EDITOR"))
     editor = next(filter(None, named), "notepad" if os.name == "nt" else "vi")
     path = config_path()
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):  # editors draw on stdout and wait for keys
+        raise UsageError(f"no terminal to edit on: use 'sage config set', or edit {path}")
     if not path.exists():
         lines = (f"# {key} = {_example(one)}" for key, one in settable().items())
         create("# Settings of sage; 'sage help config' explains them.\n" + "\n".join(lines) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,7 +10,9 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
+from sage_cli.cli.options import takes
 from sage_cli.errors import UsageError
+from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from sage_cli.session import Session
     from sage_cli.video import Frame, Video
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 
 EXAMPLES = """[bold]Examples[/]
   sage frames talk.mp4 --at 1:23 --at 2:40
-  sage frames talk.mp4 --every 30s -o frames/
+  sage frames talk.mp4 --every 30s -o frames/ --start 10:00
   sage frames talk.mp4 --every 1m --sheet talk.jpg"""
 
 _MOST: Final = 10_000
@@ -37,48 +39,64 @@ def _option(flag: str, metavar: str, help: str, *more: str, **bounds: Any) -> An
     return typer.Option(flag, *more, metavar=metavar, help=help, show_default=False, **bounds)
 
 
+@takes("frames")
 def frames(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
     at: Annotated[list[str] | None, _option("--at", "TIME", "Time of a frame; repeatable.")] = None,
     every: Annotated[str | None, _option("--every", "TIME", "A frame every so often.")] = None,
-    output: Annotated[str, _option("--output", "DIR", "Folder for the pictures. Default: this one.", "-o")] = ".",
     sheet: Annotated[str | None, _option("--sheet", "FILE", "One picture with all frames.")] = None,
     width: Annotated[int | None, _option("--width", "N", "Width in pixels. Default: the video's.", min=16, max=16384)] = None,
+    *,
+    options: Options,
 ) -> int:
     """Save frames of a video.
 
     Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
-    from sage_cli.cli.opening import damage_told
+    from sage_cli.cli.opening import damage_told, downloads
     from sage_cli.output import check_targets, file_name, folder_named, open_binary, output_folder
     from sage_cli.session import open_session
     from sage_cli.text import user_path
 
     if not at and not every:
         raise UsageError("which frames? Use --at 1:23, or --every 30s")
-    with open_session() as session:
-        opened = session.video(video)
-        times = _times(at or [], every, opened.duration)
+    if not every and (options.start is not None or options.end is not None):
+        raise UsageError("--start and --end limit --every: add it")
+    if sheet and options.output:
+        raise UsageError("--sheet and --output exclude each other: choose one")
+    target = _picture(user_path(sheet)) if sheet else None
+    folder = folder_named("--output", options.output or ".")
+    with open_session(options) as session:
+        with downloads(session):
+            opened = session.video(video)
+        times = _times(session, opened, at or [], every)
         size = _size(opened, _TILE if sheet and width is None else width)
-        if sheet:
-            target = _picture(user_path(sheet))
+        told = damage_told(session, opened)
+        if target:
             check_targets([target], [opened.path], text=False)
-            with damage_told(session, opened), closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
+            with told, closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
                 shown = list(_distinct(found))
                 file.write(_encoded(contact_sheet(shown), target.suffix))
-            console.write_path(target)
-            _tell(len(times), len(shown), "in the sheet")
+            _write(options, video, target, times=[round(frame.time, 3) for frame in shown])
+            _tell(options, len(times), len(shown), "in the sheet")
             return 0
-        folder_of = output_folder(folder_named("--output", os.path.expanduser(output)))  # noqa: PTH111  (keeps a slash at the end)
         saved: dict[str, float] = {}
-        with damage_told(session, opened), folder_of as folder, closing(opened.frames(times, size)) as found:
+        with told, output_folder(folder), closing(opened.frames(times, size)) as found:
             for frame in _distinct(found):
                 target = folder / file_name(opened.stem, f"_{_stamp(frame.time, saved)}.jpg")
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
-                console.write_path(target)
-        _tell(len(times), len(saved), "saved")
+                _write(options, video, target, time=round(frame.time, 3))
+        _tell(options, len(times), len(saved), "saved")
     return 0
+
+
+def _write(options: Options, video: str, target: Path, **times: float | list[float]) -> None:
+    """Print the name of a picture, with --json as an object with its times."""
+    if options.json:
+        console.write(console.dumps({"video": video, "path": str(target), **times}))
+    else:
+        console.write_path(target)
 
 
 def _distinct(found: Iterable[Frame]) -> Iterator[Frame]:
@@ -100,20 +118,22 @@ def _stamp(time: float, taken: dict[str, float]) -> str:
     return stamp
 
 
-def _tell(asked: int, shown: int, once: str) -> None:
-    if shown < asked:
+def _tell(options: Options, asked: int, shown: int, once: str) -> None:
+    if shown < asked and not options.quiet:
         console.say(f"{asked} times show {'the same frame; it' if shown == 1 else f'{shown} different frames; each'} is {once} once")
 
 
-def _times(at: list[str], every: str | None, duration: float) -> list[float]:
+def _times(session: Session, video: Video, at: list[str], every: str | None) -> list[float]:
     from sage_cli.timecode import parse, parse_within
 
-    times = [parse_within(text, duration) for text in at]
+    times = [parse_within(text, video.duration) for text in at]
     if every:
+        limited = session.options.start is not None or session.options.end is not None
+        start, end = session.span(video) if limited else (0.0, video.duration)
         step = parse(every)
-        if step <= 0 or duration / step > _MOST:
+        if step <= 0 or (end - start) / step > _MOST:
             raise UsageError(f"--every {every}: give a time that makes at most {_MOST} frames, such as 30s")
-        times += [number * step for number in range(int(duration / step) + 1)]
+        times += [start + number * step for number in range(int((end - start) / step) + 1)]
     return sorted(set(times))
 
 

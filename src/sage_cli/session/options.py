@@ -149,12 +149,13 @@ _ASKS = "ask chat mcp ground summary"  # commands that answer with a model in a 
 _LOOKS = f"{_ASKS} bench"
 _RUNS = "ask chat mcp bench"  # commands that answer questions
 _ALL = f"{_LOOKS} transcribe"
+_OPENS = f"{_ALL} frames"  # commands that open videos of the user's
 
 
 def _moment(help: str) -> Any:
     """The start or the end of what is looked at."""
-    commands, speech = "ask ground summary transcribe", {"transcribe": {"panel": SPEECH}}
-    return option(None, LOOKING, commands, help, "TIME", kind="time", at_least=0.0, per=speech)
+    commands, per = "ask ground summary transcribe frames", {"transcribe": {"panel": SPEECH}, "frames": {"panel": NOWHERE}}
+    return option(None, LOOKING, commands, help, "TIME", kind="time", at_least=0.0, per=per)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,7 +263,11 @@ class Options:
     )
     searxng_url: str | None = setting(None, WEB, "ask chat mcp", "Base URL of your SearXNG instance.", "URL", advanced=True)
     offline: bool = setting(
-        False, WEB, _ALL, "Make no connections; use cached results only.", per={"transcribe": {"panel": RUN}, "bench": {"panel": RUN}}
+        False,
+        WEB,
+        _OPENS,
+        "Make no connections; use cached results only.",
+        per={"transcribe": {"panel": RUN}, "bench": {"panel": RUN}, "frames": {"panel": OUTPUT}},
     )
 
     language: str = setting("auto", SPEECH, "transcribe", "Spoken language: en, de, zh ...", "CODE", flags="-l", auto="auto-detect")
@@ -347,13 +352,16 @@ class Options:
     output: str | None = option(
         None,
         OUTPUT,
-        "transcribe bench",
+        "transcribe bench frames",
         "Output file, or folder (DIR/, or a new name without a suffix).",
         "FILE|DIR|-",
         flags="-o",
         auto="stdout",
         kind="path",
-        per={"bench": {"help": "Folder for results and report.", "metavar": "DIR", "auto": "named after the question set and the model"}},
+        per={
+            "bench": {"help": "Folder for results and report.", "metavar": "DIR", "auto": "named after the question set and the model"},
+            "frames": {"help": "Folder for the pictures.", "metavar": "DIR", "auto": "this one"},
+        },
     )
     words: bool = option(False, OUTPUT, "transcribe", "Add the time of every word (json, jsonl).")
     max_line_width: int = option(
@@ -365,9 +373,13 @@ class Options:
     json: bool = option(
         False,
         OUTPUT,
-        "ask chat demo ground summary bench transcribe",
+        "ask chat demo ground summary bench transcribe frames",
         "Print one JSON object per result.",
-        per={"bench": {"help": "Print the report as JSON."}, "transcribe": {"help": "Print one JSON object per file: --format json."}},
+        per={
+            "bench": {"help": "Print the report as JSON."},
+            "transcribe": {"help": "Print one JSON object per file: --format json."},
+            "frames": {"help": "Print one JSON object per picture."},
+        },
     )
     jsonl: bool = option(
         False,
@@ -376,10 +388,10 @@ class Options:
         "Print every event as a line of JSON.",
         per={"transcribe": {"help": "Print every segment as a line of JSON: --format jsonl."}},
     )
-    quiet: bool = option(False, OUTPUT, f"{_ALL} demo", "Print results and errors only.", flags="-q")
-    verbose: bool = option(False, OUTPUT, f"{_ALL} demo", "Show token counts, timings and library logs.", flags="-v")
-    debug: bool = option(False, OUTPUT, f"{_ALL} demo", "Show tracebacks and all logs.", advanced=True)
-    no_color: bool = option(False, OUTPUT, f"{_ALL} demo", "Print without colours; works everywhere.", advanced=True)
+    quiet: bool = option(False, OUTPUT, f"{_OPENS} demo", "Print results and errors only.", flags="-q")
+    verbose: bool = option(False, OUTPUT, f"{_OPENS} demo", "Show token counts, timings and library logs.", flags="-v")
+    debug: bool = option(False, OUTPUT, f"{_OPENS} demo", "Show tracebacks and all logs.", advanced=True)
+    no_color: bool = option(False, OUTPUT, f"{_OPENS} demo", "Print without colours; works everywhere.", advanced=True)
 
     question: tuple[str, ...] = option((), QUESTIONS, "ask", "Ask about all VIDEOs; repeatable.", "TEXT")
     schema: str | None = option(None, OUTPUT, "ask bench summary", "JSON schema that answers obey.", "FILE|JSON", kind="path")
