@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sqlite3
@@ -244,6 +245,19 @@ def test_a_prefix_too_large_for_the_store_is_not_written(folder: Path) -> None:
     assert [files.wants("key", size, spent_s=9.0) for size in (400, 600)] == [True, False]
     everything = ModelCache(folder, prefixes=1000, everything=True).prefixes
     assert [everything.wants("key", size, spent_s=0.0) for size in (600, 1600)] == [True, False]
+
+
+def test_a_prefix_in_a_folder_that_cannot_be_written_to_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, key = ModelCache(folder, prefixes=5000, everything=True).prefixes, f"{'0' * 24}-{'d' * 32}"
+    saving = files.save(key, 1000, 100, lambda path: path.write_bytes(bytes(1000)) == 1000)
+    assert saving is not None
+    saving.wait()
+
+    def read_only(path: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("sage_cli.model.statefile.os.utime", read_only)
+    assert files.load(key, lambda path: True)
 
 
 def test_the_longest_unused_prefixes_go_first(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -180,6 +181,20 @@ def test_two_at_once_do_no_harm(transcriber: Transcriber, sound: Counted, cache:
     assert list(one) == whole[1:]
     assert list(two) == whole[1:]
     assert list(Transcript(transcriber, sound, "talk", cache).segments()) == whole
+
+
+def test_a_folder_that_cannot_be_written_to_is_read(
+    transcriber: Transcriber, sound: Counted, cache: TranscriptCache, whole: list[Segment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(Transcript(transcriber, sound, "talk", cache).segments())
+    sound.reads = 0
+    monkeypatch.setattr("sage_cli.speech.cache.os.utime", read_only)
+    assert list(Transcript(transcriber, sound, "talk", cache).segments()) == whole
+    assert sound.reads == 0
+
+
+def read_only(path: Path) -> None:
+    raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
 def test_a_folder_that_cannot_be_written_to_keeps_nothing(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pickle
 import random
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -193,3 +195,35 @@ def test_one_thread_disables_what_another_uses(tmp_path: Path) -> None:
         assert not reader.cache.usable
         assert read(tmp_path / "cache")[1] == b"1"
     assert 5 < line < 39
+
+
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = filled(tmp_path / "cache")
+    with sqlite3.connect(database) as connection:
+        connection.execute("INSERT INTO Cache (key, raw, mode, value) SELECT 'evil', 1, 4, ?", (pickle.dumps("x"),))
+    connection.close()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr("sage_cli.store.diskcache.os.access", lambda *_: False)  # tests may run as root, who can write everywhere
+    assert read(tmp_path / "cache") == RIGHT
+    cache = DiskCache(tmp_path / "cache", 1 << 30)
+    assert (cache.get("new"), cache.set("new", b"x"), cache.usable) == (None, False, True)
+    cache.delete(RIGHT[0].decode())
+    assert unseal(cache.get(RIGHT[0].decode())) == RIGHT[0]
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    monkeypatch.setattr("sage_cli.store.diskcache.drop", lambda _: 0)
+    assert (cache.get("evil"), cache.usable) == (None, False)
+
+
+def test_a_cache_on_a_read_only_file_system_is_read(tmp_path: Path) -> None:
+    """Mounted in a namespace of its own."""
+    filled(tmp_path / "cache")
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom sage_cli.store.diskcache import DiskCache, unseal\n"
+        "cache = DiskCache(Path(sys.argv[1]), 1 << 30)\nprint(unseal(cache.get('7')), cache.set('new', b'x'))\n"
+    )
+    script = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$2" -c "$3" "$1"'
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path / "cache"), sys.executable, program]
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("b'7' False\n", "")

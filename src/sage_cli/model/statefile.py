@@ -62,7 +62,8 @@ class StateFiles:
         try:
             good = _Check(path).passes(load)
             if good:
-                os.utime(path)
+                with suppress(OSError):  # a cache that cannot be written is of use, too
+                    os.utime(path)
                 return True
             logger.warning("a saved KV prefix cannot be read; it is computed again")
             path.unlink()

@@ -108,9 +108,10 @@ class TranscriptCache:
         path = self._folder / f"{name}.jsonl"
         try:
             lines = path.read_bytes().split(b"\n")
-            os.utime(path)
         except OSError:
             return []
+        with suppress(OSError):  # a cache that cannot be written is of use, too
+            os.utime(path)
         records = []
         for line in lines:
             total, _, text = line.partition(b" ")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sage_cli.store.files import RECORDS, delete
 
 if TYPE_CHECKING:
-    from diskcache import Cache
+    from diskcache import Cache, Disk
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class DiskCache:
     Values are text, numbers or bytes, never pickled objects. Readers must check them: a damaged disk can change them.
 
     A damaged database is deleted with all its files; the next run starts a new one. Other problems (a full disk, a lock that another
-    process keeps) disable the cache for this process.
+    process keeps) disable the cache for this process. One that cannot be written (in an image, on a read-only volume) is read.
 
     Args:
         folder: created on first use.
@@ -44,7 +46,7 @@ class DiskCache:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self.limit = folder, limit
-        self._cache: Cache | None = None
+        self._cache: Cache | _Frozen | None = None
         self._lock = Lock()  # of the two attributes beside it
         self.usable = limit > 0
 
@@ -66,7 +68,7 @@ class DiskCache:
             with suppress(sqlite3.Error):
                 cache.close()
 
-    def _use(self, call: Callable[[Cache], object]) -> object:
+    def _use(self, call: Callable[[Any], object]) -> object:
         """The result of a call of diskcache's alone, so that what it raises tells about the database."""
         from diskcache import Timeout  # not at the top: reading a video without a cache need not wait for this import
 
@@ -82,11 +84,11 @@ class DiskCache:
             self._drop(error)
         return None
 
-    def _opened(self) -> Cache | None:
+    def _opened(self) -> Cache | _Frozen | None:
         """The cache, for this thread to keep: another may close or disable it meanwhile."""
         with self._lock:
             if self.usable and self._cache is None:
-                self._cache = open_cache(self._folder, self.limit)
+                self._cache = _Frozen(self._folder) if _is_read_only(self._folder) else open_cache(self._folder, self.limit)
             return self._cache if self.usable else None
 
     def _drop(self, error: Exception) -> None:
@@ -108,7 +110,20 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
         sqlite3.Error: its database is damaged, or locked for longer than :data:`_PATIENCE`.
         OSError: the folder cannot be made or written.
     """
-    from diskcache import Cache, Disk
+    from diskcache import Cache
+
+    _wait_for_lock(folder / DATABASE)
+    settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
+    return Cache(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
+
+
+_PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
+
+
+@cache
+def _plain_disk() -> type[Disk]:
+    """What stores values for a diskcache. Made on first use: see the import in :meth:`DiskCache._use`."""
+    from diskcache import Disk
 
     class Plain(Disk):  # type: ignore[misc]
         """Stores and loads no pickles: anyone who can write to the folder could run code with one."""
@@ -118,12 +133,43 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
                 raise ValueError("a pickled value")
             return super().fetch(mode, filename, value, read)
 
-    _wait_for_lock(folder / DATABASE)
-    settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
-    return Cache(str(folder), timeout=_PATIENCE, disk=Plain, eviction_policy="least-recently-used", cull_limit=2, **settings)
+    return Plain
 
 
-_PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
+class _Frozen:
+    """A diskcache that cannot be written: finds values and changes nothing, not even times of use. Safe for threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._disk = _plain_disk()(str(folder))
+        database = (folder / DATABASE).absolute()
+        # SQLite needs files beside the database to share it with a writer. Where there are none, nobody writes.
+        shared = database.with_name(f"{DATABASE}-wal").exists()
+        self._address = f"{database.as_uri()}?mode=ro{'' if shared else '&immutable=1'}"
+
+    def get(self, key: str) -> object:
+        with closing(sqlite3.connect(self._address, uri=True, timeout=_PATIENCE)) as connection:
+            row = connection.execute("SELECT mode, filename, value FROM Cache WHERE key = ? AND raw", (key,)).fetchone()
+        if row is None:
+            return None
+        try:
+            return self._disk.fetch(*row, False)
+        except FileNotFoundError:
+            return None
+
+    def set(self, key: str, value: str | bytes | float) -> bool:
+        return False
+
+    def delete(self, key: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Whether there is a database that this process cannot write; SQLite makes files beside one, too."""
+    database = folder / DATABASE
+    return database.is_file() and not (os.access(database, os.W_OK) and os.access(folder, os.W_OK))
 
 
 def _wait_for_lock(database: Path) -> None:
