@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 from unicodedata import normalize
 
 from sage_cli.errors import UsageError, naming
-from sage_cli.text import STDOUT
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+STDOUT = "-"  # as the name of an output
 
 _LONGEST = 255  # bytes of a file name
 _HEAD = 8192  # bytes of an existing file that are checked for text

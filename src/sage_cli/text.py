@@ -12,7 +12,6 @@ from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
 STDIN: Final = "-"  # as the name of a file
-STDOUT: Final = "-"  # as the name of an output
 
 # How the names of videos end, and of all media. Files with other names are opened if they are named, but no folder or list offers them.
 VIDEOS: Final = (

@@ -20,7 +20,7 @@ from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import MEDIA, STDOUT, decode, media_label
+from sage_cli.text import MEDIA, decode, media_label
 
 if TYPE_CHECKING:
     from sage_cli.bench.pool import Died
@@ -123,7 +123,7 @@ def _plan(found: Sequence[Input], output: str | None, format: str | None) -> lis
     Raises:
         UsageError: a target is used twice, or several transcripts have one target.
     """
-    from sage_cli.output import format_of, is_folder
+    from sage_cli.output import STDOUT, format_of, is_folder
 
     sources = [one.name for one in found]
     if output is None or output == STDOUT:
