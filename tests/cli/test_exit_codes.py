@@ -131,7 +131,8 @@ def test_wrong_words(refusal: Refusal, words: list[str], said: str) -> None:
 @pytest.mark.parametrize("words", [["ask", "what?", "--report"], ["transcribe", "-f", "vtt", "-o"], ["frames", "--at", "1", "--sheet"]])
 def test_a_name_that_is_too_long(refusal: Refusal, tmp_path: Path, words: list[str]) -> None:
     name = f"{'signed' * 60}.mp4"
-    status, line = refusal(words[0], name, *words[1:], tmp_path / "out.html", *([] if words[0] == "frames" else ["--speech-model", "nano"]))
+    output, more = ("out.jpg", []) if words[0] == "frames" else ("out.html", ["--speech-model", "nano"])
+    status, line = refusal(words[0], name, *words[1:], tmp_path / output, *more)
     assert (status, line) == (4, f"sage: error: cannot read {name}: File name too long\n")
 
 

@@ -169,7 +169,7 @@ def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest
         path.touch()
     (tmp_path / "b" / "again").symlink_to(tmp_path)
     assert of_folders([str(tmp_path)]) == [Input(f"{tmp_path}/a.mp4")]
-    assert capsys.readouterr().err == f"sage: {tmp_path}: 2 folders in it are not searched; to do so, add --recursive\n"
+    assert capsys.readouterr().err == f"sage: {tmp_path}: 2 more in its folders are left out; to include, add --recursive\n"
     found = of_folders([str(tmp_path)], recursive=True)
     inside = {"a.mp4": ".", "b/c.mp4": "b", "b/d/e.MKV": "b/d"}
     assert found == [Input(f"{tmp_path}/{name}", Path(folder)) for name, folder in inside.items()]
@@ -178,8 +178,14 @@ def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest
     with pytest.raises(VideoError, match="holds no video: give"):
         of_folders([str(tmp_path / "g")], recursive=True)
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(VideoError, match="holds no video itself; to search the 2 folders in it, add --recursive"):
+    with pytest.raises(VideoError, match="holds no video itself, but 2 in its folders: add --recursive"):
         of_folders([str(tmp_path)])
+    assert capsys.readouterr().err == ""
+    (tmp_path / "b" / "d" / "e.MKV").unlink()
+    (tmp_path / "a.mp4").touch()
+    of_folders([str(tmp_path)])
+    assert "1 more in its folders is left out" in capsys.readouterr().err
+    of_folders([str(tmp_path / "b")])  # an empty folder is not worth a word
     assert capsys.readouterr().err == ""
 
 

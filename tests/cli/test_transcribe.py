@@ -508,14 +508,14 @@ def test_silence_does_not_replace_a_transcript(transcribe: Sage, talk: Path, tmp
 
 
 def test_folders_in_a_folder(transcribe: Sage, talk: Path, tmp_path: Path) -> None:
-    """Not searched without a word; with --recursive, transcripts lie in folders of the same names."""
+    """Left out, but not without a word; with --recursive, transcripts lie in folders of the same names."""
     for name in ("01", "02/b"):
         (folder := tmp_path / "in" / name).mkdir(parents=True)
         shutil.copy(talk, folder)
     refused(
         transcribe(tmp_path / "in", "-o", tmp_path / "out"),
         4,
-        "holds no video or recording itself; to search the 2 folders in it",
+        "holds no video or recording itself, but 2 in its folders: add --recursive",
     )
     done = transcribe(tmp_path / "in", "-r", "-o", tmp_path / "out", "-f", "srt")
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS, *, recu
     """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order, less those that are named.
 
     Args:
-        recursive: search the folders in it, too. Otherwise a notice says that there are some, unless ``quiet``.
+        recursive: take those in the folders in it, too. Otherwise a notice says how many are left out, unless ``quiet``.
 
     Raises:
         VideoError: a folder holds none.
@@ -64,37 +65,44 @@ def _of_folder(source: str, suffixes: Sequence[str], recursive: bool, quiet: boo
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
         return [Input(source)]
-    files, others = _listed(folder, suffixes, recursive)
-    count = "1 folder" if others == 1 else f"{others} folders"
-    if not files:
+    files = [Input(str(path), path.parent.relative_to(folder)) for path in _media_in(folder, suffixes, recursive)]
+    chosen = files if recursive else [one for one in files if one.inside == Path()]
+    left = len(files) - len(chosen)
+    if not chosen:
         kind = "video" if suffixes is VIDEOS else "video or recording"
-        more = f"; to search the {count} in it, add --recursive" if others else ": give a file, or a folder with some"
-        raise VideoError(f"{source} holds no {kind}{' itself' if others else ''}{more}")
-    if others and not quiet:
-        console.say(f"{source}: {count} in it {'is' if others == 1 else 'are'} not searched; to do so, add --recursive")
-    return [Input(str(path), path.parent.relative_to(folder)) for path in files]
+        raise VideoError(
+            f"{source} holds no {kind} itself, but {left} in its folders: add --recursive"
+            if left
+            else f"{source} holds no {kind}: give a file, or a folder with some"
+        )
+    if left and not quiet:
+        console.say(f"{source}: {left} more in its folders {'is' if left == 1 else 'are'} left out; to include, add --recursive")
+    return chosen
 
 
-def _listed(folder: Path, suffixes: Sequence[str], recursive: bool) -> tuple[list[Path], int]:
-    """The files in a folder with these suffixes, and the number of folders in it that were not searched; no hidden ones.
+def _media_in(folder: Path, suffixes: Sequence[str], tell: bool) -> list[Path]:
+    """The files with these suffixes in a folder and the folders in it, in alphabetical order; no hidden ones. Links to folders may lead
+    back and are not followed.
 
-    Links to folders are not followed: they may lead back.
+    Args:
+        tell: say which folders in it cannot be read.
+
+    Raises:
+        OSError: the folder itself cannot be read.
     """
-    files: list[Path] = []
-    others = 0
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_file():
-            files += [path] if path.suffix.lower() in suffixes else []
-        elif path.is_dir() and recursive and not path.is_symlink():
-            try:
-                files += _listed(path, suffixes, recursive)[0]
-            except OSError as error:
-                console.say(f"not searched: {machine_trouble(error)}")
-        elif path.is_dir() and not recursive:
-            others += 1
-    return files, others
+
+    def failed(error: OSError) -> None:
+        if error.filename == str(folder):
+            raise error
+        if tell:
+            console.say(f"not searched: {machine_trouble(error)}")
+
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        media = (Path(parent, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in suffixes)
+        found += (path for path in media if path.is_file())
+    return sorted(found)
 
 
 def exists(word: str) -> bool:
