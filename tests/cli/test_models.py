@@ -150,6 +150,7 @@ def test_a_model_of_ones_own(sage: Sage, hub: FakeHub, model: TinyModel, environ
     refused = sage("models", "rm", "-y", "mine")
     assert refused.returncode == 2
     assert "was not pulled by sage: delete it yourself" in refused.stderr
+    assert all(str(folder / path.name) in refused.stderr for path in (model.text, model.mmproj))
     taken = sage("models", "pull", "qwen3-vl-2b", "--name", "mine", "--update")
     assert taken.returncode == 2
     assert "was not made by sage" in taken.stderr

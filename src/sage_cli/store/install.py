@@ -254,7 +254,7 @@ def check_removable(model: Installed) -> None:
         UsageError: it was not installed by us.
     """
     if not model.source:
-        raise UsageError(f"{model.name} was not pulled by sage: delete it yourself, it is {model.path}")
+        raise UsageError(f"{model.name} was not pulled by sage: delete it yourself, it is {' and '.join(map(str, model.files))}")
     if model.path.parent == models_dir():
         raise UsageError(f"{model.path} does not lie in a folder of its own: delete it yourself")
 
