@@ -74,8 +74,8 @@ def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environmen
 @pytest.mark.parametrize(
     ("lines", "options", "status"),
     [
-        ("What?\n", ["--timeout", "0.01"], 5),
-        ("What?\n", ["--timeout", "0.01", "--json"], 5),
+        ("What?\n", ["--timeout", "0.001"], 5),
+        ("What?\n", ["--timeout", "0.001", "--json"], 5),
         ("/bogus\n/quit\nWhat?\n", [], 2),
         ("/tools off\n", [], 0),
     ],
