@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from unicodedata import normalize
 
 import av
 import numpy as np
 import pytest
 
 from sage_cli.errors import VideoError
-from sage_cli.speech.subtitles import beside, find_subtitles, lacking, short, tracks
+from sage_cli.output import folded
+from sage_cli.speech.subtitles import beside, files_beside, find_subtitles, lacking, short, tracks
 from sage_cli.video import Video
 
 SRT = """1
@@ -92,6 +94,17 @@ def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, lan
 def test_files_beside_a_video(video: Path, suffix: str, text: str) -> None:
     video.with_suffix(suffix).write_text(text)
     assert _cues(video) == [(0.5, 1.25, "Good morning."), (2.0, 3.5, "The train is late, as ever.")]
+
+
+def test_a_name_that_the_file_system_spells_in_another_way(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS composes accents or not, and finds files in any letter case."""
+    composed, apart = (video.with_name(f"{normalize(form, 'Café')}.mp4") for form in ("NFC", "NFD"))
+    video.rename(composed)
+    apart.with_suffix(".srt").write_text("1\n00:00:00,500 --> 00:00:01,250\nGood morning.\n")
+    assert _cues(composed) == [(0.5, 1.25, "Good morning.")]
+    assert not files_beside(composed.with_name("CAFÉ.mp4"))
+    monkeypatch.setattr(Path, "samefile", lambda one, other: folded(str(one)) == folded(str(other)))
+    assert [one.source for one in beside(composed.with_name("CAFÉ.mp4"))] == [apart.with_suffix(".srt").name]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])

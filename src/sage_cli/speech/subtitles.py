@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sage_cli.errors import VideoError
+from sage_cli.output import folded
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
 from sage_cli.text import decode_prose
@@ -119,10 +121,25 @@ def lacking(video: Video, language: str = "") -> str:
 def files_beside(path: Path) -> dict[Path, FileState]:
     """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
     try:
-        files = [file for file in path.parent.iterdir() if file.suffix.lower() in SUFFIXES and file.name.startswith(path.stem)]
-        return {file: FileState.of(file) for file in files if file.is_file()}
+        stem, files = _composed(_entry(path).stem), path.parent.iterdir()
+        found = [file for file in files if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
+        return {file: FileState.of(file) for file in found if file.is_file()}
     except OSError:
         return {}
+
+
+def _entry(path: Path) -> Path:
+    """The path as its folder lists it: file systems of macOS and Windows find a file in other letter case, too."""
+    names = {entry.name: entry for entry in path.parent.iterdir()}
+    if path.name in names:
+        return path
+    alike = (entry for entry in names.values() if folded(entry.name) == folded(path.name) and entry.samefile(path))
+    return next(alike, path)
+
+
+def _composed(name: str) -> str:
+    """One form of letters with accents, which a file and its subtitles may spell in two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[Subtitles]:
@@ -133,8 +150,10 @@ def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[S
         duration: of the video in seconds, at which a cue without an end has ended.
     """
     found = []
-    for file in files_beside(path):
-        rest = file.name[len(path.stem) : -len(file.suffix)].lower()
+    files = files_beside(path)
+    begin = len(_composed(_entry(path).stem)) if files else 0
+    for file in files:
+        rest = _composed(file.name)[begin : -len(file.suffix)].lower()
         words = rest.strip(".").split(".") if rest else []
         if (rest and not rest.startswith(".")) or not all(word in _KINDS or _LANGUAGE.fullmatch(word) for word in words):
             continue

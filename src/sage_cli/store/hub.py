@@ -42,6 +42,7 @@ logging.getLogger("huggingface_hub").handlers.clear()
 T = TypeVar("T")
 Progress = Callable[[int], None]  # bytes that are there
 
+_OFF: Final = "downloads are off (by --offline, the setting offline, or HF_HUB_OFFLINE)"
 _PATIENCE: Final = 6  # consecutive failures without progress before giving up
 _WAIT: Final = 0.5  # seconds between checks of another process's progress
 _LONGEST_WAIT: Final = 300  # seconds a server may ask us to wait
@@ -124,7 +125,7 @@ class Hub:
             progress(file.size)
             return path
         if self.offline:
-            raise ModelError(f"{file.name} is not in {self.cache} and downloads are off: pull it without --offline")
+            raise ModelError(f"{file.name} is not in {self.cache}, and {_OFF}")
         if not file.sha256:
             raise ModelError(f"{listing.repository} has no checksum for {file.name}: choose another repository")
         folder = self._folder(listing.repository)
@@ -206,7 +207,7 @@ class Hub:
         try:
             commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
         except OSError as error:
-            raise NotThereError(f"{repository} is not in {self.cache}, and downloads are off: pull it without --offline") from error
+            raise NotThereError(f"{repository} is not in {self.cache}, and {_OFF}") from error
         snapshot = folder / "snapshots" / commit
         files = (
             RemoteFile(path.relative_to(snapshot).as_posix(), path.stat().st_size, path.resolve().name)
