@@ -268,9 +268,7 @@ def _from_hub(repository: str, offline: bool) -> Path:
         raise UsageError(f"no dataset {repository} on the Hugging Face Hub, or it needs a token: {str(error).splitlines()[0]}") from error
     except (LocalEntryNotFoundError, httpx2.HTTPError) as error:
         if offline:
-            raise UsageError(
-                f"{repository} is not in the cache, and --offline (or the setting offline) allows no download"
-            ) from error
+            raise UsageError(f"{repository} is not in the cache, and --offline (or the setting offline) allows no download") from error
         raise SageError(f"the Hugging Face Hub cannot be reached; get {repository} by other means and give its file") from error
 
 

@@ -341,7 +341,7 @@ def _again(system: System, error: LibraryError) -> list[str]:
     if error.package == LLAMA_CPP:
         advice = _installs(system, error.problem)
         if system.hardware.gpu in ("NVIDIA", "AMD"):  # whose libraries may be what is missing
-            prebuilt, compiled = _commands(system, replace(system.hardware, gpu=None))
+            prebuilt, compiled = install_commands(system, replace(system.hardware, gpu=None))
             advice.append(f"if this machine lacks the GPU's libraries, use a build for the CPU: {prebuilt or compiled}")
         return advice
     install, _, uncached = _installer()
@@ -350,13 +350,13 @@ def _again(system: System, error: LibraryError) -> list[str]:
 
 def _installs(system: System, problem: str) -> list[str]:
     """How to get a llama.cpp for this machine into this environment."""
-    prebuilt, compiled = _commands(system, system.hardware)
+    prebuilt, compiled = install_commands(system, system.hardware)
     if not prebuilt:
         return [f"{problem}; compile one that can: {compiled}"]
     return [f"{problem}; install a prebuilt one that can: {prebuilt}", f"if there is no such wheel, compile it: {compiled}"]
 
 
-def _commands(system: System, hardware: Hardware) -> tuple[str, str]:
+def install_commands(system: System, hardware: Hardware) -> tuple[str, str]:
     """The commands that install a wheel of llama.cpp, ``""`` if there is none, and that compile it."""
     build, package = build_for(hardware), _pinned(system, LLAMA_CPP)
     install, index, uncached = _installer()

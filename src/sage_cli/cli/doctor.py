@@ -69,13 +69,13 @@ def build_details() -> list[str]:
 def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]:
     from rich.filesize import decimal
 
-    from sage_cli.hardware.builds import build_for
+    from sage_cli.cli.checks import install_commands
 
     rows = [
         ("sage", f"{system.sage}, Python {system.python}, {system.platform}"),
         ("packages", ", ".join(f"{name} {version}" for name, version in system.packages.items())),
         ("llama.cpp", system.llama_build or "unknown: a library cannot be loaded"),
-        ("wheels", build_for(system.hardware).index or "none for this machine: llama.cpp has to be compiled"),
+        ("prebuilt", install_commands(system, system.hardware)[0] or "none for this machine: llama.cpp has to be compiled"),
     ]
     for device in system.devices:
         memory = f", {decimal(device.free)} of {decimal(device.total)} free" if device.total and device.kind == "gpu" else ""
