@@ -11,6 +11,8 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from sage_cli.video import Video
+from sage_cli.video.probe import Orientation
+from sage_cli.video.reader import picture
 
 SHADES = np.array([(255, 255, 255), (230, 200, 30), (30, 200, 30), (200, 30, 30), (30, 30, 200), (128, 128, 128)], np.uint8)
 SIZE = (48 * len(SHADES), 48)
@@ -84,3 +86,12 @@ def test_clips_say_what_their_colors_are(silent_path: Path, tmp_path: Path) -> N
         frame = next(container.decode(video=0))
     said = (frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range)
     assert said == (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, ColorRange.MPEG)
+
+
+@pytest.mark.parametrize("matrix", [8, 10, 14], ids=["YCgCo", "constant luminance", "ICtCp"])
+@pytest.mark.parametrize("transfer", [ColorTrc.BT709, ColorTrc.SMPTE2084], ids=["SDR", "HDR"])
+def test_a_matrix_that_swscale_does_not_know_is_no_failure(matrix: int, transfer: ColorTrc) -> None:
+    frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 200, np.uint8), format="rgb24").reformat(format="yuv420p")
+    frame.colorspace, frame.color_trc, frame.pts = matrix, transfer, 7
+    assert picture(frame, Orientation(), (24, 16)).shape == (16, 24, 3)
+    assert frame.pts == 7

@@ -122,6 +122,7 @@ class Media:
         keyframes: of the video, in container seconds; at least one where there is a video.
         shifts: see :class:`~sage_cli.video.source.MediaFile`.
         notices: grows while damage is met.
+        opposed: by the index of a stream of sound that was listened to, whether its two channels cancel each other out.
         keep_damage: called when damage of a stream is met for the first time.
     """
 
@@ -135,6 +136,7 @@ class Media:
     keyframes: Sequence[Keyframe]
     shifts: Shifts
     notices: list[MediaNotice] = field(default_factory=list)
+    opposed: dict[int, bool] = field(default_factory=dict)
     keep_damage: Callable[[Part], object] = field(default=lambda _part: None)
 
     def open(self, stop: Event | None = None) -> MediaFile:

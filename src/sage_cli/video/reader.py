@@ -23,7 +23,7 @@ from sage_cli.errors import VideoError
 from sage_cli.video.probe import Media, Orientation, VideoTrack
 from sage_cli.video.source import MediaFile, Stopped, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe
-from sage_cli.video.tonemap import is_hdr, tone_mapped
+from sage_cli.video.tonemap import MATRICES, is_hdr, tone_mapped
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ _LARGE = 40_000_000
 
 # Keyframes to try for one target before seeking is given up for good.
 _SEEK_ATTEMPTS = 5
+
+_UNKNOWN_MATRIX = 2  # as FFmpeg numbers them
 
 # Codecs whose packets are a frame each, so that they tell what is shown when; H.264 only where it is progressive.
 _ONE_PACKET_A_FRAME = {"h264", "hevc", "vp8", "vp9", "av1"}
@@ -328,6 +330,8 @@ def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) 
     """
     stored = size[::-1] if orientation.transpose else size
     shrinks = stored[0] * stored[1] < frame.width * frame.height
+    if frame.colorspace not in MATRICES:
+        frame.colorspace = _UNKNOWN_MATRIX  # which is taken for that of standard definition; a wrong shade is better than no picture
     if is_hdr(frame):
         frame = tone_mapped(frame, stored)
     elif shrinks and not (frame.format.is_rgb or frame.format.has_palette):

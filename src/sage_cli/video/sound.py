@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from fractions import Fraction
 from threading import Event
-from typing import cast
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -32,6 +32,8 @@ _MOST_CHANNELS = 8
 
 # Channels cancel each other out where their mean has less than this share of the first one's power.
 _CANCELLED = 0.01
+_AUDIBLE = 1e-6  # power of a sample
+_ENOUGH, _LONG_ENOUGH = 10, 120  # seconds of sound, and of the file, that are listened to
 
 _MAX_SILENCE = 1 << 16  # samples in one piece
 
@@ -94,9 +96,11 @@ def _placed(
             yield place, np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
             place += output.samples
 
+    opposed = layout == "mono" and track.channels == 2 and _opposed(media, track, stop)
     for time, frame in _decoded(media, track, start, stop):
-        if frame.layout.nb_channels > _MOST_CHANNELS or (layout == "mono" and frame.layout.nb_channels == 2):
-            frame = _mixed(frame)
+        channels = frame.layout.nb_channels
+        if channels > _MOST_CHANNELS or (layout == "mono" and channels == 2):
+            frame = _mixed(frame, opposed=channels == 2 and opposed)
         expected = run + Fraction(consumed, frame.sample_rate)
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
@@ -110,24 +114,52 @@ def _placed(
     yield from resampled(None)
 
 
-def _mixed(frame: AudioFrame) -> AudioFrame:
-    """The mean of all channels, or the first one if they cancel each other out, as those of a cable that is wired the wrong way do.
+def _mixed(frame: AudioFrame, *, opposed: bool) -> AudioFrame:
+    """The mean of all channels, or the first one alone if they are ``opposed``.
 
     FFmpeg's resampler adds the channels of stereo up to 1.41 times the range of floating-point samples, which would clip loud ones.
     """
-    channels, samples = frame.layout.nb_channels, frame.to_ndarray()
-    samples = samples if frame.format.is_planar else samples.reshape(-1, channels).T
-    if samples.dtype.kind != "f":
-        unsigned = samples.dtype == np.uint8
-        samples = (samples.astype(np.float32) - (128 if unsigned else 0)) / (128 if unsigned else -float(np.iinfo(samples.dtype).min))
-    first, mean = samples[0].astype(np.float32), samples.mean(axis=0, dtype=np.float32)
-    mono = first if mean @ mean < _CANCELLED * (first @ first) else mean
-    mixed = AudioFrame.from_ndarray(mono[np.newaxis], format="fltp", layout="mono")
+    samples = _samples(frame)
+    mono = samples[:1].astype(np.float32) if opposed else samples.mean(axis=0, dtype=np.float32, keepdims=True)
+    mixed = AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="fltp", layout="mono")
     mixed.sample_rate, mixed.time_base, mixed.pts = frame.sample_rate, frame.time_base, frame.pts
     return mixed
 
 
-def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Iterator[tuple[Fraction | None, AudioFrame]]:
+def _samples(frame: AudioFrame) -> NDArray[Any]:
+    """``(channels, n)``, floating point from -1 to 1."""
+    samples = frame.to_ndarray()
+    samples = samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
+    if samples.dtype.kind == "f":
+        return samples
+    unsigned = samples.dtype == np.uint8
+    return (samples.astype(np.float32) - (128 if unsigned else 0)) / (128 if unsigned else -float(np.iinfo(samples.dtype).min))
+
+
+def _opposed(media: Media, track: AudioTrack, stop: Event | None) -> bool:
+    """Whether the mean of two channels is almost silent and they are not, as where a cable is wired the wrong way.
+
+    That is so for a whole file or not at all: the beginning decides. Deciding again and again would switch in the middle of words.
+    """
+    if track.index not in media.opposed:
+        mean = first = 0.0
+        heard = passed = Fraction(0)
+        with closing(_decoded(media, track, Fraction(0), stop)) as decoded:
+            for _, frame in decoded:
+                if frame.layout.nb_channels != 2:
+                    break
+                samples = np.nan_to_num(_samples(frame).clip(-1, 1)).astype(np.float64)
+                power = float((samples[0] ** 2).sum())
+                first, mean = first + power, mean + float((samples.mean(axis=0) ** 2).sum())
+                length = Fraction(frame.samples, frame.sample_rate)
+                heard, passed = heard + (length if power > _AUDIBLE * frame.samples else 0), passed + length
+                if heard >= _ENOUGH or passed >= _LONG_ENOUGH:
+                    break
+        media.opposed[track.index] = mean < _CANCELLED * first
+    return media.opposed[track.index]
+
+
+def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Generator[tuple[Fraction | None, AudioFrame]]:
     """Decoded frames with their times on the video's clock, without damaged packets."""
     begin = start - _RUN_UP
     with closing(media.open(stop)) as file:

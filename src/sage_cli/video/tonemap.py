@@ -8,27 +8,24 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock
+from threading import local
 from typing import Final, cast
 
 import numpy as np
 from av.filter import Graph
-from av.filter.context import FilterContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, ColorTrc
 from numpy.typing import NDArray
 
 _TRANSFERS: Final = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ, HLG
-_UNKNOWN: Final = 2  # of a colorspace, as FFmpeg numbers them; PyAV 17 has no name for BT.2020 either
-_BT2020: Final = 9
+_BT2020: Final = 9  # of a colorspace, as FFmpeg numbers them; PyAV 17 has no name for it
+MATRICES: Final = (0, 1, 4, 5, 6, 7, 9)  # those that swscale knows
 
 _LEVEL: Final = 6  # of the table: 36 steps for each of red, green and blue, in a picture of 216 by 216
 _WHITE: Final = 203  # cd/m2 of a white page (ITU-R BT.2408); highlights are brighter
 _HLG_WHITE: Final = 0.265  # and its share of the brightest light that a camera stores as HLG
 _TO_BT709: Final = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]])  # ITU-R BT.2407
 _KNEE: Final = 0.75  # light above it is compressed, so that highlights keep their structure
-
-_one_at_a_time = Lock()
 
 
 def is_hdr(frame: VideoFrame) -> bool:
@@ -37,42 +34,46 @@ def is_hdr(frame: VideoFrame) -> bool:
 
 def tone_mapped(frame: VideoFrame, size: tuple[int, int]) -> VideoFrame:
     """An HDR frame as RGB (``rgb24``) of this width and height, for a screen of BT.709 and sRGB."""
-    space = _BT2020 if frame.colorspace == _UNKNOWN else frame.colorspace
+    space = frame.colorspace if frame.colorspace in MATRICES else _BT2020
     levels = frame.color_range or ColorRange.MPEG
     stamp = frame.pts
-    with _one_at_a_time:
-        mapper = _mapper(ColorTrc(frame.color_trc), frame.width, frame.height, frame.format.name, int(space), int(levels), size)
-        mapper.frames += 1
-        frame.colorspace, frame.color_range, frame.pts = space, levels, mapper.frames
-        mapper.source.push(frame)
-        frame.pts = stamp
-        return cast(VideoFrame, mapper.sink.pull())
+    mapper = _mappers.find(ColorTrc(frame.color_trc), frame.width, frame.height, frame.format.name, int(space), int(levels), size)
+    mapper.frames += 1
+    frame.colorspace, frame.color_range, frame.pts = space, levels, mapper.frames
+    mapper.source.push(frame)
+    frame.pts = stamp
+    return cast(VideoFrame, mapper.sink.pull())
 
 
 class _Mapper:
     """A filter graph, and the number of frames that went through it: their times, since it takes none that is earlier than the last."""
 
-    def __init__(self, graph: Graph, source: FilterContext, sink: FilterContext) -> None:
-        self.graph, self.source, self.sink, self.frames = graph, source, sink, 0
+    def __init__(self, transfer: ColorTrc, width: int, height: int, pixels: str, space: int, levels: int, size: tuple[int, int]) -> None:
+        self.frames = 0
+        table = VideoFrame.from_ndarray(_table(transfer), format="rgb48le")
+        table.pts = 0
+        self._graph = graph = Graph()
+        self.source = graph.add("buffer", f"video_size={width}x{height}:pix_fmt={pixels}:time_base=1/1:colorspace={space}:range={levels}")
+        colors = graph.add("buffer", f"video_size={table.width}x{table.height}:pix_fmt=rgb48le:time_base=1/1")
+        scale = graph.add("scale", f"{size[0]}:{size[1]}:flags={'area' if size[0] * size[1] < width * height else 'bicubic'}")
+        rgb, small = graph.add("format", "rgb48le"), graph.add("format", "rgb24")
+        look_up, self.sink = graph.add("haldclut", "clut=first"), graph.add("buffersink")
+        for one, other in pairwise((self.source, scale, rgb, look_up, small, self.sink)):
+            one.link_to(other)
+        colors.link_to(look_up, 0, 1)
+        graph.configure()
+        colors.push(table)
+        colors.push(None)
 
 
-@lru_cache(maxsize=8)
-def _mapper(transfer: ColorTrc, width: int, height: int, pixels: str, space: int, levels: int, size: tuple[int, int]) -> _Mapper:
-    table = VideoFrame.from_ndarray(_table(transfer), format="rgb48le")
-    table.pts = 0
-    graph = Graph()
-    source = graph.add("buffer", f"video_size={width}x{height}:pix_fmt={pixels}:time_base=1/1:colorspace={space}:range={levels}")
-    colors = graph.add("buffer", f"video_size={table.width}x{table.height}:pix_fmt=rgb48le:time_base=1/1")
-    scale = graph.add("scale", f"{size[0]}:{size[1]}:flags={'area' if size[0] * size[1] < width * height else 'bicubic'}")
-    rgb, small = graph.add("format", "rgb48le"), graph.add("format", "rgb24")
-    look_up, sink = graph.add("haldclut", "clut=first"), graph.add("buffersink")
-    for one, other in pairwise((source, scale, rgb, look_up, small, sink)):
-        one.link_to(other)
-    colors.link_to(look_up, 0, 1)
-    graph.configure()
-    colors.push(table)
-    colors.push(None)
-    return _Mapper(graph, source, sink)
+class _Mappers(local):
+    """Those of a thread, a decoder's own: frames of several are mapped at once."""
+
+    def __init__(self) -> None:
+        self.find = lru_cache(maxsize=4)(_Mapper)
+
+
+_mappers = _Mappers()
 
 
 @lru_cache
