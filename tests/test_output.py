@@ -200,7 +200,7 @@ def test_folders(tmp_path: Path) -> None:
 
 def test_options_for_a_folder(tmp_path: Path) -> None:
     assert folder_named("--clips", f"{tmp_path}/new/one") == tmp_path / "new" / "one"
-    assert folder_named("--clips", f"{tmp_path}/v1.2/") == tmp_path / "v1.2"
+    assert folder_named("--clips", f"{tmp_path}/v1.2/") == folder_named("--clips", f"{tmp_path}/v1.2") == tmp_path / "v1.2"
     (tmp_path / "file").touch()
     for name, said in (
         ("-", "--clips -: several files cannot go to stdout; name a folder"),

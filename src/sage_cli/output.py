@@ -1,6 +1,6 @@
 """Output files: never overwrite an input or a file of another kind, and appear complete or not at all.
 
-:func:`is_folder` says what a name means: a file or a folder for files. Folders are made with their parents.
+:func:`is_folder` says what a name means where it may be a file or a folder for files. Folders are made with their parents.
 
 All commands write their files here. Content is collected in memory (transcripts, reports and stills are small) and written at the end:
 under a temporary name in the same folder, then renamed. A run that fails or is killed leaves existing files unchanged.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STDOUT = "-"  # as the name of an output
 
+_WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".mp4")  # of pictures and clips: who names one of them expects a file
 _LONGEST = 255  # bytes of a file name
 _HEAD = 8192  # bytes of an existing file that are checked for text
 
@@ -58,16 +59,19 @@ def is_folder(target: str) -> bool:
 def folder_named(flag: str, target: str) -> Path:
     """The folder that an option for several files names; checked, before any work, by :func:`check_folder`.
 
+    A new name is one, with a dot (``talk-2024.05``) too, unless it is plainly that of a picture or clip.
+
     Raises:
-        UsageError: the name means a file.
+        UsageError: the name means a file, or stdout.
         OSError: files cannot be written there; ``filename`` names it.
     """
     if target == STDOUT:
         raise UsageError(f"{flag} {target}: several files cannot go to stdout; name a folder")
-    if not is_folder(target):
-        known = os.path.lexists(target)
+    folder = Path(target)
+    known = os.path.lexists(folder)
+    if not folder.is_dir() and (known or (not is_folder(target) and folder.suffix.lower() in _WRITTEN)):
         raise UsageError(f"{flag} {target}: this is a file; name a folder{'' if known else f' (for a new one: {target}/)'}")
-    check_folder(folder := Path(target))
+    check_folder(folder)
     return folder
 
 
