@@ -169,23 +169,36 @@ def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest
         path.touch()
     (tmp_path / "b" / "again").symlink_to(tmp_path)
     assert of_folders([str(tmp_path)]) == [Input(f"{tmp_path}/a.mp4")]
-    assert capsys.readouterr().err == f"sage: {tmp_path}: 2 more in its folders are left out; to include, add --recursive\n"
+    assert capsys.readouterr().err == f"sage: {tmp_path}: the files in its folders are left out; to include, add --recursive\n"
     found = of_folders([str(tmp_path)], recursive=True)
     inside = {"a.mp4": ".", "b/c.mp4": "b", "b/d/e.MKV": "b/d"}
     assert found == [Input(f"{tmp_path}/{name}", Path(folder)) for name, folder in inside.items()]
-    with pytest.raises(VideoError, match="/g holds no video: give a file, or a folder with some"):
+    with pytest.raises(VideoError, match="/g holds no video itself: give a file, a folder with some, or add --recursive to search"):
         of_folders([str(tmp_path / "g")])
     with pytest.raises(VideoError, match="holds no video: give"):
         of_folders([str(tmp_path / "g")], recursive=True)
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(VideoError, match="holds no video itself, but 2 in its folders: add --recursive"):
+    with pytest.raises(VideoError, match="holds no video itself, but its folders do: add --recursive"):
         of_folders([str(tmp_path)])
     assert capsys.readouterr().err == ""
     (tmp_path / "b" / "d" / "e.MKV").unlink()
-    (tmp_path / "a.mp4").touch()
-    of_folders([str(tmp_path)])
-    assert "1 more in its folders is left out" in capsys.readouterr().err
     of_folders([str(tmp_path / "b")])  # an empty folder is not worth a word
+    assert capsys.readouterr().err == ""
+
+
+def test_a_folder_is_not_searched_for_a_notice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Regression: the whole tree was walked to count what was left out, with --quiet too: eight seconds for the root of a disk."""
+    for name in ("a.mp4", "b/c.mp4"):
+        (path := tmp_path / name).parent.mkdir(exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(os, "walk", lambda *_, **__: pytest.fail("the whole tree is walked"))
+    monkeypatch.setattr(batch, "_GLANCE", 3)
+    of_folders([str(tmp_path)])
+    assert "are left out" in capsys.readouterr().err
+    monkeypatch.setattr(batch, "_GLANCE", 1)
+    of_folders([str(tmp_path)])
+    monkeypatch.setattr(batch, "_has_more", lambda *_: pytest.fail("with --quiet there is nothing to tell"))
+    of_folders([str(tmp_path)], quiet=True)
     assert capsys.readouterr().err == ""
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from sage_cli.text import STDIN, VIDEOS
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
+
+_GLANCE = 1000  # entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,7 @@ def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS, *, recu
     """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order, less those that are named.
 
     Args:
-        recursive: take those in the folders in it, too. Otherwise a notice says how many are left out, unless ``quiet``.
+        recursive: take those in the folders in it, too. Otherwise a notice says that they are left out, unless ``quiet``.
 
     Raises:
         VideoError: a folder holds none.
@@ -65,27 +68,41 @@ def _of_folder(source: str, suffixes: Sequence[str], recursive: bool, quiet: boo
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
         return [Input(source)]
-    files = [Input(str(path), path.parent.relative_to(folder)) for path in _media_in(folder, suffixes, recursive)]
-    chosen = files if recursive else [one for one in files if one.inside == Path()]
-    left = len(files) - len(chosen)
-    if not chosen:
+    found = _walked(folder, suffixes) if recursive else sorted(path for path in folder.iterdir() if _is_medium(path, suffixes))
+    if not found:
         kind = "video" if suffixes is VIDEOS else "video or recording"
-        raise VideoError(
-            f"{source} holds no {kind} itself, but {left} in its folders: add --recursive"
-            if left
-            else f"{source} holds no {kind}: give a file, or a folder with some"
-        )
-    if left and not quiet:
-        console.say(f"{source}: {left} more in its folders {'is' if left == 1 else 'are'} left out; to include, add --recursive")
-    return chosen
+        if recursive:
+            raise VideoError(f"{source} holds no {kind}: give a file, or a folder with some")
+        if _has_more(folder, suffixes):
+            raise VideoError(f"{source} holds no {kind} itself, but its folders do: add --recursive")
+        raise VideoError(f"{source} holds no {kind} itself: give a file, a folder with some, or add --recursive to search its folders")
+    if not (recursive or quiet) and _has_more(folder, suffixes):
+        console.say(f"{source}: the files in its folders are left out; to include, add --recursive")
+    return [Input(str(path), path.parent.relative_to(folder)) for path in found]
 
 
-def _media_in(folder: Path, suffixes: Sequence[str], tell: bool) -> list[Path]:
+def _is_medium(path: Path, suffixes: Sequence[str]) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in suffixes and path.is_file()
+
+
+def _has_more(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether a short look finds such files in the folders directly in a folder: it may be the root of a disk."""
+
+    def entries() -> Iterator[Path]:
+        with suppress(OSError):
+            for inner in folder.iterdir():
+                yield inner
+                with suppress(OSError):
+                    if inner.is_dir() and not inner.is_symlink() and not inner.name.startswith("."):
+                        with os.scandir(inner) as scan:
+                            yield from (Path(entry.path) for entry in scan)
+
+    return any(path.parent != folder and _is_medium(path, suffixes) for path in islice(entries(), _GLANCE))
+
+
+def _walked(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     """The files with these suffixes in a folder and the folders in it, in alphabetical order; no hidden ones. Links to folders may lead
-    back and are not followed.
-
-    Args:
-        tell: say which folders in it cannot be read.
+    back and are not followed. Folders in it that cannot be read are told.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -94,14 +111,12 @@ def _media_in(folder: Path, suffixes: Sequence[str], tell: bool) -> list[Path]:
     def failed(error: OSError) -> None:
         if error.filename == str(folder):
             raise error
-        if tell:
-            console.say(f"not searched: {machine_trouble(error)}")
+        console.say(f"not searched: {machine_trouble(error)}")
 
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        media = (Path(parent, name) for name in names if not name.startswith(".") and Path(name).suffix.lower() in suffixes)
-        found += (path for path in media if path.is_file())
+        found += (path for name in names if _is_medium(path := Path(parent, name), suffixes))
     return sorted(found)
 
 
