@@ -501,8 +501,15 @@ def test_silence_does_not_replace_a_transcript(transcribe: Sage, talk: Path, tmp
     assert transcribe(talk, "-o", out).returncode == 0
     before = (out / "talk.txt").read_text()
     done = transcribe(silent, *more, "-o", out, "--jobs", jobs)
-    assert (done.returncode, (out / "talk.txt").read_text()) == (0, before)
-    assert done.stderr == f"sage: {out}/talk.txt stays as it is: it has text, and talk.mp3 has none (delete the file to replace it)\n"
+    assert (done.returncode, (out / "talk.txt").read_text()) == (1, before)  # else a script takes the old text for this recording's
+    told = f"{out}/talk.txt stays as it is: it has text, and talk.mp3 has none (delete the file to replace it)"
+    assert done.stderr.splitlines()[-1].startswith("sage: ")
+    assert done.stderr.endswith(f"{told}\n")
+    for path in more:
+        assert (out / f"{path.stem}.txt").read_text() == ""
+    assert transcribe(talk, "-o", out, "--json").returncode == 0
+    failed = json.loads(transcribe(silent, "-o", out, "--json", "--jobs", jobs).stdout)
+    assert (failed["exit_code"], "talk.json stays as it is" in failed["error"]) == (1, True)
     assert transcribe(silent, "-o", tmp_path / "new.txt").returncode == 0
     assert (tmp_path / "new.txt").read_text() == ""
 
@@ -515,7 +522,7 @@ def test_folders_in_a_folder(transcribe: Sage, talk: Path, tmp_path: Path) -> No
     refused(
         transcribe(tmp_path / "in", "-o", tmp_path / "out"),
         4,
-        "holds no video or recording itself, but 2 in its folders: add --recursive",
+        "holds no video or recording itself, but its folders do: add --recursive",
     )
     done = transcribe(tmp_path / "in", "-r", "-o", tmp_path / "out", "-f", "srt")
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -258,13 +258,13 @@ class TranscriptMaker:
             say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
-class _KeptError(Exception):
-    """An existing transcript stays as it is."""
-
-
 @contextmanager
 def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
-    """Opens the target; gives the function that writes to it. A transcript without text does not replace one with text."""
+    """Opens the target; gives the function that writes to it. A transcript without text does not replace one with text.
+
+    Raises:
+        SageError: it would have. The file is not what was asked for, and a script would take it for that.
+    """
     if task.target is None:
         safe = console.neutral_json if task.format.startswith("json") else console.neutral if sys.stdout.isatty() else str
         if task.format != "json":
@@ -278,21 +278,18 @@ def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
     from sage_cli.speech.formats import has_text
 
     written: list[str] = []
-    with suppress(_KeptError):
-        with open_text(task.target, [Path(task.source)]) as file:
+    with open_text(task.target, [Path(task.source)]) as file:
 
-            def out(text: str) -> None:
-                written.append(text)
-                print(text, end="", file=file)
+        def out(text: str) -> None:
+            written.append(text)
+            print(text, end="", file=file)
 
-            yield out
-            before = decode(task.target.read_bytes()) if task.target.is_file() else ""
-            if has_text(before, task.format) and not has_text("".join(written), task.format):
-                # Not only a notice: the file is not what was asked for.
-                console.say(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
-                raise _KeptError
-        if sys.stderr.isatty() and not options.quiet:
-            console.say(f"wrote {task.target}")
+        yield out
+        before = decode(task.target.read_bytes()) if task.target.is_file() else ""
+        if has_text(before, task.format) and not has_text("".join(written), task.format):
+            raise SageError(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
+    if sys.stderr.isatty() and not options.quiet:
+        console.say(f"wrote {task.target}")
 
 
 def _told(failure: Failure, options: Options) -> Failure:
@@ -352,7 +349,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
                         out(outcome.text)
                 except BrokenPipeError:
                     raise
-                except OSError as error:
+                except (SageError, OSError) as error:
                     failures.append(_told(Failure.of(task.source, error), options))
             if advance:
                 advance(done)
