@@ -15,6 +15,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 _PREFIX: Final = "run-"
+_ALONE: Final = "sage-cli-"  # where there can be no private folder for all
 _LOCK: Final = ".sage-scratch"
 _NEW: Final = 60.0  # seconds before a folder without a lock counts as abandoned
 _TRIES: Final = 8
@@ -25,8 +26,8 @@ def scratch_folder(base: Path | None = None) -> Iterator[Path]:
     """A temporary folder, removed when the block ends.
 
     A killed process (SIGKILL, a power cut) cannot clean up: its folder is removed when the next one is made. Folders in use hold a lock,
-    which the system releases when the process ends. All of them are in one folder that belongs to this user and holds nothing else: what
-    users keep beside it is never taken for one of them.
+    which the system releases when the process ends. All of them are in one folder that belongs to this user and holds nothing else; on
+    disks without permissions they are beside it, and known by their lock. What users keep there is never taken for one of them.
 
     Args:
         base: where that folder is made; ``None`` is the system's place for temporary files.
@@ -48,17 +49,32 @@ def sweep(base: Path) -> int:
     """Remove what killed processes of this user left; return the freed bytes."""
     parent, freed = _parent(base), 0
     with suppress(OSError):
-        for folder in parent.glob(f"{_PREFIX}*") if _is_private(parent) else ():
-            with suppress(OSError, Timeout):
-                if time.time() - folder.lstat().st_mtime < _NEW:
-                    continue
-                if (folder / _LOCK).is_file():
-                    with FileLock(folder / _LOCK, timeout=0):
-                        freed += sum(path.lstat().st_size for path in folder.rglob("*"))
-                        shutil.rmtree(folder, ignore_errors=True)
-                else:
+        private = _is_private(parent)
+        for folder in parent.glob(f"{_PREFIX}*") if private else ():
+            with suppress(OSError):
+                if not (folder / _LOCK).is_file() and _is_old(folder):
                     folder.rmdir()  # only if it is empty: killed before it was locked
+            freed += _sweep(folder)
+        for folder in base.glob(f"{_ALONE}*"):
+            with suppress(OSError):
+                if folder != parent and _is_ours(folder.lstat()):
+                    freed += _sweep(folder)
     return freed
+
+
+def _sweep(folder: Path) -> int:
+    """Remove a folder with our lock that nobody holds; return the freed bytes."""
+    with suppress(OSError, Timeout):
+        if _is_old(folder) and (folder / _LOCK).is_file():
+            with FileLock(folder / _LOCK, timeout=0):
+                freed = sum(path.lstat().st_size for path in folder.rglob("*"))
+                shutil.rmtree(folder, ignore_errors=True)
+                return freed
+    return 0
+
+
+def _is_old(folder: Path) -> bool:
+    return time.time() - folder.lstat().st_mtime >= _NEW
 
 
 def _parent(base: Path) -> Path:
@@ -74,16 +90,27 @@ def _make(base: Path) -> tempfile.TemporaryDirectory[str]:
             break
         with suppress(FileNotFoundError):  # another run has just ended and removed it
             return tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True)
-    # Somebody else's, or a disk without permissions: a folder of its own, which nobody sweeps.
-    return tempfile.TemporaryDirectory(prefix="sage-cli-", dir=base, ignore_cleanup_errors=True)
+    # Somebody else's, or a disk without permissions: a folder of its own.
+    return tempfile.TemporaryDirectory(prefix=_ALONE, dir=base, ignore_cleanup_errors=True)
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether it is a folder, no link to one, that only this user can use."""
+    """Whether it is a folder, no link to one, that only this user can use. One of ours that others could use is closed to them."""
     try:
         found = folder.lstat()
+        if _is_ours(found) and hasattr(os, "getuid") and found.st_mode & 0o077:
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # not what has been put in its place since
+            try:
+                if _is_ours(os.fstat(opened)):
+                    os.fchmod(opened, 0o700)
+            finally:
+                os.close(opened)
+            found = folder.lstat()
     except OSError:
         return False
-    if not stat.S_ISDIR(found.st_mode):
-        return False
-    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)
+    return _is_ours(found) and not (hasattr(os, "getuid") and found.st_mode & 0o077)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    """Whether it is a folder of this user, and no link to one."""
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
