@@ -152,7 +152,14 @@ def test_wrong_arguments_are_told_in_a_line(folder: Path, tmp_path: Path, monkey
             (
                 "frames",
                 {"video": 3, "times": [None]},
-                "video: expected a valid string; times: expected a valid string or a valid number (frames takes video, times)",
+                "video should be text; times should be text or a number (frames takes video, times)",
+            ),
+            ("frames", {"video": "short.mp4", "times": []}, "times should have at least 1 item, not 0 (frames takes video, times)"),
+            ("frames", {"video": "short.mp4", "times": 1}, "times should be a list (frames takes video, times)"),
+            (
+                "transcribe",
+                {"video": "speech.mp4", "start": True},
+                "start should be text or a number (transcribe takes video, start, end)",
             ),
             ("frames", {"video": "short.mp4", "times": ["99"]}, "99 is past the end: the media goes from 00:00:00 to 00:00:12"),
         ):
@@ -213,7 +220,7 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
                 "99 is past the end",
                 "12.5 is past the end",
                 "'-1' is not a time",
-                "valid list",
+                "should be a list",
                 "event is empty",
                 "start is not before",
             )

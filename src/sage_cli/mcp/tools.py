@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Image
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, Strict
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
 from sage_cli.mcp.folders import Folders
@@ -28,7 +28,7 @@ _LONGEST_SIDE: Final = 768  # pixels
 _MOST_LISTED: Final = 1000  # paths of one reply
 
 Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
-Time = str | float
+Time = str | Annotated[float, Strict()]  # true is no second
 Start = Annotated[Time | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
 End = Annotated[Time | None, Field(description="Stop at this time.")]
 Notices = Annotated[list[str], Field(description="What limits the result: parts of the file that are damaged or missing.")]
@@ -325,7 +325,9 @@ def models(session: Session) -> Models:
 
 
 def _time(given: Time | None) -> float | None:
-    return None if given is None else parse(_written(given))
+    """An optional time. Agents write ``""`` for what they leave out."""
+    written = "" if given is None else _written(given)
+    return parse(written) if written.strip() else None
 
 
 def _written(time: Time) -> str:
