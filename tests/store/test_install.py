@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import cast
 import pytest
 
 from sage_cli.assets import NANO
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, SageError, UsageError
 from sage_cli.store import install as installing
 from sage_cli.store.catalogue import parse
 from sage_cli.store.choose import Choice, RemoteFile
@@ -127,13 +128,13 @@ def test_an_interrupted_replacement_leaves_the_model(cache: Cache, models: Path,
 @pytest.mark.usefixtures("no_exchange")
 def test_what_a_killed_process_left_is_put_in_order(cache: Cache, models: Path) -> None:
     pull(cache)
-    (models / "m").rename(models / ".m.sage-old")
-    (models / ".m.sage-new").mkdir()
+    (models / "m").rename(models / ".m.0123abcd.sage-old")
+    (models / ".m.0123abcd.sage-new").mkdir()
     fetched = cache.fetched
     assert pull(cache).path.is_file()
     assert cache.fetched == fetched
     assert there(models) == ["m"]
-    shutil.copytree(models / "m", models / ".m.sage-old", symlinks=True)  # killed one step later
+    shutil.copytree(models / "m", models / ".m.0123abcd.sage-old", symlinks=True)  # killed one step later
     assert remove(installed()[0]) > 0
     assert there(models) == []
 
@@ -144,6 +145,73 @@ def test_folders_of_others_stay(cache: Cache, models: Path) -> None:
     pull(cache)
     remove(installed()[0])
     assert there(models) == [".git", ".m.old", ".m.part"]
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "sub/x", "link"])
+def test_files_of_the_user_in_a_models_folder_stay(cache: Cache, models: Path, other: str) -> None:
+    """Regression: they were deleted with the model, even by a pull of the very model that was there."""
+    pull(cache)
+    path = models / "m" / other
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(cache.folder) if other == "link" else path.write_text("mine")
+    before = (models / "m").stat().st_ino
+    assert pull(cache).path.parent.stat().st_ino == before
+    fetched = cache.fetched
+    named = re.escape(str(models / "m" / other.partition("/")[0]))
+    with pytest.raises(UsageError, match=f"^{named} was not made by sage and would be deleted with the model: move it away first$"):
+        pull(cache, "b" * 40)
+    assert cache.fetched == fetched
+    with pytest.raises(UsageError, match=f"{named} was not made by sage"):
+        remove(installed()[0])
+    assert path.exists()
+    assert installed()[0].path.is_file()
+
+
+def test_what_the_system_puts_into_folders_stops_nothing(cache: Cache, models: Path) -> None:
+    pull(cache)
+    (models / "m" / ".DS_Store").touch()
+    remove(installed()[0])
+    assert there(models) == []
+
+
+def test_a_model_of_another_user_is_not_removed(cache: Cache, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull(cache)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != models / "m" and access(path, mode))
+    for change in (lambda: remove(installed()[0]), lambda: pull(cache, "b" * 40)):
+        with pytest.raises(SageError, match=r"you may not delete what is in .*/m: remove the model as its owner"):
+            change()
+    assert installed()[0].path.is_file()
+    assert there(models) == ["m"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_what_cannot_be_deleted_is_told_and_in_nobodys_way(
+    cache: Cache, models: Path, exchanges: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the removal said nothing, and the next pull of that name ended in FileExistsError."""
+    if not exchanges:
+        monkeypatch.setattr(installing, "exchange", lambda first, second: False)
+    pull(cache)
+    with monkeypatch.context() as stuck:
+        stuck.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+        with pytest.raises(SageError, match=r"\.m\.\w+\.sage-new is left of a model and could not be deleted: delete it yourself"):
+            remove(installed()[0])
+        assert installed() == []
+        assert pull(cache).path.is_file()
+        with pytest.raises(SageError, match=r"is left of a model"):
+            pull(cache, "b" * 40)
+        assert pull(cache, "b" * 40).path.is_file()
+    pull(cache)
+    assert there(models) == ["m"]
+
+
+def test_a_download_that_cannot_be_deleted_is_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    pull(cache)
+    monkeypatch.setattr("sage_cli.store.hub.forget", lambda paths: 0)
+    with pytest.raises(SageError, match=r"m-Q4_K_M.gguf is used by no model any more and could not be deleted: delete it yourself"):
+        remove(installed()[0])
+    assert installed() == []
 
 
 def test_a_removal_beside_an_installation(cache: Cache) -> None:

@@ -141,7 +141,7 @@ def rm(
 ) -> int:
     """Uninstall models and delete their files; asks first."""
     from sage_cli.session import settings
-    from sage_cli.store.install import check_removable, remove
+    from sage_cli.store.install import check_removable, find, remove
 
     models = [_installed(name) for name in dict.fromkeys(names)]
     if NANO in names:
@@ -151,10 +151,12 @@ def rm(
     what = ", ".join(f"{model.name} ({_size(model.size)})" for model in models)
     confirm(f"remove {what}{'' if keep_files else ' and delete the files'}", yes=yes)
     for model in models:
-        freed = remove(model, keep_files=keep_files)
-        for key, value in settings.from_file().items():
-            if key in ("model", "speech-model") and value == model.name:
-                settings.change(key, None)
+        try:
+            freed = remove(model, keep_files=keep_files)
+        finally:  # what is left of it may not be deleted
+            for key, value in settings.from_file().items() if find(model.name) is None else ():
+                if key in ("model", "speech-model") and value == model.name:
+                    settings.change(key, None)
         console.say(f"removed {model.name}, freed {_size(freed)}" if freed else f"removed {model.name}")
     return 0
 

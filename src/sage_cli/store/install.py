@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from filelock import FileLock
 
 from sage_cli.assets import NANO
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, SageError, UsageError
 from sage_cli.store.catalogue import HUB, Reference, parse
 from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision
 from sage_cli.store.exchange import exchange
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _SOURCE = ".source"  # in a model's folder: the repository it comes from, and the paths of its files in the Hub cache
 _NEW, _OLD = ".sage-new", ".sage-old"  # ends of hidden folders: one that is being made or removed, one that has lost its name
+_NAME_OF = re.compile(rf"\.(.+)\.[0-9a-f]{{8}}{re.escape(_OLD)}")  # as _unused makes them
+_LITTER = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini")  # that systems put into any folder
 _LONGEST_NAME = 200  # bytes; file systems allow 255, and we add to it
 _IN_CACHE = re.compile(r"models--(?P<owner>.+?)--(?P<name>.+)/snapshots/[0-9a-f]+/")
 
@@ -146,11 +149,13 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
 
     Raises:
         SageError: a download failed; nothing is installed then.
-        UsageError: the name is invalid, or taken by files that are not ours.
+        UsageError: the name is invalid, or taken by files that are not ours, or such files lie in the folder of a model to replace.
     """
     name = name or plan.reference.name
     while True:
         check_name(name)
+        if not _is_made_of(models_dir() / name, plan):
+            _check_expendable(models_dir() / name)
         paths = [hub.fetch(plan.listing, file, progress(file)) for file in plan.choice.files]  # long: others may work meanwhile
         with _locked() as folder:
             if not all(path.is_file() for path in paths):
@@ -159,8 +164,9 @@ def install(plan: Plan, hub: Hub, progress: Callable[[RemoteFile], Progress], *,
             if _holds(target, paths) and (model := _folder(target)):
                 return model  # left alone: others are using it
             check_name(name)
+            _check_expendable(target)
             before = _snapshots(target)
-            part = folder / f".{name}{_NEW}"
+            part = _unused(target, _NEW)
             part.mkdir()
             for path in paths:
                 _link(path, part / path.name)
@@ -177,34 +183,48 @@ def _put(part: Path, target: Path) -> None:
     """Give a model its name. Where the system can, it changes places with the one that had it; :func:`_tidy` does the rest."""
     if not exchange(part, target):
         with suppress(FileNotFoundError):
-            target.rename(target.with_name(f".{target.name}{_OLD}"))
+            target.rename(_unused(target, _OLD))
         part.rename(target)
+
+
+def _unused(target: Path, end: str) -> Path:
+    """A hidden name that nothing has: what an earlier run could not delete may still be there."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{end}")
 
 
 @contextmanager
 def _locked() -> Iterator[Path]:
-    """The models folder for one process at a time, without what interrupted ones left in it."""
+    """The models folder for one process at a time, without what interrupted ones left in it.
+
+    Raises:
+        SageError: what was removed or replaced meanwhile cannot be deleted.
+    """
     folder = models_dir()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        _tidy(folder)
+        before = _tidy(folder)
         try:
             yield folder
         finally:
-            _tidy(folder)
+            left = _tidy(folder) - before
+        if left:
+            raise SageError(f"{min(left)} is left of a model and could not be deleted: delete it yourself")
 
 
-def _tidy(folder: Path) -> None:
-    """Give back the name of a model whose successor never came, and delete what nobody needs."""
+def _tidy(folder: Path) -> set[Path]:
+    """Give back the name of a model whose successor never came, and delete what nobody needs; return what cannot be deleted."""
     for old in folder.glob(f".*{_OLD}"):
-        target = folder / old.name[1 : -len(_OLD)]
-        if not target.exists():
-            old.rename(target)
-    for path in [*folder.glob(f".*{_OLD}"), *folder.glob(f".*{_NEW}")]:
+        if match := _NAME_OF.fullmatch(old.name):
+            target = folder / match[1]
+            # Nor may half of it get the name back, when its successor is removed.
+            old.rename(_unused(target, _NEW) if target.exists() or target.is_symlink() else target)
+    doomed = [*folder.glob(f".*{_NEW}")]
+    for path in doomed:
         if path.is_symlink():  # the user has put the model elsewhere
             path.unlink()
         else:
             shutil.rmtree(path, ignore_errors=True)
+    return {path for path in doomed if os.path.lexists(path)}
 
 
 def check_name(name: str) -> None:
@@ -233,30 +253,50 @@ def remove(model: Installed, *, keep_files: bool = False) -> int:
         Freed bytes.
 
     Raises:
-        UsageError: it was not installed by us.
+        UsageError, SageError: see :func:`check_removable`; or something of it cannot be deleted.
     """
     check_removable(model)
     folder = model.path.parent
     with _locked():
         if not folder.is_dir():  # another process was faster
             return 0
+        _check_expendable(folder)
         snapshots = _snapshots(folder)
         stats = [path.lstat() for path in folder.glob("[!.]*")]
         freed = sum(stat.st_size for stat in stats if S_ISREG(stat.st_mode) and stat.st_nlink == 1)
-        folder.rename(folder.with_name(f".{folder.name}{_NEW}"))  # in one step: there is no half of a model
+        folder.rename(_unused(folder, _NEW))  # in one step: there is no half of a model
         return freed + (0 if keep_files else _delete_unused(snapshots))
 
 
 def check_removable(model: Installed) -> None:
-    """Check that a model may be deleted.
+    """Check that a model may be deleted, and nothing else with it.
 
     Raises:
-        UsageError: it was not installed by us.
+        UsageError: it was not installed by us, or files of others lie in its folder.
+        SageError: this user may not delete it.
     """
     if not model.source:
         raise UsageError(f"{model.name} was not pulled by sage: delete it yourself, it is {' and '.join(map(str, model.files))}")
     if model.path.parent == models_dir():
         raise UsageError(f"{model.path} does not lie in a folder of its own: delete it yourself")
+    _check_expendable(model.path.parent)
+
+
+def _check_expendable(folder: Path) -> None:
+    """Check that a model's folder can be deleted, and nothing else with it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return  # only the link is deleted
+    if other := next((path for path in sorted(folder.iterdir()) if not _is_ours(path) and not _LITTER.fullmatch(path.name)), None):
+        raise UsageError(f"{other} was not made by sage and would be deleted with the model: move it away first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SageError(f"you may not delete what is in {folder}: remove the model as its owner")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether sage has put something into a model's folder."""
+    if path.is_symlink():
+        return bool(_IN_CACHE.search(_linked(path).as_posix()))
+    return path.name == _SOURCE or path.name in {file.name for file in _recorded(path.parent)}
 
 
 def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], preferred: str | None) -> Choice:
@@ -271,9 +311,16 @@ def _choose(reference: Reference, listing: Listing, rooms: Sequence[int], prefer
     return next((choice for choice in choices if choice.fits and "Q2" not in choice.quantization), choices[-1])
 
 
+def _is_made_of(folder: Path, plan: Plan) -> bool:
+    """Whether a model was made of the files of a plan, so that nothing will be replaced."""
+    wanted = sorted(f"{plan.listing.commit}/{file.name}" for file in plan.choice.files)
+    made = sorted(path.as_posix() for path in _snapshots(folder))
+    return len(made) == len(wanted) and all(path.endswith(f"/{end}") for path, end in zip(made, wanted, strict=True))
+
+
 def _holds(folder: Path, paths: Sequence[Path]) -> bool:
-    """Whether a model's folder has exactly these files, of this commit."""
-    there = {path.name: path for path in folder.glob("[!.]*")}
+    """Whether a model's folder has exactly these files of ours, of this commit."""
+    there = {path.name: path for path in folder.glob("[!.]*") if path.name in {one.name for one in paths} or _is_ours(path)}
     return there.keys() == {path.name for path in paths} and all(_is_link(there[path.name], path) for path in paths)
 
 
@@ -285,7 +332,7 @@ def _is_link(link: Path, target: Path) -> bool:
 
 def _snapshots(folder: Path) -> set[Path]:
     """The files in the Hub cache that a model was made of, whether it has links to them or copies."""
-    return {_linked(path) for path in folder.glob("*") if path.is_symlink()} | _recorded(folder)
+    return {_linked(path) for path in folder.glob("*") if path.is_symlink() and _is_ours(path)} | _recorded(folder)
 
 
 def _recorded(folder: Path) -> set[Path]:
@@ -362,11 +409,18 @@ def _linked(link: Path) -> Path:
 
 
 def _delete_unused(snapshots: set[Path]) -> int:
-    """Delete the files from the Hub cache that no installed model uses; return the freed bytes."""
+    """Delete the files from the Hub cache that no installed model uses; return the freed bytes.
+
+    Raises:
+        SageError: one cannot be deleted; huggingface-hub only logs that.
+    """
     used = {path.resolve() for model in installed() for path in model.files}
     unused = {path for path in snapshots if path.exists() and path.resolve() not in used}
     if not unused:
         return 0
     from sage_cli.store.hub import forget
 
-    return forget(unused)
+    freed = forget(unused)
+    if kept := sorted(path for path in unused if os.path.lexists(path)):
+        raise SageError(f"{kept[0]} is used by no model any more and could not be deleted: delete it yourself")
+    return freed
