@@ -254,7 +254,7 @@ class TranscriptMaker:
         yield format.foot(replace(about, notices=tuple(notice.text for notice in video.notices)))
         if video.damage:
             say(f"{task.name}: {video.damage}")
-        if not said:
+        if not said and not _has_text(task):  # else it fails, and says more
             say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
@@ -285,11 +285,17 @@ def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
             print(text, end="", file=file)
 
         yield out
-        before = decode(task.target.read_bytes()) if task.target.is_file() else ""
-        if has_text(before, task.format) and not has_text("".join(written), task.format):
+        if _has_text(task) and not has_text("".join(written), task.format):
             raise SageError(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
     if sys.stderr.isatty() and not options.quiet:
         console.say(f"wrote {task.target}")
+
+
+def _has_text(task: Task) -> bool:
+    """Whether the target is a transcript with text by now."""
+    from sage_cli.speech.formats import has_text
+
+    return bool(task.target and task.target.is_file() and has_text(decode(task.target.read_bytes()), task.format))
 
 
 def _told(failure: Failure, options: Options) -> Failure:
