@@ -76,18 +76,22 @@ def test_failures_come_at_the_end_and_do_not_stop_the_others(sage: Sage, folder:
     assert len(sage("log", "list", "--json").stdout.splitlines()) == 4
 
 
-def test_a_question_that_fails_costs_no_answer(
-    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def in_process(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """For commands that run in this process."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return monkeypatch
+
+
+def test_a_question_that_fails_costs_no_answer(folder: Path, in_process: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     long, report = "word " * 9000, folder / "report.html"
     answers = {"b.mp4": "A red star appears last.", "a.MP4": "A white diamond appears last."}
     for names in (["b.mp4", "a.MP4"], ["b.mp4"]):
         asked = [folder / name for name in names]
         words = ["sage", "ask", *asked, "--question", LAST, "--question", long, *NANO, "--json", "--report", report]
-        monkeypatch.setattr(sys, "argv", [*map(str, words)])
+        in_process.setattr(sys, "argv", [*map(str, words)])
         with pytest.raises(SystemExit) as stop:
             main()
         records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -102,11 +106,8 @@ def test_a_question_that_fails_costs_no_answer(
 
 
 def test_answers_begin_on_the_first_line_where_the_first_video_fails(
-    folder: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, in_process: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
     class Failing(Conversation):
         def ask(self, question: str) -> Iterator[Event]:
@@ -114,8 +115,8 @@ def test_answers_begin_on_the_first_line_where_the_first_video_fails(
                 raise SageError("there is no room for it")
             yield from super().ask(question)
 
-    monkeypatch.setattr("sage_cli.cli.several.Conversation", Failing)
-    monkeypatch.setattr(sys, "argv", ["sage", "ask", str(folder / "a.MP4"), str(folder / "b.mp4"), "--question", LAST, *NANO])
+    in_process.setattr("sage_cli.cli.several.Conversation", Failing)
+    in_process.setattr(sys, "argv", ["sage", "ask", str(folder / "a.MP4"), str(folder / "b.mp4"), "--question", LAST, *NANO])
     with pytest.raises(SystemExit):
         main()
     assert capsys.readouterr().out == f"{folder / 'b.mp4'}\n  A red star appears last.\n"
