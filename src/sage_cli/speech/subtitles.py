@@ -120,20 +120,25 @@ def lacking(video: Video, language: str = "") -> str:
 
 def files_beside(path: Path) -> dict[Path, FileState]:
     """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
+    return {file: state for file, _, state in _named_alike(path)}
+
+
+def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
+    """The files of :func:`files_beside`, each with what its name adds to the video's, less the suffix."""
     try:
-        stem, files = _composed(_entry(path).stem), path.parent.iterdir()
-        found = [file for file in files if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
-        return {file: FileState.of(file) for file in found if file.is_file()}
+        entries = [*path.parent.iterdir()]
+        stem = _composed(_entry(path, entries).stem)
+        found = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
+        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found if file.is_file()]
     except OSError:
-        return {}
+        return []
 
 
-def _entry(path: Path) -> Path:
+def _entry(path: Path, entries: Sequence[Path]) -> Path:
     """The path as its folder lists it: file systems of macOS and Windows find a file in other letter case, too."""
-    names = {entry.name: entry for entry in path.parent.iterdir()}
-    if path.name in names:
+    if any(entry.name == path.name for entry in entries):
         return path
-    alike = (entry for entry in names.values() if folded(entry.name) == folded(path.name) and entry.samefile(path))
+    alike = (entry for entry in entries if folded(entry.name) == folded(path.name) and entry.samefile(path))
     return next(alike, path)
 
 
@@ -150,10 +155,8 @@ def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[S
         duration: of the video in seconds, at which a cue without an end has ended.
     """
     found = []
-    files = files_beside(path)
-    begin = len(_composed(_entry(path).stem)) if files else 0
-    for file in files:
-        rest = _composed(file.name)[begin : -len(file.suffix)].lower()
+    for file, added, _ in _named_alike(path):
+        rest = added.lower()
         words = rest.strip(".").split(".") if rest else []
         if (rest and not rest.startswith(".")) or not all(word in _KINDS or _LANGUAGE.fullmatch(word) for word in words):
             continue
