@@ -154,8 +154,9 @@ def rm(
         try:
             freed = remove(model, keep_files=keep_files)
         finally:  # what is left of it may not be deleted
-            for key, value in settings.from_file().items() if find(model.name) is None else ():
-                if key in ("model", "speech-model") and value == model.name:
+            defaults = {} if find(model.name) else settings.from_file()
+            for key in ("model", "speech-model"):
+                if defaults.get(key) == model.name:
                     settings.change(key, None)
         console.say(f"removed {model.name}, freed {_size(freed)}" if freed else f"removed {model.name}")
     return 0
