@@ -385,6 +385,18 @@ def test_nothing_is_removed_without_being_asked(sage: Sage, start: Start, hub: F
     assert not rows(sage)["whisper-base"]["installed"]
 
 
+def test_models_of_ones_own_have_their_memory(sage: Sage, environment: dict[str, str]) -> None:
+    """Files that no catalogue knows are planned by their headers."""
+    models = Path(environment["SAGE_MODELS_DIR"])
+    (models / "own").mkdir(parents=True)
+    for path in (NANO.text, NANO.mmproj):
+        shutil.copy(path, models / "own" / path.name)
+    shutil.copy(NANO.speech, models / "ggml-own.bin")
+    found = {name: row for name, row in rows(sage).items() if row["installed"] and name != "nano"}
+    assert [row["fits"] for row in found.values()] == ["yes", "yes"]
+    assert all(int(str(row["memory"])) > int(str(row["size"])) for row in found.values())
+
+
 def test_damaged_files_are_told(sage: Sage, environment: dict[str, str]) -> None:
     models = Path(environment["SAGE_MODELS_DIR"])
     models.mkdir(parents=True, exist_ok=True)

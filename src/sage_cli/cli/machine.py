@@ -7,15 +7,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sage_cli.hardware.plan import Machine, MemoryPlan
     from sage_cli.store.catalogue import Entry
+    from sage_cli.store.install import Installed
 
 
 def entry_fit(entry: Entry, machine: Machine) -> MemoryPlan:
     """The memory plan of a catalogue model on this machine, before its files are known."""
-    from sage_cli.hardware.plan import OVERHEAD, Needs, plan_memory
+    from sage_cli.hardware.plan import Needs, plan_memory
 
-    # Whisper's buffers grow with the model, and no second model is loaded.
-    weights = entry.size if entry.kind == "vision" else entry.size * 3 // 2 + (300 << 20) - OVERHEAD
+    weights = entry.size if entry.kind == "vision" else _speech_weights(entry.size)
     return plan_memory(Needs(weights, 0, entry.kv, 36, 1 << 18), machine)
+
+
+def installed_fit(model: Installed, machine: Machine) -> MemoryPlan:
+    """The memory plan of an installed model on this machine.
+
+    Raises:
+        ModelError: a header is broken.
+    """
+    from sage_cli.hardware.plan import Needs, plan_memory
+    from sage_cli.store.models import find_model
+
+    needs = Needs.of(find_model(str(model.path))) if model.kind == "vision" else Needs(_speech_weights(model.size), 0, 0, 36, 1 << 18)
+    return plan_memory(needs, machine)
+
+
+def _speech_weights(size: int) -> int:
+    """Whisper's buffers grow with the model, and no second model is loaded."""
+    from sage_cli.hardware.plan import OVERHEAD
+
+    return size * 3 // 2 + (300 << 20) - OVERHEAD
 
 
 def recommended(machine: Machine) -> Entry:

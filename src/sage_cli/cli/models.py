@@ -60,7 +60,7 @@ def list_(json: Json = False) -> int:
     STATUS is default, installed, bundled or damaged; for the others fits, slow (fits, but answers take minutes without a GPU) or too big.
     """
     from sage_cli import assets
-    from sage_cli.cli.machine import entry_fit
+    from sage_cli.cli.machine import entry_fit, installed_fit
     from sage_cli.model.devices import this_machine
     from sage_cli.session import load_options
     from sage_cli.store.catalogue import catalogue
@@ -74,7 +74,12 @@ def list_(json: Json = False) -> int:
         fits = "no" if not fit.fits else "slow" if entry.slow and not machine.gpu else "yes"
         memory = fit.bytes if entry.size else 0
         rows.append(_row(entry.name, entry.kind, here.pop(entry.name, None), size=entry.size, memory=memory, fits=fits, about=entry.about))
-    rows += [_row(model.name, model.kind, model, size=model.size, memory=0, fits="", about=model.source) for model in here.values()]
+    for model in here.values():
+        memory, fits = 0, ""
+        with suppress(ModelError):  # damaged, or no model that sage runs
+            fit = installed_fit(model, machine)
+            memory, fits = fit.bytes, "yes" if fit.fits else "no"
+        rows.append(_row(model.name, model.kind, model, size=model.size, memory=memory, fits=fits, about=model.source))
     nano = _nano()
     rows.append(_row(nano.name, nano.kind, nano, size=nano.size, memory=0, fits="yes", about=assets.NANO.about))
     for row in rows:
