@@ -512,7 +512,7 @@ def test_a_context_too_small_for_one_frame_is_said_before_any_is_decoded(video: 
 
 
 def test_a_reply_that_is_cut_off_is_told(video: Video) -> None:
-    model = ScriptedModel(context("Red. " * 30), context_size=room(video, 20))
+    model = ScriptedModel(context(", ".join(map(str, range(40)))), context_size=room(video, 20))
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
     assert "cut off" in only(Notice, events)[-1].text
@@ -583,6 +583,26 @@ def test_an_answer_without_sense_is_asked_for_again_and_then_is_none(video: Vide
     model = ScriptedModel(context(None, TRANSCRIBE), reasoner(nonsense), reasoner(nonsense), strict=False)
     events = run(model, video, max_steps=2)
     assert isinstance(events[-1], NoAnswer)
+
+
+def test_what_is_cut_off_an_answer_is_told(video: Video) -> None:
+    events = run(ScriptedModel(context("It jumps over the wall. " * 5)), video)
+    assert only(Answer, events)[0].answer == "It jumps over the wall."
+    assert "repeated itself" in only(Notice, events)[-1].text
+    events = run(ScriptedModel(context(("A new sentence. " + "".join(map(str, range(900))))[:2000])), video)
+    assert "cut off at 2000 characters" in only(Notice, events)[-1].text
+    listed = "1. Red\n2. Blue\n3. Red\n4. Green\n5. Red\n6. Yellow"
+    events = run(ScriptedModel(context(listed)), video)
+    assert (only(Answer, events)[0].answer, only(Notice, events)) == (listed, [])
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_text_for_no_answer_is_none(video: Video, first: bool) -> None:
+    text = "Could not produce an answer to the question."
+    script = [context(text)] if first else [context(None, TRANSCRIBE), reasoner(text)]
+    events = run(ScriptedModel(*script), video)
+    assert isinstance(events[-1], NoAnswer)
+    assert "could not produce" in events[-1].reason
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sage_cli.agent.nonsense import denies, in_circles, is_nonsense, without_repetition
+from sage_cli.agent.nonsense import denies, gives_up, in_circles, is_nonsense, without_repetition
 from sage_cli.prompts import PACKS, Prompts
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
@@ -34,38 +34,132 @@ def test_random_text_does_not() -> None:
         assert not in_circles("".join(rng.choices(letters, k=5000)))
 
 
-SAID = 'Reply with {"final_answer": "the answer, short and direct, if the frames are enough for it; otherwise null"}.'
+SAID = """Describe what the frames show.
+Reply with one JSON object:
+
+<json>
+{"final_answer": "the answer, short and direct, if the frames are enough for it; otherwise null", "needed": true or false}
+</json>
+
+Example. The frames show a woman at a desk:
+<json>
+{"video_context": "A woman sits at a desk and speaks.", "final_answer": "The colour of the dog is not mentioned."}
+</json>"""
 
 
-@pytest.mark.parametrize("answer", ["]", "", "...", '", "', "The answer, short and direct", "no spa. " * 30])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "]",
+        "",
+        "...",
+        '", "',
+        "The answer, short and direct, if the frames are enough for it; otherwise null",
+        "Describe what the frames show",
+        "no spa. " * 30,
+    ],
+)
 def test_answers_that_say_nothing(answer: str) -> None:
     assert is_nonsense(answer, SAID)
 
 
 @pytest.mark.parametrize(
-    "answer", ["No.", "7", "D", "the answer", "\u4e16\u754c", "The frames are red, and enough for it.", "It is a short and direct way."]
+    "answer",
+    [
+        "No.",
+        "7",
+        "D",
+        "the answer",
+        "\u4e16\u754c",
+        "The frames are red, and enough for it.",
+        "It is a short and direct way.",
+        "A woman sits at a desk and speaks.",
+        "A woman sits at a desk.",
+        "The colour of the dog is not mentioned.",
+        "The frames show a woman at a desk.",
+    ],
 )
 def test_answers_that_say_something(answer: str) -> None:
     assert not is_nonsense(answer, SAID)
 
 
+DENIALS = (
+    "The frames do not show who it is.",
+    "It isn\u2019t mentioned.",
+    "There is no information about the price in the video.",
+    "The exact content is not provided in the frames.",
+    "Unclear.",
+    "I cannot see it.",
+    "The colour of the dog is not mentioned.",
+    "The video does not say.",
+    "This video never mentions the price.",
+    "It cannot be determined from the frames.",
+    "The oven temperature is not given in the transcript.",
+    "Nothing in the results answers the question.",
+    "Neither the frames nor the transcript say it.",
+    "Not specified.",
+    "The name of the man is unknown.",
+    "It is not clear from the video who wins.",
+    "The transcript does not explicitly state how long it takes.",
+    "There is no mention of a dog.",
+    "Nobody mentions the price.",
+    "It is impossible to tell what he says.",
+    "I am unable to determine what is being said.",
+    "The provided frames don't contain this information.",
+    "No answer to the question was found.",
+    "Nothing is said about the weather.",
+    "His words are not audible.",
+    "Could not produce an answer to the question.",
+)
+ANSWERS = (
+    "No.",
+    "The man does not leave. He says goodbye.",
+    "No parking",
+    "Red",
+    "He does not answer the phone; he lets it ring.",
+    "No, no dog is shown.",
+    "No, there is no dog in the video.",
+    "She never says goodbye.",
+    "He cannot see the car coming.",
+    "They do not know the way.",
+    "Nobody answers the phone.",
+    "The door cannot be opened.",
+    "He is not given a ticket.",
+    "The sign says 'Not for sale'.",
+    "An unknown planet",
+    "The answer was no.",
+    "He refuses to show his passport.",
+    "The keys are not found, so they walk home.",
+    "Because the shop does not provide bags.",
+    "He said that nothing can stop them.",
+    "The dog does not hear her.",
+    "It is not a cat but a fox.",
+    "She has no clear plan and asks for help.",
+    "The teacher says that the test is not hard.",
+    "Without a word he shows her the letter.",
+)
+
+
+@pytest.mark.parametrize("answer", DENIALS)
+def test_a_denial_says_that_the_evidence_does_not_hold_the_answer(answer: str) -> None:
+    assert denies(answer)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_denies_something_else_is_an_answer(answer: str) -> None:
+    assert not denies(answer)
+
+
 @pytest.mark.parametrize(
-    ("answer", "denied"),
+    ("answer", "given"),
     [
-        ("The frames do not show who it is.", True),
-        ("It isn\u2019t mentioned.", True),
-        ("There is no information about the price in the video.", True),
-        ("The exact content is not provided in the frames.", True),
-        ("Unclear.", True),
-        ("I cannot see it.", True),
-        ("No.", False),
-        ("The man does not leave. He says goodbye.", False),
-        ("No parking", False),
-        ("Red", False),
+        ("Could not produce an answer to the question.", True),
+        (" could not produce an answer", True),
+        ("He could not produce a permit.", False),
     ],
 )
-def test_denials(answer: str, denied: bool) -> None:
-    assert denies(answer) == denied
+def test_the_text_that_stands_for_no_answer(answer: str, given: bool) -> None:
+    assert gives_up(answer) == given
 
 
 @pytest.mark.parametrize("pack", PACKS)
@@ -85,13 +179,46 @@ def test_no_prompt_holds_an_answer_that_denies_something(pack: str, answer: str)
     assert not is_nonsense(answer, Prompts(pack).instructions)
 
 
-def test_an_answer_ends_at_its_first_repeated_sentence() -> None:
-    first = "It was closed because of the wind."
-    again = " The transcript shows that the wind was strong on Monday. The market is closed because of the wind."
-    assert without_repetition(first + again * 6 + " The fish}") == first + again
-    assert without_repetition("No. No. No. No.") == "No."
+LIKE = "The wind was strong on Monday."
 
 
-@pytest.mark.parametrize("answer", ["", "Red", "Red.", "He says: one. She says: two. He says: one.", LIST])
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (f"{LIKE} {LIKE} {LIKE} {LIKE}", LIKE),
+        (f"It was closed. {LIKE} {LIKE} {LIKE} The fish}}", f"It was closed. {LIKE}"),
+        (f"{LIKE} The market was closed all day. " * 5 + "The wind was", f"{LIKE} The market was closed all day."),
+        ("Red. " * 30, "Red."),
+        ("We will all go home now.\n" * 9, "We will all go home now."),
+        ("It is the fox. No. " + "It runs into the wood at night. " * 3, "It is the fox. No. It runs into the wood at night."),
+    ],
+)
+def test_a_tail_that_repeats_itself_is_cut(answer: str, kept: str) -> None:
+    assert without_repetition(answer) == kept
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "Red",
+        "Red.",
+        "He says: one. She says: two. He says: one.",
+        LIST,
+        "In order:\n1. Red\n2. Blue\n3. Red\n4. Green\n5. Red\n6. Yellow",
+        "1. Red\n2. Red\n3. Red\n4. Red",
+        "Scores per round: 1. Draw. 2. Win. 3. Draw. 4. Loss. 5. Draw. 6. Win.",
+        "Win. Draw. Win. Draw. Win. Draw.",
+        "Red. Blue. Red. Blue. Red. Blue.",
+        "2:1. 2:1. 2:1. 2:1.",
+        "No. No. No. No.",
+        f"{LIKE} {LIKE} {LIKE} Then it stopped.",
+        f"{LIKE} {LIKE}",
+        f"1. {LIKE}\n2. {LIKE}\n3. {LIKE}\n4. {LIKE}",
+        "- He jumps over the wall.\n- He runs to the car.\n- He jumps over the wall.\n- He drives away.",
+        "First he waves to her. Then she waves to him. Then he waves to her. Then they leave.",
+        "00:10 A man walks in.\n00:20 A man walks in.\n00:30 A man walks in.",
+    ],
+)
 def test_other_answers_stay_as_they_are(answer: str) -> None:
     assert without_repetition(answer) == answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
@@ -39,6 +39,7 @@ class Asker:
         watch: the run's clock and time limit.
         instructions: all prompt texts, to recognize an answer that only repeats them.
         reply_tokens, temperature, seed: limits and sampling of the replies.
+        answer_characters: the limit of an answer in the schemas of replies; ``None`` if they have none.
         usage: sum over all replies so far.
     """
 
@@ -48,6 +49,7 @@ class Asker:
     reply_tokens: int
     temperature: float
     seed: int
+    answer_characters: int | None = None
     usage: Usage = field(default_factory=Usage)
 
     def ask(self, kind: type[R], step: int, prompt: Prompt, schema: Schema) -> Steps[R]:
@@ -70,10 +72,18 @@ class Asker:
                     return reply
                 answer = without_repetition(reply.final_answer)
                 if not is_nonsense(answer, self.instructions):
+                    yield from self._cut(reply.final_answer, answer)
                     return reply.model_copy(update={"final_answer": answer})
                 problem = "the model's answer made no sense"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
+
+    def _cut(self, given: str, answer: str) -> Iterator[Notice]:
+        """A notice if something may be missing from the answer."""
+        if answer != given:
+            yield Notice(self.watch.elapsed, "the end of the model's answer repeated itself and was cut")
+        elif self.answer_characters and self.answer_characters - 1 <= len(answer) <= self.answer_characters:  # the last may be a blank
+            yield Notice(self.watch.elapsed, f"the model's answer was cut off at {self.answer_characters} characters")
 
     def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
         """Ask in plain text. The answer is the text between ``<answer>`` tags, or else what follows the thinking."""

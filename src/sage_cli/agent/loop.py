@@ -17,7 +17,7 @@ from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged
 from sage_cli.agent.first_look import FirstLook, choose
-from sage_cli.agent.nonsense import denies
+from sage_cli.agent.nonsense import denies, gives_up
 from sage_cli.agent.prompt_builder import PromptBuilder
 from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
@@ -172,7 +172,8 @@ class _Run:
         self._workspace = agent.workspace(addresses_in(question))
         room = agent.model.info.context_size - agent.reply_tokens
         self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
-        self._asker = Asker(agent.model, self._watch, agent.prompts.instructions, agent.reply_tokens, settings.temperature, settings.seed)
+        sampling = agent.reply_tokens, settings.temperature, settings.seed, agent.prompts.style.answer_characters
+        self._asker = Asker(agent.model, self._watch, agent.prompts.instructions, *sampling)
         self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
     def events(self) -> Iterator[Event]:
@@ -283,11 +284,14 @@ class _Run:
     # ---- the end ---------------------------------------------------------------------------------------------------
 
     def _answer(self, step: int, prompt: Prompt, said: str, text: str, evidence: Sequence[EvidenceSpan]) -> Iterator[Event]:
-        """The answer; in the shape of the user's schema if there is one.
+        """The answer, in the shape of the user's schema if there is one; no answer if the text stands for none.
 
         Args:
             prompt, said: of the reply that holds the answer.
         """
+        if gives_up(text):
+            yield self._no_answer(step, "the model could not produce one")
+            return
         shape, value = self._agent.settings.schema, None
         if shape is not None:
             value = yield from self._asker.ask_in_shape(step, self._prompts.in_shape(prompt, said, text, shape), shape)

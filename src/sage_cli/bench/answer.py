@@ -10,10 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
+from sage_cli.agent.nonsense import COULD_NOT, gives_up
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
@@ -23,9 +24,6 @@ from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
 
 Record: TypeAlias = dict[str, Any]
-
-# The reference's scorer looks for this text in place of an answer.
-_COULD_NOT: Final = "Could not produce an answer"
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ class Answerer:
         answer = record.get("answer")
         if isinstance(answer, list):
             answer = ", ".join(map(str, answer))
-        if answer is None or not str(answer).strip() or str(answer).startswith(_COULD_NOT):
+        if answer is None or not str(answer).strip() or gives_up(str(answer)):
             verdict = Verdict(False, "there is no answer")
         else:
             if self._worker.asks:
@@ -156,7 +154,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         "id": item.id,
         "path": item.video,
         "question": item.question,
-        "answer": f"{_COULD_NOT}: {error}" if error else answer,
+        "answer": f"{COULD_NOT}: {error}" if error else answer,
         "correct_answer": item.letter,
         "full_answer": item.reference,
         "none_prediction": answer is None and error is None,

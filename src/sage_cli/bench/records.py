@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from sage_cli.agent.nonsense import gives_up
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import json_lines, seconds_of
 from sage_cli.errors import UsageError
 from sage_cli.text import read_unicode
 
 Record: TypeAlias = dict[str, Any]
-
-# The reference's scorer looks for this text in place of an answer.
-COULD_NOT: Final = "Could not produce an answer"
 
 _PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
 _STEPS: Final = ("iterative_reasoner", "search_llm")
@@ -49,7 +47,7 @@ def said(record: Mapping[str, Any]) -> str | None:
     """The answer as text; ``None`` if it is missing, blank, or a text that stands for a failure."""
     answer = record.get("answer")
     text = ", ".join(map(str, answer)) if isinstance(answer, list) else "" if answer is None else str(answer)
-    return None if not text.strip() or text.lstrip().lower().startswith(COULD_NOT.lower()) else text
+    return None if not text.strip() or gives_up(text) else text
 
 
 def complete(record: Mapping[str, Any]) -> Record:
