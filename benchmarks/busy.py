@@ -46,7 +46,7 @@ def write_here(work: Path, name: str, threads: int, loads: Sequence[int], tokens
     from sage_cli.model.llama import LlamaModel
 
     files, prompt = model(work, name), [Message("user", (Text(STORY),))]
-    with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads, stop_loops=False) as loaded:
+    with LlamaModel(files.text, files.mmproj, context_size=CONTEXT, threads=threads, sharing=True, stop_loops=False) as loaded:
 
         def write() -> float:
             began, written = 0.0, 0

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pytest
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
-from sage_cli.hardware.threads import Worker
+from sage_cli.hardware.threads import Sharing, Worker
 from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
 from sage_cli.model.disk import ModelCache
+from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.libraries import llama, mtmd
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
@@ -65,6 +67,32 @@ def test_the_seed_decides_a_sampled_reply(load: Load) -> None:
     model = load()
     texts = [complete(model, ask("Why?"), max_tokens=20, temperature=1.0, seed=seed).text for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_beside_a_busy_program_replies_leave_it_a_processor(
+    load: Load, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small batches do; frames and text take all threads, also after a reply with fewer."""
+    busy = tmp_path / "loadavg"
+    busy.write_text("1.52 0.58 0.59 2/467 12345\n")
+    monkeypatch.setattr("sage_cli.model.llama.Sharing", partial(Sharing, processors=2, load=busy))
+    model = load(threads=2, sharing=True)
+    decoder = model._decoder
+    assert decoder is not None
+    decode = decoder._interruptibly
+    small: list[set[int]] = []  # thread counts of small batches
+    large: list[set[int]] = []
+
+    def note(sequence: CachedSequence, count: int, work: Callable[[], int]) -> int:
+        (small if count <= 16 else large).append({llama.llama_n_threads(decoder.context), llama.llama_n_threads_batch(decoder.context)})
+        return decode(sequence, count, work)
+
+    monkeypatch.setattr(decoder, "_interruptibly", note)
+    for name in ("one", "other"):
+        complete(model, ask("Why? " * 20, clip(4, family=family, name=name)), max_tokens=20)
+    assert len(large) > 2
+    assert all(threads == {2} for threads in large)
+    assert small[-1] == {1}
 
 
 def test_frames_change_the_reply(load: Load, family: str) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ T = TypeVar("T")
 
 # ---- how many ------------------------------------------------------------------------------------------------------
 
+_LOOKS: Final = 8
 _FEW: Final = 4  # up to so many processors, the second thread of a core is used
 
 
@@ -39,6 +41,38 @@ def compute_threads() -> int:
     """
     usable = cores()
     return usable if usable <= _FEW else max(1, min(usable, _full_cores()))
+
+
+class Sharing:
+    """How many threads to compute with beside other programs.
+
+    After every operation, threads wait for the slowest one. One that shares its processor with another program makes all of them wait while
+    it is not its turn, for milliseconds, so they are faster without it. Where the others leave less than half of the threads a processor,
+    all of them are faster again: each has a share of the time.
+
+    Args:
+        most: threads on an idle machine.
+        processors: of the machine.
+        load: where Linux counts the threads that run; elsewhere the answer is always ``most``.
+    """
+
+    def __init__(self, most: int, *, processors: int | None = None, load: Path = Path("/proc/loadavg")) -> None:
+        self.most = most
+        self._processors, self._load = processors or os.cpu_count() or 1, load
+        self._running: deque[int] = deque(maxlen=_LOOKS)
+
+    def threads(self) -> int:
+        """Look, and give the number of threads for now. To be called while no thread of this process computes.
+
+        Only programs that were running at every one of the last looks count.
+        """
+        try:
+            self._running.append(int(groups.read(self._load).split()[3].partition("/")[0]))
+        except (IndexError, ValueError):
+            return self.most
+        others = min(self._running) - 1 if len(self._running) == _LOOKS else 0  # the caller runs, too
+        free = self._processors - max(0, others)
+        return free if self.most <= 2 * free < 2 * self.most else self.most
 
 
 def _processors() -> set[int]:

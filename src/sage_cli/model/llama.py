@@ -16,7 +16,7 @@ from rich.filesize import decimal
 
 from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
-from sage_cli.hardware.threads import compute_threads
+from sage_cli.hardware.threads import Sharing, compute_threads
 from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of, end_of_frames
 from sage_cli.model.constrain import Constraint
@@ -58,6 +58,8 @@ class LlamaModel:
         context_size: KV cells; ``None`` for the smaller of the model's own limit and 16384.
         gpu_layers: layers to offload; ``None`` for all, 0 for CPU only.
         threads: CPU threads; ``None`` to fit the machine.
+        sharing: decode tokens with fewer threads while other programs keep processors busy; see :class:`sage_cli.hardware.threads.Sharing`.
+            Replies then depend on these in rounding.
         kv_type: type of the KV cache; ``"q8_0"`` takes half the memory of ``"f16"``, ``"f32"`` twice as much.
         flash_attention: use it where the device can; a q8_0 cache needs it.
         cache: disk cache for frame embeddings and KV prefixes; ``None`` for memory only.
@@ -78,6 +80,7 @@ class LlamaModel:
         context_size: int | None = None,
         gpu_layers: int | None = None,
         threads: int | None = None,
+        sharing: bool = False,
         kv_type: KVType = "f16",
         flash_attention: bool = True,
         cache: ModelCache | None = None,
@@ -119,8 +122,9 @@ class LlamaModel:
                     flash_attention=flash_attention,
                     offload=gpu_layers != 0,
                 )
+                shared = Sharing(threads) if sharing and _computes_here(device) else None
                 self._decoder = Decoder(
-                    context, self._vocabulary.size, sizes.capacity, self._interruptible, release=self._release, reuse=reuse
+                    context, self._vocabulary.size, sizes.capacity, self._interruptible, shared, release=self._release, reuse=reuse
                 )
                 self._vision = VisionEncoder(
                     mmproj,
@@ -134,12 +138,8 @@ class LlamaModel:
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
                 self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible, overlapped=cuda)
-                self._template = QwenTemplate(
-                    self._family,
-                    tokenize=self._vocabulary.tokenize,
-                    control=self._vocabulary.control,
-                    merge_pixels=_MERGE_PIXELS[self._family],
-                )
+                tokenize, control = self._vocabulary.tokenize, self._vocabulary.control
+                self._template = QwenTemplate(self._family, tokenize=tokenize, control=control, merge_pixels=_MERGE_PIXELS[self._family])
             if cache is not None:
                 # Cells depend on all of these besides the prompt.
                 parts = (*contents, device, self._vision.device, kv_type, str(flash_attention), str(sizes), version("llama-cpp-python"))
@@ -310,6 +310,11 @@ def _family(path: Path, model: Any) -> Family:
     if architecture not in _FAMILIES:
         raise ModelError(f"{path}: this is a {architecture} model; sage runs Qwen3-VL and Qwen2.5-VL models such as SAGE-MM")
     return _FAMILIES[architecture]
+
+
+def _computes_here(device: str) -> bool:
+    """Whether layers run on the CPU; see :func:`sage_cli.model.native.load_weights`."""
+    return device == "CPU" or device.endswith("layers)")
 
 
 def _check_address_space(text: Path, mmproj: Path) -> None:

@@ -245,6 +245,7 @@ class Models:
                 context_size=self.plan.context,
                 gpu_layers=self.plan.gpu_layers,
                 threads=self.options.threads,
+                sharing=self.options.threads is None and self._model_cache,
                 kv_type=self.plan.kv_type,
                 cache=cache,
             )
