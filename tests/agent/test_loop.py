@@ -132,8 +132,11 @@ def test_without_tools_the_first_look_must_answer(video: Video) -> None:
 
 
 def test_a_first_look_without_answer_or_call_is_no_answer(video: Video) -> None:
-    events = run(ScriptedModel(context(None), strict=False), video)
+    events = run(ScriptedModel(context(None), context(None), strict=False), video)
     assert isinstance(events[-1], NoAnswer)
+    assert "neither an answer nor a tool call" in only(Notice, events)[0].text
+    events = run(ScriptedModel(context(None), context("Red."), strict=False), video)
+    assert isinstance(events[-1], Answer)
 
 
 # ---- many turns ----------------------------------------------------------------------------------------------------
@@ -312,7 +315,7 @@ def test_a_speech_model_that_cannot_be_loaded_ends_the_run(video: Video) -> None
     [
         ({}, "video_path"),
         ({"video_path": "holiday.mp4", "timestamp_start": "00:00", "timestamp_end": None}, "timestamp_end"),
-        ({"video_path": "/etc/passwd", "timestamp_start": "00:00", "timestamp_end": "00:10"}, "no video"),
+        ({"video_path": "f1/00:03.jpg", "timestamp_start": "00:00", "timestamp_end": "00:10"}, "no video"),
         ({"video_path": "holiday.mp4", "timestamp_start": "soon", "timestamp_end": "00:10"}, "not a time"),
     ],
 )
@@ -365,10 +368,44 @@ def test_a_reply_that_cannot_be_read_is_asked_for_once_more_less_greedily(video:
     assert isinstance(events[-1], Answer)
     assert [(asked.temperature, asked.seed) for asked in model.asked] == [(0.0, 0), (0.7, 1)]
     assert len(only(Notice, events)) == 1
-    model = ScriptedModel("Well, red.", "Red, I said.", strict=False)
-    events = run(model, video)
+    events = run(ScriptedModel("{red", "{red", strict=False), video)
     assert isinstance(events[-1], NoAnswer)
     assert "could not be read" in events[-1].reason
+
+
+@pytest.mark.parametrize("script", [("Well, red.", "Red."), ("Red.", "<think>Red or"), ("", "<think>Hm.</think>Red.")])
+def test_plain_text_is_the_answer_of_a_model_that_writes_no_json(video: Video, script: tuple[str, str]) -> None:
+    for before in ((), (context(None, TRANSCRIBE),)):
+        events = run(ScriptedModel(*before, *script, strict=False), video)
+        answer = events[-1]
+        assert isinstance(answer, Answer)
+        assert answer.answer == "Red."
+        assert "its words are taken for its answer" in only(Notice, events)[-1].text
+    events = run(ScriptedModel("", "<think>Red.", strict=False), video)
+    assert isinstance(events[-1], NoAnswer)
+
+
+def test_thinking_is_no_part_of_an_answer_or_of_a_result(video: Video) -> None:
+    thought = '<think>Is it {"final_answer": "blue"}? </think>\n'
+    model = ScriptedModel(
+        thought + json.dumps(context(None, EXTRACT)),
+        thought + json.dumps(reasoner(None, analyze(["f1/00:02.jpg"]))),
+        thought + "It is red.",
+        thought + json.dumps(reasoner("Red.")),
+        strict=False,
+    )
+    events = run(model, video)
+    assert only(ToolFinished, events)[1].result == {"answer": "It is red."}
+    assert isinstance(events[-1], Answer)
+    assert events[-1].answer == "Red."
+    assert "blue" not in "".join(event.text for event in only(TextDelta, events))
+
+
+def test_a_general_model_is_told_which_tools_there_are(video: Video) -> None:
+    for pack, told in (("general", "There is no tool 'fly'; the tools are verbal_transcript, "), ("sage-mm", "No tool call was found.")):
+        model = ScriptedModel(context(None, call("fly", height=3)), reasoner("Red."), strict=False)
+        run(model, video, prompts=pack)
+        assert f"None_#1 output: {told}" in model.asked[1].texts[-1]
 
 
 def test_an_answer_that_is_a_list_is_text(video: Video) -> None:
@@ -574,11 +611,9 @@ def test_stopping_early_closes_the_models_stream(video: Video, after: type[Event
 def test_an_answer_without_sense_is_asked_for_again_and_then_is_none(video: Video, nonsense: str) -> None:
     model = ScriptedModel(context(nonsense), context("Red."), strict=False)
     events = run(model, video)
-    blank = not nonsense.strip()
-    assert isinstance(events[-1], NoAnswer if blank else Answer)
-    if not blank:
-        assert [asked.temperature for asked in model.asked] == [0.0, 0.7]
-        events = run(ScriptedModel(context(nonsense), context(nonsense), strict=False), video)
+    assert isinstance(events[-1], Answer)
+    assert [asked.temperature for asked in model.asked] == [0.0, 0.7]
+    events = run(ScriptedModel(context(nonsense), context(nonsense), strict=False), video)
     assert isinstance(events[-1], NoAnswer)
     model = ScriptedModel(context(None, TRANSCRIBE), reasoner(nonsense), reasoner(nonsense), strict=False)
     events = run(model, video, max_steps=2)

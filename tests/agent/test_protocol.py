@@ -11,11 +11,7 @@ from llguidance import LLMatcher
 from sage_cli.agent.protocol import (
     WIRE_NAMES,
     WRAP,
-    ContextReply,
-    FieldStream,
-    ReasonerReply,
     context_schema,
-    read,
     reasoner_schema,
     tool_lines,
 )
@@ -171,95 +167,6 @@ def test_without_tools_there_is_only_an_answer(video: Video) -> None:
     assert allows(schema, context("Red."))
     assert not allows(schema, context(None))
     assert not allows(schema, context(None, TRANSCRIBE))
-
-
-# ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def test_a_whole_reply_is_read_as_it_is() -> None:
-    reply = context(None, TRANSCRIBE)
-    assert read(ContextReply, json.dumps(reply)).model_dump() == reply
-    assert read(ReasonerReply, WRAP[0] + json.dumps(reasoner("Red.")) + WRAP[1]).final_answer == "Red."
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        (["a red car", "a dog"], "a red car, a dog"),
-        (42, "42"),
-        (0, "0"),
-        (None, None),
-        ("", None),
-        ("null", None),
-        ([], None),
-        ({"a": 1}, '{"a": 1}'),
-    ],
-)
-def test_an_answer_becomes_a_string(answer: Any, expected: str | None) -> None:
-    assert read(ReasonerReply, json.dumps({**reasoner("x"), "extra": 1, "final_answer": answer})).final_answer == expected
-
-
-@pytest.mark.parametrize("recommended", [None, {}, [], "none", {"needed": "true"}, {"needed": True, "tool_calls": None}])
-def test_a_missing_tool_call_is_none(recommended: Any) -> None:
-    assert read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call is None
-
-
-@pytest.mark.parametrize("calls", [["x"], "x", {"name": "x"}])
-def test_a_call_that_is_no_object_in_a_list_is_read(calls: Any) -> None:
-    recommended = {"needed": True, "tool_calls": calls}
-    call = read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call
-    assert call is not None
-    assert (call.name, call.arguments) == ("x", {})
-
-
-def test_a_reply_without_most_keys_is_read() -> None:
-    reply = read(ReasonerReply, '{"final_answer": "Red."}')
-    assert not reply.answerable.verdict
-    assert reply.final_answer == "Red."
-    assert read(ReasonerReply, '{"answerable": {"verdict": "True"}}').answerable.verdict
-    assert not read(ReasonerReply, '{"answerable": {"verdict": "false"}}').answerable.verdict
-    assert not read(ReasonerReply, '{"answerable": true}').answerable.verdict
-
-
-def test_broken_json_is_repaired() -> None:
-    broken = (
-        '<json>\n{"video_context": "one\ntwo", "query_intent": "x", "final_answer": null, // none\n'
-        '"recommended_tools": {"needed": true, "tool_calls": [{"name": "verbal_transcript", "arguments": {"video_path": "a.mp4",}'
-    )
-    reply = read(ContextReply, broken)
-    assert reply.video_context == "one\ntwo"
-    assert reply.recommended_tools.call is not None
-    assert reply.recommended_tools.call.arguments == {"video_path": "a.mp4"}
-
-
-def test_prose_is_not_a_reply() -> None:
-    with pytest.raises(ValueError, match="no JSON object"):
-        read(ContextReply, "The car is red.")
-
-
-# ---- streaming -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 10_000])
-def test_streamed_fields_add_up_to_the_reply(size: int) -> None:
-    said = 'A "quoted" \\ line\nwith \u00e9\u4e16\U0001f600 and </json> {in} it'
-    for reply in (context(said, {**NO_CALL, "why_no_tool": said}, said), reasoner(None, call("x", rationale=said, query=said), said)):
-        for ascii_only in (True, False):
-            text = WRAP[0] + json.dumps(reply, ensure_ascii=ascii_only) + WRAP[1]
-            stream = FieldStream()
-            fields: dict[str, str] = {}
-            for at in range(0, len(text), size):
-                for field, piece in stream.feed(text[at : at + size]):
-                    fields[field] = fields.get(field, "") + piece
-            if "answerable" in reply:
-                assert fields == {"answerable.reasoning": said, "rationale": said}
-            else:
-                assert fields == {"video_context": said, "query_intent": "To know.", "final_answer": said, "why_no_tool": said}
-
-
-def test_streamed_prose_gives_no_fields() -> None:
-    stream = FieldStream()
-    assert [stream.feed(piece) for piece in ("The {car", "} is red")] == [[], []]
 
 
 # ---- general-purpose models ----------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from sage_cli.agent import Agent, Settings
-from sage_cli.agent.events import Answer, NoAnswer, TextDelta, ToolCalled, ToolFinished
-from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply, context_schema, read, reasoner_schema
+from sage_cli.agent.events import Answer, NoAnswer, Span, TextDelta, ToolCalled, ToolFinished
+from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply, context_schema, reasoner_schema
+from sage_cli.agent.reading import read
 from sage_cli.prompts import Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import TOOLS, Workspace
@@ -186,14 +187,14 @@ CALL = {**CALLS["transcript"], "rationale": REASON}
     ("calls", "tools"),
     [
         (CALL, [True, True]),
-        ([None, CALL], [True]),
+        ([None, CALL], [True, True]),
         (["verbal_transcript"], [False, True]),
         ("verbal_transcript", [False, True]),
-        ([[CALL]], [True]),
+        ([[CALL]], [True, True]),
     ],
 )
 def test_calls_of_any_shape_lead_to_the_next_step(video: Video, calls: Any, tools: list[bool]) -> None:
-    """A call that is no object names a tool at best: the model is told what is missing."""
+    """A tool that is named alone lacks its arguments: the model is told which."""
     recommended = {"needed": True, "why_no_tool": None, "tool_calls": calls}
     script = [first(recommended), later(wants(CALL)), later(NONE, "Red.", verdict=True)]
     events = list(Agent(ScriptedModel(*script, strict=False), video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))
@@ -202,8 +203,18 @@ def test_calls_of_any_shape_lead_to_the_next_step(video: Video, calls: Any, tool
     assert events[-1].steps == 2
 
 
-@pytest.mark.parametrize("path", ["birthday.mp4", "/etc/passwd", "holiday.avi"])
-def test_an_invented_path_is_a_result_that_says_so(video: Video, path: str) -> None:
+@pytest.mark.parametrize("path", ["birthday.mp4", "/etc/passwd", "holiday.avi", "HOLIDAY.MP4", "the video", ""])
+def test_whatever_the_video_is_called_there_is_one(video: Video, path: str) -> None:
+    wanted = {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": path}}
+    model = ScriptedModel(first(wants(prompted(wanted))), later(NONE, "Red.", verdict=True), strict=False)
+    events = list(Agent(model, video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))
+    [finished] = [event for event in events if isinstance(event, ToolFinished)]
+    assert finished.ok
+    assert finished.span == Span(5.0, 15.0)
+
+
+@pytest.mark.parametrize("path", ["c1.mp4", "clips/c2.mp4", "f1/00:05.jpg", "frame.png"])
+def test_an_invented_medium_is_a_result_that_says_so(video: Video, path: str) -> None:
     wanted = {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": path}}
     model = ScriptedModel(first(wants(prompted(wanted))), later(NONE, "Red.", verdict=True), strict=False)
     events = list(Agent(model, video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))
@@ -238,7 +249,7 @@ def test_replies_without_a_step_go_on_to_the_next(video: Video, name: str) -> No
 
 
 def test_of_two_calls_the_first_runs_and_a_refused_one_may_come_again(video: Video) -> None:
-    refused = {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": "other.mp4"}}
+    refused = {"name": "verbal_transcript", "arguments": {**WINDOW, "video_path": "c7.mp4"}}
     both = first(wants(prompted(CALLS["transcript"]), prompted(CALLS["frames"])))
     model = ScriptedModel(both, *[later(wants(trained(refused)))] * 4, later(NONE, "Red.", verdict=True), strict=False)
     events = list(Agent(model, video, transcriber=Listener, settings=Settings(frames=4)).run("Why?"))

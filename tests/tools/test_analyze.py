@@ -57,6 +57,11 @@ def test_groups_of_frames_are_told_apart(video: Video) -> None:
     assert outcome.evidence == (EvidenceSpan(1.0, 2.0, "frames analyzed"), EvidenceSpan(20.0, 22.0, "frames analyzed"))
 
 
+@pytest.mark.parametrize("given", ["f1/00:10.jpg", '["f1/00:10.jpg"]', "['f1/00:10.jpg', ]"])
+def test_a_path_alone_and_a_list_as_text_are_lists(given: str) -> None:
+    assert AnalyzeArguments.model_validate({"query": "Who?", "media_paths": given}).media_paths == ["f1/00:10.jpg"]
+
+
 def test_a_question_without_media(video: Video) -> None:
     model = ScriptedModel("42.")
     with Workspace(model, video) as workspace:

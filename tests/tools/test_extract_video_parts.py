@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pytest
+from pydantic import ValidationError
+
 from sage_cli.tools import ExtractVideoParts, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, ToolProgress
 from sage_cli.tools.extract_video_parts import ExtractVideoPartsArguments
@@ -54,3 +57,12 @@ def test_the_schema_keeps_to_this_video(video: Video) -> None:
             tool.schema(workspace),
             '{"video_path": "holiday.mp4", "timestamp_start": "00:02", "timestamp_end": "00:20", "extract_type": "subclips"}',
         )
+
+
+def test_a_kind_in_other_words_is_known() -> None:
+    where = {"video_path": "holiday.mp4", "timestamp_start": "00:02", "timestamp_end": "00:06"}
+    for given, kind in {"frame": "frames", "images": "frames", "clip": "subclips", "subclips": "subclips"}.items():
+        assert ExtractVideoPartsArguments.model_validate({**where, "extract_type": given}).extract_type == kind
+    for wrong in ("sound", ["frames"]):
+        with pytest.raises(ValidationError):
+            ExtractVideoPartsArguments.model_validate({**where, "extract_type": wrong})

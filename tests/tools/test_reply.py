@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_cli.tools.reply import json_object
+from sage_cli.tools.reply import json_object, unquoted, without_thinking
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,35 @@ def test_what_no_program_could_read_is_refused_and_half_characters_are_replaced(
     for reply in ('{"a": NaN}', '{"a": [-1e999]}', *deep):
         with pytest.raises(ValueError, match=r"nested too deeply|no JSON object|a number is"):
             json_object(reply)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ("<think>Hm.</think>Red.", "Red."),
+        ("Hm.</think>Red.", "Red."),
+        ("<think>One.</think><think>Two.</think>Red.", "Red."),
+        ("◁think▷Hm.◁/think▷Red.", "Red."),
+        ("Red. <think>Hm.</think>", "Red. "),
+        (" <think>Hm.", ""),
+        ("Write <think> here.", "Write <think> here."),
+        ("", ""),
+    ],
+)
+def test_thinking_is_not_said(reply: str, said: str) -> None:
+    assert without_thinking(reply) == said
+
+
+def test_of_several_objects_the_last_that_is_meant_is_read() -> None:
+    shown = '{"a": 1} {"b": 2} {"c": {"a": 3}} {unread}'
+    assert json_object(shown, ("a", "b")) == {"b": 2}
+    assert json_object(shown, ("c",)) == {"c": {"a": 3}}
+    assert json_object('<json>{"b": 1}</json> for <json>{"x": 1}</json>', ("b",)) == {"b": 1}
+    with pytest.raises(ValueError, match="no JSON object"):
+        json_object(shown, ("d",))
+
+
+def test_what_was_written_as_text_is_unquoted() -> None:
+    assert unquoted("['a', 'b']") == unquoted('["a", "b"]') == ["a", "b"]
+    for other in ("a, b", 7, None, ["['a']"], "[" * 100_000):
+        assert unquoted(other) == other

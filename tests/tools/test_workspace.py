@@ -53,7 +53,9 @@ def test_media_are_names_and_nothing_is_written(video: Video, monkeypatch: pytes
     assert not workspace.media
 
 
-@pytest.mark.parametrize("name", ["holiday.mp4", "/data/videos/holiday.mp4", "holiday_no_audio.mp4"])
+@pytest.mark.parametrize(
+    "name", ["holiday.mp4", "/data/videos/holiday.mp4", "holiday_no_audio.mp4", "HOLIDAY.mp4 ", "holiday", "video.mp4"]
+)
 def test_the_video_itself_and_its_silent_twin_are_media(video: Video, name: str) -> None:
     with Workspace(ScriptedModel(), video, span=(5.0, 20.0)) as workspace:
         media = workspace.find_media(name)
@@ -167,7 +169,7 @@ def test_trained_qwen3_sees_as_many_frames_as_there_are_at_every_duration(video:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(window("soon", "00:05"), "not a time"), (window("00:01", "00:05", "/etc/passwd"), "no video '/etc/passwd'")],
+    [(window("soon", "00:05"), "not a time"), (window("00:01", "00:05", "c3.mp4"), "no video 'c3.mp4'")],
 )
 def test_a_window_that_cannot_be_served_is_a_tool_error(video: Video, arguments: TranscribeSpeechArguments, message: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match=message):

@@ -10,11 +10,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
-from sage_cli.agent.protocol import WRAP, ContextReply, FieldStream, ReasonerReply, read
+from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
+from sage_cli.agent.reading import FieldStream, as_answer, prose, read
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
-from sage_cli.tools.reply import json_object
+from sage_cli.tools.reply import json_object, without_thinking
 from sage_cli.tools.schema import Schema, one_of, record
 
 R = TypeVar("R", ContextReply, ReasonerReply)
@@ -53,13 +54,14 @@ class Asker:
     usage: Usage = field(default_factory=Usage)
 
     def ask(self, kind: type[R], step: int, prompt: Prompt, schema: Schema) -> Steps[R]:
-        """Ask and parse the reply. If it cannot be parsed (only without a schema) or its answer is nonsense, ask once more at a higher
-        temperature.
+        """Ask and parse the reply. Ask once more at a higher temperature if it cannot be parsed or says nothing (only without a schema), or
+        if its answer is nonsense. Plain text at last is the answer: so reply models that know no JSON.
 
         Raises:
             UnusableReplyError: both replies were unusable.
         """
-        for temperature, seed in self._attempts:
+        said = ""
+        for last, (temperature, seed) in zip((False, True), self._attempts, strict=True):
             yield StepStarted(self.watch.elapsed, step)
             self.watch.check()
             text = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
@@ -67,9 +69,17 @@ class Asker:
                 reply = read(kind, text)
             except ValueError:
                 problem = "the model's reply could not be read"
-            else:
-                if reply.final_answer is None:
+                said = prose(text) or said
+                if not (last and said):
+                    yield Notice(self.watch.elapsed, problem)
+                    continue
+                yield Notice(self.watch.elapsed, "the model does not reply in JSON: its words are taken for its answer")
+                reply = as_answer(kind, said)
+            if reply.final_answer is None:
+                if last or kind is not ContextReply or reply.recommended_tools.call:
                     return reply
+                problem = "the model gave neither an answer nor a tool call"
+            else:
                 answer = without_repetition(reply.final_answer)
                 if not is_nonsense(answer, self.instructions):
                     yield from self._cut(reply.final_answer, answer)
@@ -86,11 +96,11 @@ class Asker:
             yield Notice(self.watch.elapsed, f"the model's answer was cut off at {self.answer_characters} characters")
 
     def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
-        """Ask in plain text. The answer is the text between ``<answer>`` tags, or else what follows the thinking."""
+        """Ask in plain text. The answer is the text between ``<answer>`` tags, or else all that follows the thinking."""
         yield StepStarted(self.watch.elapsed, 0)
         self.watch.check()
         text = yield from self._stream(0, prompt, self.temperature, self.seed)
-        answer = marked[-1] if (marked := _ANSWER.findall(text)) else text.rpartition("</think>")[2]
+        answer = marked[-1] if (marked := _ANSWER.findall(text)) else text
         return None if is_nonsense(answer, "") else answer.strip()
 
     def ask_yes_or_no(self, step: int, prompt: Prompt) -> Steps[bool]:
@@ -99,7 +109,7 @@ class Asker:
         self.watch.check()
         text = yield from self._stream(step, prompt, 0.0, self.seed, _YES_OR_NO)
         try:
-            return bool(json_object(text).get("answer") != "no")
+            return bool(json_object(text, ("answer",)).get("answer") != "no")
         except ValueError:
             return True
 
@@ -129,7 +139,7 @@ class Asker:
     def _stream(
         self, step: int, prompt: Prompt, temperature: float, seed: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
     ) -> Steps[str]:
-        """A reply's text. Only replies of the protocol, which are wrapped, have fields to show."""
+        """A reply's text, without thinking. Only replies of the protocol, which are wrapped, have fields to show."""
         fields = FieldStream() if wrap == WRAP else None
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:
@@ -153,4 +163,4 @@ class Asker:
                                 f"{'; raise --ctx-size' if small else ''}",
                             )
                         yield StepFinished(self.watch.elapsed, step, usage)
-        return reply
+        return without_thinking(reply)

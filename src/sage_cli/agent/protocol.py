@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from functools import reduce
-from operator import getitem
 from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
-from pydantic_core import from_json
 
 from sage_cli.prompts import Order, Prompts, Style
 from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
-from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import EMPTY, NULL, Schema, array, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
 
@@ -86,9 +81,6 @@ class ReasonerReply(_Wire):
     answerable: Answerable
     final_answer: str | None
     recommended_tools: RecommendedTools
-
-
-R = TypeVar("R", ContextReply, ReasonerReply)
 
 
 # ---- tool descriptions -----------------------------------------------------------------------------------------------
@@ -163,131 +155,3 @@ def _one_of(calls: Sequence[Schema], style: Style) -> Schema:
 def as_reply(reply: ContextReply | ReasonerReply) -> str:
     """A reply as the model writes it, to continue after it."""
     return f"{WRAP[0]}{json.dumps(reply.model_dump(), ensure_ascii=False)}{WRAP[1]}"
-
-
-# ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def read(kind: type[R], reply: str) -> R:
-    """Parse a reply, even one that was not constrained by a schema: broken JSON, missing keys, a list as the answer.
-
-    Raises:
-        ValueError: it contains no JSON object.
-    """
-    data = json_object(reply)
-    plain: dict[str, Any] = {
-        "final_answer": as_text(data.get("final_answer")),
-        "recommended_tools": _recommended(data.get("recommended_tools")),
-    }
-    if kind is ContextReply:
-        plain |= {key: as_text(data.get(key)) or "" for key in ("video_context", "query_intent")}
-    else:
-        answerable = _mapping(data.get("answerable"))
-        plain["answerable"] = {"verdict": _truth(answerable.get("verdict")), "reasoning": as_text(answerable.get("reasoning")) or ""}
-    return kind.model_validate(plain)
-
-
-def _recommended(value: object) -> dict[str, Any]:
-    recommended = _mapping(value)
-    calls = recommended.get("tool_calls") or []
-    calls = calls if isinstance(calls, list) else [calls]
-    return {
-        "needed": _truth(recommended.get("needed")),
-        "why_no_tool": as_text(recommended.get("why_no_tool")),
-        "tool_calls": [
-            {
-                "rationale": _rationale(call) or "",
-                "name": as_text(call.get("name")) or "",
-                "arguments": _arguments(call.get("arguments")),
-            }
-            for call in (call if isinstance(call, dict) else {"name": call} for call in calls)
-        ],
-    }
-
-
-def _arguments(value: object) -> dict[str, Any]:
-    """The arguments of a call: an object, the first of a list, or one written as text."""
-    value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = json_object(value)
-    return {str(key): item for key, item in _mapping(value).items()}
-
-
-def _rationale(call: Mapping[Any, Any]) -> str | None:
-    """The rationale of a call. Trained weights write ``rationing`` or ``reason_id`` for ``rationale``: any key but name and arguments."""
-    others = [value for key, value in call.items() if key not in ("name", "arguments", "rationale")]
-    return next((value for value in [call.get("rationale"), *others] if isinstance(value, str) and value), None)
-
-
-def as_text(value: object) -> str | None:
-    """An answer, or another value in place of a string, as a string; ``None`` if empty."""
-    match value:
-        case None | "null" | "None":
-            return None
-        case str():
-            return value.strip() or None
-        case list():
-            return ", ".join(filter(None, map(as_text, value))) or None
-        case dict():
-            return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def _mapping(value: object) -> dict[Any, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _truth(value: object) -> bool:
-    return value.strip().lower() == "true" if isinstance(value, str) else bool(value)
-
-
-# ---- reading while it is written -----------------------------------------------------------------------------------
-
-# The fields for people, in the order they are written, and their paths in the reply.
-_FIELDS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
-    {
-        "video_context": ("video_context",),
-        "query_intent": ("query_intent",),
-        "answerable.reasoning": ("answerable", "reasoning"),
-        "final_answer": ("final_answer",),
-        "why_no_tool": ("recommended_tools", "why_no_tool"),
-        "rationale": ("recommended_tools", "tool_calls", 0),
-    }
-)
-
-
-class FieldStream:
-    """Splits a reply that arrives in pieces into pieces of its text fields."""
-
-    def __init__(self) -> None:
-        self._text = ""
-        self._given = dict.fromkeys(_FIELDS, 0)
-
-    def feed(self, piece: str) -> list[tuple[str, str]]:
-        """The ``(field, text)`` pieces that this piece of the reply completes."""
-        self._text += piece
-        start = self._text.find("{")
-        if start < 0:
-            return []
-        try:
-            # Text after the object is ignored in this mode, so the closing tag is harmless.
-            reply = from_json(self._text[start:], allow_partial="trailing-strings")
-        except ValueError:  # not JSON: the tolerant parser takes over when the reply is complete
-            return []
-        news = []
-        for field, path in _FIELDS.items():
-            value = _dig(reply, path)
-            if isinstance(value, dict):
-                value = _rationale(value)
-            if isinstance(value, str) and len(value) > self._given[field]:
-                news.append((field, value[self._given[field] :]))
-                self._given[field] = len(value)
-        return news
-
-
-def _dig(value: Any, path: tuple[str | int, ...]) -> Any:
-    try:
-        return reduce(getitem, path, value)
-    except (KeyError, IndexError, TypeError):
-        return None

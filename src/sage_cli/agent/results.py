@@ -106,14 +106,15 @@ class Results:
             output = f"{outcome.result} (This is the same call as {first.key}; it was not run again.)"
         self._results.append(Result(key, call.arguments, output))
 
-    def add_nothing(self, *, asked: bool) -> None:
+    def add_nothing(self, *, asked: bool, why: str = "No tool call was found.") -> None:
         """Record that a reply had no usable call.
 
         Args:
             asked: whether it asked for one. Such replies are counted; of those with neither a call nor an answer, only the last is kept.
+            why: the one that was asked for cannot be made.
         """
         if asked:
-            self._results.append(Result(self._key(_NOTHING), {}, "No tool call was found."))
+            self._results.append(Result(self._key(_NOTHING), {}, why))
             return
         self._results = [result for result in self._results if result.key != _NOTHING]
         self._results.append(Result(_NOTHING, {}, "No tool call was found and no answer was returned."))

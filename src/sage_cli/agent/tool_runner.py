@@ -61,7 +61,11 @@ class ToolRunner:
         if wanted is None or tool is None:
             for text in self._missing(wanted):
                 yield Notice(self._watch.elapsed, text)
-            self._results.add_nothing(asked=recommended is not None and recommended.needed)
+            asked = recommended is not None and recommended.needed
+            if wanted and self._workspace.prompts.style.names_tools:
+                self._results.add_nothing(asked=asked, why=f"There is no tool {wanted.name!r}; the tools are {', '.join(self._tools)}.")
+            else:
+                self._results.add_nothing(asked=asked)
             return
         # Unknown arguments are ignored, as in the reference.
         given = {name: value for name, value in wanted.arguments.items() if name in tool.arguments.model_fields and value is not None}

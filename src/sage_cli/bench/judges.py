@@ -166,7 +166,7 @@ def read_verdict(reply: str) -> Verdict:
         ValueError: there is no verdict.
     """
     try:
-        said = json_object(reply)
+        said = json_object(reply, ("verdict",))
         if isinstance(said.get("verdict"), bool):
             return Verdict(said["verdict"], str(said.get("reasoning", "")))
     except ValueError:

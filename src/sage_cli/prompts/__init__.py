@@ -97,6 +97,7 @@ class Style:
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
+        names_tools: tell the model the names of the tools where it calls one that there is not.
         second_look: after a first reply that says that nothing was shown or said, ask again for a call.
         confirm: before an answer that rests on transcripts alone, ask whether they hold it at all.
         whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
@@ -119,6 +120,7 @@ class Style:
     timed_frames: bool = True
     answer_characters: int = 2000
     smallest_window_s: float = 0.0
+    names_tools: bool = False
     second_look: bool = False
     confirm: bool = False
     whole_transcript_s: float = 0.0

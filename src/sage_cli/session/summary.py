@@ -274,7 +274,7 @@ class _Writer:
                     reply = stop.value
                     break
         try:
-            found = json_object(reply.text)
+            found = json_object(reply.text, ("summary", "title"))
         except ValueError:  # a served model that keeps to no schema
             found = {"summary": reply.text}
         title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
+from sage_cli.tools.reply import unquoted
 from sage_cli.tools.schema import EMPTY, Schema, array, either, one_of, record, text
 from sage_cli.tools.workspace import Media, Workspace
 from sage_cli.video import Frame
@@ -19,9 +20,15 @@ _MOST_FRAMES: Final = 20
 _REPLY_TOKENS: Final = 512
 
 
+def _paths(value: object) -> object:
+    """Paths in a list; a single one, or a list written as text, as models write them too."""
+    value = unquoted(value)
+    return [value] if isinstance(value, str) and value else value or []
+
+
 class AnalyzeArguments(Arguments):
     query: str
-    media_paths: list[str] = Field(default_factory=list)
+    media_paths: Annotated[list[str], BeforeValidator(_paths)] = Field(default_factory=list)
 
 
 class Analyze(Tool[AnalyzeArguments]):
@@ -60,7 +67,7 @@ class Analyze(Tool[AnalyzeArguments]):
         prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS)
         if reply.finish == "length":
-            yield ToolNotice(f"the analysis was cut off after {_REPLY_TOKENS} tokens")
+            yield ToolNotice(f"the analysis was cut off after {reply.usage.output_tokens} tokens")
         answer = reply.text.strip()
         return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolRun
@@ -13,12 +16,21 @@ from sage_cli.tools.workspace import Workspace
 
 FRAMES: Final = 10
 
+# What models write for the two kinds.
+_KINDS: Final[Mapping[str, str]] = MappingProxyType(
+    dict.fromkeys(("frame", "image", "images"), "frames") | dict.fromkeys(("subclip", "clip", "clips", "video"), "subclips")
+)
+
+
+def _kind(value: object) -> object:
+    return _KINDS.get(value, value) if isinstance(value, str) else value
+
 
 class ExtractVideoPartsArguments(Arguments):
     video_path: str
     timestamp_start: str
     timestamp_end: str
-    extract_type: Literal["frames", "subclips"] = "frames"
+    extract_type: Annotated[Literal["frames", "subclips"], BeforeValidator(_kind)] = "frames"
 
 
 class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):

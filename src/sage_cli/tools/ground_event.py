@@ -84,7 +84,8 @@ def _span(reply: str, start: float, end: float, duration: float) -> tuple[float,
         NoTimesError: the reply contains no usable times.
     """
     try:
-        timestamps = json_object(reply).get("timestamps") or {}
+        found_in = json_object(reply, ("timestamps", "start"))
+        timestamps = found_in.get("timestamps", found_in) or {}
         first, last = timestamps.get("start"), timestamps.get("end")
         if first is None or last is None:
             return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, final
@@ -17,6 +18,7 @@ from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
 from sage_cli.prompts import Prompts
 from sage_cli.text import from_argument
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
+from sage_cli.tools.reply import without_thinking
 from sage_cli.tools.schema import Schema
 from sage_cli.video import Frame, uniform_times
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 FrameSize: TypeAlias = Literal["reference", "paper"]
 
 _UNKNOWN_FPS = 30.0  # assumed if the video does not say
+# Frames and clips that were never made: their times would count from somewhere else.
+_OWN_NAME = re.compile(r"(.*/)?(c\d+\.mp4|[^/]*\.(jpe?g|png))")
 _TWIN = "_no_audio"  # SAGE's training data had copies of its videos without sound; the weights name them at times
 
 
@@ -170,10 +174,10 @@ class Workspace:
         clip = self.media.get(arguments.video_path)
         if clip is not None and clip.frame is None:  # times of an extracted clip count from its start
             first, length = clip.start, clip.end - clip.start
-        elif self.is_video(arguments.video_path):
-            first, length = 0.0, self.video.duration
-        else:
+        elif not self.is_video(arguments.video_path) and _OWN_NAME.fullmatch(arguments.video_path):
             raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
+        else:  # there is but one, whatever a model calls it
+            first, length = 0.0, self.video.duration
         shortest = max(shortest, self.prompts.style.smallest_window_s)
         try:
             start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, length, shortest)
@@ -190,9 +194,10 @@ class Workspace:
         return *inside, notes
 
     def is_video(self, name: str) -> bool:
-        """Whether a path from the model is that of the video, or of its copy without sound."""
-        given, own = PurePath(name), PurePath(self.video_path)
-        return given.name == own.name or (given.stem == own.stem + _TWIN and given.suffix == own.suffix)
+        """Whether a path from the model is that of the video, or of its copy without sound. Case and blanks do not matter, and it may lack
+        its suffix; ``video.mp4`` is what prompts of other agents call any video."""
+        given, own = PurePath(name.strip().casefold()), PurePath(self.video_path.casefold())
+        return given.name in (own.name, own.stem, "video.mp4") or (given.stem == own.stem + _TWIN and given.suffix == own.suffix)
 
     def times(self, start: float, end: float) -> list[float]:
         """The times, in seconds, of the frames that show a time span to a model."""
@@ -276,7 +281,7 @@ class Workspace:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generator[ToolProgress, None, Reply]:
-        """Ask the model, by default greedily, as the reference's tools do."""
+        """Ask the model, by default greedily, as the reference's tools do. The reply comes without thinking."""
         pieces = 0
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:
@@ -288,7 +293,7 @@ class Workspace:
                         pieces += bool(text)
                         yield ToolProgress("decode", pieces, max_tokens)
                     case Reply():
-                        reply = item
+                        reply = replace(item, text=without_thinking(item.text))
                         self.usage += item.usage
         return reply
 
