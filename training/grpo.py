@@ -32,11 +32,12 @@ from training.language import BRANCHES, Batch, Packed, collate, forward, pack
 from training.model import keep, new_model, resume, save
 from training.objective import advantages, kl_k3, policy_loss
 from training.questions import KINDS
-from training.rewards import STEP_REWARDS, Step, brevity_reward, final_reward, overlap_reward
+from training.rewards import STEP_REWARDS, brevity_reward, final_reward, overlap_reward
 from training.rollouts import Rollout, Task, roll_out, some_task
 from training.runlog import Clock, Log
 from training.samples import draw
 from training.sft import similar_for
+from training.steps import Step
 from training.tokens import VOCABULARY, Encoder
 from training.trajectories import needs_tools
 

@@ -14,8 +14,8 @@ from sage_cli.bench.judges import Judge, exact, read_verdict
 from sage_cli.model.base import ChatModel, Message, Reply, Text
 from sage_cli.timecode import parse
 from training.questions import Question
-from training.rewards import Step
 from training.rollouts import Rollout, Task
+from training.steps import Step
 from training.trajectories import needs_tools
 
 _REPLY_TOKENS: Final = 512

@@ -5,27 +5,23 @@ A :class:`WorldVideo` draws its frames instead of decoding them, and speech is h
 
 from __future__ import annotations
 
-import json
 import os
 import random
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.agent import Agent, Settings
-from sage_cli.agent.events import Answer, ToolCalled, ToolFinished
 from sage_cli.assets import NANO
-from sage_cli.timecode import parse
 from sage_cli.tools import TOOLS
 from sage_cli.video import Frame, MediaNotice, Video
 from training.chat import Call, Engine, RolloutModel
 from training.questions import Question, some_question
-from training.rewards import Step
+from training.steps import Step, read_steps
 from training.trajectories import Listener, some_name
 from training.world import World, degrade
 
@@ -138,35 +134,6 @@ def roll_out(
     own = [call for call in model.calls if call.role in ("look", "reason")]
     steps, answer, grounded = read_steps([(call.role, decode(call.reply)) for call in own], events)
     return Rollout(task, tuple(model.calls), tuple(steps), answer, grounded, sum(call.finish == "length" for call in own))
-
-
-def read_steps(replies: Sequence[tuple[str, str]], events: Sequence[object]) -> tuple[list[Step], str | None, tuple[float, float] | None]:
-    """The steps of a run from the agent's own replies, by role, and its events; with the answer, and the last span that grounding found."""
-    called = {event.step: event for event in events if isinstance(event, ToolCalled)}
-    finished = {event.step: event for event in events if isinstance(event, ToolFinished)}
-    answer = next((event.answer for event in events if isinstance(event, Answer)), None)
-    spans = [_span(event.result) for event in finished.values() if event.tool == "ground-event" and event.ok]
-    counts: Counter[str] = Counter()
-    steps = []
-    for number, (role, reply) in enumerate(replies):
-        stage: Literal[1, 2] = 1 if role == "look" else 2
-        if number not in called:
-            steps.append(Step(reply, stage))
-            continue
-        call, done = called[number], finished.get(number)
-        key = json.dumps([call.tool, call.arguments], sort_keys=True)
-        counts[key] += 1
-        valid = done is not None and (done.ok or done.repeated)
-        result = done.result if done is not None else None
-        steps.append(Step(reply, stage, call.tool, call.arguments, result, valid=valid, times=counts[key]))
-    return steps, answer, spans[-1] if spans else None
-
-
-def _span(result: dict[str, Any]) -> tuple[float, float] | None:
-    times = result.get("timestamps") or {}
-    if times.get("start") is None or times.get("end") is None:
-        return None
-    return parse(times["start"]), parse(times["end"])
 
 
 def some_task(rng: random.Random, kind: Any) -> Task:

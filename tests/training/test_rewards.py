@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from sage_cli.agent.events import Span, StepStarted, ToolCalled, ToolFinished
+from sage_cli.model.base import Usage
 from training.config import Rewards
 from training.rewards import (
     STEP_REWARDS,
-    Step,
     argument_reward,
     brevity_reward,
     final_reward,
@@ -21,6 +22,7 @@ from training.rewards import (
     repair_reward,
     repeat_reward,
 )
+from training.steps import Step, read_steps
 
 PAPER = Rewards()
 NO_TOOLS: dict[str, Any] = {"needed": False, "why_no_tool": None, "tool_calls": []}
@@ -30,7 +32,7 @@ def tools(name: str) -> dict[str, Any]:
     return {"needed": True, "why_no_tool": None, "tool_calls": [{"rationale": "r", "name": name, "arguments": {}}]}
 
 
-def look(answer: str | None, recommended: dict[str, Any] = NO_TOOLS, **more: Any) -> str:
+def look(answer: str | None, recommended: object = NO_TOOLS, **more: Any) -> str:
     value = {"video_context": "c", "query_intent": "i", "final_answer": answer, "recommended_tools": recommended, **more}
     return f"<json>\n{json.dumps(value)}\n</json>"
 
@@ -56,10 +58,12 @@ def called(reply: str, stage: Any, tool: str, **more: Any) -> Step:
         (look("red", extra=1), 1, -0.1),  # a key too many
         (reason("red"), 1, -0.1),  # the keys of the other stage
         (look("red", {"needed": False, "tool_calls": []}), 1, -0.1),  # one too few, at the second level
-        (look(None, {**tools("x"), "tool_calls": [{"name": "x", "arguments": {}}]}), 1, -0.1),  # at the third
+        (look(None, {**tools("x"), "tool_calls": [{"rationing": "r", "name": "x", "arguments": {}}]}), 1, 0.05),  # keys of calls are free
+        (look("red", []), 1, -0.1),
         (reason("red", answerable={"verdict": True}), 2, -0.1),
-        ("<json>[1]</json>", 1, -0.1),
-        ('<json>{"video_context": </json>', 1, 0.0),  # cannot be parsed: neither
+        (look("red").replace('"final_answer"', '"final_answer":'), 1, 0.05),  # repaired
+        ("<json>[1]</json>", 1, 0.0),  # no object: neither
+        ("The star is red.", 1, 0.0),
     ],
 )
 def test_form(reply: str, stage: Any, reward: float) -> None:
@@ -75,7 +79,7 @@ def test_the_step_judge_says_nothing_of_steps_without_a_call() -> None:
     assert judged_reward(Step(look("red"), 1, reasonable=False), PAPER) == 0
 
 
-@pytest.mark.parametrize(("times", "reward"), [(1, 0.0), (2, -0.05 * math.sqrt(2)), (4, -0.1)])
+@pytest.mark.parametrize(("times", "reward"), [(1, 0.0), (2, -0.05), (3, -0.05 * math.sqrt(2)), (5, -0.1)])
 def test_the_same_call_again(times: int, reward: float) -> None:
     assert repeat_reward(called(reason(None), 2, "analyze", times=times), PAPER) == pytest.approx(reward)
 
@@ -88,6 +92,7 @@ def test_invalid_arguments() -> None:
 def test_repaired_json() -> None:
     assert repair_reward(Step('<json>{"final_answer": "red",}</json>', 1), PAPER) == -0.05
     assert repair_reward(Step(look("red"), 1), PAPER) == 0
+    assert repair_reward(Step("The star is red.", 1), PAPER) == 0  # there is nothing to repair
 
 
 # ---- the end -------------------------------------------------------------------------------------------------------
@@ -107,10 +112,13 @@ FOUND = called(look(None, tools("identify_timestamps_visually")), 1, "ground-eve
         ([CUT, Step(reason("red"), 2)], "red", True, 1.25),
         ([FOUND, Step(reason("red"), 2)], "red", True, 1.25),
         ([CUT, Step(reason("red"), 2)], "red", False, -0.5),
-        ([called(look(None), 1, "ground-event", valid=False), Step(reason("red"), 2)], "red", True, 1.0),  # nothing was grounded
+        ([called(look(None), 1, "ground-event", valid=False), Step(reason("red"), 2)], "red", True, 1.25),  # every call counts
+        ([called(look(None), 1, "analyze", valid=False), Step(reason("red"), 2)], "red", False, -0.5),
         ([HEARD, Step(reason(None), 2)], None, False, -0.5),  # no answer
         ([Step(look("x"), 1)], "Could not produce an answer.", True, -0.5),
         ([Step("<json>[]</json>", 1)], None, False, -2.0),  # not an object
+        ([Step("The star is red.", 1)], None, False, -2.0),
+        ([Step(look(None, final_answer=["red"]), 1)], "red", True, -0.5),  # not a string
         ([HEARD, Step('<json>{"final_answer": "red"}</json>', 2)], "red", True, -2.0),  # the second stage without `answerable`
     ],
 )
@@ -128,8 +136,41 @@ def test_a_whole_trajectory() -> None:
         Step(reason("The star is red."), 2),
     ]
     terms = {name: sum(give(step, PAPER) for step in steps) for name, give in STEP_REWARDS.items()}
-    assert terms == pytest.approx({"form": 0.25, "judge": 0.2, "repeated": -0.0707107, "invalid": 0, "repaired": 0})
-    assert sum(terms.values()) + final_reward(steps, "The star is red.", True, PAPER) == pytest.approx(1.6292893)
+    assert terms == pytest.approx({"form": 0.25, "judge": 0.2, "repeated": -0.05, "invalid": 0, "repaired": 0})
+    assert sum(terms.values()) + final_reward(steps, "The star is red.", True, PAPER) == pytest.approx(1.65)
+
+
+# ---- the steps of a run --------------------------------------------------------------------------------------------
+
+
+def started(step: int) -> StepStarted:
+    return StepStarted(0.0, step)
+
+
+def ran(step: int, tool: str, *, ok: bool = True, span: Span | None = None, repeated: bool = False) -> list[object]:
+    return [ToolCalled(0.0, step, tool, {"query": "q"}, "", span), ToolFinished(0.0, step, tool, ok, repeated, {}, "", span, Usage())]
+
+
+def test_a_call_belongs_to_the_reply_that_made_it() -> None:
+    """The first reply could not be read, and was asked for again."""
+    replies = [("look", "garbage"), ("look", look(None, tools("perform_reasoning"))), ("reason", reason("red"))]
+    steps, answer, _ = read_steps(replies, [started(0), started(0), *ran(0, "analyze"), started(1)])
+    assert [(step.tool, step.stage) for step in steps] == [(None, 1), ("analyze", 1), (None, 2)]
+    assert answer is None
+
+
+def test_what_makes_a_call_invalid() -> None:
+    """An unknown tool, or arguments that it refuses; not what happens to it later."""
+    wants = reason(None, tools("x"))
+    replies = [("look", look(None, tools("unknown"))), ("reason", wants), ("reason", wants), ("reason", wants), ("reason", wants)]
+    events = [
+        *(started(0), started(1), *ran(1, "analyze", ok=False)),
+        *(started(2), *ran(2, "transcribe-speech", ok=False, span=Span(0, 1))),
+        *(started(3), *ran(3, "analyze", repeated=True), started(4)),  # the last step makes no call any more
+    ]
+    steps, _, _ = read_steps(replies, events)
+    assert [step.valid for step in steps] == [False, False, True, True, True]
+    assert [step.times for step in steps] == [1, 1, 1, 2, 1]
 
 
 # ---- beyond the paper ----------------------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ from training.qwen.record import restore, run_agent
 from training.qwen.rows import RowEncoder, reply_log_probabilities
 from training.qwen.settings import RL
 from training.qwen.sft import open_video, save_checkpoint
-from training.rewards import STEP_REWARDS, Step, final_reward, overlap_reward
-from training.rollouts import read_steps
+from training.rewards import STEP_REWARDS, final_reward, overlap_reward
 from training.runlog import Log
+from training.steps import Step, read_steps
 
 
 @dataclass(frozen=True, slots=True)
