@@ -12,16 +12,16 @@ _logger = logging.getLogger("sage_cli.test")
 
 
 def test_fragments_become_lines(caplog: pytest.LogCaptureFixture) -> None:
-    log = NativeLog(_logger, {ERROR: logging.ERROR})
+    log = NativeLog(_logger)
     with caplog.at_level(logging.DEBUG), log.lines() as lines:
         for level, text in (ERROR, "no "), (_CONTINUATION, "memory\nat all\nload"), (_CONTINUATION, "ed\n"), (DEBUG, " ....\nfine\n"):
             log.take(level, text)
     assert lines == [LogLine(ERROR, "no memory"), LogLine(ERROR, "at all"), LogLine(ERROR, "loaded"), LogLine(DEBUG, "fine")]
-    assert caplog.record_tuples == [("sage_cli.test", logging.ERROR if level == ERROR else logging.DEBUG, text) for level, text in lines]
+    assert caplog.record_tuples == [("sage_cli.test", logging.INFO if level == ERROR else logging.DEBUG, text) for level, text in lines]
 
 
 def test_each_thread_has_lines_of_its_own() -> None:
-    log, other = NativeLog(_logger, {}), []
+    log, other = NativeLog(_logger), []
 
     def load() -> None:
         with log.lines() as lines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Final, NamedTuple
@@ -23,13 +23,15 @@ class LogLine(NamedTuple):
 class NativeLog:
     """The log of one library. It is the process's, but threads may load models at once: each thread has its own lines.
 
+    Warnings and errors are logged as info, everything else as debug: they advise options of other programs, and come before a fallback that
+    works. A failure is an exception with their words.
+
     Args:
         logger: receives all lines.
-        levels: of the logger, by ggml's; all others are debug.
     """
 
-    def __init__(self, logger: logging.Logger, levels: Mapping[int, int]) -> None:
-        self._logger, self._levels = logger, levels
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
         self._unfinished: dict[int, LogLine] = {}  # by thread, as the next
         self._collected: dict[int, list[LogLine]] = {}
 
@@ -44,7 +46,7 @@ class NativeLog:
             if line.strip(" ."):
                 if thread in self._collected:
                     self._collected[thread].append(LogLine(level, line))
-                self._logger.log(self._levels.get(level, logging.DEBUG), "%s", line)
+                self._logger.log(logging.INFO if level in (WARNING, ERROR) else logging.DEBUG, "%s", line)
 
     @contextmanager
     def lines(self) -> Iterator[list[LogLine]]:

@@ -77,6 +77,13 @@ def run(model: ScriptedModel, video: Video, question: str = "Why?", **settings: 
 # ---- single turn ---------------------------------------------------------------------------------------------------
 
 
+def test_both_last_events_have_the_same_attributes() -> None:
+    answered = Answer(1.0, "Why?", "So.", 0, (), Usage())
+    unanswered = NoAnswer(1.0, "Why?", "none was found", 0, (), Usage())
+    assert {name for name in dir(answered) if name[0] != "_"} == {name for name in dir(unanswered) if name[0] != "_"}
+    assert (answered.value, answered.reason) == (unanswered.value, unanswered.answer) == (None, None)
+
+
 def test_an_answer_at_first_sight(video: Video) -> None:
     model = ScriptedModel(context("Red."))
     events = run(model, video, "Which colour is the car?", frames=16)
@@ -175,6 +182,7 @@ def test_every_tool_on_the_way_to_an_answer(video: Video) -> None:
     parts = [event.usage for event in events if isinstance(event, StepFinished | ToolFinished)]
     assert answer.usage == sum(parts, Usage())
     assert answer.usage.output_tokens > 0
+    assert len({*events}) == len(events)  # events can be kept in sets
 
 
 def test_the_reasoner_reads_context_question_and_every_result(video: Video) -> None:

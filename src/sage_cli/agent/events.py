@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sage_cli.model.base import ModelInfo, Usage
@@ -115,7 +115,7 @@ class ToolCalled:
     elapsed: float
     step: int
     tool: str
-    arguments: dict[str, Any]
+    arguments: dict[str, Any] = field(hash=False)
     rationale: str
     span: Span | None
 
@@ -166,7 +166,7 @@ class ToolFinished:
     tool: str
     ok: bool
     repeated: bool
-    result: dict[str, Any]
+    result: dict[str, Any] = field(hash=False)
     summary: str
     span: Span | None
     usage: Usage
@@ -188,7 +188,7 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The run ended with an answer.
+    """The run ended with an answer. It has the attributes of :class:`NoAnswer`, too.
 
     Attributes:
         answer: in words, or the JSON of ``value``.
@@ -197,21 +197,23 @@ class Answer:
     """
 
     type: ClassVar[str] = "answer"
+    reason: ClassVar[None] = None
     elapsed: float
     question: str
     answer: str
     steps: int
     evidence: tuple[Evidence, ...]
     usage: Usage
-    value: Any = None
+    value: Any = field(default=None, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """The run reached a limit without an answer."""
+    """The run reached a limit without an answer. It has the attributes of :class:`Answer`, too."""
 
     type: ClassVar[str] = "no_answer"
-    answer: ClassVar[None] = None  # so that either last event can be asked for its answer
+    answer: ClassVar[None] = None
+    value: ClassVar[None] = None
     elapsed: float
     question: str
     reason: str

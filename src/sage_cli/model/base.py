@@ -6,8 +6,11 @@ them down (chat template, timestamp text, positions) is the implementation's own
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from threading import Lock
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from sage_cli.video.frame import Frame
@@ -53,9 +56,9 @@ Prompt: TypeAlias = Sequence[Message]
 # ---- the reply -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What a reply cost. Adds up over calls.
+    """What a reply cost. Adds up over calls; :class:`Tally` counts it.
 
     Attributes:
         prompt_tokens: KV cells of the prompt, image tokens included.
@@ -84,6 +87,32 @@ class Usage:
 
     def __sub__(self, other: Usage) -> Usage:
         return Usage(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(Usage)})
+
+
+class Tally:
+    """A usage that is being counted, by several threads at once.
+
+    Attributes:
+        usage: so far.
+    """
+
+    def __init__(self, usage: Usage | None = None) -> None:
+        self.usage = usage or Usage()
+        self._lock = Lock()
+
+    def add(self, usage: Usage) -> None:
+        with self._lock:
+            self.usage += usage
+
+    @contextmanager
+    def timing(self, counter: Literal["encode_s", "prefill_s"]) -> Iterator[None]:
+        """Add the wall time of the block to one of the counters."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.add(Usage(encode_s=spent) if counter == "encode_s" else Usage(prefill_s=spent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Final
 
-from sage_cli.model.base import Delta, Finish, Reply, Usage
+from sage_cli.model.base import Delta, Finish, Reply, Tally, Usage
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
 from sage_cli.model.kvcache import CachedSequence
@@ -26,7 +26,7 @@ class Generation:
         constraint: ``None`` for free text.
         max_tokens: most tokens to write; under a constraint, as many more as its end takes.
         room: cells that are left in the context.
-        usage: counted up.
+        tally: of the reply's usage.
         overlapped: decoding continues in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
             handed out, so that neither Python nor the consumer costs time.
         stop_loops: end a reply that repeats itself.
@@ -41,12 +41,13 @@ class Generation:
         *,
         max_tokens: int,
         room: int,
-        usage: Usage,
+        tally: Tally,
         overlapped: bool,
         stop_loops: bool,
     ) -> None:
         self._decoder, self._sequence, self._vocabulary, self._constraint = decoder, sequence, vocabulary, constraint
-        self._max_tokens, self._usage, self._overlapped = max_tokens, usage, overlapped
+        self._max_tokens, self._tally, self._overlapped = max_tokens, tally, overlapped
+        self._written = 0  # tokens, those included that are not handed out yet
         self._wind_down = max(max_tokens - WIND_DOWN, max_tokens // 2)
         self._most = min(2 * max_tokens + WIND_DOWN, room - _SPARE)
         self._loops = LoopDetector() if stop_loops else None
@@ -57,17 +58,17 @@ class Generation:
         """Sample until the schema, the model or the limit ends the reply."""
         started = time.perf_counter()  # the time a consumer takes over a delta counts too
         finish: Finish = "stop"
-        constraint, usage = self._constraint, self._usage
+        constraint = self._constraint
         tokens: list[int] = []  # accepted, and neither decoded nor handed out yet
-        looped = False
+        looped, forced_tokens = False, 0
         with closing(Sampler(temperature, seed)) as sampler:
             while True:
                 if constraint:
                     forced = constraint.forced()
-                    usage.output_forced += len(forced)
+                    forced_tokens += len(forced)
                     tokens += forced
-                usage.output_tokens += len(tokens)
-                limited = looped or usage.output_tokens >= (self._wind_down if constraint else self._max_tokens)
+                self._written += len(tokens)
+                limited = looped or self._written >= (self._wind_down if constraint else self._max_tokens)
                 over = self._over(limited)
                 if finish == "stop" and limited and not (constraint and constraint.finished):
                     finish = "loop" if looped else "length"
@@ -89,14 +90,15 @@ class Generation:
         if tail := self._utf8.decode(b"", final=True):
             self._text.append(tail)
             yield Delta(tail)
-        usage.decode_s += time.perf_counter() - started
-        yield Reply("".join(self._text), finish, usage)
+        spent = time.perf_counter() - started
+        self._tally.add(Usage(output_tokens=self._written, output_forced=forced_tokens, decode_s=spent))
+        yield Reply("".join(self._text), finish, self._tally.usage)
 
     def _over(self, limited: bool) -> bool:
         """Whether the reply ends here. One that has no way out of its schema, such as a pattern that never matches, ends incomplete."""
         if self._constraint is None:
             return limited
-        return self._constraint.finished or (limited and (self._constraint.complete or self._usage.output_tokens >= self._most))
+        return self._constraint.finished or (limited and (self._constraint.complete or self._written >= self._most))
 
     def _next(self, sampler: Sampler, limited: bool) -> int:
         """The token to write next; ``limited`` takes the shortest way out of the schema."""

@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import Sharing, compute_threads
-from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Usage, bounded_frame_size
+from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Tally, Usage, bounded_frame_size
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of, end_of_frames
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
@@ -146,7 +146,7 @@ class LlamaModel:
                 self._prefixes = Prefixes(self._decoder, cache.prefixes, " ".join(parts), concurrent=cuda or device == "CPU")
             self._overlapped = device != "CPU"
             self._info = ModelInfo(text.stem, self._family, self._decoder.cache.size, device, self._vision.device)
-            self._before = Usage(load_s=time.perf_counter() - started)  # of the work done before a reply was asked for
+            self._before = Tally(Usage(load_s=time.perf_counter() - started))  # of the work done before a reply was asked for
         except BaseException:
             self.close()
             raise
@@ -268,13 +268,13 @@ class LlamaModel:
             vision.clear()
         prefill.settle()
         # Loading and prefetching are counted once, in the first call after them.
-        usage = self._before + Usage(prompt_tokens=cells)
-        self._before = Usage()
+        tally, self._before = self._before, Tally()
+        tally.add(Usage(prompt_tokens=cells))
         sequence = decoder.cache.claim(items)
         if self._prefixes is not None:
             self._prefixes.restore(sequence, items)
         try:
-            yield from prefill.run(sequence, items, usage)
+            yield from prefill.run(sequence, items, tally)
             generation = Generation(
                 decoder,
                 sequence,
@@ -282,7 +282,7 @@ class LlamaModel:
                 constraint,
                 max_tokens=min(max_tokens, decoder.cache.size - cells),
                 room=decoder.cache.size - cells,
-                usage=usage,
+                tally=tally,
                 overlapped=self._overlapped,
                 stop_loops=self._stop_loops,
             )
@@ -291,7 +291,7 @@ class LlamaModel:
                 yield item
                 if not started and isinstance(item, Delta) and self._prefixes is not None:
                     started = True
-                    self._prefixes.keep(sequence, usage.encode_s + usage.prefill_s)
+                    self._prefixes.keep(sequence, tally.usage.encode_s + tally.usage.prefill_s)
         finally:
             if number == self._streams:
                 decoder.cache.truncate(sequence, len(sequence.items))  # a block that was cut off half-way leaves cells behind

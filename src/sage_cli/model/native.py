@@ -17,7 +17,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from sage_cli import nativelog
 from sage_cli.errors import ModelError
 from sage_cli.model.libraries import llama, mtmd
 from sage_cli.nativelog import LogLine, NativeLog
@@ -28,7 +27,7 @@ logger.addHandler(logging.NullHandler())  # silent unless the program that uses 
 
 # ---- logging -------------------------------------------------------------------------------------------------------
 
-log = NativeLog(logger, {nativelog.WARNING: logging.WARNING, nativelog.ERROR: logging.ERROR})
+log = NativeLog(logger)
 
 
 def _take(level: int, text: bytes | None, _data: object) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from sage_cli.errors import ModelError
 from sage_cli.hardware.threads import Worker, reuse_memory
-from sage_cli.model.base import Progress, Usage
+from sage_cli.model.base import Progress, Tally, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows
 from sage_cli.model.kvcache import CachedSequence, Prefetched
@@ -105,7 +104,7 @@ class Prefill:
         """Whether batches that :meth:`begin` sent may still be decoded."""
         return bool(self._sent)
 
-    def begin(self, items: Sequence[Item], usage: Usage) -> None:
+    def begin(self, items: Sequence[Item], tally: Tally) -> None:
         """Encode the frames of a beginning, and decode the batches of it that the whole prompt will have, too.
 
         Decoding may go on after the call; :meth:`settle` ends it. A batch that fails is not told: whoever needs the prompt decodes what is
@@ -124,23 +123,23 @@ class Prefill:
                 return
             self._ahead = _Course(sequence, items, len(sequence.items), sequence.end)
         try:
-            self._advance(self._ahead, items, usage)
+            self._advance(self._ahead, items, tally)
         except BaseException:  # it may have been sent in part
             self._ahead.failed = True
             raise
 
-    def _advance(self, course: _Course, items: Sequence[Item], usage: Usage) -> None:
+    def _advance(self, course: _Course, items: Sequence[Item], tally: Tally) -> None:
         course.prompt, settled = items, True
         for batch in batches(items, course.items, self._sizes):
             for piece in batch.slices:
-                with timing(usage, "encode_s"), self._interruptible.guard():
+                with tally.timing("encode_s"), self._interruptible.guard():
                     self._vision.prefetch(piece.slice, piece.cells)
             # The last one ends where it does because the beginning ends there, and a block of several slices may grow.
             settled = settled and batch.items < len(items) and all(len(piece.block.slices) == 1 for piece in batch.slices)
             if not settled:
                 continue
             embedded = [self._vision.embed(piece.slice, piece.cells) for piece in batch.slices]
-            self._send(course, batch, embedded, usage, Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded)))
+            self._send(course, batch, embedded, tally, Prefetched(batch.items, batch.cells, sum(fresh for _, fresh in embedded)))
             self._drain(self._most)
 
     def settle(self) -> None:
@@ -155,7 +154,7 @@ class Prefill:
                 if course is not None:  # a block that was cut off half-way leaves cells behind
                     self._decoder.cache.truncate(course.sequence, len(course.sequence.items))
 
-    def run(self, sequence: CachedSequence, items: Sequence[Item], usage: Usage) -> Iterator[Progress]:
+    def run(self, sequence: CachedSequence, items: Sequence[Item], tally: Tally) -> Iterator[Progress]:
         """Decode the items that the sequence does not hold yet, yielding progress. Afterwards the last item's logits are available.
 
         Raises:
@@ -165,20 +164,25 @@ class Prefill:
         todo = items[course.items :]
         total, done = cells_of(todo), 0
         slices, encoded = _slices(todo), 0
-        usage.images = _slices(items)
-        usage.images_reused = usage.images - slices - sum(batch.encoded for batch in sequence.prefetched)
-        usage.prompt_reused = sequence.cells - sum(batch.cells for batch in sequence.prefetched)
+        images = _slices(items)
+        tally.add(
+            Usage(
+                images=images,
+                images_reused=images - slices - sum(batch.encoded for batch in sequence.prefetched),
+                prompt_reused=sequence.cells - sum(batch.cells for batch in sequence.prefetched),
+            )
+        )
         sequence.prefetched.clear()
         try:
             for batch in batches(items, course.items, self._sizes):
                 embedded: list[Embedded] = []
                 for piece in batch.slices:
-                    with timing(usage, "encode_s"), self._interruptible.guard():
+                    with tally.timing("encode_s"), self._interruptible.guard():
                         embedded.append(self._vision.embed(piece.slice, piece.cells))
                     encoded += 1
-                    usage.images_reused += not embedded[-1].fresh
+                    tally.add(Usage(images_reused=int(not embedded[-1].fresh)))
                     yield Progress("encode", encoded, slices)
-                self._send(course, batch, embedded, usage)
+                self._send(course, batch, embedded, tally)
                 for cells in self._decoded(self._most):
                     done += cells
                     yield Progress("prefill", done, total)
@@ -187,11 +191,11 @@ class Prefill:
                 yield Progress("prefill", done, total)
         finally:
             self._end(course)
-        with timing(usage, "prefill_s"):
+        with tally.timing("prefill_s"):
             self._decoder.wait()  # a GPU goes on after its calls; otherwise its last batch would count as decoding
 
     def _send(
-        self, course: _Course, batch: Batch, embedded: Sequence[Embedded], usage: Usage, prefetched: Prefetched | None = None
+        self, course: _Course, batch: Batch, embedded: Sequence[Embedded], tally: Tally, prefetched: Prefetched | None = None
     ) -> None:
         """Give a batch to llama.cpp. At most :attr:`_most` may be on their way."""
         filled = None
@@ -200,7 +204,7 @@ class Prefill:
             filled = self._later(0, partial(self._decoder.fill, course.sequence, batch.cells, rows))
         course.position += sum(map(item_positions, course.prompt[course.items : batch.items]))
         course.items = batch.items
-        decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, usage, prefetched))
+        decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, tally, prefetched))
         self._sent.append(_Sent(decoded, batch.cells))
 
     def _later(self, thread: int, work: Callable[[], T]) -> Future[T]:
@@ -220,7 +224,7 @@ class Prefill:
         items: Sequence[Item],
         batch: Batch,
         filled: Future[Filled] | None,
-        usage: Usage,
+        tally: Tally,
         prefetched: Prefetched | None,
     ) -> None:
         if course.failed:
@@ -228,7 +232,7 @@ class Prefill:
         sequence, logits = course.sequence, batch.items == len(items)
         try:
             embeddings = filled.result() if filled is not None else None
-            with timing(usage, "prefill_s"):
+            with tally.timing("prefill_s"):
                 if embeddings is None:
                     self._decoder.tokens(sequence, [piece for piece in batch.pieces if isinstance(piece, int)], logits=logits)
                 else:
@@ -298,13 +302,3 @@ class Prefill:
 
 def _slices(items: Sequence[Item]) -> int:
     return sum(len(item.slices) for item in items if isinstance(item, VisionBlock))
-
-
-@contextmanager
-def timing(usage: Usage, counter: Literal["encode_s", "prefill_s"]) -> Iterator[None]:
-    """Add the wall time of the block to one of the counters."""
-    started = time.perf_counter()
-    try:
-        yield
-    finally:
-        setattr(usage, counter, getattr(usage, counter) + time.perf_counter() - started)

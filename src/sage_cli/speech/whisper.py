@@ -43,8 +43,7 @@ SECONDS_PER_STAMP = 0.02
 _MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
 _TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
-# As it serves without the GPU that it complains of, its complaints are details.
-_native = NativeLog(_log, {nativelog.WARNING: logging.INFO, nativelog.ERROR: logging.INFO})
+_native = NativeLog(_log)
 
 
 @dataclass(frozen=True, slots=True)
