@@ -112,6 +112,28 @@ def test_models_times_are_repaired(written: str | float, duration: float, meant:
     assert repair(written, duration) == pytest.approx(meant)
 
 
+@pytest.mark.parametrize(
+    ("written", "duration", "meant"),
+    [
+        ("00:05:00", 180, 180),
+        ("01:10:00", 300, 300),
+        ("02:01:30", 3800, 3800),
+        ("00:09:00", 180, 180),
+        ("00:01:30", 180, 90),
+        ("05:20", 300, 300),
+        ("00:10:875", 300, 10.875),
+    ],
+)
+def test_without_other_units_a_time_past_the_end_is_the_end(written: str, duration: float, meant: float) -> None:
+    assert repair(written, duration, fix_units=False) == pytest.approx(meant)
+
+
+def test_a_window_past_the_end_keeps_its_start_without_other_units() -> None:
+    assert repair_window("00:01:00", "00:09:00", 180, 10, fix_units=False)[:2] == (60, 180)
+    assert repair_window("00:00:00", "00:05:00", 180, 10, fix_units=False)[:2] == (0, 180)
+    assert repair_window("00:05:00", "00:06:00", 180, 10, fix_units=False)[:2] == (170, 180)
+
+
 @pytest.mark.parametrize("written", ["", "null", "start", float("nan"), float("inf"), pytest.param(10**400, id="int"), *HUGE])
 def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
     with pytest.raises(ValueError, match="is not a time") as caught:

@@ -95,20 +95,21 @@ def link_at(link: str, time: float) -> str:
     return f"{link}{'&' if '?' in link else '?'}t={int(time)}#t={time:g}"
 
 
-def repair(time: str | float, duration: float) -> float:
-    """The time inside ``[0, duration]`` that a model most likely meant.
+def repair(time: str | float, duration: float, *, fix_units: bool = True) -> float:
+    """The time inside ``[0, duration]`` that a model most likely meant. A time past the end is the end.
 
-    ``MM:SS`` and ``HH:MM:SS`` are taken literally within 110% of the duration (and clamped to it). Past that, an
-    ``HH:MM:SS`` may have its first two fields swapped, or be an ``MM:SS`` with two zeros too many (``01:10:00`` in a video of five minutes
-    is 70 s); the largest reading that fits is taken. A time that never fits is the end of the video. (An ``MM:SS`` has only larger
-    readings, so it becomes the end.) The models were trained with this rule. A third field above 59 is milliseconds:
-    ``00:10:875`` is 10.875 s.
+    A third field above 59 is milliseconds: ``00:10:875`` is 10.875 s.
+
+    Args:
+        fix_units: read an ``HH:MM:SS`` past 110% of the duration as if its first two fields were swapped, or as an ``MM:SS`` with two zeros
+            too many (``01:10:00`` in a video of five minutes is 70 s), if that fits; the larger of the two. SAGE's models were trained with
+            this rule and write such times. (An ``MM:SS`` has only larger readings.)
 
     Raises:
         ValueError: there is no number in it to read a time from.
     """
     fields = _fields(time)
-    if len(fields) == 3:
+    if fix_units and len(fields) == 3:
         first, second, third = fields
         readings = [3600 * first + 60 * second + third, 3600 * second + 60 * first + third, 60 * first + second]
     else:
@@ -118,17 +119,22 @@ def repair(time: str | float, duration: float) -> float:
     return max((reading for reading in readings if reading <= duration), default=duration)
 
 
-def repair_window(start: str | float, end: str | float, duration: float, shortest: float = 0.0) -> tuple[float, float, list[str]]:
+def repair_window(
+    start: str | float, end: str | float, duration: float, shortest: float = 0.0, *, fix_units: bool = True
+) -> tuple[float, float, list[str]]:
     """The time span ``(start, end, notes)`` that a model most likely meant, in seconds.
 
     Both ends are corrected and ordered. A window shorter than ``shortest`` is widened on both sides; an empty one to at least a second.
     Notes describe each change in a line, for the user and the model.
 
+    Args:
+        fix_units: see :func:`repair`.
+
     Raises:
         ValueError: an end is not a time.
     """
     notes = []
-    first, last = repair(start, duration), repair(end, duration)
+    first, last = repair(start, duration, fix_units=fix_units), repair(end, duration, fix_units=fix_units)
     for given, meant in ((start, first), (end, last)):
         if not math.isclose(_clock(_fields(given)), meant, abs_tol=0.5):
             notes.append(f"{given} is outside the video ({format_clock(duration)}); taken as {format_clock(meant)}")

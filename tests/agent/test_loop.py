@@ -359,7 +359,7 @@ def test_a_reply_without_call_and_answer_is_said_to_the_model(video: Video, repl
     assert isinstance(events[-1], Answer)
     text = model.asked[-1].texts[1]
     assert f"{key} with arguments {{}}\n" in text
-    assert f"\n{key} output: No tool call was found" in text
+    assert f"\n{key} output: No tool calls found" in text
 
 
 def test_an_unknown_tool_at_first_goes_on_with_the_reasoner(video: Video) -> None:
@@ -435,13 +435,19 @@ def test_the_last_step_can_only_answer_or_give_up(video: Video) -> None:
     script: list[Any] = [context(None, analyze([], "a?")), "Yes.", reasoner(None, analyze([], "b?")), "Yes."]
     model = ScriptedModel(*script, reasoner("Red."))
     assert isinstance(run(model, video, max_steps=2)[-1], Answer)
-    assert "This is the last step" in model.asked[-1].texts[1]
-    assert "This is the last step" not in model.asked[-3].texts[1]
+    assert "This is the last step" not in model.asked[-1].texts[1]  # trained models never read it
     with pytest.raises(AssertionError, match="schema forbids"):
         run(ScriptedModel(*script, reasoner(None, analyze([], "c?"))), video, max_steps=2)
     events = run(ScriptedModel(*script, reasoner(None)), video, max_steps=2)
     assert isinstance(events[-1], NoAnswer)
     assert (events[-1].steps, events[-1].reason) == (2, "none was found in 2 steps")
+
+
+def test_untrained_models_are_told_which_step_is_the_last(video: Video) -> None:
+    look = call("perform_reasoning", query="a?", media_paths=["holiday.mp4"])
+    model = ScriptedModel(general(None, HEARD), later(None, look), "Yes.", heard("It is not shown."))
+    assert isinstance(run(model, video, max_steps=2, prompts="general")[-1], Answer)
+    assert [text.count("This is the last step") for text in (model.asked[1].texts[1], model.asked[-1].texts[1])] == [0, 1]
 
 
 def test_a_model_that_never_answers_stops_at_the_step_limit(video: Video) -> None:
@@ -695,8 +701,13 @@ def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> N
 HEARD = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
 
 
+def later(answer: str | None, recommended: Any = NO_CALL, reasoning: str = "'Look at that.'") -> dict[str, Any]:
+    answerable = {"reasoning": reasoning, "verdict": answer is not None}
+    return {"answerable": answerable, "recommended_tools": recommended, "final_answer": answer}
+
+
 def heard(answer: str) -> dict[str, Any]:
-    return {"answerable": {"reasoning": "'Look at that.'", "verdict": True}, "recommended_tools": NO_CALL, "final_answer": answer}
+    return later(answer)
 
 
 @pytest.mark.parametrize("word", ["yes", "no"])

@@ -31,7 +31,12 @@ def test_steps_without_a_call_are_counted_if_they_asked_for_one_and_else_only_th
     results.add_nothing(asked=True)
     results.add_nothing(asked=False)
     assert [result.key for result in results.kept()] == ["None_#1", "verbal_transcript_#1", "None_#2", "None"]
-    assert all("No tool call was found" in result.output for result in results.kept() if "None" in result.key)
+    # As SAGE's models were trained to read it.
+    assert {result.key: result.output for result in results.kept() if "None" in result.key} == {
+        "None_#1": "No tool calls found",
+        "None_#2": "No tool calls found",
+        "None": "No tool calls found but a final answer was not returned.",
+    }
 
 
 def test_the_newest_are_kept_by_age_and_not_by_name() -> None:

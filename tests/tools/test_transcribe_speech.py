@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from sage_cli.prompts import PACKS, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, ToolNotice
@@ -45,16 +46,28 @@ def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
     assert listener.heard == [(5.0, 15.0)]
 
 
-def test_silence_is_a_result(video: Video) -> None:
-    with Workspace(ScriptedModel(), video, transcriber=Listener) as workspace:
+@pytest.mark.parametrize(
+    ("pack", "text"),
+    [
+        ("sage-mm", "Hmm, we might have been given a video with no verbal speech, so there is nothing to transcribe."),  # as in training
+        ("general", "{'transcript': 'Nobody speaks in this part of the video, so there is nothing to transcribe.'}"),
+        ("nano", "{'transcript': 'Nobody speaks in this part of the video, so there is nothing to transcribe.'}"),  # as in training
+    ],
+)
+def test_silence_is_a_result(video: Video, pack: str, text: str) -> None:
+    with Workspace(ScriptedModel(), video, prompts=Prompts(pack), transcriber=Listener) as workspace:
         outcome = complete(TranscribeSpeech().run(arguments(), workspace))
     assert "Nobody speaks" in outcome.result["transcript"]
+    assert str(outcome) == text
 
 
 def test_a_video_without_sound_is_a_result_and_needs_no_speech_model(silent: Video) -> None:
     with Workspace(ScriptedModel(), silent) as workspace:
         outcome = complete(TranscribeSpeech().run(arguments("00:01", "00:05", "silent.mp4"), workspace))
     assert "no sound" in outcome.result["transcript"]
+    assert str(outcome) == (
+        "{'transcript': 'Hmm, we might have been given a video with the verbal speech removed, so we cannot transcribe it.'}"
+    )
     assert outcome.evidence == ()
 
 
@@ -76,13 +89,14 @@ def test_the_speech_model_is_loaded_once(video: Video) -> None:
     assert len(loaded) == 1
 
 
-def test_a_repaired_time_is_said_to_the_user_and_to_the_model(video: Video) -> None:
-    with Workspace(ScriptedModel(), video, transcriber=lambda: Listener((1.0, 2.0, "Hi."))) as workspace:
+@pytest.mark.parametrize("pack", PACKS)
+def test_a_repaired_time_is_said_to_the_user_and_to_models_that_were_not_trained(video: Video, pack: str) -> None:
+    with Workspace(ScriptedModel(), video, prompts=Prompts(pack), transcriber=lambda: Listener((1.0, 2.0, "Hi."))) as workspace:
         run = TranscribeSpeech().run(arguments("00:15", "00:05"), workspace)
         first = next(run)
         outcome = complete(run)
     assert isinstance(first, ToolNotice)
-    assert outcome.result["note"] == first.text
+    assert outcome.result.get("note") == (first.text if pack == "general" else None)
 
 
 def test_the_schema_keeps_to_this_video_and_its_length(video: Video) -> None:

@@ -187,3 +187,10 @@ def test_thin_keeps_both_ends() -> None:
     assert thin(range(10), 20) == tuple(range(10))
     assert thin(range(10), 1) == (0,)
     assert thin(range(10), 0) == ()
+
+
+@pytest.mark.parametrize(("pack", "span"), [("general", (0.0, 30.0)), ("sage-mm", (0.0, 5.0)), ("nano", (0.0, 5.0))])
+def test_a_window_past_the_end_is_read_as_the_pack_says(video: Video, pack: str, span: tuple[float, float]) -> None:
+    """Trained models write 00:05:00 for five seconds."""
+    with Workspace(ScriptedModel(), video, prompts=Prompts(pack)) as workspace:
+        assert workspace.window(window("00:00:00", "00:05:00"))[:2] == span

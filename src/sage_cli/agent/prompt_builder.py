@@ -19,8 +19,6 @@ from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
 
-_LAST_STEP = "This is the last step: no tool can be called any more. Answer now; if that is impossible, the answer is null.\n"
-
 
 @dataclass(frozen=True)
 class PromptBuilder:
@@ -87,7 +85,7 @@ class PromptBuilder:
             query=self.question,
             video_info=self._video_info,
             facts=self._facts,
-            tools_so_far="".join(f"{key} output: {output}\n" for key, output in outputs) + (_LAST_STEP if last else ""),
+            tools_so_far="".join(f"{key} output: {output}\n" for key, output in outputs) + (prompts.render("last_step") if last else ""),
         )
         return [Message("system", (Text(system),)), Message("user", (Text(message),))]
 

@@ -24,7 +24,7 @@ class Result:
         key: ``{wire name}_#{n}``, where n counts the calls of that tool. Without a call it is ``None_#{n}`` or ``None``; see
             :meth:`Results.add_nothing`.
         arguments: as the model gave them.
-        output: the text that the model is given. Objects are in Python's notation, not JSON, as they were in training.
+        output: the text that the model is given.
     """
 
     key: str
@@ -72,9 +72,7 @@ class Results:
         """Keep the outcome of a call, or its error text. A failed call runs again when it is repeated: the cause may be gone."""
         key = self._key(call.name)
         # The reference's wording, line break included: the weights have seen it.
-        output = (
-            str(outcome.result) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}\n for argument {call.arguments}"
-        )
+        output = str(outcome) if isinstance(outcome, Outcome) else f"Error executing {key}: {outcome}\n for argument {call.arguments}"
         result = Result(key, call.arguments, output)
         self._results.append(result)
         if isinstance(outcome, Outcome):
@@ -103,11 +101,11 @@ class Results:
         if first in self._results[-KEPT + 1 :]:
             output = f"This is the same call as {first.key}, whose result stands above; it was not run again. Make another call, or answer."
         else:
-            output = f"{outcome.result} (This is the same call as {first.key}; it was not run again.)"
+            output = f"{outcome} (This is the same call as {first.key}; it was not run again.)"
         self._results.append(Result(key, call.arguments, output))
 
-    def add_nothing(self, *, asked: bool, why: str = "No tool call was found.") -> None:
-        """Record that a reply had no usable call.
+    def add_nothing(self, *, asked: bool, why: str = "No tool calls found") -> None:
+        """Record that a reply had no usable call, in the reference's words.
 
         Args:
             asked: whether it asked for one. Such replies are counted; of those with neither a call nor an answer, only the last is kept.
@@ -117,7 +115,7 @@ class Results:
             self._results.append(Result(self._key(_NOTHING), {}, why))
             return
         self._results = [result for result in self._results if result.key != _NOTHING]
-        self._results.append(Result(_NOTHING, {}, "No tool call was found and no answer was returned."))
+        self._results.append(Result(_NOTHING, {}, "No tool calls found but a final answer was not returned."))
 
     def _key(self, name: str) -> str:
         self._numbers[name] += 1

@@ -43,11 +43,18 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "summary": frozenset({"media", "told"}),
         "structured": frozenset({"question", "answer", "schema"}),
         "confirm": frozenset({"query", "told"}),
+        "last_step": frozenset(),
+        "no_sound": frozenset(),
+        "no_speech": frozenset(),
     }
 )
 TRAINED: Final = "sage-mm"
 GENERAL: Final = "general"
 PACKS: Final = (TRAINED, GENERAL, NANO.name)
+
+# Files that a pack may do without, and those that hold no instructions but results.
+_OPTIONAL: Final = frozenset({"last_step.txt", "no_sound.txt", "no_speech.txt"})
+_RESULTS: Final = frozenset({"no_sound.txt", "no_speech.txt"})
 
 _TOOLS: Final = "tools.jsonl"
 _STYLE: Final = "pack.toml"
@@ -96,6 +103,8 @@ class Style:
         whole_video: allow ``analyze`` to look at the video itself.
         clips_from_zero: time the frames of windows and clips from the window's start, as those of a file cut out of the video.
         timed_frames: write the time before each frame that is looked at closely.
+        fix_units: take ``HH:MM:SS`` far past the end for ``MM:SS`` or for swapped fields; see :func:`sage_cli.timecode.repair`.
+        notes: tell the model, too, how the times of its call were corrected.
         smallest_window_s: shortest useful window; a shorter one is widened to it.
         names_tools: tell the model the names of the tools where it calls one that there is not.
         second_look: after a first reply that says that nothing was shown or said, ask again for a call.
@@ -119,6 +128,8 @@ class Style:
     clips_from_zero: bool = False
     timed_frames: bool = True
     answer_characters: int = 2000
+    fix_units: bool = True
+    notes: bool = False
     smallest_window_s: float = 0.0
     names_tools: bool = False
     second_look: bool = False
@@ -153,8 +164,9 @@ class Prompts:
         folder = None if str(source) in PACKS else user_path(source)
         self.reference = reference_tools(folder) if folder else None
         chosen = str(source) if folder is None else TRAINED if self.reference else pack
-        # Files that a pack lacks come from the first one.
-        self._texts = _built_in(TRAINED) | _built_in(chosen)
+        # Files that a pack lacks come from the first one, except those that a pack may do without.
+        common = {name: text for name, text in _built_in(TRAINED).items() if name not in _OPTIONAL}
+        self._texts = common | _built_in(chosen)
         if folder is not None:
             self._texts |= _given(folder)
         if self.reference is not None:
@@ -163,8 +175,9 @@ class Prompts:
         self.tools = _tools(self._texts[_TOOLS], source)
 
     def render(self, name: str, **values: str) -> str:
-        """The prompt with its placeholders filled in. What is filled in is never searched for placeholders itself."""
-        return _PLACEHOLDER.sub(lambda match: values[match[1]], self._texts[f"{name}.txt"])
+        """The prompt with its placeholders filled in; empty if the pack does without it. What is filled in is never searched for
+        placeholders itself."""
+        return _PLACEHOLDER.sub(lambda match: values[match[1]], self._texts.get(f"{name}.txt", ""))
 
     def tool_lines(self, names: Sequence[str]) -> str:
         """The tools of these wire names for the system prompt, one JSON object a line. The same tools give the same bytes: they are part of
@@ -178,8 +191,8 @@ class Prompts:
 
     @cached_property
     def instructions(self) -> str:
-        """All prompt texts, to detect answers that only repeat them."""
-        return "\n".join(text for name, text in self._texts.items() if name.endswith(".txt"))
+        """All texts that tell the model what to do, to detect answers that only repeat them."""
+        return "\n".join(text for name, text in self._texts.items() if name.endswith(".txt") and name not in _RESULTS)
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

@@ -72,14 +72,19 @@ class Outcome:
     """The result of a tool.
 
     Attributes:
-        result: JSON-ready object in the wire shape; the model reads it.
+        result: JSON-ready object in the wire shape.
         summary: one line for people.
         evidence: the time spans it examined.
+        text: what the model reads of it; empty for ``result`` in Python's notation, as in training.
     """
 
     result: dict[str, Any]
     summary: str
     evidence: tuple[EvidenceSpan, ...] = ()
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text or str(self.result)
 
 
 # A tool that yields a Request sends it when the generator is resumed, and does not when it is closed.

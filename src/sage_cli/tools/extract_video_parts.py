@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -63,5 +63,4 @@ class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
             names = workspace.add_frames(frames)
             evidence = (EvidenceSpan(start, end, "frames extracted"),)
             summary = f"{len(names)} frames of {where}"
-        result: dict[str, Any] = {"media_paths": names} | ({"note": "; ".join(notes)} if notes else {})
-        return Outcome(result, summary, evidence)
+        return Outcome(workspace.noted({"media_paths": names}, notes), summary, evidence)

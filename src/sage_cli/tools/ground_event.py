@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock, repair
@@ -60,14 +60,11 @@ class GroundEvent(Tool[GroundEventArguments]):
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
         reply = yield from workspace.ask(prompt, max_tokens=limit, schema=schema, wrap=("<json>\n", "\n</json>"))
-        span = _span(reply.text, start, end, workspace.video.duration)
-        result: dict[str, Any] = {"name": arguments.event, "timestamps": {"start": None, "end": None}}
-        if notes:
-            result["note"] = "; ".join(notes)
+        span = _span(reply.text, start, end, workspace)
+        first, last = map(format_clock, span) if span else (None, None)
+        result = workspace.noted({"name": arguments.event, "timestamps": {"start": first, "end": last}}, notes)
         if span is None:
             return Outcome(result, f"not found in {begin_text}-{end_text}")
-        first, last = map(format_clock, span)
-        result["timestamps"] = {"start": first, "end": last}
         return Outcome(result, f"found at {first}-{last}", (EvidenceSpan(*_widened(*span, start, end), "event grounded"),))
 
 
@@ -77,7 +74,7 @@ def _widened(start: float, end: float, first: float, last: float) -> tuple[float
     return max(min(start, end - SHORTEST_S), first), end
 
 
-def _span(reply: str, start: float, end: float, duration: float) -> tuple[float, float] | None:
+def _span(reply: str, start: float, end: float, workspace: Workspace) -> tuple[float, float] | None:
     """The event's span according to the reply, in seconds of the video; ``None`` if not found, or found outside the examined span.
 
     Raises:
@@ -89,7 +86,7 @@ def _span(reply: str, start: float, end: float, duration: float) -> tuple[float,
         first, last = timestamps.get("start"), timestamps.get("end")
         if first is None or last is None:
             return None
-        found = sorted((repair(first, duration), repair(last, duration)))
+        found = sorted(repair(time, workspace.video.duration, fix_units=workspace.prompts.style.fix_units) for time in (first, last))
     except (ValueError, TypeError, AttributeError) as error:
         raise NoTimesError("the model gave no times that can be read") from error
     # A time before the span was counted from the span's start. (Clock times are whole seconds, rounded down.)

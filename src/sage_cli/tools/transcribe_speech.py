@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
@@ -13,6 +13,9 @@ from sage_cli.tools.workspace import Workspace
 
 if TYPE_CHECKING:
     from sage_cli.speech.segment import Segment
+
+_NO_SOUND: Final = "The video has no sound, so there is no speech to transcribe."
+_NO_SPEECH: Final = "Nobody speaks in this part of the video, so there is nothing to transcribe."
 
 
 class TranscribeSpeechArguments(Arguments):
@@ -41,7 +44,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         subtitles = workspace.subtitles
         if not workspace.video.has_audio and not subtitles:
             workspace.video.check_audio()
-            return Outcome({"transcript": "The video has no sound, so there is no speech to transcribe."}, "no audio track")
+            return Outcome({"transcript": _NO_SOUND}, "no audio track", text=workspace.prompts.render("no_sound"))
         transcriber = subtitles or workspace.transcriber
         segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))
@@ -51,11 +54,9 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
         evidence = (EvidenceSpan(start, end, "subtitles read" if subtitles else "speech transcribed"),)
         if not transcript:
-            return Outcome(
-                {"transcript": "Nobody speaks in this part of the video, so there is nothing to transcribe."}, "no speech", evidence
-            )
+            return Outcome({"transcript": _NO_SPEECH}, "no speech", evidence, workspace.prompts.render("no_speech"))
         # The transcript is a string: the models were trained on the dictionary's Python notation.
-        result = {"transcript": str(transcript)} | ({"note": "; ".join(notes)} if notes else {})
+        result = workspace.noted({"transcript": str(transcript)}, notes)
         words = sum(len(segment.text.split()) for segment in segments)
         return Outcome(result, f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}", evidence)
 

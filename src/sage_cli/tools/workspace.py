@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, final
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, final
 
 import numpy as np
 
@@ -178,9 +178,10 @@ class Workspace:
             raise ToolError(f"there is no video {arguments.video_path!r}; the video is {self.video_path!r}")
         else:  # there is but one, whatever a model calls it
             first, length = 0.0, self.video.duration
-        shortest = max(shortest, self.prompts.style.smallest_window_s)
+        style, given = self.prompts.style, (arguments.timestamp_start, arguments.timestamp_end)
+        shortest = max(shortest, style.smallest_window_s)
         try:
-            start, end, notes = timecode.repair_window(arguments.timestamp_start, arguments.timestamp_end, length, shortest)
+            start, end, notes = timecode.repair_window(*given, length, shortest, fix_units=style.fix_units)
         except ValueError as error:
             raise ToolError(str(error)) from error
         start, end = first + start, first + end
@@ -203,6 +204,10 @@ class Workspace:
         """The times, in seconds, of the frames that show a time span to a model."""
         fps = self.frame_style.fps or self.video.fps or _UNKNOWN_FPS
         return uniform_times(self.video.duration, self.frame_limit, fps=fps, start=start, end=end)
+
+    def noted(self, result: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+        """A result with the notes about its window, if the model is to read them: results of trained models never had any."""
+        return result | {"note": "; ".join(notes)} if notes and self.prompts.style.notes else result
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 
