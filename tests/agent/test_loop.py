@@ -410,7 +410,7 @@ def test_thinking_is_no_part_of_an_answer_or_of_a_result(video: Video) -> None:
 
 
 def test_a_general_model_is_told_which_tools_there_are(video: Video) -> None:
-    for pack, told in (("general", "There is no tool 'fly'; the tools are verbal_transcript, "), ("sage-mm", "No tool call was found.")):
+    for pack, told in (("general", "There is no tool 'fly'; the tools are verbal_transcript, "), ("sage-mm", "No tool calls found")):
         model = ScriptedModel(context(None, call("fly", height=3)), reasoner("Red."), strict=False)
         run(model, video, prompts=pack)
         assert f"None_#1 output: {told}" in model.asked[1].texts[-1]
