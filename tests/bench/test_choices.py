@@ -85,3 +85,16 @@ def test_no_number_of_an_option() -> None:
     assert letters({"answer": 7}, {"answer_index": -1, "answer": "none of them"}, {"answer": True}) == [None] * 3
     assert letters({"answer": 1, "correct_answer": "B"}, answered=True) == ["B"]
     assert choices({"question": "Who?", "correct_answer": "Ana"}, False, {}).reference == "Ana"
+
+
+def test_a_single_option_is_refused() -> None:
+    with pytest.raises(ValueError, match="it has a single option, 'red or blue': give a list"):
+        letters({"options": "red or blue", "answer": "red"})
+
+
+def test_names_that_look_like_options_are_none() -> None:
+    """Fewer than two, or a series that begins nowhere."""
+    assert (
+        letters(OPEN | {"a": "x", "answer": "y"}, OPEN | {"b": "x", "c": "y", "answer": "y"}, OPEN | {"option_3": 1, "answer": 1})
+        == [None] * 3
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,79 @@ def test_minerva(tmp_path: Path) -> None:
     assert item.question.startswith("How many?\n")
     assert "\n(A) One\n(B) Two\n(C) Three\n(D) Four\n(E) Five" in item.question
     assert item.ques_type == "mcq"
+
+
+CHEESES = ("Cheddar", "Brie", "Gouda")
+# Records with the names of published sets; the right option is the second one.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Video-MME": {
+        "video_id": "001",
+        "videoID": "x",
+        "duration": "short",
+        "question_id": "001-1",
+        "task_type": "Counting",
+        "options": ["A. Cheddar.", "B. Brie.", "C. Gouda."],
+        "answer": "B",
+    },
+    "NExT-QA": {"video": "x", "qid": 0, "type": "CW", "a0": "Cheddar", "a1": "Brie", "a2": "Gouda", "answer": 1},
+    "MLVU": {"video": "x.mp4", "duration": 408.6, "candidates": [*CHEESES], "answer": "Brie", "question_type": "plotQA"},
+    "LongVideoBench": {
+        "video_id": "x",
+        "video_path": "x.mp4",
+        "id": "x_0",
+        "candidates": [*CHEESES],
+        "correct_choice": 1,
+        "question_category": "S2E",
+    },
+    "LongVideoBench, as a table": {
+        "video_path": "x.mp4",
+        **{f"option{number}": text for number, text in enumerate([*CHEESES, "N/A", "N/A"])},
+        "correct_choice": 1,
+    },
+    "EgoSchema": {"q_uid": "x", **{f"option {number}": text for number, text in enumerate(CHEESES)}, "answer": 1},
+    "MMBench": {"video": "x", "index": 7, "A": "Cheddar", "B": "Brie", "C": "Gouda", "answer": "B"},
+    "numbers from 1": {"video": "x", **{f"option_{number}": text for number, text in enumerate(CHEESES, 1)}, "answer": 2},
+    "Python's list": {"video": "x", "options": str([*CHEESES]), "answer": "Brie"},
+    "in a line": {"video": "x", "options": "A. Cheddar, B. Brie, C. Gouda", "answer": "B"},
+}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".tsv"])
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sets_that_others_publish(name: str, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    row = {"question": "Which?", **PUBLISHED[name]}
+    path = tmp_path / f"set{suffix}"
+    if suffix == ".json":
+        write(path, row)
+    else:
+        with path.open("w", newline="") as file:
+            table = csv.DictWriter(file, row, delimiter="\t" if suffix == ".tsv" else ";")
+            table.writeheader()
+            table.writerow({key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()})
+    (item,) = read_dataset(str(path)).items
+    assert (item.path, [text.rstrip(".") for text in item.options], item.letter) == (tmp_path / "x.mp4", [*CHEESES], "B")
+    assert item.question.endswith(f"(A) {item.options[0]}\n(B) {item.options[1]}\n(C) {item.options[2]}")
+
+
+def test_open_questions_of_others(tmp_path: Path) -> None:
+    (tmp_path / "v_x.mp4").touch()
+    rows: list[dict[str, Any]] = [
+        {"video_name": "v_x", "question_id": "v_x_1", "question": "Is it red?", "answer": "yes", "type": 3},
+        {"video": "v_x", "question": "Is it red?", "answer": True},
+        {"video": "v_x", "question": "Who?", "answer": "B"},
+    ]
+    dataset = read_dataset(write(tmp_path / "set.json", *rows))
+    assert [(item.path, item.options, item.reference) for item in dataset.items] == [
+        (tmp_path / "v_x.mp4", (), reference) for reference in ("yes", "yes", "B")
+    ]
+    assert dataset.notices == ("in 1 of 3 questions, the first of them record 3, the right answer is a letter, but there are no options",)
+
+
+def test_a_table_beside_a_question_set_is_something_else(tmp_path: Path) -> None:
+    write(tmp_path / "test.parquet", {"video": "v", "question": "Who?", "answer": "Ana"})
+    (tmp_path / "videos.csv").write_text("name,license\nv,none\n")
+    assert read_dataset(str(tmp_path)).items[0].reference == "Ana"
 
 
 def test_plain_records(tmp_path: Path) -> None:
@@ -228,7 +302,9 @@ def test_buckets_are_the_papers() -> None:
         ),
         ("x.json", "7", "list of objects"),
         ("x.jsonl", "\n", "contains no questions"),
-        ("x.csv", "a,b", "a question set is one of"),
+        ("x.txt", "a,b", "a question set is one of"),
+        ("x.csv", "a,b", "contains no questions"),
+        ("x.csv", "video,question,answer\nv,Why?,so,that", "line 2 has more fields than the first line"),
         ("x.parquet", "PAR0", "cannot be read"),
     ],
 )

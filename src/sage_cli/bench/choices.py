@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -15,7 +16,11 @@ First: TypeAlias = Literal[0, 1]
 """The number of the first option."""
 
 _TRUTHS: Final = ("gt_answer", "full_answer")
-_INDICES: Final = ("answer_id", "answer_index", "answer_idx")
+_INDICES: Final = ("answer_id", "answer_index", "answer_idx", "correct_choice")
+_LISTS: Final = ("options", "choices", "candidates")
+# Options in fields of their own, as in answer_choice_0 (MINERVA), option0 (LongVideoBench), "option 0" (EgoSchema), a0 (NExT-QA), A.
+_FIELD: Final = re.compile(r"(?:(answer_choice|option|choice)[ _]?)?(\d{1,2}|[A-Za-z])|(a)(\d)")
+_ABSENT: Final = "N/A"  # LongVideoBench's option that is not there
 _OPEN: Final = ("open_ended", "open-ended")
 
 
@@ -47,10 +52,12 @@ class _Listed:
     numbered: bool
     in_question: bool
     open: bool
+    fields: bool = False
 
     def counted_by(self, key: str) -> bool:
         """Whether a number in this field counts the options: the answer to an open question does not, nor does a label."""
-        return bool(self.options) and not self.open and (key in _INDICES or not self.numbered)
+        labelled = self.fields and self.labels[0].isdigit()  # numbers are labels; one that is not there leaves a gap
+        return bool(self.options) and not self.open and not labelled and (key in _INDICES or not self.numbered)
 
 
 def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
@@ -64,13 +71,6 @@ def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
         KeyError: it has no right answer.
         ValueError: its options are in no known layout; or the right one is a number, and nothing tells what that counts from.
     """
-    if row.get("answer_choice_0") is not None:  # MINERVA; an option that is not there leaves a gap in its numbers
-        numbers = [number for number in range(26) if row.get(f"answer_choice_{number}") is not None]
-        options = unlabelled([str(row[f"answer_choice_{number}"]) for number in numbers])
-        if int(row["answer_id"]) not in numbers:
-            raise ValueError(f"answer_id {row['answer_id']} is not one of {len(numbers)} options")
-        place = numbers.index(int(row["answer_id"]))
-        return Choices(tuple(options), letter(place), options[place], in_question=bool(in_text(str(row["question"]))[0]))
     found = _listed(row)
     right = _right(row, found, answered, counting) if found.options else None
     if right is not None:
@@ -92,7 +92,7 @@ def counted_from(rows: Iterable[Row], answered: bool) -> dict[str, First]:
     """
     told: dict[str, First] = {}
     for row in rows:
-        if not any(_number(row.get(key)) is not None for key in _keys(answered)) or row.get("answer_choice_0") is not None:
+        if not any(_number(row.get(key)) is not None for key in _keys(answered)):
             continue
         try:
             found = _listed(row)
@@ -127,12 +127,33 @@ def _keys(answered: bool) -> tuple[str, ...]:
 
 def _listed(row: Row) -> _Listed:
     is_open = row.get("ques_type") in _OPEN
-    given = row.get("options") or row.get("choices")
+    given = next((row[key] for key in _LISTS if row.get(key)), None) or (row["option"] if isinstance(row.get("option"), list) else None)
     if given:
         options, labels = listed(given)
+        if len(options) == 1 and not is_open:
+            raise ValueError(f"it has a single option, {options[0]!r}: give a list")
         return _Listed(options, labels, numbered=False, in_question=False, open=is_open)
-    options, numbered = in_text(str(row["question"])) if not is_open else ([], False)
-    return _Listed(options, [], numbered, in_question=True, open=is_open)
+    written, numbered = in_text(str(row["question"])) if not is_open else ([], False)
+    texts = _in_fields(row) if not is_open else {}
+    if len(texts) > 1:
+        options = unlabelled(list(texts.values()))
+        return _Listed(options, list(texts), numbered=False, in_question=bool(written), open=False, fields=True)
+    return _Listed(written, [], numbered, in_question=True, open=is_open)
+
+
+def _in_fields(row: Row) -> dict[str, str]:
+    """Options in fields of their own, by label: of the fields that are numbered from 0 or 1, or lettered from A, and named alike."""
+    families: dict[str, dict[str, str]] = {}
+    for key, value in row.items():
+        match = _FIELD.fullmatch(str(key))
+        if match is not None and value is not None and _text(value) != _ABSENT:
+            label = match[2] or match[4]
+            if match[1] or match[3] or label.isalpha():
+                family = f"{match[1] or match[3]} {'number' if label.isdigit() else 'lower' if label.islower() else 'upper'}"
+                families.setdefault(family, {})[label.upper().lstrip("0") or "0"] = _text(value)
+    begun = [texts for texts in families.values() if {"0", "1", "A"} & set(texts)]
+    found = max(begun, key=len, default={})
+    return dict(sorted(found.items(), key=lambda option: (len(option[0]), option[0])))
 
 
 def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, First]) -> int | None:
@@ -194,4 +215,6 @@ def first(row: Row, *keys: str, default: object = None) -> Any:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""Question sets as items: SAGE-Bench's and MINERVA's published layouts, plain JSONL, the synthetic set, and results files.
+"""Question sets as items: the published layouts of SAGE-Bench, MINERVA and other sets, tables of one's own, and results files.
 
 A results file is a question set with answers: it can be judged and reported on without running a model.
 The fields are those of the ``allenai/SAGE`` repository (``sage/eval``) and of ``google-deepmind/neptune`` (MINERVA).
@@ -6,6 +6,8 @@ The fields are those of the ``allenai/SAGE`` repository (``sage/eval``) and of `
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -27,7 +29,12 @@ RESULTS: Final = "results.jsonl"
 _DURATIONS: Final = ("duration_seconds", "duration", "video_duration")
 BUCKETS: Final = ((0, 60), (60, 180), (180, 300), (300, 600), (600, 1200), (1200, 2400), (2400, None))
 
-_TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet")
+_SPREADSHEETS: Final = (".csv", ".tsv")
+_TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet", *_SPREADSHEETS)
+# What sets call the same thing. A set may name a video in several ways, of which one is its file's: Video-MME's are named by videoID.
+_VIDEO_NAMES: Final = ("video_path", "path", "video", "video_id", "videoID", "video_name", "video_uid", "video_idx", "q_uid")
+_IDS: Final = ("id", "key", "question_id", "qid", "q_uid")
+_KINDS: Final = ("kind", "question_type", "question_category", "task_type")
 _VIDEOS: Final = ("", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".ts")
 # Fields that only results have.
 ANSWERED: Final = ("is_correct", "num_attempts", "complete_results", "none_prediction", "could_not_produce", "reasoning_steps")
@@ -109,11 +116,13 @@ class Dataset:
         """Warnings about questions that may be scored otherwise than their author thinks."""
         unclear = [item for item in self.items if item.options and item.letter is None and item.ques_type != "open_ended"]
         twice = [item for item in self.items if len(set(item.options)) < len(item.options)]
+        lettered = [item for item in self.items if not item.options and re.fullmatch(r"\(?[A-Z]\)?", item.reference)]
         return tuple(
             f"in {len(items)} of {len(self.items)} questions, the first of them record {items[0].index + 1}, {what}"
             for items, what in (
                 (unclear, "the right answer is not exactly one of the options: they are judged as open questions"),
                 (twice, "an option is listed twice"),
+                (lettered, "the right answer is a letter, but there are no options"),
             )
             if items
         )
@@ -149,7 +158,7 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
     """Read a question set.
 
     Args:
-        source: a JSONL, JSON or parquet file; a folder with one, or of a run; or ``hf:OWNER/NAME``, a dataset of the
+        source: a JSONL, JSON, CSV, TSV or parquet file; a folder with one, or of a run; or ``hf:OWNER/NAME``, a dataset of the
             Hugging Face Hub, of which only the tables are downloaded.
         videos: folder of the videos; by default the folder of the file.
 
@@ -201,6 +210,7 @@ def _tables(path: Path, source: str) -> list[Path]:
     if (path / RESULTS).is_file():
         return [path / RESULTS]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _TABLES and not file.name.startswith("."))
+    found = [file for file in found if file.suffix.lower() not in _SPREADSHEETS] or found  # beside others, they list something else
     chosen = [file for file in found if file.name.startswith("test")] or found
     if len({file.suffix for file in chosen}) != 1 or (len(chosen) > 1 and chosen[0].suffix != ".parquet"):
         names = ", ".join(str(file.relative_to(path)) for file in chosen[:6]) or "none"
@@ -213,6 +223,8 @@ def _rows(file: Path) -> Iterable[Row]:
         if file.suffix.lower() == ".parquet":
             return _parquet(file)
         text = read_unicode(file)
+        if file.suffix.lower() in _SPREADSHEETS:
+            return _spreadsheet(text, "\t" if file.suffix.lower() == ".tsv" else max(",;\t", key=text.partition("\n")[0].count))
         if file.suffix.lower() == ".json":
             data = json.loads(text)
             inside = data.values() if isinstance(data, dict) else ()
@@ -241,6 +253,24 @@ def json_lines(text: str) -> list[Any]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from error
     return values
+
+
+def _spreadsheet(text: str, separator: str) -> list[dict[str, Any]]:
+    """Rows below a line of names; an empty field is not there.
+
+    Raises:
+        ValueError: a row has more fields than there are names, or one of them is beyond csv's limit.
+    """
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="")
+    found = []
+    try:
+        for row in rows:
+            if row.get(""):
+                raise ValueError(f"line {rows.line_num} has more fields than the first line")
+            found.append({name: value for name, value in row.items() if value})
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}") from error
+    return found
 
 
 def _parquet(file: Path) -> list[dict[str, Any]]:
@@ -277,7 +307,10 @@ def _from_hub(repository: str, offline: bool) -> Path:
 
 def _item(index: int, row: Row, folders: Sequence[Path], answered: bool, counting: Mapping[str, First]) -> Item:
     question = str(row["question"])
-    video = str(first(row, "video_path", "path", "video", "video_id"))
+    first(row, *_VIDEO_NAMES)
+    videos = [str(row[key]) for key in _VIDEO_NAMES if row.get(key) is not None]
+    located = [(video, path) for video in videos if (path := _find(video, folders)) is not None]
+    video, path = next(iter(located), (videos[0], None))
     found = choices(row, answered, counting)
     if found.options and not found.in_question:
         lines = "\n".join(f"({label(number)}) {option}" for number, option in enumerate(found.options))
@@ -285,11 +318,11 @@ def _item(index: int, row: Row, folders: Sequence[Path], answered: bool, countin
     ques_type = row.get("ques_type") or ("mcq" if found.options else "open_ended")
     return Item(
         index=index,
-        id=str(first(row, "id", "key", default=index)),
+        id=str(first(row, *_IDS, default=index)),
         question=question,
         reference=found.reference,
         video=video,
-        path=_find(video, folders),
+        path=path,
         options=found.options,
         numbered=found.numbered,
         letter=found.letter,
@@ -319,8 +352,8 @@ def _seconds_in(text: str) -> float:
 
 
 def _kind(row: Row) -> str | None:
-    value = row.get("kind") or row.get("question_type")
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    value = next((row[key] for key in _KINDS if row.get(key)), None)
+    return ", ".join(map(str, value)) if isinstance(value, list) else None if value is None else str(value)
 
 
 def _find(video: str, folders: Sequence[Path]) -> Path | None:

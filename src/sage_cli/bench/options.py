@@ -1,14 +1,16 @@
 """The options of a multiple-choice question, in the layouts that question sets come in.
 
 Seen in SAGE-Bench: options in the question, a line each; the first one on the line of the heading; labels twice (``(A) A) text``). In other
-sets: lists, objects by label, lists of objects, two parallel lists (``{"text": [...], "label": [...]}``), JSON in a string.
+sets: lists, objects by label, lists of objects, two parallel lists (``{"text": [...], "label": [...]}``), any of them as text in a table.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from ast import literal_eval
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final
 
@@ -16,6 +18,7 @@ from typing import Any, Final
 _LABEL: Final = r"(?:\((?P<round>[A-Za-z]|\d{1,2})\)|\[(?P<square>[A-Za-z]|\d{1,2})\]|(?P<bare>[A-Za-z]|\d{1,2})(?:\)|[.:](?=\s|$)))"
 _FIRST_LABEL: Final = re.compile(rf"\s*{_LABEL}\s*")
 _MARK: Final = re.compile(rf"(?:(?P<line>^|\n)[ \t*-]*|(?<=\s)){_LABEL}")
+_SEPARATED: Final = re.compile(rf"\s*[,;|/]\s+(?={_LABEL.replace('?P<', '?P<_')})")  # "A. red, B. blue"
 _HEADING: Final = re.compile(r"\b(?:options?|choices?|choose|select|following|pick)\b", re.IGNORECASE)
 _TEXTS: Final = ("text", "option", "value", "content", "answer", "choice")
 _LABELS: Final = ("label", "letter", "key", "id")
@@ -67,11 +70,11 @@ def listed(options: Any) -> tuple[list[str], list[str]]:
         ValueError: they are in no known layout.
     """
     if isinstance(options, str):
-        try:
-            return listed(json.loads(options))
-        except ValueError:
-            texts = in_text(options)[0] or [line.strip() for line in options.split("\n") if line.strip()]
-            return _labelled(texts)
+        for read in (json.loads, literal_eval):  # tables have lists as JSON, or as Python writes them
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return listed(read(options))
+        lines = _SEPARATED.sub("\n", options)
+        return _labelled(in_text(lines)[0] or [line.strip() for line in lines.split("\n") if line.strip()])
     if isinstance(options, Mapping):
         columns = [options.get(name) for name in ("text", "label")]
         if all(isinstance(column, list) for column in columns):
