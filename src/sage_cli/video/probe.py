@@ -9,7 +9,7 @@ be used as they are.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,12 +21,14 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.stream import Disposition
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, outlasts
 from sage_cli.video.encryption import is_encrypted
+from sage_cli.video.places import Places
 from sage_cli.video.source import MediaFile, Shifts, frame_time
 from sage_cli.video.timeline import Keyframe, Survey, survey
 
@@ -121,8 +123,9 @@ class Media:
         duration: the last moment on the clock, in seconds.
         keyframes: of the video, in container seconds; at least one where there is a video.
         shifts: see :class:`~sage_cli.video.source.MediaFile`.
+        places: by stream, where its packets are.
         notices: grows while damage is met.
-        opposed: by the index of a stream of sound that was listened to, whether its two channels cancel each other out.
+        mixes: by the index of a stream of sound that was listened to and a number of channels, their weights in mono.
         keep_damage: called when damage of a stream is met for the first time.
     """
 
@@ -135,8 +138,9 @@ class Media:
     audio: AudioTrack | None
     keyframes: Sequence[Keyframe]
     shifts: Shifts
+    places: Mapping[int, Places] = field(default_factory=dict)
     notices: list[MediaNotice] = field(default_factory=list)
-    opposed: dict[int, bool] = field(default_factory=dict)
+    mixes: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
     keep_damage: Callable[[Part], object] = field(default=lambda _part: None)
 
     def open(self, stop: Event | None = None) -> MediaFile:
@@ -210,7 +214,7 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     _tell(seen, parts, origin, notices, cut=cut)
     if spoken is not None and audio is not None:  # last, so that the clock is the same whatever is heard
         audio = _in_language(path, content, stop, audio, spoken)
-    return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, notices)
+    return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, seen.places, notices)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
 from threading import Event
 from typing import Any, cast
@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 # Decoding starts this many seconds early: overlapping transforms and bit reservoirs need earlier packets.
 _RUN_UP = Fraction(1)
 
+# Times before this many seconds are reached by reading from the start: how far a seek goes astray grows with the time.
+_NEAR = Fraction(5)
+
+# Codecs that store differences alone, packet after packet: where decoding begins later, all of the sound is shifted and may be clipped.
+_DIFFERENCES = {"adpcm_yamaha", "adpcm_ima_oki"}
+
 # Audio counts as continuous while timestamps match the sample count within this many seconds: more than a container's rounding,
 # less than the shortest packet (Opus, 20 ms), whose loss is a gap.
 _TOLERANCE = Fraction(1, 100)
@@ -30,7 +36,7 @@ _TOLERANCE = Fraction(1, 100)
 # Most channels given to FFmpeg's resampler, which has no layouts for more.
 _MOST_CHANNELS = 8
 
-# Channels cancel each other out where their mean has less than this share of the first one's power.
+# The share of power below which channels count as silent: the mean of two against the first one, or one of many against the loudest.
 _CANCELLED = 0.01
 _AUDIBLE = 1e-6  # power of a sample
 _ENOUGH, _LONG_ENOUGH = 10, 120  # seconds of sound, and of the file, that are listened to
@@ -96,11 +102,10 @@ def _placed(
             yield place, np.clip(np.nan_to_num(samples, nan=0.0), -1.0, 1.0)
             place += output.samples
 
-    opposed = layout == "mono" and track.channels == 2 and _opposed(media, track, stop)
     for time, frame in _decoded(media, track, start, stop):
         channels = frame.layout.nb_channels
         if channels > _MOST_CHANNELS or (layout == "mono" and channels == 2):
-            frame = _mixed(frame, opposed=channels == 2 and opposed)
+            frame = _mixed(frame, _weights(media, track, channels, stop))
         expected = run + Fraction(consumed, frame.sample_rate)
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
@@ -114,13 +119,12 @@ def _placed(
     yield from resampled(None)
 
 
-def _mixed(frame: AudioFrame, *, opposed: bool) -> AudioFrame:
-    """The mean of all channels, or the first one alone if they are ``opposed``.
+def _mixed(frame: AudioFrame, weights: NDArray[np.float32]) -> AudioFrame:
+    """The weighted sum of all channels.
 
     FFmpeg's resampler adds the channels of stereo up to 1.41 times the range of floating-point samples, which would clip loud ones.
     """
-    samples = _samples(frame)
-    mono = samples[:1].astype(np.float32) if opposed else samples.mean(axis=0, dtype=np.float32, keepdims=True)
+    mono = (weights @ _samples(frame).astype(np.float32))[None]
     mixed = AudioFrame.from_ndarray(np.ascontiguousarray(mono), format="fltp", layout="mono")
     mixed.sample_rate, mixed.time_base, mixed.pts = frame.sample_rate, frame.time_base, frame.pts
     return mixed
@@ -136,47 +140,64 @@ def _samples(frame: AudioFrame) -> NDArray[Any]:
     return (samples.astype(np.float32) - (128 if unsigned else 0)) / (128 if unsigned else -float(np.iinfo(samples.dtype).min))
 
 
-def _opposed(media: Media, track: AudioTrack, stop: Event | None) -> bool:
-    """Whether the mean of two channels is almost silent and they are not, as where a cable is wired the wrong way.
+def _weights(media: Media, track: AudioTrack, channels: int, stop: Event | None) -> NDArray[np.float32]:
+    """What each channel counts in mono.
+
+    It is their mean, with two exceptions. Of two channels whose mean is almost silent though they are not, as where a cable is wired the
+    wrong way, only the first is taken. And channels without sound make the others no quieter: of 16, a single one may have all the speech.
 
     That is so for a whole file or not at all: the beginning decides. Deciding again and again would switch in the middle of words.
     """
-    if track.index not in media.opposed:
-        mean = first = 0.0
+    known = media.mixes.get((track.index, channels))
+    if known is None:
+        powers, mean = np.zeros(channels), 0.0
         heard = passed = Fraction(0)
         with closing(_decoded(media, track, Fraction(0), stop)) as decoded:
             for _, frame in decoded:
-                if frame.layout.nb_channels != 2:
+                if frame.layout.nb_channels != channels:
                     break
                 samples = np.nan_to_num(_samples(frame).clip(-1, 1)).astype(np.float64)
-                power = float((samples[0] ** 2).sum())
-                first, mean = first + power, mean + float((samples.mean(axis=0) ** 2).sum())
+                power = (samples**2).sum(axis=1)
+                powers, mean = powers + power, mean + float((samples.mean(axis=0) ** 2).sum())
                 length = Fraction(frame.samples, frame.sample_rate)
-                heard, passed = heard + (length if power > _AUDIBLE * frame.samples else 0), passed + length
+                heard, passed = heard + (length if power.max() > _AUDIBLE * frame.samples else 0), passed + length
                 if heard >= _ENOUGH or passed >= _LONG_ENOUGH:
                     break
-        media.opposed[track.index] = mean < _CANCELLED * first
-    return media.opposed[track.index]
+        if channels == 2:
+            known = np.array([1, 0] if mean < _CANCELLED * powers[0] else [0.5, 0.5], np.float32)
+        else:
+            active = int((powers > _CANCELLED * powers.max()).sum()) or channels
+            known = np.full(channels, 1 / active, np.float32)
+        media.mixes[track.index, channels] = known
+    return known
 
 
 def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Generator[tuple[Fraction | None, AudioFrame]]:
-    """Decoded frames with their times on the video's clock, without damaged packets."""
+    """Decoded frames with their times on the video's clock, from some time before ``start`` on, without damaged packets."""
     begin = start - _RUN_UP
     with closing(media.open(stop)) as file:
-        if begin > 0 and not media.shifts and _land(file, media, track, begin):
-            yield from _frames(file, media, track)
+        seekable = begin > _NEAR and not media.shifts and not (track.codec in _DIFFERENCES or track.codec.endswith("_dpcm"))
+        if seekable and _land(file, media, track, begin):
+            yield from _frames(file, media, track, start)
             return
     with closing(media.open(stop)) as file:
-        yield from _frames(file, media, track, begin if media.shifts else None)
+        yield from _frames(file, media, track, start, begin if media.shifts else None)
 
 
 def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> bool:
-    """Seek to just before ``begin``; False if the demuxer cannot, or lands after it."""
-    stamp = int((begin + media.origin) / time_base(file.stream(track.index)))
+    """Seek to just before ``begin``; False if the demuxer cannot, lands after it, or does not know where it landed."""
+    stamp, places = int((begin + media.origin) / time_base(file.stream(track.index))), media.places.get(track.index)
+    time = None
     try:
         file.seek(stamp, track.index)
-        time = next((time for time, _ in _frames(file, media, track)), None)
-        if time is None or time > begin + _RUN_UP / 2:
+        for packet in file.packets(track.index):
+            if places is not None and places.contradict(packet):
+                return False
+            with suppress(av.FFmpegError, ValueError):  # a seek may end inside a frame
+                time = next((frame_time(frame) for frame in packet.decode() if frame.pts is not None), None)
+            if time is not None:
+                break
+        if time is None or time - media.origin > begin + _RUN_UP / 2:
             return False
         file.seek(stamp, track.index)
     except av.FFmpegError:
@@ -185,30 +206,32 @@ def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> 
 
 
 def _frames(
-    file: MediaFile, media: Media, track: AudioTrack, begin: Fraction | None = None
+    file: MediaFile, media: Media, track: AudioTrack, start: Fraction, begin: Fraction | None = None
 ) -> Iterator[tuple[Fraction | None, AudioFrame]]:
-    """Decoded frames from the current position, or from ``begin`` on.
+    """Decoded frames from the current position, or from ``begin`` on. Damage before ``start`` takes nothing away, and is not told.
 
     Raises:
         VideoError: everything is damaged.
     """
-    decoded = damaged = 0
+    decoded = damaged = missed = 0
     try:
         for packet in file.packets(track.index):
-            if begin is not None and packet.size and (time := packet_time(packet)) is not None and time - media.origin < begin:
+            time = packet_time(packet)
+            if begin is not None and packet.size and time is not None and time - media.origin < begin:
                 continue
             try:
                 frames = cast("list[AudioFrame]", packet.decode())
             except (av.FFmpegError, ValueError) as error:
                 damaged += 1
+                missed += time is None or time + (packet.duration or 0) * time_base(packet) - media.origin > start
                 log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
                 continue
             decoded += bool(frames)
             for frame in frames:
                 yield None if frame.pts is None else frame_time(frame) - media.origin, frame
     finally:
-        if damaged:
-            log.warning("%s: skipped %d damaged packets of sound", media.path.name, damaged)
+        if missed:
+            log.warning("%s: skipped %d damaged packets of sound", media.path.name, missed)
             media.damaged("audio")
     if damaged and not decoded:
         raise VideoError(f"nothing of the sound of {media.name} can be decoded ({track.codec}): the file is damaged; export it again")

@@ -25,6 +25,7 @@ import av
 from av.packet import Packet
 
 from sage_cli.video.entry import HEAD, entry_points
+from sage_cli.video.places import Places
 from sage_cli.video.source import MediaFile, Shifts, time_base
 
 # Timestamps that go back by more than this have restarted. Decoding times never go back; presentation times do, by the depth of reordering.
@@ -94,6 +95,7 @@ class Survey:
         end: where the last packet ends, in the container's (shifted) seconds.
         claimed: the earliest end that the header implies; None if it gives no duration.
         keyframes: of the video, in time order.
+        places: by stream, where its packets are; of one that was not read to its end, nothing.
         packets, zeros: by stream, the number of packets, and of those that begin with zeros (estimated for an index).
         missing: indexed packets beyond the end of the file.
         blank: bytes between packets that are all zeros.
@@ -108,6 +110,7 @@ class Survey:
     end: Fraction
     claimed: Fraction | None
     keyframes: Sequence[Keyframe]
+    places: Mapping[int, Places]
     packets: Mapping[int, int]
     zeros: Mapping[int, int]
     missing: int
@@ -181,6 +184,7 @@ class _Track:
         self.ticks: list[_Ticks] = []
         self.runs: list[_Run] = []  # the same in seconds, once all are known
         self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
+        self.places = Places(base)
         self.packets = self.untimed = self.zeros = 0
         self.behind = 0  # where the last packet of an index ends in the file
         self.run = _Ticks(0, 0, 0, 0, 0, 0, 0)
@@ -196,6 +200,7 @@ class _Track:
         if time is None:
             self.untimed += 1
             return
+        self.places.add(packet.pos, time)
         length = self.length(packet.duration or 0, time)
         self.place(number, place, time if dts is None else dts, time, length, reordered=dts is None)
         if time >= self.run.latest and not packet.is_discard:
@@ -287,6 +292,7 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         end=end or untimed,
         claimed=promised,
         keyframes=_keyframes(tracks[video], restarts=bool(shifts), exact=not indexed) if video is not None else [],
+        places={index: track.places for index, track in tracks.items()},
         packets={index: track.packets for index, track in tracks.items()},
         zeros={index: track.zeros for index, track in tracks.items()},
         missing=missing,
