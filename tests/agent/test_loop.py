@@ -673,7 +673,7 @@ def test_the_papers_direct_prompt(video: Video, reply: str, answer: str | None) 
     [asked] = model.asked
     assert asked.schema is None
     assert asked.wrap == ("", "")
-    [text] = asked.texts
+    _, text = asked.texts
     assert "Question: Which colour?" in text
     assert "<answer>" in text
 

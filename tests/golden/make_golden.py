@@ -43,7 +43,7 @@ from gguf import GGUFReader
 from tests.golden.cases import CASES, SEED, Case, Clip, frames_of, golden_file
 from tests.models import TinyModel, write_qwen2_5_vl, write_qwen3_vl
 from tests.models.bpe import vocabulary
-from tests.models.tiny_vl import CHAT_TEMPLATE, CONTEXT_LENGTH, NORM_EPS, Shape
+from tests.models.tiny_vl import CHAT_TEMPLATES, CONTEXT_LENGTH, NORM_EPS, Shape
 
 TINY = Shape()
 GREEDY_TOKENS = 8
@@ -298,13 +298,13 @@ def main() -> None:
         tokenizer = qwen_tokenizer(folder)
         if family == "qwen3-vl":
             files = write_qwen3_vl(folder, SEED, TINY.width)
-            model, inputs = qwen3_vl(files), qwen3_vl_inputs(tokenizer)
+            model, inputs, template = qwen3_vl(files), qwen3_vl_inputs(tokenizer), CHAT_TEMPLATES["qwen3vl"]
         else:
             files = write_qwen2_5_vl(folder, SEED, TINY.width)
-            model, inputs = qwen2_5_vl(files), qwen2_5_vl_inputs(tokenizer)
+            model, inputs, template = qwen2_5_vl(files), qwen2_5_vl_inputs(tokenizer), CHAT_TEMPLATES["qwen2vl"]
         cases = {}
         for case in CASES[family]:
-            text = tokenizer.apply_chat_template(_messages(case), chat_template=CHAT_TEMPLATE, tokenize=False, add_generation_prompt=True)
+            text = tokenizer.apply_chat_template(_messages(case), chat_template=template, tokenize=False, add_generation_prompt=True)
             cases[case.name] = record(model, text, inputs(text, case))
             print(f"{case.name}: {len(cases[case.name]['tokens'])} tokens, then {tokenizer.decode(cases[case.name]['greedy'])!r}")
     golden_file(family).write_text(_layout({"transformers": transformers.__version__, "cases": cases}), encoding="utf-8")

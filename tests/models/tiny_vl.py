@@ -38,8 +38,9 @@ MERGE = 2  # patches per vision token along a side
 CONTEXT_LENGTH = 32768
 NORM_EPS = 1e-6
 
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+_DEFAULT_SYSTEM = "{% if loop.first and message.role != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}DEFAULT_SYSTEM<|im_start|>{{ message.role }}\n"
     "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
     "{% if part.type == 'text' %}{{ part.text }}"
     "{% elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
@@ -47,6 +48,11 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# By architecture. As in the released models, only Qwen2.5-VL's has a system turn of its own.
+CHAT_TEMPLATES = {
+    "qwen3vl": _CHAT_TEMPLATE.replace("DEFAULT_SYSTEM", ""),
+    "qwen2vl": _CHAT_TEMPLATE.replace("DEFAULT_SYSTEM", _DEFAULT_SYSTEM),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +194,7 @@ def _text_writer(path: Path, architecture: str, name: str, shape: Shape) -> GGUF
     writer.add_eos_token_id(vocab.id("<|im_end|>"))
     writer.add_pad_token_id(vocab.id("<|endoftext|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(CHAT_TEMPLATES[architecture])
     return writer
 
 

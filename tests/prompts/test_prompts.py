@@ -41,12 +41,12 @@ def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path, encoding: str)
 def test_the_layout_of_the_reference(tmp_path: Path) -> None:
     folder = tmp_path / "sage" / "prompts"
     (folder / "sage").mkdir(parents=True)
-    for name in PLACEHOLDERS.keys() - {"analyze", "visual_temporal_grounding"}:
+    for name in PLACEHOLDERS.keys() - {"analyze", "system", "visual_temporal_grounding"}:
         (folder / "sage" / f"{name}.txt").write_text(f"theirs {name}", encoding="utf-8")
     (folder / "visual_temporal_grounding.txt").write_text("theirs visual_temporal_grounding", encoding="utf-8")
     for directory in (tmp_path, tmp_path / "sage", folder):
         prompts = Prompts(directory)
-        for name in PLACEHOLDERS.keys() - {"analyze"}:
+        for name in PLACEHOLDERS.keys() - {"analyze", "system"}:
             assert prompts.render(name) == f"theirs {name}"
 
 

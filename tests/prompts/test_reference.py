@@ -72,6 +72,18 @@ def perform_reasoning(query: str, media_paths: List[str], plain: list, whole: li
     """
 '''
 
+REQUESTS = """
+import torch  # nothing of a checkout is imported
+
+class Model:
+    def _prepare_input(self, prompt, system_prompt=None):
+        turn = {"role": "user", "content": "No."}
+        if system_prompt is not None:
+            messages = [{"role": "system", "content": system_prompt}]
+        else:
+            messages = [{"role": "system", "content": "Be brief with caf\u00e9s."}]
+"""
+
 # In the order of the functions; one line a tool.
 TRANSCRIPT_LINE = (
     '{"type": "function", "function": {"name": "verbal_transcript", "description": "Write down what is said, \\"word by word\\": '
@@ -129,6 +141,19 @@ def test_the_system_prompt_byte_for_byte(checkout: Path, place: str, tmp_path: P
     assert tool_lines(prompts, tools) == lines
     assert prompts.render("context_vlm", tools=tool_lines(prompts, tools)) == f"Theirs context_vlm:\n\n{lines}"
     assert prompts.style == Prompts(TRAINED).style
+
+
+@pytest.mark.parametrize("place", ["", "sage", "sage/prompts", "sage/prompts/sage"])
+@pytest.mark.parametrize("module", ["qwen3_vl.py", "qwen_vl.py"])
+def test_the_system_prompt_of_other_requests(checkout: Path, place: str, module: str) -> None:
+    own, prompts = Prompts(TRAINED), Prompts(checkout / place)
+    assert [prompts.render(name) for name in ("system", "analyze")] == [own.render(name) for name in ("system", "analyze")]
+    (checkout / "sage" / "src" / "api").mkdir()
+    (checkout / "sage" / "src" / "api" / module).write_text(REQUESTS, encoding="utf-8")
+    prompts = Prompts(checkout / place)
+    assert [prompts.render(name) for name in ("system", "analyze")] == ["Be brief with caf\u00e9s."] * 2
+    (checkout / "sage" / "prompts" / "analyze.txt").write_text("Mine.", encoding="utf-8")
+    assert Prompts(checkout / place).render("analyze") == ("Mine." if place != "sage/prompts/sage" else "Be brief with caf\u00e9s.")
 
 
 def test_a_tool_that_is_not_there_is_not_told(checkout: Path) -> None:

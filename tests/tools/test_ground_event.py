@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sage_cli.prompts import Prompts
 from sage_cli.tools import GroundEvent, ToolError, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.tools.ground_event import GroundEventArguments
@@ -32,7 +33,8 @@ def test_shows_the_window_and_gives_times_of_the_video(video: Video) -> None:
     assert len(frames.frames) == 50
     # Trained models see the window as a clip of its own.
     assert (frames.frames[0].time, frames.frames[-1].time) == (0.0, 10.0)
-    [question] = asked.texts
+    system, question = asked.texts
+    assert system == workspace.prompts.render("system")
     assert all(word in question for word in ("a dog jumps", "00:00:10", "00:00:20"))
 
 
@@ -90,12 +92,21 @@ def test_the_schema_holds_the_times_inside_the_window_and_the_name_to_the_event(
 def test_fewer_frames_are_shown_where_the_context_is_small(video: Video) -> None:
     with Workspace(ScriptedModel(found("00:12", "00:14"), context_size=1200), video) as workspace:
         question = workspace.prompts.render("visual_temporal_grounding", event="a dog jumps", begin="00:00:10", end="00:00:20")
+        question += workspace.prompts.render("system")
     model = ScriptedModel(found("00:12", "00:14"), context_size=len(question) + 256 + 2 * len("a dog jumps") + 8)
     with Workspace(model, video) as workspace:
         run = GroundEvent().run(arguments(), workspace)
         notices = [item for item in run if isinstance(item, ToolNotice)]
     assert len(model.asked[0].frames[0].frames) == 8
     assert "8 of 50 frames" in notices[0].text
+
+
+@pytest.mark.parametrize(("pack", "roles"), [("sage-mm", ["system", "user"]), ("general", ["user"]), ("nano", ["user"])])
+def test_only_models_that_were_trained_with_a_system_turn_see_one(video: Video, pack: str, roles: list[str]) -> None:
+    model = ScriptedModel(found("00:12", "00:14"))
+    with Workspace(model, video, prompts=Prompts(pack)) as workspace:
+        complete(GroundEvent().run(arguments(), workspace))
+    assert [message.role for message in model.asked[0].prompt] == roles
 
 
 def test_a_context_without_room_for_one_frame_is_a_tool_error(video: Video) -> None:

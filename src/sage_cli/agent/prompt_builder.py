@@ -46,7 +46,7 @@ class PromptBuilder:
     def direct(self, frames: Sequence[Frame]) -> Prompt:
         """The prompt of the paper's direct baseline: frames and question, answered in plain text after thinking."""
         text = self.workspace.prompts.render("direct", question=self.question)
-        return [Message("user", (Frames(tuple(frames)), Text(text)))]
+        return self.workspace.question(Frames(tuple(frames)), Text(text))
 
     def later(self, results: Results, video_context: str, watch: Stopwatch, *, last: bool) -> Steps[Prompt]:
         """The prompt of the reasoner: the newest results, as many as the context holds.

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.model.base import Frames, Prompt, Text
+from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.video.frame import Frame
 
 Family: TypeAlias = Literal["qwen3-vl", "qwen2.5-vl"]
@@ -24,6 +24,7 @@ Family: TypeAlias = Literal["qwen3-vl", "qwen2.5-vl"]
 TEMPORAL_PATCH: Final = 2  # frames the vision encoder merges into one slice
 _RUNS: Final = 1024  # pieces of text whose tokens are kept; a prompt has about one per slice
 TOKENS_PER_SECOND: Final = 2  # Qwen2.5-VL's vision_config.tokens_per_second in every released size; absent from its GGUF
+_DEFAULT_SYSTEM: Final = "You are a helpful assistant."  # Qwen2.5-VL's chat template begins with it where a prompt has no system turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,8 @@ class QwenTemplate:
         return frame.height // self._merge_pixels, frame.width // self._merge_pixels
 
     def _pieces(self, prompt: Prompt) -> Iterator[str | Item]:
+        if self._family == "qwen2.5-vl" and (not prompt or prompt[0].role != "system"):
+            prompt = [Message("system", (Text(_DEFAULT_SYSTEM),)), *prompt]
         for message in prompt:
             yield self._im_start
             yield f"{message.role}\n"

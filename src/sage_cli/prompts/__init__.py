@@ -26,7 +26,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
-from sage_cli.prompts.reference import reference_tools
+from sage_cli.prompts.reference import reference_system, reference_tools
 from sage_cli.text import read_unicode, user_path
 
 # Every prompt file (less its .txt) and the placeholders it may use.
@@ -38,6 +38,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "iterative_reasoner_msg": frozenset({"previous_tool_call", "visual_context", "query", "video_info", "tools_so_far", "facts"}),
         "visual_temporal_grounding": frozenset({"event", "begin", "end"}),
         "analyze": frozenset(),
+        "system": frozenset(),
         "direct": frozenset({"question"}),
         "chapter": frozenset({"media", "begin", "end", "told"}),
         "summary": frozenset({"media", "told"}),
@@ -53,7 +54,7 @@ GENERAL: Final = "general"
 PACKS: Final = (TRAINED, GENERAL, NANO.name)
 
 # Files that a pack may do without, and those that hold no instructions but results.
-_OPTIONAL: Final = frozenset({"last_step.txt", "no_sound.txt", "no_speech.txt"})
+_OPTIONAL: Final = frozenset({"system.txt", "last_step.txt", "no_sound.txt", "no_speech.txt"})
 _RESULTS: Final = frozenset({"no_sound.txt", "no_speech.txt"})
 
 _TOOLS: Final = "tools.jsonl"
@@ -167,6 +168,8 @@ class Prompts:
         # Files that a pack lacks come from the first one, except those that a pack may do without.
         common = {name: text for name, text in _built_in(TRAINED).items() if name not in _OPTIONAL}
         self._texts = common | _built_in(chosen)
+        if folder is not None and (system := reference_system(folder)) is not None:
+            self._texts |= {"system.txt": system, "analyze.txt": system}
         if folder is not None:
             self._texts |= _given(folder)
         if self.reference is not None:

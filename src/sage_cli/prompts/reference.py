@@ -1,10 +1,11 @@
-"""Tool descriptions from a checkout of SAGE's reference implementation, byte for byte as in its system prompts.
+"""What the code of a checkout of SAGE's reference implementation tells models, byte for byte: tool descriptions and a system prompt.
 
 Its tools are the functions of the modules in ``sage/src/functions/tools``, and their descriptions are generated from the source: the
 docstring up to ``Args:`` describes the tool, ``name: text`` lines after it describe the arguments, and annotations become JSON types.
-The checkout's files are parsed; nothing in it is imported or run.
+The system prompt of all requests that have none of their own (``analyze``, ``ground-event``, direct questions) is a string in the modules
+that prepare requests. The checkout's files are parsed; nothing in it is imported or run.
 
-To compare with a real checkout, run there (in its own environment) ::
+To compare the tools with a real checkout, run there (in its own environment) ::
 
     python -c "from sage.src.functions.utils.utils import *
     print(format_tool_descs(get_functions_from_folder('sage/src/functions/tools')[0]))"
@@ -27,8 +28,10 @@ from typing import Any, Final
 
 from sage_cli.errors import UsageError
 
-# The folder of the tools, relative to what may be given as prompts: the checkout's root, `sage`, `sage/prompts`, `sage/prompts/sage`.
-_PLACES: Final = ("sage/src/functions/tools", "src/functions/tools", "../src/functions/tools", "../../src/functions/tools")
+# The folder of the code, relative to what may be given as prompts: the checkout's root, `sage`, `sage/prompts`, `sage/prompts/sage`.
+_PLACES: Final = ("sage/src", "src", "../src", "../../src")
+_TOOLS: Final = "functions/tools"
+_REQUESTS: Final = ("api/qwen3_vl.py", "api/qwen_vl.py")
 
 # Only bare names are understood there: `List[str]` is "any".
 _TYPES: Final = {
@@ -48,11 +51,34 @@ def reference_tools(folder: Path) -> str | None:
     Raises:
         UsageError: one of its modules cannot be parsed.
     """
-    place = next((found for place in _PLACES if (found := folder / place).is_dir()), None)
+    place = _place(folder)
     if place is None:
         return None
     described = [function for path in _modules(place) for function in _functions(path)]
     return "\n".join(json.dumps({"type": "function", "function": function}, ensure_ascii=False) for function in described)
+
+
+def reference_system(folder: Path) -> str | None:
+    """The system prompt of requests that have none of their own, or ``None`` if the folder belongs to no checkout, or it is not found.
+
+    It is the text in ``{"role": "system", "content": "..."}``.
+
+    Raises:
+        UsageError: one of the modules cannot be parsed.
+    """
+    place = _place(folder)
+    modules = [path for name in _REQUESTS if place is not None and (path := place.parents[1] / name).is_file()]
+    for node in (node for path in modules for node in ast.walk(_parsed(path)) if isinstance(node, ast.Dict)):
+        pairs = zip(node.keys, node.values, strict=True)
+        texts = {key.value: value.value for key, value in pairs if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)}
+        if texts.get("role") == "system" and isinstance(content := texts.get("content"), str):
+            return content
+    return None
+
+
+def _place(folder: Path) -> Path | None:
+    """The folder of the tools."""
+    return next((found for place in _PLACES if (found := folder / place / _TOOLS).is_dir()), None)
 
 
 def _modules(place: Path) -> Iterator[Path]:
@@ -62,11 +88,14 @@ def _modules(place: Path) -> Iterator[Path]:
 
 
 def _functions(path: Path) -> list[dict[str, Any]]:
+    return [_described(node) for node in _parsed(path).body if isinstance(node, ast.FunctionDef)]
+
+
+def _parsed(path: Path) -> ast.Module:
     try:
-        tree = ast.parse(path.read_bytes(), filename=str(path))
+        return ast.parse(path.read_bytes(), filename=str(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise UsageError(f"{path}: cannot be parsed ({error}); check out allenai/SAGE anew") from error
-    return [_described(node) for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
 def _described(node: ast.FunctionDef) -> dict[str, Any]:

@@ -222,7 +222,7 @@ class _Writer:
         def build(told: Sequence[str]) -> Prompt:
             said = "What is said:\n" + "\n".join(told) if told else "Nothing is said."
             shown = workspace.prompts.render("chapter", media=self._media, begin=format_clock(start), end=format_clock(end), told=said)
-            return [Message("user", (*((frames,) if frames.frames else ()), Text(shown)))]
+            return workspace.question(*((frames,) if frames.frames else ()), Text(shown))
 
         while not self._fits(workspace, build(lines)):
             if not lines:
@@ -252,7 +252,7 @@ class _Writer:
         return shorter
 
     def _whole(self, workspace: Workspace, told: Sequence[str]) -> Prompt:
-        return [Message("user", (Text(workspace.prompts.render("summary", media=self._media, told="\n".join(told))),))]
+        return workspace.question(Text(workspace.prompts.render("summary", media=self._media, told="\n".join(told))))
 
     def _fits(self, workspace: Workspace, prompt: Prompt) -> bool:
         return workspace.model.count_tokens(prompt) <= self._room

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
-from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.model.base import Frames, Prompt, Text
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
 from sage_cli.tools.reply import unquoted
 from sage_cli.tools.schema import EMPTY, Schema, array, either, one_of, record, text
@@ -59,10 +59,7 @@ class Analyze(Tool[AnalyzeArguments]):
         def build(frames: Sequence[Frame]) -> Prompt:
             timed = clip or workspace.prompts.style.timed_frames
             shown = (Frames(tuple(frames), pairs=clip, timed=timed),) if frames else ()
-            return [
-                Message("system", (Text(workspace.prompts.render("analyze")),)),
-                Message("user", (*shown, Text(arguments.query))),
-            ]
+            return workspace.question(*shown, Text(arguments.query), system="analyze")
 
         prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS)

@@ -48,7 +48,7 @@ class GroundEvent(Tool[GroundEventArguments]):
         question = workspace.prompts.render("visual_temporal_grounding", event=arguments.event, begin=begin_text, end=end_text)
 
         def build(frames: Sequence[Frame]) -> Prompt:
-            return [Message("user", (Frames(tuple(frames)), Text(question)))]
+            return workspace.question(Frames(tuple(frames)), Text(question))
 
         frames = yield from workspace.clip_frames(start, end)
         # The reply repeats the event. A limit at which it is wound down before the times are chosen would choose them.

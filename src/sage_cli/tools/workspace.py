@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, fi
 import numpy as np
 
 from sage_cli import timecode
-from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
+from sage_cli.model.base import ChatModel, Delta, Message, Part, Progress, Prompt, Reply, Text, Usage
 from sage_cli.prompts import Prompts
 from sage_cli.text import from_argument
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
@@ -275,6 +275,15 @@ class Workspace:
         self.addresses = list(dict.fromkeys([*self.addresses, *addresses]))
 
     # ---- the model -------------------------------------------------------------------------------------------------
+
+    def question(self, *parts: Part, system: Literal["system", "analyze"] = "system") -> Prompt:
+        """A single question, after the pack's system turn if it has one.
+
+        Args:
+            system: the text of that turn.
+        """
+        text = self.prompts.render(system)
+        return [*([Message("system", (Text(text),))] if text else []), Message("user", parts)]
 
     def ask(
         self,
