@@ -28,7 +28,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Frames, Prompt, StreamItem, Text, Usage
+from sage_cli.model.base import Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import Video
 from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
@@ -681,8 +681,8 @@ def test_the_papers_direct_prompt(video: Video, reply: str, answer: str | None) 
 # ---- models that were not trained to call tools --------------------------------------------------------------------
 
 
-def general(answer: str | None, recommended: Any = NO_CALL) -> dict[str, Any]:
-    return {"video_context": "A man.", "query_intent": "To know.", "recommended_tools": recommended, "final_answer": answer}
+def general(answer: str | None, recommended: Any = NO_CALL, seen: str = "A man.") -> dict[str, Any]:
+    return {"video_context": seen, "query_intent": "To know.", "recommended_tools": recommended, "final_answer": answer}
 
 
 def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> None:
@@ -693,7 +693,9 @@ def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> N
     assert [event.tool for event in only(ToolCalled, events)] == ["transcribe-speech"]
     assert isinstance(events[-1], Answer)
     assert "asked to call a tool" in only(Notice, events)[0].text
-    assert model.asked[0].prompt == model.asked[1].prompt
+    first, again = model.asked[0].prompt, model.asked[1].prompt
+    assert again[: len(first)] == first
+    assert [message.role for message in again[len(first) :]] == ["assistant", "user"]
     with pytest.raises(AssertionError, match="schema forbids"):
         run(ScriptedModel(general("It is not shown."), general("It is not shown.")), video, prompts="general")
 
@@ -710,19 +712,62 @@ def heard(answer: str) -> dict[str, Any]:
     return later(answer)
 
 
-@pytest.mark.parametrize("word", ["yes", "no"])
-def test_an_untrained_model_is_asked_whether_a_transcript_holds_its_answer(video: Video, word: str) -> None:
-    model = ScriptedModel(general(None, HEARD), heard("Forty minutes."), json.dumps({"answer": word}))
-    end = run(model, video, prompts="general")[-1]
-    asked = model.asked[-1].prompt[-1].parts[-1]
-    assert isinstance(asked, Text)
-    assert "yes" in asked.text
-    assert "Look at that" in asked.text
-    if word == "yes":
-        assert isinstance(end, Answer)
-    else:
-        assert isinstance(end, NoAnswer)
-        assert "its guess: Forty minutes." in end.reason
+YES, NO = '{"answer": "yes"}', '{"answer": "no"}'
+WATCH = call("perform_reasoning", query="Which colour?", media_paths=["holiday.mp4"])
+
+
+def test_an_untrained_model_is_asked_whether_the_video_holds_its_answer(video: Video) -> None:
+    """What was heard and what was seen: a right answer about the pictures is not in a transcript."""
+    model = ScriptedModel(general(None, HEARD, "A woman in a blue shirt."), heard("Her shirt is blue."), YES)
+    end = run(model, video, "What colour is the shirt?", prompts="general")[-1]
+    assert isinstance(end, Answer)
+    [text] = model.asked[-1].texts
+    assert all(part in text for part in ("A woman in a blue shirt.", "Look at that.", "What colour is the shirt?", '"yes"', "JSON"))
+
+
+def test_an_answer_that_is_not_found_leads_to_the_next_step(video: Video) -> None:
+    model = ScriptedModel(general(None, HEARD), heard("Forty."), NO, later(None, WATCH), "Her shirt is red.", heard("Red."), YES)
+    events = run(model, video, prompts="general")
+    assert isinstance(events[-1], Answer)
+    assert (events[-1].answer, events[-1].steps) == ("Red.", 3)
+    assert "goes on" in only(Notice, events)[0].text
+    assert 'check output: The answer "Forty." was found neither in the description nor in the results.' in model.asked[3].texts[1]
+    assert "Her shirt is red." in model.asked[-1].texts[0]  # what tools saw counts as well
+    denied = run(ScriptedModel(general(None, HEARD), heard("Forty."), NO, heard("The colour is not mentioned.")), video, prompts="general")
+    assert isinstance(denied[-1], Answer)
+
+
+@pytest.mark.parametrize(
+    ("script", "steps"),
+    [([heard("Forty."), NO], 1), ([heard("Forty."), NO, heard("Fifty."), NO], 10), ([heard("Forty."), NO, heard("Fifty."), NO], 2)],
+)
+def test_no_answer_is_given_that_was_not_found_twice_or_in_the_last_step(video: Video, script: list[Any], steps: int) -> None:
+    end = run(ScriptedModel(general(None, HEARD), *script), video, prompts="general", max_steps=steps)[-1]
+    assert isinstance(end, NoAnswer)
+    assert f"its guess: {script[-2]['final_answer']}" in end.reason
+
+
+def test_a_summary_is_an_answer(video: Video) -> None:
+    model = ScriptedModel(general(None, HEARD), heard("Somebody asks to look at something. It is short."), YES)
+    assert isinstance(run(model, video, "Summarize the talk.", prompts="general")[-1], Answer)
+
+
+def test_untrained_models_read_the_arguments_that_a_result_is_for(video: Video) -> None:
+    model = ScriptedModel(general(None, HEARD), later(None, WATCH), "Red.", heard("Red."))
+    run(model, video, prompts="general")
+    text = model.asked[-1].texts[1]
+    assert f"verbal_transcript_#1 with arguments {HEARD['tool_calls'][0]['arguments']} output: {{'transcript'" in text
+    assert (
+        "perform_reasoning_#1 with arguments {'query': 'Which colour?', 'media_paths': ['holiday.mp4']} output: {'answer': 'Red.'}" in text
+    )
+
+
+def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_video(video: Video) -> None:
+    model = ScriptedModel(general("Red."))
+    list(Agent(model, video, span=(5.0, 19.5), settings=Settings(prompts="general", frames=10)).run("Why?"))
+    system, message = model.asked[0].texts
+    assert '"video_path": "holiday.mp4", "timestamp_start": "00:00:05", "timestamp_end": "00:00:20"' in system
+    assert "It has sound. You see 10 frames of it, one every 1.6 s." in message
 
 
 @pytest.mark.parametrize(("answer", "settings"), [("It is not mentioned.", {"prompts": "general"}), ("Forty minutes.", {})])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import pytest
 
@@ -177,6 +178,16 @@ def test_the_text_that_stands_for_no_answer(answer: str, given: bool) -> None:
 )
 def test_no_prompt_holds_an_answer_that_denies_something(pack: str, answer: str) -> None:
     assert not is_nonsense(answer, Prompts(pack).instructions)
+
+
+def test_what_an_example_says_may_be_the_answer() -> None:
+    """The prompt itself tells the model to write such a denial."""
+    prompts = Prompts("general")
+    examples = [json.loads(form) for form in re.findall(r"<json>\n(.*?)\n</json>", prompts.instructions) if "..." not in form]
+    said = [text for example in examples for text in (example.get("video_context"), example["final_answer"]) if text]
+    assert len(said) == 3
+    assert not any(is_nonsense(text, prompts.instructions) for text in said)
+    assert [denies(text) for text in said] == [False, False, True]
 
 
 LIKE = "The wind was strong on Monday."

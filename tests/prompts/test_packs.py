@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from sage_cli.assets import NANO
 from sage_cli.errors import UsageError
-from sage_cli.prompts import GENERAL, TRAINED, Prompts, pack_for
+from sage_cli.prompts import GENERAL, PACKS, TRAINED, Prompts, pack_for
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,19 @@ def test_a_folder_may_describe_tools_and_style(tmp_path: Path) -> None:
         '{"type": "function", "function": {"name": "verbal_transcript"}}'
     ]
     assert prompts.style.smallest_window_s == 3.0
+
+
+def test_general_models_are_told_of_no_limit_that_there_is_not() -> None:
+    """Whole transcripts and the video itself can be asked for."""
+    tools = {name: json.loads(line)["function"] for name, line in Prompts(GENERAL).tools.items()}
+    assert not any("minutes after" in tool["description"] for tool in tools.values())
+    assert "or in all of it" in tools["verbal_transcript"]["description"]
+    assert "of the video itself" in tools["perform_reasoning"]["parameters"]["properties"]["media_paths"]["description"]
+
+
+def test_a_pack_may_do_without_texts_that_another_has() -> None:
+    have = {pack: {name for name in ("last_step", "no_sound", "no_speech") if Prompts(pack).render(name)} for pack in PACKS}
+    assert have == {TRAINED: {"no_sound", "no_speech"}, GENERAL: {"last_step"}, NANO.name: {"last_step"}}
 
 
 @pytest.mark.parametrize(

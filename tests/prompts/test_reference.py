@@ -118,7 +118,7 @@ def checkout(tmp_path: Path) -> Path:
     (prompts / "sage").mkdir(parents=True)
     tools.mkdir(parents=True)
     for name in ("context_vlm", "iterative_reasoner", "iterative_reasoner_msg"):
-        holes = "\n".join(f"<<<{hole}>>>" for hole in sorted(PLACEHOLDERS[name] - {"facts"}))
+        holes = "\n".join(f"<<<{hole}>>>" for hole in sorted(PLACEHOLDERS[name] - {"facts", "video_path", "begin", "end"}))
         (prompts / "sage" / f"{name}.txt").write_text(f"Theirs {name}:\n\n{holes}", encoding="utf-8")
     (prompts / "visual_temporal_grounding.txt").write_text("Find <<<event>>> in <<<begin>>>-<<<end>>>", encoding="utf-8")
     for name, text in (("audio.py", AUDIO), ("search.py", SEARCH), ("reason.py", REASON)):

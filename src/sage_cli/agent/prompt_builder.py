@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import Notice
@@ -18,6 +21,8 @@ from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
+
+_EXAMPLE_S: Final = 600.0  # longest window of a call in an example
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,21 @@ class PromptBuilder:
     def first(self, frames: Sequence[Frame]) -> Prompt:
         """The prompt of the first look: the frames, the question, and facts about the video."""
         prompts = self.workspace.prompts
-        system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools))
-        message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=self._facts)
+        system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools), **self._example)
+        facts = f"{self._facts} You see {_count(frames)}."
+        message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=facts)
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
+
+    def again(self, before: Prompt, said: str) -> Prompt:
+        """The request for a tool call after a first look that denies: to the same prompt, a server without schemas would reply the same.
+        Where the context does not hold it, the prompt as it was.
+
+        Args:
+            before, said: the prompt and the reply that denied.
+        """
+        request = Message("user", (Text(self.workspace.prompts.render("second_look")),))
+        prompt = [*before, Message("assistant", (Text(said),)), request]
+        return prompt if self.workspace.model.count_tokens(prompt) <= self.room else before
 
     def direct(self, frames: Sequence[Frame]) -> Prompt:
         """The prompt of the paper's direct baseline: frames and question, answered in plain text after thinking."""
@@ -58,7 +75,7 @@ class PromptBuilder:
         newest = kept[-1]
 
         def build(results: Sequence[Result], cut: int | None = None) -> Prompt:
-            return self._later(newest, [(result.key, result.output[:cut]) for result in results], video_context, last)
+            return self._later(newest, "".join(self._told(result, cut) for result in results), video_context, last)
 
         def fits(prompt: Prompt) -> bool:
             return self.workspace.model.count_tokens(prompt) <= self.room
@@ -75,7 +92,12 @@ class PromptBuilder:
         yield Notice(watch.elapsed, f"the result of {newest.key} was cut to its first {length} characters to fit the model's context")
         return build([newest], length)
 
-    def _later(self, newest: Result, outputs: Sequence[tuple[str, str]], video_context: str, last: bool) -> Prompt:
+    def _told(self, result: Result, cut: int | None) -> str:
+        """A result in the prompt; for models that were not trained to do without them, with the arguments that it is for."""
+        arguments = result.arguments if self.workspace.prompts.style.arguments_shown else {}
+        return f"{result.key}{f' with arguments {arguments}' if arguments else ''} output: {result.output[:cut]}\n"
+
+    def _later(self, newest: Result, outputs: str, video_context: str, last: bool) -> Prompt:
         prompts = self.workspace.prompts
         system = prompts.render("iterative_reasoner", tools=tool_lines(prompts, self.tools))
         message = prompts.render(
@@ -85,7 +107,7 @@ class PromptBuilder:
             query=self.question,
             video_info=self._video_info,
             facts=self._facts,
-            tools_so_far="".join(f"{key} output: {output}\n" for key, output in outputs) + (prompts.render("last_step") if last else ""),
+            tools_so_far=outputs + (prompts.render("last_step") if last else ""),
         )
         return [Message("system", (Text(system),)), Message("user", (Text(message),))]
 
@@ -101,9 +123,9 @@ class PromptBuilder:
         whole = [*before, Message("assistant", (Text(said),)), request]
         return whole if self.workspace.model.count_tokens(whole) <= self.room else [request]
 
-    def confirm(self, heard: str) -> Prompt | None:
-        """Of the question whether a transcript holds the answer at all; ``None`` if the context does not hold the transcript."""
-        text = self.workspace.prompts.render("confirm", query=self.question, told=heard)
+    def confirm(self, video_context: str, heard: str) -> Prompt | None:
+        """Of the question whether a description or a transcript holds the answer at all; ``None`` if the context does not hold them."""
+        text = self.workspace.prompts.render("confirm", query=self.question, visual_context=video_context, told=heard)
         prompt = [Message("user", (Text(text),))]
         return prompt if self.workspace.model.count_tokens(prompt) <= self.room else None
 
@@ -116,6 +138,14 @@ class PromptBuilder:
         return f"{info} Only the part from {format_clock(start)} to {format_clock(end)} is asked about."
 
     @property
+    def _example(self) -> dict[str, str]:
+        """The arguments of a call in an example: copied as they are, they make sense. JSON, without quotation marks."""
+        start, end = self.workspace.start, self.workspace.end
+        last = end if self.workspace.transcript_first else min(end, start + _EXAMPLE_S)
+        path = json.dumps(self.workspace.video_path, ensure_ascii=False)[1:-1]
+        return {"video_path": path, "begin": format_clock(start), "end": format_clock(math.ceil(last))}
+
+    @property
     def _facts(self) -> str:
         """Facts that frames do not show, for models that were not trained to call tools."""
         audible = any(tool.name == TranscribeSpeech.name for tool in self.tools)
@@ -123,3 +153,10 @@ class PromptBuilder:
             lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
             return "It has sound that cannot be listened to." if lost else "It has no sound."
         return "It has sound." if audible else "It has sound that cannot be listened to."
+
+
+def _count(frames: Sequence[Frame]) -> str:
+    """How many frames there are, and how far apart."""
+    if len(frames) < 2:
+        return "one frame of it"
+    return f"{len(frames)} frames of it, one every {(frames[-1].time - frames[0].time) / (len(frames) - 1):.2g} s"

@@ -14,6 +14,7 @@ from sage_cli.tools.base import EvidenceSpan, Outcome
 KEPT: Final = 10
 
 _NOTHING: Final = "None"  # takes the tool's place in the key of a step without a call
+_CHECK: Final = "check"  # the key of what a check of an answer came to
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +84,19 @@ class Results:
         """All time spans that were examined."""
         return [item for _, outcome in self._earlier.values() for item in outcome.evidence]
 
-    def only_of(self, tool: str) -> str | None:
-        """The outputs of all calls that succeeded, if all are of one tool; ``None`` if there are others, or none.
+    @property
+    def outputs(self) -> str:
+        """The outputs of all calls that succeeded."""
+        return "\n".join(result.output for result, _ in self._earlier.values())
+
+    def only_of(self, tool: str) -> bool:
+        """Whether calls succeeded, all of this tool.
 
         Args:
             tool: wire name.
         """
-        results = [result for result, _ in self._earlier.values()]
-        if not results or any(result.key.partition("_#")[0] != tool for result in results):
-            return None
-        return "\n".join(result.output for result in results)
+        tools = {result.key.partition("_#")[0] for result, _ in self._earlier.values()}
+        return tools == {tool}
 
     def add_again(self, call: Call) -> None:
         """Keep a repeated call: with its earlier result, or with a pointer to it if the model is still shown that result."""
@@ -116,6 +120,10 @@ class Results:
             return
         self._results = [result for result in self._results if result.key != _NOTHING]
         self._results.append(Result(_NOTHING, {}, "No tool calls found but a final answer was not returned."))
+
+    def add_check(self, text: str) -> None:
+        """Keep what a check of an answer came to, for the next step."""
+        self._results.append(Result(_CHECK, {}, text))
 
     def _key(self, name: str) -> str:
         self._numbers[name] += 1

@@ -32,7 +32,7 @@ from sage_cli.text import read_unicode, user_path
 # Every prompt file (less its .txt) and the placeholders it may use.
 PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "context_vlm": frozenset({"tools"}),
+        "context_vlm": frozenset({"tools", "video_path", "begin", "end"}),
         "context_vlm_msg": frozenset({"query", "video_info", "facts"}),
         "iterative_reasoner": frozenset({"tools"}),
         "iterative_reasoner_msg": frozenset({"previous_tool_call", "visual_context", "query", "video_info", "tools_so_far", "facts"}),
@@ -43,7 +43,9 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "chapter": frozenset({"media", "begin", "end", "told"}),
         "summary": frozenset({"media", "told"}),
         "structured": frozenset({"question", "answer", "schema"}),
-        "confirm": frozenset({"query", "told"}),
+        "second_look": frozenset(),
+        "confirm": frozenset({"query", "visual_context", "told"}),
+        "unconfirmed": frozenset({"answer"}),
         "last_step": frozenset(),
         "no_sound": frozenset(),
         "no_speech": frozenset(),
@@ -97,6 +99,7 @@ class Style:
         rationale: names of the key that gives the reason for a call.
         reason_beside_call: allow a reason against tools next to a call, as trained models sometimes write.
         answer_characters: maximum length of an answer.
+        arguments_shown: show each result with the arguments of its call.
         transcript_entry_s: segments are merged into transcript entries of up to this many seconds; 0 to keep them.
         longest_name: bytes of the longest file name that the model can copy; a video with a longer one is ``video.mp4`` to it. 0: any.
         clock_names: name frames ``f1/00:45.jpg`` rather than ``f1/0045.jpg``.
@@ -109,7 +112,7 @@ class Style:
         smallest_window_s: shortest useful window; a shorter one is widened to it.
         names_tools: tell the model the names of the tools where it calls one that there is not.
         second_look: after a first reply that says that nothing was shown or said, ask again for a call.
-        confirm: before an answer that rests on transcripts alone, ask whether they hold it at all.
+        confirm: before an answer after transcripts alone, ask whether they or the description hold it at all.
         whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
         frames: sampling and sizes by model family.
     """
@@ -129,6 +132,7 @@ class Style:
     clips_from_zero: bool = False
     timed_frames: bool = True
     answer_characters: int = 2000
+    arguments_shown: bool = False
     fix_units: bool = True
     notes: bool = False
     smallest_window_s: float = 0.0
