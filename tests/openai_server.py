@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ class Served:
         url: its address, with ``/v1``.
         gets: paths and headers of the other requests, in order.
         requests: bodies of the chat requests, in order.
+        posts: their paths.
+        moved: where they are sent instead, as by a proxy.
+        refused: bodies of those that ``refuse`` refused.
         faults: of the next requests, one each; later requests succeed.
         formats: supported kinds of ``response_format``; others are refused.
         page: status, content type and text in place of a reply; ``None`` for a reply.
@@ -37,7 +41,12 @@ class Served:
         pause_s: between pieces.
         key: the required key; ``""`` for none.
         models: listed names.
+        listed: status of the list of models.
+        told: what it tells at other addresses.
         context_size: of a slot, as llama-server tells it who has the key; 0 for another server.
+        refuse: says why a request is refused, and with which status; empty to take it.
+        prompt_tokens: that it reports; 0 for an estimate.
+        finish: why replies end, where it is not the model's end.
         stop: ends it, as a server that dies.
         lock: held during a reply; the model writes one at a time.
         stopped: set at its end, which ends pauses.
@@ -47,6 +56,9 @@ class Served:
     url: str = ""
     gets: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
+    posts: list[str] = field(default_factory=list)
+    moved: str = ""
+    refused: list[dict[str, Any]] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     formats: tuple[str, ...] = ("json_schema", "json_object")
     page: tuple[int, str, str] | None = None
@@ -55,7 +67,12 @@ class Served:
     pause_s: float = 0.0
     key: str = ""
     models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
+    listed: int = 200
+    told: Mapping[str, Any] = field(default_factory=dict)
     context_size: int = 0
+    refuse: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda _: None
+    prompt_tokens: int = 0
+    finish: str = "stop"
     stop: Callable[[], None] = field(default=lambda: None, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -107,14 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.served.gets.append((self.path, dict(self.headers.items())))
-        if self.path == "/v1/models":
+        path = self.path.partition("?")[0]
+        if path == "/v1/models" and self.served.listed == 200:
             self._json(
                 200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}
             )
-        elif self.path == "/props" and self.served.context_size and self._may:
+        elif path in self.served.told:
+            self._json(200, self.served.told[path])
+        elif path == "/props" and self.served.context_size and self._may:
             self._json(200, {"default_generation_settings": {"n_ctx": self.served.context_size}})
         else:
-            self._json(404, {"error": {"message": "not found"}})
+            self._json(self.served.listed if path == "/v1/models" else 404, {"error": {"message": "not found"}})
 
     @property
     def _may(self) -> bool:
@@ -122,6 +142,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.served.posts.append(self.path)
+        if self.served.moved:
+            return self._json(301, {}, {"Location": self.served.moved})
         if not self._may:
             return self._json(401, {"error": {"message": "wrong key"}})
         fault = self.served.faults.pop(0) if self.served.faults else None
@@ -136,6 +159,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "long":  # as llama-server says it
             message = "request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it"
             return self._json(400, {"error": {"code": 400, "message": message, "type": "exceed_context_size_error"}})
+        if refusal := self.served.refuse(body):
+            self.served.refused.append(body)
+            return self._json(*refusal)
         kind = (body.get("response_format") or {}).get("type")
         if kind and kind not in self.served.formats:
             return self._json(400, {"error": {"message": f"response_format {kind} is not supported"}})
@@ -172,8 +198,9 @@ class _Handler(BaseHTTPRequestHandler):
             message = "The model produced output that does not match the expected peg-native format"
             self.wfile.write(f"data: {json.dumps({'error': {'code': 500, 'message': message, 'type': 'server_error'}})}\n\n".encode())
             return
-        self._chunk(body, [{"index": 0, "delta": {}, "finish_reason": reply.finish if reply else "stop"}])
-        usage = {"prompt_tokens": 10, "completion_tokens": reply.usage.output_tokens if reply else 3, "total_tokens": 13}
+        self._chunk(body, [{"index": 0, "delta": {}, "finish_reason": reply.finish if reply else self.served.finish}])
+        read = self.served.prompt_tokens or len(json.dumps(body["messages"]))
+        usage = {"prompt_tokens": read, "completion_tokens": reply.usage.output_tokens if reply else 3, "total_tokens": read + 3}
         self._chunk(body, [], usage=usage)
         self.wfile.write(b"data: [DONE]\n\n")
 
@@ -194,11 +221,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(served: Served) -> Iterator[Served]:
-    """Run it on a free port of the loopback interface."""
+def serve(served: Served, secure: ssl.SSLContext | None = None) -> Iterator[Served]:
+    """Run it on a free port of the loopback interface; with a context, over TLS."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": served}))
+    if secure:
+        server.socket = secure.wrap_socket(server.socket, server_side=True)
     server.daemon_threads = True
-    served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    served.url = f"{'https' if secure else 'http'}://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
 

@@ -14,7 +14,7 @@ from sage_cli.bench import Item
 from sage_cli.bench.answer import Answerer, Worker
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.errors import MediaReadError, VideoError
-from sage_cli.model.remote import UnreachableError
+from sage_cli.model.refusals import UnreachableError
 from sage_cli.session import Options, Session
 from tests.openai_server import Served, serve
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import trustme
 
 from sage_cli.agent.events import Answer
 from sage_cli.assets import CLIPS, NANO
@@ -69,6 +72,7 @@ def _ask(model: RemoteModel, text: str = "What colour?", frames: Frames | None =
         ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1", "", True),
         ("https://user:secret@gpu.example/v1#a/b", "https://user:secret@gpu.example/v1", "a/b", False),
         ("http://127.0.0.1.example/v1", "http://127.0.0.1.example/v1", "", False),
+        ("HTTP://GPU.example/v1", "http://GPU.example/v1", "", False),
     ],
 )
 def test_addresses(text: str, url: str, name: str, loopback: bool) -> None:
@@ -83,8 +87,107 @@ def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     assert RemoteAddress.parse("qwen3-vl-4b") is None
     assert RemoteAddress.parse("hf:owner/repo") is None
     assert RemoteAddress.parse("openai:gpt-9") == RemoteAddress("https://api.openai.com/v1", "gpt-9")
-    with pytest.raises(UsageError, match="not an address"):
-        RemoteAddress.parse("http:///v1")
+    for wrong in ("http:///v1", "http://127.0.0.1:8123:/v1", "http://127.0.0.1:0/v1", "http://[::1/v1"):
+        with pytest.raises(UsageError, match="not an address"):
+            RemoteAddress.parse(wrong)
+
+
+def test_what_an_address_asks_for_is_asked_for_by_every_request_and_not_shown(server: Served) -> None:
+    address = RemoteAddress.parse(f"{server.url}/chat/completions?api-version=1&key=secret#served")
+    assert address
+    assert "secret" not in f"{address.host} {address.shown}"
+    with RemoteModel(address) as model:
+        _ask(model)
+    assert server.gets[0][0] == "/v1/models?api-version=1&key=secret"
+    assert server.posts == ["/v1/chat/completions?api-version=1&key=secret"]
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_server_without_a_list_of_models_is_asked_for_the_one_that_is_named(server: Served, status: int) -> None:
+    server.listed, server.text = status, "Red."
+    with pytest.raises(ModelError):
+        _connect(server)
+    address = RemoteAddress.parse(f"{server.url}#served")
+    assert address
+    with RemoteModel(address) as model:
+        assert _ask(model)[1].text.strip() == "Red."
+
+
+def test_an_address_without_its_v1_is_known_by_what_is_missing(server: Served) -> None:
+    with pytest.raises(ModelError, match=rf"did you mean {server.url}\?"):
+        RemoteModel(RemoteAddress(server.url.removesuffix("/v1")))
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "sekr\u00e9t"])
+def test_a_key_that_was_not_pasted_whole_is_told_and_not_shown(key: str) -> None:
+    with pytest.raises(ModelError, match="the key for 127") as caught:
+        RemoteModel(RemoteAddress("http://127.0.0.1:1/v1"), key=key)
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "foo://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_told_and_is_not_for_this_machine(
+    server: Served, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ModelError, match=r"no connection to gpu\.example.*ALL_PROXY"):
+        RemoteModel(RemoteAddress("http://gpu.example/v1"), retries=0)
+    server.text = "Red."
+    with _connect(server) as model:
+        assert _ask(model)[1].text.strip() == "Red."
+
+
+def test_a_certificate_of_ones_own_is_trusted_on_this_machine_too(server: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    server.text, secure = "Red.", ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(secure)
+    with serve(Served(text="Red."), secure) as served:
+        with pytest.raises(ModelError, match="set SSL_CERT_FILE"):
+            RemoteModel(RemoteAddress(served.url), retries=0)
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+        with RemoteModel(RemoteAddress(served.url), retries=0) as model:
+            assert _ask(model)[1].text.strip() == "Red."
+    with pytest.raises(ModelError, match="use http://"):
+        RemoteModel(RemoteAddress(server.url.replace("http:", "https:")), retries=0)
+
+
+def test_a_request_that_was_sent_elsewhere_says_where(server: Served) -> None:
+    server.moved = "/elsewhere"
+    with _connect(server) as model, pytest.raises(ModelError, match="has moved to /elsewhere: use that"):
+        _ask(model)
+
+
+def test_stills_whose_times_are_not_to_be_written_have_none(server: Served) -> None:
+    server.text = "Red."
+    with _connect(server) as model:
+        _ask(model, frames=replace(_frames(2), pairs=False, timed=False))
+    assert [part["type"] for part in server.requests[0]["messages"][1]["content"]] == ["image_url", "image_url", "text"]
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "size"),
+    [
+        ("allenai/SAGE-MM-Qwen2.5-VL-7B-SFT_RL", "qwen2.5-vl", (364, 280)),
+        ("qwen2.5vl:7b", "qwen2.5-vl", (364, 280)),
+        ("Qwen3-VL-8B-Instruct", "remote", (352, 256)),
+        ("gemma-3", "remote", (352, 256)),
+    ],
+)
+def test_the_family_is_known_by_the_name(server: Served, name: str, family: str, size: tuple[int, int]) -> None:
+    server.models = ({"id": name},)
+    with _connect(server) as model:
+        assert model.info.family == family
+        assert model.frame_size(640, 480) == size
+
+
+@pytest.mark.parametrize("name", ["allenai/SAGE-MM-Qwen3-VL-8B-SFT_RL", "Qwen3-VL-8B-Instruct"])
+def test_the_prompts_are_those_for_the_model_that_is_served(server: Served, name: str, clip_path: Path) -> None:
+    server.models, server.text = ({"id": name},), '{"final_answer": "Red."}'
+    with open_session(model=server.url, frames=2, frame_tokens=16, cache_limit=0) as session:
+        assert session.settings.pack == ("sage-mm" if "SAGE" in name else "general")
+        *_, last = session.ask(clip_path, "What is shown?")
+    assert isinstance(last, Answer)
 
 
 def test_the_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +270,7 @@ def test_a_reply_that_the_server_disowns_is_asked_for_in_another_way(server: Ser
 
 def test_a_prompt_that_is_too_long_says_what_to_do_and_changes_nothing(server: Served) -> None:
     with _connect(server) as model:
-        server.faults = ["long"] * 3
+        server.faults = ["long"] * 2
         with pytest.raises(ModelError, match="--frames"):
             _ask(model, schema=SCHEMA, wrap=WRAP)
         _ask(model, schema=SCHEMA, wrap=WRAP)
@@ -210,7 +313,7 @@ def test_a_reply_comes_in_one_piece_or_in_parts(server: Served, given: dict[str,
         ((200, JSON, "[1]"), r"reply \(application/json\)"),
         ((200, JSON, '{"detail": "not here"}'), "not here"),
         ((400, JSON, '{"error": "nope\\nsecond line \\u001b[2J"}'), r"status 400 \(nope\)$"),
-        ((400, JSON, '{"message": "no\\u001b seed"}'), r"status 400 \(no seed\)"),
+        ((400, JSON, '{"message": "no\\u001b bread"}'), r"status 400 \(no bread\)"),
         ((402, JSON, '{"detail": [{"loc": ["body"], "msg": "too hot"}]}'), "too hot"),
         ((418, "text/plain", "a teapot\nindeed"), r"\(a teapot\)"),
         ((418, "text/html", "<html>boom</html>"), "answered with status 418$"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
@@ -152,15 +152,12 @@ class Asker:
                         for name, piece in fields.feed(text) if fields else ():
                             yield TextDelta(self.watch.elapsed, step, name, piece)
                         self.watch.check()
-                    case Reply(text, finish, usage):
+                    case Reply(text, finish, usage, advice):
                         reply = text
                         self.usage += usage
-                        if finish == "length":
-                            small = self.reply_tokens == self.model.info.context_size // 4  # see Agent.reply_tokens
-                            yield Notice(
-                                self.watch.elapsed,
-                                f"the model's reply was cut off after {usage.output_tokens} tokens: its answer may be wrong or incomplete"
-                                f"{'; raise --ctx-size' if small else ''}",
-                            )
+                        if finish == "length" and not advice and self.reply_tokens == self.model.info.context_size // 4:
+                            item = replace(item, advice="raise --ctx-size")  # see Agent.reply_tokens
+                        if item.notice:
+                            yield Notice(self.watch.elapsed, item.notice)
                         yield StepFinished(self.watch.elapsed, step, usage)
         return without_thinking(reply)

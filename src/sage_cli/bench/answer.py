@@ -19,7 +19,8 @@ from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
 from sage_cli.errors import LibraryError, MediaReadError, SageError
-from sage_cli.model.remote import RemoteModel, UnreachableError
+from sage_cli.model.refusals import UnreachableError
+from sage_cli.model.remote import RemoteModel
 from sage_cli.session import Options, Session, open_session
 from sage_cli.video import Video
 

@@ -79,7 +79,7 @@ class Asking:
 
     def _concerns_all(self, error: SageError | OSError) -> bool:
         """Whether other videos would fail, too: the model or a library cannot be loaded, or its server does not answer."""
-        from sage_cli.model.remote import UnreachableError
+        from sage_cli.model.refusals import UnreachableError
 
         loaded = "model" in vars(self._session)
         return isinstance(error, (UnreachableError, NotInstalledError, LibraryError)) or (isinstance(error, ModelError) and not loaded)

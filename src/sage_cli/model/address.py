@@ -6,7 +6,7 @@ import ipaddress
 import os
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from sage_cli.errors import UsageError
 
@@ -25,11 +25,13 @@ class RemoteAddress:
         url: up to and with ``/v1``.
         name: by which the server knows the model; ``""`` if it serves only one.
         others: where the same model is served as well.
+        query: of the address, sent with every request.
     """
 
     url: str
     name: str = ""
     others: tuple[RemoteAddress, ...] = ()
+    query: str = ""
 
     @classmethod
     def parse(cls, text: str) -> RemoteAddress | None:
@@ -38,7 +40,7 @@ class RemoteAddress:
         Raises:
             UsageError: it is meant as an address, but has no host.
         """
-        if not text.startswith((_SHORTHAND, *_SCHEMES)):
+        if not text.lower().startswith((_SHORTHAND, *_SCHEMES)):
             return None
         first, *others = [cls._parse(part.strip()) for part in text.split(",")]
         return replace(first, others=tuple(others))
@@ -46,15 +48,17 @@ class RemoteAddress:
     @classmethod
     def _parse(cls, text: str) -> RemoteAddress:
         url, _, name = text.partition("#")
-        if text.startswith(_SHORTHAND):
-            url, name = os.environ.get("OPENAI_BASE_URL") or _OPENAI, text.removeprefix(_SHORTHAND)
+        if text.lower().startswith(_SHORTHAND):
+            url, name = os.environ.get("OPENAI_BASE_URL") or _OPENAI, text[len(_SHORTHAND) :]
         try:
-            host = urlsplit(url).hostname if url.startswith(_SCHEMES) else None
-        except ValueError:
-            host = None
-        if not host:
+            parts = urlsplit(url)
+            usable = parts.hostname and f"{parts.scheme}://" in _SCHEMES and parts.port != 0
+        except ValueError:  # no such port
+            usable = False
+        if not usable:
             raise UsageError(f"{url}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
-        return cls(url.rstrip("/").removesuffix("/chat/completions"), name)
+        path = parts.path.rstrip("/").removesuffix("/chat/completions")
+        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), name, query=parts.query)
 
     @property
     def each(self) -> tuple[RemoteAddress, ...]:

@@ -144,11 +144,22 @@ class Reply:
             was ended because it repeated itself. A reply under a schema is complete, valid JSON in any case: it is closed by the
             shortest way out. Only a schema that leaves none (a pattern that nothing matches soon) can leave it incomplete.
         usage: what it cost.
+        advice: what the user can do about a reply that was cut off, or about a prompt of which the model read only a part.
     """
 
     text: str
     finish: Finish
     usage: Usage
+    advice: str = ""
+
+    @property
+    def notice(self) -> str:
+        """What the user has to know of it; ``""`` if nothing."""
+        if self.finish != "length":
+            return self.advice
+        after = f" after {self.usage.output_tokens} tokens" if self.usage.output_tokens else ""
+        cut = f"the model's reply was cut off{after}: its answer may be wrong or incomplete"
+        return f"{cut}; {self.advice}" if self.advice else cut
 
 
 StreamItem: TypeAlias = Progress | Delta | Reply
@@ -160,7 +171,7 @@ class ModelInfo:
 
     Attributes:
         name: short name for people.
-        family: ``"qwen3-vl"``, ``"qwen2.5-vl"``, or what a remote server said.
+        family: ``"qwen3-vl"`` or ``"qwen2.5-vl"``; ``"remote"`` for a served model whose name does not tell it.
         context_size: KV cells (tokens) that a prompt and its reply share.
         device: where the language model runs, e.g. ``"CPU"`` or ``"CUDA0 (28 of 36 layers)"``.
         vision_device: where the vision encoder runs.

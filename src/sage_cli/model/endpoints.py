@@ -12,7 +12,8 @@ from typing import Any
 
 from sage_cli.model.address import RemoteAddress, api_key
 from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem
-from sage_cli.model.remote import RemoteModel, UnreachableError
+from sage_cli.model.refusals import UnreachableError
+from sage_cli.model.remote import RemoteModel
 
 logger = logging.getLogger(__name__)
 

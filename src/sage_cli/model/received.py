@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 from sage_cli.model.base import Usage
 from sage_cli.text import without_surrogates
 
 _LONGEST: Final = 200  # characters of a server's message
-_SAID_IN: Final = ("message", "detail", "error", "msg", "error_description")  # OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth
+# OpenRouter's words of the provider, in JSON; OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth.
+_SAID_IN: Final = ("metadata", "raw", "message", "detail", "error", "msg", "error_description")
+_DONE: Final = re.compile(rb"data:\s*\[DONE\]")
+_THOUGHT_IN: Final = ("reasoning_content", "reasoning", "thinking")  # DeepSeek, vLLM and llama-server; OpenRouter and Ollama
 
 
 class NoReplyError(Exception):
@@ -25,12 +31,14 @@ class Piece:
     Attributes:
         text: that it adds.
         refusal: what the server says in place of a reply.
+        thought: whether it adds to the model's thinking, which is no part of the reply.
         finish: why the reply ended, ``None`` before its end.
         usage: of the whole reply, mostly in the last chunk.
     """
 
     text: str
     refusal: str
+    thought: bool
     finish: str | None
     usage: Usage | None
 
@@ -55,7 +63,27 @@ def chunks_of(stream: Any) -> Iterator[Any]:
         if not data.lstrip().startswith((b"data:", b"event:", b":")):
             yield _completion(data)
             return
+    tail = _Tail(response)
     yield from stream
+    if tail.done:  # some servers say that alone
+        yield SimpleNamespace(choices=[SimpleNamespace(finish_reason="stop")])
+
+
+class _Tail:
+    """The end of what a response sends, while somebody else reads it."""
+
+    def __init__(self, response: Any) -> None:
+        self._bytes, self._read = b"", response.iter_bytes
+        response.iter_bytes = self._pass
+
+    @property
+    def done(self) -> bool:
+        return _DONE.search(self._bytes) is not None
+
+    def _pass(self, *size: int) -> Iterator[bytes]:
+        for piece in self._read(*size):
+            self._bytes = (self._bytes + piece)[-64:]
+            yield piece
 
 
 def _completion(data: bytes) -> Any:
@@ -86,7 +114,8 @@ def read_chunk(chunk: Any, images: int) -> Piece:
         output_tokens=positive(getattr(counts, "completion_tokens", None)) or 0,
     )
     text, refusal = (_text(getattr(delta, name, None)) for name in ("content", "refusal"))
-    return Piece(text, refusal, getattr(choice, "finish_reason", None), usage if counts else None)
+    thought = any(getattr(delta, name, None) for name in _THOUGHT_IN)
+    return Piece(text, refusal, thought, getattr(choice, "finish_reason", None), usage if counts else None)
 
 
 def _text(content: object) -> str:
@@ -99,12 +128,18 @@ def _text(content: object) -> str:
 def said(body: object) -> str:
     """The first line of a server's message about an error, in any of the shapes that servers use; ``""`` if it is none for people."""
     if isinstance(body, Mapping):
-        return next((text for key in _SAID_IN if (text := said(body.get(key)))), "")
+        text = next((text for key in _SAID_IN if (text := said(body.get(key)))), "")
+        where = body.get("loc")  # of FastAPI's lists: what is wrong
+        return f"{'.'.join(map(str, where))}: {text}" if text and isinstance(where, list) and where else text
     if isinstance(body, list):
         return said(body[0]) if body else ""
     if not isinstance(body, str) or body.lstrip().startswith("<"):
         return ""
-    line = next(iter(body.strip().splitlines()), "")
+    if body.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):
+            return said(json.loads(body))
+    first, *others = [*filter(None, map(str.strip, body.splitlines())), ""]
+    line = f"{first} {others[0]}" if first.endswith(":") and others else first
     return " ".join("".join(letter if letter.isprintable() else " " for letter in line).split())[:_LONGEST]
 
 
@@ -123,12 +158,23 @@ def is_json_object(text: str) -> bool:
 
 
 def context_of(model: Mapping[str, Any]) -> int | None:
-    """``max_model_len`` of vLLM and SGLang, ``loaded_context_length`` of LM Studio."""
-    return positive(model.get("max_model_len")) or positive(model.get("loaded_context_length"))
+    """The context size in a server's entry of a model: of LM Studio, vLLM and SGLang, OpenRouter and Ollama, Groq."""
+    names = ("loaded_context_length", "max_model_len", "context_length", "context_window")
+    return next((size for name in names if (size := positive(model.get(name)))), None)
+
+
+def context_elsewhere(answer: Any, model: str) -> int | None:
+    """The context size in what a server tells outside the OpenAI API: of a slot of llama-server, or in a list of models."""
+    with suppress(LookupError, TypeError):
+        return positive(answer["default_generation_settings"]["n_ctx"])
+    with suppress(LookupError, TypeError, AttributeError):
+        entries = answer["data"] if "data" in answer else answer["models"]
+        return next((size for entry in entries if model in (entry.get("id"), entry.get("name")) and (size := context_of(entry))), None)
+    return None
 
 
 def positive(value: object) -> int | None:
-    return value if isinstance(value, int) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
 
 
 def broken() -> tuple[type[Exception], ...]:

@@ -1,13 +1,14 @@
 """A vision-language model behind an OpenAI-compatible address (vLLM, SGLang, llama-server, Ollama, LM Studio): ``POST /chat/completions``.
 
-Frames are sent as JPEG images, each after its time as text. Servers differ in how they constrain a reply: the schema goes into
-``response_format``; a server that refuses it is asked for any JSON object, then for plain text, which the agent parses leniently.
+Frames are sent as JPEG images, each after its time as text. What a server does not take, such as a schema or a parameter, it is not sent
+again: see :mod:`sage_cli.model.dialect`. Replies that no schema holds are parsed leniently by the agent.
 """
 
 from __future__ import annotations
 
 import base64
 import logging
+import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,49 +16,50 @@ from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from threading import Event
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final
 
 from sage_cli.errors import ModelError
-from sage_cli.model.address import KEY_VARIABLE, RemoteAddress
+from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
+from sage_cli.model.connection import ask_elsewhere, connect
+from sage_cli.model.dialect import Dialect, Form, Request, other_forms
 from sage_cli.model.received import (
     NoReplyError,
     broken,
     chunks_of,
+    context_elsewhere,
     context_of,
     is_json_object,
-    positive,
     read_chunk,
     reason,
     reported,
     said,
 )
+from sage_cli.model.refusals import UnreachableError, failure
 from sage_cli.text import without_surrogates
 from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
-
-if TYPE_CHECKING:
-    from openai import APIError, OpenAI
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT: Final = 16384  # where neither the server nor --ctx-size says: what SAGE needs for 128 frames
 
-_UNIT: Final = 32  # pixels of a vision token's side in Qwen3-VL, for estimates
+_UNITS: Final = {"qwen2.5-vl": 28}  # pixels of a vision token's side, for estimates; others as Qwen3-VL
+_UNIT: Final = 32
 _BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a Chinese character has 3
 _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
-_CONNECT_S: Final = 10.0
-_SILENCE_S: Final = 600.0  # servers send nothing while they read a large prompt
+_REPLY_TOKENS: Final = 8192  # the reference's; a model that thinks takes most of them for that
 
-# Ways to constrain a reply, best first. After a refusal the next one is used from then on.
-_FORMATS: Final = ("json_schema", "json_object", "text")
-_REFUSED: Final = (400, 415, 422, 501)
+# Fewer tokens than any model makes of a prompt: a server that read fewer has cut it.
+_MOST_BYTES: Final = 6.0  # of text in a token
+_LEAST_IMAGE: Final = 48  # tokens
 
-
-class UnreachableError(ModelError):
-    """A server cannot be reached, is overloaded, or breaks off. Another one may do better."""
+_NO_LIST: Final = (404, 405, 501)  # of models: a gateway that has none
+# Where servers tell the context size outside the OpenAI API: llama-server, LM Studio, Ollama of a model that is loaded.
+_ELSEWHERE: Final = ("/props", "/api/v0/models", "/api/ps")
+_QWEN25: Final = re.compile(r"qwen[-_ ]?2\.?5[-_ ]?(?:vl|omni)", re.IGNORECASE)
 
 
 class RemoteModel:
@@ -74,19 +76,10 @@ class RemoteModel:
     """
 
     def __init__(self, address: RemoteAddress, *, key: str = "", context_size: int | None = None, retries: int = 4) -> None:
-        import httpx2
-        from openai import DefaultHttpxClient, Omit, OpenAI
-
         self.address = address
-        timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
-        # A proxy of the environment is for other machines.
-        http = DefaultHttpxClient(timeout=timeout, trust_env=not address.loopback)
-        # Of the environment, too: whose account it is concerns OpenAI alone.
-        hidden = cast(dict[str, str], {} if address.openai else dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), Omit()))
-        self._client: OpenAI = OpenAI(
-            base_url=address.url, api_key=key or "none", max_retries=retries, timeout=timeout, http_client=http, default_headers=hidden
-        )
-        self._format = _FORMATS[0]
+        self._client, self._http = connect(address, key, retries)
+        self._dialect = Dialect(strict=address.openai, most=_REPLY_TOKENS)
+        self._told_of_cut = False
         self._interrupted = False
         self._images: dict[str, str] = {}
         self._name = address.name
@@ -96,7 +89,9 @@ class RemoteModel:
             self.close()
             raise
         self._name = str(served["id"])
-        self._context = context_size or context_of(served) or self._llama_server_context(key) or DEFAULT_CONTEXT
+        self._family = "qwen2.5-vl" if _QWEN25.search(self._name) else "remote"
+        self._unit = _UNITS.get(self._family, _UNIT)
+        self._context = context_size or context_of(served) or self._context_elsewhere(key) or DEFAULT_CONTEXT
 
     def __enter__(self) -> RemoteModel:
         return self
@@ -111,19 +106,19 @@ class RemoteModel:
     @cached_property
     def info(self) -> ModelInfo:
         at = f"a server at {self.address.host}"
-        return ModelInfo(self._name, "remote", self._context, at, at, self.address.outside)
+        return ModelInfo(self._name, self._family, self._context, at, at, self.address.outside)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return bounded_frame_size(width, height, _UNIT, max_tokens, max_pixels)
+        return bounded_frame_size(width, height, self._unit, max_tokens, max_pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """An estimate: 3 bytes of UTF-8 to a token, and a token for 32x32 pixels of every frame. Servers do not merge frame pairs."""
+        """An estimate: 3 bytes of UTF-8 to a token, and a token for the pixels that Qwen makes one of. Servers do not merge frame pairs."""
         count = 0.0
         for part in chain.from_iterable(message.parts for message in prompt):
             if isinstance(part, Text):
                 count += len(part.text.encode(errors="replace")) / _BYTES_PER_TOKEN
             else:
-                count += sum(frame.width * frame.height / _UNIT**2 + 8 for frame in part.frames)
+                count += sum(frame.width * frame.height / self._unit**2 + 8 for frame in part.frames)
         return int(count) + 8 * len(prompt)
 
     def prefetch(self, prompt: Prompt) -> None:
@@ -153,28 +148,23 @@ class RemoteModel:
             self._images = {frame.key: self._images.get(frame.key) or _jpeg(frame) for frame in frames}
         self._interrupted = False
         yield Progress("prefill", 0, 0)
-        body: dict[str, Any] = {
-            "model": self._name,
-            "messages": [_message(message.role, message.parts, self._images) for message in prompt],
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "seed": seed,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+        count = self.count_tokens(prompt)
+        messages = [_message(message.role, message.parts, self._images) for message in prompt]
+        request = Request(self._name, messages, schema, max_tokens, self._context - count, temperature, seed, nulls=bool(wrap[0]))
         started = time.perf_counter()
         first: float | None = None
-        formats = _FORMATS[_FORMATS.index(self._format) :] if schema is not None else _FORMATS[-1:]
+        forms = self._dialect.forms(request)
+        thought = False
         spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
         for left in reversed(range(_ATTEMPTS)):
             text, refusal, finish, usage = "", "", None, Usage(images=len(frames))
             try:
                 # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
-                read = partial(self._chunks, body, schema, formats)
+                read = partial(self._chunks, request, forms)
                 with closing(iterate_in_background(read, _AHEAD, self._idle)) as chunks:
                     for chunk in chunks:
                         piece = read_chunk(chunk, len(frames))
-                        usage, finish = piece.usage or usage, piece.finish or finish
+                        usage, finish, thought = piece.usage or usage, finish or piece.finish, thought or piece.thought
                         if piece.text and first is None:
                             first = time.perf_counter()
                         text, refusal = text + piece.text, refusal + piece.refusal
@@ -187,7 +177,7 @@ class RemoteModel:
                     # llama-server parses a constrained reply again and may then disown it.
                     if is_json_object(text):
                         break
-                    formats = formats[1:] or formats
+                    forms = [form for form in forms[1:] if form in ("object", "text")] or forms
                 logger.info("%s: the reply broke off (%s)", self.address.host, error)
                 if not left:
                     raise UnreachableError(
@@ -200,9 +190,33 @@ class RemoteModel:
         ended = time.perf_counter()
         first = first or ended
         usage = replace(usage, prefill_s=first - started, decode_s=ended - first)
-        if schema is not None and wrap[0].strip() and wrap[0].strip() not in text:
+        advice = self._advice(finish, thought or "</think>" in text, request) or self._cut(usage, prompt, count)
+        if schema is not None and wrap[0].strip() and wrap[0].strip() not in text and text.lstrip().startswith("{"):
             text = f"{wrap[0]}{text}{wrap[1]}"
-        yield Reply(text, "length" if finish == "length" else "stop", usage)
+        yield Reply(text, "length" if finish == "length" else "stop", usage, advice)
+
+    def _advice(self, finish: str | None, thought: bool, request: Request) -> str:
+        """What to do about a reply that reached its limit."""
+        if finish != "length":
+            return ""
+        ways = ["turn its thinking off on the server"] if thought else []
+        if self._dialect.limit(request) < _REPLY_TOKENS:
+            ways.append("start the server with a larger context, and give it as --ctx-size")
+        return ", or ".join(ways)
+
+    def _cut(self, usage: Usage, prompt: Prompt, count: int) -> str:
+        """What to do about a prompt of which the server read a part, told once: Ollama cuts in silence what does not fit its context."""
+        parts = [part for message in prompt for part in message.parts]
+        least = sum(len(part.text.encode(errors="replace")) / _MOST_BYTES for part in parts if isinstance(part, Text))
+        frames = (frame for part in parts if isinstance(part, Frames) for frame in part.frames)
+        least += sum(min(_LEAST_IMAGE, frame.width * frame.height / self._unit**2) for frame in frames)
+        if self._told_of_cut or not 0 < usage.prompt_tokens < least:
+            return ""
+        self._told_of_cut = True
+        return (
+            f"the server says that it read {usage.prompt_tokens} tokens of a prompt of about {count}: if its context is smaller than "
+            f"{self._context}, raise it (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx), or give it as --ctx-size"
+        )
 
     def interrupt(self) -> None:
         self._interrupted = True
@@ -215,9 +229,9 @@ class RemoteModel:
 
     # ---- requests --------------------------------------------------------------------------------------------------
 
-    def _chunks(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str], stop: Event) -> Iterator[Any]:
+    def _chunks(self, request: Request, forms: Sequence[Form], stop: Event) -> Iterator[Any]:
         """The reply as the server streams it."""
-        with closing(self._create(body, schema, formats)) as stream:
+        with closing(self._create(request, forms)) as stream:
             try:
                 for chunk in chunks_of(stream):
                     if stop.is_set():  # the server sees the connection close, and stops
@@ -226,34 +240,31 @@ class RemoteModel:
             except NoReplyError as error:
                 raise UnreachableError(f"{self.address.host} sent no OpenAI-compatible reply ({error}): is the address right?") from error
 
-    def _create(self, body: Mapping[str, Any], schema: Mapping[str, Any] | None, formats: Sequence[str]) -> Any:
-        """Send the request, constrained in the first of these ways that the server accepts; later requests start with that one."""
+    def _create(self, request: Request, forms: Sequence[Form]) -> Any:
+        """Send the request in the first of these forms that the server takes, without what it does not know."""
         from openai import APIError, APIStatusError
 
-        refusal: APIStatusError | None = None
-        for kind in formats:
-            request = dict(body)
-            if schema is not None and kind != "text":
-                request["response_format"] = _response_format(kind, schema)
+        refused = False
+        while True:
+            body = self._dialect.body(request, forms[0])
             try:
-                chunks = self._client.chat.completions.create(**request)
+                chunks = self._client.chat.completions.create(**body)
             except APIStatusError as error:
-                if error.status_code not in _REFUSED:
-                    raise self._failure(error) from error
-                logger.info("%s refused a request constrained by %s (%s)", self.address.host, kind, reason(error))
-                refusal = refusal or error
+                if not self._dialect.adapts(error, request, body):
+                    logger.info("%s refused a request in the form %s (%s)", self.address.host, forms[0], reason(error))
+                    forms, refused = other_forms(error, forms), True
+                if not forms:
+                    raise failure(error, self.address, self._name) from error
             except APIError as error:
-                raise self._failure(error) from error
+                raise failure(error, self.address, self._name) from error
             else:
-                if refusal is not None:
-                    self._format = kind
+                if refused:
+                    self._dialect.accepted(request, forms[0])
                 return chunks
-        assert refusal is not None
-        raise self._failure(refusal) from refusal
 
     def _served(self) -> dict[str, Any]:
         """The server's entry for the model."""
-        from openai import APIError
+        from openai import APIError, APIStatusError
 
         try:
             # A mistyped address should fail soon; what is worth waiting for comes later.
@@ -261,7 +272,9 @@ class RemoteModel:
             models = [model.model_dump(warnings=False) for model in client.models.list().data]
             models = [model for model in models if isinstance(model.get("id"), str)]
         except APIError as error:
-            raise self._failure(error) from error
+            if self.address.name and isinstance(error, APIStatusError) and error.status_code in _NO_LIST:
+                return {"id": self.address.name}
+            raise failure(error, self.address, self._name) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{self.address.shown} is not an OpenAI-compatible server: it lists no models") from error
         names = [model["id"] for model in models]
@@ -277,40 +290,13 @@ class RemoteModel:
             f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.shown}#{names[0]} ({shown})"
         )
 
-    def _llama_server_context(self, key: str) -> int | None:
-        """llama-server reports the context size of a slot outside the OpenAI API."""
-        import httpx2
-
-        url = f"{self.address.url.removesuffix('/v1')}/props"
-        try:
-            headers = {"Authorization": f"Bearer {key}"} if key else {}
-            with httpx2.Client(headers=headers, timeout=_CONNECT_S, trust_env=not self.address.loopback) as client:
-                return positive(client.get(url).json()["default_generation_settings"]["n_ctx"])
-        except (httpx2.HTTPError, ValueError, LookupError, TypeError):
+    def _context_elsewhere(self, key: str) -> int | None:
+        """The context size where the server does not tell it in its list of models."""
+        if self.address.openai:
             return None
-
-    def _failure(self, error: APIError) -> ModelError:
-        from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-        host = self.address.host
-        told = f" ({words})" if (words := said(error.body)) else ""
-        match error:
-            case APITimeoutError():
-                return UnreachableError(f"{host} did not answer in time: is the server overloaded?")
-            case APIConnectionError():
-                return UnreachableError(f"cannot reach {host} ({reason(error)}): is the server running?")
-            case APIStatusError(status_code=401 | 403):
-                return ModelError(f"{host} refuses the key{told}: set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)")
-            case APIStatusError(status_code=404):
-                model = f" or no model {self._name!r}" if self._name else ""
-                return ModelError(f"{host} has no {error.request.url.path}{model}{told}: check the address and the name")
-            case APIStatusError() if "context" in told:
-                return ModelError(f"{host}: {reason(error)}; use fewer --frames, or start the server with a larger context")
-            case APIStatusError(status_code=429 | 500 | 502 | 503 | 504):
-                return UnreachableError(f"{host} answered with status {error.status_code}{told}; is it overloaded?")
-            case APIStatusError():
-                return ModelError(f"{host} answered with status {error.status_code}{told}")
-        return ModelError(f"{host} failed: {reason(error)}")
+        base = self.address.url.removesuffix("/v1")
+        told = (context_elsewhere(ask_elsewhere(self._http, base + path, key), self._name) for path in _ELSEWHERE)
+        return next(filter(None, told), None)
 
 
 # ---- what travels --------------------------------------------------------------------------------------------------
@@ -330,7 +316,8 @@ def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, s
             content.append({"type": "text", "text": without_surrogates(part.text)})
             continue
         for frame in part.frames:
-            content.append({"type": "text", "text": f"<{frame.time:.1f} seconds>"})
+            if part.timed:
+                content.append({"type": "text", "text": f"<{frame.time:.1f} seconds>"})
             content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{images[frame.key]}"}})
     return {"role": role, "content": content}
 
@@ -340,9 +327,3 @@ def _jpeg(frame: Frame) -> str:
 
     image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
     return base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()).decode()
-
-
-def _response_format(kind: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    if kind == "json_object":
-        return {"type": "json_object"}
-    return {"type": "json_schema", "json_schema": {"name": "reply", "schema": dict(schema), "strict": True}}

@@ -147,6 +147,7 @@ class Models:
 
         Raises:
             UsageError: the prompts cannot be used.
+            ModelError: a server that has to be asked for the model's name cannot be reached.
         """
         from sage_cli.agent import Settings
         from sage_cli.prompts import Prompts
@@ -185,14 +186,14 @@ class Models:
 
     @property
     def pack(self) -> str:
-        """The prompt pack of the model's family, according to its file."""
+        """The prompt pack of the model's family, according to its file or to the name by which it is served."""
         from sage_cli.prompts import pack_for
         from sage_cli.store.gguf import read_metadata
 
         if self.bundled:
             return self.bundled.name
         if self.remote:
-            return pack_for({}, str(self.options.model))
+            return pack_for({}, self.served_name)
         return pack_for(read_metadata(self.files.text), self.files.text.stem)
 
     @cached_property

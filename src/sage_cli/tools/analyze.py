@@ -63,8 +63,6 @@ class Analyze(Tool[AnalyzeArguments]):
 
         prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS)
-        if reply.finish == "length":
-            yield ToolNotice(f"the analysis was cut off after {reply.usage.output_tokens} tokens")
         answer = reply.text.strip()
         return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media))
 

@@ -294,7 +294,7 @@ class Workspace:
         wrap: tuple[str, str] = ("", ""),
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> Generator[ToolProgress, None, Reply]:
+    ) -> Generator[ToolProgress | ToolNotice, None, Reply]:
         """Ask the model, by default greedily, as the reference's tools do. The reply comes without thinking."""
         pieces = 0
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens, temperature=temperature, seed=seed)
@@ -309,6 +309,8 @@ class Workspace:
                     case Reply():
                         reply = replace(item, text=without_thinking(item.text))
                         self.usage += item.usage
+                        if item.notice:
+                            yield ToolNotice(item.notice)
         return reply
 
     def fit(

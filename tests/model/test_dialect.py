@@ -1,0 +1,275 @@
+"""What servers refuse, as they say it, and how they are asked again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sage_cli.errors import ModelError
+from sage_cli.model.address import RemoteAddress
+from sage_cli.model.base import Message, Reply, Text
+from sage_cli.model.refusals import UnreachableError
+from sage_cli.model.remote import RemoteModel
+from sage_cli.tools.schema import constant, either, record, text
+from tests.openai_server import Served, serve
+
+ALTERNATIVES = either(record(answer=constant("red"), sure=constant(True)), record(answer=text(9), sure=constant(False)))
+OTHER = record(colour=text(9))
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with serve(Served(text='{"answer": "red"}', models=({"id": "served", "max_model_len": 100_000},))) as served:
+        yield served
+
+
+def connect(served: Served, **options: Any) -> RemoteModel:
+    address = RemoteAddress.parse(served.url)
+    assert address
+    return RemoteModel(address, retries=0, **options)
+
+
+def ask(model: RemoteModel, schema: Any = None, question: str = "Which colour?", **options: Any) -> Reply:
+    *_, reply = model.stream([Message("user", (Text(question),))], schema=schema, **options)
+    assert isinstance(reply, Reply)
+    return reply
+
+
+def refusing(parameters: dict[str, Any]) -> Any:
+    """A server that refuses these parameters, each with its answer."""
+    return lambda body: next((told for name, told in parameters.items() if name in body), None)
+
+
+OPENAI = (400, {"error": {"message": "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.", "param": "max_tokens", "code": "unsupported_parameter"}})  # fmt: skip  # noqa: E501
+COLD = (400, {"error": {"message": "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) value is supported.", "param": "temperature"}})  # fmt: skip  # noqa: E501
+MISTRAL = (422, {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 0}]})
+LITELLM = (400, {"error": {"message": "litellm.UnsupportedParamsError: anthropic does not support parameters: ['seed'], for model=x."}})
+PLAIN = (400, {"error": "unknown field stream_options"})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent", "left_out"),
+    [
+        ({"max_tokens": OPENAI, "temperature": COLD}, {"max_completion_tokens", "seed"}, {"max_tokens", "temperature"}),
+        ({"seed": MISTRAL}, {"max_tokens", "temperature"}, {"seed"}),
+        ({"seed": LITELLM}, {"max_tokens", "temperature"}, {"seed"}),
+        ({"stream_options": PLAIN}, {"max_tokens", "seed"}, {"stream_options"}),
+        (
+            {"max_tokens": OPENAI, "max_completion_tokens": (400, "no max_completion_tokens")},
+            {"seed"},
+            {"max_tokens", "max_completion_tokens"},
+        ),
+    ],
+)
+def test_a_parameter_that_a_server_does_not_know_is_not_sent_again(
+    server: Served, parameters: dict[str, Any], sent: set[str], left_out: set[str]
+) -> None:
+    server.refuse = refusing(parameters)
+    with connect(server) as model:
+        for _ in range(2):
+            assert "red" in ask(model, OTHER).text
+    assert len(server.refused) == len(parameters)
+    for body in server.requests:
+        assert sent <= body.keys()
+        assert not left_out & body.keys()
+        assert body["response_format"]["type"] == "json_schema"
+
+
+def strict(body: dict[str, Any]) -> Any:
+    """As OpenAI: an object at the root, no bounds, and the word JSON."""
+    asked = body.get("response_format") or {}
+    schema = (asked.get("json_schema") or {}).get("schema", {"type": "object"})
+    if schema.get("type") != "object":
+        why = "Invalid schema for response_format 'reply': schema must be a JSON Schema of 'type: \"object\"', got 'type: \"None\"'."
+    elif "maxLength" in json.dumps(schema):
+        why = "Invalid schema for response_format 'reply': In context=('properties', 'answer'), 'maxLength' is not permitted."
+    elif asked.get("type") == "json_object" and "json" not in json.dumps(body["messages"]).lower():
+        why = "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
+    else:
+        return None
+    return 400, {"error": {"message": why, "type": "invalid_request_error", "param": "response_format"}}
+
+
+def forms(server: Served) -> list[str]:
+    kinds = [(body.get("response_format") or {"type": "text"}) for body in server.requests]
+    return ["alternatives" if "anyOf" in kind.get("json_schema", {}).get("schema", {}) else kind["type"] for kind in kinds]
+
+
+def test_a_server_that_wants_an_object_gets_one_and_schemas_of_other_kinds_as_they_are(server: Served) -> None:
+    server.refuse = strict
+    with connect(server) as model:
+        for _ in range(2):
+            ask(model, ALTERNATIVES)
+        assert len(server.refused) == 1
+        schema = server.requests[-1]["response_format"]["json_schema"]["schema"]
+        assert schema["required"] == ["answer", "sure"]
+        server.refuse = lambda _: None
+        ask(model, OTHER)
+        ask(model, either(OTHER, record(colour=constant("red"))))
+    assert forms(server) == ["json_schema", "json_schema", "json_schema", "alternatives"]
+
+
+def test_json_is_asked_for_by_its_name_where_no_schema_is_sent(server: Served) -> None:
+    server.refuse, server.formats = strict, ("json_object",)
+    with connect(server) as model:
+        ask(model, OTHER)
+        ask(model, OTHER, "In JSON: which colour?")
+        server.formats = ()
+        ask(model, ALTERNATIVES)
+    assert forms(server) == ["json_object", "json_object", "text"]
+    asked = [body["messages"][-1]["content"] for body in server.requests]
+    assert asked[0].startswith("Which colour?\nReply with one JSON object")
+    assert '"colour"' in asked[0]
+    assert asked[1] == "In JSON: which colour?"
+    assert '"answer"' in asked[2]
+
+
+def test_a_list_is_never_asked_for_as_an_object(server: Served) -> None:
+    server.formats = ("json_object",)
+    with connect(server) as model:
+        ask(model, {"type": "array", "items": {"type": "string"}})
+    assert forms(server) == ["text"]
+
+
+def test_a_server_that_fails_over_a_schema_is_asked_without_one(server: Served) -> None:
+    """As llama-cpp-python's own server, with a status that is otherwise tried again."""
+    why = "1 validation error:\n{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text'\"}"
+    server.refuse = lambda body: (
+        (500, {"error": {"message": why}}) if body.get("response_format", {}).get("type") == "json_schema" else None
+    )
+    with RemoteModel(RemoteAddress(server.url), retries=4) as model:
+        ask(model, ALTERNATIVES)
+    assert len(server.refused) == 1
+    assert forms(server) == ["json_object"]
+
+
+def test_replies_have_room_for_thinking(server: Served) -> None:
+    with connect(server) as model:
+        ask(model, max_tokens=512)
+        ask(model, max_tokens=20_000)
+    with connect(server, context_size=4096) as model:
+        ask(model, max_tokens=512)
+    first, second, third = (body["max_tokens"] for body in server.requests)
+    assert (first, second) == (8192, 20_000)
+    assert 3500 < third < 4096
+
+
+def test_a_server_that_counts_other_tokens_gets_the_limit_that_was_asked_for(server: Served) -> None:
+    why = "'max_tokens' is too large: 8192. This model's maximum context length is 16384 tokens and your request has 12000 input tokens."
+    server.refuse = lambda body: (400, {"message": why}) if body["max_tokens"] > 1000 else None
+    with connect(server) as model:
+        for _ in range(2):
+            ask(model, OTHER, max_tokens=512)
+        assert len(server.refused) == 1
+        with pytest.raises(ModelError, match="--frames"):
+            ask(model, OTHER, max_tokens=2000)
+    assert len(server.refused) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "told"),
+    [
+        (400, "This model's maximum context length is 16384 tokens. However, you requested 20000 tokens", "use fewer --frames"),
+        (400, "The prompt is longer than max_model_len, the number of text tokens plus multimodal tokens", "fewer --frames"),
+        (400, "At most 50 image(s) may be provided in one prompt.", "use fewer --frames, or raise"),
+        (400, "m is not a multimodal model", "the model must take pictures"),
+        (422, "Failed to deserialize the JSON body into the target type: unknown variant `image_url`, expected `text`", "take pictures"),
+        (404, "No endpoints found that support image input", "take pictures"),
+        (500, "image input is not supported - hint: you may need to provide the mmproj", "--mmproj"),
+        (413, "", "does not take requests of this size: use fewer --frames"),
+        (400, "API key not valid. Please pass a valid API key.", "set SAGE_API_KEY"),
+        (429, "You exceeded your current quota, please check your plan and billing details. insufficient_quota", r"billing details.*\)$"),
+        (503, "", "is it overloaded"),
+        (503, "Loading model", r"status 503 \(Loading model\)$"),
+    ],
+)  # fmt: skip
+def test_other_refusals_fail_at_once_and_say_what_to_do(server: Served, status: int, words: str, told: str) -> None:
+    server.refuse = lambda _: (status, {"error": {"message": words}})
+    with (
+        RemoteModel(RemoteAddress(server.url), retries=0 if status == 503 else 2) as model,
+        pytest.raises(ModelError, match=told) as caught,
+    ):
+        ask(model, ALTERNATIVES, max_tokens=9000)
+    assert len(server.refused) == 1
+    assert isinstance(caught.value, UnreachableError) == (status == 503)
+
+
+def test_what_a_provider_says_is_told(server: Served) -> None:
+    raw = json.dumps({"error": {"message": "the picture is upside down"}})
+    server.refuse = lambda _: (400, {"error": {"message": "Provider returned error", "metadata": {"raw": raw}}})
+    with connect(server) as model, pytest.raises(ModelError, match=r"\(the picture is upside down\)$"):
+        ask(model)
+    server.refuse = lambda _: MISTRAL
+    with connect(server) as model:
+        model._dialect._unknown.add("seed")
+        with pytest.raises(ModelError, match=r"\(body\.seed: Extra inputs are not permitted\)"):
+            ask(model)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told", "context"),
+    [
+        ({"loaded_context_length": 5000, "context_length": 9000}, {}, 5000),
+        ({"context_length": 131_072}, {}, 131_072),
+        ({"context_window": 6000}, {}, 6000),
+        ({}, {"/api/v0/models": {"data": [{"id": "other", "loaded_context_length": 1}, {"id": "m", "loaded_context_length": 7000}]}}, 7000),
+        ({}, {"/api/v0/models": {"data": [{"id": "m", "max_context_length": 7000}]}}, 16384),
+        ({}, {"/api/ps": {"models": [{"name": "m", "context_length": 4096}]}}, 4096),
+        ({}, {"/api/ps": {"models": []}, "/props": [1], "/api/v0/models": "?"}, 16384),
+        ({"context_length": True}, {}, 16384),
+    ],
+)
+def test_the_context_size_is_found_wherever_a_server_tells_it(
+    server: Served, entry: dict[str, Any], told: dict[str, Any], context: int
+) -> None:
+    server.models, server.told = ({"id": "m", **entry},), told
+    with connect(server) as model:
+        assert model.info.context_size == context
+
+
+def test_a_prompt_that_the_server_cut_is_told_once(server: Served) -> None:
+    server.prompt_tokens = 4095
+    with connect(server) as model:
+        assert ask(model).advice == ""
+        advice = ask(model, question="Why? " * 6000).advice
+        assert "4095 tokens of a prompt of about 10" in advice
+        assert "OLLAMA_CONTEXT_LENGTH" in advice
+        assert ask(model, question="Why? " * 6000).advice == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "advice"),
+    [
+        ("<think>Hm.</think> {", 100_000, "turn its thinking off on the server"),
+        ("{", 4096, "start the server with a larger context, and give it as --ctx-size"),
+        ("{", 100_000, ""),
+    ],
+)
+def test_a_reply_that_reached_its_limit_says_what_to_do(server: Served, text: str, context: int, advice: str) -> None:
+    server.text, server.finish = text, "length"
+    with connect(server, context_size=context) as model:
+        reply = ask(model, OTHER)
+    assert (reply.finish, reply.advice) == ("length", advice)
+    assert reply.notice.startswith("the model's reply was cut off after 3 tokens")
+    assert replace(reply, finish="stop", advice="").notice == ""
+
+
+def test_a_model_that_only_thought_is_known_by_the_thoughts_that_are_sent_apart(server: Served) -> None:
+    chunks = [{"choices": [{"delta": {"reasoning_content": "Hm."}}]}, {"choices": [{"delta": {}, "finish_reason": "length"}]}]
+    server.stream = b"".join(f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks)
+    with connect(server) as model:
+        reply = ask(model)
+    assert reply.text == ""
+    assert "thinking off" in reply.notice
+    assert "0 tokens" not in reply.notice
+
+
+def test_a_stream_that_says_that_it_is_done_is_whole(server: Served) -> None:
+    chunk = json.dumps({"choices": [{"delta": {"content": "red"}}]})
+    server.stream = f"data: {chunk}\n\ndata: [DONE]\n\n".encode()
+    with connect(server) as model:
+        assert ask(model).text == "red"
