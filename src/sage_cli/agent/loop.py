@@ -253,40 +253,35 @@ class _Run:
             yield from self._answer(0, prompt, answer, answer, [_sampled(frames)])
 
     def _reason(self, video_context: str) -> Iterator[Event]:
-        steps, doubted = self._agent.settings.max_steps, False
+        steps, guess = self._agent.settings.max_steps, ""
         for step in range(1, steps + 1):
             last = step == steps
             prompt = yield from self._prompts.later(self._results, video_context, self._watch, last=last)
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                if (yield from self._confirmed(step, reply.final_answer, video_context, doubted)):
+                if (yield from self._confirmed(step, reply.final_answer, video_context)):
                     yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
                     return
-                if doubted or last:
-                    yield from self._suggest_web()
-                    text = f"the video does not hold it, as far as the model can tell; its guess: {reply.final_answer}"
-                    yield self._no_answer(step, text)
-                    return
-                yield Notice(self._watch.elapsed, "the model does not find its answer in the video: it goes on")
-                doubted = True
-                self._results.add_check(self._agent.prompts.render("unconfirmed", answer=reply.final_answer))
+                doubted, guess = bool(guess), reply.final_answer
+                if doubted:
+                    break
+                self._results.add_check(self._agent.prompts.render("unconfirmed", answer=guess))
+                if not last:
+                    yield Notice(self._watch.elapsed, "the model does not find its answer in the video: it goes on")
             elif not last:
                 yield from self._runner.act(step, None if reply.answerable.verdict else reply.recommended_tools)
         yield from self._suggest_web()
-        yield self._no_answer(steps, f"none was found in {steps} step{'s'[: steps > 1]}")
+        text = f"the video does not hold it, as far as the model can tell; its guess: {guess}" if guess else ""
+        yield self._no_answer(step, text or f"none was found in {steps} step{'s'[: steps > 1]}")
 
-    def _confirmed(self, step: int, answer: str, video_context: str, doubted: bool) -> Steps[bool]:
+    def _confirmed(self, step: int, answer: str, video_context: str) -> Steps[bool]:
         """Whether an answer after transcripts alone is in them or in what the frames show. An untrained model that writes an answer finds a
-        sentence for it, whatever was asked; when asked for yes or no, it knows better.
-
-        Args:
-            doubted: an earlier answer was not: then this one has to be in the results, whatever tools they are of.
-        """
-        asked = doubted or self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
-        if not self._agent.prompts.style.confirm or not asked or denies(answer):
+        sentence for it, whatever was asked; when asked for yes or no, it knows better."""
+        heard = self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
+        if not self._agent.prompts.style.confirm or heard is None or denies(answer):
             return True
-        prompt = self._prompts.confirm(video_context, self._results.outputs)
+        prompt = self._prompts.confirm(video_context, heard)
         return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt))
 
     # ---- the end ---------------------------------------------------------------------------------------------------

@@ -84,19 +84,16 @@ class Results:
         """All time spans that were examined."""
         return [item for _, outcome in self._earlier.values() for item in outcome.evidence]
 
-    @property
-    def outputs(self) -> str:
-        """The outputs of all calls that succeeded."""
-        return "\n".join(result.output for result, _ in self._earlier.values())
-
-    def only_of(self, tool: str) -> bool:
-        """Whether calls succeeded, all of this tool.
+    def only_of(self, tool: str) -> str | None:
+        """The outputs of all calls that succeeded, if all are of one tool; ``None`` if there are others, or none.
 
         Args:
             tool: wire name.
         """
-        tools = {result.key.partition("_#")[0] for result, _ in self._earlier.values()}
-        return tools == {tool}
+        results = [result for result, _ in self._earlier.values()]
+        if not results or any(result.key.partition("_#")[0] != tool for result in results):
+            return None
+        return "\n".join(result.output for result in results)
 
     def add_again(self, call: Call) -> None:
         """Keep a repeated call: with its earlier result, or with a pointer to it if the model is still shown that result."""
