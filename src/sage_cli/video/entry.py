@@ -12,21 +12,36 @@ from typing import Any, Final
 HEAD: Final = 8192  # bytes of a packet that are examined
 
 _SLICE, _IDR, _SEI = 1, 5, 6
+_HEVC_SLICES, _HEVC_IDR = range(32), (19, 20)
 _RECOVERY_POINT: Final = 6
 _INTRA: Final = (2, 4, 7, 9)  # slice types I and SI
 
 
-def entry_points(stream: Any) -> Callable[[bytes], bool]:
-    """A test for the beginnings (:data:`HEAD` bytes) of a video stream's packets that are marked as keyframes."""
+def entry_points(stream: Any, *, closed: bool = False) -> Callable[[bytes], bool]:
+    """A test for the beginnings (:data:`HEAD` bytes) of a video stream's packets that are marked as keyframes.
+
+    Args:
+        closed: that are shown before all packets after them, too, or decoded together with those that are not.
+    """
     context = stream.codec_context
-    if context is None or context.name != "h264":
+    codec = context.name if context is not None else ""
+    if codec not in ("h264", "hevc") or (codec == "hevc" and not closed):
         return lambda head: True
     extradata = bytes(context.extradata or b"")
-    length_size = (extradata[4] & 3) + 1 if len(extradata) > 6 and extradata[0] == 1 else None
-    return lambda head: _is_h264_entry(head, length_size)
+    at = 4 if codec == "h264" else 21  # where the size of length prefixes is
+    length_size = (extradata[at] & 3) + 1 if len(extradata) > at + 2 and extradata[0] == 1 else None
+    if codec == "hevc":
+        return lambda head: _is_hevc_entry(head, length_size)
+    return lambda head: _is_h264_entry(head, length_size, closed)
 
 
-def _is_h264_entry(head: bytes, length_size: int | None) -> bool:
+def _is_hevc_entry(head: bytes, length_size: int | None) -> bool:
+    """Whether the access unit is an IDR picture (ITU-T H.265, 7.4.2.2)."""
+    kinds = (unit[0] >> 1 & 63 for unit in _units(head, length_size))
+    return next((kind in _HEVC_IDR for kind in kinds if kind in _HEVC_SLICES), False)
+
+
+def _is_h264_entry(head: bytes, length_size: int | None, closed: bool = False) -> bool:
     """Whether the access unit is an IDR picture, or an intra picture on which everything after it can rely (ITU-T H.264, D.2.8)."""
     for unit in _units(head, length_size):
         kind = unit[0] & 31
@@ -35,6 +50,8 @@ def _is_h264_entry(head: bytes, length_size: int | None) -> bool:
         if kind == _SEI and (frames := _recovery_frames(unit)) is not None and frames > 0:
             return False
         if kind == _SLICE:
+            if closed:
+                return False
             bits = _Bits(_unescaped(unit[1:40]))
             bits.exponential()  # first macroblock
             return bits.exponential() in _INTRA

@@ -9,7 +9,7 @@ be used as they are.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, cast
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
@@ -28,8 +29,9 @@ from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, outlasts
 from sage_cli.video.encryption import is_encrypted
+from sage_cli.video.order import retiming
 from sage_cli.video.places import Places
-from sage_cli.video.source import MediaFile, Shifts, frame_time
+from sage_cli.video.source import MediaFile, Retiming, Shifts, frame_time, packet_time
 from sage_cli.video.timeline import Keyframe, Survey, survey
 
 # Audio that starts less than this many seconds before a container's zero is encoder priming.
@@ -86,6 +88,7 @@ class VideoTrack:
 
     Attributes:
         timecode: of the first frame, as the file gives it: ``"10:00:00;00"``; ``""`` if it gives none.
+        retiming: if its packets have no presentation times of their own.
     """
 
     index: int
@@ -95,6 +98,12 @@ class VideoTrack:
     orientation: Orientation
     fps: float | None
     timecode: str = ""
+    retiming: Retiming | None = None
+
+    @property
+    def retimings(self) -> dict[int, Retiming]:
+        """For :class:`~sage_cli.video.source.MediaFile`."""
+        return {} if self.retiming is None else {self.index: self.retiming}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +154,8 @@ class Media:
 
     def open(self, stop: Event | None = None) -> MediaFile:
         """Open the file on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
-        return MediaFile(self.path, shifts=self.shifts, content=self.content, stop=stop)
+        retimings = self.video.retimings if self.video is not None else {}
+        return MediaFile(self.path, shifts=self.shifts, retimings=retimings, content=self.content, stop=stop)
 
     def damaged(self, part: Part) -> None:
         """Note that packets of a stream could not be decoded."""
@@ -200,7 +210,7 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     video, audio = (found[part][0] if part in found else None for part in ("video", "audio"))
     assert video is None or isinstance(video, VideoTrack)
     assert audio is None or isinstance(audio, AudioTrack)
-    with MediaFile(path, content=content, stop=stop) as file:
+    with MediaFile(path, retimings=video.retimings if video is not None else {}, content=content, stop=stop) as file:
         fps = Fraction(video.fps) if video is not None and video.fps else Fraction(25)
         seen = survey(file, video.index if video else None, audio.index if audio else None, 1 / fps)
     origin = min(begin + seen.first[track.index] for track, begin in found.values())
@@ -277,7 +287,9 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
             f"{path} has pictures of {stream.codec_context.width}x{stream.codec_context.height} pixels; "
             f"the most that is decoded is {_MOST_PIXELS // 10**6} million, not {pixels // 10**6}: scale it down"
         )
-    frame, failed, encrypted = _first_decoded(file, index)
+    packets = file.packets(index)
+    begun: list[Packet[Any]] = []
+    frame, failed, encrypted = _first_decoded(file, index, packets, begun)
     if encrypted:
         return MediaNotice(part, "encrypted", f"the {_NAMES[part]} cannot be decoded ({codec}, encrypted)")
     if frame is None:
@@ -298,7 +310,11 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     rate = stream.average_rate
     if not rate or rate > _MOST_FPS:
         rate = stream.guessed_rate
-    return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None, _timecode(file, index)), begin
+    timing = retiming(file, begun, packets, frame)
+    if timing is not None:
+        timing.apply(begun[0])
+        begin = packet_time(begun[0]) or Fraction(0)
+    return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None, _timecode(file, index), timing), begin
 
 
 def _timecode(file: MediaFile, index: int) -> str:
@@ -308,12 +324,18 @@ def _timecode(file: MediaFile, index: int) -> str:
     return next((value for name, value in tags if name.lower() == "timecode"), "")
 
 
-def _first_decoded(file: MediaFile, index: int) -> tuple[VideoFrame | AudioFrame | None, int, bool]:
-    """The first frame, the number of packets that could not be decoded before it, and whether the stream is encrypted."""
+def _first_decoded(
+    file: MediaFile, index: int, packets: Iterator[Packet[Any]], begun: list[Packet[Any]]
+) -> tuple[VideoFrame | AudioFrame | None, int, bool]:
+    """The first frame, the number of packets that could not be decoded before it, and whether the stream is encrypted.
+
+    Args:
+        begun: takes the packets that were decoded.
+    """
     failed = 0
     if is_encrypted(file, index):
         return None, failed, True
-    for packet in file.packets(index):
+    for packet in packets:
         if packet.has_sidedata("encryption_info"):
             return None, failed, True
         try:
@@ -323,6 +345,7 @@ def _first_decoded(file: MediaFile, index: int) -> tuple[VideoFrame | AudioFrame
             if failed > _TRIED:
                 break
             continue
+        begun.append(packet)
         if frames:
             frame = frames[0]
             frame.pts = frame.pts if frame.pts is not None else frame.dts or 0

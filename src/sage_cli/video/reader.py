@@ -20,6 +20,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
+from sage_cli.video.order import DisplayOrder
 from sage_cli.video.probe import Media, Orientation, VideoTrack
 from sage_cli.video.source import MediaFile, Stopped, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe
@@ -165,7 +166,8 @@ class FrameCursor:
         codec.thread_count = threads
         # If a frame may be two packets, one per field, packets do not show what is on screen when. (PyAV before 18 cannot tell.)
         progressive = self._track.codec != "h264" or int(getattr(codec, "field_order", 0)) == _PROGRESSIVE
-        self._looks_ahead = progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
+        timed = self._track.retiming is None
+        self._looks_ahead = timed and progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
         self._skips = self._looks_ahead and self._track.codec in _MARKS_UNREFERENCED
         self._fresh = True
 
@@ -228,16 +230,23 @@ class FrameCursor:
     def _decode(self, stream: Iterator[Packet[Any]]) -> Iterator[VideoFrame]:
         """Frames in presentation order, without damaged packets; each has a presentation time."""
         following = Fraction(0)
+        order = DisplayOrder(self._track.retiming.held) if self._track.retiming is not None else None
         for packet in self._needed(stream):
             if self._stop is not None and self._stop.is_set():
                 raise Stopped
+            if order is not None:
+                order.decoding(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
+                if order is not None:
+                    order.failed(packet)
                 self._damaged.add(packet.dts)
                 log.debug("%s: damaged packet at %s: %s", self._media.path.name, packet.pts, error)
                 continue
             for frame in frames:
+                if order is not None:
+                    order.shown(frame)
                 if frame.pts is None:  # bare streams (.h264) have no clock: count
                     frame.pts = round(following / time_base(frame))
                 following = frame_time(frame) + 1 / Fraction(self._track.fps or 25)

@@ -16,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -57,6 +57,25 @@ _AMPLE: Final = 1 << 30  # bytes, more than any packet needs
 
 # For each stream: from which packet on (by number) how many seconds are added to its times.
 Shifts = Mapping[int, Sequence[tuple[int, Fraction]]]
+
+
+class Retiming(NamedTuple):
+    """The times of packets without presentation times of their own; see :mod:`sage_cli.video.order`.
+
+    Attributes:
+        decoded: they have decoding times alone; what FFmpeg gives beside them is a guess.
+        delay: seconds from their times to those at which they are shown.
+        held: seconds for which the decoder holds pictures back at most.
+    """
+
+    decoded: bool
+    delay: Fraction
+    held: Fraction
+
+    def apply(self, packet: Packet[Any]) -> None:
+        """Give a packet its time."""
+        stamp = packet.dts if self.decoded or packet.pts is None else packet.pts
+        packet.pts = None if stamp is None else stamp + round(self.delay / time_base(packet))
 
 
 class Stopped(Exception):
@@ -176,6 +195,7 @@ class MediaFile:
 
     Args:
         shifts: seconds to add to times, for files whose clock restarts. Such files can only be read from the start.
+        retimings: of streams without presentation times.
         content, stop: see :class:`Source`.
 
     Raises:
@@ -184,8 +204,17 @@ class MediaFile:
         MemoryError: out of memory.
     """
 
-    def __init__(self, path: Path, *, shifts: Shifts | None = None, content: Content | None = None, stop: Event | None = None) -> None:
-        self._shifts = shifts or {}
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shifts: Shifts | None = None,
+        retimings: Mapping[int, Retiming] | None = None,
+        content: Content | None = None,
+        stop: Event | None = None,
+    ) -> None:
+        self._content, self._stop = content, stop
+        self._shifts, self.retimings = shifts or {}, retimings or {}
         self._counts = dict.fromkeys(self._shifts, 0)
         self.source = Source(path, content, stop)
         self.errors = 0  # of the demuxer
@@ -211,6 +240,10 @@ class MediaFile:
             if kind := _playlist(path):
                 raise VideoError(f"{path} is a playlist ({kind}), not media; give one of the files it names") from error
             raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
+
+    def again(self) -> MediaFile:
+        """The same file, opened once more, to be read from its start."""
+        return MediaFile(self.source.path, shifts=self._shifts, retimings=self.retimings, content=self._content, stop=self._stop)
 
     def __enter__(self) -> MediaFile:
         return self
@@ -253,6 +286,8 @@ class MediaFile:
                 for packet in self.container.demux(streams):
                     if 0 < packet.size < _PADDING or (packet.size and not _is_padding(packet)):
                         self.source.found_packet()
+                    if packet.stream_index in self.retimings:
+                        self.retimings[packet.stream_index].apply(packet)
                     if self._shifts and packet.size:
                         self._shift(packet)
                     errors = 0

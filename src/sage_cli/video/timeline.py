@@ -259,7 +259,7 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
     tracks: dict[int, _Track] = {}
     for index in (index for index in (video, audio) if index is not None):
         stream = file.stream(index)
-        usual, is_entry = (frame_length, entry_points(stream)) if index == video else (Fraction(0), None)
+        usual, is_entry = (frame_length, entry_points(stream, closed=index in file.retimings)) if index == video else (Fraction(0), None)
         tracks[index] = _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
     indexed, blank = _is_indexed(file, tracks), 0
     missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
