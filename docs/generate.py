@@ -10,7 +10,8 @@ from typing import Any
 
 from sage_cli.cli import application
 from sage_cli.cli.help import TOPICS, topics
-from sage_cli.session.options import Option, settable, taken_by
+from sage_cli.session.option import Option
+from sage_cli.session.options import settable, taken_by
 from sage_cli.store.catalogue import catalogue
 
 DOCS = Path(__file__).parent

@@ -32,6 +32,7 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
         "sage_cli.signals",
         "sage_cli.text",
         "sage_cli.session",
+        "sage_cli.session.option",
         "sage_cli.session.options",
         "sage_cli.hardware",
         "sage_cli.hardware.openmp",

@@ -6,12 +6,13 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.session import Options, load_options
+from sage_cli.session import Options, load_options, open_session
 from sage_cli.session.options import declared, settable, taken_by
 from sage_cli.session.settings import change
 
@@ -54,6 +55,10 @@ def test_option_environment_file_default(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"start": -1}, "a time: HH:MM:SS"),
         ({"cache_limit": "5"}, "a size with its unit, such as 20 GB"),
         ({"cache_limit": 20 << 30}, "a size with its unit"),
+        ({"frames": True}, "a whole number from 1"),
+        ({"no_tool": "analyze"}, "a list of text"),
+        ({"schema": True}, "a JSON schema, or a file with one"),
+        ({"schema": {"enum": [{1}]}}, "a JSON schema, or a file with one"),
     ],
 )
 def test_what_a_value_cannot_be(given: dict[str, object], said: str) -> None:
@@ -61,6 +66,51 @@ def test_what_a_value_cannot_be(given: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError) as error:
         load_options({name: "--spelled"}, **given)
     assert str(error.value).startswith(f"--spelled cannot be {value!r}: expected {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("frames", -3),
+        ("frames", "many"),
+        ("web", "yes"),
+        ("temperature", -4),
+        ("temperature", None),
+        ("start", "soon"),
+        ("cache_limit", "5"),
+    ],
+)
+def test_options_that_are_made_in_python_are_checked_too(name: str, value: object) -> None:
+    with pytest.raises(UsageError, match=rf"^{name} cannot be .*: expected "):
+        Options(**{name: value})  # type: ignore[arg-type]
+
+
+def test_options_that_are_made_in_python_are_converted() -> None:
+    made = Options(frames="8", start="0:01", no_tool=["analyze"], schema={"type": "integer"}, cache_limit="1 GB")  # type: ignore[arg-type]
+    assert made == Options(frames=8, start=1.0, no_tool=("analyze",), schema='{"type": "integer"}', cache_limit=10**9)
+    assert replace(made, frames=9) == Options(**{**asdict(made), "frames": 9})
+
+
+def test_a_value_in_a_message_is_one_short_line() -> None:
+    with pytest.raises(UsageError) as error:
+        load_options(frames=["a\n" * 50, "line " * 90])
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_a_session_takes_its_own_options_only(file: Path) -> None:
+    for name in ("report", "jobs", "json", "log", "judge", "words", "recursive", "quantization"):
+        with pytest.raises(UsageError, match=rf"^{name} is an option of the command line"):
+            open_session(**{name: declared()[name].default})
+    with pytest.raises(UsageError, match=r"^report is an option of the command line"):
+        open_session(Options(report="r.html"))
+    with pytest.raises(UsageError, match="no such option: frmes, did you mean frames"):
+        open_session(Options(), frmes=3)
+    with pytest.raises(UsageError, match=r"options are given by name, such as .* not as str"):
+        open_session("nano")  # type: ignore[arg-type]
+    file.write_text("log = false\n")
+    assert open_session(load_options(), temperature=None, frames="8").options == Options(frames=8, log=False)
+    assert open_session(frames=3).options == Options(frames=3, log=False)
 
 
 def test_messages_name_the_source(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

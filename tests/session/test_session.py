@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import shutil
 import subprocess
@@ -343,9 +344,31 @@ def test_only_a_part_is_asked_about() -> None:
         video = session.video(SHORT)
         assert session.span(video) == (1, video.duration)
         assert session.span(video, 2, 3) == (2, 3)
-        for wrong in ((3, 3), (-5, 3), (float("nan"), 3), (1, float("nan"))):
-            with pytest.raises(UsageError, match="the start is not before the end"):
+        assert session.span(video, "0:02", "3") == (2, 3)
+        for wrong in ((3, 3), (-5, 3), (float("nan"), 3), (1, float("nan")), (1, "soon"), (1, [2])):
+            with pytest.raises(UsageError, match=r"the start is not before the end|(start|end) cannot be .*: expected a time"):
                 session.span(video, *wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"video": io.BytesIO()}, r"the video is a path or a link \(str or Path\), not BytesIO"),
+        ({"video": None}, "not NoneType"),
+        ({"video": b"a.mp4"}, "not bytes"),
+        ({"video": np.zeros((9, 9))}, "not ndarray"),
+        ({"video": "file:///a/b.mp4"}, "file:///a/b.mp4 is no link that sage can open"),
+        ({"question": None}, "the question is text"),
+        ({"question": ["Why?"]}, "the question is text"),
+        ({"earlier": ["x"]}, "earlier is a list of pairs"),
+        ({"earlier": [("x", None)]}, "earlier is a list of pairs"),
+        ({"tools": "no way"}, "tools cannot be 'no way': expected true or false"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_of_a_wrong_type_are_told(wrong: dict[str, Any], said: str) -> None:
+    with open_session(model="nano") as session, pytest.raises(UsageError, match=said):
+        list(session.ask(**{"video": SHORT, "question": "Why?", **wrong}))
 
 
 def test_sessions_with_and_without_caches_do_not_mind_each_other(home: Path) -> None:

@@ -13,7 +13,8 @@ from tomlkit import TOMLDocument
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session import Options, load_options, settings
 from sage_cli.session.options import declared
-from sage_cli.session.settings import change, check, from_file, in_effect
+from sage_cli.session.settings import change, from_file, in_effect
+from sage_cli.session.values import check
 from sage_cli.store import config_path
 
 

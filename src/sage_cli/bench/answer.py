@@ -21,7 +21,7 @@ from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choic
 from sage_cli.errors import LibraryError, MediaReadError, SageError
 from sage_cli.model.refusals import UnreachableError
 from sage_cli.model.remote import RemoteModel
-from sage_cli.session import Options, Session, open_session
+from sage_cli.session import Options, Session
 from sage_cli.video import Video
 
 Record: TypeAlias = dict[str, Any]
@@ -45,7 +45,7 @@ class Worker:
 
     def session(self) -> Session:
         """A session with these options, without disk caches: neither answers nor costs may depend on earlier runs."""
-        return open_session(self.options, model_cache=False)
+        return Session(self.options, model_cache=False)
 
     def check_server(self) -> None:
         """Connect to the model's server.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -66,11 +65,11 @@ def ask(
     from sage_cli.cli.evidence import check_evidence, save_evidence
     from sage_cli.cli.offer import offer
     from sage_cli.cli.several import Asking
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
 
     check_evidence(options, videos)
     options = replace(options, jobs=min(options.jobs, len(videos)))  # memory is planned for as many models
-    with open_session(options, consent=Consent(options.web), offer=offer) as session:
+    with Session(options, consent=Consent(options.web), offer=offer) as session:
         asking = Asking(session, asked)
         try:
             status = asking.several(videos) if videos != [video] else asking.one(video)
@@ -124,9 +123,10 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
         UsageError: a video is an address but no link or not a file but words, the question comes first, there are two videos without
             ``--question``, or a question is not quoted.
     """
+    from sage_cli.session.arguments import media_argument
+
     for word in [video, *words] if named else [video]:
-        if re.match(r"[a-z][a-z0-9+.-]*://", word, re.IGNORECASE) and not is_link(word):
-            raise UsageError(f"{word} is no link that sage can open: links begin with http:// or https://")
+        media_argument(word)
     if named:
         if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (exists(word) or is_link(word))), None):
             raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")

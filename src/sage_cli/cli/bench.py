@@ -115,7 +115,7 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     from sage_cli.bench.answer import Worker
     from sage_cli.bench.run import settings_of
     from sage_cli.model.address import api_key
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
     from sage_cli.session.models import require_network
 
     if judging.address and not judging.address.loopback:
@@ -125,14 +125,14 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     worker = Worker(own, judging, asks=not asked.answered or judging.kind == "model", key=key)
     if not worker.asks:
         return Path(options.output) if options.output else _folder(asked, None, own.direct), worker
-    with open_session(own) as session:
+    with Session(own) as session:
         _ = session.allowed_tools, session.settings
         folder = Path(options.output) if options.output else _folder(asked, session.model_name, own.direct)
     # A resumed run keeps the memory plan that it began with.
     before = (settings_of(folder) if options.resume else None) or {}
     chosen = {"ctx_size": "context", "frames": "frames", "kv_type": "kv_type"}
     kept: dict[str, Any] = {name: getattr(own, name) or before.get(key) for name, key in chosen.items()}
-    with open_session(own, **kept) as session:
+    with Session(replace(own, **kept)) as session:
         if not options.quiet and not session.remote and not session.plan.fits:
             console.say(f"this machine has too little memory for {options.jobs} worker{'s'[: options.jobs > 1]}: {session.plan.text}")
         return folder, replace(worker, options=session.resolved())

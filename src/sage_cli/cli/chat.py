@@ -63,11 +63,11 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import introduce, tell_plan
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
     from sage_cli.session.conversation import Conversation
 
     console.need_stdout()
-    with open_session(options, consent=Consent(options.web), offer=offer) as session:
+    with Session(options, consent=Consent(options.web), offer=offer) as session:
         conversation = Conversation(session, video, resume=resume)
         session.check(conversation.video)
         introduce(session)

@@ -9,10 +9,11 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import setting_names
 from sage_cli.errors import SageError, UsageError
-from sage_cli.session.options import settable, size_text
+from sage_cli.session.option import size_text
+from sage_cli.session.options import settable
 
 if TYPE_CHECKING:
-    from sage_cli.session.options import Option
+    from sage_cli.session.option import Option
 
 app = typer.Typer(
     name="config",

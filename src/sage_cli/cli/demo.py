@@ -41,13 +41,13 @@ def demo(options: Options) -> int:
     from sage_cli.assets import CLIPS, NANO
     from sage_cli.cli.opening import introduce
     from sage_cli.cli.renderers import follow, renderer
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
 
     # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
     answered = []
     output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
-    with open_session(own) as session, renderer(output, quiet=options.quiet, verbose=options.verbose, several=True) as view:
+    with Session(own) as session, renderer(output, quiet=options.quiet, verbose=options.verbose, several=True) as view:
         introduce(session)
         for number, scene in enumerate(SCENES, start=1):
             if not options.quiet:

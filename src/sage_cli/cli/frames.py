@@ -55,7 +55,7 @@ def frames(
     """
     from sage_cli.cli.opening import damage_told, downloads
     from sage_cli.output import check_targets, file_name, folder_named, open_binary, output_folder
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
     from sage_cli.text import user_path
 
     if not at and not every:
@@ -66,7 +66,7 @@ def frames(
         raise UsageError("--sheet and --output exclude each other: choose one")
     target = _picture(user_path(sheet)) if sheet else None
     folder = folder_named("--output", options.output or ".")
-    with open_session(options) as session:
+    with Session(options) as session:
         with downloads(session):
             opened = session.video(video)
         times = _times(session, opened, at or [], every)

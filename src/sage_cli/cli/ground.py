@@ -47,7 +47,7 @@ def ground(
     from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import damage_told, introduce, tell_host, tell_plan
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
     from sage_cli.session.ground import checked
     from sage_cli.session.ground import ground as look
     from sage_cli.text import from_argument
@@ -58,7 +58,7 @@ def ground(
     spans: list[Span] = []
     notices: list[str] = []
     visible, lines = sys.stderr.isatty() and not options.quiet, not options.json and form == "text"
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with Session(options, consent=Consent(), offer=offer) as session:
         opened = session.video(video)
         session.check(opened)
         introduce(session)

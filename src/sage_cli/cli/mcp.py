@@ -49,12 +49,12 @@ def mcp(
 
     from sage_cli.hardware.memory import limit_heaps
     from sage_cli.mcp import Folders, run
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
     from sage_cli.text import user_path
 
     limit_heaps()
     allowed = Folders([user_path(folder) for folder in folders or ["."]])
-    with open_session(options) as session:
+    with Session(options) as session:
         _check(session)
         if not options.quiet:
             console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")

@@ -16,7 +16,8 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from sage_cli.cli import complete, console
 from sage_cli.errors import UsageError
-from sage_cli.session.options import Option, Options, declared, taken_by
+from sage_cli.session.option import Option
+from sage_cli.session.options import Options, declared, taken_by
 
 Command = Callable[..., int]
 

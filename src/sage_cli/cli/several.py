@@ -182,9 +182,9 @@ class Worker:
     """Asks about videos in a worker process; the parent shows the answers."""
 
     def __init__(self, options: Options, questions: Sequence[str]) -> None:
-        from sage_cli.session import open_session
+        from sage_cli.session import Session
 
-        self._session, self._questions = open_session(replace(options, quiet=True)), questions
+        self._session, self._questions = Session(replace(options, quiet=True)), questions
         _ = self._session.model
 
     def __call__(self, item: tuple[str, Path | None]) -> Answered:

@@ -50,11 +50,11 @@ def summary(
     from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import damage_told, downloads, introduce, tell_host, tell_plan
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
 
     check_forms(options, form)
     console.need_stdout()
-    with open_session(options, consent=Consent(), offer=offer) as session:
+    with Session(options, consent=Consent(), offer=offer) as session:
         with downloads(session):
             opened = session.video(video)
         session.check(opened)

@@ -61,10 +61,10 @@ def transcribe(
         console.need_stdout()
 
     from sage_cli.output import check_targets
-    from sage_cli.session import open_session
+    from sage_cli.session import Session
 
     check_targets([task.target for task in tasks if task.target], [Path(task.source) for task in tasks])
-    with open_session(options) as session:
+    with Session(options) as session:
         if options.jobs > 1 and len(tasks) > 1 and options.source != "subtitles":
             return report(_in_parallel(tasks, session), len(tasks))
         failures: list[Failure] = []
@@ -314,9 +314,9 @@ class Worker:
     """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
     def __init__(self, options: Options) -> None:
-        from sage_cli.session import open_session
+        from sage_cli.session import Session
 
-        self._make = TranscriptMaker(open_session(options))
+        self._make = TranscriptMaker(Session(options))
 
     def __call__(self, task: Task) -> Whole | Failure:
         try:

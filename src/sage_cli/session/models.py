@@ -321,6 +321,8 @@ class Models:
             options = replace(options, speech_model=str(self.speech_file))
         if self.remote:
             return options
+        from sage_cli.model.llama import MOST_THREADS
+
         files, plan, jobs = self.files, self.plan, options.jobs
         return replace(
             options,
@@ -330,7 +332,7 @@ class Models:
             ctx_size=plan.context,
             kv_type=plan.kv_type,
             gpu_layers=plan.gpu_layers,
-            threads=options.threads or (plan.machine.cores if jobs > 1 else None),
+            threads=options.threads or (min(plan.machine.cores, MOST_THREADS) if jobs > 1 else None),
         )
 
     # ---- inside ----------------------------------------------------------------------------------------------------

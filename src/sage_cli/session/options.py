@@ -1,149 +1,17 @@
 """Every option of sage, defined once: adding an option to a command is one line in :class:`Options`.
 
 Command options, ``SAGE_*`` variables, settings keys, reference pages and the Python API are all derived from it.
-``--help`` imports this module, so it may import only the standard library. Values are checked in :mod:`sage_cli.session.settings`.
+``--help`` imports this module, so it may import only the standard library. Values are checked in :mod:`sage_cli.session.values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
-from types import NoneType
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-# Help groups. `--help` shows them in the order of their first option.
-MODEL: Final = "Model"
-LOOKING: Final = "Frames and tools"
-SPEECH: Final = "Speech"
-WEB: Final = "Web"
-QUESTIONS: Final = "Questions"
-RUN: Final = "Run"
-OUTPUT: Final = "Output"
-NOWHERE: Final = ""  # a setting that is not an option of any command
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """Metadata of an option.
-
-    Attributes:
-        name: the field of :class:`Options`.
-        panel: the group in ``--help``.
-        commands: commands that take it.
-        help: one sentence; the default is appended.
-        metavar: placeholder of the value in ``--help``; by default the choices.
-        auto: the default in words, if the value is chosen automatically.
-        flags: its spellings; derived from the name by default.
-        at_least, at_most: bounds of a number.
-        kind: how to parse text if the type does not determine it: a size in bytes (``20 GB``), a time of the video (``1:30``), a path,
-            perhaps among names (a ``~`` at its start is the home folder), or natural language, which is decoded; see
-            :func:`sage_cli.text.decode`.
-        setting: whether it can be set by the environment and the settings file.
-        advanced: shown only by ``--help-all``.
-        alone: its value if given without one.
-        complete: completion of its value: a function of :mod:`sage_cli.cli.complete`.
-        per: attributes that differ for a command.
-    """
-
-    name: str
-    panel: str
-    commands: tuple[str, ...]
-    help: str
-    metavar: str = ""
-    auto: str = ""
-    flags: tuple[str, ...] = ()
-    at_least: float | None = None
-    at_most: float | None = None
-    kind: Literal["", "size", "time", "path", "words"] = ""
-    setting: bool = False
-    advanced: bool = False
-    alone: str = ""
-    complete: str = ""
-    default: Any = None
-    per: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        """The name in the settings file."""
-        return self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return f"SAGE_{self.name.upper()}"
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The allowed values, if they are enumerable."""
-        return tuple(map(str, get_args(self.type))) if get_origin(self.type) is Literal else ()
-
-    @property
-    def type(self) -> Any:
-        """Type of the value: ``int`` for ``int | None``."""
-        hint = _hints()[self.name]
-        inner = [kind for kind in get_args(hint) if kind is not NoneType]
-        return inner[0] if len(inner) == 1 and NoneType in get_args(hint) else hint
-
-    @property
-    def many(self) -> bool:
-        """Whether it is repeatable."""
-        return get_origin(self.type) is tuple
-
-    @property
-    def switch(self) -> bool:
-        """Whether it is a flag without a value."""
-        return self.type is bool
-
-    @property
-    def spelled(self) -> tuple[str, ...]:
-        """As declared for typer: ``("--tools/--no-tools",)``, ``("--model", "-m")``."""
-        long = f"--{self.key}"
-        name = f"{long}/--no-{self.key}" if self.switch and self.default is not False else long
-        return self.flags if self.flags and self.flags[0].startswith("--") else (name, *self.flags)
-
-    @property
-    def flag(self) -> str:
-        """The first spelling, for messages."""
-        return self.spelled[0].partition("/")[0]
-
-    @property
-    def default_text(self) -> str:
-        """The default in words; ``""`` if there is nothing to say."""
-        if self.auto or self.default is None or self.default is False or self.default in ("", ()):
-            return self.auto
-        if self.default is True:
-            return "on"
-        return (
-            size_text(self.default)
-            if self.kind == "size"
-            else f"{self.default:g}"
-            if isinstance(self.default, float)
-            else str(self.default)
-        )
-
-    @property
-    def about(self) -> str:
-        """The help with the default."""
-        return f"{self.help} Default: {self.default_text}." if self.default_text else self.help
-
-    def on(self, command: str) -> Option:
-        """The option with the changes for a command."""
-        return replace(self, **self.per[command]) if command in self.per else self
-
-
-def option(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
-    """Declare a command-line option. ``more`` are the other attributes of :class:`Option`; ``flags`` is one string."""
-    more["flags"] = tuple(str(more.get("flags", "")).split())
-    declared = {"panel": panel, "commands": tuple(commands.split()), "help": help, "metavar": metavar, "default": default, **more}
-    return field(default=default, metadata=declared)
-
-
-def setting(default: Any, panel: str, commands: str, help: str, metavar: str = "", **more: Any) -> Any:
-    """Declare an option that the environment and the settings file can set too."""
-    return option(default, panel, commands, help, metavar, setting=True, **more)
-
+from sage_cli.session.option import LOOKING, MODEL, NOWHERE, OUTPUT, QUESTIONS, RUN, SPEECH, WEB, Option, option, setting
 
 _ASKS = "ask chat mcp ground summary"  # commands that answer with a model in a session of their own
 _LOOKS = f"{_ASKS} bench"
@@ -162,7 +30,8 @@ def _moment(help: str) -> Any:
 class Options:
     """The options in effect. :func:`sage_cli.session.load_options` explains where values come from.
 
-    ``None`` means automatic: chosen by the machine, the model or the command. Picklable, for worker processes.
+    ``None`` means automatic: chosen by the machine, the model or the command. Picklable, for worker processes. An invalid value raises a
+    ``UsageError``.
     """
 
     model: str | None = setting(
@@ -405,11 +274,21 @@ class Options:
     )
     quantization: str | None = setting(None, NOWHERE, "", "Quantization that `sage models pull` prefers, such as Q8_0.", "NAME")
 
+    def __post_init__(self) -> None:
+        """Check all values, wherever they come from; those of the right meaning are converted."""
+        given = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not item.default}
+        if given:
+            from sage_cli.session.values import check
+
+            for name, value in given.items():
+                object.__setattr__(self, name, check(declared()[name], value, name, in_bytes=True))
+
 
 @cache
 def declared() -> dict[str, Option]:
     """All options by name, in the order of :class:`Options`."""
-    return {item.name: Option(name=item.name, **item.metadata) for item in fields(Options)}
+    hints = get_type_hints(Options)
+    return {item.name: Option(name=item.name, hint=hints[item.name], **item.metadata) for item in fields(Options)}
 
 
 def taken_by(command: str) -> list[Option]:
@@ -420,15 +299,3 @@ def taken_by(command: str) -> list[Option]:
 def settable() -> dict[str, Option]:
     """The options that the environment and the settings file can set, by key."""
     return {one.key: one for one in declared().values() if one.setting}
-
-
-def size_text(size: int) -> str:
-    """A size for people, such as ``20.0 GB``."""
-    from rich.filesize import decimal
-
-    return decimal(size)
-
-
-@cache
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Options)

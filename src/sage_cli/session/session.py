@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
+from sage_cli.session.arguments import earlier_argument, media_argument, question_argument
 from sage_cli.session.models import Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.pipes import Pipes
-from sage_cli.session.settings import check, load_options
+from sage_cli.session.settings import session_options
 from sage_cli.session.turns import Run, Turns
+from sage_cli.session.values import check
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
 from sage_cli.text import is_link, media_name
@@ -55,19 +57,12 @@ def open_session(
         consent: called before each web request with ``web="ask"``; without it, every request is denied.
         offer: called when a model is not installed; may install one and returns the name to use. Without it, that is an error.
         model_cache: whether frame embeddings and KV prefixes are kept on disk.
-        overrides: options by name, such as ``model="qwen3-vl-4b"``; they override ``options``.
+        overrides: options by name, such as ``model="qwen3-vl-4b"``; they override ``options``. ``None`` means not given.
 
     Raises:
-        UsageError: an option does not exist, or a value is invalid.
+        UsageError: an option does not exist or is not a session's, or a value is invalid.
     """
-    if options is None:
-        return Session(load_options(**overrides), consent=consent, offer=offer, model_cache=model_cache)
-    checked: dict[str, Any] = {}
-    for name, value in overrides.items():
-        if name not in declared():
-            raise UsageError(f"no such option: {name}")
-        checked[name] = check(declared()[name], value, name) if value is not None else None
-    return Session(replace(options, **checked), consent=consent, offer=offer, model_cache=model_cache)
+    return Session(session_options(options, overrides), consent=consent, offer=offer, model_cache=model_cache)
 
 
 class Session(Models):
@@ -136,8 +131,8 @@ class Session(Models):
         video: str | Path,
         question: str,
         *,
-        start: float | None = None,
-        end: float | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
         earlier: Sequence[tuple[str, str]] = (),
         tools: bool | None = None,
     ) -> Generator[Event]:
@@ -145,23 +140,22 @@ class Session(Models):
 
         Args:
             video: its path, a link, or ``-`` for stdin; a pipe is read to its end first.
-            start, end: the part to ask about, in seconds; by default from the options.
+            start, end: the part to ask about, in seconds or as text (``"1:30"``); by default from the options.
             earlier: previous questions and answers of the conversation.
             tools: whether the model may use tools; by default from the options.
 
         Raises:
             SageError: the video, the model or an option cannot be used, or another thread uses the session.
         """
-        if not question.strip():
-            raise UsageError("the question is empty: write what you want to know about the video")
+        question, pairs = question_argument(question), earlier_argument(earlier)
         from sage_cli.agent.events import Notice, RunStarted
 
         def run() -> Generator[Event]:
             opened = self.video(video)
             opened.require_picture()
             agent = self.agent(opened, start=start, end=end, tools=tools)
-            missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not earlier else ""
-            with closing(cast("Generator[Event]", agent.run(question, earlier))) as events:
+            missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
+            with closing(cast("Generator[Event]", agent.run(question, pairs))) as events:
                 for event in self._estimated(events) if self.caching else events:
                     yield event
                     if missing and isinstance(event, RunStarted):
@@ -195,14 +189,14 @@ class Session(Models):
         self._running.add(guarded)
         return guarded
 
-    def agent(self, video: Video, *, start: float | None = None, end: float | None = None, tools: bool | None = None) -> Agent:
+    def agent(self, video: Video, *, start: float | str | None = None, end: float | str | None = None, tools: bool | None = None) -> Agent:
         """The agent for a part of a video. It is reused for the same part, with its frames.
 
         Raises:
             SageError: the model or an option cannot be used.
         """
         span = self.span(video, start, end)
-        tools = self.options.tools if tools is None else tools
+        tools = bool(self._in_effect("tools", tools))
         # By the video and not by its content, which two files may share: their names and subtitles differ.
         key = (video, self.subtitles(video), *span, tools)
         agent = self._agents.get(key) or self._new_agent(video, span, tools)
@@ -227,7 +221,7 @@ class Session(Models):
         Raises:
             VideoError: it cannot be read.
         """
-        key = str(path)
+        key = path = media_argument(path)
         if copy is not None:
             self.pipes.add(key, copy)
         video = self._videos.get(key)
@@ -252,7 +246,7 @@ class Session(Models):
             note_media(video.id, local)
         return video
 
-    def span(self, video: Video, start: float | None = None, end: float | None = None) -> tuple[float, float]:
+    def span(self, video: Video, start: float | str | None = None, end: float | str | None = None) -> tuple[float, float]:
         """The part of a video to ask about, in seconds; the end is limited to the video's.
 
         Raises:
@@ -260,9 +254,8 @@ class Session(Models):
         """
         from sage_cli.timecode import format_clock
 
-        start = self.options.start if start is None else start
-        end = self.options.end if end is None else end
-        first, last = start or 0.0, video.duration if end is None else min(end, video.duration)
+        begin, until = self._in_effect("start", start), self._in_effect("end", end)
+        first, last = begin or 0.0, video.duration if until is None else min(until, video.duration)
         if not 0 <= first < last:
             raise UsageError(
                 f"the start is not before the end, or outside the media: it goes from 00:00:00 to {format_clock(video.duration)}"
@@ -307,33 +300,33 @@ class Session(Models):
 
     # ---- transcribing ----------------------------------------------------------------------------------------------
 
-    def transcribe(self, media: str | Path, *, start: float | None = None, end: float | None = None) -> Generator[Segment]:
+    def transcribe(self, media: str | Path, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Segment]:
         """Transcribe a video or recording; yields segments as they are decoded. After an interruption the next call resumes.
 
         Args:
             media: its path, or ``-`` for stdin; a pipe is read to its end first.
-            start, end: the part to transcribe, in seconds; by default from the options.
+            start, end: the part to transcribe, in seconds or as text; by default from the options.
 
         Raises:
             SageError: the media, the speech model or an option cannot be used, or another thread uses the session.
         """
         return self._tracked(self._segments(media, start, end))
 
-    def _segments(self, media: str | Path, start: float | None, end: float | None) -> Generator[Segment]:
+    def _segments(self, media: str | Path, start: float | str | None, end: float | str | None) -> Generator[Segment]:
         video = self.video(media)
         with closing(self._parts(video, self.converted(video), start, end)) as parts:
             for part in parts:
                 yield from part.segments
 
-    def parts(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
+    def parts(self, video: Video, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Progress]:
         """The same, window by window, with progress. Yields nothing for media without sound."""
         return self._tracked(self._parts(video, self.converted(video), start, end))
 
-    def said(self, video: Video, *, start: float | None = None, end: float | None = None) -> Generator[Progress]:
+    def said(self, video: Video, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Progress]:
         """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
         return self._tracked(self._parts(video, self.subtitles(video), start, end))
 
-    def _parts(self, video: Video, subtitles: Subtitles | None, start: float | None, end: float | None) -> Generator[Progress]:
+    def _parts(self, video: Video, subtitles: Subtitles | None, start: float | str | None, end: float | str | None) -> Generator[Progress]:
         first, last = self.span(video, start, end)
         if subtitles:
             yield from subtitles.parts(first, last)
@@ -400,6 +393,10 @@ class Session(Models):
             self.model.forget()
 
     # ---- inside ----------------------------------------------------------------------------------------------------
+
+    def _in_effect(self, name: str, given: Any) -> Any:
+        """The value of an option that a call may give, too; ``None`` is not given."""
+        return getattr(self.options, name) if given is None else check(declared()[name], given, name)
 
     @cached_property
     def _frame_times(self) -> FrameTimeCache | None:

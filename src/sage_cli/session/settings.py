@@ -1,4 +1,4 @@
-"""Reads and checks the values of options.
+"""Reads the values of options.
 
 An option has one name everywhere: ``--ctx-size`` on the command line, ``SAGE_CTX_SIZE`` in the environment, ``ctx-size`` in the settings
 file, ``ctx_size`` in Python. The first of these that is set wins, then the default. Messages about a value name its source.
@@ -6,28 +6,25 @@ file, ``ctx_size`` in Python. The first of these that is set wins, then the defa
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import tomlkit
 from filelock import FileLock, Timeout
-from pydantic import ByteSize, ConfigDict, Field, TypeAdapter, ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import Table
 
 from sage_cli.errors import SageError, UsageError
 from sage_cli.output import output_folder, write_text
-from sage_cli.session.options import Option, Options, declared, settable
+from sage_cli.session.options import Options, declared, settable
+from sage_cli.session.values import check
 from sage_cli.store.paths import config_path
-from sage_cli.text import decode_unicode, from_argument
-from sage_cli.timecode import parse as parse_time
+from sage_cli.text import decode_unicode
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
 _PATIENCE_S: Final = 10.0  # with another process that changes the file
@@ -57,14 +54,41 @@ def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> O
     Raises:
         UsageError: an option does not exist, or a value is invalid.
     """
-    for name in given:
-        if name not in declared():
-            raise UsageError(f"no such option: {name}{_nearest(name, declared())}")
+    _require(given)
     values = {settable()[key].name: value for key, value in (from_file() | from_environment()).items()}
     for name, value in given.items():
         if value is not None:
             values[name] = check(declared()[name], value, (sources or {}).get(name, name))
     return Options(**values)
+
+
+def session_options(options: Options | None, given: Mapping[str, Any]) -> Options:
+    """The options of a session that Python opens.
+
+    Args:
+        options: by default those of the environment and the settings file.
+        given: more options by name; ``None`` means not given.
+
+    Raises:
+        UsageError: an option does not exist or is not a session's, or a value is invalid.
+    """
+    if options is not None and not isinstance(options, Options):
+        raise UsageError(f'options are given by name, such as model="nano", or as Options, not as {type(options).__name__}')
+    _require(given)
+    # Settings are no mistake in Options: they may be those of load_options.
+    own = [one.name for one in declared().values() if options and not one.setting and getattr(options, one.name) != one.default]
+    for name in (*given, *own):
+        if not declared()[name].of_session:
+            raise UsageError(f"{name} is an option of the command line: a session does not use it")
+    if options is None:
+        return load_options(**given)
+    return replace(options, **{name: check(declared()[name], value, name) for name, value in given.items() if value is not None})
+
+
+def _require(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in declared():
+            raise UsageError(f"no such option: {name}{_nearest(name, declared())}")
 
 
 def in_effect() -> list[Setting]:
@@ -182,79 +206,6 @@ def _read() -> tomlkit.TOMLDocument:
         raise UsageError(f"{path} is not TOML: {error}; correct it with 'sage config edit'") from error
     except OSError as error:
         raise SageError(f"cannot read {path}: {error.strerror or error}") from error
-
-
-# ---- values --------------------------------------------------------------------------------------------------------
-
-
-def check(one: Option, value: Any, source: str, *, shown: bool = True) -> Any:
-    """Convert a value to the option's type and check its bounds.
-
-    Args:
-        source: its origin, for the message.
-        shown: whether the message must quote the value; otherwise the source contains it.
-
-    Raises:
-        UsageError: it is invalid.
-    """
-    try:
-        if one.kind == "time" and isinstance(value, str):
-            return parse_time(value)
-        if one.kind == "words" and isinstance(value, str):
-            return from_argument(value)
-        if one.name == "schema" and isinstance(value, dict):  # from Python
-            return json.dumps(value)
-        if one.type in (str, Path) and isinstance(value, (str, Path)):
-            return _text(one, value)
-        if one.kind == "size":
-            value = _with_unit(value)
-        return _adapter(one.name).validate_python(value)
-    except (ValidationError, UsageError, ValueError, OverflowError) as error:
-        problem = " is empty" if value == "" else f" cannot be {value!r}" if shown else ""
-        raise UsageError(f"{source}{problem}: expected {expected(one)}") from error
-
-
-def expected(one: Option) -> str:
-    """The allowed values of an option, in words."""
-    if one.choices:
-        return f"one of {', '.join(one.choices)}"
-    if one.kind == "time":
-        return "a time: HH:MM:SS, MM:SS, seconds, or 1h2m3s"
-    if one.kind == "size":
-        return "a size with its unit, such as 20 GB or 500 MB"
-    if one.switch:
-        return "true or false"
-    if one.type not in (int, float):
-        return "a path" if one.type is Path else "text"
-    low, high = (f"{bound:,.0f}".replace(",", "") if bound is not None else None for bound in (one.at_least, one.at_most))
-    bounds = f" from {low} to {high}" if low and high else f", at least {low}" if low else ""
-    return f"{'a whole number' if one.type is int else 'a number'}{bounds}"
-
-
-def _text(one: Option, value: str | Path) -> str | Path:
-    """A name or a path. Not checked by pydantic: file names may not be UTF-8."""
-    if not str(value).strip():
-        raise ValueError("empty")
-    text = os.path.expanduser(value) if one.kind == "path" else value  # noqa: PTH111  (keeps a slash at the end)
-    return Path(text) if one.type is Path else str(text)
-
-
-def _with_unit(value: Any) -> Any:
-    """Require a unit, as ``20`` could be bytes or GB; 0 needs none."""
-    bare = str(value).strip()
-    if bare.replace(".", "", 1).isdigit() and float(bare) != 0:
-        raise ValueError("no unit")
-    return bare
-
-
-@cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    one = declared()[name]
-    kind: Any = ByteSize if one.kind == "size" else one.type
-    bounds = {"ge": one.at_least, "le": one.at_most} if kind in (int, float, ByteSize) else {}
-    numbers: dict[str, Any] = {"allow_inf_nan": False} if kind is float else {}
-    checked = Annotated[kind, Field(**bounds, **numbers)]
-    return TypeAdapter(checked if not one.many else kind, config=ConfigDict(coerce_numbers_to_str=True))
 
 
 def _nearest(name: str, names: Mapping[str, object]) -> str:
