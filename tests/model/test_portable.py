@@ -34,6 +34,7 @@ def test_replies_of_the_protocol_are_objects_with_a_type_everywhere_and_no_bound
         )
     assert first and later and none
     for schema in (first, later, none):
+        assert json.loads(json.dumps(schema)) == schema
         assert schema["type"] == "object"
         for part in parts(schema):
             assert ("type" in part) != ("anyOf" in part), part

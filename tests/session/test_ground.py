@@ -13,6 +13,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.session import open_session
 from sage_cli.session.ground import Found, _joined, ground
 from tests.media import make_audio, tone
+from tests.openai_server import Served, serve
 
 NANO: dict[str, Any] = {"model": "nano", "threads": 1, "cache_limit": 0}
 
@@ -56,3 +57,19 @@ def test_spans_that_touch_are_one() -> None:
 def test_sound_alone_shows_nothing(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="has sound but no picture"):
         found(make_audio(tmp_path / "a.wav", tone(1.0)), "a red star")
+
+
+@pytest.mark.parametrize("said", ["", "<think>The star is", "There is no JSON here."])
+def test_a_reply_that_says_nothing_is_no_event_that_was_not_found(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr("sage_cli.session.ground.WINDOW_S", 6.0)
+    with (
+        serve(Served(text=said)) as server,
+        open_session(model=server.url, prompts="sage-mm", frames=2, frame_tokens=16, cache_limit=0) as session,
+    ):
+        video = session.video(CLIPS / "short.mp4")
+        with pytest.raises(ModelError, match="no times that can be read; try another model"):
+            list(ground(session, video, "a red star"))
+        first = next(step for step in ground(session, video, "a red star") if step is not None)
+        assert "no times that can be read for 00:00:00-00:00:06" in first.notices[0]
+        server.text = '{"start": null, "end": null}'
+        assert [step.notices for step in ground(session, video, "a red star") if step is not None] == [(), ()]

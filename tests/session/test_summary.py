@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.chapters import make_world, measure, score, write_world
 from sage_cli.assets import CLIPS, NANO
-from sage_cli.errors import VideoError
+from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
 from sage_cli.session.chapters import change_points
@@ -171,3 +171,19 @@ def test_a_recording_of_sound_is_summarized_by_its_words(tmp_path: Path) -> None
         (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\n[Music]\n")
         with open_session(**options, speech_model=str(NANO.speech)) as session, pytest.raises(VideoError, match="nothing is said"):
             result(summarize(session, session.video(path)))
+
+
+@pytest.mark.parametrize("said", ["", "<think>It shows", '{"title": "", "summary": "..."}'])
+def test_a_reply_that_says_nothing_is_asked_for_again_and_never_kept(said: str) -> None:
+    options: dict[str, Any] = {"frames": 2, "prompts": "sage-mm", "no_tool": ("transcribe-speech",)}
+    with serve(Served(text=said)) as server, open_session(model=server.url, **options) as session:
+        video = session.video(CLIPS / "short.mp4")
+        with pytest.raises(ModelError, match="wrote nothing that makes sense"):
+            result(summarize(session, video))
+        asked = len(server.requests)
+        assert asked >= 2
+        assert {body["temperature"] for body in server.requests} == {0.0, 0.7}
+        server.text = "<think>Hm.</think>Shapes appear on a white ground."
+        found = result(summarize(session, video))
+        assert found.summary == "Shapes appear on a white ground."
+        assert len(server.requests) > asked

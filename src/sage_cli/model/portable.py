@@ -23,7 +23,7 @@ _BOUNDS: Final = frozenset(
 )  # fmt: skip
 _TYPES: Final[Mapping[type, str]] = MappingProxyType({str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"})
 _NO_ITEM: Final[dict[str, Any]] = {"type": "string"}  # of a list that may be empty only, where some type has to be given
-_NULL: Final[Mapping[str, Any]] = MappingProxyType({"type": "null"})
+_NULL: Final[dict[str, Any]] = {"type": "null"}
 
 
 class _AbsentError(Exception):

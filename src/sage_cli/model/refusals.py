@@ -113,7 +113,7 @@ def _of_status(error: APIStatusError, address: RemoteAddress, model: str) -> Mod
     if status == 413:
         return ModelError(f"{host} does not take requests of this size{told}: {_REMEDIES['length']}")
     if remedy := _REMEDIES.get(cause):
-        return ModelError(f"{host}: {line}; {remedy}")
+        return ModelError(f"{host}: {line.rstrip('.')}; {remedy}")
     if status in (404, 405):
         wanted = f" or no model {model!r}" if model else ""
         path = error.request.url.path

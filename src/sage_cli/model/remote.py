@@ -55,6 +55,7 @@ _REPLY_TOKENS: Final = 8192  # the reference's; a model that thinks takes most o
 # Fewer tokens than any model makes of a prompt: a server that read fewer has cut it.
 _MOST_BYTES: Final = 6.0  # of text in a token
 _LEAST_IMAGE: Final = 48  # tokens
+_LEAST_CONTEXT: Final = 1000  # tokens; a server that reports fewer for such a prompt counts something else
 
 _NO_LIST: Final = (404, 405, 501)  # of models: a gateway that has none
 # Where servers tell the context size outside the OpenAI API: llama-server, LM Studio, Ollama of a model that is loaded.
@@ -210,7 +211,7 @@ class RemoteModel:
         least = sum(len(part.text.encode(errors="replace")) / _MOST_BYTES for part in parts if isinstance(part, Text))
         frames = (frame for part in parts if isinstance(part, Frames) for frame in part.frames)
         least += sum(min(_LEAST_IMAGE, frame.width * frame.height / self._unit**2) for frame in frames)
-        if self._told_of_cut or not 0 < usage.prompt_tokens < least:
+        if self._told_of_cut or not _LEAST_CONTEXT < usage.prompt_tokens < least:
             return ""
         self._told_of_cut = True
         return (

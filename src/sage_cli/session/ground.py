@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import ModelError, UsageError
+from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
     from sage_cli.session.session import Session
@@ -67,6 +68,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
     count = max(1, round((last - first) / WINDOW_S + 0.499))
     length = (last - first) / count
     told: set[str] = set()
+    unread = 0
     spans: list[Span] = []  # not yet given
     with agent.workspace() as workspace:
         for number in range(count):
@@ -88,8 +90,11 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                         yield None
                 except StopIteration as stop:
                     spans = _joined([*spans, *((look.start, look.end) for look in stop.value.evidence)])
-                except NoTimesError:
-                    pass
+                except NoTimesError as error:
+                    unread += 1
+                    if unread == count:
+                        raise ModelError(f"{error}; try another model") from error
+                    notices.append(f"{error} for {format_clock(begin)}-{format_clock(until)}")
                 except ToolError as error:
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
             done = [span for span in spans if number == count - 1 or until - span[1] >= SHORTEST_S]

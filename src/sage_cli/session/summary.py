@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sage_cli.agent.asking import Asker, UnusableReplyError
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
+from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.model.base import Frames, Message, Prompt, Text
@@ -45,6 +46,8 @@ T = TypeVar("T")
 _FRAMES: Final = 8  # of a chapter that the model sees
 _REPLY_TOKENS: Final = 1280  # more than title and summary take in any script
 _TITLE, _SUMMARY = 90, 900  # characters
+_SCHEMA: Final = record(summary=text(_SUMMARY), title=text(_TITLE))
+_RETRY_TEMPERATURE: Final = 0.7
 _LIMIT: Final = 64_000_000  # bytes of replies that are kept
 
 
@@ -107,7 +110,8 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
                 spans.append([*span])
             kept.set("chapters", spans)
         summary = yield from _Writer(session, video, segments, kept, first).write([(span[0], span[1]) for span in spans])
-        kept.set("summary", asdict(summary))
+        if all(chapter.summary for chapter in summary.chapters):  # else the rest may come with another run
+            kept.set("summary", asdict(summary))
         return _titled(summary, video)
 
 
@@ -202,6 +206,8 @@ class _Writer:
                 title, summary = chapters[0].title, chapters[0].summary
             else:
                 title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters])
+            if not (summary or any(chapter.summary for chapter in chapters)):
+                raise ModelError("the model wrote nothing that makes sense; try again with --temperature 0.7, or with another model")
             made = Summary(title, summary, tuple(chapters))
             if self._session.schema is not None:
                 made = replace(made, value=(yield from self._in_shape(workspace, made)))
@@ -258,27 +264,33 @@ class _Writer:
         return workspace.model.count_tokens(prompt) <= self._room
 
     def _ask(self, workspace: Workspace, prompt: Prompt, asked: str = "") -> Steps[tuple[str, str]]:
-        """Title and summary; each may be empty if the model makes no sense."""
+        """Title and summary; each may be empty if the model makes no sense. Then it is asked once more, and nothing is kept."""
         asked = asked or _digest([part.text for message in prompt for part in message.parts if isinstance(part, Text)])
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
-        schema = record(summary=text(_SUMMARY), title=text(_TITLE))
         given = self._settings
-        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=schema, temperature=given.temperature, seed=given.seed)
+        for temperature, seed in ((given.temperature, given.seed), (max(given.temperature, _RETRY_TEMPERATURE), given.seed + 1)):
+            title, summary = yield from self._once(workspace, prompt, temperature, seed)
+            if summary:
+                self._kept.set(asked, {"title": title, "summary": summary})
+                break
+        return title, summary
+
+    def _once(self, workspace: Workspace, prompt: Prompt, temperature: float, seed: int) -> Steps[tuple[str, str]]:
+        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)
         with closing(steps):
             while True:
                 try:
                     next(steps)
                     yield None
                 except StopIteration as stop:
-                    reply = stop.value
+                    text = stop.value.text
                     break
         try:
-            found = json_object(reply.text, ("summary", "title"))
+            found = json_object(text, ("summary", "title"))
         except ValueError:  # a served model that keeps to no schema
-            found = {"summary": reply.text}
+            found = {"summary": prose(text)}
         title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
-        self._kept.set(asked, {"title": title, "summary": summary})
         return title, summary
 
     def _in_shape(self, workspace: Workspace, made: Summary) -> Steps[Any]:
