@@ -298,7 +298,7 @@ class RolloutModel:
         self.calls: list[Call] = []
         self._rng = np.random.default_rng(seed)
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         return SIZE, SIZE
 
     def forget(self) -> None:

@@ -51,7 +51,7 @@ class TestModel:
         self.asked: list[Asked] = []
         self.prefetched: list[Prompt] = []
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         assert width > 0
         assert height > 0
         return (2 * PATCH, PATCH) if max_tokens is None else (PATCH, PATCH)

@@ -15,7 +15,7 @@ from tests.agent.scripted import ScriptedModel, accepts
 def test_frames_are_looked_at_one_by_one_in_time_order(video: Video) -> None:
     model = ScriptedModel(" It is red.\n")
     with Workspace(model, video) as workspace:
-        frames = list(video.frames([5.0, 6.0, 7.0], workspace.frame_size))
+        frames = list(video.frames([5.0, 6.0, 7.0], workspace.sizes.first))
         names = workspace.add_frames(frames)
         outcome = complete(Analyze().run(AnalyzeArguments(query="Which colour?", media_paths=[*reversed(names), names[0]]), workspace))
     assert outcome.result == {"answer": "It is red."}
@@ -33,7 +33,7 @@ def test_a_clip_is_shown_as_the_videos_own_frames(video: Video) -> None:
     with Workspace(model, video) as workspace:
         name = workspace.add_clip(10.0, 14.0)
         outcome = complete(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=[name]), workspace))
-        again = {frame.key for frame in video.frames([10.0, 14.0], workspace.frame_size)}
+        again = {frame.key for frame in video.frames([10.0, 14.0], workspace.sizes.first)}
     [shown] = model.asked[0].frames
     assert shown.pairs
     assert len(shown.frames) == 20
@@ -44,7 +44,7 @@ def test_a_clip_is_shown_as_the_videos_own_frames(video: Video) -> None:
 def test_a_clip_among_frames_is_looked_at_alone(video: Video) -> None:
     model = ScriptedModel("Yes.")
     with Workspace(model, video) as workspace:
-        names = [*workspace.add_frames(list(video.frames([1.0], workspace.frame_size))), workspace.add_clip(10.0, 14.0)]
+        names = [*workspace.add_frames(list(video.frames([1.0], workspace.sizes.first))), workspace.add_clip(10.0, 14.0)]
         items = list(Analyze().run(AnalyzeArguments(query="Did it?", media_paths=names), workspace))
     assert any(isinstance(item, ToolNotice) and "c1.mp4" in item.text for item in items)
     assert len(model.asked[0].frames) == 1

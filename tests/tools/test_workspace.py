@@ -11,7 +11,7 @@ import pytest
 from sage_cli.prompts import Prompts
 from sage_cli.tools import ToolError, Workspace
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
-from sage_cli.tools.workspace import FrameSize, most, thin
+from sage_cli.tools.workspace import most, thin
 from sage_cli.video import Frame, Video
 from tests.agent.scripted import ScriptedModel
 from tests.media import make_video
@@ -127,33 +127,6 @@ def test_a_window_stays_inside_the_part_asked_about(video: Video) -> None:
         assert "00:00:10-00:00:20" in notes[0]
         with pytest.raises(ToolError, match="inside it"):
             workspace.window(window("00:22", "00:24"))
-
-
-class Sizing(ScriptedModel):
-    """Notes the sizes that it is asked for."""
-
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return (max_tokens or 0, max_pixels or 0)
-
-
-@pytest.mark.parametrize(
-    ("pack", "family", "size", "first", "close"),
-    [
-        ("sage-mm", "qwen3-vl", "reference", 105_369, 150_528),
-        ("sage-mm", "qwen3-vl", "paper", 150_528, 150_528),
-        ("sage-mm", "qwen2.5-vl", "reference", 37_632, 602_112),
-        ("general", "qwen3-vl", "reference", 105_369, 150_528),
-    ],
-)
-def test_frames_are_as_large_as_the_weights_know_them(
-    video: Video, pack: str, family: str, size: FrameSize, first: int, close: int
-) -> None:
-    model = Sizing()
-    model.info = replace(model.info, family=family)
-    workspace = Workspace(model, video, prompts=Prompts(pack), frame_size=size)
-    assert (workspace.frame_size, workspace.close_size) == ((0, first), (0, close))
-    workspace = Workspace(model, video, prompts=Prompts(pack), frame_size=size, frame_tokens=9)
-    assert (workspace.frame_size, workspace.close_size) == ((9, 0), (9, 0))
 
 
 def test_trained_qwen3_sees_as_many_frames_as_there_are_at_every_duration(video: Video) -> None:

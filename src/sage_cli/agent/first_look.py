@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-import numpy as np
-
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import FramesSampled, Notice, Working
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.model.base import ChatModel, Prompt
+from sage_cli.tools.sizes import blank_frames
 from sage_cli.tools.workspace import Workspace, most, thin
 from sage_cli.video import Frame, Sampling
 
@@ -38,12 +37,10 @@ def choose(workspace: Workspace, build: Callable[[Sequence[Frame]], Prompt], roo
         build: makes the prompt for given frames.
         room: tokens available to the prompt.
     """
-    width, height = workspace.frame_size
     times = workspace.times(workspace.start, workspace.end)
-    pixels = np.broadcast_to(np.uint8(0), (height, width, 3))
-    blanks = [Frame(at, pixels, f"blank:{width}x{height}") for at in times]
+    blanks = blank_frames(times, workspace.sizes.first)
     count = most(len(times), lambda number: workspace.model.count_tokens(build(thin(blanks, number))) <= room)
-    return Choice(tuple(times), count, (width, height))
+    return Choice(tuple(times), count, workspace.sizes.first)
 
 
 class FirstLook:

@@ -31,7 +31,8 @@ from sage_cli.speech.subtitles import Subtitles
 from sage_cli.text import without_surrogates
 from sage_cli.tools import TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
-from sage_cli.tools.workspace import FrameSize, SpeechModel, Workspace
+from sage_cli.tools.sizes import FrameSize
+from sage_cli.tools.workspace import SpeechModel, Workspace
 from sage_cli.video import Frame, MediaNotice, Sampling, Video
 from sage_cli.web.base import addresses_in
 

@@ -192,12 +192,12 @@ class ChatModel(Protocol):
     @property
     def info(self) -> ModelInfo: ...
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         """``(width, height)`` in pixels that a frame of the given display size should be resized to.
 
         Args:
             max_tokens: most vision tokens a slice may take.
-            max_pixels: most pixels of a frame, where ``max_tokens`` is ``None``; both ``None`` for the model's default.
+            pixels: fewest and most pixels of a frame, where ``max_tokens`` is ``None``; both ``None`` for the reference's.
         """
         ...
 
@@ -256,15 +256,16 @@ class ChatModel(Protocol):
 
 
 # The reference's bounds for a frame, in pixels (qwen-vl-utils, as SAGE configures it).
-_REFERENCE_MIN_PIXELS: Final = 128 * 28 * 28
-_REFERENCE_MAX_PIXELS: Final = 105_369
+_REFERENCE_PIXELS: Final = (128 * 28 * 28, 105_369)
 
 
-def bounded_frame_size(width: int, height: int, unit: int, max_tokens: int | None, max_pixels: int | None) -> tuple[int, int]:
+def bounded_frame_size(width: int, height: int, unit: int, max_tokens: int | None, pixels: tuple[int, int] | None) -> tuple[int, int]:
     """``(width, height)`` in pixels of a frame within the reference's bounds, or those given; see :meth:`ChatModel.frame_size`.
 
     Args:
         unit: side in pixels of the square that becomes one vision token.
     """
-    most = max_tokens * unit * unit if max_tokens else max_pixels or _REFERENCE_MAX_PIXELS
-    return fit_size(width, height, min_pixels=min(_REFERENCE_MIN_PIXELS, most), max_pixels=most, multiple=unit)
+    least, most = pixels or _REFERENCE_PIXELS
+    if max_tokens:
+        most = max_tokens * unit * unit
+    return fit_size(width, height, min_pixels=min(least, most), max_pixels=most, multiple=unit, strict=max_tokens is not None)

@@ -55,8 +55,8 @@ class Endpoints:
     def info(self) -> ModelInfo:
         return replace(self._model.info, host=self._outside)
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return self._model.frame_size(width, height, max_tokens, max_pixels)
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
+        return self._model.frame_size(width, height, max_tokens, pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         return self._model.count_tokens(prompt)

@@ -204,8 +204,8 @@ class LlamaModel:
     def info(self) -> ModelInfo:
         return self._info
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return bounded_frame_size(width, height, _MERGE_PIXELS[self._family], max_tokens, max_pixels)
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
+        return bounded_frame_size(width, height, _MERGE_PIXELS[self._family], max_tokens, pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         self._opened()

@@ -109,8 +109,8 @@ class RemoteModel:
         at = f"a server at {self.address.host}"
         return ModelInfo(self._name, self._family, self._context, at, at, self.address.outside)
 
-    def frame_size(self, width: int, height: int, max_tokens: int | None = None, max_pixels: int | None = None) -> tuple[int, int]:
-        return bounded_frame_size(width, height, self._unit, max_tokens, max_pixels)
+    def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
+        return bounded_frame_size(width, height, self._unit, max_tokens, pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """An estimate: 3 bytes of UTF-8 to a token, and a token for the pixels that Qwen makes one of. Servers do not merge frame pairs."""

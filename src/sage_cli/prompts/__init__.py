@@ -77,15 +77,19 @@ class FrameStyle:
 
     Attributes:
         fps: frames per second, up to the frame limit; ``None``: always as many frames as the limit allows.
-        reference: pixels of a frame in the released configuration; ``None`` for the model's default.
-        paper: pixels of a frame in the paper.
-        close: pixels of a frame in tools that look closely.
+        reference: fewest and most pixels of a frame in the released configuration; ``None`` for the model's default. Larger frames are
+            scaled down to it, smaller ones up.
+        paper: the same in the paper.
+        still: the same of an extracted frame that is looked at; ``None`` for that of the first look.
+        shared: few frames that are looked at closely may be as large as stills, many share the pixels of a first look. Else stills are as
+            large as the context allows, and windows and clips have the size of the first look.
     """
 
     fps: float | None = None
-    reference: int | None = None
-    paper: int | None = None
-    close: int | None = None
+    reference: tuple[int, int] | None = None
+    paper: tuple[int, int] | None = None
+    still: tuple[int, int] | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +238,7 @@ def _given(folder: Path) -> dict[str, str]:
 def _style(text: str, source: str | Path) -> Style:
     try:
         data: dict[str, Any] = tomlkit.parse(text).unwrap()
-        frames = {family: FrameStyle(**values) for family, values in data["frames"].items()}
+        frames = {family: _frame_style(values) for family, values in data["frames"].items()}
         values = {**data["replies"], **data["tools"], "frames": frames}
         orders = {name: _tuple(value) for name, value in values.items() if isinstance(value, list)}
         return Style(**{**values, **orders})
@@ -244,7 +248,15 @@ def _style(text: str, source: str | Path) -> Style:
         raise UsageError(f"--prompts {source}: {problem}") from error
 
 
-def _tuple(value: object) -> object:
+def _frame_style(values: dict[str, Any]) -> FrameStyle:
+    """Raises TypeError for an unknown key, and for sizes that are not two numbers."""
+    for name in ("reference", "paper", "still"):
+        if name in values and [type(number) for number in values[name]] != [int, int]:
+            raise TypeError(f"{name} is not the fewest and the most pixels of a frame")
+    return FrameStyle(**{name: _tuple(value) for name, value in values.items()})
+
+
+def _tuple(value: object) -> Any:
     return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 

@@ -221,7 +221,7 @@ class _Writer:
         frames = Frames(())
         if self._video.has_video:
             times = uniform_times(self._video.duration, min(_FRAMES, workspace.frame_limit), start=start, end=max(start, end - 0.1))
-            with closing(self._video.frames(times, workspace.frame_size)) as reader:
+            with closing(self._video.frames(times, workspace.sizes.first)) as reader:
                 seen = {frame.key: frame for frame in reader}
             frames = Frames(tuple(seen.values()))
 

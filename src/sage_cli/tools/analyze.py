@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field
 
 from sage_cli.model.base import Frames, Prompt, Text
-from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolRun, What
 from sage_cli.tools.reply import unquoted
 from sage_cli.tools.schema import EMPTY, Schema, array, either, one_of, record, text
 from sage_cli.tools.workspace import Media, Workspace
@@ -54,14 +54,16 @@ class Analyze(Tool[AnalyzeArguments]):
         clip = bool(media) and media[0].frame is None
         if clip and len(set(arguments.media_paths)) > 1:
             yield ToolNotice(f"only {media[0].name} is analyzed: a clip cannot be looked at together with other media")
-        frames = yield from self._frames(media, workspace)
 
         def build(frames: Sequence[Frame]) -> Prompt:
             timed = clip or workspace.prompts.style.timed_frames
             shown = (Frames(tuple(frames), pairs=clip, timed=timed),) if frames else ()
             return workspace.question(*shown, Text(arguments.query), system="analyze")
 
-        prompt = yield from workspace.fit(frames, build, _REPLY_TOKENS)
+        if clip:
+            prompt = yield from workspace.show_clip(media[0].start, media[0].end, build, _REPLY_TOKENS)
+        else:
+            prompt = yield from workspace.show_stills(media, build, _REPLY_TOKENS)
         reply = yield from workspace.ask(prompt, max_tokens=_REPLY_TOKENS)
         answer = reply.text.strip()
         return Outcome({"answer": answer}, " ".join(answer.split()), _evidence(media))
@@ -71,12 +73,6 @@ class Analyze(Tool[AnalyzeArguments]):
         media = {item.name: item for item in map(workspace.find_media, arguments.media_paths)}
         clips = [item for item in media.values() if item.frame is None]
         return clips[:1] or sorted(media.values(), key=lambda item: item.start)
-
-    def _frames(self, media: Sequence[Media], workspace: Workspace) -> Generator[ToolProgress, None, list[Frame]]:
-        frames: list[Frame] = []
-        for item in media:
-            frames += [item.frame] if item.frame is not None else (yield from workspace.clip_frames(item.start, item.end))
-        return frames
 
 
 def _evidence(media: Sequence[Media]) -> tuple[EvidenceSpan, ...]:

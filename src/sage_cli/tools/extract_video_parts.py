@@ -59,7 +59,7 @@ class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
             names = [workspace.add_clip(start, end)]
             summary = f"clip of {where}"
         else:
-            frames = yield from workspace.frames([float(time) for time in np.linspace(start, end, FRAMES)])
+            frames = yield from workspace.frames([float(time) for time in np.linspace(start, end, FRAMES)], workspace.sizes.still(FRAMES))
             names = workspace.add_frames(frames)
             evidence = (EvidenceSpan(start, end, "frames extracted"),)
             summary = f"{len(names)} frames of {where}"

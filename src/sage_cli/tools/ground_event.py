@@ -50,10 +50,9 @@ class GroundEvent(Tool[GroundEventArguments]):
         def build(frames: Sequence[Frame]) -> Prompt:
             return workspace.question(Frames(tuple(frames)), Text(question))
 
-        frames = yield from workspace.clip_frames(start, end)
         # The reply repeats the event. A limit at which it is wound down before the times are chosen would choose them.
         limit = _REPLY_TOKENS + 2 * workspace.model.count_tokens([Message("assistant", (Text(arguments.event),))])
-        prompt = yield from workspace.fit(frames, build, limit)
+        prompt = yield from workspace.show_clip(start, end, build, limit)
         when = clock(start, end)
         if workspace.prompts.style.clips_from_zero and start:  # trained models count from the start of the clip that they see
             when = either(when, clock(0.0, end - start))

@@ -20,6 +20,7 @@ from sage_cli.text import from_argument
 from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
 from sage_cli.tools.reply import without_thinking
 from sage_cli.tools.schema import Schema
+from sage_cli.tools.sizes import FrameSize, FrameSizes, Size, blank_frames
 from sage_cli.video import Frame, uniform_times
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sage_cli.video import Video
 
 T = TypeVar("T")
-FrameSize: TypeAlias = Literal["reference", "paper"]
+Build: TypeAlias = Callable[[Sequence[Frame]], Prompt]
 
 _UNKNOWN_FPS = 30.0  # assumed if the video does not say
 # Frames and clips that were never made: their times would count from somewhere else.
@@ -113,14 +114,8 @@ class Workspace:
         self.prompts = prompts or Prompts()
         self.frame_limit = frames
         self.frame_style = self.prompts.style.of_frames(model.info.family)
-        pixels = self.frame_style.paper if frame_size == "paper" else self.frame_style.reference
-
-        def size(pixels: int | None) -> tuple[int, int]:
-            if not video.has_video:
-                return 0, 0
-            return model.frame_size(video.width, video.height, frame_tokens, None if frame_tokens else pixels)
-
-        self.frame_size, self.close_size = size(pixels), size(self.frame_style.close)
+        shape = (video.width, video.height) if video.has_video else (0, 0)
+        self.sizes = FrameSizes(model, shape, self.frame_style, kind=frame_size, frames=frames, tokens=frame_tokens)
         self.media: dict[str, Media] = {}
         self.addresses: list[str] = []
         self.allow_addresses(addresses)
@@ -211,21 +206,39 @@ class Workspace:
 
     # ---- frames ----------------------------------------------------------------------------------------------------
 
-    def frames(self, times: Sequence[float]) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
+    def frames(self, times: Sequence[float], size: Size) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
         """Decode the frames at these times. Two times may share a frame: there can be fewer frames than times."""
         frames: dict[str, Frame] = {}
-        with closing(self.video.frames(times, self.close_size)) as reader:
+        with closing(self.video.frames(times, size)) as reader:
             for done, frame in enumerate(reader, start=1):
                 frames.setdefault(frame.key, frame)
                 yield ToolProgress("frames", done, len(times))
         return tuple(frames.values())
 
-    def clip_frames(self, start: float, end: float) -> Generator[ToolProgress, None, tuple[Frame, ...]]:
-        """The frames of a time span as given to a model: trained models expect a clip that starts at 0."""
-        frames = yield from self.frames(self.times(start, end))
-        if not self.prompts.style.clips_from_zero:
-            return frames
-        return tuple(frame.at(max(0.0, frame.time - start)) for frame in frames)
+    def show_clip(self, start: float, end: float, build: Build, max_tokens: int) -> Generator[ToolProgress | ToolNotice, None, Prompt]:
+        """The prompt with the frames of a time span; trained models expect a clip that starts at 0.
+
+        Args:
+            build: makes the prompt for given frames.
+            max_tokens: of the reply.
+
+        Raises:
+            ToolError: the prompt does not fit the context even with one frame.
+        """
+        times = self.times(start, end)
+        frames = yield from self.frames(times, self.sizes.clip(len(times), self._holds(times, build, max_tokens)))
+        if self.prompts.style.clips_from_zero:
+            frames = tuple(frame.at(max(0.0, frame.time - start)) for frame in frames)
+        return (yield from self._fit(frames, build, max_tokens))
+
+    def show_stills(self, media: Sequence[Media], build: Build, max_tokens: int) -> Generator[ToolProgress | ToolNotice, None, Prompt]:
+        """The prompt with extracted frames, in order; the other arguments are those of :meth:`show_clip`."""
+        times = [item.start for item in media]
+        size = self.sizes.still(len(times), self._holds(times, build, max_tokens))
+        frames = tuple(item.frame for item in media if item.frame is not None)
+        if any((frame.width, frame.height) != size for frame in frames):  # extracted together with more, or fewer
+            frames = yield from self.frames(times, size)
+        return (yield from self._fit(frames, build, max_tokens))
 
     # ---- media -----------------------------------------------------------------------------------------------------
 
@@ -313,14 +326,13 @@ class Workspace:
                             yield ToolNotice(item.notice)
         return reply
 
-    def fit(
-        self, frames: Sequence[Frame], build: Callable[[Sequence[Frame]], Prompt], max_tokens: int
-    ) -> Generator[ToolNotice, None, Prompt]:
-        """The prompt with as many of the frames as fit the model's context together with a reply of ``max_tokens``.
+    def _holds(self, times: Sequence[float], build: Build, max_tokens: int) -> Callable[[Size], bool]:
+        """Whether the context holds the frames at these times in a size, together with a reply."""
+        room = self.model.info.context_size - max_tokens
+        return lambda size: self.model.count_tokens(build(blank_frames(times, size))) <= room
 
-        Raises:
-            ToolError: the prompt does not fit even with one frame.
-        """
+    def _fit(self, frames: Sequence[Frame], build: Build, max_tokens: int) -> Generator[ToolNotice, None, Prompt]:
+        """The prompt with as many of the frames as fit the model's context together with a reply of ``max_tokens``."""
         room = self.model.info.context_size - max_tokens
         count = most(len(frames), lambda n: self.model.count_tokens(build(thin(frames, n))) <= room)
         if count == 0 and (frames or self.model.count_tokens(build(())) > room):

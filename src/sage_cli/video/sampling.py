@@ -70,12 +70,15 @@ def keyframes_near(keyframes: Sequence[Fraction], times: Sequence[Fraction], sam
     return list(dict.fromkeys(found))
 
 
-def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, multiple: int, strict: bool = True) -> tuple[int, int]:
     """``(width, height)`` for a frame: sides multiples of ``multiple``, area within the bounds, aspect kept as closely as that allows.
 
     The rounding is Qwen-VL's ``smart_resize``: to the nearest multiple when the area is in bounds already, otherwise scaled to the
     bound and rounded inwards. That rule breaks its own bound on long strips, whose short side cannot get below one multiple, and
     where the bounds are narrow; the long side then gives way, so that ``max_pixels`` holds down to a single ``multiple`` squared.
+
+    Args:
+        strict: false where small frames may exceed narrow bounds by what the rule rounds up, as they did in training.
     """
     wide, high = (max(multiple, round(side / multiple) * multiple) for side in (width, height))
     if wide * high > max_pixels:
@@ -84,6 +87,8 @@ def fit_size(width: int, height: int, *, min_pixels: int, max_pixels: int, multi
     elif wide * high < min_pixels:
         scale = math.sqrt(min_pixels / (width * height))
         wide, high = (math.ceil(side * scale / multiple) * multiple for side in (width, height))
+        if not strict:
+            return wide, high
     while wide * high > max_pixels and max(wide, high) > multiple:
         wide, high = (wide - multiple, high) if wide >= high else (wide, high - multiple)
     return wide, high
