@@ -104,6 +104,12 @@ DENIALS = (
     "The transcript does not explicitly state how long it takes.",
     "There is no mention of a dog.",
     "Nobody mentions the price.",
+    "She doesn't mention how long it takes.",
+    "The speaker does not say what it costs.",
+    "I'm not able to answer this question.",
+    "There isn't any mention of a cat.",
+    "No information is given about it.",
+    "There is not enough information to tell.",
     "It is impossible to tell what he says.",
     "I am unable to determine what is being said.",
     "The provided frames don't contain this information.",
@@ -137,6 +143,8 @@ ANSWERS = (
     "It is not a cat but a fox.",
     "She has no clear plan and asks for help.",
     "The teacher says that the test is not hard.",
+    "There was no evidence against him.",
+    "No data is lost.",
     "Without a word he shows her the letter.",
 )
 

@@ -47,6 +47,9 @@ _DENIAL: Final = re.compile(
             # The video does not say it.
             rf"\b{_SOURCE}\s+(?:do|does|did|can|could){_NOT}{_HOW}{_TELLS}\b",
             rf"\b{_SOURCE}\s+(?:never|nowhere|only|neither)\s+{_TELLS}\w*\b.*\b(?:nor|not)\b|\b{_SOURCE}\s+never\s+{_TELLS}(?:s|es|ed)?\b",
+            # The speaker does not say it; she does not mention it.
+            rf"\b(?:speaker|narrator|presenter|reporter|host|lecturer|voice)s?\s+(?:do|does|did){_NOT}{_HOW}(?:say|state|tell|explain|reveal|discuss)\b",
+            rf"\b(?:do|does|did){_NOT}{_HOW}(?:mention|specify)\b|\bnever\s+(?:mention(?:s|ed)?|specif(?:y|ies|ied))\b",
             # It is not mentioned.
             rf"(?:\b(?:is|are|was|were|has|have|be){_NOT}|^\W*not){_HOW}{_TOLD}\b",
             rf"\b(?:is|are|was|were|has|have){_NOT}{_HOW}{_FOUND}\b[^.!?;]*?\b(?:in|by|from|on|at)\s+{_SOURCE}\b",
@@ -55,9 +58,12 @@ _DENIAL: Final = re.compile(
             # It cannot be determined; I cannot see it.
             rf"\b(?:can|could)\s?{_NOT}\s*be{_HOW}{_LEARNT}\b",
             rf"\b(?:I|we|you|one)\s+(?:(?:can|could|do|did)\s?{_NOT}|(?:am|are|was|were)\s+(?:unable|not\s+able)\s+to){_HOW}{_LEARNT}\b",
+            rf"\bI['\u2019]m\s+(?:unable|not\s+able)\s+to\s+{_LEARNT}\b",
             rf"^\W*(?:unable|not\s+able|impossible|not\s+possible)\s+to\s+{_LEARNT}\b|\bis\s+(?:impossible|unable)\s+to\s+{_LEARNT}\b",
             # There is no information about it; nothing in the transcript answers it; nobody mentions it.
-            r"\b(?:no|insufficient|not\s+enough)\s+(?:\w+\s)?(?:information|mention|indication|evidence|details?|reference|data|record)\b(?!s)",
+            r"(?:\bno|\bnot\s+any|n['\u2019]t\s+any)\s+(?:\w+\s)?(?:information|mention|indication|evidence|details?|references?|data)\s+(?:\w+\s){0,2}?"
+            r"(?:about|of|on|regarding|concerning|in|to|as|available|provided|given|that)\b",
+            r"\b(?:insufficient|not\s+enough)\s+(?:\w+\s)?(?:information|evidence|details?|context|data)\b",
             rf"\bno\s+(?:clear\s|definite\s)?answer\s+(?:is\s|was\s)?(?:given\s|found\s)?(?:to\s+(?:the|this)\s+question|in\s+{_SOURCE})",
             rf"\b(?:nothing|none|nowhere|no\s+(?:part|sentence|frame|result))\s+(?:in|of|on)\s+{_SOURCE}\b",
             r"\bnothing\s+(?:is|was)\s+(?:said|mentioned|stated|heard|told)\b",
