@@ -21,6 +21,15 @@ class Log:
         self._path, self._stage, self._quiet = folder / "log.jsonl", stage, quiet
         self._started = time.monotonic()
 
+    def resume(self, step: int) -> None:
+        """Go on after a step: this stage's lines of later ones, which will be made again, are dropped, and its clock goes on."""
+        lines = read(self._path.parent) if self._path.exists() else []
+        kept = [line for line in lines if line["stage"] != self._stage or line.get("step", 0) <= step]
+        new = self._path.with_suffix(".part")
+        new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        new.replace(self._path)
+        self._started -= max((line["seconds"] for line in kept if line["stage"] == self._stage), default=0.0)
+
     def write(self, **values: Any) -> None:
         """Append a line with the seconds since the stage began; floats are rounded to six digits."""
         line = {"stage": self._stage, "seconds": round(time.monotonic() - self._started, 2), **_rounded(values)}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,12 +19,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
+from safetensors.torch import load_file  # noqa: E402
 
 from sage_cli.agent import Settings  # noqa: E402
 from sage_cli.bench.judges import ModelJudge  # noqa: E402
+from sage_cli.errors import UsageError  # noqa: E402
 from sage_cli.model.address import RemoteAddress  # noqa: E402
+from sage_cli.model.base import Frames  # noqa: E402
 from sage_cli.model.remote import RemoteModel  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
+from tests.agent.scripted import ScriptedModel, call, context, reasoner  # noqa: E402
+from tests.training.processes import together  # noqa: E402
 from training.clips import write_clip  # noqa: E402
 from training.judges import asker  # noqa: E402
 from training.model import nano_config  # noqa: E402
@@ -172,14 +179,13 @@ def test_questions_that_cover_too_little_are_asked_for_again(served: RemoteModel
     assert teacher.asked == ["questions"] * 2
     assert len(questions) == 10
     assert synthesize.covered(questions, video.duration) > 0.9
-    synthesize.write_questions(questions, video, tmp_path / "questions.jsonl")
-    assert record.read(tmp_path / "questions.jsonl")[0]["end"] == pytest.approx(video.duration, abs=0.1)
+    assert questions[0]["end"] == pytest.approx(video.duration, abs=0.1)
 
 
 def trajectories_of(served: RemoteModel, video: Video, world_and_question: Any, count: int) -> list[dict[str, Any]]:
     world, question = world_and_question
     asked = {"question": question.text, "answer": question.answer}
-    return record.trajectories(served, video, asked, count=count, temperature=0.7, settings=settings(), transcriber=lambda: Listener(world))
+    return record.trajectories(served, video, asked, count=count, temperature=0.7, settings=settings(), hear=lambda _: Listener(world))
 
 
 def test_equal_trajectories_are_kept_once_and_train(
@@ -190,8 +196,8 @@ def test_equal_trajectories_are_kept_once_and_train(
     assert [call["role"] for call in recorded[0]["calls"]] == ["look", "reason"]
     record.append(tmp_path / "trajectories.jsonl", recorded)
     model, encoder = sft.load_model(str(checkpoint))
-    rows = list(sft.sft_rows(encoder, recorded, SFT(), random.Random(0)))
-    before = sum(row_loss(model, row, encoder.image_pad, prompt_too=False).item() for row in rows)
+    rows = [sft.encode(encoder, call) for call in sft.calls_of(recorded, SFT())]
+    before = sum(row_loss(model, row, prompt_too=False).item() for row in rows)
     tuned = SFT(batch=2, rate=1e-3, epochs=2)
     assert (
         sft.train(
@@ -200,7 +206,7 @@ def test_equal_trajectories_are_kept_once_and_train(
         == 2
     )
     again, encoder = sft.load_model(str(tmp_path / "sft"))
-    assert sum(row_loss(again, row, encoder.image_pad, prompt_too=False).item() for row in rows) < before
+    assert sum(row_loss(again, row, prompt_too=False).item() for row in rows) < before
     assert len(read_log(tmp_path)) == 2
 
 
@@ -214,9 +220,7 @@ def test_grpo_with_served_policy_and_judges(
     weights = model.lm_head.weight.detach().clone()
     small = RL(steps=1, questions=1, rollouts=2, rate=1e-3, warmup=0.5, early_turns=3, reply_tokens=512, longest=20_000)
     trainer = grpo.Trainer(model, encoder, small)
-    grpo.train(
-        trainer, served, [asked], judges, tmp_path / "rl", Log(tmp_path, "rl", quiet=True), seed=0, transcriber=lambda: Listener(world)
-    )
+    grpo.train(trainer, served, [asked], judges, tmp_path / "rl", Log(tmp_path, "rl", quiet=True), seed=0, hear=lambda _: Listener(world))
     (line,) = read_log(tmp_path)
     assert line["terms"]["final"] == 1.0
     assert line["terms"]["judge"] == pytest.approx(0.1)  # one call in each rollout
@@ -224,6 +228,174 @@ def test_grpo_with_served_policy_and_judges(
     assert line["rows"] == 4
     assert (tmp_path / "rl" / "model.safetensors").exists()
     assert weights.shape == model.lm_head.weight.shape
+
+
+def run_of(*replies: Any, video: Video, once: bool = False) -> tuple[ScriptedModel, list[dict[str, Any]]]:
+    model = ScriptedModel(*replies, strict=False)
+    limits = Settings(frames=8, max_steps=6)
+    calls, _ = record.run_agent(model, video, "q?", settings=limits, temperature=0.0, seed=0, hear=None, once=once)
+    return model, calls
+
+
+def test_a_row_shows_what_the_teacher_was_shown(video: Video) -> None:
+    """The same tokens and pixels, of the first look, of a window, of a clip and of stills: some of their frames are timed from the start of
+    the window, some not at all."""
+    window = {"video_path": NAME, "timestamp_start": "00:02", "timestamp_end": "00:12"}
+    clip = call("extract_parts_from_timestamp", **window, extract_type="subclips")
+    stills = call("extract_parts_from_timestamp", **window, extract_type="frames")
+    replies = [
+        *(
+            context(None, call("identify_timestamps_visually", event="x", **window)),
+            {"name": "x", "timestamps": {"start": None, "end": None}},
+        ),
+        *(reasoner(None, clip), reasoner(None, call("perform_reasoning", query="q", media_paths=["c1.mp4"])), "A clip."),
+        *(reasoner(None, stills), reasoner(None, call("perform_reasoning", query="q", media_paths=["f1/00:02.0.jpg"])), "A frame."),
+        reasoner("x"),
+    ]
+    model, calls = run_of(*replies, video=video)
+    assert Counter(item["role"] for item in calls) == {"look": 1, "reason": 5, "ground": 1, "analyze": 2}
+    for asked, item in zip(model.asked, calls, strict=True):
+        restored = record.restore(json.loads(json.dumps(item["prompt"])), video)
+        assert [shown(message) for message in restored] == [shown(message) for message in asked.prompt]
+        for one, other in zip(frames_of(restored), frames_of(asked.prompt), strict=True):
+            np.testing.assert_array_equal(one.image, other.image)
+
+
+def frames_of(prompt: Any) -> list[Any]:
+    return [frame for message in prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
+
+
+def shown(message: Any) -> list[Any]:
+    """A message, with frames by their key and time."""
+    return [
+        message.role,
+        *(
+            ([(frame.key, frame.time) for frame in part.frames], part.pairs, part.timed) if isinstance(part, Frames) else part.text
+            for part in message.parts
+        ),
+    ]
+
+
+def test_a_reply_that_cannot_be_read_is_no_row_and_ends_an_episode(video: Video) -> None:
+    _, calls = run_of("garbage", context("x"), video=video)
+    assert ["A red car." in item["reply"] for item in calls] == [True]
+    _, calls = run_of("garbage", context("x"), video=video, once=True)
+    assert [item["reply"] for item in calls] == ["garbage"]
+
+
+def test_without_a_speech_model_there_is_no_tool_for_speech(video: Video) -> None:
+    _, calls = run_of(context("x"), video=video)
+    assert "verbal_transcript" not in json.dumps(calls[0]["prompt"])
+
+
+def test_helper_calls_train_only_if_asked_for() -> None:
+    recorded = [{"video_path": "v", "calls": [{"role": role} for role in ("look", "ground", "reason", "analyze")]}]
+    assert [item["role"] for item in sft.calls_of(recorded, SFT())] == ["look", "reason"]
+    assert len(sft.calls_of(recorded, SFT(helper=True))) == 4
+    with pytest.raises(UsageError, match="nothing to train on"):
+        sft.calls_of([], SFT())
+
+
+def test_all_questions_come_before_any_comes_again() -> None:
+    questions = [{"question": str(number)} for number in range(5)]
+    drawn = [item["question"] for number in range(0, 15, 3) for item in grpo.draw(questions, number, 3, seed=1)]
+    epochs = [drawn[:5], drawn[5:10], drawn[10:]]
+    assert [sorted(epoch) for epoch in epochs] == [["0", "1", "2", "3", "4"]] * 3
+    assert epochs[0] != epochs[1]
+
+
+def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    record.append(path, [{"n": 1}])
+    path.write_text(path.read_text(encoding="utf-8") + '{"n": ', encoding="utf-8")
+    assert record.read(path) == [{"n": 1}]
+    record.append(path, [{"n": 2}])
+    assert record.read(path) == [{"n": 1}, {"n": 2}]
+
+
+def some_calls(video: Video) -> list[dict[str, Any]]:
+    """A trajectory of three short calls, one of them with frames."""
+    frames = {"from": [0.0, 1.0], "times": [0.0, 1.0], "timed": True, "size": [96, 96], "pairs": True}
+    parts: list[list[dict[str, Any]]] = [[frames, {"text": "What is it?"}], [{"text": "And now?"}], [{"text": "Are you sure of it?"}]]
+    calls = [
+        {"role": "reason", "prompt": [{"role": "user", "parts": given}], "reply": f"It is {number}."} for number, given in enumerate(parts)
+    ]
+    return [{"video_path": str(video.path), "calls": calls}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_two_processes_make_the_steps_of_one(video: Video, checkpoint: Path, tmp_path: Path) -> None:
+    """Three rows over two processes: the same losses and weights as in one, one log, and nobody waits for ever."""
+
+    def tune(out: Path) -> None:
+        model, encoder = sft.load_model(str(checkpoint))
+        tuned = SFT(batch=3, rate=1e-3, epochs=2, keep_every=1)
+        sft.train(model, encoder, some_calls(video), tuned, out, Log(out, "sft", quiet=True), seed=0)
+
+    tune(tmp_path / "one")
+    together(lambda: tune(tmp_path / "two"))
+    one, two = (read_log(tmp_path / name) for name in ("one", "two"))
+    assert [line["step"] for line in two] == [1, 2]
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-4)
+    assert [line["rows"] for line in two] == [3, 3]
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("one", "two")]
+    assert all(torch.allclose(value, weights[1][name], atol=1e-5) for name, value in weights[0].items())
+    assert not (tmp_path / "two" / "state").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_two_processes_share_the_rollouts(
+    served: RemoteModel, teacher: Teacher, video: Video, world_and_question: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    world, question = world_and_question
+    asked = {"question": question.text, "answer": question.answer, "video_path": str(video.path), "start": 0.0, "end": 5.0}
+    reloads = tmp_path / "reloads"
+    small = RL(
+        steps=1,
+        questions=1,
+        rollouts=3,
+        rate=1e-3,
+        early_turns=3,
+        reply_tokens=512,
+        longest=10,
+        reload=(sys.executable, "-c", f"open({str(reloads)!r}, 'a').write('reload ')"),
+    )
+
+    def work() -> None:
+        with RemoteModel(RemoteAddress(teacher.url)) as model:
+            trainer = grpo.Trainer(*sft.load_model(str(checkpoint)), small)
+            judges, log = grpo.Judges(ModelJudge(model), asker(model)), Log(tmp_path, "rl", quiet=True)
+            grpo.train(trainer, model, [asked], judges, tmp_path / "rl", log, seed=0, hear=lambda _: Listener(world))
+
+    together(work)
+    assert teacher.asked.count("answer") == 3
+    assert reloads.read_text() == "reload "
+    (line,) = read_log(tmp_path)
+    assert (line["rows"], line["terms"]["final"]) == (0, 1.0)  # all are too long, which saves the test half a minute
+
+
+def test_an_interrupted_stage_goes_on(video: Video, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tune(out: Path) -> None:
+        model, encoder = sft.load_model(str(checkpoint))
+        tuned = SFT(batch=1, rate=1e-3, epochs=2, keep_every=2)
+        sft.train(model, encoder, some_calls(video), tuned, out, Log(out, "sft", quiet=True), seed=0)
+
+    tune(tmp_path / "whole")
+    update, done = sft._update, []
+
+    def stops(*args: Any) -> Any:
+        done.append(1)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return update(*args)
+
+    monkeypatch.setattr(sft, "_update", stops)
+    with pytest.raises(KeyboardInterrupt):
+        tune(tmp_path / "parts")
+    monkeypatch.undo()
+    tune(tmp_path / "parts")
+    whole, parts = (read_log(tmp_path / name) for name in ("whole", "parts"))
+    assert [(line["step"], line["loss"]) for line in parts] == [(line["step"], pytest.approx(line["loss"])) for line in whole]
 
 
 def test_rows_are_what_sage_asks(checkpoint: Path, served: RemoteModel, video: Video, world_and_question: Any) -> None:
@@ -234,3 +406,6 @@ def test_rows_are_what_sage_asks(checkpoint: Path, served: RemoteModel, video: V
     assert row.grid is not None
     assert len(row.grid) == 4
     assert int((row.ids == encoder.image_pad).sum()) == sum(int(rows) * int(columns) // 4 for _, rows, columns in row.grid)
+    hidden = row.labels == -100
+    assert int(hidden.sum()) == int(row.pads.sum()) + 2 * len(row.grid)  # and what stands around each slice
+    assert not hidden[row.prompt :].any()

@@ -1,10 +1,10 @@
 """``python -m training.qwen``: one stage at a time.
 
-python -m training.qwen questions videos/*.mp4 --teacher http://localhost:8000/v1 --data data
-python -m training.qwen trajectories --teacher http://localhost:8000/v1 --data data
+python -m training.qwen questions videos/*.mp4 --teacher http://localhost:8000/v1 --speech ggml-large-v3-turbo.bin --data data
+python -m training.qwen trajectories --teacher http://localhost:8000/v1 --speech ggml-large-v3-turbo.bin --data data
 accelerate launch --config_file training/qwen/deepspeed.yaml -m training.qwen sft --data data --out build/4b-sft
 accelerate launch --config_file training/qwen/deepspeed.yaml -m training.qwen grpo --data data --checkpoint build/4b-sft \
-    --policy http://localhost:8001/v1 --judge http://localhost:8002/v1 --out build/4b-rl
+    --policy http://localhost:8001/v1 --judge http://localhost:8002/v1 --speech ggml-large-v3-turbo.bin --out build/4b-rl
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from sage_cli.agent import Settings
 from sage_cli.errors import UsageError
@@ -22,11 +21,9 @@ from sage_cli.model.remote import RemoteModel
 from sage_cli.video import Video
 from training import entry
 from training.qwen import record, synthesize
+from training.qwen.record import Hear
 from training.qwen.settings import Scale, load
 from training.runlog import Log
-
-if TYPE_CHECKING:
-    from sage_cli.tools.workspace import SpeechModel
 
 QUESTIONS, TRAJECTORIES = "questions.jsonl", "trajectories.jsonl"
 
@@ -38,60 +35,85 @@ def _served(address: str) -> RemoteModel:
     return RemoteModel(parsed)
 
 
-def _transcriber(args: argparse.Namespace, video: Video) -> Callable[[], SpeechModel] | None:
-    """What hears a video, if a speech model was given."""
-    if args.speech is None or not video.has_audio:
+def _hearing(args: argparse.Namespace) -> Hear | None:
+    """What hears videos, if a speech model was given."""
+    if args.speech is None:
+        print("no --speech: nothing is heard, and the agent has no tool for speech", file=sys.stderr)
         return None
-    from sage_cli.speech import Transcriber, Transcript
+    from training.qwen.speech import Hearing
 
-    return lambda: Transcript(Transcriber(args.speech), video, video.id)
+    return Hearing(args.speech, args.data / "transcripts")
 
 
 def _questions(args: argparse.Namespace, scale: Scale) -> None:
     args.data.mkdir(parents=True, exist_ok=True)
+    path = args.data / QUESTIONS
+    done = {question["video_path"] for question in record.read(path)} if path.exists() else set()
+    hear = _hearing(args)
     with _served(args.teacher) as teacher:
-        for path in args.videos:
-            video = Video(path)
-            load_speech = _transcriber(args, video)
-            parts = load_speech().parts(0.0, video.duration) if load_speech else ()
+        for video in map(Video, args.videos):
+            if str(video.path) in done:
+                print(f"{video.path}: has questions", file=sys.stderr)
+                continue
+            parts = hear(video).parts(0.0, video.duration) if hear and video.has_audio else ()
             speech = "\n".join(f"{segment.start:.0f}-{segment.end:.0f} s: {segment.text}" for part in parts for segment in part.segments)
             questions = synthesize.ask_questions(teacher, video, speech, scale.data)
-            synthesize.write_questions(questions, video, args.data / QUESTIONS)
-            print(f"{path}: {len(questions)} questions, {synthesize.covered(questions, video.duration):.0%} covered", file=sys.stderr)
+            record.append(path, [{**question, "video_path": str(video.path), "duration": video.duration} for question in questions])
+            done.add(str(video.path))
+            print(f"{video.path}: {len(questions)} questions, {synthesize.covered(questions, video.duration):.0%} covered", file=sys.stderr)
 
 
 def _trajectories(args: argparse.Namespace, scale: Scale) -> None:
-    data = scale.data
+    data, path = scale.data, args.data / TRAJECTORIES
+    done = {(item["video_path"], item["question"]) for item in record.read(path)} if path.exists() else set()
+    questions = [item for item in record.read(args.data / QUESTIONS) if (item["video_path"], item["question"]) not in done]
+    if done:
+        print(f"{len(done)} questions have trajectories", file=sys.stderr)
+    hear = _hearing(args)
     with _served(args.teacher) as teacher:
-        for question in record.read(args.data / QUESTIONS):
-            video = Video(question["video_path"])
-            settings = Settings(frames=data.frames)
-            more: dict[str, Any] = {"transcriber": _transcriber(args, video)}
+        for question in questions:
             found = record.trajectories(
-                teacher, video, question, count=data.trajectories, temperature=data.temperature, settings=settings, **more
+                teacher,
+                Video(question["video_path"]),
+                question,
+                count=data.trajectories,
+                temperature=data.temperature,
+                settings=Settings(frames=data.frames),
+                hear=hear,
             )
-            record.append(args.data / TRAJECTORIES, found)
+            record.append(path, found)
             print(f"{question['question'][:60]}: {len(found)} different trajectories", file=sys.stderr)
 
 
+def _checkpoint(args: argparse.Namespace, scale: Scale) -> str:
+    """The folder to start from, or the preset's model. A folder that is missing is not asked for at the hub."""
+    if args.checkpoint is None:
+        return scale.model
+    if not args.checkpoint.is_dir():
+        raise UsageError(f"--checkpoint {args.checkpoint}: there is no such folder")
+    return str(args.checkpoint)
+
+
 def _sft(args: argparse.Namespace, scale: Scale) -> None:
+    checkpoint, recorded = _checkpoint(args, scale), record.read(args.data / TRAJECTORIES)
     from training.qwen.sft import load_model, train
 
-    model, encoder = load_model(args.checkpoint or scale.model)
-    train(model, encoder, record.read(args.data / TRAJECTORIES), scale.sft, args.out, Log(args.out, "sft"), seed=scale.seed)
+    model, encoder = load_model(checkpoint)
+    train(model, encoder, recorded, scale.sft, args.out, Log(args.out, "sft"), seed=scale.seed)
 
 
 def _grpo(args: argparse.Namespace, scale: Scale) -> None:
+    checkpoint, questions, hear = _checkpoint(args, scale), record.read(args.data / QUESTIONS), _hearing(args)
     from sage_cli.bench.judges import ModelJudge
     from training.judges import asker
     from training.qwen.grpo import Judges, Trainer, train
     from training.qwen.sft import load_model
 
-    model, encoder = load_model(args.checkpoint or scale.model)
+    model, encoder = load_model(checkpoint)
     with _served(args.policy) as policy, _served(args.judge) as judge:
         judges = Judges(ModelJudge(judge), asker(judge))
         trainer = Trainer(model, encoder, scale.rl)
-        train(trainer, policy, record.read(args.data / QUESTIONS), judges, args.out, Log(args.out, "rl"), seed=scale.seed)
+        train(trainer, policy, questions, judges, args.out, Log(args.out, "rl"), seed=scale.seed, hear=hear)
 
 
 def main() -> None:
@@ -110,10 +132,11 @@ def main() -> None:
         command.add_argument("--data", type=Path, default=Path("data"), help="folder of questions and trajectories")
         if name in ("questions", "trajectories"):
             command.add_argument("--teacher", required=True, help="an OpenAI-compatible address, http://HOST:PORT/v1#NAME")
-            command.add_argument("--speech", type=Path, help="a whisper model; without, nothing is heard")
         else:
-            command.add_argument("--checkpoint", help="folder or name of the model to start from")
+            command.add_argument("--checkpoint", type=Path, help="folder of the model to start from; by default, the preset's model")
             command.add_argument("--out", type=Path, required=True, help="folder for the checkpoint and the log")
+        if name != "sft":
+            command.add_argument("--speech", type=Path, help="a whisper model; without, nothing is heard")
         if name == "questions":
             command.add_argument("videos", nargs="+", type=Path)
         if name == "grpo":

@@ -17,16 +17,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from sage_cli.agent import Settings
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge
+from sage_cli.errors import UsageError
 from sage_cli.model.base import ChatModel
 from training.judges import step_task, verdict_of
 from training.objective import advantages, kl_k3, policy_loss
-from training.qwen.record import restore, run_agent
-from training.qwen.rows import RowEncoder, reply_log_probabilities
+from training.qwen.record import OWN, Hear, run_agent
+from training.qwen.rows import Row, RowEncoder, reply_log_probabilities
 from training.qwen.settings import RL
-from training.qwen.sft import open_video, save_checkpoint
+from training.qwen.sft import encode, open_video
+from training.qwen.updates import Updater
 from training.rewards import STEP_REWARDS, final_reward, overlap_reward
 from training.runlog import Log
 from training.steps import Step, read_steps
@@ -47,32 +51,36 @@ class Judges:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A rollout: what the model was asked and replied, and its return."""
+    """A rollout: what the model was asked and replied in the paper's two roles, and its rewards by term."""
 
-    video: str
     calls: list[dict[str, Any]]
     terms: dict[str, float]
 
-    @property
-    def value(self) -> float:
-        return sum(self.terms.values())
-
 
 def roll_out(
-    policy: ChatModel, question: Mapping[str, Any], settings: RL, judges: Judges, *, turns: int, seed: int, **more: Any
+    policy: ChatModel,
+    question: Mapping[str, Any],
+    settings: RL,
+    judges: Judges,
+    *,
+    turns: int,
+    seed: int,
+    hear: Hear | None,
 ) -> Trajectory:
     """One rollout of the agent, and its return.
 
     Args:
         policy: serves the model in training.
         question: a line of the question set: ``question``, ``answer``, ``video_path``, and ``start`` and ``end`` in seconds.
-        more: for the agent, such as a transcriber.
+        hear: see :func:`run_agent`.
     """
     video = open_video(question["video_path"])
     limits = Settings(max_steps=turns, reply_tokens=settings.reply_tokens)
-    calls, events = run_agent(policy, video, question["question"], settings=limits, temperature=settings.temperature, seed=seed, **more)
-    own = [(call["role"], call["reply"]) for call in calls if call["role"] in ("look", "reason")]
-    steps, answer, grounded = read_steps(own, events)
+    calls, events = run_agent(
+        policy, video, question["question"], settings=limits, temperature=settings.temperature, seed=seed, hear=hear, once=True
+    )
+    own = [call for call in calls if call["role"] in OWN]
+    steps, answer, grounded = read_steps([(call["role"], call["reply"]) for call in own], events)
     judged: list[Step] = []
     for step in steps:
         if step.tool is not None and judges.ask is not None:
@@ -83,64 +91,68 @@ def roll_out(
     terms = {name: sum(give(step, settings.rewards) for step in judged) for name, give in STEP_REWARDS.items()}
     terms["final"] = final_reward(judged, answer, is_right, settings.rewards)
     terms["overlap"] = overlap_reward(grounded, (question["start"], question["end"]), settings.rewards)
-    return Trajectory(question["video_path"], calls, terms)
+    return Trajectory([{"video_path": question["video_path"], **call} for call in own], terms)
 
 
 class Trainer:
     """GRPO updates of one model.
 
     Args:
-        model: on its device; the reference is a copy of it as it is now.
+        model: the policy; the reference is a copy of it as it is now.
     """
 
     def __init__(self, model: Any, encoder: RowEncoder, settings: RL) -> None:
-        import torch
-        from accelerate import Accelerator
-
         self.encoder, self.settings = encoder, settings
-        self.accelerator = Accelerator()
-        self.reference = copy.deepcopy(model).requires_grad_(False).to(self.accelerator.device)
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(parameters, settings.rate, weight_decay=settings.weight_decay)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        self.model, self.optimizer, self.schedule = self.accelerator.prepare(model, optimizer, schedule)
+        reference = copy.deepcopy(model)
+        self.updater = Updater(model, encoder, rate=self._rate, weight_decay=settings.weight_decay, clip=settings.grad_clip)
+        self.reference = self.updater.alike(reference)
 
     def _rate(self, step: int) -> float:
-        done = (step + 1) / self.settings.steps
-        return min(1.0, done / self.settings.warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        settings = self.settings
+        done = (step + 1) / settings.steps
+        return settings.rate * min(1.0, done / settings.warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
-    def learn(self, trajectories: Sequence[Trajectory], groups: Sequence[int]) -> dict[str, float]:
-        """One update from a step's trajectories; ``groups`` numbers their questions."""
+    def learn(self, trajectories: Sequence[Trajectory], gained: Sequence[float]) -> dict[str, float]:
+        """One update from a step's trajectories.
+
+        Args:
+            trajectories: this process's share of them.
+            gained: the advantage of each.
+        """
         import torch
 
-        settings = self.settings
-        gained = advantages([item.value for item in trajectories], groups, settings.advantages)
+        settings, updater = self.settings, self.updater
+        rows = [
+            (row, advantage)
+            for item, advantage in zip(trajectories, gained, strict=True)
+            for row in (encode(self.encoder, call) for call in item.calls)
+            if len(row) <= settings.longest
+        ]
+        total = updater.total(sum(len(row) - row.prompt for row, _ in rows))
         told: dict[str, float] = defaultdict(float)
-        rows = []
-        for item, advantage in zip(trajectories, gained, strict=True):
-            for call in item.calls:
-                if call["role"] in ("look", "reason"):
-                    row = self.encoder.row(restore(call["prompt"], open_video(item.video)), call["reply"])
-                    if len(row.ids) <= settings.longest:
-                        rows.append((row, advantage))
-        total = sum(len(row.ids) - row.prompt for row, _ in rows)
-        for row, advantage in rows:
-            chances = partial(reply_log_probabilities, row=row, image_pad=self.encoder.image_pad, temperature=settings.temperature)
-            with torch.no_grad():
-                reference = chances(self.reference)
-            now = chances(self.model)
+
+        def loss(row: Row, advantage: float) -> Tensor:
+            with torch.no_grad(), updater.autocast():
+                reference = reply_log_probabilities(self.reference, row, settings.temperature)
+            now = reply_log_probabilities(updater.model, row, settings.temperature)
             # One update per step: the policy that wrote the replies is the one that is updated.
             pieces = policy_loss(now, now.detach(), torch.full_like(now, advantage), settings.clip, settings.dual_clip)
             divergence = kl_k3(now, reference)
-            loss = (pieces + settings.kl * divergence).sum() / total
-            self.accelerator.backward(loss)
-            told["loss"] += loss.item()
+            value = (pieces + settings.kl * divergence).sum() / total
+            told["loss"] += value.item()
             told["kl"] += divergence.sum().item() / total
-        told["gradient"] = float(self.accelerator.clip_grad_norm_(self.model.parameters(), settings.grad_clip))
-        self.optimizer.step()
-        self.schedule.step()
-        self.optimizer.zero_grad()
-        return {**told, "rows": float(len(rows)), "tokens": float(total)}
+            return value
+
+        norm = updater.step([partial(loss, row, advantage) for row, advantage in rows])
+        summed = {name: updater.total(told[name]) for name in ("loss", "kl")}
+        return {**summed, "gradient": norm, "rows": updater.total(len(rows)), "tokens": total}
+
+
+def draw(questions: Sequence[Mapping[str, Any]], number: int, count: int, seed: int) -> list[Mapping[str, Any]]:
+    """``count`` questions from the ``number``-th on, without replacement: all come once, in random order, before any comes again."""
+    places = [divmod(at, len(questions)) for at in range(number, number + count)]
+    orders = {epoch: random.Random(f"{seed}/{epoch}").sample(range(len(questions)), len(questions)) for epoch, _ in places}
+    return [questions[orders[epoch][place]] for epoch, place in places]
 
 
 def train(
@@ -152,26 +164,53 @@ def train(
     log: Log,
     *,
     seed: int,
-    **more: Any,
+    hear: Hear | None,
 ) -> None:
-    """Train for the steps of the settings. After every ``reload_every`` the policy is saved and the server told to load it.
+    """Train for the steps of the settings; goes on from where an interrupted run was kept.
+
+    Each process makes and judges its share of a step's rollouts. After every ``reload_every`` steps the policy is saved and the server told
+    to load it.
 
     Raises:
+        UsageError: there are no questions.
         subprocess.CalledProcessError: the reload command failed.
     """
-    settings, rng = trainer.settings, random.Random(seed)
-    for step in range(1, settings.steps + 1):
+    if not questions:
+        raise UsageError("there are no questions; run `python -m training.qwen questions` first")
+    settings, updater = trainer.settings, trainer.updater
+    if updater.resume(out):
+        if updater.main:
+            log.resume(updater.steps)
+        _publish(updater, out, settings)
+    for step in range(updater.steps + 1, settings.steps + 1):
         turns = settings.early_turns if step <= settings.early_steps else settings.max_turns
-        chosen = [rng.choice(questions) for _ in range(settings.questions)]
-        seeds = [rng.getrandbits(31) for _ in range(settings.questions * settings.rollouts)]
-        roll = partial(roll_out, policy, settings=settings, judges=judges, turns=turns, **more)
-        with ThreadPoolExecutor(len(seeds)) as pool:
-            futures = [pool.submit(roll, chosen[number // settings.rollouts], seed=given) for number, given in enumerate(seeds)]
+        chosen = draw(questions, (step - 1) * settings.questions, settings.questions, seed)
+        mine = updater.share(range(settings.questions * settings.rollouts))
+        roll = partial(roll_out, policy, settings=settings, judges=judges, turns=turns, hear=hear)
+        with ThreadPoolExecutor(max(1, len(mine))) as pool:
+            futures = [
+                pool.submit(roll, chosen[number // settings.rollouts], seed=random.Random(f"{seed}/{step}/{number}").getrandbits(31))
+                for number in mine
+            ]
             trajectories = [future.result() for future in futures]
-        told = trainer.learn(trajectories, [number // settings.rollouts for number in range(len(seeds))])
-        terms = {name: sum(item.terms[name] for item in trajectories) / len(trajectories) for name in trajectories[0].terms}
-        log.write(step=step, **{"return": sum(terms.values())}, terms=terms, **told)
+        terms = dict(updater.gather([(number, item.terms) for number, item in zip(mine, trajectories, strict=True)]))
+        numbers = sorted(terms)
+        returns = [sum(terms[number].values()) for number in numbers]
+        gained = advantages(returns, [number // settings.rollouts for number in numbers], settings.advantages)
+        told = trainer.learn(trajectories, [gained[number] for number in mine])
+        if updater.main:
+            means = {name: sum(terms[number][name] for number in numbers) / len(numbers) for name in terms[0]}
+            log.write(step=step, **{"return": sum(means.values())}, terms=means, **told)
         if step % settings.reload_every == 0 or step == settings.steps:
-            save_checkpoint(trainer.accelerator, trainer.model, trainer.encoder, out)
-            if settings.reload:
-                subprocess.run([*settings.reload, str(out)], check=True)
+            _publish(updater, out, settings)
+        if step % settings.keep_every == 0 and step < settings.steps:
+            updater.keep(out)
+    updater.forget(out)
+
+
+def _publish(updater: Updater, out: Path, settings: RL) -> None:
+    """Save the policy, and let the server load it; no process goes on before it has."""
+    updater.export(out)
+    if settings.reload and updater.main:
+        subprocess.run([*settings.reload, str(out)], check=True)
+    updater.wait()

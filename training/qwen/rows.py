@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
 
 END: Final = "<|im_end|>"
+_AROUND: Final = ("<|vision_start|>", "<|vision_end|>")
+_NO_TARGET: Final = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +30,20 @@ class Row:
     Attributes:
         ids: tokens of both, ``(n,)``; the reply's are the last ones.
         prompt: how many are the prompt's.
+        pads: which of them a patch of a frame takes the place of.
+        labels: the same tokens as targets; those that stand for frames, and those around them, are nobody's.
         pixels, grid: patches of all slices, ``(patches, 1536)``, and rows and columns of each, ``(slices, 3)``; ``None`` without frames.
     """
 
     ids: Tensor
     prompt: int
-    pixels: Tensor | None
-    grid: Tensor | None
+    pads: Tensor
+    labels: Tensor
+    pixels: Tensor | None = None
+    grid: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 class RowEncoder:
@@ -43,6 +52,7 @@ class RowEncoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
         self.image_pad = self._control(IMAGE_PAD)
+        self._visual = torch.tensor([self._control(text) for text in (IMAGE_PAD, *_AROUND)])
         self._end = self._control(END)
         self._template = QwenTemplate("qwen3-vl", tokenize=self._plain, control=self._control, merge_pixels=PATCH * MERGE)
 
@@ -55,6 +65,10 @@ class RowEncoder:
     def save(self, folder: Path) -> None:
         """Write the tokenizer into a checkpoint folder."""
         self._tokenizer.save_pretrained(folder)
+
+    def stand_in(self) -> Row:
+        """The shortest row, for a pass whose result does not count."""
+        return self._row([self._end] * 2, 1)
 
     def row(self, prompt: Prompt, reply: str) -> Row:
         """One row; the reply's end is its last token."""
@@ -72,27 +86,31 @@ class RowEncoder:
                 grids.append([1, pair.shape[1] // PATCH, pair.shape[2] // PATCH])
         answer = [*self._plain(reply), self._end]
         pixels = torch.cat(pieces) if pieces else None
-        return Row(torch.tensor(ids + answer), len(ids), pixels, torch.tensor(grids) if grids else None)
+        return self._row(ids + answer, len(ids), pixels, torch.tensor(grids) if grids else None)
+
+    def _row(self, tokens: list[int], prompt: int, *pictures: Tensor | None) -> Row:
+        ids = torch.tensor(tokens)
+        return Row(ids, prompt, ids == self.image_pad, ids.masked_fill(torch.isin(ids, self._visual), _NO_TARGET), *pictures)
 
 
-def token_logits(model: Qwen3VLForConditionalGeneration, row: Row, image_pad: int, first: int) -> tuple[Tensor, Tensor]:
-    """Logits and targets of a row's tokens from ``first`` on, ``(n, vocabulary)`` and ``(n,)``."""
+def logits_of(model: Qwen3VLForConditionalGeneration, row: Row, first: int) -> Tensor:
+    """Logits of a row's tokens from ``first`` on, ``(n, vocabulary)``."""
     device = next(model.parameters()).device
-    ids = row.ids.to(device)
-    given: dict[str, Any] = {"input_ids": ids[None], "mm_token_type_ids": (ids == image_pad).long()[None]}
+    given: dict[str, Any] = {"input_ids": row.ids.to(device)[None], "mm_token_type_ids": row.pads.long().to(device)[None]}
     if row.pixels is not None and row.grid is not None:
         given |= {"pixel_values": row.pixels.to(device), "image_grid_thw": row.grid.to(device)}
-    logits = model(**given, logits_to_keep=len(ids) - first + 1).logits[0, :-1]
-    return logits.float(), ids[first:]
+    logits: Tensor = model(**given, logits_to_keep=len(row) - first + 1, use_cache=False).logits
+    return logits[0, :-1].float()
 
 
-def row_loss(model: Qwen3VLForConditionalGeneration, row: Row, image_pad: int, *, prompt_too: bool) -> Tensor:
-    """Cross entropy of a row's tokens; image pads are nobody's target."""
-    logits, targets = token_logits(model, row, image_pad, 1 if prompt_too else row.prompt)
-    return functional.cross_entropy(logits, targets.masked_fill(targets == image_pad, -100))
+def row_loss(model: Qwen3VLForConditionalGeneration, row: Row, *, prompt_too: bool) -> Tensor:
+    """Mean cross entropy of a row's tokens."""
+    first = 1 if prompt_too else row.prompt
+    logits = logits_of(model, row, first)
+    return functional.cross_entropy(logits, row.labels[first:].to(logits.device), ignore_index=_NO_TARGET)
 
 
-def reply_log_probabilities(model: Qwen3VLForConditionalGeneration, row: Row, image_pad: int, temperature: float) -> Tensor:
+def reply_log_probabilities(model: Qwen3VLForConditionalGeneration, row: Row, temperature: float) -> Tensor:
     """Of every token of the reply, ``(n,)``."""
-    logits, targets = token_logits(model, row, image_pad, row.prompt)
-    return (logits / temperature).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    logits = logits_of(model, row, row.prompt)
+    return (logits / temperature).log_softmax(-1).gather(-1, row.ids[row.prompt :, None].to(logits.device))[:, 0]

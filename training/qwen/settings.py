@@ -37,6 +37,8 @@ class SFT(Table):
         batch: rows per optimizer step, over all processes.
         longest: tokens; longer rows are dropped.
         loss_on: every token of prompt and reply, as the paper's Qwen runs, or the reply's alone, as its Molmo runs.
+        helper: train what the tools ask of a model too (grounding, analysis), which the paper leaves to a model of its own.
+        keep_every: steps between copies of all that the stage needs to go on after an interruption.
     """
 
     batch: int = 64
@@ -45,6 +47,8 @@ class SFT(Table):
     grad_clip: float = 5.0
     longest: int = 16_384
     loss_on: Literal["all", "reply"] = "all"
+    helper: bool = False
+    keep_every: int = 200
 
 
 class RL(GRPO):
@@ -54,11 +58,13 @@ class RL(GRPO):
         longest: tokens; longer rows are dropped.
         reload: command that makes the rollout server load the checkpoint folder given as its last argument.
         reload_every: steps between reloads.
+        keep_every: steps between copies of all that the stage needs to go on after an interruption.
     """
 
     longest: int = 32_768
     reload: tuple[str, ...] = ()
     reload_every: int = 1
+    keep_every: int = 20
 
 
 class Scale(Table):

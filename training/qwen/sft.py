@@ -6,16 +6,22 @@ accelerate launch --config_file training/qwen/deepspeed.yaml -m training.qwen sf
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from torch import Tensor
+
+from sage_cli.errors import UsageError
 from sage_cli.video import Video
-from training.qwen.record import restore
+from training.qwen.record import OWN, restore
 from training.qwen.rows import Row, RowEncoder, row_loss
 from training.qwen.settings import SFT
+from training.qwen.updates import Updater
 from training.runlog import Log
+
+Call: TypeAlias = Mapping[str, Any]
 
 
 def load_model(name: str) -> tuple[Any, RowEncoder]:
@@ -23,7 +29,7 @@ def load_model(name: str) -> tuple[Any, RowEncoder]:
     import torch
     from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
-    model = Qwen3VLForConditionalGeneration.from_pretrained(name, dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
     model.model.visual.requires_grad_(False)
     return model, RowEncoder(AutoTokenizer.from_pretrained(name))
 
@@ -34,66 +40,66 @@ def open_video(path: str) -> Video:
     return Video(path)
 
 
-def sft_rows(encoder: RowEncoder, recorded: Sequence[Mapping[str, Any]], settings: SFT, rng: random.Random) -> Iterator[Row]:
-    """Every call of every trajectory as a row, in random order; rows that are too long are dropped."""
-    calls = [(item["video_path"], call) for item in recorded for call in item["calls"]]
-    rng.shuffle(calls)
-    for path, call in calls:
-        row = encoder.row(restore(call["prompt"], open_video(path)), call["reply"])
-        if len(row.ids) <= settings.longest:
-            yield row
+def encode(encoder: RowEncoder, call: Call) -> Row:
+    """A call of a trajectory as a row."""
+    return encoder.row(restore(call["prompt"], open_video(call["video_path"])), call["reply"])
+
+
+def calls_of(recorded: Sequence[Mapping[str, Any]], settings: SFT) -> list[Call]:
+    """The calls of trajectories that train, each with its video: those of the paper's two roles, unless the settings ask for all.
+
+    Raises:
+        UsageError: there are none.
+    """
+    calls: list[Call] = [
+        {"video_path": item["video_path"], **call} for item in recorded for call in item["calls"] if settings.helper or call["role"] in OWN
+    ]
+    if not calls:
+        raise UsageError("there is nothing to train on: the file holds no trajectories; run `python -m training.qwen trajectories` first")
+    return calls
 
 
 def train(model: Any, encoder: RowEncoder, recorded: Sequence[Mapping[str, Any]], settings: SFT, out: Path, log: Log, *, seed: int) -> int:
-    """Train for the epochs of the settings and save a checkpoint folder. Returns the optimizer steps made.
+    """Train for the epochs of the settings and save a checkpoint folder; goes on from where an interrupted run was kept. Returns the steps.
 
     Args:
         recorded: trajectories, of :func:`training.qwen.record.trajectories`.
     """
-    import torch
-    from accelerate import Accelerator
-    from transformers import get_linear_schedule_with_warmup
-
-    accelerator = Accelerator()
-    share = max(1, settings.batch // accelerator.num_processes)
-    calls = sum(len(item["calls"]) for item in recorded)
-    optimizer = torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], settings.rate)
-    schedule = get_linear_schedule_with_warmup(optimizer, 0, max(1, settings.epochs * -(-calls // settings.batch)))
-    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
-    steps = waiting = 0
-    total = 0.0
-    for epoch in range(settings.epochs):
-        rows = sft_rows(encoder, recorded, settings, random.Random(f"{seed}/{epoch}"))
-        for number, row in enumerate(rows):
-            if number % accelerator.num_processes != accelerator.process_index:
-                continue
-            loss = row_loss(model, row, encoder.image_pad, prompt_too=settings.loss_on == "all")
-            accelerator.backward(loss / share)
-            total, waiting = total + loss.item(), waiting + 1
-            if waiting < share:
-                continue
-            steps += 1
-            _step(accelerator, model, optimizer, schedule, settings.grad_clip)
-            log.write(step=steps, loss=total / waiting)
-            total, waiting = 0.0, 0
-    if waiting:
-        steps += 1
-        _step(accelerator, model, optimizer, schedule, settings.grad_clip)
-        log.write(step=steps, loss=total / waiting)
-    save_checkpoint(accelerator, model, encoder, out)
-    return steps
+    calls = calls_of(recorded, settings)
+    steps_per_epoch = -(-len(calls) // settings.batch)
+    steps = settings.epochs * steps_per_epoch
+    updater = Updater(model, encoder, rate=lambda step: settings.rate * (1 - step / steps), weight_decay=0.01, clip=settings.grad_clip)
+    if updater.resume(out) and updater.main:
+        log.resume(updater.steps)
+    for number in range(updater.steps, steps):
+        epoch, place = divmod(number, steps_per_epoch)
+        order = random.Random(f"{seed}/{epoch}").sample(calls, len(calls))
+        batch = order[place * settings.batch :][: settings.batch]
+        told = _update(updater, encoder, updater.share(batch), settings)
+        if updater.main:
+            log.write(step=updater.steps, **told)
+        if updater.steps % settings.keep_every == 0 and updater.steps < steps:
+            updater.keep(out)
+    updater.export(out)
+    updater.forget(out)
+    return updater.steps
 
 
-def _step(accelerator: Any, model: Any, optimizer: Any, schedule: Any, clip: float) -> None:
-    accelerator.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad()
+def _update(updater: Updater, encoder: RowEncoder, calls: Sequence[Call], settings: SFT) -> dict[str, float]:
+    """One step down the mean loss of a batch's rows that are not too long.
 
+    Args:
+        calls: this process's share of the batch.
+    """
+    rows = [row for row in (encode(encoder, call) for call in calls) if len(row) <= settings.longest]
+    count = updater.total(len(rows))
+    found = []
 
-def save_checkpoint(accelerator: Any, model: Any, encoder: RowEncoder, out: Path) -> None:
-    """A checkpoint folder as ``transformers`` lays it out, tokenizer included."""
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        accelerator.unwrap_model(model).save_pretrained(out, state_dict=accelerator.get_state_dict(model))
-        encoder.save(out)
+    def loss(row: Row) -> Tensor:
+        value = row_loss(updater.model, row, prompt_too=settings.loss_on == "all") / count
+        found.append(value.item())
+        return value
+
+    losses: list[Callable[[], Tensor]] = [partial(loss, row) for row in rows]
+    norm = updater.step(losses)
+    return {"loss": updater.total(sum(found)), "gradient": norm, "rows": count}

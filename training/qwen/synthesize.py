@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from sage_cli.errors import ModelError
@@ -130,10 +128,3 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
 
 def _reply(teacher: ChatModel, prompt: Prompt) -> str:
     return next(item.text for item in teacher.stream(prompt, schema=SCHEMA, max_tokens=_REPLY_TOKENS) if isinstance(item, Reply))
-
-
-def write_questions(questions: Sequence[Mapping[str, Any]], video: Video, path: Path) -> None:
-    """Append them to a JSONL that ``sage bench`` reads too."""
-    with path.open("a", encoding="utf-8") as file:
-        for question in questions:
-            file.write(json.dumps({**question, "video_path": str(video.path), "duration": video.duration}) + "\n")

@@ -17,7 +17,7 @@ class Frame:
     """A frame as a model sees it. Its pixels may not be decoded yet: results computed from them earlier are found by the key alone.
 
     Attributes:
-        time: presentation time in seconds, counted from the start of the video.
+        time: presentation time in seconds, counted from the start of the video or of a clip of it; see :meth:`at`.
         width, height: of the image, in pixels.
         key: identifies the pixels: the video's fingerprint, the presentation time, the size and what decodes and scales
             them. Two frames with the same key have the same image, so results computed from one are valid for the other.
@@ -52,6 +52,11 @@ class Frame:
     def media(self) -> str:
         """The fingerprint of its video."""
         return self.key.partition("@")[0]
+
+    @property
+    def source_time(self) -> float:
+        """Presentation time in its video, in seconds, wherever ``time`` counts from."""
+        return float(self.key.partition("@")[2].partition(":")[0])
 
     @property
     def image(self) -> NDArray[np.uint8]:
