@@ -182,6 +182,28 @@ def test_a_file_that_is_cut_short_says_so(suffix: str, tmp_path: Path) -> None:
     assert ("file", "cut short") in kinds(video), video.notices
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".avi", "adpcm_ima_wav"), (".aac", None)])
+def test_durations_that_are_guesses_are_no_claims(suffix: str, codec: str | None, tmp_path: Path) -> None:
+    """Of ADPCM in AVI the byte rate is not the real one; of AAC it is that of the beginning, which is quiet here."""
+    sound = np.concatenate([np.zeros(10 * 16000), np.random.default_rng(1).normal(0, 0.2, 20 * 16000)]).astype(np.float32)
+    video = Video(make_audio(tmp_path / f"a{suffix}", sound, rate=16000, codec=codec))
+    assert video.duration == pytest.approx(30, abs=0.2)
+    assert video.notices == ()
+
+
+def test_a_clock_that_jumps_is_no_claim(tmp_path: Path) -> None:
+    path = tmp_path / "restarted.ts"
+    path.write_bytes(
+        b"".join(
+            make_video(tmp_path / f"{start}.ts", seconds=3, size=SIZE, start=start, audio="tone", audio_start=start).read_bytes()
+            for start in (0, 500)
+        )
+    )
+    video = Video(path)
+    assert video.duration == pytest.approx(6, abs=0.2)
+    assert kinds(video) == [("file", "joined")]
+
+
 @pytest.mark.parametrize(("start", "seconds"), [(1, 9), (3, 7), (7, 2)])
 @pytest.mark.parametrize("damage", ["", "padded", "cut", "blank"])
 def test_subtitles_may_outlast_the_picture(tmp_path: Path, start: int, seconds: int, damage: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from fractions import Fraction
 from typing import Final
 
+import av
+
 from sage_cli.video.source import MediaFile, packet_time, time_base
 from sage_cli.video.timeline import Survey
 
@@ -13,12 +15,15 @@ from sage_cli.video.timeline import Survey
 WORTH_SAYING: Final = Fraction(1, 50)
 
 _SAME: Final = Fraction(1)  # seconds by which a stream may miss the duration that the header has of it
+_MOSTLY_SOUND, _ROUNDING = Fraction(9, 10), Fraction(1, 1000)  # of the bytes of a file
 _EBML, _SEGMENT, _BEGINNING = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", 4096
 
 
 def falls_short(seen: Survey, origin: Fraction) -> bool:
-    """Whether picture and sound end before the header says that the file does."""
-    return seen.claimed is not None and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * WORTH_SAYING)
+    """Whether picture and sound end before the header says that the file does. Where times start again, it says nothing."""
+    return (
+        seen.claimed is not None and not seen.shifts and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * WORTH_SAYING)
+    )
 
 
 def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
@@ -39,6 +44,19 @@ def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
             begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
     reaches = seen.claimed is not None and seen.claimed - end < _SAME
     return reaches and (begin >= seen.end or _is_whole(file))
+
+
+def is_estimated(file: MediaFile, streams: Collection[int]) -> bool:
+    """Whether the duration is no claim of the header, but the size of the file by a bit rate: a whole file of sound may be shorter.
+
+    The rate is that of the beginning where it varies (AAC, MP3), and not the real one of ADPCM in AVI.
+    """
+    chosen = [file.stream(index) for index in streams]
+    rate = sum(stream.codec_context.bit_rate or 0 for stream in chosen)
+    if not rate or not file.container.duration or any(stream.type != "audio" for stream in chosen):
+        return False
+    share = Fraction(file.container.duration, av.time_base) * rate / (8 * file.source.size)
+    return bool(_MOSTLY_SOUND <= share <= 1 + _ROUNDING)
 
 
 def _is_whole(file: MediaFile) -> bool:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from sage_cli.errors import VideoError
 from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
-from sage_cli.video.completeness import WORTH_SAYING, falls_short, outlasts
+from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
 from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.order import retiming
 from sage_cli.video.places import Places
@@ -220,7 +220,7 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     cut = falls_short(seen, origin)
     if cut:
         with MediaFile(path, content=content, stop=stop) as file:
-            cut = not outlasts(file, parts, seen)
+            cut = not is_estimated(file, parts) and not outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
     if spoken is not None and audio is not None:  # last, so that the clock is the same whatever is heard
         audio = _in_language(path, content, stop, audio, spoken)
