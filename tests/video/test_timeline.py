@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from sage_cli.video import SAMPLE_RATE, FrameTimeCache, Video
-from sage_cli.video.timeline import _decide, _Run, _Track
+from sage_cli.video.runs import Run
+from sage_cli.video.runs import decide as decide_runs
+from sage_cli.video.timeline import _Track
 from tests.media import make_audio, make_video, numbered, read_number, tone
 
 SIZE = (64, 48)
@@ -304,9 +306,9 @@ def decide(*streams: list[tuple[int, float, float]], discontinuous: bool = False
         track = _Track(Fraction(1), Fraction(1), False, None, None, False)
         for number, (place, start, end) in enumerate(runs):
             begin, after = Fraction(start).limit_denominator(1000), Fraction(end).limit_denominator(1000)
-            track.runs.append(_Run(number * 100, place, begin, begin, after, after))
+            track.runs.append(Run(number * 100, place, begin, begin, after, after))
         tracks.append(track)
-    _decide(tracks, discontinuous, None if claimed is None else Fraction(claimed))
+    decide_runs([track.runs for track in tracks], discontinuous, None if claimed is None else Fraction(claimed))
     return [[float(run.shift) for run in track.runs] for track in tracks]
 
 

@@ -233,6 +233,39 @@ def test_subtitles_may_outlast_the_picture(tmp_path: Path, start: int, seconds: 
     assert bool(kinds(Video(path))) == (damage in ("cut", "blank"))
 
 
+def test_what_is_missing_of_the_sound_ends_no_picture(tmp_path: Path) -> None:
+    """MP4 in one fragment, picture first, whose recording was killed."""
+    options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "60000000"}
+    path = make_video(tmp_path / "a.mp4", seconds=6, size=(160, 120), bframes=0, audio="tone", container_options=options)
+    with av.open(str(path)) as container:
+        places = {packet.pos: (packet.stream.type, packet.size) for packet in container.demux() if packet.size}
+    end = max(at + size for at, (kind, size) in places.items() if kind == "video" and at is not None)
+    data = path.read_bytes()
+    begin = min(at for at, (kind, _) in places.items() if kind == "audio" and at is not None)
+    assert begin >= end
+    for length, frames in ((end, 149), (end - sum(size for kind, size in places.values() if kind == "video") // 4, 100)):
+        path.write_bytes(data[:length])
+        video = Video(path)
+        assert ("audio", "missing") in kinds(video)
+        assert (len({frame.time for frame in video.frames([index / 25 for index in range(150)], SIZE)}) >= frames) and not video.has_audio
+        with pytest.raises(VideoError, match="the sound is missing: the file ends before its data; download, record or export it again"):
+            video.check_audio()
+
+
+def test_both_parts_of_a_fragment_are_read_as_far_as_they_are_there(tmp_path: Path) -> None:
+    options = {"movflags": "empty_moov+default_base_moof", "frag_duration": "3000000"}
+    path = make_video(tmp_path / "a.mp4", seconds=6, size=(160, 120), bframes=0, audio="tone", container_options=options)
+    with av.open(str(path)) as container:
+        last = max(packet.pos or 0 for packet in container.demux(video=0))
+    path.write_bytes(path.read_bytes()[:last])  # no sound of the second fragment
+    video = Video(path)
+    assert video.duration == pytest.approx(6, abs=0.1)
+    assert kinds(video) == [("file", "cut short")]
+    assert read_number(next(video.frames([5.7])).image) == pytest.approx(142, abs=1)
+    sound = video.audio()
+    assert np.abs(sound[:40000]).max() > 0.4 > 0.01 > np.abs(sound[60000:]).max()
+
+
 def test_a_whole_file_says_nothing(clip_path: Path, silent_path: Path) -> None:
     assert Video(clip_path).notices == Video(silent_path).notices == ()
 

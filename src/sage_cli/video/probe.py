@@ -56,14 +56,23 @@ class MediaNotice:
 
     Attributes:
         part: the stream it is about, or ``"file"``.
-        kind: ``"no decoder"``, ``"encrypted"``, ``"undecodable"`` (the stream is left out); ``"damaged"`` (some of it is missing);
+        kind: ``"no decoder"``, ``"encrypted"``, ``"undecodable"``, ``"missing"`` (the stream is left out); ``"damaged"`` (some of it is);
             ``"cut short"``, ``"unreadable"`` (some of the file); ``"joined"`` (timestamps restarted and were made continuous).
         text: for people, without the file's name: ``"the sound cannot be decoded (aac, encrypted)"``.
     """
 
     part: Part
-    kind: Literal["no decoder", "encrypted", "undecodable", "damaged", "cut short", "unreadable", "joined"]
+    kind: Literal["no decoder", "encrypted", "undecodable", "missing", "damaged", "cut short", "unreadable", "joined"]
     text: str
+
+    def remedy(self, codec: str) -> str:
+        """What to do where the stream is needed.
+
+        Args:
+            codec: to convert it to, if that may help.
+        """
+        remedies = {"encrypted": "use a copy without protection", "missing": "download, record or export it again"}
+        return remedies.get(self.kind, f"convert it to {codec}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +178,7 @@ class Media:
         return next((notice for notice in self.notices if notice.part == part and notice.kind in _LOST), None)
 
 
-_LOST: Final = ("no decoder", "encrypted", "undecodable")
+_LOST: Final = ("no decoder", "encrypted", "undecodable", "missing")
 _DAMAGED: Final[dict[Part, str]] = {
     "video": "some of the picture is damaged: frames there are missing or wrong",
     "audio": "some of the sound is damaged: what could not be decoded is silent",
@@ -202,10 +211,10 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     if not found:
         lost = [notice for notice in notices if notice.kind in _LOST]
         if lost:
-            advice = (
-                "use a copy without protection" if any(notice.kind == "encrypted" for notice in lost) else "convert it to H.264 and AAC"
+            first = min(lost, key=lambda notice: notice.kind not in ("encrypted", "missing"))
+            raise VideoError(
+                f"nothing of {path} can be decoded: {' and '.join(notice.text for notice in lost)}; {first.remedy('H.264 and AAC')}"
             )
-            raise VideoError(f"nothing of {path} can be decoded: {' and '.join(notice.text for notice in lost)}; {advice}")
         raise VideoError(f"{path} has not a single frame or sound in it; record, download or export it again")
     video, audio = (found[part][0] if part in found else None for part in ("video", "audio"))
     assert video is None or isinstance(video, VideoTrack)
@@ -295,6 +304,8 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     if frame is None:
         if failed:
             return MediaNotice(part, "undecodable", f"the {_NAMES[part]} cannot be decoded ({codec}: damaged, or unknown to this FFmpeg)")
+        if stream.frames or len(stream.index_entries):
+            return MediaNotice(part, "missing", f"the {_NAMES[part]} is missing: the file ends before its data")
         return None
     begin = frame_time(frame)
     if isinstance(frame, AudioFrame):

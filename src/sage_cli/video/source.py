@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Discard
 
 from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.store.content import Content, FileState
@@ -274,12 +275,16 @@ class MediaFile:
     def packets(self, *indices: int) -> Iterator[Packet[Any]]:
         """Packets of the given streams from the current position on, skipping errors; then the empty packets that flush decoders.
 
+        Other streams are not read at all: what is missing of them ends nothing.
+
         Raises:
             MediaReadError: the file could not be read to its end; all packets before that were yielded.
             MemoryError: out of memory.
             Stopped: another thread asked for it.
         """
         streams = [self.stream(index) for index in indices]
+        for stream in self.container.streams:
+            stream.discard = Discard.default if stream.index in indices else Discard.all
         errors = 0
         while errors < _MAX_ERRORS:
             try:

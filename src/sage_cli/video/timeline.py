@@ -26,25 +26,13 @@ from av.packet import Packet
 
 from sage_cli.video.entry import HEAD, entry_points
 from sage_cli.video.places import Places
+from sage_cli.video.runs import AHEAD, BACK, DISCONTINUITY, Run, decide
 from sage_cli.video.source import MediaFile, Shifts, time_base
 
-# Timestamps that go back by more than this have restarted. Decoding times never go back; presentation times do, by the depth of reordering.
-_BACK: Final = Fraction(1, 2)
-_REORDERED: Final = 17  # packets
-
-# A jump ahead that is examined, and one that is too long for a clock that may be reset (ffmpeg's -dts_delta_threshold).
-_AHEAD: Final = Fraction(1)
-_DISCONTINUITY: Final = Fraction(10)
-
-# The longest plausible gap if no header gives the duration.
-_LONGEST_GAP: Final = Fraction(600)
+_REORDERED: Final = 17  # packets by which presentation times go back
 
 # The longest plausible packet, unless the header's duration allows more: longer ones come from counters that wrapped around.
 _LONGEST_PACKET: Final = Fraction(10)
-
-# Largest difference between two streams' shifts at the same discontinuity.
-_SAME_MOVE: Final = Fraction(3)
-_RECENT_MOVES: Final = 16
 
 _TS_DISCONT: Final = 0x200  # AVFMT_TS_DISCONT
 
@@ -123,7 +111,7 @@ class Survey:
 
 @dataclass
 class _Ticks:
-    """A run under construction: see :class:`_Run`. Times are in ticks of the stream's clock."""
+    """A run under construction: see :class:`Run`. Times are in ticks of the stream's clock."""
 
     first: int
     place: int
@@ -132,28 +120,6 @@ class _Ticks:
     next: int
     end: int
     latest: int  # presentation time of the packet that ends last: in MP4, lengths are those until the next packet in decoding order
-
-
-@dataclass
-class _Run:
-    """Packets of a stream with continuous times. Times are in seconds, before any shift.
-
-    Attributes:
-        first: number of the first one in its stream.
-        place: number of the first one in the file.
-        start, begin: decoding and presentation time of the first one.
-        next: decoding time expected of the next packet.
-        end: where the last picture or sound ends.
-    """
-
-    first: int
-    place: int
-    start: Fraction
-    begin: Fraction
-    next: Fraction
-    end: Fraction
-    shift: Fraction = Fraction(0)
-    stray: bool = False  # a few packets between two that fit together
 
 
 class _Track:
@@ -178,11 +144,11 @@ class _Track:
     ) -> None:
         self.base, self.never_zeros, self.is_entry, self.by_pts = base, never_zeros, is_entry, by_pts
         self.usual, self._back, self._ahead, self._leap, self._longest = (
-            round(seconds / base) for seconds in (usual, _BACK, _AHEAD, _DISCONTINUITY, _LONGEST_PACKET)
+            round(seconds / base) for seconds in (usual, BACK, AHEAD, DISCONTINUITY, _LONGEST_PACKET)
         )
         self._claimed = None if claimed is None else round((claimed + 1) / base)
         self.ticks: list[_Ticks] = []
-        self.runs: list[_Run] = []  # the same in seconds, once all are known
+        self.runs: list[Run] = []  # the same in seconds, once all are known
         self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
         self.places = Places(base)
         self.packets = self.untimed = self.zeros = 0
@@ -237,7 +203,7 @@ class _Track:
     def to_seconds(self) -> None:
         for run in self.ticks:
             start, begin, after, end = (ticks * self.base for ticks in (run.start, run.begin, run.next, run.end))
-            self.runs.append(_Run(run.first, run.place, start, begin, after, end))
+            self.runs.append(Run(run.first, run.place, start, begin, after, end))
 
 
 def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: Fraction) -> Survey:
@@ -256,29 +222,29 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         claimed = promised = Fraction(container.duration + (container.start_time or 0), av.time_base)
         if by_pts:  # some writers count from the first time, some from zero
             promised = Fraction(container.duration, av.time_base)
-    tracks: dict[int, _Track] = {}
-    for index in (index for index in (video, audio) if index is not None):
+
+    def fresh(index: int) -> _Track:
         stream = file.stream(index)
-        usual, is_entry = (frame_length, entry_points(stream, closed=index in file.retimings)) if index == video else (Fraction(0), None)
-        tracks[index] = _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
+        closed = index in file.retimings
+        usual, is_entry = (frame_length, entry_points(stream, closed=closed)) if index == video else (Fraction(0), None)
+        return _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
+
+    tracks = {index: fresh(index) for index in (video, audio) if index is not None}
     indexed, blank = _is_indexed(file, tracks), 0
     missing = sum(_by_index(file, index, track) for index, track in tracks.items()) if indexed else 0
-    behind = max((track.behind for track in tracks.values()), default=0)  # where the packets so far end in the file
     if not indexed:
-        place = 0
-        for packet in file.packets(*tracks):
-            if not packet.size:
-                continue
-            tracks[packet.stream_index].add(packet, place)
-            place += 1
-            if (position := packet.pos) is not None and position >= 0:
-                if position - behind > _HOLE and behind > 0 and _is_blank(file, behind, position):
-                    blank += position - behind
-                behind = max(behind, position + packet.size)
+        blank = _read(file, tracks)
+        missing = sum(_missing(file, index) for index in tracks) if "mp4" in container.format.name else 0
+        if missing:  # what is missing of one stream ended the reading of both
+            for index in tracks:
+                tracks[index] = fresh(index)
+                with file.again() as single:
+                    _read(single, {index: tracks[index]}, apart=True)
+    behind = max((track.behind for track in tracks.values()), default=0)  # where the packets end in the file
     last = _last(file, tracks) if indexed and not missing else None
     for track in tracks.values():
         track.to_seconds()
-    _decide(list(tracks.values()), bool(int(container.format.flags) & _TS_DISCONT), claimed)
+    decide([track.runs for track in tracks.values()], bool(int(container.format.flags) & _TS_DISCONT), claimed)
     shifts: Shifts = {index: [(run.first, run.shift) for run in track.runs] for index, track in tracks.items()}
     if not any(shift for shifted in shifts.values() for _, shift in shifted):
         shifts = {}
@@ -302,6 +268,27 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         errors=file.errors,
         gave_up=file.source.gave_up,
     )
+
+
+def _read(file: MediaFile, tracks: Mapping[int, _Track], *, apart: bool = False) -> int:
+    """Add the packets of a file just opened; return how many bytes between them are blank.
+
+    Args:
+        apart: other streams are read apart from these: the order of packets is that of their bytes.
+    """
+    behind = blank = place = 0
+    for packet in file.packets(*tracks):
+        if not packet.size:
+            continue
+        track, position = tracks[packet.stream_index], packet.pos
+        track.add(packet, position if apart and position is not None else place)
+        place += 1
+        if position is not None and position >= 0:
+            if position - behind > _HOLE and behind > 0 and _is_blank(file, behind, position):
+                blank += position - behind
+            behind = max(behind, position + packet.size)
+            track.behind = behind
+    return blank
 
 
 def _keyframes(track: _Track, *, restarts: bool, exact: bool) -> list[Keyframe]:
@@ -342,6 +329,12 @@ def _is_indexed(file: MediaFile, tracks: Iterable[int]) -> bool:
     if "mp4" not in file.container.format.name:
         return False
     return all(0 < file.stream(index).frames <= len(file.stream(index).index_entries) for index in tracks)
+
+
+def _missing(file: MediaFile, index: int) -> int:
+    """How many packets that the fragments read so far tell of lie beyond the end of the file."""
+    size = file.source.size
+    return sum(entry.pos + entry.size > size for entry in file.stream(index).index_entries)
 
 
 def _by_index(file: MediaFile, index: int, track: _Track) -> int:
@@ -388,50 +381,3 @@ def _last(file: MediaFile, tracks: Mapping[int, _Track]) -> Fraction | None:
     except av.FFmpegError:
         return None
     return end or None
-
-
-# ---- decisions -----------------------------------------------------------------------------------------------------
-
-
-def _decide(tracks: Sequence[_Track], discontinuous: bool, claimed: Fraction | None) -> None:
-    """Give every run its shift, in the order in which the runs begin in the file."""
-    for track in tracks:
-        _find_strays(track.runs)
-    order = sorted(((run.place, number, track) for track in tracks for number, run in enumerate(track.runs)), key=lambda item: item[0])
-    moves: list[Fraction] = []
-    known = dict.fromkeys(map(id, tracks), 0)  # how many of them were made before each stream's last one
-    shifts = dict.fromkeys(map(id, tracks), Fraction(0))  # in effect
-    reached: dict[int, Fraction] = {}  # where each stream has got to, shifted: when it is decoded, and when it is presented
-    ended: dict[int, Fraction] = {}
-    for _, number, track in order:
-        run, stream = track.runs[number], id(track)
-        if run.stray:
-            begin = reached[stream] if stream in reached else track.runs[number + 1].start - (run.next - run.start)
-            run.shift = begin - run.start
-            continue
-        shift = shifts[stream]
-        gap = run.start + shift - reached.get(stream, run.start)
-        if gap < -_BACK or (gap > _DISCONTINUITY and not _is_believed(run, gap, shift, discontinuous, claimed)):
-            own = max(reached[stream] - run.start, ended[stream] - run.begin)
-            others = [move for move in moves[known[stream] :][-_RECENT_MOVES:] if abs(move - own) <= _SAME_MOVE]
-            shift = min(others, key=lambda move: abs(move - own), default=own)
-            if not others:
-                moves.append(own)
-            known[stream] = len(moves)
-        run.shift = shifts[stream] = shift
-        reached[stream], ended[stream] = run.next + shift, run.end + shift
-
-
-def _find_strays(runs: Sequence[_Run]) -> None:
-    """Mark damaged runs: those between two runs that fit together without them, and a first one far from all others."""
-    for before, run, after in zip(runs, runs[1:], runs[2:]):  # noqa: B905
-        room = after.start - before.next
-        run.stray = not before.stray and room >= -_BACK and abs(room - (run.next - run.start)) < _AHEAD
-    if len(runs) > 1 and runs[0].next - runs[0].start < _AHEAD and abs(runs[1].start - runs[0].next) > _DISCONTINUITY:
-        runs[0].stray = not runs[1].stray and runs[1].next - runs[1].start > runs[0].next - runs[0].start
-
-
-def _is_believed(run: _Run, gap: Fraction, shift: Fraction, discontinuous: bool, claimed: Fraction | None) -> bool:
-    if discontinuous:
-        return False
-    return gap <= _LONGEST_GAP if claimed is None else run.end + shift <= claimed + _DISCONTINUITY

@@ -204,7 +204,7 @@ class Video:
             VideoError: it cannot.
         """
         if lost := self._media.lost("audio"):
-            raise VideoError(f"{self._media.name}: {lost.text}; convert it to AAC")
+            raise VideoError(f"{self._media.name}: {lost.text}; {lost.remedy('AAC')}")
 
     def clip(
         self, start: float, end: float, target: str | os.PathLike[str], *, progress: Callable[[float, float], None] | None = None
@@ -260,6 +260,6 @@ class Video:
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
             if lost := self._media.lost("video"):
-                raise VideoError(f"{self._media.name}: {lost.text}; convert it to H.264")
+                raise VideoError(f"{self._media.name}: {lost.text}; {lost.remedy('H.264')}")
             raise VideoError(f"{self._media.name} has sound but no picture; give a video file, or use 'sage transcribe' or 'sage summary'")
         return self._media.video
