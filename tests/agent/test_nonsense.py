@@ -192,10 +192,9 @@ def test_what_an_example_says_may_be_the_answer() -> None:
     """The prompt itself tells the model to write such a denial."""
     prompts = Prompts("general")
     examples = [json.loads(form) for form in re.findall(r"<json>\n(.*?)\n</json>", prompts.instructions) if "..." not in form]
-    said = [text for example in examples for text in (example.get("video_context"), example["final_answer"]) if text]
-    assert len(said) == 3
+    said = [text for example in examples if (text := example["final_answer"])]
+    assert [denies(text) for text in said] == [False, True]
     assert not any(is_nonsense(text, prompts.instructions) for text in said)
-    assert [denies(text) for text in said] == [False, False, True]
 
 
 LIKE = "The wind was strong on Monday."

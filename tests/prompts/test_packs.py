@@ -52,6 +52,14 @@ def test_general_models_are_told_of_no_limit_that_there_is_not() -> None:
     assert "of the video itself" in tools["perform_reasoning"]["parameters"]["properties"]["media_paths"]["description"]
 
 
+def test_the_example_of_the_first_look_shows_nothing_that_could_be_copied_for_a_description() -> None:
+    text = Prompts(GENERAL).render("context_vlm", tools="", video_path="a.mp4", begin="00:00:00", end="00:03:00")
+    example = json.loads(text.rpartition("<json>")[2].partition("</json>")[0])
+    assert example["video_context"] == "(the description of these frames)"
+    [call] = example["recommended_tools"]["tool_calls"]
+    assert call["arguments"] == {"video_path": "a.mp4", "timestamp_start": "00:00:00", "timestamp_end": "00:03:00"}
+
+
 def test_a_pack_may_do_without_texts_that_another_has() -> None:
     have = {pack: {name for name in ("last_step", "no_sound", "no_speech") if Prompts(pack).render(name)} for pack in PACKS}
     assert have == {TRAINED: {"no_sound", "no_speech"}, GENERAL: {"last_step"}, NANO.name: {"last_step"}}
