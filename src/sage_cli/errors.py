@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+# Exit codes that are outcomes, too.
+EXIT_NO_ANSWER = 5
+EXIT_INTERRUPTED = 130
+
 
 class SageError(Exception):
     """An error that the user can act on.
@@ -70,9 +74,12 @@ class MediaReadError(VideoError):
     """
 
 
-# Exit codes that are outcomes, not exceptions.
-EXIT_NO_ANSWER = 5
-EXIT_INTERRUPTED = 130
+class NoReplyError(SageError):
+    """A summary or a search of which no reply of the model can be used. (A question without an answer is an outcome.)"""
+
+    exit_code = EXIT_NO_ANSWER
+    code = "no_answer"
+
 
 _LONGEST_REASON = 500  # characters: a mangled name of C++ can fill a screen
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from tests.cli.conftest import Popen
 from tests.models import TinyModel
+from tests.openai_server import Served, serve
 
 Sage = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Popen]
@@ -75,6 +77,18 @@ def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyMode
     assert json.loads(shown.stdout)["comparison"]["overall"]["neither"] == 3
     judged = sage("bench", run, "--judge", "exact", "-o", tmp_path / "judged", "--json", "-q")
     assert json.loads(judged.stdout)["agreement"]["value"] == 1.0
+
+
+def test_a_run_that_measures_nothing_says_so(sage: Sage, questions: Path, model: TinyModel, tmp_path: Path) -> None:
+    refused = (400, "application/json", '{"error": {"message": "the disk is tired"}}')
+    with serve(Served(page=refused)) as server:
+        done = sage("bench", questions, "-m", server.url, "--frames", "2", "-o", tmp_path / "failed", "-q")
+        assert done.returncode == 5, done.stderr
+        assert re.fullmatch(r"sage: 3 of 3 questions failed: [^\n]*the disk is tired[^\n]*\n", done.stderr)
+        judge = ["--judge", server.url, "-o", tmp_path / "unjudged", "-q"]
+        done = sage("bench", questions, "-m", model.text, *SMALL, "--direct", *judge)
+        assert done.returncode == 5, done.stderr
+        assert re.fullmatch(r"sage: 3 of 3 answers were not judged: [^\n]*the disk is tired[^\n]*\n", done.stderr)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker in /proc")

@@ -27,6 +27,11 @@ _YES_OR_NO: Final = record(answer=one_of(("yes", "no")))
 _ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
+def attempts(temperature: float, seed: int) -> tuple[tuple[float, int], ...]:
+    """Temperature and seed of the first and the second attempt at a reply."""
+    return (temperature, seed), (max(temperature, _RETRY_TEMPERATURE), seed + 1)
+
+
 class UnusableReplyError(Exception):
     """The model's reply was unusable twice in a row. The message says why."""
 
@@ -61,7 +66,7 @@ class Asker:
             UnusableReplyError: both replies were unusable.
         """
         said = ""
-        for last, (temperature, seed) in zip((False, True), self._attempts, strict=True):
+        for last, (temperature, seed) in zip((False, True), attempts(self.temperature, self.seed), strict=True):
             yield StepStarted(self.watch.elapsed, step)
             self.watch.check()
             text = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
@@ -120,7 +125,7 @@ class Asker:
         Raises:
             UnusableReplyError: both replies did not.
         """
-        for temperature, seed in self._attempts:
+        for temperature, seed in attempts(self.temperature, self.seed):
             yield StepStarted(self.watch.elapsed, step)
             self.watch.check()
             text = yield from self._stream(step, prompt, temperature, seed, shape.schema)
@@ -130,11 +135,6 @@ class Asker:
                 problem = f"the model's answer does not obey the schema ({error})"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
-
-    @property
-    def _attempts(self) -> tuple[tuple[float, int], ...]:
-        """Temperature and seed of the first and the second attempt at a reply."""
-        return (self.temperature, self.seed), (max(self.temperature, _RETRY_TEMPERATURE), self.seed + 1)
 
     def _stream(
         self, step: int, prompt: Prompt, temperature: float, seed: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")

@@ -13,7 +13,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.options import OptionsCommand, takes
-from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.errors import EXIT_NO_ANSWER, SageError, UsageError, VideoError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def bench(
     """Measure a model on a question set.
 
     Every question goes through the agent of `sage ask`, without the web, in a worker process. --resume continues an interrupted run.
-    Existing results, including published ones, are judged and reported only. See `sage help bench`.
+    Existing results, including published ones, are judged and reported only. Exit code 5: nothing was answered, or nothing judged. See
+    `sage help bench`.
     """
     from sage_cli.bench import read_dataset
     from sage_cli.bench.judges import JudgeChoice
@@ -215,8 +216,9 @@ class _Show:
     def run(self, plan: Plan, folder: Path, records: Sequence[Record], other: Sequence[Record] | None, other_name: str) -> int:
         """Report on a run."""
         self._folder = folder
-        self._finish(_report(plan, records), records, other, other_name)
-        return 0
+        report = _report(plan, records)
+        self._finish(report, records, other, other_name)
+        return _outcome(report)
 
     def _finish(self, report: Report, records: Sequence[Record], other: Sequence[Record] | None, other_name: str) -> None:
         from sage_cli.bench import compare, summarize
@@ -245,6 +247,19 @@ class _Show:
                 write_text(self._folder / f"report.{suffix}", text)
         if not self._quiet:
             console.say(f"results and report: {self._folder}")
+
+
+def _outcome(report: Report) -> int:
+    """The exit code, after a line each for what failed and what was not judged: a report of failures looks like one of a bad model."""
+    unjudged = [one for one in report.answers if one.verdict == "not judged"]
+    answered = report.asked - len(report.failed) - report.unanswered
+    if report.failed:
+        console.say(f"{len(report.failed)} of {report.asked} questions failed: {report.failed[0][1]}")
+    elif report.asked and not answered:
+        console.say(f"none of {report.asked} questions was answered: see the report")
+    if unjudged:
+        console.say(f"{len(unjudged)} of {report.asked} answers were not judged: {unjudged[0].reasoning}")
+    return 0 if answered > len(unjudged) or not report.asked else EXIT_NO_ANSWER
 
 
 def _missing(folder: Path) -> list[str]:

@@ -39,7 +39,8 @@ def ground(
 ) -> int:
     """Find when something is seen in a video.
 
-    The model looks through the video in windows of ten minutes. Each line is one span, as it is found. Exit code 5: it was not found.
+    The model looks through the video in windows of ten minutes. Each line is one span, as it is found. Exit code 5: it was not found,
+    or the model's replies could not be read.
     """
     from sage_cli.cli.batch import progress
     from sage_cli.cli.consent import Consent

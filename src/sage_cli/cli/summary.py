@@ -63,12 +63,14 @@ def summary(
         tell_host(session)
         with damage_told(session, opened):
             made = _made(session, opened)
+    for notice in () if options.quiet else made.notices:
+        console.say(notice)
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":
         record: dict[str, Any] = {"video": opened.name, "duration": round(opened.duration, 3), **asdict(made)}
         del record["value"]
-        record["notices"] = [notice.text for notice in opened.notices]
+        record["notices"] = [*made.notices, *(notice.text for notice in opened.notices)]
         console.write(console.dumps(record))
     else:
         console.write(console.neutral(_FORMS[form](made)))
@@ -112,16 +114,16 @@ def _made(session: Session, video: Video) -> Summary:
 def _text(made: Summary) -> str:
     from sage_cli.timecode import format_clock
 
-    parts = [f"{format_clock(one.start)}  {one.title}\n          {one.summary}" for one in made.chapters]
-    return "\n\n".join([made.title, made.summary, *parts])
+    parts = [f"{format_clock(one.start)}  {one.title}\n          {one.summary}".rstrip() for one in made.chapters]
+    return "\n\n".join(filter(None, [made.title, made.summary, *parts]))
 
 
 def _markdown(made: Summary) -> str:
     from sage_cli.text import escape_markdown as shown
     from sage_cli.timecode import format_clock
 
-    parts = [f"## {format_clock(one.start)} {shown(one.title)}\n\n{shown(one.summary)}" for one in made.chapters]
-    return "\n\n".join([f"# {shown(made.title)}", shown(made.summary), *parts])
+    parts = [f"## {format_clock(one.start)} {shown(one.title)}\n\n{shown(one.summary)}".rstrip() for one in made.chapters]
+    return "\n\n".join(filter(None, [f"# {shown(made.title)}", shown(made.summary), *parts]))
 
 
 def _youtube(made: Summary) -> str:

@@ -174,7 +174,7 @@ class Tools:
                 Part(start=format_clock_ms(one.start), end=format_clock_ms(one.end), title=one.title, summary=one.summary)
                 for one in made.chapters
             ]
-            notices = [notice.text for notice in opened.notices]
+            notices = [*made.notices, *(notice.text for notice in opened.notices)]
             return Summarized(title=made.title, summary=made.summary, chapters=chapters, notices=notices)
 
         return await self._worker.run(context, work)

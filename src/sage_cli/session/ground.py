@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, NoReplyError, UsageError
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Found:
         start, end: the window, in seconds.
         spans: when the event happens, in seconds of the video: at least a second each, apart from each other.
         held: those that reach the window's end; they come with the next window, in which they may go on.
-        notices: what the user should know of the search, such as that fewer frames fit the context; each once.
+        notices: what the user should know of the search: that fewer frames fit the context, once, or that a reply could not be read.
     """
 
     start: float
@@ -55,7 +55,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
         :class:`Found` for each window in order; ``None`` in between, so that the caller can stop.
 
     Raises:
-        SageError: the event is empty; the video, the model or an option cannot be used.
+        SageError: the event is empty; the video, the model or an option cannot be used; no reply of the model can be read.
     """
     event = checked(event)
     from sage_cli.tools.base import ToolError, ToolNotice
@@ -68,8 +68,8 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
     count = max(1, round((last - first) / WINDOW_S + 0.499))
     length = (last - first) / count
     told: set[str] = set()
-    unread = 0
     spans: list[Span] = []  # not yet given
+    unread = 0  # windows
     with agent.workspace() as workspace:
         for number in range(count):
             begin, until = first + number * length, first + (number + 1) * length
@@ -93,8 +93,8 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
                 except NoTimesError as error:
                     unread += 1
                     if unread == count:
-                        raise ModelError(f"{error}; try another model") from error
-                    notices.append(f"{error} for {format_clock(begin)}-{format_clock(until)}")
+                        raise NoReplyError(f"the video could not be searched: {error}; try another model") from error
+                    notices.append(f"{format_clock(begin)}-{format_clock(until)} could not be searched: {error}")
                 except ToolError as error:
                     raise ModelError(f"{error}; raise --ctx-size, or lower --frame-tokens") from error
             done = [span for span in spans if number == count - 1 or until - span[1] >= SHORTEST_S]

@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sage_cli.agent.asking import Asker, UnusableReplyError
+from sage_cli.agent.asking import Asker, UnusableReplyError, attempts
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
-from sage_cli.errors import ModelError, UsageError, VideoError
-from sage_cli.model.base import Frames, Message, Prompt, Text
+from sage_cli.errors import ModelError, NoReplyError, UsageError, VideoError
+from sage_cli.model.base import Frames, Message, Prompt, Reply, Text
 from sage_cli.prompts import Prompts
 from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.merge import entries
@@ -47,7 +47,6 @@ _FRAMES: Final = 8  # of a chapter that the model sees
 _REPLY_TOKENS: Final = 1280  # more than title and summary take in any script
 _TITLE, _SUMMARY = 90, 900  # characters
 _SCHEMA: Final = record(summary=text(_SUMMARY), title=text(_TITLE))
-_RETRY_TEMPERATURE: Final = 0.7
 _LIMIT: Final = 64_000_000  # bytes of replies that are kept
 
 
@@ -68,12 +67,14 @@ class Summary:
     Attributes:
         chapters: in order, without gaps.
         value: the summary under the user's JSON schema; ``None`` without one.
+        notices: what has no summary, and why.
     """
 
     title: str
     summary: str
     chapters: tuple[Chapter, ...]
     value: Any = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
     """Summarize a video or a recording of sound, or a part of it.
 
     Raises:
-        SageError: the media, the model or an option cannot be used, or there is neither a picture nor a word.
+        SageError: the media, the model or an option cannot be used, there is neither a picture nor a word, or no reply of the model can be
+            used.
     """
     first, last = session.span(video, start, end)
     cache = DiskCache(cache_dir() / "summaries", _LIMIT if session.caching else 0)
@@ -110,7 +112,7 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
                 spans.append([*span])
             kept.set("chapters", spans)
         summary = yield from _Writer(session, video, segments, kept, first).write([(span[0], span[1]) for span in spans])
-        if all(chapter.summary for chapter in summary.chapters):  # else the rest may come with another run
+        if not summary.notices:
             kept.set("summary", asdict(summary))
         return _titled(summary, video)
 
@@ -178,7 +180,7 @@ def _titled(summary: Summary, video: Video) -> Summary:
 
 
 def _summary(record: dict[str, Any]) -> Summary:
-    return Summary(**{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"])})
+    return Summary(**{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"]), "notices": ()})
 
 
 class _Writer:
@@ -193,6 +195,8 @@ class _Writer:
         self._settings = self._agent.settings
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
+        self._notices: list[str] = []
+        self._problem = ""  # with the last reply that could not be used
 
     def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
         with self._agent.workspace() as workspace:
@@ -202,20 +206,20 @@ class _Writer:
                 title, summary = yield from self._chapter(workspace, start, end)
                 chapters.append(Chapter(start, end, title or f"Part {number + 1}", summary))
             yield Stage("chapters", len(spans), len(spans))
+            if not any(chapter.summary for chapter in chapters):
+                raise NoReplyError(f"the {self._media} could not be summarized: {self._problem}")
             if len(chapters) == 1:
                 title, summary = chapters[0].title, chapters[0].summary
             else:
-                title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters])
-            if not (summary or any(chapter.summary for chapter in chapters)):
-                raise ModelError("the model wrote nothing that makes sense; try again with --temperature 0.7, or with another model")
-            made = Summary(title, summary, tuple(chapters))
+                title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters if chapter.summary])
+            made = Summary(title, summary, tuple(chapters), notices=tuple(self._notices))
             if self._session.schema is not None:
                 made = replace(made, value=(yield from self._in_shape(workspace, made)))
             return made
 
     def _chapter(self, workspace: Workspace, start: float, end: float) -> Steps[tuple[str, str]]:
         lines = [f"[{format_clock(entry.start)}] {entry.text}" for entry in self._entries if start <= entry.start < end]
-        asked = f"chapter {start:.3f} {end:.3f}"
+        asked, part = f"chapter {start:.3f} {end:.3f}", f"{format_clock(start)}-{format_clock(end)}"
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         frames = Frames(())
@@ -233,15 +237,18 @@ class _Writer:
         while not self._fits(workspace, build(lines)):
             if not lines:
                 raise ModelError("a chapter does not fit the context; raise --ctx-size")
-            lines = yield from self._shorter(workspace, lines)
-        return (yield from self._ask(workspace, build(lines), asked))
+            lines = yield from self._shorter(workspace, lines, part)
+            if not lines:
+                return "", ""
+        return (yield from self._ask(workspace, build(lines), part, asked))
 
     def _merged(self, workspace: Workspace, told: list[str]) -> Steps[tuple[str, str]]:
-        while not self._fits(workspace, self._whole(workspace, told)):
-            told = yield from self._shorter(workspace, told)
-        return (yield from self._ask(workspace, self._whole(workspace, told)))
+        part = f"the whole {self._media}"
+        while told and not self._fits(workspace, self._whole(workspace, told)):
+            told = yield from self._shorter(workspace, told, part)
+        return (yield from self._ask(workspace, self._whole(workspace, told), part)) if told else ("", "")
 
-    def _shorter(self, workspace: Workspace, told: list[str]) -> Steps[list[str]]:
+    def _shorter(self, workspace: Workspace, told: list[str], part: str) -> Steps[list[str]]:
         """Summaries of as many lines at a time as fit; at least two, so that there are fewer lines afterwards."""
 
         def fits(number: int) -> bool:
@@ -252,8 +259,8 @@ class _Writer:
             count = most(len(told), fits)
             if not fits(count) or count < min(2, len(told)):
                 raise ModelError("a summary does not fit the context; raise --ctx-size")
-            _, summary = yield from self._ask(workspace, self._whole(workspace, told[:count]))
-            shorter.append(summary)
+            _, summary = yield from self._ask(workspace, self._whole(workspace, told[:count]), f"a piece of {part}")
+            shorter += [summary] if summary else []
             told = told[count:]
         return shorter
 
@@ -263,40 +270,39 @@ class _Writer:
     def _fits(self, workspace: Workspace, prompt: Prompt) -> bool:
         return workspace.model.count_tokens(prompt) <= self._room
 
-    def _ask(self, workspace: Workspace, prompt: Prompt, asked: str = "") -> Steps[tuple[str, str]]:
-        """Title and summary; each may be empty if the model makes no sense. Then it is asked once more, and nothing is kept."""
+    def _ask(self, workspace: Workspace, prompt: Prompt, part: str, asked: str = "") -> Steps[tuple[str, str]]:
+        """Title, which may be empty, and summary. If the model writes none twice, both are empty, and a notice tells it of the part."""
         asked = asked or _digest([part.text for message in prompt for part in message.parts if isinstance(part, Text)])
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
-        given = self._settings
-        for temperature, seed in ((given.temperature, given.seed), (max(given.temperature, _RETRY_TEMPERATURE), given.seed + 1)):
-            title, summary = yield from self._once(workspace, prompt, temperature, seed)
+        for temperature, seed in attempts(self._settings.temperature, self._settings.seed):
+            reply = yield from self._reply(workspace, prompt, temperature, seed)
+            try:
+                found = json_object(reply.text, ("summary", "title"))
+            except ValueError:  # a served model that keeps to no schema
+                found = {"summary": prose(reply.text)}
+            title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
             if summary:
                 self._kept.set(asked, {"title": title, "summary": summary})
-                break
-        return title, summary
+                return title, summary
+            self._problem = f"the model's reply {_problem(reply)}"
+        self._notices.append(f"{part} has no summary: {self._problem}")
+        return "", ""
 
-    def _once(self, workspace: Workspace, prompt: Prompt, temperature: float, seed: int) -> Steps[tuple[str, str]]:
-        steps = workspace.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)
-        with closing(steps):
+    def _reply(self, workspace: Workspace, prompt: Prompt, temperature: float, seed: int) -> Steps[Reply]:
+        with closing(workspace.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)) as steps:
             while True:
                 try:
                     next(steps)
                     yield None
                 except StopIteration as stop:
-                    text = stop.value.text
-                    break
-        try:
-            found = json_object(text, ("summary", "title"))
-        except ValueError:  # a served model that keeps to no schema
-            found = {"summary": prose(text)}
-        title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
-        return title, summary
+                    reply: Reply = stop.value
+                    return reply
 
     def _in_shape(self, workspace: Workspace, made: Summary) -> Steps[Any]:
         shape, settings = self._session.schema, self._settings
         assert shape is not None
-        told = "\n".join([made.summary, *map(_told, made.chapters)])
+        told = "\n".join(filter(None, [made.summary, *(_told(chapter) for chapter in made.chapters if chapter.summary)]))
         shown = workspace.prompts.render("structured", question=f"What is this {self._media} about?", answer=told, schema=shape.text)
         asker = Asker(workspace.model, Stopwatch(time.monotonic, None), "", self._agent.reply_tokens, settings.temperature, settings.seed)
         steps = asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape)
@@ -314,6 +320,13 @@ def _sense(text: str) -> str:
     """A model's text on one line, without repetitions; empty if there is nothing in it."""
     line = " ".join(without_repetition(text).split())
     return "" if is_nonsense(line, "") else line
+
+
+def _problem(reply: Reply) -> str:
+    """What is wrong with a reply that holds no summary, and what to do about it."""
+    if reply.finish == "length":
+        return "was cut off before its summary; raise --ctx-size, or try another model"
+    return f"{'could not be read' if reply.text.strip() else 'is empty'}; try another model"
 
 
 def _told(chapter: Chapter) -> str:
