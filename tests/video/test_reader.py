@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -16,7 +17,7 @@ from sage_cli.errors import VideoError
 from sage_cli.video import Video, uniform_times
 from sage_cli.video.probe import Orientation
 from sage_cli.video.reader import FrameCursor, picture
-from tests.media import corners, display_matrix, make_audio, make_video, numbered, read_number, tone
+from tests.media import Image, corners, display_matrix, make_audio, make_video, numbered, read_number, tone
 
 SIZE = (64, 48)
 VARIABLE = [0.0]
@@ -257,3 +258,59 @@ def test_frames_of_a_sound_file_are_refused(tmp_path: Path) -> None:
 def test_numbers_survive_the_builders(tmp_path: Path) -> None:
     for number in (0, 1, 2**15, 2**16 - 1, 0b1010_0101_1100_0011):
         assert read_number(numbered(number, (33, 47))) == number
+
+
+def test_the_colors_of_a_palette_are_right_however_frames_are_asked_for(tmp_path: Path) -> None:
+    """Raw AVI: a palette comes with the first packet that needs it alone."""
+    path = tmp_path / "screen.avi"
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "pal8"
+        for number in range(60):
+            palette = np.full((256, 4), 255, np.uint8)
+            palette[1, 1:] = 20 * (number // 10 + 1)
+            pixels: Any = (np.ones(SIZE[::-1], np.uint8), palette)
+            frame = av.VideoFrame.from_ndarray(pixels, format="pal8")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    video = Video(path)
+    times = [(number + 0.5) / 25 for number in (5, 25, 55)]
+    for frames in (list(video.frames(times)), [next(video.frames([time])) for time in times]):
+        assert [int(frame.image.mean()) for frame in frames] == [20, 60, 120]
+
+
+CROPS = {  # elements of Matroska: 16 pixels on the left, with 8 at the top, or with a display size of 96x48
+    "54cc8110 54bb8108 ec820000": (48, 40),
+    "54cc8110 54b08160 54ba8130": (96, 48),
+}
+
+
+def in_a_border(_time: float, _index: int) -> Image:
+    image = np.full((48, 64, 3), 255, np.uint8)
+    image[8:, 16:] = 0
+    return image
+
+
+@pytest.mark.parametrize("elements", CROPS)
+def test_what_a_container_crops_is_not_seen(elements: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", seconds=1, size=SIZE, painter=in_a_border)
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # the duration of a frame, in whose place the elements go, and what holds the size
+    size = bytes.fromhex("b08140 ba8130")
+    assert data[at + 8 :].startswith(b"\xe0\x8a" + size)
+    path.write_bytes(data[:at] + b"\xe0\x92" + size + bytes.fromhex(elements) + data[at + 20 :])
+    video = Video(path)
+    assert (video.width, video.height) == CROPS[elements]
+    for shape in (None, (24, 20), (200, 200)):
+        image = next(video.frames([0.5], shape)).image
+        assert image.shape[1::-1] == (shape or CROPS[elements])
+        assert image[image.shape[0] // 4 :].max() < 30
+
+
+def test_pictures_are_cropped_before_they_are_turned() -> None:
+    frame = av.VideoFrame.from_ndarray(in_a_border(0, 0), format="rgb24")
+    for size in ((40, 48), (20, 24), (80, 96)):
+        image = picture(frame, Orientation(True, flip_x=True, crop=(16, 8, 0, 0)), size)
+        assert image.shape[1::-1] == size
+        assert image.max() == 0

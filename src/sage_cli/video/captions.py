@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import unescape
 from io import BytesIO
+from itertools import islice
 from typing import Any, Final
 
 import av
+from av.packet import Packet
 from av.stream import Disposition
 
 from sage_cli.errors import VideoError
 from sage_cli.video.probe import Media
 from sage_cli.video.source import packet_time, time_base
+from sage_cli.video.ttml import is_ttml, ttml_cues
 
 # Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
-_TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "ttml"})
+_TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
 # Their packets hold the text as it was written. FFmpeg's decoders lose text after "<"; of the other codecs they make ASS markup.
 _TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt"})
 
@@ -29,6 +32,8 @@ _TAG: Final = re.compile(
     r"|\{\\[^}]*\}",  # ASS markup in SubRip: {\an8}
     re.IGNORECASE,
 )
+_EXAMINED: Final = 16  # packets of an unknown codec
+_SLACK: Final = 0.1  # seconds by which a cue may begin outside its packet
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"&#?\w+;")
 _OVERRIDE: Final = re.compile(r"\\\{\{\}|\{[^}]*\}")  # FFmpeg writes a brace of the text as \{{}
@@ -69,8 +74,14 @@ def text_tracks(media: Media) -> list[TextTrack]:
                 bool(stream.disposition & Disposition.forced),
             )
             for stream in file.container.streams.subtitles
-            if stream.codec_context is not None and stream.codec_context.name in _TEXT_CODECS
+            if (stream.codec_context.name in _TEXT_CODECS if stream.codec_context is not None else _is_ttml(media, stream.index))
         ]
+
+
+def _is_ttml(media: Media, index: int) -> bool:
+    """Whether a stream for which FFmpeg has no decoder is TTML (in MP4)."""
+    with media.open() as file:
+        return any(is_ttml(bytes(packet)) for packet in islice(file.packets(index), _EXAMINED))
 
 
 def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
@@ -86,9 +97,11 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
         if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
             raise VideoError(f"{media.name} has no subtitle track {index}")
         try:
-            for packet in file.packets(index):
-                cues += _cues(packet)
-        except av.FFmpegError as error:
+            packets = file.packets(index)
+            cues += (
+                _documents(packets) if file.stream(index).codec_context is None else (cue for packet in packets for cue in _cues(packet))
+            )
+        except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"subtitle track {index} cannot be read") from error
     origin = float(media.origin)
     for start, end, text in _ended(cues, media.duration + origin):
@@ -134,6 +147,29 @@ def _cues(packet: Any) -> Iterator[tuple[float, float, str]]:
         return
     for part in packet.decode():
         yield float(start), float(end), _without_overrides(part.ass.decode("utf-8", "replace").split(",", 8)[-1])
+
+
+def _documents(packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, float, str]]:
+    """The cues of packets that are documents of TTML, each shown until the next one.
+
+    Their times count from the beginning of the track (ISO/IEC 14496-30), of the file, or of their packet: what fits a packet is taken.
+
+    Raises:
+        ValueError: see :func:`~sage_cli.video.ttml.ttml_cues`.
+    """
+    first: float | None = None
+    for packet in packets:
+        if (time := packet_time(packet)) is None or not is_ttml(bytes(packet)):
+            continue
+        start, end = float(time), float(time + (packet.duration or 0) * time_base(packet))
+        first = start if first is None else first
+        cues = list(ttml_cues(bytes(packet).decode("utf-8-sig", "replace")))
+
+        def fits(shift: float, cues: list[tuple[float, float, str]] = cues, start: float = start, end: float = end) -> bool:
+            return all(start - _SLACK <= begin + shift <= end + _SLACK for begin, *_ in cues)
+
+        shift = next((shift for shift in (first, 0.0, start) if fits(shift)), first)
+        yield from ((begin + shift, until + shift, text) for begin, until, text in cues)
 
 
 def _untagged(text: str) -> str:

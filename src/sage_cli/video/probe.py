@@ -29,6 +29,7 @@ from sage_cli.store.content import Content, identify
 from sage_cli.video.background import in_background
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
 from sage_cli.video.encryption import is_encrypted
+from sage_cli.video.matroska import crops
 from sage_cli.video.order import retiming
 from sage_cli.video.places import Places
 from sage_cli.video.source import MediaFile, Retiming, Shifts, frame_time, packet_time
@@ -77,11 +78,16 @@ class MediaNotice:
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How stored pixels are turned before display: transposed first, then flipped."""
+    """How stored pixels are turned before display: cropped first, then transposed, then flipped.
+
+    Attributes:
+        crop: pixels cut off on the left, at the top, on the right and at the bottom.
+    """
 
     transpose: bool = False
     flip_x: bool = False
     flip_y: bool = False
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
 
     @property
     def rotation(self) -> Literal[0, 90, 180, 270]:
@@ -310,12 +316,13 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     begin = frame_time(frame)
     if isinstance(frame, AudioFrame):
         return AudioTrack(index, codec, frame.sample_rate, frame.layout.nb_channels), Fraction(0) if -_MAX_PRIMING < begin < 0 else begin
-    orientation = _orientation(frame)
+    orientation = replace(_orientation(frame), crop=(crop := _crop(file, index, frame)))
+    visible = (frame.width - crop[0] - crop[2], frame.height - crop[1] - crop[3])
     aspect = float(stream.sample_aspect_ratio or 1)
     if not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT:
         aspect = 1.0
     # Widen or heighten, never flatten: no line of the picture is lost.
-    width, height = (round(frame.width * aspect), frame.height) if aspect >= 1 else (frame.width, round(frame.height / aspect))
+    width, height = (round(visible[0] * aspect), visible[1]) if aspect >= 1 else (visible[0], round(visible[1] / aspect))
     if orientation.transpose:
         width, height = height, width
     rate = stream.average_rate
@@ -376,6 +383,14 @@ def _orientation(frame: VideoFrame) -> Orientation:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(False, flip_x=a < 0, flip_y=d < 0)
     return Orientation(True, flip_x=c < 0, flip_y=b < 0)
+
+
+def _crop(file: MediaFile, index: int, frame: VideoFrame) -> tuple[int, int, int, int]:
+    """See :attr:`Orientation.crop`. The shape of pixels is that of a cropped picture."""
+    number = [stream.index for stream in file.container.streams.video].index(index)
+    found = crops(file.source) if "matroska" in file.container.format.name else []
+    left, top, right, bottom = crop = found[number] if number < len(found) else (0, 0, 0, 0)
+    return crop if left + right < frame.width and top + bottom < frame.height else (0, 0, 0, 0)
 
 
 # ---- what is wrong -------------------------------------------------------------------------------------------------

@@ -338,17 +338,22 @@ def picture(frame: VideoFrame, orientation: Orientation, size: tuple[int, int]) 
     Area averaging avoids aliasing, as antialiased resizing in the reference does.
     """
     stored = size[::-1] if orientation.transpose else size
-    shrinks = stored[0] * stored[1] < frame.width * frame.height
+    left, top, right, bottom = orientation.crop
+    whole = (frame.width, frame.height)
+    scaled = stored if orientation.crop == (0, 0, 0, 0) else whole  # what is cropped is scaled at last
     if frame.colorspace not in MATRICES:
         frame.colorspace = _UNKNOWN_MATRIX  # which is taken for that of standard definition; a wrong shade is better than no picture
     if is_hdr(frame):
-        frame = tone_mapped(frame, stored)
-    elif shrinks and not (frame.format.is_rgb or frame.format.has_palette):
+        frame = tone_mapped(frame, scaled)
+    elif scaled[0] * scaled[1] < whole[0] * whole[1] and not (frame.format.is_rgb or frame.format.has_palette):
         # Luma and chroma are averaged each from its own size, and only the small picture becomes RGB. That is much cheaper than the
         # other way around, and more exact; swscale's shortcut from YUV to small RGB is neither.
-        frame = frame.reformat(*stored, format="yuv444p", interpolation=Interpolation.AREA)
+        frame = frame.reformat(*scaled, format="yuv444p", interpolation=Interpolation.AREA)
     image = cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
-    if stored != (frame.width, frame.height):
+    image = image[top : image.shape[0] - bottom, left : image.shape[1] - right]
+    height, width = image.shape[:2]
+    if stored != (width, height):
+        shrinks = stored[0] * stored[1] < width * height
         image = cast("NDArray[np.uint8]", cv2.resize(image, stored, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC))
     if orientation.transpose:
         image = image.transpose(1, 0, 2)

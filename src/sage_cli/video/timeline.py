@@ -131,6 +131,7 @@ class _Track:
         is_entry: see :mod:`sage_cli.video.entry`; None for sound.
         claimed: the end of the file by its header, in seconds.
         by_pts: whether seeks use presentation times.
+        palette: pictures have one, which may change.
     """
 
     def __init__(
@@ -141,8 +142,9 @@ class _Track:
         is_entry: Callable[[bytes], bool] | None,
         claimed: Fraction | None,
         by_pts: bool,
+        palette: bool = False,
     ) -> None:
-        self.base, self.never_zeros, self.is_entry, self.by_pts = base, never_zeros, is_entry, by_pts
+        self.base, self.never_zeros, self.is_entry, self.by_pts, self.palette = base, never_zeros, is_entry, by_pts, palette
         self.usual, self._back, self._ahead, self._leap, self._longest = (
             round(seconds / base) for seconds in (usual, BACK, AHEAD, DISCONTINUITY, _LONGEST_PACKET)
         )
@@ -173,6 +175,9 @@ class _Track:
             self.run.latest, self.run.end = time, time + length
         if self.is_entry is not None and packet.is_keyframe and self.is_entry(bytes(memoryview(packet)[:HEAD])):
             self.keys.append((number, time, time if dts is None or self.by_pts else dts))
+        if self.palette and packet.has_sidedata("palette"):
+            del self.keys[1:]  # it comes once: after a seek, it would not be there
+            self.is_entry = None
 
     def place(self, number: int, place: int, decoded: int, presented: int, length: int, *, reordered: bool = False) -> None:
         """Add a packet to the run it belongs to, or begin another.
@@ -227,7 +232,15 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         stream = file.stream(index)
         closed = index in file.retimings
         usual, is_entry = (frame_length, entry_points(stream, closed=closed)) if index == video else (Fraction(0), None)
-        return _Track(time_base(stream), usual, stream.codec_context.name in _NEVER_ZEROS, is_entry, claimed, by_pts)
+        return _Track(
+            time_base(stream),
+            usual,
+            stream.codec_context.name in _NEVER_ZEROS,
+            is_entry,
+            claimed,
+            by_pts,
+            stream.type == "video" and stream.codec_context.pix_fmt == "pal8",
+        )
 
     tracks = {index: fresh(index) for index in (video, audio) if index is not None}
     indexed, blank = _is_indexed(file, tracks), 0

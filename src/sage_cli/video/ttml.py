@@ -1,4 +1,4 @@
-"""Timed Text Markup Language, the one format of subtitle files that FFmpeg does not read: https://www.w3.org/TR/ttml2/"""
+"""Timed Text Markup Language, the one format of subtitles that FFmpeg does not read: https://www.w3.org/TR/ttml2/"""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from math import isfinite
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
+_ROOT: Final = re.compile(rb"<(?:\w+:)?tt[\s>]")
+_HEAD: Final = 4096  # bytes in which it comes
 _CLOCK: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?")
 _OFFSET: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -37,6 +39,11 @@ class _Rates:
             count, unit = float(match[1]), match[2]
             return count / self.frames if unit == "f" else count / self.ticks if unit == "t" else count * _SECONDS[unit]
         raise ValueError(f"{time} is no time")
+
+
+def is_ttml(data: bytes) -> bool:
+    """Whether this is the beginning of a document, in UTF-8."""
+    return _ROOT.search(data[:_HEAD]) is not None
 
 
 def ttml_cues(text: str) -> Iterator[tuple[float, float, str]]:
