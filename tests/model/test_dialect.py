@@ -118,14 +118,17 @@ def test_json_is_asked_for_by_its_name_where_no_schema_is_sent(server: Served) -
     with connect(server) as model:
         ask(model, OTHER)
         ask(model, OTHER, "In JSON: which colour?")
+        server.refuse = lambda _: None
+        ask(model, OTHER, wrap=("<json>", "</json>"))
         server.formats = ()
         ask(model, ALTERNATIVES)
-    assert forms(server) == ["json_object", "json_object", "text"]
+    assert forms(server) == ["json_object", "json_object", "json_object", "text"]
     asked = [body["messages"][-1]["content"] for body in server.requests]
     assert asked[0].startswith("Which colour?\nReply with one JSON object")
     assert '"colour"' in asked[0]
     assert asked[1] == "In JSON: which colour?"
-    assert '"answer"' in asked[2]
+    assert asked[2] == "Which colour?"  # what prompts of the protocol say of their replies is all that models have read
+    assert '"answer"' in asked[3]
 
 
 def test_a_list_is_never_asked_for_as_an_object(server: Served) -> None:

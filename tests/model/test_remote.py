@@ -90,6 +90,11 @@ def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("http:///v1", "http://127.0.0.1:8123:/v1", "http://127.0.0.1:0/v1", "http://[::1/v1"):
         with pytest.raises(UsageError, match="not an address"):
             RemoteAddress.parse(wrong)
+    for bare in ("localhost:8000", "127.0.0.1:8000/v1#m", "[::1]:80/v1", "gpu.example:8000/v1"):
+        with pytest.raises(UsageError, match="did you mean http://"):
+            RemoteAddress.parse(bare)
+    for name in ("qwen2.5vl:7b", "C:/models/a.gguf", "models/a.gguf", "a:1"):
+        assert RemoteAddress.parse(name) is None
 
 
 def test_what_an_address_asks_for_is_asked_for_by_every_request_and_not_shown(server: Served) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sage_cli.tools.reply import json_object, unquoted, without_thinking
@@ -59,6 +61,11 @@ def test_of_several_objects_the_last_that_is_meant_is_read() -> None:
     assert json_object('<json>{"b": 1}</json> for <json>{"x": 1}</json>', ("b",)) == {"b": 1}
     with pytest.raises(ValueError, match="no JSON object"):
         json_object(shown, ("d",))
+
+
+def test_tags_within_json_are_words() -> None:
+    for said in ("between <json> and </json>", "<json>{}</json>", "```", "a {"):
+        assert json_object(json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
 
 
 def test_what_was_written_as_text_is_unquoted() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
@@ -15,6 +16,7 @@ KEY_VARIABLE: Final = "SAGE_API_KEY"
 _SHORTHAND: Final = "openai:"
 _OPENAI: Final = "https://api.openai.com/v1"
 _SCHEMES: Final = ("http://", "https://")
+_BARE: Final = re.compile(r"(?:localhost|[\w-]+(?:\.[\w-]+)+|\[[0-9a-f:]+\]):\d+(?:[/#]|\Z)", re.IGNORECASE)  # a host and its port
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,10 @@ class RemoteAddress:
         """From ``http://HOST:PORT/v1``, ``http://HOST:PORT/v1#NAME`` or ``openai:NAME``, or several with commas; ``None`` for all else.
 
         Raises:
-            UsageError: it is meant as an address, but has no host.
+            UsageError: it is meant as an address, but has no host, or no scheme.
         """
+        if _BARE.match(text):
+            raise UsageError(f"{text}: did you mean http://{text}?")
         if not text.lower().startswith((_SHORTHAND, *_SCHEMES)):
             return None
         first, *others = [cls._parse(part.strip()) for part in text.split(",")]

@@ -38,7 +38,7 @@ class Request:
         schema: that the reply is to satisfy; ``None`` for free text.
         tokens: of the reply that the caller needs at least.
         room: tokens that the context leaves for it.
-        nulls: whether the caller takes a key that is null for absent.
+        protocol: whether the reply is one of the agent's protocol: the prompt says its form, and a key that is null counts as absent.
         temperature, seed: of the sampler.
     """
 
@@ -49,7 +49,7 @@ class Request:
     room: int
     temperature: float
     seed: int
-    nulls: bool
+    protocol: bool
 
 
 class Dialect:
@@ -76,7 +76,7 @@ class Dialect:
         schema = request.schema
         if schema is None:
             return ["text"]
-        simple = portable(schema, nulls=request.nulls)
+        simple = portable(schema, nulls=request.protocol)
         forms: list[Form] = ["schema"] if simple is None or not self._strict else []
         if simple is not None and (simple != schema or not forms):
             forms.append("portable")
@@ -102,7 +102,7 @@ class Dialect:
         if request.schema is None:
             return body
         if form in ("schema", "portable"):
-            schema = portable(request.schema, nulls=request.nulls) if form == "portable" else dict(request.schema)
+            schema = portable(request.schema, nulls=request.protocol) if form == "portable" else dict(request.schema)
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema, "strict": True}}
             return body
         if form == "object":
@@ -148,11 +148,11 @@ def _kind(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _asked_for_json(request: Request) -> Sequence[Mapping[str, Any]]:
-    """The messages, in which it is said what the reply has to be: prompts leave that to a schema where there is one."""
+    """The messages, in which it is said what the reply has to be: prompts outside the protocol leave that to the schema."""
     *before, last = request.messages
-    if request.schema is None or "json" in " ".join(_texts(request.messages)).casefold():
+    if request.schema is None or request.protocol or "json" in " ".join(_texts(request.messages)).casefold():
         return request.messages
-    schema = portable(request.schema, nulls=request.nulls) or request.schema
+    schema = portable(request.schema, nulls=request.protocol) or request.schema
     asked = f"\nReply with one JSON object that is valid under this JSON schema: {json.dumps(schema, ensure_ascii=False)}"
     content = last["content"]
     return [*before, {**last, "content": content + asked if isinstance(content, str) else [*content, {"type": "text", "text": asked}]}]

@@ -111,7 +111,7 @@ def _of_status(error: APIStatusError, address: RemoteAddress, model: str) -> Mod
     if status in (401, 403):
         return ModelError(f"{host} refuses the key{told}: {_REMEDIES['key']}")
     if status == 413:
-        return ModelError(f"{host} does not take requests of this size{told}: {_REMEDIES['length']}")
+        return ModelError(f"{host} does not take requests of this size{told}: use fewer --frames or --frame-tokens, or raise its limit")
     if remedy := _REMEDIES.get(cause):
         return ModelError(f"{host}: {line.rstrip('.')}; {remedy}")
     if status in (404, 405):

@@ -151,7 +151,7 @@ class RemoteModel:
         yield Progress("prefill", 0, 0)
         count = self.count_tokens(prompt)
         messages = [_message(message.role, message.parts, self._images) for message in prompt]
-        request = Request(self._name, messages, schema, max_tokens, self._context - count, temperature, seed, nulls=bool(wrap[0]))
+        request = Request(self._name, messages, schema, max_tokens, self._context - count, temperature, seed, protocol=bool(wrap[0]))
         started = time.perf_counter()
         first: float | None = None
         forms = self._dialect.forms(request)

@@ -38,7 +38,8 @@ def json_object(reply: str, keys: Collection[str] = ()) -> dict[str, Any]:
         ValueError: there is none, or it holds what :func:`standard_json` refuses.
     """
     said = without_thinking(reply)
-    bodies = [body for pattern in _WRAPPED for body in reversed(pattern.findall(said))]
+    # In JSON alone, tags and fences are words.
+    bodies = [] if said.lstrip().startswith("{") else [body for pattern in _WRAPPED for body in reversed(pattern.findall(said))]
     try:
         for body in [*bodies, said]:
             if found := _last(body, keys):
