@@ -98,7 +98,15 @@ class Options:
         "exact", LOOKING, _RUNS, "Frames at even times, the nearest keyframes (faster), or whichever suits.", advanced=True
     )
     frame_tokens: int | None = setting(
-        None, LOOKING, _LOOKS, "Maximum tokens per frame pair or still.", "N", at_least=1, at_most=1 << 16, auto="the model's", advanced=True
+        None,
+        LOOKING,
+        _LOOKS,
+        "Maximum tokens per frame pair or still.",
+        "N",
+        at_least=1,
+        at_most=1 << 16,
+        auto="the model's",
+        advanced=True,
     )
     start: float | None = _moment("Start time: SS, MM:SS or HH:MM:SS.")
     end: float | None = _moment("End time.")
