@@ -119,6 +119,27 @@ def _repeat(args: argparse.Namespace) -> None:
     print(table(steps))
 
 
+def _count(text: str) -> int:
+    """One or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: it should be a whole number of 1 or more")
+    return int(text)
+
+
+def _any_count(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: it should be a number of seconds above 0")
+    return seconds
+
+
 def _named(run: str) -> tuple[str, Path]:
     name, equals, folder = run.partition("=")
     if not (name and equals and folder):
@@ -162,25 +183,27 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--out", type=Path, default=Path("build/nano"), help="folder of checkpoints and log")
         if STAGES[name].trains:
             command.add_argument("--device", default=_device(), help="cpu or cuda")
-            command.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write samples")
-            command.add_argument("--deadline", type=float, help="seconds; stages are cut short to meet it")
+            command.add_argument(
+                "--workers", type=_any_count, default=max(1, (os.cpu_count() or 2) - 1), help="processes that write samples"
+            )
+            command.add_argument("--deadline", type=_seconds, help="seconds; stages are cut short to meet it")
             command.add_argument("--ablations", default="all", help="names, by comma; all, or an empty text for none")
     parsers["all"].add_argument("--until", default="card", choices=("sft", "rl", "export", "card"), help="the last stage to run")
     parsers["rl"].add_argument("--variant", default="main", help="main, or the name of an ablation")
     parsers["export"].add_argument("--type", default="q8_0", choices=("f16", "q8_0"), help="of the language model's matrices")
     parsers["parity"].add_argument("weights", type=Path, help="a checkpoint, with tokenizer.json beside it")
     parsers["parity"].add_argument("models", type=Path, help="folder of its GGUF files")
-    parsers["parity"].add_argument("--count", type=int, default=50)
+    parsers["parity"].add_argument("--count", type=_count, default=50)
     parsers["repeat"].add_argument("--log", type=Path, required=True, help="folder of the earlier run's log.jsonl")
     parsers["repeat"].add_argument("--what", default="vision", choices=("vision", "sft"), help="the stage")
-    parsers["repeat"].add_argument("--steps", type=int, default=50)
+    parsers["repeat"].add_argument("--steps", type=_count, default=50)
     for name in ("held-out", "card"):
-        parsers[name].add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that render and answer")
+        parsers[name].add_argument("--jobs", type=_count, default=os.cpu_count() or 1, help="processes that render and answer")
     parsers["scores"].add_argument(
         "runs", nargs="+", type=_named, metavar="NAME=FOLDER", help="runs of sage bench; the last two are compared"
     )
     parsers["speech-scores"].add_argument("--models", type=Path, help="folder with another whisper than the shipped one")
-    parsers["speech-scores"].add_argument("--threads", type=int, default=1)
+    parsers["speech-scores"].add_argument("--threads", type=_count, default=1)
     parsers["curves"].add_argument("--pictures", type=Path, required=True, help="folder for pictures and rl.csv")
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ def run(command: Callable[[], None]) -> None:
 
     Errors in the code keep their traceback.
     """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the processes of other stages are ended, too
     try:
         command()
     except ModuleNotFoundError as error:

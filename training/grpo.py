@@ -193,7 +193,7 @@ class Trainer:
         model.model.visual.requires_grad_(False)
         self.reference = copy.deepcopy(model).requires_grad_(False)
         self.engine = Engine(model, tokenizer)
-        self.rng = random.Random(f"rl/{seed}")
+        self._seed = seed
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, settings.rate, weight_decay=settings.weight_decay, betas=(0.9, 0.99))
         self._put_back = hold(model.model.language_model, (*LOOKING_BACK, *(STAMPING if settings.start == "sft" else ())))
@@ -202,13 +202,14 @@ class Trainer:
         """One step's rollouts, those of a question side by side."""
         settings = self.settings
         turns = settings.early_turns if step <= settings.early_steps else settings.max_turns
-        tasks = [some_task(self.rng, draw(self.rng, settings.kinds)) for _ in range(settings.questions)]
+        rng = random.Random(f"rl/{self._seed}/{step}")  # an interrupted run goes on with the same ones
+        tasks = [some_task(rng, draw(rng, settings.kinds)) for _ in range(settings.questions)]
         jobs = [
             partial(
                 roll_out,
                 self.engine,
                 task,
-                self.rng.getrandbits(31),
+                rng.getrandbits(31),
                 temperature=settings.temperature,
                 max_turns=turns,
                 reply_tokens=settings.reply_tokens,
@@ -337,7 +338,6 @@ def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, devi
     part = folder / f"{name}.part.pt"
     tasks = held_out_tasks(settings.evaluate)
     if step := resume(part, trainer.model, [trainer.optimizer]):
-        trainer.rng = random.Random(f"rl/{seed}/{step}")
         log.write(run=name, step=step, resumed=True)
     elif tasks:
         before = time.monotonic()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from sage_cli.errors import SageError
 
 if TYPE_CHECKING:  # imported where needed: it takes seconds, and processes that only write samples do without
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
@@ -152,22 +155,35 @@ def device_of(model: nn.Module) -> torch.device:
 def save(model: nn.Module, path: Path) -> None:
     """Save the weights in one file, written beside and renamed: a reader never sees half a checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path.with_suffix(".part"))
-    path.with_suffix(".part").replace(path)
+    _write(model.state_dict(), path, ".part")
 
 
 def keep(path: Path, step: int, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Save what a stage needs to go on from a step, beside its result: :func:`resume` reads it."""
-    state = {"step": step, "model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
-    torch.save(state, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").replace(path)
+    _write({"step": step, "model": model.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}, path, ".tmp")
+
+
+def _write(state: Any, path: Path, suffix: str) -> None:
+    new = path.with_suffix(suffix)
+    try:
+        torch.save(state, new)
+    except RuntimeError as error:  # of torch's writer, on a full disk
+        new.unlink(missing_ok=True)
+        raise SageError(
+            f"{path} cannot be written: {str(error).splitlines()[0]}; free some space, and run the same command again"
+        ) from error
+    new.replace(path)
 
 
 def resume(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
-    """Load what :func:`keep` saved, if there is such a file. Returns its step; 0 for none."""
+    """Load what :func:`keep` saved, if there is such a file. Returns its step; 0 for none.
+
+    Raises:
+        SageError: it is damaged.
+    """
     if not path.exists():
         return 0
-    state = torch.load(path, map_location="cpu")
+    state = _load(path)
     model.load_state_dict(state["model"])
     for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(values)
@@ -176,4 +192,12 @@ def resume(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimi
 
 def kept_step(path: Path) -> int:
     """The step of a file that :func:`keep` wrote; 0 where there is none."""
-    return int(torch.load(path, map_location="cpu")["step"]) if path.exists() else 0
+    return int(_load(path)["step"]) if path.exists() else 0
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu")
+    except (RuntimeError, EOFError, UnpicklingError) as error:
+        raise SageError(f"{path} is damaged; delete it, and its stage begins anew") from error
+    return state

@@ -1,6 +1,6 @@
 """The same greedy replies from torch and from llama.cpp.
 
-python -m training parity --out build/nano --models build/nano/f16
+python -m training parity build/nano/rl.pt build/nano/rl
 """
 
 from __future__ import annotations

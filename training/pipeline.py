@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -9,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -29,6 +31,7 @@ from training.whisper import train_whisper
 
 _STARTING: Final = 12.0  # seconds that a process takes until it trains on a GPU
 Last = Literal["sft", "rl", "export", "card"]
+CONFIG: Final = "config.json"  # of a run's folder: its settings
 MAIN: Final = "main"  # the run of RL that is no ablation; its weights are rl.pt
 
 
@@ -61,8 +64,11 @@ def prepare(options: Options) -> None:
     """Settings of torch that hold for every stage: one thread where the work is small, tensor cores where there are any.
 
     Raises:
-        UsageError: this machine's torch has no such device.
+        UsageError: this machine's torch has no such device, or the folder holds a run of other settings.
     """
+    config = options.folder / CONFIG
+    if config.exists() and json.loads(config.read_text(encoding="utf-8")) != json.loads(load(options.preset).model_dump_json()):
+        raise UsageError(f"{options.folder} holds a run of other settings than {options.preset}; give another --out, or delete it")
     try:
         torch.empty(0, device=options.device)
     except (RuntimeError, AssertionError) as error:
@@ -94,6 +100,15 @@ def make_tokenizer(run: Run, options: Options) -> None:
         train_tokenizer(run.seed, run.tokenizer_questions).save(str(path))
 
 
+def _need(options: Options, *names: str) -> None:
+    """Raise a UsageError where a stage lacks what an earlier one makes."""
+    for name in names:
+        if not (options.folder / name).exists():
+            raise UsageError(
+                f"{options.folder} has no {name}, which an earlier stage makes; run 'python -m training all' or that stage first"
+            )
+
+
 def run_vision(run: Run, options: Options, limit: float | None) -> None:
     if not (options.folder / "vision.pt").exists():
         log = Log(options.folder, "vision")
@@ -110,6 +125,7 @@ def run_vision(run: Run, options: Options, limit: float | None) -> None:
 
 def run_sft(run: Run, options: Options, limit: float | None) -> None:
     if not (options.folder / "sft.pt").exists():
+        _need(options, "tokenizer.json", "vision.pt")
         train_sft(
             run.sft,
             options.folder,
@@ -126,8 +142,9 @@ def run_rl(run: Run, options: Options, variant: str, limit: float | None) -> Non
     """One run of RL: the main one, or an ablation."""
     name = "rl" if variant == MAIN else f"rl-{variant}"
     if not (options.folder / f"{name}.pt").exists():
-        log = Log(options.folder, "rl")
-        train_rl(run.variant(variant), options.folder, name, log, seed=run.seed, device=options.torch_device, limit=limit)
+        log, settings = Log(options.folder, "rl"), run.variant(variant)
+        _need(options, "tokenizer.json", f"{settings.start}.pt")
+        train_rl(settings, options.folder, name, log, seed=run.seed, device=options.torch_device, limit=limit)
 
 
 def run_rl_variants(options: Options, variants: Sequence[str], limit: float | None) -> None:
@@ -151,10 +168,22 @@ def _start(options: Options, stage: str, limit: float | None, *more: str) -> sub
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait for all, then raise for the first that failed."""
-    failed = [process for process in running if process.wait() != 0]
+    """Wait for all, then raise for the first that failed. If the wait is ended, so are they."""
+    with _ended(running):
+        failed = [process for process in running if process.wait() != 0]
     if failed:
         raise subprocess.CalledProcessError(failed[0].returncode, failed[0].args)
+
+
+@contextmanager
+def _ended(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """End the processes that an error leaves without a parent."""
+    try:
+        yield
+    except BaseException:
+        for process in running:
+            process.terminate()
+        raise
 
 
 def run_whisper(run: Run, options: Options, limit: float | None) -> None:
@@ -200,18 +229,19 @@ def run_all(options: Options, *, until: Last = "card") -> None:
     """
     run = load(options.preset)
     deadline = Deadline(run, options.deadline)
-    (options.folder / "config.json").write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (options.folder / CONFIG).write_text(run.model_dump_json(indent=1) + "\n", encoding="utf-8")
     Log(options.folder, "run").write(preset=options.preset, device=device_name(options.torch_device), torch=torch.__version__)
     speaks = shutil.which(SPEAKER) is not None
     if not speaks:
         print(f"{SPEAKER} is not installed: the bundled whisper is used, and there is no held-out set and no card.", file=sys.stderr)
     hears = speaks and until != "sft" and run.whisper.steps > 0
     beside = _start(options, "whisper", options.deadline) if hears and options.device != "cpu" else None
-    make_tokenizer(run, options)
-    run_vision(run, options, deadline.share("vision"))
-    run_sft(run, options, deadline.share("sft"))
-    if until != "sft":
-        run_rl_variants(options, (MAIN, *options.variants), deadline.share("rl"))
+    with _ended([beside] if beside else []):
+        make_tokenizer(run, options)
+        run_vision(run, options, deadline.share("vision"))
+        run_sft(run, options, deadline.share("sft"))
+        if until != "sft":
+            run_rl_variants(options, (MAIN, *options.variants), deadline.share("rl"))
     if beside is not None:
         _wait([beside])
     elif hears:

@@ -21,15 +21,6 @@ class Log:
         self._path, self._stage, self._quiet = folder / "log.jsonl", stage, quiet
         self._started = time.monotonic()
 
-    def resume(self, step: int) -> None:
-        """Go on after a step: this stage's lines of later ones, which will be made again, are dropped, and its clock goes on."""
-        lines = read(self._path.parent) if self._path.exists() else []
-        kept = [line for line in lines if line["stage"] != self._stage or line.get("step", 0) <= step]
-        new = self._path.with_suffix(".part")
-        new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        new.replace(self._path)
-        self._started -= max((line["seconds"] for line in kept if line["stage"] == self._stage), default=0.0)
-
     def write(self, **values: Any) -> None:
         """Append a line with the seconds since the stage began; floats are rounded to six digits."""
         line = {"stage": self._stage, "seconds": round(time.monotonic() - self._started, 2), **_rounded(values)}
@@ -53,8 +44,22 @@ def _rounded(value: Any) -> Any:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The lines of a run's log as if it had never been interrupted.
+
+    Where a stage went on from a checkpoint (a line with ``resumed`` and the checkpoint's ``step``), its lines of later steps are left out,
+    since these steps were made again, and its clock goes on.
+    """
+    lines: list[dict[str, Any]] = []
+    before: dict[tuple[str, str | None], float] = {}
+    for text in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        key = line["stage"], line.get("run")
+        if line.get("resumed"):
+            lines = [old for old in lines if (old["stage"], old.get("run")) != key or old.get("step", 0) <= line["step"]]
+            before[key] = max((old["seconds"] for old in lines if (old["stage"], old.get("run")) == key), default=0.0)
+        else:
+            lines.append({**line, "seconds": round(line["seconds"] + before.get(key, 0.0), 2)})
+    return lines
 
 
 class Clock:
@@ -64,10 +69,11 @@ class Clock:
         steps: most steps.
         limit: seconds; ``None`` for no limit.
         stop: the step to stop after, although the schedule goes on to ``steps``; ``None`` for the whole stage.
+        least: steps that are made whatever the limit.
     """
 
-    def __init__(self, steps: int, limit: float | None, stop: int | None = None) -> None:
-        self._steps, self._limit, self._stop = steps, limit, stop
+    def __init__(self, steps: int, limit: float | None, stop: int | None = None, *, least: int = 0) -> None:
+        self._steps, self._limit, self._stop, self._least = steps, limit, stop, min(least, steps)
         self._started = time.monotonic()
 
     def progress(self, step: int) -> float:
@@ -82,4 +88,4 @@ class Clock:
 
     def over(self, step: int) -> bool:
         """Whether ``step`` steps are enough."""
-        return self.progress(step) >= 1.0 or (self._stop is not None and step >= self._stop)
+        return (step >= self._least and self.progress(step) >= 1.0) or (self._stop is not None and step >= self._stop)

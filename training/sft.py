@@ -151,7 +151,7 @@ def train_sft(
     kept = folder / "sft.part.pt"
     step = kept_step(kept)
     drilled = max(0, settings.drills.steps - step)
-    clock = Clock(settings.steps, limit, stop)
+    clock = Clock(settings.steps, limit, stop, least=settings.drills.steps + 1)  # with base.pt, which RL may start from
     make = partial(_stream, tokenizer, settings, f"{seed}/{step}", similar_for(device), drilled)
     with closing(Interleaved(make, settings.streams, workers)) as batches:
         index = SliceIndex(settings.alike, settings.mixed)

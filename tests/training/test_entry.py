@@ -49,6 +49,18 @@ def test_wrong_arguments_and_missing_extras_are_one_line(words: list[str], line:
     assert line in said
 
 
+@pytest.mark.parametrize("words", [["--deadline", "-5"], ["--deadline", "nan"], ["--workers", "-1"]])
+def test_numbers_that_mean_nothing_are_refused(words: list[str], tmp_path: Path) -> None:
+    code, said = ends("training", "all", "--preset", "smoke", "--out", str(tmp_path), *words, bare=True)
+    assert (code, f"{words[1]}: it should be" in said) == (2, True)
+
+
+def test_a_missing_checkpoint_is_not_looked_for_at_the_hub(tmp_path: Path) -> None:
+    (tmp_path / "trajectories.jsonl").touch()
+    words = ["training.qwen", "sft", "--data", str(tmp_path), "--out", str(tmp_path), "--checkpoint", "build/nope"]
+    assert ends(*words, bare=True) == (2, "training: error: --checkpoint build/nope: there is no such folder")
+
+
 def test_help_needs_no_extra() -> None:
     for module in ("training", "training.qwen", "training.clips"):
         assert ends(module, "--help", bare=True) == (0, "")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray  # noqa: E402
 from sage_cli.agent import Agent, Settings  # noqa: E402
 from sage_cli.agent.events import RunStarted  # noqa: E402
 from sage_cli.assets import NANO  # noqa: E402
-from sage_cli.errors import UsageError  # noqa: E402
+from sage_cli.errors import SageError, UsageError  # noqa: E402
 from sage_cli.model.llama import LlamaModel  # noqa: E402
 from sage_cli.speech import Transcriber  # noqa: E402
 from sage_cli.store.models import find_model  # noqa: E402
@@ -35,7 +35,7 @@ from training.clips import demo_worlds, write_clip  # noqa: E402
 from training.config import PRESETS, Teacher, load  # noqa: E402
 from training.curves import held_out, table, write_table  # noqa: E402
 from training.repeat import repeat  # noqa: E402
-from training.runlog import Log, read  # noqa: E402
+from training.runlog import Clock, Log, read  # noqa: E402
 from training.samples import Stream, draw_faults  # noqa: E402
 from training.speech import SAMPLE_RATE, TEST_VOICES, all_sentences  # noqa: E402
 from training.speech import held_out as held_out_sentence  # noqa: E402
@@ -153,7 +153,7 @@ def test_a_whisper_is_trained_gone_on_with_and_loaded(tmp_path: Path, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         train(Interrupted(run, "whisper", quiet=True))
     train(Log(run, "whisper", quiet=True))
-    assert [line["step"] for line in read(run)] == [1, 2, 3, 3, 4, 4]
+    assert [line["step"] for line in read(run)] == [1, 2, 3, 4, 4]
     assert not (run / "whisper.part.pt").exists()
 
     file = tmp_path / "ggml-nano.bin"
@@ -197,3 +197,64 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
     run_vision(load("smoke"), options, None)
     assert (tmp_path / "vision.pt").read_text() == "there"
     assert sorted(path.name for path in PRESETS.glob("*.toml")) == ["nano.toml", "qwen3-vl-4b.toml", "smoke.toml"]
+
+
+def test_a_folder_holds_one_run(tmp_path: Path) -> None:
+    from training.pipeline import Options, prepare, run_rl
+
+    (tmp_path / "config.json").write_text(load("nano").model_dump_json(), encoding="utf-8")
+    prepare(Options("nano", tmp_path, "cpu", 0, None, ()))
+    with pytest.raises(UsageError, match="holds a run of other settings than smoke"):
+        prepare(Options("smoke", tmp_path, "cpu", 0, None, ()))
+    with pytest.raises(UsageError, match=r"has no tokenizer.json, which an earlier stage makes"):
+        run_rl(load("nano"), Options("nano", tmp_path, "cpu", 0, None, ()), "main", None)
+
+
+def test_processes_end_with_the_one_that_started_them() -> None:
+    from training.pipeline import _ended
+
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+
+    def interrupted() -> None:
+        with _ended([process]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert process.wait(60) != 0
+
+
+def test_checkpoints_that_cannot_be_written_or_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.model import keep, kept_step
+
+    path, model = tmp_path / "x.part.pt", torch.nn.Linear(2, 2)
+    keep(path, 5, model, [])
+    assert kept_step(path) == 5
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(SageError, match=r"x.part.pt is damaged; delete it"):
+        kept_step(path)
+
+    def full(_: object, new: Path) -> None:
+        new.write_bytes(b"half")
+        raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(SageError, match="cannot be written"):
+        keep(path, 6, model, [])
+    assert [file.name for file in tmp_path.iterdir()] == ["x.part.pt"]
+
+
+def test_the_log_of_an_interrupted_run_reads_as_that_of_one_run(tmp_path: Path) -> None:
+    lines = [{"stage": "rl", "run": name, "seconds": 10.0 * step, "step": step} for step in (1, 2, 3) for name in ("rl", "rl-x")]
+    lines += [{"stage": "rl", "run": "rl", "seconds": 0.5, "step": 2, "resumed": True}]
+    lines += [{"stage": "rl", "run": "rl", "seconds": 10.0, "step": 3}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    found = read(tmp_path)
+    assert [(line["step"], line["seconds"]) for line in found if line["run"] == "rl"] == [(1, 10.0), (2, 20.0), (3, 30.0)]
+    assert len(found) == 6
+
+
+def test_a_deadline_leaves_the_drills_whole() -> None:
+    """What comes after them starts from the model that they make."""
+    clock = Clock(100, limit=1e-9, least=4)
+    assert [clock.over(step) for step in (0, 3, 4)] == [False, False, True]

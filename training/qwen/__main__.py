@@ -95,20 +95,22 @@ def _checkpoint(args: argparse.Namespace, scale: Scale) -> str:
 
 
 def _sft(args: argparse.Namespace, scale: Scale) -> None:
-    checkpoint, recorded = _checkpoint(args, scale), record.read(args.data / TRAJECTORIES)
+    checkpoint = _checkpoint(args, scale)
     from training.qwen.sft import load_model, train
 
+    recorded = record.read(args.data / TRAJECTORIES)
     model, encoder = load_model(checkpoint)
     train(model, encoder, recorded, scale.sft, args.out, Log(args.out, "sft"), seed=scale.seed)
 
 
 def _grpo(args: argparse.Namespace, scale: Scale) -> None:
-    checkpoint, questions, hear = _checkpoint(args, scale), record.read(args.data / QUESTIONS), _hearing(args)
+    checkpoint = _checkpoint(args, scale)
     from sage_cli.bench.judges import ModelJudge
     from training.judges import asker
     from training.qwen.grpo import Judges, Trainer, train
     from training.qwen.sft import load_model
 
+    questions, hear = record.read(args.data / QUESTIONS), _hearing(args)
     model, encoder = load_model(checkpoint)
     with _served(args.policy) as policy, _served(args.judge) as judge:
         judges = Judges(ModelJudge(judge), asker(judge))

@@ -180,7 +180,7 @@ def train(
     settings, updater = trainer.settings, trainer.updater
     if updater.resume(out):
         if updater.main:
-            log.resume(updater.steps)
+            log.write(step=updater.steps, resumed=True)
         _publish(updater, out, settings)
     for step in range(updater.steps + 1, settings.steps + 1):
         turns = settings.early_turns if step <= settings.early_steps else settings.max_turns

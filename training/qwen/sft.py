@@ -70,7 +70,7 @@ def train(model: Any, encoder: RowEncoder, recorded: Sequence[Mapping[str, Any]]
     steps = settings.epochs * steps_per_epoch
     updater = Updater(model, encoder, rate=lambda step: settings.rate * (1 - step / steps), weight_decay=0.01, clip=settings.grad_clip)
     if updater.resume(out) and updater.main:
-        log.resume(updater.steps)
+        log.write(step=updater.steps, resumed=True)
     for number in range(updater.steps, steps):
         epoch, place = divmod(number, steps_per_epoch)
         order = random.Random(f"{seed}/{epoch}").sample(calls, len(calls))
