@@ -175,13 +175,13 @@ def _weights(media: Media, track: AudioTrack, channels: int, stop: Event | None)
 def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | None) -> Generator[tuple[Fraction | None, AudioFrame]]:
     """Decoded frames with their times on the video's clock, from some time before ``start`` on, without damaged packets."""
     begin = start - _RUN_UP
+    jumps = begin > _NEAR and not (track.codec in _DIFFERENCES or track.codec.endswith("_dpcm"))
     with closing(media.open(stop)) as file:
-        seekable = begin > _NEAR and not media.shifts and not (track.codec in _DIFFERENCES or track.codec.endswith("_dpcm"))
-        if seekable and _land(file, media, track, begin):
+        if jumps and not media.shifts and _land(file, media, track, begin):
             yield from _frames(file, media, track, start)
             return
     with closing(media.open(stop)) as file:
-        yield from _frames(file, media, track, start, begin if media.shifts else None)
+        yield from _frames(file, media, track, start, begin if jumps or media.shifts else None)
 
 
 def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> bool:
