@@ -33,17 +33,18 @@ def retiming(file: MediaFile, begun: Sequence[Packet[Any]], rest: Iterator[Packe
         frame: the first one.
     """
     first, last = begun[0], begun[-1]
-    packets = list(begun)
+    packets, reorders = list(begun), file.stream(first.stream_index).codec_context.has_b_frames
     if not _ascend([packet.pts for packet in packets]):
         return None
     for packet in islice(rest, _EXAMINED):
         if packet.size:
-            if not _ascend([packets[-1].pts, packet.pts]):
+            before = packets[-1].pts
+            if not _ascend([before, packet.pts]) or not (reorders or before == packet.dts):
                 return None
             packets.append(packet)
     later = packets[len(begun) :]
     guessed = all(packet.pts == after.dts for packet, after in pairwise(packets)) and _lacks_times(file, first.stream_index)
-    if not (guessed or (file.stream(first.stream_index).codec_context.has_b_frames and _is_shuffled(frame, later))):
+    if not (guessed or (reorders and _is_shuffled(frame, later))):
         return None
     begin, reached = (first.dts, last.dts) if guessed else (first.pts, last.pts)
     if begin is None or reached is None:

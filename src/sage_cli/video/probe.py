@@ -328,7 +328,7 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     rate = stream.average_rate
     if not rate or rate > _MOST_FPS:
         rate = stream.guessed_rate
-    timing = retiming(file, begun, packets, frame)
+    timing = retiming(file, begun, packets, frame) if begun else None
     if timing is not None:
         timing.apply(begun[0])
         begin = packet_time(begun[0]) or Fraction(0)
@@ -363,7 +363,8 @@ def _first_decoded(
             if failed > _TRIED:
                 break
             continue
-        begun.append(packet)
+        if packet.size:
+            begun.append(packet)
         if frames:
             frame = frames[0]
             frame.pts = frame.pts if frame.pts is not None else frame.dts or 0
