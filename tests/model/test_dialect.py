@@ -156,8 +156,10 @@ def test_replies_have_room_for_thinking(server: Served) -> None:
         ask(model, max_tokens=20_000)
     with connect(server, context_size=4096) as model:
         ask(model, max_tokens=512)
-    first, second, third = (body["max_tokens"] for body in server.requests)
-    assert (first, second) == (8192, 20_000)
+    with connect(server, reply_tokens=0) as model:
+        ask(model, max_tokens=512)
+    first, second, third, exact = (body["max_tokens"] for body in server.requests)
+    assert (first, second, exact) == (8192, 20_000, 512)
     assert 3500 < third < 4096
 
 

@@ -13,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sage_cli.agent import Settings
 from sage_cli.errors import UsageError
@@ -28,11 +29,11 @@ from training.runlog import Log
 QUESTIONS, TRAJECTORIES = "questions.jsonl", "trajectories.jsonl"
 
 
-def _served(address: str) -> RemoteModel:
+def _served(address: str, **limits: Any) -> RemoteModel:
     parsed = RemoteAddress.parse(address)
     if parsed is None:
         raise UsageError(f"{address}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME")
-    return RemoteModel(parsed)
+    return RemoteModel(parsed, **limits)
 
 
 def _hearing(args: argparse.Namespace) -> Hear | None:
@@ -112,7 +113,7 @@ def _grpo(args: argparse.Namespace, scale: Scale) -> None:
 
     questions, hear = record.read(args.data / QUESTIONS), _hearing(args)
     model, encoder = load_model(checkpoint)
-    with _served(args.policy) as policy, _served(args.judge) as judge:
+    with _served(args.policy, reply_tokens=0) as policy, _served(args.judge) as judge:
         judges = Judges(ModelJudge(judge), asker(judge))
         trainer = Trainer(model, encoder, scale.rl)
         train(trainer, policy, questions, judges, args.out, Log(args.out, "rl"), seed=scale.seed, hear=hear)

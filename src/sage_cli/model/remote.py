@@ -71,15 +71,24 @@ class RemoteModel:
         key: bearer token; ``""`` for none.
         context_size: tokens of a prompt and its reply; ``None`` for what the server says.
         retries: of a request that fails in a way that may pass; the wait doubles each time, or is what the server asks for.
+        reply_tokens: that a reply may have if the context leaves room, also where its caller asks for fewer; 0 for the caller's limit.
 
     Raises:
         ModelError: the server cannot be reached, or does not serve this model.
     """
 
-    def __init__(self, address: RemoteAddress, *, key: str = "", context_size: int | None = None, retries: int = 4) -> None:
+    def __init__(
+        self,
+        address: RemoteAddress,
+        *,
+        key: str = "",
+        context_size: int | None = None,
+        retries: int = 4,
+        reply_tokens: int = _REPLY_TOKENS,
+    ) -> None:
         self.address = address
         self._client, self._http = connect(address, key, retries)
-        self._dialect = Dialect(strict=address.openai, most=_REPLY_TOKENS)
+        self._dialect = Dialect(strict=address.openai, most=reply_tokens)
         self._told_of_cut = False
         self._interrupted = False
         self._images: dict[str, str] = {}
