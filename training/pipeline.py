@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
+from filelock import FileLock, Timeout
 
 from sage_cli.assets import Nano
 from sage_cli.errors import UsageError
@@ -109,8 +110,25 @@ def _need(options: Options, *names: str) -> None:
             )
 
 
+@contextmanager
+def _making(options: Options, name: str) -> Iterator[bool]:
+    """While a stage makes a result; gives whether it is missing.
+
+    Raises:
+        UsageError: another process is making it.
+    """
+    try:
+        lock = FileLock(options.folder / f".{name}.lock").acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(f"another process is making {options.folder / name}; wait until it ends, or give another --out") from error
+    with lock:
+        yield not (options.folder / name).exists()
+
+
 def run_vision(run: Run, options: Options, limit: float | None) -> None:
-    if not (options.folder / "vision.pt").exists():
+    with _making(options, "vision.pt") as missing:
+        if not missing:
+            return
         log = Log(options.folder, "vision")
         train_vision(
             run.vision,
@@ -124,7 +142,9 @@ def run_vision(run: Run, options: Options, limit: float | None) -> None:
 
 
 def run_sft(run: Run, options: Options, limit: float | None) -> None:
-    if not (options.folder / "sft.pt").exists():
+    with _making(options, "sft.pt") as missing:
+        if not missing:
+            return
         _need(options, "tokenizer.json", "vision.pt")
         train_sft(
             run.sft,
@@ -141,7 +161,9 @@ def run_sft(run: Run, options: Options, limit: float | None) -> None:
 def run_rl(run: Run, options: Options, variant: str, limit: float | None) -> None:
     """One run of RL: the main one, or an ablation."""
     name = "rl" if variant == MAIN else f"rl-{variant}"
-    if not (options.folder / f"{name}.pt").exists():
+    with _making(options, f"{name}.pt") as missing:
+        if not missing:
+            return
         log, settings = Log(options.folder, "rl"), run.variant(variant)
         _need(options, "tokenizer.json", f"{settings.start}.pt")
         train_rl(settings, options.folder, name, log, seed=run.seed, device=options.torch_device, limit=limit)
@@ -187,7 +209,9 @@ def _ended(running: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def run_whisper(run: Run, options: Options, limit: float | None) -> None:
-    if not (options.folder / "whisper.pt").exists():
+    with _making(options, "whisper.pt") as missing:
+        if not missing:
+            return
         train_whisper(
             run.whisper,
             options.folder,

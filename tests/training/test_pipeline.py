@@ -19,6 +19,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("gguf")
 
 import numpy as np  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from sage_cli.agent import Agent, Settings  # noqa: E402
@@ -208,6 +209,13 @@ def test_a_folder_holds_one_run(tmp_path: Path) -> None:
         prepare(Options("smoke", tmp_path, "cpu", 0, None, ()))
     with pytest.raises(UsageError, match=r"has no tokenizer.json, which an earlier stage makes"):
         run_rl(load("nano"), Options("nano", tmp_path, "cpu", 0, None, ()), "main", None)
+
+
+def test_two_processes_do_not_make_the_same(tmp_path: Path) -> None:
+    from training.pipeline import Options, run_vision
+
+    with FileLock(tmp_path / ".vision.pt.lock"), pytest.raises(UsageError, match="another process is making"):
+        run_vision(load("smoke"), Options("smoke", tmp_path, "cpu", 0, None, ()), None)
 
 
 def test_processes_end_with_the_one_that_started_them() -> None:
