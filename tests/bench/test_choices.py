@@ -98,3 +98,9 @@ def test_names_that_look_like_options_are_none() -> None:
         letters(OPEN | {"a": "x", "answer": "y"}, OPEN | {"b": "x", "c": "y", "answer": "y"}, OPEN | {"option_3": 1, "answer": 1})
         == [None] * 3
     )
+
+
+@pytest.mark.parametrize("options", [["True", "False"], ["yes", "no"], ["Yes.", "No."]])
+def test_a_truth_names_the_option_of_its_word(options: list[str]) -> None:
+    assert letters({"options": options, "answer": True}, {"options": options, "answer": False}) == ["A", "B"]
+    assert choices(OPEN | {"answer": False}, False, {}).reference == "no"

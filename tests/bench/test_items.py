@@ -137,6 +137,12 @@ def test_open_questions_of_others(tmp_path: Path) -> None:
     assert dataset.notices == ("in 1 of 3 questions, the first of them record 3, the right answer is a letter, but there are no options",)
 
 
+def test_numbers_within_a_video_name_no_question(tmp_path: Path) -> None:
+    rows = [{"video": video, "qid": 0, "question_id": f"{video}-1", "question": "Who?", "answer": "Ana"} for video in ("v", "w")]
+    assert [item.id for item in read_dataset(write(tmp_path / "set.json", *rows)).items] == ["v-1", "w-1"]
+    assert [item.id for item in read_dataset(write(tmp_path / "set.json", *rows, *rows)).items] == ["0", "1", "2", "3"]
+
+
 def test_a_table_beside_a_question_set_is_something_else(tmp_path: Path) -> None:
     write(tmp_path / "test.parquet", {"video": "v", "question": "Who?", "answer": "Ana"})
     (tmp_path / "videos.csv").write_text("name,license\nv,none\n")

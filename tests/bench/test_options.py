@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_cli.bench.options import in_text
+from sage_cli.bench.options import in_text, listed
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,22 @@ def test_options_in_a_question(question: str, options: list[str]) -> None:
 
 def test_numbered_options() -> None:
     assert in_text("Which?\n1. red\n2. blue") == (["red", "blue"], True)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("A. red, B. blue, C. green", ["red", "blue", "green"]),
+        ("(A) red; (B) blue", ["red", "blue"]),
+        ("A: red / B: blue", ["red", "blue"]),
+        ("A. Smith, J. won, B. Brown, K. lost", ["Smith, J. won", "Brown, K. lost"]),
+        ("A. Smith, J. won\nB. Brown, K. lost", ["Smith, J. won", "Brown, K. lost"]),
+        ("A. They meet at 5, B. is late\nB. no", ["They meet at 5, B. is late", "no"]),
+        ("None of these, I. e. nothing", ["None of these, I. e. nothing"]),
+        ("['red', 'blue']", ["red", "blue"]),
+        ('["red", "blue"]', ["red", "blue"]),
+        ("red\nblue", ["red", "blue"]),
+    ],
+)
+def test_options_as_text(text: str, options: list[str]) -> None:
+    assert listed(text)[0] == options

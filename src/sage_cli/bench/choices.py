@@ -79,7 +79,9 @@ def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
     if found.options and all(row.get(key) is None for key in truths):
         for key in (key for key in _INDICES if row.get(key) is not None):
             raise ValueError(f"{key} {row[key]} is not one of {len(found.options)} options")
-    return Choices(tuple(found.options), None, _text(first(row, *truths)), found.numbered, found.in_question)
+    truth = first(row, *truths)
+    reference = ("yes" if truth else "no") if isinstance(truth, bool) and not found.options else _text(truth)
+    return Choices(tuple(found.options), None, reference, found.numbered, found.in_question)
 
 
 def counted_from(rows: Iterable[Row], answered: bool) -> dict[str, First]:
@@ -135,7 +137,7 @@ def _listed(row: Row) -> _Listed:
         return _Listed(options, labels, numbered=False, in_question=False, open=is_open)
     written, numbered = in_text(str(row["question"])) if not is_open else ([], False)
     texts = _in_fields(row) if not is_open else {}
-    if len(texts) > 1:
+    if len(texts) > 1 and not (written and all(label.isalpha() for label in texts)):
         options = unlabelled(list(texts.values()))
         return _Listed(options, list(texts), numbered=False, in_question=bool(written), open=False, fields=True)
     return _Listed(written, [], numbered, in_question=True, open=is_open)
@@ -151,9 +153,14 @@ def _in_fields(row: Row) -> dict[str, str]:
             if match[1] or match[3] or label.isalpha():
                 family = f"{match[1] or match[3]} {'number' if label.isdigit() else 'lower' if label.islower() else 'upper'}"
                 families.setdefault(family, {})[label.upper().lstrip("0") or "0"] = _text(value)
-    begun = [texts for texts in families.values() if {"0", "1", "A"} & set(texts)]
+    begun = [texts for texts in families.values() if {"0", "1"} & set(texts) or _in_sequence(texts)]
     found = max(begun, key=len, default={})
     return dict(sorted(found.items(), key=lambda option: (len(option[0]), option[0])))
+
+
+def _in_sequence(labels: Iterable[str]) -> bool:
+    """Whether labels are A, B, C without a gap: other fields may be named by a letter."""
+    return sorted(labels) == [letter(place) for place, _ in enumerate(labels)]
 
 
 def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, First]) -> int | None:
@@ -169,6 +176,8 @@ def _right(row: Row, found: _Listed, answered: bool, counting: Mapping[str, Firs
         if number is not None and start is not None and 0 <= number - start < len(found.options):
             return number - start
         same = _same_words(told, found.options)
+        if same is None and isinstance(value, bool):
+            same = _same_words("yes" if value else "no", found.options)
         place = named(told, found.options, numbered=found.numbered) if same is None and number is None else same
         if place is not None:
             return place
@@ -215,6 +224,4 @@ def first(row: Row, *keys: str, default: object = None) -> Any:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

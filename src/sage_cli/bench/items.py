@@ -33,7 +33,8 @@ _SPREADSHEETS: Final = (".csv", ".tsv")
 _TABLES: Final = (".jsonl", ".ndjson", ".json", ".parquet", *_SPREADSHEETS)
 # What sets call the same thing. A set may name a video in several ways, of which one is its file's: Video-MME's are named by videoID.
 _VIDEO_NAMES: Final = ("video_path", "path", "video", "video_id", "videoID", "video_name", "video_uid", "video_idx", "q_uid")
-_IDS: Final = ("id", "key", "question_id", "qid", "q_uid")
+_IDS: Final = ("id", "key")
+_MAYBE_IDS: Final = ("question_id", "qid", "q_uid")  # in some sets the number of a question about its video
 _KINDS: Final = ("kind", "question_type", "question_category", "task_type")
 _VIDEOS: Final = ("", ".mp4", ".webm", ".mkv", ".mov", ".m4v", ".avi", ".ts")
 # Fields that only results have.
@@ -180,9 +181,10 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from error
     items = []
+    ids = (*_IDS, *(key for key in _MAYBE_IDS if len({str(row.get(key)) for row in rows}) == len(rows)))
     for index, row in enumerate(rows):
         try:
-            items.append(_item(index, row, folders, answered, counting))
+            items.append(_item(index, row, ids, folders, answered, counting))
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             raise UsageError(
                 f"{source}, record {index + 1}: {_problem(error)}; see 'sage help bench' for the fields of a question"
@@ -305,7 +307,7 @@ def _from_hub(repository: str, offline: bool) -> Path:
 # ---- a record as an item -------------------------------------------------------------------------------------------
 
 
-def _item(index: int, row: Row, folders: Sequence[Path], answered: bool, counting: Mapping[str, First]) -> Item:
+def _item(index: int, row: Row, ids: Sequence[str], folders: Sequence[Path], answered: bool, counting: Mapping[str, First]) -> Item:
     question = str(row["question"])
     first(row, *_VIDEO_NAMES)
     videos = [str(row[key]) for key in _VIDEO_NAMES if row.get(key) is not None]
@@ -318,7 +320,7 @@ def _item(index: int, row: Row, folders: Sequence[Path], answered: bool, countin
     ques_type = row.get("ques_type") or ("mcq" if found.options else "open_ended")
     return Item(
         index=index,
-        id=str(first(row, *_IDS, default=index)),
+        id=str(first(row, *ids, default=index)),
         question=question,
         reference=found.reference,
         video=video,

@@ -18,7 +18,6 @@ from typing import Any, Final
 _LABEL: Final = r"(?:\((?P<round>[A-Za-z]|\d{1,2})\)|\[(?P<square>[A-Za-z]|\d{1,2})\]|(?P<bare>[A-Za-z]|\d{1,2})(?:\)|[.:](?=\s|$)))"
 _FIRST_LABEL: Final = re.compile(rf"\s*{_LABEL}\s*")
 _MARK: Final = re.compile(rf"(?:(?P<line>^|\n)[ \t*-]*|(?<=\s)){_LABEL}")
-_SEPARATED: Final = re.compile(rf"\s*[,;|/]\s+(?={_LABEL.replace('?P<', '?P<_')})")  # "A. red, B. blue"
 _HEADING: Final = re.compile(r"\b(?:options?|choices?|choose|select|following|pick)\b", re.IGNORECASE)
 _TEXTS: Final = ("text", "option", "value", "content", "answer", "choice")
 _LABELS: Final = ("label", "letter", "key", "id")
@@ -73,8 +72,8 @@ def listed(options: Any) -> tuple[list[str], list[str]]:
         for read in (json.loads, literal_eval):  # tables have lists as JSON, or as Python writes them
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 return listed(read(options))
-        lines = _SEPARATED.sub("\n", options)
-        return _labelled(in_text(lines)[0] or [line.strip() for line in lines.split("\n") if line.strip()])
+        lines = [line.strip() for line in options.split("\n") if line.strip()]
+        return _labelled((_in_line(lines[0]) if len(lines) == 1 else []) or in_text(options)[0] or lines)
     if isinstance(options, Mapping):
         columns = [options.get(name) for name in ("text", "label")]
         if all(isinstance(column, list) for column in columns):
@@ -86,6 +85,23 @@ def listed(options: Any) -> tuple[list[str], list[str]]:
         labels = [str(_of(option, _LABELS, letter(number))) for number, option in enumerate(options)]
         return unlabelled([_text(option) for option in options]), labels
     return _labelled([_text(option) for option in options])
+
+
+def _in_line(text: str) -> list[str]:
+    """Options in one line, each after its label and a separator: ``A. red, B. blue``."""
+    found: list[str] = []
+    while begun := re.match(rf"\s*\(?{letter(len(found))}[.:)]\s+(.+)", text):
+        option, separator, text = _split(begun[1], letter(len(found) + 1))
+        found.append(option)
+        if not separator:
+            break
+    return found if len(found) > 1 else []
+
+
+def _split(text: str, label: str) -> tuple[str, str, str]:
+    """The text before a label and its separator, that, and the label with what follows."""
+    mark = re.search(rf"\s*[,;|/]\s+(?=\(?{label}[.:)]\s)", text)
+    return (text[: mark.start()], mark[0], text[mark.end() :]) if mark else (text.strip(), "", "")
 
 
 def _labelled(texts: list[str]) -> tuple[list[str], list[str]]:
