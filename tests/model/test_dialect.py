@@ -12,7 +12,7 @@ import pytest
 from sage_cli.errors import ModelError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Message, Reply, Text
-from sage_cli.model.refusals import UnreachableError
+from sage_cli.model.refusals import UnreachableError, is_lasting
 from sage_cli.model.remote import RemoteModel
 from sage_cli.tools.schema import constant, either, record, text
 from tests.openai_server import Served, serve
@@ -59,7 +59,7 @@ PLAIN = (400, {"error": "unknown field stream_options"})
         ({"seed": LITELLM}, {"max_tokens", "temperature"}, {"seed"}),
         ({"stream_options": PLAIN}, {"max_tokens", "seed"}, {"stream_options"}),
         (
-            {"max_tokens": OPENAI, "max_completion_tokens": (400, "no max_completion_tokens")},
+            {"max_tokens": OPENAI, "max_completion_tokens": (400, "unknown max_completion_tokens")},
             {"seed"},
             {"max_tokens", "max_completion_tokens"},
         ),
@@ -176,6 +176,69 @@ def test_a_server_that_counts_other_tokens_gets_the_limit_that_was_asked_for(ser
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "Range of {} should be [1, 4096]",
+        "{}: 8192 > 4096, which is the maximum allowed number of output tokens for claude-3-haiku",
+        "Invalid {} value, the valid range of {} is [1, 4096]",
+        "{} (8192) must be less than or equal to 4096",
+        "The maximum value for {} is 4096",
+    ],
+)
+def test_a_server_whose_replies_are_short_gets_the_limit_that_was_asked_for(server: Served, words: str) -> None:
+    server.refuse = lambda body: (400, {"error": {"message": words.format(*["max_tokens"] * 2)}}) if body["max_tokens"] > 4096 else None
+    with connect(server) as model:
+        for _ in range(2):
+            assert "red" in ask(model, OTHER, max_tokens=2048).text
+    assert len(server.refused) == 1
+    assert {body["max_tokens"] for body in server.requests} == {2048}
+
+
+def test_a_limit_by_another_name_is_as_wide_as_before(server: Served) -> None:
+    server.refuse = lambda body: (400, "max_tokens: no") if "max_tokens" in body else None
+    with connect(server) as model:
+        ask(model, max_tokens=512)
+    assert len(server.refused) == 2
+    assert server.requests[-1]["max_completion_tokens"] == 8192
+
+
+GROQ = (
+    "Rate limit reached for model `m`. Limit 12000, Used 9182. Please try again in 1.98s. Upgrade at https://groq.example/settings/billing"
+)
+GEMINI = "You exceeded your current quota, please check your plan and billing details. insufficient_quota. Please retry in 34.07s."
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (429, GROQ),
+        (429, GEMINI),
+        (429, "Rate limit reached. Visit https://openai.example/account/billing to add a payment method. rate_limit_exceeded"),
+        (429, "This request would exceed your organization's rate limit of 30,000 input tokens per minute"),
+        (500, "Internal error: json"),
+        (500, "The vision model is not there yet"),
+        (502, "The upstream exceeded its context window"),
+        (503, "No healthy upstream for the vision model"),
+        (504, "The server took too long to respond"),
+        (529, "Overloaded"),
+    ],
+)
+def test_what_passes_is_tried_again_whatever_else_is_said(server: Served, status: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai._base_client.BaseClient._calculate_retry_timeout", lambda *_: 0.0)
+    server.refuse = lambda _: (status, {"error": {"message": words}}) if len(server.refused) < 2 else None
+    with RemoteModel(RemoteAddress(server.url), retries=2) as model:
+        assert "red" in ask(model, max_tokens=9000).text
+    server.refuse = lambda _: (status, {"error": {"message": words}})
+    with connect(server) as model, pytest.raises(UnreachableError, match=f"status {status}"):
+        ask(model, max_tokens=9000)
+
+
+def test_a_server_that_says_when_to_come_back_is_asked_again() -> None:
+    assert is_lasting(429, "insufficient_quota", {})
+    assert not is_lasting(429, "insufficient_quota", {"retry-after": "1"})
+
+
+@pytest.mark.parametrize(
     ("status", "words", "told"),
     [
         (400, "This model's maximum context length is 16384 tokens. However, you requested 20000 tokens", "use fewer --frames"),
@@ -188,6 +251,8 @@ def test_a_server_that_counts_other_tokens_gets_the_limit_that_was_asked_for(ser
         (413, "", "does not take requests of this size: use fewer --frames"),
         (400, "API key not valid. Please pass a valid API key.", "set SAGE_API_KEY"),
         (429, "You exceeded your current quota, please check your plan and billing details. insufficient_quota", r"billing details.*\)$"),
+        (429, "Request too large for m on tokens per min (TPM): Limit 30000, Requested 40000. rate_limit_exceeded", "use fewer --frames"),
+        (501, "", "status 501"),
         (503, "", "is it overloaded"),
         (503, "Loading model", r"status 503 \(Loading model\)$"),
     ],
@@ -244,6 +309,12 @@ def test_a_prompt_that_the_server_cut_is_told_once(server: Served) -> None:
         assert "4095 tokens of a prompt of about 10" in advice
         assert "OLLAMA_CONTEXT_LENGTH" in advice
         assert ask(model, question="Why? " * 6000).advice == ""
+
+
+def test_no_script_has_so_few_tokens_that_its_prompts_seem_to_be_cut(server: Served) -> None:
+    server.prompt_tokens = 1777
+    with connect(server) as model:
+        assert ask(model, question="Почему он это говорит? " * 300).advice == ""
 
 
 @pytest.mark.parametrize(

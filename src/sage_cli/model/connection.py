@@ -59,7 +59,7 @@ def _no_vain_retries(response: httpx2.Response) -> None:
     """Tell the client not to send a request again that is refused for good, whatever the status."""
     if response.status_code == 429 or response.status_code >= 500:
         response.read()
-        if is_lasting(response.status_code, response.text):
+        if is_lasting(response.status_code, response.text, response.headers):
             response.headers["x-should-retry"] = "false"
 
 

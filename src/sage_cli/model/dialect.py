@@ -25,6 +25,8 @@ Form: TypeAlias = Literal["schema", "portable", "object", "text"]
 _REFUSED: Final = (400, 415, 422, 500, 501)  # where a request is not understood; some servers fail over it
 _LIMITS: Final = ("max_tokens", "max_completion_tokens")
 _OPTIONAL: Final = ("temperature", "seed", "stream_options")
+# Words about a parameter itself; others may be about its value.
+_UNKNOWN: Final = re.compile(r"un(?:known|supported|recognized|expected)|extra[ _](?:inputs|forbidden)|\binstead\b", re.IGNORECASE)
 _OF_SCHEMA: Final = re.compile(r"(?<!json_)(?:schema|grammar)", re.IGNORECASE)
 
 
@@ -114,16 +116,16 @@ class Dialect:
         """Learn from a refusal; whether the request is now another one."""
         if error.status_code not in _REFUSED:
             return False
-        if cause_of(error.body) == "length":
-            spare = not self._sparing and self.limit(request) > request.tokens
-            self._sparing = self._sparing or spare
-            return spare
+        long = cause_of(error.body) == "length"
         named = next((name for name in (*_LIMITS, *_OPTIONAL) if name in body and names(error, name)), None)
-        if named is None:
+        if (long or (named in _LIMITS and not _UNKNOWN.search(words(error.body)))) and self.limit(request) > request.tokens:
+            self._sparing = True
+            return True
+        if long or named is None:
             return False
         logger.info("the server does not take %s (%s)", named, reason(error))
         if named in _LIMITS:
-            self._limit = _LIMITS[1] if named == _LIMITS[0] else None
+            self._limit, self._sparing = _LIMITS[1] if named == _LIMITS[0] else None, False
         else:
             self._unknown.add(named)
         return True

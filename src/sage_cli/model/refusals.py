@@ -19,9 +19,11 @@ _CAUSES: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
     {
         cause: re.compile(pattern, re.IGNORECASE)
         for cause, pattern in {
-            "quota": r"insufficient_quota|\bbilling\b|credit balance|insufficient (?:credits|balance|funds)",
+            "quota": r"insufficient_quota|billing_(?:not_active|hard_limit)|credit balance|insufficient (?:credits|balance|funds)",
             "key": r"api[ _-]?key (?:is )?(?:not valid|invalid|missing)|(?:invalid|incorrect|missing|no) api[ _-]?key|API_KEY_INVALID",
-            "length": r"context[ _](?:length|size|window)|max_model_len|too (?:long|large|many tokens)\b"
+            "length": r"context[ _](?:length|size|window)|max_model_len|too many (?:\w+ )?tokens\b"
+            r"|\b(?:prompt|request|inputs?|messages?|text|content|sequence|images?|max_(?:completion_)?tokens)\b['\"`]?"
+            r"(?: (?:text|length|size))?(?: (?:is|are|was|were))? too (?:long|large)\b"
             r"|exceeds?\b.{0,60}(?:context|tokens)|at most \d+ (?:completion |output )?tokens",
             "number": r"(?:at most|too many|more than|max(?:imum)?(?: number)?(?: of)?|limit(?: of)?) (?:\d+ )?image|images?\b.{0,60}"
             r"\b(?:at most|limit|exceeds?|maximum|too many)\b",
@@ -41,6 +43,12 @@ _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
         "format": "",
     }
 )
+# What passes, whatever else is said: providers end such a refusal with what a plan for more of it costs.
+_PASSING: Final = re.compile(r"(?:try again|retry) (?:in|after)\b|RetryInfo|rate_limit_exceeded", re.IGNORECASE)
+# More than a minute's limit of tokens in one request.
+_NEVER: Final = re.compile(r"\brequest too large for\b", re.IGNORECASE)
+# A status of 500 says little: these are what llama-server, Ollama, vLLM and llama-cpp-python refuse with it for good.
+_FAILED: Final = re.compile(r"mmproj|image input|multi-?modal model|at most \d+ image|response_format", re.IGNORECASE)
 _SKIPPED: Final = frozenset({"input", "ctx", "url"})  # of a message: what the request held
 _LONG: Final = 4000  # characters of a message
 
@@ -72,9 +80,15 @@ def words(message: object) -> str:
     return ""
 
 
-def is_lasting(status: int, message: object) -> bool:
-    """Whether a status that may pass, such as 429 or 500, comes with words about what will not."""
-    return cause_of(message) in ({"quota"} if status == 429 else set(_CAUSES))
+def is_lasting(status: int, message: object, headers: Mapping[str, str]) -> bool:
+    """Whether a request is refused for good; a limit of requests, an overload and most failures of a server pass."""
+    told = words(message)
+    if status == 429:
+        passing = "retry-after" in headers or _PASSING.search(told)
+        return bool(_NEVER.search(told) or (cause_of(message) == "quota" and not passing))
+    if status == 500:
+        return cause_of(message) == "quota" or _FAILED.search(told) is not None
+    return status <= 501
 
 
 def failure(error: APIError, address: RemoteAddress, model: str) -> ModelError:
@@ -107,20 +121,19 @@ def _of_status(error: APIStatusError, address: RemoteAddress, model: str) -> Mod
     moved = next((past for past in error.response.history if past.status_code in (301, 302, 303)), None)
     if moved is not None:  # the client follows it with another method, as browsers do
         return ModelError(f"{host} has moved to {moved.headers.get('location', 'another address')}: use that")
-    cause = cause_of(error.body)
+    if not is_lasting(status, error.body, error.response.headers):
+        return UnreachableError(f"{host} answered with status {status}{told or ': is it overloaded?'}")
     if status in (401, 403):
         return ModelError(f"{host} refuses the key{told}: {_REMEDIES['key']}")
     if status == 413:
         return ModelError(f"{host} does not take requests of this size{told}: use fewer --frames or --frame-tokens, or raise its limit")
-    if remedy := _REMEDIES.get(cause):
+    if remedy := _REMEDIES.get(cause_of(error.body)):
         return ModelError(f"{host}: {line.rstrip('.')}; {remedy}")
     if status in (404, 405):
         wanted = f" or no model {model!r}" if model else ""
         path = error.request.url.path
         advice = "check the address and the name" if "/v1" in path else f"did you mean {address.shown}/v1?"
         return ModelError(f"{host} has no {path}{wanted}{told}: {advice}")
-    if status in (429, 500, 502, 503, 504) and cause != "quota":
-        return UnreachableError(f"{host} answered with status {status}{told or ': is it overloaded?'}")
     return ModelError(f"{host} answered with status {status}{told}")
 
 

@@ -53,7 +53,7 @@ _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client'
 _REPLY_TOKENS: Final = 8192  # the reference's; a model that thinks takes most of them for that
 
 # Fewer tokens than any model makes of a prompt: a server that read fewer has cut it.
-_MOST_BYTES: Final = 6.0  # of text in a token
+_MOST_CHARACTERS: Final = 6.0  # of text in a token; no script has more than 5 on average
 _LEAST_IMAGE: Final = 48  # tokens
 _LEAST_CONTEXT: Final = 1000  # tokens; a server that reports fewer for such a prompt counts something else
 
@@ -217,7 +217,7 @@ class RemoteModel:
     def _cut(self, usage: Usage, prompt: Prompt, count: int) -> str:
         """What to do about a prompt of which the server read a part, told once: Ollama cuts in silence what does not fit its context."""
         parts = [part for message in prompt for part in message.parts]
-        least = sum(len(part.text.encode(errors="replace")) / _MOST_BYTES for part in parts if isinstance(part, Text))
+        least = sum(len(part.text) / _MOST_CHARACTERS for part in parts if isinstance(part, Text))
         frames = (frame for part in parts if isinstance(part, Frames) for frame in part.frames)
         least += sum(min(_LEAST_IMAGE, frame.width * frame.height / self._unit**2) for frame in frames)
         if self._told_of_cut or not _LEAST_CONTEXT < usage.prompt_tokens < least:
