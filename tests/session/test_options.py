@@ -89,6 +89,10 @@ def test_options_that_are_made_in_python_are_converted() -> None:
     made = Options(frames="8", start="0:01", no_tool=["analyze"], schema={"type": "integer"}, cache_limit="1 GB")  # type: ignore[arg-type]
     assert made == Options(frames=8, start=1.0, no_tool=("analyze",), schema='{"type": "integer"}', cache_limit=10**9)
     assert replace(made, frames=9) == Options(**{**asdict(made), "frames": 9})
+    assert Options(cache_limit=20e9).cache_limit == 20 * 10**9  # type: ignore[arg-type]
+    for wrong in (float("nan"), float("inf"), -1.0):
+        with pytest.raises(UsageError, match=r"^cache_limit cannot be .*: expected a size"):
+            Options(cache_limit=wrong)  # type: ignore[arg-type]
 
 
 def test_a_value_in_a_message_is_one_short_line() -> None:
@@ -99,11 +103,14 @@ def test_a_value_in_a_message_is_one_short_line() -> None:
 
 
 def test_a_session_takes_its_own_options_only(file: Path) -> None:
-    for name in ("report", "jobs", "json", "log", "judge", "words", "recursive", "quantization"):
+    for name in ("report", "json", "log", "judge", "words", "recursive", "quantization"):
         with pytest.raises(UsageError, match=rf"^{name} is an option of the command line"):
             open_session(**{name: declared()[name].default})
     with pytest.raises(UsageError, match=r"^report is an option of the command line"):
         open_session(Options(report="r.html"))
+    for session in (open_session(Options(jobs=4)), open_session(jobs=4)):
+        assert session.options.jobs == 4  # sessions at the same time, which share the machine
+        session.close()
     with pytest.raises(UsageError, match="no such option: frmes, did you mean frames"):
         open_session(Options(), frmes=3)
     with pytest.raises(UsageError, match=r"options are given by name, such as .* not as str"):

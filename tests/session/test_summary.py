@@ -177,6 +177,42 @@ def test_a_chapter_without_a_summary_is_told_and_asked_again(monkeypatch: pytest
         assert len(server.requests) == chapters + 1 + 1 + 2 + 2  # the whole, again with all chapters, and twice in vain
 
 
+def test_a_summary_of_prompts_that_were_cut_is_told_and_not_kept(tmp_path: Path) -> None:
+    """The server tells it with its first reply; what it writes later is from a part, too."""
+    video = tmp_path / "long.mp4"
+    shutil.copy(CLIPS / "long.mp4", video)
+    words = "He tells of the oak, the fox and the treasure under the hill. " * 50
+    times = ((f"00:{second // 60:02}:{second % 60:02}", f"00:{second // 60:02}:{second % 60 + 9:02}") for second in range(0, 600, 30))
+    video.with_suffix(".srt").write_text("".join(f"1\n{one},000 --> {two},000\n{words}\n\n" for one, two in times))
+    models = ({"id": "served", "max_model_len": 200_000},)
+    served = Served(text='{"title": "Oak", "summary": "A treasure."}', models=models, prompt_tokens=1100)
+    with serve(served) as server:
+        runs = []
+        for _ in range(2):
+            with open_session(model=server.url, frames=2) as session:
+                made = result(summarize(session, session.video(video)))
+            assert made.summary == "A treasure."
+            assert len(made.notices) == 1
+            assert "the server says that it read 1100 tokens" in made.notices[0]
+            runs.append(len(server.requests))
+        server.prompt_tokens = 0
+        with open_session(model=server.url, frames=2) as session:
+            assert result(summarize(session, session.video(video))).notices == ()
+        runs.append(len(server.requests))
+    assert runs == [runs[0] * number for number in (1, 2, 3)]
+    assert runs[0] > 2
+
+
+def test_a_reply_that_was_cut_off_is_told_and_not_kept() -> None:
+    with serve(Served(text='{"summary": "Shapes in many", "title": "Shapes"}', finish="length")) as server:
+        for requests in (1, 2):
+            with open_session(model=server.url, frames=2) as session:
+                made = result(summarize(session, session.video(CLIPS / "short.mp4")))
+            assert made.summary == "Shapes in many"
+            assert ["reply was cut off" in notice for notice in made.notices] == [True]
+            assert len(server.requests) == requests
+
+
 def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:
     about = {"type": "string", "maxLength": 9}
     shape = json.dumps({"type": "object", "properties": {"about": about}, "required": ["about"], "additionalProperties": False})

@@ -128,8 +128,8 @@ class Option:
 
     @property
     def of_session(self) -> bool:
-        """Whether a session uses it; the others belong to commands."""
-        return self.panel not in (QUESTIONS, RUN, OUTPUT, NOWHERE) or self.name in ("schema", "cache_limit")
+        """Whether a session uses it; the others belong to commands. It divides the machine by ``jobs``."""
+        return self.panel not in (QUESTIONS, RUN, OUTPUT, NOWHERE) or self.name in ("schema", "cache_limit", "jobs")
 
     def on(self, command: str) -> Option:
         """The option with the changes for a command."""

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sage_cli.agent.asking import Asker, UnusableReplyError, attempts
+from sage_cli.agent.events import Notice
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
@@ -196,6 +197,7 @@ class _Writer:
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
         self._notices: list[str] = []
+        self._partial = False  # whether the server read only a part of a prompt: what it writes from then on is not kept
         self._problem = ""  # with the last reply that could not be used
 
     def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
@@ -214,7 +216,7 @@ class _Writer:
                 title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters if chapter.summary])
             made = Summary(title, summary, tuple(chapters), notices=tuple(self._notices))
             if self._session.schema is not None:
-                made = replace(made, value=(yield from self._in_shape(workspace, made)))
+                made = replace(made, value=(yield from self._in_shape(workspace, made)), notices=tuple(self._notices))
             return made
 
     def _chapter(self, workspace: Workspace, start: float, end: float) -> Steps[tuple[str, str]]:
@@ -277,13 +279,19 @@ class _Writer:
             return kept["title"], kept["summary"]
         for temperature, seed in attempts(self._settings.temperature, self._settings.seed):
             reply = yield from self._reply(workspace, prompt, temperature, seed)
+            if reply.advice and reply.finish != "length":
+                self._partial = True  # told once, with the first of them
+                self._notices.append(reply.advice)
             try:
                 found = json_object(reply.text, ("summary", "title"))
             except ValueError:  # a served model that keeps to no schema
                 found = {"summary": prose(reply.text)}
             title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
             if summary:
-                self._kept.set(asked, {"title": title, "summary": summary})
+                if reply.finish == "length":
+                    self._notices.append(f"{part}: {reply.notice}")
+                elif not self._partial:
+                    self._kept.set(asked, {"title": title, "summary": summary})
                 return title, summary
             self._problem = f"the model's reply {_problem(reply)}"
         self._notices.append(f"{part} has no summary: {self._problem}")
@@ -308,7 +316,8 @@ class _Writer:
         steps = asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape)
         while True:
             try:
-                next(steps)
+                if isinstance(step := next(steps), Notice):
+                    self._notices.append(step.text)
                 yield None
             except StopIteration as stop:
                 return stop.value

@@ -41,8 +41,8 @@ def check(one: Option, value: Any, source: str, *, shown: bool = True, in_bytes:
             return json.dumps(value)
         if one.type in (str, Path) and isinstance(value, (str, Path)):
             return _text(one, value)
-        if one.kind == "size" and not (in_bytes and isinstance(value, int)):
-            value = _with_unit(value)
+        if one.kind == "size":
+            value = int(value) if in_bytes and isinstance(value, (int, float)) else _with_unit(value)
         return _adapter(ByteSize if one.kind == "size" else one.type, one.at_least, one.at_most).validate_python(value)
     except (ValidationError, UsageError, ValueError, TypeError, OverflowError, RecursionError) as error:
         empty = isinstance(value, str) and not value
