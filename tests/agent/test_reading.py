@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from sage_cli.agent import reading
 from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
 from sage_cli.agent.reading import FieldStream, prose, read
+from sage_cli.tools.reply import without_thinking
 from tests.agent.scripted import NO_CALL, call, context, reasoner
 
 TRANSCRIBE = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:05", timestamp_end="00:00:15")
@@ -97,6 +100,22 @@ def test_a_tool_may_be_named_alone(calls: Any) -> None:
     assert (call.name, call.arguments) == ("verbal_transcript", {})
 
 
+@pytest.mark.parametrize(
+    ("calls", "name"),
+    [
+        (["find_object"], "find_object"),
+        ([{"arguments": {}}], ""),
+        (["none"], None),
+        (["No tool is needed."], None),
+        ("none", None),
+        ([{}], None),
+    ],
+)
+def test_a_tool_that_does_not_exist_is_called_all_the_same(calls: Any, name: str | None) -> None:
+    call = read(ReasonerReply, json.dumps({"recommended_tools": {"needed": True, "tool_calls": calls}})).recommended_tools.call
+    assert (call and call.name) == name
+
+
 def test_a_call_against_which_the_model_decides_is_none() -> None:
     reply = read(ContextReply, json.dumps({"recommended_tools": {"needed": False, "tool_calls": [CALL]}, "answer": "A five."}))
     assert (reply.final_answer, reply.recommended_tools.call) == ("A five.", None)
@@ -160,6 +179,27 @@ def test_streamed_thinking_is_not_shown() -> None:
     stream = FieldStream()
     assert stream.feed('<think>Say {"final_answer": "blue"}?') == []
     assert stream.feed('</think>{"final_answer": "red') == [("final_answer", "red")]
+
+
+def test_streamed_drafts_are_not_shown() -> None:
+    stream = FieldStream()
+    said = 'I think {"final_answer": "maybe a cat"} hmm</think>{"final_answer": "it is a small dog"}'
+    pieces = [piece for at in range(0, len(said), 4) for piece in stream.feed(said[at : at + 4])]
+    assert "".join(text for _, text in pieces) == "it is a small dog"
+
+
+def test_streamed_words_in_json_are_shown() -> None:
+    assert FieldStream().feed('{"final_answer": "Between <think> and</think>."}') == [("final_answer", "Between <think> and</think>.")]
+
+
+def test_streamed_thinking_is_not_read_again_for_every_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_again = Mock(wraps=without_thinking)
+    monkeypatch.setattr(reading, "without_thinking", read_again)
+    stream = FieldStream()
+    for piece in ("<think>", *["Hm {x}. "] * 50, "</thi", "nk>", "<json>", '{"final_answer": "red', '"}'):
+        pieces = stream.feed(piece)
+    assert read_again.call_count == 2
+    assert pieces == []
 
 
 def test_streamed_prose_gives_no_fields() -> None:

@@ -62,6 +62,11 @@ def test_a_path_alone_and_a_list_as_text_are_lists(given: str) -> None:
     assert AnalyzeArguments.model_validate({"query": "Who?", "media_paths": given}).media_paths == ["f1/00:10.jpg"]
 
 
+@pytest.mark.parametrize("path", ["[HD] movie.mp4", "{x}.mp4"])
+def test_a_path_with_brackets_is_a_path(path: str) -> None:
+    assert AnalyzeArguments.model_validate({"query": "Who?", "media_paths": path}).media_paths == [path]
+
+
 def test_a_question_without_media(video: Video) -> None:
     model = ScriptedModel("42.")
     with Workspace(model, video) as workspace:

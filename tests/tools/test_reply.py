@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
+import json_repair
 import pytest
 
 from sage_cli.tools.reply import json_object, unquoted, without_thinking
@@ -44,7 +46,13 @@ def test_what_no_program_could_read_is_refused_and_half_characters_are_replaced(
         ("Hm.</think>Red.", "Red."),
         ("<think>One.</think><think>Two.</think>Red.", "Red."),
         ("◁think▷Hm.◁/think▷Red.", "Red."),
-        ("Red. <think>Hm.</think>", "Red. "),
+        ('Say </think> or "</think>"?\n</think>\n\nRed.', "\n\nRed."),
+        ('<think>He wrote "</think>" there.</think>Red.', "Red."),
+        ("Red. <think>Hm.</think>", "Red. <think>Hm.</think>"),
+        ('The slide says "</think>" in red.', 'The slide says "</think>" in red.'),
+        ("He writes <think> before and </think> after it.", "He writes <think> before and </think> after it."),
+        ('{"a": "It opens with <think>, closes with</think>."}', '{"a": "It opens with <think>, closes with</think>."}'),
+        ('<json>{"a": "Before.</think>"}</json>', '<json>{"a": "Before.</think>"}</json>'),
         (" <think>Hm.", ""),
         ("Write <think> here.", "Write <think> here."),
         ("", ""),
@@ -63,12 +71,27 @@ def test_of_several_objects_the_last_that_is_meant_is_read() -> None:
         json_object(shown, ("d",))
 
 
+@pytest.mark.parametrize("second", ['Note: {"a": 2', '<json>{"a": 2', '```json\n{"a": 2', '{"b": 3, // no\n"a": 2}'])
+def test_a_broken_object_counts_only_if_none_is_whole(second: str) -> None:
+    assert json_object(f'<json>{{"a": 1}}</json>\n{second}', ("a",)) == json_object(f'{{"a": 1}}\n{second}', ("a",)) == {"a": 1}
+    assert json_object(second, ("a",))["a"] == 2
+
+
+def test_only_a_few_objects_are_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    repair = Mock(return_value={})
+    monkeypatch.setattr(json_repair, "loads", repair)
+    for key, most in (("b", 0), ("a", 4)):
+        with pytest.raises(ValueError, match="no JSON object"):
+            json_object('{ "a" : text ' * 30, (key,))
+        assert repair.call_count == most
+
+
 def test_tags_within_json_are_words() -> None:
-    for said in ("between <json> and </json>", "<json>{}</json>", "```", "a {"):
+    for said in ("between <json> and </json>", "<json>{}</json>", "```", "a {", "the </think> tag", "<think>...</think>", "<think>"):
         assert json_object(json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
 
 
 def test_what_was_written_as_text_is_unquoted() -> None:
     assert unquoted("['a', 'b']") == unquoted('["a", "b"]') == ["a", "b"]
-    for other in ("a, b", 7, None, ["['a']"], "[" * 100_000):
+    for other in ("a, b", 7, None, ["['a']"], "[" * 100_000, "[HD] movie.mp4", "{x}.mp4"):
         assert unquoted(other) == other

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import getitem
 from types import MappingProxyType
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic_core import from_json
 
 from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply
-from sage_cli.tools.reply import json_object, unquoted, without_thinking
+from sage_cli.tools.reply import closes_thinking, has_begun, json_object, unquoted, without_thinking
 
 R = TypeVar("R", ContextReply, ReasonerReply)
 
@@ -22,6 +23,8 @@ _ANSWER: Final = ("final_answer", "answer")
 _CALLS: Final = ("recommended_tools", "tool_calls", "tool_call", "function_call", "calls")
 _NAME: Final = ("name", "tool", "tool_name", "function")
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "params")
+_NAMELESS: Final = frozenset({"type", "id", "rationale", *_ARGUMENTS})
+_IS_NAME: Final = re.compile(r"(?!(?:none|null|no|false|true|yes)\Z)[a-z][\w.-]*", re.IGNORECASE)
 _KNOWN: Final = frozenset({"video_context", "query_intent", "answerable", "verdict", *_ANSWER, *_CALLS, *_ARGUMENTS})
 
 _TAG: Final = re.compile(r"</?json>")
@@ -88,7 +91,8 @@ def _native(body: str) -> Iterator[dict[str, Any]]:
     if function := _FUNCTION.search(body):
         yield {"name": function[1], "arguments": dict(_PARAMETER.findall(body))}
     else:
-        yield from _calls(unquoted(body.strip()))
+        with suppress(ValueError):
+            yield from _calls(json_object(body))
 
 
 def _recommended(data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -105,21 +109,31 @@ def _recommended(data: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _calls(value: object) -> Iterator[dict[str, Any]]:
-    """The calls in a value, in the wire format. Text alone is one if it names a tool."""
+    """The calls in a value, in the wire format. Text alone is one if it names a tool, and in a list of calls if it is any name: the model
+    is told which tools there are."""
     value = unquoted(value)
     if isinstance(value, str) and _squashed(value) in _TOOLS:
         value = {"name": value}
     if isinstance(value, list):
         for item in value:
-            yield from _calls(item)
+            if isinstance(item, str) and _IS_NAME.fullmatch(item.strip()):
+                yield from _calls({"name": item})
+            elif isinstance(item, dict) and item.keys() <= _NAMELESS and not item.keys().isdisjoint(_ARGUMENTS):
+                yield _call(item, "")
+            else:
+                yield from _calls(item)
     elif isinstance(value, dict):
         if (inner := _under(_CALLS, value)) is not None:
             yield from _calls(inner)
         elif isinstance(function := value.get("function"), dict):  # as OpenAI's API, and as tools are described to the model
             yield from _calls({**value, "function": None, **function})
         elif name := as_text(_under(_NAME, value)):
-            arguments = _arguments(_under(_ARGUMENTS, value))
-            yield {"rationale": _rationale(value) or "", "name": _TOOLS.get(_squashed(name), name), "arguments": arguments}
+            yield _call(value, name)
+
+
+def _call(call: Mapping[Any, Any], name: str) -> dict[str, Any]:
+    arguments = _arguments(_under(_ARGUMENTS, call))
+    return {"rationale": _rationale(call) or "", "name": _TOOLS.get(_squashed(name), name), "arguments": arguments}
 
 
 def _arguments(value: object) -> dict[str, Any]:
@@ -174,22 +188,25 @@ _FIELDS: Final[Mapping[str, tuple[str | int, ...]]] = MappingProxyType(
 
 
 class FieldStream:
-    """Splits a reply that arrives in pieces into pieces of its text fields."""
+    """Splits a reply that arrives in pieces into pieces of its text fields. What begins with anything but JSON is thinking, which may hold
+    drafts of the reply, as long as none has ended."""
 
     def __init__(self) -> None:
         self._text = ""
+        self._begun = self._closed = False
         self._given = dict.fromkeys(_FIELDS, 0)
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
         """The ``(field, text)`` pieces that this piece of the reply completes."""
         self._text += piece
-        said = without_thinking(self._text)
-        start = said.find("{")
+        if not self._begins(piece):
+            return []
+        start = self._text.find("{")
         if start < 0:
             return []
         try:
             # Text after the object is ignored in this mode, so the closing tag is harmless.
-            reply = from_json(said[start:], allow_partial="trailing-strings")
+            reply = from_json(self._text[start:], allow_partial="trailing-strings")
         except ValueError:  # not JSON: the tolerant parser takes over when the reply is complete
             return []
         news = []
@@ -201,6 +218,15 @@ class FieldStream:
                 news.append((field, value[self._given[field] :]))
                 self._given[field] = len(value)
         return news
+
+    def _begins(self, piece: str) -> bool:
+        """Whether the reply has begun after its thinking, with which it is done then. Thoughts are long: only what is new is searched."""
+        if not self._begun:
+            self._closed = self._closed or closes_thinking(self._text, piece)
+            said = without_thinking(self._text) if self._closed else self._text
+            if has_begun(said):
+                self._text, self._begun = said, True
+        return self._begun
 
 
 def _dig(value: Any, path: tuple[str | int, ...]) -> Any:

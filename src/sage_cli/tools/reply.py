@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Collection
 from contextlib import suppress
+from itertools import chain
 from typing import Any, Final
 
 import json_repair
@@ -13,19 +14,43 @@ import json_repair
 from sage_cli.text import standard_json
 
 # As Qwen, GLM and MiMo write it, and as Kimi does.
-_THOUGHT: Final = re.compile(r"[<◁]think(?:ing)?[>▷].*?[<◁]/think(?:ing)?[>▷]", re.DOTALL)
-_OPENING: Final = re.compile(r"\s*[<◁]think(?:ing)?[>▷]")
+_OPENING: Final = re.compile(r"[<◁]think(?:ing)?[>▷]")
 _CLOSING: Final = re.compile(r"[<◁]/think(?:ing)?[>▷]")
+_LONGEST: Final = len("</thinking>")
+# The end of thinking, not a word of a sentence about such tags.
+_END: Final = re.compile(rf"(?:(?<![^\S\n])(?<![\"'`(\u201c\u2018«]){_CLOSING.pattern}|{_CLOSING.pattern}(?=\s*[\n{{<]))")
+_BEGUN: Final = re.compile(r"\s*(?:\{|\[\s*\{|<json>|```)")
 
 _WRAPPED: Final = (re.compile(r"<json>(.*?)(?:</json>|\Z)", re.DOTALL), re.compile(r"```(?:json)?(.*?)(?:```|\Z)", re.DOTALL))
 _DECODER: Final = json.JSONDecoder()
 _BRACES: Final = 30  # of a text, after which an object is looked for
+_REPAIRS: Final = 4  # of a text; each reads it to its end
 
 
 def without_thinking(reply: str) -> str:
-    """What a reply says after its thinking; nothing if the thinking does not end. Some chat templates open it before the reply begins."""
-    said = _CLOSING.split(_THOUGHT.sub("", reply))[-1]
-    return "" if _OPENING.match(said) else said
+    """What a reply says after its thinking; nothing if the thinking does not end. Some chat templates open it before the reply begins.
+    Further on, and in a reply that begins with JSON, such tags are words."""
+    said, thought = reply, False
+    while opening := _OPENING.match(begun := said.lstrip()):
+        inner = begun[opening.end() :]
+        closing = _END.search(inner) or _CLOSING.search(inner)
+        if closing is None:
+            return ""
+        said, thought = inner[closing.end() :], True
+    if thought or has_begun(said):
+        return said
+    closing = _END.search(said)
+    return said if closing is None or _OPENING.search(said, 0, closing.start()) else said[closing.end() :]
+
+
+def has_begun(reply: str) -> bool:
+    """Whether a reply begins with JSON, bare or wrapped: what thinks first does not."""
+    return _BEGUN.match(reply) is not None
+
+
+def closes_thinking(reply: str, piece: str) -> bool:
+    """Whether thinking may end with the last piece of a reply."""
+    return _CLOSING.search(reply, max(0, len(reply) - len(piece) - _LONGEST)) is not None
 
 
 def json_object(reply: str, keys: Collection[str] = ()) -> dict[str, Any]:
@@ -41,9 +66,10 @@ def json_object(reply: str, keys: Collection[str] = ()) -> dict[str, Any]:
     # In JSON alone, tags and fences are words.
     bodies = [] if said.lstrip().startswith("{") else [body for pattern in _WRAPPED for body in reversed(pattern.findall(said))]
     try:
-        for body in [*bodies, said]:
-            if found := _last(body, keys):
-                value: dict[str, Any] = standard_json(found)
+        for texts in (bodies, [said]):
+            found = [_last(text, keys) for text in texts]
+            if best := next(filter(None, chain((whole for whole, _ in found), (broken for _, broken in found))), None):
+                value: dict[str, Any] = standard_json(best)
                 return value
     except RecursionError as error:
         raise ValueError("the reply is nested too deeply") from error
@@ -52,32 +78,35 @@ def json_object(reply: str, keys: Collection[str] = ()) -> dict[str, Any]:
 
 def unquoted(value: object) -> object:
     """The list or object that a model wrote as text, in JSON or in Python's notation; any other value as it is."""
-    if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{")) and value.rstrip().endswith(("]", "}")):
         with suppress(ValueError, RecursionError):
             return standard_json(json_repair.loads(value))
     return value
 
 
-def _last(text: str, keys: Collection[str]) -> dict[str, Any]:
-    """The last object in a text that has one of the keys; empty if there is none."""
+def _last(text: str, keys: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last object in a text that has one of the keys, and the first one that has to be repaired; empty if there is none."""
     with suppress(ValueError):
-        return _of(json.loads(text), keys)
+        return _of(json.loads(text), keys), {}
     last: dict[str, Any] = {}
-    at = text.find("{")
+    at, repairs = text.find("{"), 0
     for _ in range(_BRACES):
         if at < 0:
             break
         try:
             value, end = _DECODER.raw_decode(text, at)
         except ValueError:
-            # What is repaired takes in all that follows it.
-            if broken := _of(json_repair.loads(text[at:]), keys):
-                return broken
+            rest = text[at:]
+            if repairs < _REPAIRS and (not keys or any(key in rest for key in keys)):
+                repairs += 1
+                # What is repaired takes in all that follows it.
+                if broken := _of(json_repair.loads(rest), keys):
+                    return last, broken
             end = at + 1
         else:
             last = _of(value, keys) or last
         at = text.find("{", end)
-    return last
+    return last, {}
 
 
 def _of(value: object, keys: Collection[str]) -> dict[str, Any]:
