@@ -144,13 +144,15 @@ class Reply:
             was ended because it repeated itself. A reply under a schema is complete, valid JSON in any case: it is closed by the
             shortest way out. Only a schema that leaves none (a pattern that nothing matches soon) can leave it incomplete.
         usage: what it cost.
-        advice: what the user can do about a reply that was cut off, or about a prompt of which the model read only a part.
+        advice: what the user can do about a reply that was cut off, or about a prompt of which the model read only a part (told once).
+        partial: whether the model read only a part of the prompt.
     """
 
     text: str
     finish: Finish
     usage: Usage
     advice: str = ""
+    partial: bool = False
 
     @property
     def notice(self) -> str:

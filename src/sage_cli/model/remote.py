@@ -200,10 +200,11 @@ class RemoteModel:
         ended = time.perf_counter()
         first = first or ended
         usage = replace(usage, prefill_s=first - started, decode_s=ended - first)
-        advice = self._advice(finish, thought or "</think>" in text, request) or self._cut(usage, prompt, count)
+        cut = self._is_cut(usage, prompt)
+        advice = self._advice(finish, thought or "</think>" in text, request) or (self._of_cut(usage, count) if cut else "")
         if schema is not None and wrap[0].strip() and wrap[0].strip() not in text and text.lstrip().startswith("{"):
             text = f"{wrap[0]}{text}{wrap[1]}"
-        yield Reply(text, "length" if finish == "length" else "stop", usage, advice)
+        yield Reply(text, "length" if finish == "length" else "stop", usage, advice, cut)
 
     def _advice(self, finish: str | None, thought: bool, request: Request) -> str:
         """What to do about a reply that reached its limit."""
@@ -214,13 +215,17 @@ class RemoteModel:
             ways.append("start the server with a larger context, and give it as --ctx-size")
         return ", or ".join(ways)
 
-    def _cut(self, usage: Usage, prompt: Prompt, count: int) -> str:
-        """What to do about a prompt of which the server read a part, told once: Ollama cuts in silence what does not fit its context."""
+    def _is_cut(self, usage: Usage, prompt: Prompt) -> bool:
+        """Whether the server read a part of the prompt: Ollama cuts in silence what does not fit its context."""
         parts = [part for message in prompt for part in message.parts]
         least = sum(len(part.text) / _MOST_CHARACTERS for part in parts if isinstance(part, Text))
         frames = (frame for part in parts if isinstance(part, Frames) for frame in part.frames)
         least += sum(min(_LEAST_IMAGE, frame.width * frame.height / self._unit**2) for frame in frames)
-        if self._told_of_cut or not _LEAST_CONTEXT < usage.prompt_tokens < least:
+        return _LEAST_CONTEXT < usage.prompt_tokens < least
+
+    def _of_cut(self, usage: Usage, count: int) -> str:
+        """What to do about it, told once."""
+        if self._told_of_cut:
             return ""
         self._told_of_cut = True
         return (

@@ -197,7 +197,7 @@ class _Writer:
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
         self._notices: list[str] = []
-        self._partial = False  # whether the server read only a part of a prompt: what it writes from then on is not kept
+        self._partial = False  # whether the server read only a part of a prompt: what it then writes is not kept
         self._problem = ""  # with the last reply that could not be used
 
     def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
@@ -279,9 +279,9 @@ class _Writer:
             return kept["title"], kept["summary"]
         for temperature, seed in attempts(self._settings.temperature, self._settings.seed):
             reply = yield from self._reply(workspace, prompt, temperature, seed)
-            if reply.advice and reply.finish != "length":
-                self._partial = True  # told once, with the first of them
-                self._notices.append(reply.advice)
+            if reply.partial and not self._partial:
+                self._partial = True
+                self._notices.append(reply.advice or "the server read only a part of the prompts")  # the model tells its advice once
             try:
                 found = json_object(reply.text, ("summary", "title"))
             except ValueError:  # a served model that keeps to no schema
