@@ -138,15 +138,22 @@ def test_a_list_is_never_asked_for_as_an_object(server: Served) -> None:
     assert forms(server) == ["text"]
 
 
-def test_a_server_that_fails_over_a_schema_is_asked_without_one(server: Served) -> None:
-    """As llama-cpp-python's own server, with a status that is otherwise tried again."""
-    why = "1 validation error:\n{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text'\"}"
+LLAMA_CPP_PYTHON = (
+    "1 validation error:\n{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text'\"}"
+)
+
+
+@pytest.mark.parametrize(
+    ("why", "schemas"), [(LLAMA_CPP_PYTHON, 1), ("JSON schema conversion failed: unsupported pattern", 2), ("failed to parse grammar", 2)]
+)
+def test_a_server_that_fails_over_a_schema_is_asked_without_one(server: Served, why: str, schemas: int) -> None:
+    """With a status that is otherwise tried again."""
     server.refuse = lambda body: (
         (500, {"error": {"message": why}}) if body.get("response_format", {}).get("type") == "json_schema" else None
     )
     with RemoteModel(RemoteAddress(server.url), retries=4) as model:
         ask(model, ALTERNATIVES)
-    assert len(server.refused) == 1
+    assert len(server.refused) == schemas
     assert forms(server) == ["json_object"]
 
 

@@ -48,7 +48,9 @@ _PASSING: Final = re.compile(r"(?:try again|retry) (?:in|after)\b|RetryInfo|rate
 # More than a minute's limit of tokens in one request.
 _NEVER: Final = re.compile(r"\brequest too large for\b", re.IGNORECASE)
 # A status of 500 says little: these are what llama-server, Ollama, vLLM and llama-cpp-python refuse with it for good.
-_FAILED: Final = re.compile(r"mmproj|image input|multi-?modal model|at most \d+ image|response_format", re.IGNORECASE)
+_FAILED: Final = re.compile(
+    r"mmproj|image input|multi-?modal model|at most \d+ image|response_format|grammar|json[ _]schema", re.IGNORECASE
+)
 _SKIPPED: Final = frozenset({"input", "ctx", "url"})  # of a message: what the request held
 _LONG: Final = 4000  # characters of a message
 
