@@ -19,6 +19,7 @@ _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
 _SPOKEN = re.compile(
+    r"(?<!\d)"  # not from within a number: a very long one would be read again from each of its digits
     r"(?:(\d+(?:[.,]\d+)?)\s*h(?:rs?|ours?|oras?|eures?)?(?![a-z]))?(?:[\s,.]|and\b)*"
     r"(?:(\d+(?:[.,]\d+)?)\s*m(?:in[a-z]*)?(?![a-z]))?(?:[\s,.]|and\b)*"
     r"(?:(\d+(?:[.,]\d+)?)\s*s(?:e[cgk][a-z]*)?(?![a-z]))?",

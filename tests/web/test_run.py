@@ -273,7 +273,9 @@ def test_a_model_that_does_what_a_page_says_gets_nowhere(
     assert internet.paths == ["localhost:8888/search?q=film+zither+Vienna&format=json", "evil.example/trap"]
     assert [request.text for request in only(WebRequested, events)] == ["film zither Vienna", EVIL]
     finished = only(ToolFinished, events)
-    assert [event.ok for event in finished] in ([True, True, False], [True, True])  # two: it was no tool at all
+    # Two: it was no tool at all. There is one video, so any name is taken for it; a file of these names does not exist.
+    named = order["tool_calls"][0]["arguments"].get("video_path") is not None
+    assert [event.ok for event in finished] in ([[True, True, True]] if named else [[True, True, False], [True, True]])
     assert "root:" not in str(finished)
 
 

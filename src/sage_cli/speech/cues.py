@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import inf
 
 from sage_cli.speech.phrases import ends_sentence, segment_of, shared
@@ -135,16 +135,15 @@ def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> li
     count = len(words)
     best = [0.0] + [float("inf")] * count
     before = [0] * (count + 1)
+    places = [0, *accumulate(map(len, pieces))]  # of words in the text: to join them for every pair would take minutes for a long one
     for last in range(1, count + 1):
+        divided = _CUE + (_cost(words, last) if last < count else 0.0)
         for first in range(last - 1, -1, -1):
-            if first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
+            length, seconds = places[last] - places[first], words[last - 1].end - words[first].start
+            sure = length <= layout.width and seconds <= layout.seconds
+            if not sure and first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
                 break
-            cost = (
-                best[first]
-                + _CUE
-                + (_cost(words, last) if last < count else 0.0)
-                + _thinness(words[first:last], pieces[first:last], layout)
-            )
+            cost = best[first] + divided + _thinness(length, seconds, layout)
             if cost < best[last]:
                 best[last], before[last] = cost, first
     borders = [count]
@@ -163,7 +162,11 @@ def _cost(words: Sequence[Word], border: int) -> float:
     return (0.4 if clause else 1.5) - (0.3 if pause >= _PAUSE else 0.0)
 
 
-def _thinness(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> float:
-    """What it costs that a cue holds a word or two, or is gone before it is read."""
-    filled = sum(len(piece) for piece in pieces) / (layout.width * layout.lines)
-    return max(0.0, 0.4 - filled) + max(0.0, 1.0 - (words[-1].end - words[0].start) / _SHORT)
+def _thinness(length: int, seconds: float, layout: Layout) -> float:
+    """What it costs that a cue holds a word or two, or is gone before it is read.
+
+    Args:
+        length: of the text, in characters.
+        seconds: on screen.
+    """
+    return max(0.0, 0.4 - length / (layout.width * layout.lines)) + max(0.0, 1.0 - seconds / _SHORT)
