@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_cli import errors
 from sage_cli.errors import machine_trouble, naming
 
 
@@ -25,6 +26,14 @@ from sage_cli.errors import machine_trouble, naming
 )
 def test_words(error: OSError | MemoryError, said: str) -> None:
     assert machine_trouble(error) == said
+
+
+def test_without_proc_the_advice_is_to_mount_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(errors, "_PROC", tmp_path)
+    error = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(tmp_path / "meminfo"))
+    assert machine_trouble(error) == f"{tmp_path}/meminfo: No such file or directory: mount /proc"
+    (tmp_path / "self").touch()
+    assert machine_trouble(error) == f"{tmp_path}/meminfo: No such file or directory"
 
 
 def test_a_name_is_put_in_place_of_none_or_of_another(tmp_path: Path) -> None:

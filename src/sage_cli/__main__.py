@@ -1,6 +1,7 @@
 """``sage``, and ``python -m sage_cli``: the entry point of the command line."""
 
 import signal
+import sys
 
 # Until the command line is loaded, Ctrl-C ends the process silently; Python would print a traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -9,7 +10,13 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 
 def main() -> None:
     """Run ``sage`` and exit."""
-    from sage_cli.cli import main
+    try:
+        from sage_cli.cli import main
+    except ImportError as error:  # typer is missing
+        from sage_cli.errors import ModelError, import_trouble
+
+        sys.stderr.write(f"sage: error: {import_trouble(error)}\n")
+        sys.exit(ModelError.exit_code)
 
     main()
 

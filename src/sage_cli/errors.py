@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 # Exit codes that are outcomes, too.
@@ -81,6 +82,7 @@ class NoReplyError(SageError):
     code = "no_answer"
 
 
+_PROC = Path("/proc")
 _LONGEST_REASON = 500  # characters: a mangled name of C++ can fill a screen
 
 
@@ -91,7 +93,17 @@ def machine_trouble(error: OSError | MemoryError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno == errno.EAGAIN:  # what the system says when it cannot start a thread or a process
         reason = f"{reason}: too many processes, or out of memory"
-    return f"{os.fsdecode(error.filename)}: {reason}" if isinstance(error.filename, (str, bytes, os.PathLike)) else reason
+    if not isinstance(error.filename, (str, bytes, os.PathLike)):
+        return reason
+    file = os.fsdecode(error.filename)
+    if file.startswith(f"{_PROC}/") and not _PROC.joinpath("self").exists():
+        reason = f"{reason}: mount /proc"
+    return f"{file}: {reason}"
+
+
+def import_trouble(error: ImportError) -> str:
+    """A dependency that is missing, or too old, as a line: the package was installed without it."""
+    return f"{error.msg}: install sage-cli again, with its dependencies"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shlex
 import sys
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -13,6 +14,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from sage_cli.assets import CLIPS
+from sage_cli.cli.checks import _installer
 from sage_cli.errors import LibraryError, ModelError, loading
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -90,6 +92,27 @@ def test_doctor_says_how_to_install_it(module: str, package: str, sage: Sage, wi
     assert f"{package} cannot be loaded: " in line
     assert line.endswith(f" {package}=={record['packages'][package]}")
     assert sys.executable in line
+
+
+@pytest.mark.parametrize(("module", "words"), [("typer", ["--version"]), ("rich", ["models", "list"]), ("mcp", ["mcp", "--offline"])])
+def test_a_dependency_that_is_missing_or_too_old(
+    module: str, words: list[str], sage: Sage, environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / f"{module}.py").touch()
+    environment["PYTHONPATH"] = str(tmp_path)
+    done = sage(*words)
+    assert (done.returncode, done.stdout) == (3, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sage: error: ")
+    assert module in line
+    assert line.endswith(": install sage-cli again, with its dependencies")
+
+
+@pytest.mark.parametrize("pip", [True, False])
+def test_the_advice_can_be_pasted(pip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/opt/my tools/python")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object() if pip else None)
+    assert "/opt/my tools/python" in shlex.split(_installer()[0])
 
 
 def test_whatever_an_import_raises_is_one_line() -> None:

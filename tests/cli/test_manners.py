@@ -50,7 +50,8 @@ def shell(environment: dict[str, str]) -> Sage:
         (["a.mp4", "who is it?", "--question", "what?"], "'who is it?' is not a video: with --question, every argument is one"),
         ([".", "what?"], ". holds no video"),
         (["What is it?", "a.mp4"], "the video comes before the question: sage ask a.mp4 'What is it?'"),
-        (["a.mp4", "what", "is", "this"], 'put the question in quotes: sage ask a.mp4 "what is this"'),
+        (["a.mp4", "what", "is", "this"], "put the question in quotes: sage ask a.mp4 'what is this'"),
+        (["my a.mp4", "what", "is", "this"], "sage ask 'my a.mp4' 'what is this'"),  # can be pasted
         (["ftp://host/x.mp4", "what?"], "no link that sage can open"),
         (["a.mp4", ""], "the question is empty"),
         (["a.mp4", "", "what?"], "the question is empty"),

@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import console
 from sage_cli.cli.options import show_plainly
-from sage_cli.errors import EXIT_INTERRUPTED, SageError, UsageError, machine_trouble
+from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, import_trouble, machine_trouble
 from sage_cli.version import __version__
 
 HELP = ["-h", "--help"]
@@ -151,6 +151,8 @@ def _run() -> int:
         return console.output_closed()
     except (OSError, MemoryError) as error:  # a full disk, a folder without write permission: not a bug
         return _failure(machine_trouble(error), 1)
+    except ImportError as error:
+        return _failure(import_trouble(error), ModelError.exit_code, ModelError.code)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -83,9 +84,9 @@ def ask(
 def _converse(video: str, options: Options) -> int:
     """A conversation in place of a question, where there is a person to have it with."""
     if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()) or options.json or options.jsonl or options.schema:
-        raise UsageError(f'no question: sage ask {video} "What happens?", or "sage chat {video}" for a conversation')
+        raise UsageError(f'no question: sage ask {quote(video)} "What happens?", or sage chat {quote(video)} for a conversation')
     if Path(video).is_dir():
-        raise UsageError(f'no question: sage ask {video} "What happens?" asks about each video of the folder')
+        raise UsageError(f'no question: sage ask {quote(video)} "What happens?" asks about each video of the folder')
     from sage_cli.cli.chat import converse
 
     return converse(video, options)
@@ -133,16 +134,17 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
         return
     files = [word for word in words if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or exists(word))]
     if files and not is_link(video) and not exists(video) and not video.lower().endswith(MEDIA):
-        raise UsageError(f"the video comes before the question: sage ask {files[0]} {from_argument(video)!r}")
+        raise UsageError(f"the video comes before the question: sage ask {quote(files[0])} {quote(from_argument(video))}")
     if files:
         raise UsageError(
-            f'{files[0]} is a file, not a question; for several videos: sage ask {video} {files[0]} --question "What happens?"'
+            f"{files[0]} is a file, not a question; for several videos: "
+            f'sage ask {quote(video)} {quote(files[0])} --question "What happens?"'
         )
     if not all(word.strip() for word in words):
         raise UsageError(_EMPTY)
     if len(words) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in words[:-1]):
         whole = " ".join(map(from_argument, words))
-        raise UsageError(f'put the question in quotes: sage ask {video} "{whole}"')
+        raise UsageError(f"put the question in quotes: sage ask {quote(video)} {quote(whole)}")
 
 
 def read_questions(words: list[str]) -> list[str]:

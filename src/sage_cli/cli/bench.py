@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -89,10 +90,11 @@ def _records(path: Path) -> list[Record]:
     from sage_cli.bench.items import ANSWERED, RESULTS
 
     records = read_records(path / RESULTS if path.is_dir() else path)
+    name = quote(str(path))
     if not any(key in record for record in records for key in ANSWERED):
-        raise UsageError(f"--compare {path}: a question set, without answers: run it first (sage bench {path}), and give the run's folder")
+        raise UsageError(f"--compare {path}: a question set, without answers: run it first (sage bench {name}), and give the run's folder")
     if not any(record.get("is_correct") is not None for record in records):
-        raise UsageError(f"{path} has no verdicts: judge it first (sage bench {path} --judge choice)")
+        raise UsageError(f"{path} has no verdicts: judge it first (sage bench {name} --judge choice)")
     return records
 
 

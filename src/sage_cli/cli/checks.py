@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -370,9 +371,10 @@ def _installer() -> tuple[str, str, str]:
     """The command that installs packages here again, and its options for an index and for no cache."""
     from importlib.util import find_spec
 
+    python = shlex.quote(sys.executable)
     if find_spec("pip"):
-        return f"{sys.executable} -m pip install --force-reinstall --no-deps", "--index-url", "--no-cache-dir"
-    return f"uv pip install --python {sys.executable} --reinstall --no-deps", "--default-index", "--no-cache"
+        return f"{python} -m pip install --force-reinstall --no-deps", "--index-url", "--no-cache-dir"
+    return f"uv pip install --python {python} --reinstall --no-deps", "--default-index", "--no-cache"
 
 
 def _pinned(system: System, package: str) -> str:

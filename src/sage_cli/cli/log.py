@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -69,7 +70,7 @@ def show(
 
         report_format(report)
         if entry.video == STDIN:
-            raise UsageError(f"entry {id} is about a video from stdin, which is not kept: pipe it into 'sage ask - --report {report}'")
+            raise UsageError(f"entry {id} is about a video from stdin, which is not kept: pipe it into sage ask - --report {quote(report)}")
         with open_session() as session:
             video = session.video(entry.video)
             if video.id != entry.media:

@@ -166,7 +166,7 @@ def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
         raise sqlite3.DatabaseError(str(error)) from error
 
 
-_OFF: Final = "turn the log off with 'sage config set log false'"
+_OFF: Final = "turn the log off with 'sage config set log false' or SAGE_LOG=false"
 
 
 @contextmanager
