@@ -36,10 +36,11 @@ class Repository:
     gated: bool = False
     tags: tuple[str, ...] = ()
     claimed: dict[str, str] = field(default_factory=dict)  # checksums that are not those of the content
+    claimed_commit: str = ""
 
     @property
     def commit(self) -> str:
-        return hashlib.sha1(repr(sorted((path, self.sha256(path)) for path in self.files)).encode()).hexdigest()
+        return self.claimed_commit or hashlib.sha1(repr(sorted((path, self.sha256(path)) for path in self.files)).encode()).hexdigest()
 
     def sha256(self, path: str) -> str:
         return self.claimed.get(path) or hashlib.sha256(self.files[path]).hexdigest()

@@ -236,6 +236,16 @@ def media_label(given: str) -> str:
     return re.sub(r"[^\w.-]+", "_", label) if is_link(given) else label
 
 
+def without_password(address: str) -> str:
+    """An address as messages show it, without a user's name and password. It may be invalid, so all that can be one is left out."""
+    return re.sub(r"//.*@", "//", address, flags=re.DOTALL)
+
+
+def is_key(text: str) -> bool:
+    """Whether text can be sent as a key: headers of HTTP are ASCII, in one line."""
+    return text.isascii() and text.isprintable()
+
+
 def is_link(text: str) -> bool:
     """Whether text is a web address rather than a file name."""
     return re.match(r"(?i)https?://\S", text) is not None

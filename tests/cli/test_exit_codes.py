@@ -303,6 +303,13 @@ def test_debug_shows_the_traceback(sage: Sage, clip: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("sage: error: no such model")
 
 
+def test_a_traceback_is_sanitized(sage: Sage, tmp_path: Path) -> None:
+    done = sage("ask", tmp_path / "\x1b]0;title\x07\x1b[31m\u202e\x9b.mp4", "what?", "-m", "nano", "--debug")
+    assert done.returncode == 4
+    assert "Traceback" in done.stderr
+    assert not re.search("[\x1b\x07\u202e\x9b]", done.stderr)
+
+
 def test_a_bug_is_one_line(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "site" / "json_repair").mkdir(parents=True)
     (tmp_path / "site" / "json_repair" / "__init__.py").write_text("raise RuntimeError('two\\nlines')")

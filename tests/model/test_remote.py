@@ -97,6 +97,17 @@ def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
         assert RemoteAddress.parse(name) is None
 
 
+@pytest.mark.parametrize(
+    "wrong", ["u:s3cret@h:0", "u:s3c@ret@h:0", "u:s3c/ret@h", "u:s3c#ret@h", "u:s3c?ret@h", "u:s3c,ret@h", "h:0?key=s3cret"]
+)
+def test_a_password_in_what_is_no_address_is_not_shown(wrong: str) -> None:
+    for text in f"http://{wrong}", f"http://first:80,http://{wrong}":
+        with pytest.raises(UsageError, match=r"^http://\S+: not an address") as failure:
+            RemoteAddress.parse(text)
+        assert "s3c" not in str(failure.value)
+        assert "ret" not in str(failure.value)
+
+
 def test_what_an_address_asks_for_is_asked_for_by_every_request_and_not_shown(server: Served) -> None:
     address = RemoteAddress.parse(f"{server.url}/chat/completions?api-version=1&key=secret#served")
     assert address

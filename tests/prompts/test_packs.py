@@ -73,6 +73,8 @@ def test_a_pack_may_do_without_texts_that_another_has() -> None:
         ("pack.toml", '[replies]\nfirst = []\n[tools]\n[frames."qwen3-vl"]\ncolour = 3'),
         ("tools.jsonl", "{}"),
         ("tools.jsonl", "not JSON"),
+        ("tools.jsonl", "[" * 100_000),
+        ("pack.toml", "a = " + "[" * 100_000),
     ],
 )
 def test_files_that_cannot_be_used_are_named(tmp_path: Path, name: str, text: str) -> None:

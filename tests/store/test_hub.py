@@ -146,6 +146,34 @@ def test_a_wrong_checksum(hub: Hub, fake: FakeHub) -> None:
     assert fetch(hub).read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize(
+    "repository",
+    [
+        Repository({FILE: CONTENT}, claimed={FILE: "../../../victim/doc"}),
+        Repository({FILE: CONTENT}, claimed={FILE: "../../../victim/new/doc"}),
+        Repository({FILE: CONTENT}, claimed_commit="../../../../victim"),
+        Repository({FILE: CONTENT, "../../../../victim/doc": b"mine"}),
+        Repository({FILE: CONTENT, "/victim/doc": b"mine"}),
+    ],
+)
+def test_a_hub_reaches_nothing_outside_the_cache(hub: Hub, fake: FakeHub, repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    for name in "doc", "doc.incomplete":
+        (tmp_path / "victim" / name).write_text("mine")
+    fake.repositories[NAME] = repository
+    with pytest.raises(SageError, match=r"that no hub has: check HF_ENDPOINT"):
+        fetch(hub)
+    assert {path.name: path.read_text() for path in (tmp_path / "victim").iterdir()} == {"doc": "mine", "doc.incomplete": "mine"}
+
+
+def test_the_password_of_a_hub_is_not_shown(fake: FakeHub, tmp_path: Path, waits: list[float]) -> None:
+    address = fake.endpoint.replace("//", "//me:s3cret@")
+    for hub, repository in (Hub(address, tmp_path), "no/such"), (Hub("http://me:s3cret@127.0.0.1:1", tmp_path), NAME):
+        with pytest.raises(SageError, match=r"http://127\.0\.0\.1") as failure:
+            hub.listing(repository)
+        assert "s3cret" not in str(failure.value)
+
+
 def test_a_damaged_beginning_is_found_at_the_end(hub: Hub, fake: FakeHub) -> None:
     part = hub.cache / "models--ana--Model-GGUF" / "blobs" / f"{fake.repositories[NAME].sha256(FILE)}.incomplete"
     part.parent.mkdir(parents=True)

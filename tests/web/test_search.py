@@ -187,11 +187,13 @@ def test_odd_results_are_left_out_and_long_ones_cut(secure: Secure, open_web: Op
         {"title": "too long", "url": "https://site.example/" + "a" * 3000, "description": ""},
         {"title": "t" * 9999, "url": "https://site.example/", "description": "s" * 9999},
         {"title": "the same again", "url": "https://site.example/", "description": ""},
+        {"title": f"<b>&#{'1' * 9999};&amp;</b>", "url": "https://site.example/number", "description": ""},
         {"title": 7, "url": "https://site.example/7", "description": ["x"]},
     ]
     internet.host("api.search.brave.com", rest=as_json({"web": {"results": results}}))
-    first, second = done(open_web(provider="brave", key="k").search("Emma", "web", 10))[0]
+    first, number, second = done(open_web(provider="brave", key="k").search("Emma", "web", 10))[0]
     assert (len(first.title), len(first.snippet)) == (200, 600)
+    assert number.title.startswith("&#111")
     assert second == Found("", "", "https://site.example/7")
 
 
@@ -378,6 +380,13 @@ def test_no_key(locked: bool, open_web: Open, ring: Callable[[Ring], None]) -> N
         open_web(provider="serper")
 
 
+@pytest.mark.parametrize("key", ["s3cret\nX-Other: 1", "s3cr\u00e9t"])
+def test_a_key_that_was_not_pasted_whole_is_told_and_not_shown(key: str, open_web: Open) -> None:
+    with pytest.raises(UsageError, match="pasted whole") as failure:
+        open_web(provider="brave", key=key)
+    assert "s3c" not in str(failure.value)
+
+
 def test_settings_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert WebSettings.from_environment() == WebSettings()
     monkeypatch.setenv("SAGE_WEB_ROBOTS", "0")
@@ -392,7 +401,16 @@ def test_settings_that_cannot_be(name: str, value: str, monkeypatch: pytest.Monk
         WebSettings.from_environment()
 
 
-@pytest.mark.parametrize("given", [{"provider": "altavista"}, {"provider": "searxng"}, {"provider": "searxng", "searxng_url": "localhost"}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"provider": "altavista"},
+        {"provider": "searxng"},
+        {"provider": "searxng", "searxng_url": "localhost"},
+        {"provider": "searxng", "searxng_url": "http://u:s3cret@localhost"},
+    ],
+)
 def test_providers_that_cannot_be(given: dict[str, str]) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as failure:
         WebSettings(**given)  # type: ignore[arg-type]
+    assert "s3cret" not in str(failure.value)

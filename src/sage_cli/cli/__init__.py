@@ -201,7 +201,7 @@ def _failure(message: str, status: int, code: str = SageError.code) -> int:
     if console.debugging and code != "interrupted":
         import traceback
 
-        traceback.print_exc()
+        print(console.neutral(traceback.format_exc()), end="", file=sys.stderr)
     console.say(message if code == "interrupted" else f"error: {message}")
     with suppress(OSError, SageError):
         console.write_error(console.json_wanted(sys.argv[1:]), message, code, status)

@@ -271,7 +271,7 @@ def _missing(folder: Path) -> list[str]:
     try:
         missing: list[str] = json.loads((folder / "report.json").read_text(encoding="utf-8"))["missing"]
         return missing
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from sage_cli.errors import UsageError
+from sage_cli.text import without_password
 
 KEY_VARIABLE: Final = "SAGE_API_KEY"
 
@@ -43,14 +44,17 @@ class RemoteAddress:
             UsageError: it is meant as an address, but has no host, or no scheme.
         """
         if _BARE.match(text):
-            raise UsageError(f"{text}: did you mean http://{text}?")
+            raise UsageError(f"{_shown(text)}: did you mean http://{_shown(text)}?")
         if not text.lower().startswith((_SHORTHAND, *_SCHEMES)):
             return None
-        first, *others = [cls._parse(part.strip()) for part in text.split(",")]
+        parts = [part.strip() for part in text.split(",")]
+        # With a part that is no address, the comma may be a password's.
+        several = all(part.lower().startswith((_SHORTHAND, *_SCHEMES)) for part in parts)
+        first, *others = [cls._parse(part, _shown(part if several else text)) for part in parts]
         return replace(first, others=tuple(others))
 
     @classmethod
-    def _parse(cls, text: str) -> RemoteAddress:
+    def _parse(cls, text: str, shown: str) -> RemoteAddress:
         url, _, name = text.partition("#")
         if text.lower().startswith(_SHORTHAND):
             url, name = os.environ.get("OPENAI_BASE_URL") or _OPENAI, text[len(_SHORTHAND) :]
@@ -60,7 +64,7 @@ class RemoteAddress:
         except ValueError:  # no such port
             usable = False
         if not usable:
-            raise UsageError(f"{url}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
+            raise UsageError(f"{shown}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME if it serves several models")
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), name, query=parts.query)
 
@@ -93,6 +97,11 @@ class RemoteAddress:
     def loopback(self) -> bool:
         """Whether it is this machine itself: then nothing leaves it."""
         return all(_is_loopback(urlsplit(one.url).hostname or "") for one in self.each)
+
+
+def _shown(text: str) -> str:
+    """What was given for an address, without what may be a password or, in the query, a key."""
+    return without_password(text).partition("?")[0]
 
 
 def _is_loopback(host: str) -> bool:

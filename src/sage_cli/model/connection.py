@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 from sage_cli.errors import ModelError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.refusals import is_lasting
+from sage_cli.text import is_key
 
 if TYPE_CHECKING:
     import httpx2
@@ -30,7 +31,7 @@ def connect(address: RemoteAddress, key: str, retries: int) -> tuple[OpenAI, htt
     import httpx2
     from openai import DefaultHttpxClient, Omit, OpenAI
 
-    if not (key.isascii() and key.isprintable()):
+    if not is_key(key):
         raise ModelError(f"the key for {address.host} holds a letter that no key has, such as a line break: was it pasted whole?")
     timeout = httpx2.Timeout(_SILENCE_S, connect=CONNECT_S)
     # A proxy of the environment is for other machines; what it says of certificates is for this one, too.
@@ -70,5 +71,5 @@ def ask_elsewhere(http: Any, url: str, key: str) -> Any:
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return http.get(url, headers=headers, timeout=CONNECT_S).raise_for_status().json()
-    except (httpx2.HTTPError, ValueError):
+    except (httpx2.HTTPError, ValueError, RecursionError):
         return None

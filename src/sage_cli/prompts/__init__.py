@@ -264,5 +264,5 @@ def _tools(text: str, source: str | Path) -> dict[str, str]:
     """The lines of a ``tools.jsonl`` by wire name, in order."""
     try:
         return {json.loads(line)["function"]["name"]: line for line in text.split("\n") if line.strip()}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"--prompts {source}: {_TOOLS} cannot be used ({error}); it has one JSON object per tool and line") from error

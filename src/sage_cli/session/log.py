@@ -162,7 +162,7 @@ _COLUMNS: Final = "id, asked, conversation, media, video, record"
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
     try:
         return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise sqlite3.DatabaseError(str(error)) from error
 
 

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_s
 
 from sage_cli.errors import ModelError, SageError, UsageError
 from sage_cli.store.choose import RemoteFile
+from sage_cli.text import without_password
 from sage_cli.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ _PATIENCE: Final = 6  # consecutive failures without progress before giving up
 _WAIT: Final = 0.5  # seconds between checks of another process's progress
 _LONGEST_WAIT: Final = 300  # seconds a server may ask us to wait
 _RETRIED: Final = frozenset((408, 429, 500, 502, 503, 504))
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Hub:
 
     def __init__(self, endpoint: str | None = None, cache: Path | None = None, *, offline: bool = False) -> None:
         self.endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self.shown = without_password(self.endpoint)
         self.cache = cache or Path(constants.HF_HUB_CACHE)
         self.offline = offline or constants.is_offline_mode()
         self._api = HfApi(self.endpoint, library_name="sage-cli", library_version=__version__)
@@ -89,8 +94,13 @@ class Hub:
         with self._explaining(repository):
             timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
             info = self._patiently(lambda: self._api.model_info(repository, files_metadata=True, timeout=timeout))
-        files = (RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ())
-        return Listing(repository, info.sha or "main", tuple(files))
+            # All of it becomes paths in the cache: what is named otherwise than by a hub could lead out of it.
+            files = [RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ()]
+            commit = info.sha or ""
+            named = _COMMIT.fullmatch(commit) and all(_is_inside(file.path) for file in files)
+            if not named or not all(file.sha256 is None or _SHA256.fullmatch(file.sha256) for file in files):
+                raise SageError(f"{self.shown} lists {repository} with names, checksums or a commit that no hub has: check HF_ENDPOINT")
+        return Listing(repository, commit, tuple(files))
 
     def conversions(self, checkpoint: str) -> list[str]:
         """Repositories that say they are GGUF conversions of a checkpoint, the most downloaded first.
@@ -169,7 +179,7 @@ class Hub:
                 if problem is None and not failures:
                     continue
                 if failures >= _PATIENCE or not _passing(problem):
-                    raise problem or SageError(f"{self.endpoint} sends nothing of {file.name}: try again later")
+                    raise problem or SageError(f"{self.shown} sends nothing of {file.name}: try again later")
                 logger.info("%s: %s; going on from byte %d", file.name, problem, part.position)
                 time.sleep(_pause(problem, failures))
             checksum = part.checksum
@@ -187,7 +197,7 @@ class Hub:
         ) as response:
             hf_raise_for_status(response)
             if response.headers.get("Content-Type", "").startswith("text/html"):
-                raise SageError(_portal(self.endpoint))
+                raise SageError(_portal(self.shown))
             if response.status_code != 206:  # a server without support for ranges sends the whole file
                 part.restart()
             elif not response.headers.get("Content-Range", "").startswith(f"bytes {part.position}-"):
@@ -228,21 +238,21 @@ class Hub:
         except HFValidationError as error:
             raise UsageError(f"{repository} is not a repository: write hf:OWNER/REPO") from error
         except GatedRepoError as error:
-            page = f"{self.endpoint}/{repository}"
+            page = f"{self.shown}/{repository}"
             raise NotThereError(f"{repository} is gated: accept its terms on {page}, then set HF_TOKEN to a token of yours") from error
         except HfHubHTTPError as error:
             status = error.response.status_code
             if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
                 refused = " (HF_TOKEN was refused)" if status == 401 and get_token() else ""
-                message = f"no repository {repository} at {self.endpoint}, or it is private{refused}: check the name, or set HF_TOKEN"
+                message = f"no repository {repository} at {self.shown}, or it is private{refused}: check the name, or set HF_TOKEN"
                 raise NotThereError(message) from error
-            raise SageError(f"{self.endpoint} answered {status} for {repository}: try again later; what has arrived is kept") from error
+            raise SageError(f"{self.shown} answered {status} for {repository}: try again later; what has arrived is kept") from error
         except (httpx2.TransportError, LocalEntryNotFoundError) as error:
             raise SageError(
-                f"no connection to {self.endpoint} ({_first_line(error)}): check the network or HF_ENDPOINT; what has arrived is kept"
+                f"no connection to {self.shown} ({_first_line(error)}): check the network or HF_ENDPOINT; what has arrived is kept"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SageError(_portal(self.endpoint)) from error
+            raise SageError(_portal(self.shown)) from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -297,6 +307,11 @@ class _Part:
         self._file.seek(0)
         self._file.truncate()
         self._digest = hashlib.sha256()
+
+
+def _is_inside(path: str) -> bool:
+    """Whether the path of a file in a repository stays in the folder that it is put into, on any system."""
+    return not (path.startswith("/") or {"", ".", ".."} & {*path.split("/")} or re.search(r"[\\\0]", path))
 
 
 def _check_room(path: Path, missing: int) -> None:

@@ -336,7 +336,7 @@ def _snapshots(folder: Path) -> set[Path]:
 
 
 def _recorded(folder: Path) -> set[Path]:
-    with suppress(OSError, ValueError, IndexError, TypeError):  # a folder that was made by hand, or is damaged
+    with suppress(OSError, ValueError, IndexError, TypeError, RecursionError):  # a folder that was made by hand, or is damaged
         return {Path(path) for path in json.loads((folder / _SOURCE).read_text(encoding="utf-8").split("\n")[1])}
     return set()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TITLE, _SNIPPET, _LINK = 200, 600, 2000  # characters
 _TAG: Final = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_ENTITY: Final = re.compile(r"&#?\w{1,40};")
 _JSON: Final = MappingProxyType({"Accept": "application/json"})
 
 
@@ -211,8 +212,13 @@ def _line(text: str, length: int) -> str:
     return " ".join(text.split())[:length]
 
 
+def _text(marked: str) -> str:
+    """HTML as text. A character's number has at most seven digits: Python refuses to read thousands."""
+    return _ENTITY.sub(lambda entity: unescape(entity[0]), _TAG.sub("", marked))
+
+
 def _unmarked(item: Any) -> Any:
     """The same with its texts freed from markup."""
     if not isinstance(item, dict):
         return item
-    return {name: unescape(_TAG.sub("", value)) if isinstance(value, str) and name != "url" else value for name, value in item.items()}
+    return {name: _text(value) if isinstance(value, str) and name != "url" else value for name, value in item.items()}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
 
 from sage_cli.errors import UsageError
+from sage_cli.text import is_key
 
 ProviderName: TypeAlias = Literal["ddgs", "serper", "brave", "searxng"]
 
@@ -48,6 +50,8 @@ class WebSettings:
             raise UsageError(f"there is no search provider {self.provider!r}: choose one of {', '.join(get_args(ProviderName))}")
         if self.provider == "searxng" and not (self.searxng_url or "").startswith(("http://", "https://")):
             raise UsageError("searxng needs the address of your instance: give --searxng-url https://...")
+        if self.provider == "searxng" and "@" in urlsplit(self.searxng_url or "").netloc:
+            raise UsageError("--searxng-url: a user name or password cannot be used: give the address without it")
 
     @classmethod
     def from_environment(cls, **given: Any) -> WebSettings:
@@ -63,11 +67,13 @@ class WebSettings:
         """The provider's key.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or it cannot be sent.
         """
         key = self.key or _from_keyring(self.provider)
         if not key:
             raise UsageError(f"{self.provider} needs a key: set SAGE_SEARCH_KEY, or `keyring set {SERVICE} {self.provider}`")
+        if not is_key(key):
+            raise UsageError(f"the key for {self.provider} holds a letter that no key has, such as a line break: was it pasted whole?")
         return key
 
 
