@@ -25,6 +25,7 @@ import numpy as np
 from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.subtitles import find_subtitles
 from sage_cli.timecode import format_clock, format_clock_ms
+from sage_cli.tools import complete
 from sage_cli.video import Video
 
 FPS, WIDTH, HEIGHT = 5, 160, 90
@@ -164,13 +165,7 @@ def measure(path: Path) -> dict[str, Any]:
     began = time.process_time()
     video = Video(path)
     subtitles = find_subtitles(video)
-    steps = find_chapters(video, subtitles.cues if subtitles else (), 0.0, video.duration)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            chapters = stop.value
-            break
+    chapters = complete(find_chapters(video, subtitles.cues if subtitles else (), 0.0, video.duration))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     return {"starts": [start for start, _ in chapters], "cpu_s": time.process_time() - began, "peak_mib": peak}
 

@@ -22,12 +22,13 @@ from gguf import GGUFReader
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
-from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
+from sage_cli.agent.protocol import ContextReply, ReasonerReply
 from sage_cli.model.base import Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
 from sage_cli.prompts import PACKS, PLACEHOLDERS, Style
 from sage_cli.speech import Transcriber, Transcript
 from sage_cli.tools import TOOLS
+from sage_cli.tools.reply import WRAP
 from sage_cli.video import Video
 from tests.media import make_video
 from tests.models import write_qwen2_5_vl, write_qwen3_vl

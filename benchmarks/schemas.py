@@ -26,6 +26,7 @@ from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.base import Message, Text
 from sage_cli.model.llama import LlamaModel
+from sage_cli.tools.base import Watched
 from tests.models import write_qwen3_vl
 from tests.schemas import OBEYED
 
@@ -38,15 +39,15 @@ def outcomes(model: LlamaModel, schema: Mapping[str, Any], seeds: range, reply_t
     counts: Counter[str] = Counter()
     for seed in seeds:
         asker = Asker(model, Stopwatch(time.monotonic, None), "", reply_tokens, 1.0, 2 * seed)
-        asked = asker.ask_in_shape(0, PROMPT, AnswerSchema(json.dumps(schema)))
+        asked = Watched(asker.ask_in_shape(0, PROMPT, AnswerSchema(json.dumps(schema))))
         try:
-            while True:
-                counts["second attempts"] += isinstance(next(asked), Notice)
+            for event in asked:
+                counts["second attempts"] += isinstance(event, Notice)
         except UnusableReplyError:
             counts["no answer"] += 1
-        except StopIteration as stop:
+        else:
             counts["answers"] += 1
-            printed = json.dumps(stop.value, ensure_ascii=False)
+            printed = json.dumps(asked.result, ensure_ascii=False)
             counts["invalid"] += not Draft202012Validator(schema).is_valid(json.loads(printed))
     return counts
 

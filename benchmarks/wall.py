@@ -157,8 +157,8 @@ def first_and_second(subject: Subject, video: Video, count: int) -> None:
         figures.add("wait for the prefix at the end", time.perf_counter() - began)
     warm: dict[str, Any] | None = None
     if cache is not None:
-        figures.add("an embedding read", cache.embedding_read_s)
-        figures.add("embeddings stored", cache.keeps_embeddings)
+        figures.add("an embedding read", cache.embeddings.read_s)
+        figures.add("embeddings stored", cache.embeddings.keeps)
         cache.close()
         figures.add("cache on disk, MB", sum(path.stat().st_size for path in subject.folder.rglob("*") if path.is_file()) / 1e6)
         cache = subject.cache

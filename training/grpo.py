@@ -23,11 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sage_cli.bench.judges import Judge, exact
 from training.chat import Call, Engine
 from training.circuits import LOOKING_BACK, STAMPING, hold
 from training.config import RL, Rewards
-from training.judges import StepJudge, exact_step, right
+from training.judges import exact_step, right
 from training.language import BRANCHES, Batch, Packed, collate, forward, pack
 from training.model import keep, new_model, resume, save
 from training.objective import advantages, kl_k3, policy_loss
@@ -63,20 +62,19 @@ class Scored:
         return sum(self.terms.values())
 
 
-def score(rollout: Rollout, rewards: Rewards, *, judge: Judge, step_judge: StepJudge | None, step_rewards: bool, max_turns: int) -> Scored:
+def score(rollout: Rollout, rewards: Rewards, *, step_rewards: bool, max_turns: int) -> Scored:
     """Ask the judges and add up.
 
     Args:
-        step_judge: ``None``: nobody is asked about steps.
         step_rewards: whether rewards of steps count.
     """
     steps: list[Step] = []
     for step in rollout.steps:
-        if step.tool is not None and step_judge is not None and step_rewards:
-            step = replace(step, reasonable=step_judge(rollout.task, steps, step))
+        if step.tool is not None and step_rewards:
+            step = replace(step, reasonable=exact_step(rollout.task, steps, step))
         steps.append(step)
     terms = {name: sum(give(step, rewards) for step in steps) if step_rewards else 0.0 for name, give in STEP_REWARDS.items()}
-    is_right = right(rollout, judge)
+    is_right = right(rollout)
     terms["final"] = final_reward(steps, rollout.answer, is_right, rewards)
     terms["brevity"] = brevity_reward(len(steps), max_turns + 1, rewards)
     truth = rollout.task.question.evidence if rollout.task.question.kind == "ground" else None
@@ -176,7 +174,6 @@ class Trainer:
 
     Args:
         model: the policy, on its device; the reference is a copy of it as it is now.
-        judge, step_judge: see :mod:`training.judges`.
     """
 
     def __init__(
@@ -186,10 +183,8 @@ class Trainer:
         settings: RL,
         *,
         seed: int,
-        judge: Judge = exact,
-        step_judge: StepJudge | None = exact_step,
     ) -> None:
-        self.model, self.settings, self.judge, self.step_judge = model, settings, judge, step_judge
+        self.model, self.settings = model, settings
         model.model.visual.requires_grad_(False)
         self.reference = copy.deepcopy(model).requires_grad_(False)
         self.engine = Engine(model, tokenizer)
@@ -221,8 +216,6 @@ class Trainer:
             score(
                 rollout,
                 settings.rewards,
-                judge=self.judge,
-                step_judge=self.step_judge,
                 step_rewards=settings.step_rewards,
                 max_turns=turns,
             )
@@ -279,8 +272,7 @@ class Trainer:
         ]
         rollouts = [rollout for at in range(0, len(jobs), 128) for rollout in self.engine.run(jobs[at : at + 128])]
         self.engine.forget()
-        give = partial(score, judge=exact, step_judge=exact_step, step_rewards=True, max_turns=settings.max_turns)
-        return [give(rollout, settings.rewards) for rollout in rollouts]
+        return [score(rollout, settings.rewards, step_rewards=True, max_turns=settings.max_turns) for rollout in rollouts]
 
 
 def summary(scored: Sequence[Scored]) -> dict[str, Any]:

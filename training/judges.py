@@ -7,10 +7,10 @@ results, and the current call without.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sage_cli.bench.items import Item
-from sage_cli.bench.judges import Judge, exact, read_verdict
+from sage_cli.bench.judges import exact, read_verdict
 from sage_cli.model.base import ChatModel, Message, Reply, Text
 from sage_cli.timecode import parse
 from training.questions import Question
@@ -39,20 +39,14 @@ Verdict: <True or False>
 """
 
 
-class StepJudge(Protocol):
-    """Judges the call of a step; ``None`` when it cannot tell."""
-
-    def __call__(self, task: Task, earlier: Sequence[Step], step: Step) -> bool | None: ...
-
-
 def item(task: Task) -> Item:
     """A task's question as ``sage bench`` knows it."""
     return Item(0, "0", task.question.text, task.question.answer, task.name, None)
 
 
-def right(rollout: Rollout, judge: Judge = exact) -> bool:
-    """Whether a rollout's answer is right; a judge that cannot tell does not count it."""
-    return rollout.answer is not None and bool(judge(item(rollout.task), rollout.answer).correct)
+def right(rollout: Rollout) -> bool:
+    """Whether a rollout's answer is right."""
+    return rollout.answer is not None and bool(exact(item(rollout.task), rollout.answer).correct)
 
 
 # ---- the synthetic world's truth -----------------------------------------------------------------------------------
@@ -115,20 +109,6 @@ def verdict_of(reply: str) -> bool | None:
         return read_verdict(reply).correct
     except ValueError:
         return None
-
-
-class ModelStepJudge:
-    """A judging model, local or served.
-
-    Args:
-        ask: sends a prompt and returns the reply.
-    """
-
-    def __init__(self, ask: Callable[[str], str]) -> None:
-        self._ask = ask
-
-    def __call__(self, task: Task, earlier: Sequence[Step], step: Step) -> bool | None:
-        return verdict_of(self._ask(step_task(task.question.text, earlier, step)))
 
 
 def asker(model: ChatModel) -> Callable[[str], str]:

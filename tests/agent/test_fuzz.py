@@ -10,9 +10,10 @@ import pytest
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished
-from sage_cli.agent.protocol import WIRE_NAMES, WRAP, ContextReply, ReasonerReply, context_schema, reasoner_schema
+from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, context_schema, reasoner_schema
 from sage_cli.agent.reading import read
 from sage_cli.tools import TOOLS, Workspace
+from sage_cli.tools.reply import WRAP
 from sage_cli.video import Video
 from tests.agent.scripted import RandomModel, walk
 

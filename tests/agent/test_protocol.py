@@ -10,18 +10,18 @@ from llguidance import LLMatcher
 
 from sage_cli.agent.protocol import (
     WIRE_NAMES,
-    WRAP,
     context_schema,
     reasoner_schema,
     tool_lines,
 )
 from sage_cli.prompts import PACKS, Prompts
 from sage_cli.tools import TOOLS, Workspace, web_tools
+from sage_cli.tools.reply import WRAP
 from sage_cli.tools.schema import Schema
 from sage_cli.video import Video
 from sage_cli.web import Web, WebSettings
 from tests.agent.scripted import BYTES, NO_CALL, ScriptedModel, accepts, call, context, reasoner
-from tests.media import make_video
+from tests.media import make_video, tone
 
 WHERE = {"video_path": "holiday.mp4", "timestamp_start": "00:05", "timestamp_end": "00:00:15"}
 TRANSCRIBE = call("verbal_transcript", **WHERE)
@@ -193,7 +193,7 @@ def test_a_general_model_decides_before_it_answers_and_hears_a_short_video_first
 
 
 def test_a_general_model_chooses_windows_of_a_long_video(tmp_path: Path) -> None:
-    long = Video(make_video(tmp_path / "holiday.mp4", times=[0, 1000], size=(64, 48), audio="tone", audio_rate=8000))
+    long = Video(make_video(tmp_path / "holiday.mp4", times=[0, 1000], size=(64, 48), audio=tone(1, rate=8000), audio_rate=8000))
     schema = context_schema(TOOLS, Workspace(ScriptedModel(), long, prompts=Prompts("general")))
     assert allows(schema, general(None, TRANSCRIBE))
     assert allows(schema, general(None, call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])))

@@ -7,9 +7,9 @@ from unittest.mock import Mock
 import pytest
 
 from sage_cli.agent import reading
-from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
+from sage_cli.agent.protocol import ContextReply, ReasonerReply
 from sage_cli.agent.reading import FieldStream, prose, read
-from sage_cli.tools.reply import without_thinking
+from sage_cli.tools.reply import WRAP, without_thinking
 from tests.agent.scripted import NO_CALL, call, context, reasoner
 
 TRANSCRIBE = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:05", timestamp_end="00:00:15")

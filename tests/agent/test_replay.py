@@ -14,11 +14,12 @@ import pytest
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, NoAnswer, Span, TextDelta, ToolCalled, ToolFinished
-from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply, context_schema, reasoner_schema
+from sage_cli.agent.protocol import ContextReply, ReasonerReply, context_schema, reasoner_schema
 from sage_cli.agent.reading import read
 from sage_cli.prompts import Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import TOOLS, Workspace
+from sage_cli.tools.reply import WRAP
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
 

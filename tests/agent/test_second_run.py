@@ -67,7 +67,7 @@ def later(tmp_path: Path, files: TinyModel) -> Callable[..., Seen]:
         ) as loaded:
             events = list(Agent(loaded, video, tools=[], settings=settings).run(question))
         if cache is not None:
-            cache.flush()
+            cache.embeddings.flush()
         (sampled,) = (event for event in events if isinstance(event, FramesSampled))
         usage = next(event.usage for event in events if isinstance(event, StepFinished))
         said = "".join(event.text for event in events if isinstance(event, TextDelta))

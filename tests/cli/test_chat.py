@@ -114,6 +114,12 @@ async def _load(history: History) -> None:
         pass
 
 
+def test_forms_of_output_exclude_each_other(sage: Sage) -> None:
+    done = sage("chat", CLIPS / "short.mp4", *NANO, "--json", "--jsonl")
+    assert done.returncode == 2
+    assert "--json and --jsonl exclude each other" in done.stderr
+
+
 def test_nothing_is_logged_where_the_setting_says_so(sage: Sage, environment: dict[str, str]) -> None:
     environment["SAGE_LOG"] = "false"
     assert sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO).returncode == 0

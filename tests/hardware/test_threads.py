@@ -16,7 +16,7 @@ PROGRAM = """
 import resource, sys
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from sage_cli.hardware.threads import reuse_memory
+from sage_cli.hardware.memory import reuse_memory
 
 def work():
     held = [np.ones(5 << 20, np.float32) for _ in range(2)]

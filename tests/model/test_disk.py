@@ -48,7 +48,7 @@ def in_a_process(
     model = load(cache=cache, **options)
     reply = complete(model, prompt, max_tokens=max_tokens)
     model.persist()
-    cache.flush()
+    cache.embeddings.flush()
     return reply
 
 
@@ -166,16 +166,16 @@ def test_what_is_quick_to_compute_is_not_kept(folder: Path) -> None:
 def test_embeddings_are_written_only_where_encoding_is_slower_than_reading(folder: Path) -> None:
     shape = (100, 128)
     cache = ModelCache(folder)
-    assert cache.embedding_read_s is None
-    cache.keep_embedding("first", np.ones(shape, np.float16), encode_s=1e-9)  # to see how fast it is read
-    cache.flush()
-    assert cache.embedding_read_s is not None
-    cache.keep_embedding("quick", np.ones(shape, np.float16), encode_s=cache.embedding_read_s)
-    assert not cache.keeps_embeddings
-    cache.keep_embedding("slow", np.ones(shape, np.float16), encode_s=1000 * cache.embedding_read_s)
-    assert cache.keeps_embeddings
-    cache.flush()
-    assert [cache.embedding(key, shape) is not None for key in ("first", "quick", "slow")] == [True, False, True]
+    assert cache.embeddings.read_s is None
+    cache.embeddings.keep("first", np.ones(shape, np.float16), encode_s=1e-9)  # to see how fast it is read
+    cache.embeddings.flush()
+    assert cache.embeddings.read_s is not None
+    cache.embeddings.keep("quick", np.ones(shape, np.float16), encode_s=cache.embeddings.read_s)
+    assert not cache.embeddings.keeps
+    cache.embeddings.keep("slow", np.ones(shape, np.float16), encode_s=1000 * cache.embeddings.read_s)
+    assert cache.embeddings.keeps
+    cache.embeddings.flush()
+    assert [cache.embeddings.get(key, shape) is not None for key in ("first", "quick", "slow")] == [True, False, True]
 
 
 def test_what_was_interrupted_is_computed_again_or_right(tiny: TinyModel, family: str, folder: Path) -> None:
@@ -231,10 +231,10 @@ def test_the_stores_keep_to_their_limits(folder: Path) -> None:
     cache = ModelCache(folder, embeddings=limit, prefixes=0)
     shape = (1000, 128)
     for number in range(100):
-        cache.keep_embedding(f"frame {number}", np.full(shape, number, np.float32), encode_s=60.0)
-        cache.flush()
+        cache.embeddings.keep(f"frame {number}", np.full(shape, number, np.float32), encode_s=60.0)
+        cache.embeddings.flush()
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < limit + index
-    found = [cache.embedding(f"frame {number}", shape) is not None for number in range(100)]
+    found = [cache.embeddings.get(f"frame {number}", shape) is not None for number in range(100)]
     assert found[-1]
     assert 10 < sum(found) < 50
     assert not any(found[:50])

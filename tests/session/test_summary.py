@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +19,12 @@ from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
 from sage_cli.session.chapters import change_points
 from sage_cli.session.summary import Stage, Summary, _identity, _titled, summarize
+from sage_cli.tools import complete
 from sage_cli.tools.workspace import Workspace
 from sage_cli.video import Video
 from tests.media import make_audio, tone
 from tests.openai_server import Served, serve
 
-T = TypeVar("T")
 NANO_OPTIONS: dict[str, Any] = {"model": "nano", "threads": 1}
 
 
@@ -33,15 +32,6 @@ NANO_OPTIONS: dict[str, Any] = {"model": "nano", "threads": 1}
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
-
-
-def result(steps: Generator[object, None, T]) -> T:
-    try:
-        while True:
-            next(steps)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
 
 
 @pytest.mark.parametrize("lengths", [(40, 70, 30), (100,), (30, 30)])
@@ -70,14 +60,14 @@ def test_chapters_begin_where_the_scenes_do(tmp_path: Path) -> None:
 
 def test_the_second_time_comes_from_the_cache(tmp_path: Path) -> None:
     with open_session(**NANO_OPTIONS) as session:
-        first = result(summarize(session, session.video(CLIPS / "long.mp4")))
+        first = complete(summarize(session, session.video(CLIPS / "long.mp4")))
     assert isinstance(first, Summary)
     assert first.chapters[0].start == 0.0
     assert all(one.end == other.start for one, other in zip(first.chapters, first.chapters[1:], strict=False))
     with open_session(**NANO_OPTIONS) as session:
-        assert result(summarize(session, session.video(CLIPS / "long.mp4"))) == first
+        assert complete(summarize(session, session.video(CLIPS / "long.mp4"))) == first
         assert "model" not in vars(session)
-        part = result(summarize(session, session.video(CLIPS / "long.mp4"), end=60.0))
+        part = complete(summarize(session, session.video(CLIPS / "long.mp4"), end=60.0))
     assert part.chapters[-1].end == 60.0
 
 
@@ -121,7 +111,7 @@ def test_a_part_begins_within_a_sentence_and_sampling_is_as_asked(tmp_path: Path
     path.with_suffix(".srt").write_text("".join(f"1\n00:00:0{one},000 --> 00:00:0{two},000\n{said}\n\n" for one, two, said in cues))
     with serve(Served(text='{"title": "Oak", "summary": "A treasure."}')) as server:
         with open_session(model=server.url, frames=2, temperature=0.5, seed=7) as session:
-            found = result(summarize(session, session.video(path), start=4.0, end=8.0))
+            found = complete(summarize(session, session.video(path), start=4.0, end=8.0))
         assert [(chapter.start, chapter.end, chapter.title) for chapter in found.chapters] == [(4.0, 8.0, "Oak")]
         (asked,) = server.requests
     assert (asked["temperature"], asked["seed"]) == (0.5, 7)
@@ -148,11 +138,11 @@ def test_a_reply_without_a_summary_is_none(text: str, problem: str) -> None:
                 open_session(model=server.url, frames=2) as session,
                 pytest.raises(NoReplyError, match=f"could not be summarized: .* {problem}"),
             ):
-                result(summarize(session, session.video(CLIPS / "short.mp4")))
+                complete(summarize(session, session.video(CLIPS / "short.mp4")))
             assert [request["seed"] for request in server.requests] == [0, 1] * (requests // 2)
         server.text = "Shapes in many colours, one after another."
         with open_session(model=server.url, frames=2) as session:
-            made = result(summarize(session, session.video(CLIPS / "short.mp4")))
+            made = complete(summarize(session, session.video(CLIPS / "short.mp4")))
     assert (made.chapters[0].summary, made.notices) == (server.text, ())
 
 
@@ -169,7 +159,7 @@ def test_a_chapter_without_a_summary_is_told_and_asked_again(monkeypatch: pytest
         for notices in (1, 1, 0):
             unusable = unusable if notices else []
             with open_session(model=server.url, frames=2) as session:
-                made = result(summarize(session, session.video(CLIPS / "long.mp4")))
+                made = complete(summarize(session, session.video(CLIPS / "long.mp4")))
             assert (made.summary, made.chapters[1].summary) == ("Some shapes.", "Some shapes.")
             assert (made.chapters[0].summary == "", len(made.notices)) == (notices == 1, notices)
             assert all("00:00:00-" in notice and "has no summary: the model's reply is empty" in notice for notice in made.notices)
@@ -181,7 +171,7 @@ def test_a_summary_of_prompts_that_were_cut_is_told_and_not_kept(tmp_path: Path)
     """The server tells it with its first reply; what it writes later is from a part, too."""
     video = tmp_path / "long.mp4"
     shutil.copy(CLIPS / "long.mp4", video)
-    words = "He tells of the oak, the fox and the treasure under the hill. " * 50
+    words = "He tells of the oak, the fox and the treasure under the hill. " * 20
     times = ((f"00:{second // 60:02}:{second % 60:02}", f"00:{second // 60:02}:{second % 60 + 9:02}") for second in range(0, 600, 30))
     video.with_suffix(".srt").write_text("".join(f"1\n{one},000 --> {two},000\n{words}\n\n" for one, two in times))
     models = ({"id": "served", "max_model_len": 200_000},)
@@ -190,8 +180,8 @@ def test_a_summary_of_prompts_that_were_cut_is_told_and_not_kept(tmp_path: Path)
         runs = []
         for _ in range(2):
             with open_session(model=server.url, frames=2) as session:
-                made = result(summarize(session, session.video(video)))
-                again = result(summarize(session, session.video(video)))  # the advice was told, but this is no better
+                made = complete(summarize(session, session.video(video)))
+                again = complete(summarize(session, session.video(video)))  # the advice was told, but this is no better
             assert made.summary == "A treasure."
             assert len(made.notices) == 1
             assert "the server says that it read 1100 tokens" in made.notices[0]
@@ -199,7 +189,7 @@ def test_a_summary_of_prompts_that_were_cut_is_told_and_not_kept(tmp_path: Path)
             runs.append(len(server.requests))
         server.prompt_tokens = 0
         with open_session(model=server.url, frames=2) as session:
-            assert result(summarize(session, session.video(video))).notices == ()
+            assert complete(summarize(session, session.video(video))).notices == ()
         runs.append(len(server.requests))
     assert runs[:2] == [runs[0], runs[0] * 2]
     assert runs[2] == runs[0] * 5 // 2
@@ -210,7 +200,7 @@ def test_a_reply_that_was_cut_off_is_told_and_not_kept() -> None:
     with serve(Served(text='{"summary": "Shapes in many", "title": "Shapes"}', finish="length")) as server:
         for requests in (1, 2):
             with open_session(model=server.url, frames=2) as session:
-                made = result(summarize(session, session.video(CLIPS / "short.mp4")))
+                made = complete(summarize(session, session.video(CLIPS / "short.mp4")))
             assert made.summary == "Shapes in many"
             assert ["reply was cut off" in notice for notice in made.notices] == [True]
             assert len(server.requests) == requests
@@ -228,7 +218,7 @@ def test_an_interrupted_summary_goes_on_and_answers_obey_a_schema() -> None:
         assert chapters >= 2
         assert len(server.requests) == 1
         with open_session(**options) as session:
-            summary = result(summarize(session, session.video(CLIPS / "long.mp4")))
+            summary = complete(summarize(session, session.video(CLIPS / "long.mp4")))
         assert len(server.requests) == chapters + 2  # the rest of the chapters, the whole, the schema
     assert set(summary.value) == {"about"}
 
@@ -241,7 +231,7 @@ def test_a_small_context_is_never_exceeded(tmp_path: Path) -> None:
     (tmp_path / "long.mp4").write_bytes((CLIPS / "long.mp4").read_bytes())
     (tmp_path / "long.srt").write_text("\n".join(lines))
     with open_session(**NANO_OPTIONS, ctx_size=1536) as session:
-        summary = result(summarize(session, session.video(tmp_path / "long.mp4")))
+        summary = complete(summarize(session, session.video(tmp_path / "long.mp4")))
     assert summary.chapters[-1].end == pytest.approx(660.0, abs=1.0)
 
 
@@ -251,11 +241,11 @@ def test_a_recording_of_sound_is_summarized_by_its_words(tmp_path: Path) -> None
         options: dict[str, Any] = {"model": server.url, "prompts": "sage-mm", "cache_limit": 0}
         (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\nThe secret number is seven.\n")
         with open_session(**options) as session:
-            made = result(summarize(session, session.video(path)))
+            made = complete(summarize(session, session.video(path)))
         assert [(chapter.start, round(chapter.end)) for chapter in made.chapters] == [(0.0, 30)]
         asked = json.dumps(server.requests[0])
         assert "part of a recording from" in asked
         assert "The secret number is seven." in asked
         (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:05,000\n[Music]\n")
         with open_session(**options, speech_model=str(NANO.speech)) as session, pytest.raises(VideoError, match="nothing is said"):
-            result(summarize(session, session.video(path)))
+            complete(summarize(session, session.video(path)))

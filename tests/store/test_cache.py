@@ -55,7 +55,7 @@ def filled() -> None:
     transcript(FILM, days=2)
     models = ModelCache(cache_dir())
     for media in TALK, FILM:
-        models.keep_embedding(f"{'c' * 24} {media}@1.000000:64x64", np.zeros((25, 1000), np.float32), encode_s=60.0)
+        models.embeddings.keep(f"{'c' * 24} {media}@1.000000:64x64", np.zeros((25, 1000), np.float32), encode_s=60.0)
 
     def save(path: Path) -> bool:
         path.write_bytes(bytes(50_000))
@@ -64,7 +64,7 @@ def filled() -> None:
     saving = models.prefixes.save(f"{TALK}-{'d' * 32}", 50_000, 1000, save)
     assert saving is not None
     saving.wait()
-    models.flush()
+    models.embeddings.flush()
     models.close()
     WebCache(cache_dir() / "web", None).put({"results": []}, "who?")
 
@@ -108,8 +108,8 @@ def test_one_video_is_removed() -> None:
     assert remove(mine) == 151_064
     assert {media for _, media in summary()} == {"b", ""}
     models = ModelCache(cache_dir())
-    assert models.embedding(f"{'c' * 24} {TALK}@1.000000:64x64", (25, 1000)) is None
-    assert models.embedding(f"{'c' * 24} {FILM}@1.000000:64x64", (25, 1000)) is not None
+    assert models.embeddings.get(f"{'c' * 24} {TALK}@1.000000:64x64", (25, 1000)) is None
+    assert models.embeddings.get(f"{'c' * 24} {FILM}@1.000000:64x64", (25, 1000)) is not None
     models.close()
 
 
@@ -126,7 +126,7 @@ def test_the_longest_unused_goes_first() -> None:
     assert trim(total - 1) == 1000
     assert ("transcripts", "b") in summary()
     models = ModelCache(cache_dir())
-    assert models.embedding(f"{'c' * 24} {TALK}@1.000000:64x64", (25, 1000)) is not None  # used just now
+    assert models.embeddings.get(f"{'c' * 24} {TALK}@1.000000:64x64", (25, 1000)) is not None  # used just now
     models.close()
     trim(200_000)
     assert ("embeddings", "a") in summary()

@@ -134,13 +134,6 @@ def test_nothing_is_decoded_before_it_is_asked_for(clip_path: Path, monkeypatch:
     assert list(reader) == []
 
 
-def test_progress_is_told_after_each_frame(clip_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    for _ in Video(clip_path).frames([0, 1, 2], progress=lambda done, total: told.append((done, total))):
-        pass
-    assert told == [(1, 3), (2, 3), (3, 3)]
-
-
 # ---- pictures ------------------------------------------------------------------------------------------------------
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
-from sage_cli.agent.protocol import WRAP, ContextReply, ReasonerReply
+from sage_cli.agent.protocol import ContextReply, ReasonerReply
 from sage_cli.agent.reading import FieldStream, as_answer, prose, read
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
-from sage_cli.tools.reply import json_object, without_thinking
+from sage_cli.tools.reply import WRAP, json_object, without_thinking
 from sage_cli.tools.schema import Schema, one_of, record
 
 R = TypeVar("R", ContextReply, ReasonerReply)
@@ -67,8 +67,6 @@ class Asker:
         """
         said = ""
         for last, (temperature, seed) in zip((False, True), attempts(self.temperature, self.seed), strict=True):
-            yield StepStarted(self.watch.elapsed, step)
-            self.watch.check()
             text = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
             try:
                 reply = read(kind, text)
@@ -102,16 +100,12 @@ class Asker:
 
     def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
         """Ask in plain text. The answer is the text between ``<answer>`` tags, or else all that follows the thinking."""
-        yield StepStarted(self.watch.elapsed, 0)
-        self.watch.check()
         text = yield from self._stream(0, prompt, self.temperature, self.seed)
         answer = marked[-1] if (marked := _ANSWER.findall(text)) else text
         return None if is_nonsense(answer, "") else answer.strip()
 
     def ask_yes_or_no(self, step: int, prompt: Prompt) -> Steps[bool]:
         """Ask for one word. What is neither, as served models may write, counts as yes."""
-        yield StepStarted(self.watch.elapsed, step)
-        self.watch.check()
         text = yield from self._stream(step, prompt, 0.0, self.seed, _YES_OR_NO)
         try:
             return bool(json_object(text, ("answer",)).get("answer") != "no")
@@ -126,8 +120,6 @@ class Asker:
             UnusableReplyError: both replies did not.
         """
         for temperature, seed in attempts(self.temperature, self.seed):
-            yield StepStarted(self.watch.elapsed, step)
-            self.watch.check()
             text = yield from self._stream(step, prompt, temperature, seed, shape.schema)
             try:
                 return shape.read(text)
@@ -140,6 +132,8 @@ class Asker:
         self, step: int, prompt: Prompt, temperature: float, seed: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
     ) -> Steps[str]:
         """A reply's text, without thinking. Only replies of the protocol, which are wrapped, have fields to show."""
+        yield StepStarted(self.watch.elapsed, step)
+        self.watch.check()
         fields = FieldStream() if wrap == WRAP else None
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=self.reply_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:

@@ -23,13 +23,13 @@ from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, as_
 from sage_cli.agent.results import Results
 from sage_cli.agent.stopwatch import OutOfTimeError, Stopwatch
 from sage_cli.agent.structured import AnswerSchema
-from sage_cli.agent.tool_runner import WEB_TOOLS, ToolRunner
+from sage_cli.agent.tool_runner import ToolRunner
 from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Prompt, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.text import without_surrogates
-from sage_cli.tools import TOOLS, TranscribeSpeech
+from sage_cli.tools import TOOLS, WEB_TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.sizes import FrameSize
 from sage_cli.tools.workspace import SpeechModel, Workspace
@@ -154,11 +154,12 @@ class Agent:
             addresses=addresses,
         )
 
-    def web_hint(self, occasion: str) -> Iterator[str]:
+    def web_hint(self, occasion: str) -> str | None:
         """A hint for a user whom the web could have helped; ``None`` the second time."""
-        if not self._web_mentioned:
-            self._web_mentioned = True
-            yield f"{occasion}; {_WEB_HINT}"
+        if self._web_mentioned:
+            return None
+        self._web_mentioned = True
+        return f"{occasion}; {_WEB_HINT}"
 
 
 class _Run:
@@ -306,7 +307,7 @@ class _Run:
         return NoAnswer(self._watch.elapsed, self._question, reason, step, merged(self._results.evidence), self._usage)
 
     def _suggest_web(self) -> Iterator[Event]:
-        for text in self._agent.web_hint("the video alone gave no answer"):
+        if text := self._agent.web_hint("the video alone gave no answer"):
             yield Notice(self._watch.elapsed, text)
 
     @property

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from sage_cli.prompts import Order, Prompts, Style
 from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
+from sage_cli.tools.reply import WRAP
 from sage_cli.tools.schema import EMPTY, NULL, Schema, array, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
 
@@ -29,9 +30,6 @@ WIRE_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "parse-website": "parse_web_data",
     }
 )
-
-# Literal text around the JSON of each reply.
-WRAP: Final = ("<json>\n", "\n</json>")
 
 # Characters. Twice the longest in the published traces of trained models; a stop for models that do not end.
 _CONTEXT, _INTENT, _REASON = 2000, 600, 1500

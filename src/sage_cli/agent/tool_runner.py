@@ -10,15 +10,14 @@ from pydantic import ValidationError
 
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import Event, Notice, Span, ToolCalled, ToolFinished, WebRequested, Working
-from sage_cli.agent.protocol import WIRE_NAMES, RecommendedTools, ToolCall
+from sage_cli.agent.protocol import WIRE_NAMES, RecommendedTools
 from sage_cli.agent.results import Call, Results
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import MediaReadError, VideoError
-from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice
+from sage_cli.tools import WEB_TOOLS
+from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice, Watched
 from sage_cli.tools.workspace import Workspace
 from sage_cli.web.base import Request, WebError
-
-WEB_TOOLS: Final = frozenset({"web-search", "parse-website"})
 
 # A part of the video or a page that cannot be read is a result: the model can look elsewhere. Other errors end the run: it can do nothing
 # about a full disk, too little memory or a broken model.
@@ -44,7 +43,7 @@ class ToolRunner:
         results: Results,
         watch: Stopwatch,
         consent: Callable[[WebRequested], bool] | None,
-        web_hint: Callable[[str], Iterator[str]],
+        web_hint: Callable[[str], str | None],
     ) -> None:
         self._tools = {WIRE_NAMES[tool.name]: tool for tool in tools}
         self._workspace, self._results, self._watch = workspace, results, watch
@@ -59,8 +58,8 @@ class ToolRunner:
         wanted = recommended.call if recommended else None
         tool = self._tools.get(wanted.name) if wanted else None
         if wanted is None or tool is None:
-            for text in self._missing(wanted):
-                yield Notice(self._watch.elapsed, text)
+            if wanted:
+                yield Notice(self._watch.elapsed, self._missing(wanted.name))
             asked = recommended is not None and recommended.needed
             if wanted and self._workspace.prompts.style.names_tools:
                 self._results.add_nothing(asked=asked, why=f"There is no tool {wanted.name!r}; the tools are {', '.join(self._tools)}.")
@@ -96,19 +95,16 @@ class ToolRunner:
         ok, usage = not isinstance(outcome, str), self._workspace.usage - before
         yield ToolFinished(self._watch.elapsed, step, tool.name, ok, earlier is not None, result, summary, where, usage)
 
-    def _missing(self, wanted: ToolCall | None) -> Iterator[str]:
-        """A notice about a call that cannot be made."""
-        if wanted is None:
-            return
-        hints = list(self._web_hint("the model wanted to ask the web")) if wanted.name in {WIRE_NAMES[name] for name in WEB_TOOLS} else []
-        yield from hints or [f"the model called {wanted.name!r}, which is not one of its tools"]
+    def _missing(self, name: str) -> str:
+        """What to tell of a call that cannot be made."""
+        hint = self._web_hint("the model wanted to ask the web") if name in {WIRE_NAMES[tool] for tool in WEB_TOOLS} else None
+        return hint or f"the model called {name!r}, which is not one of its tools"
 
     def _run(self, step: int, tool: AnyTool, arguments: Arguments) -> Steps[Outcome | str]:
         """Run a tool to its outcome, or to its error text."""
         with closing(tool.run(arguments, self._workspace)) as run:
             try:
-                while True:
-                    item = next(run)
+                for item in (steps := Watched(run)):
                     if isinstance(item, ToolNotice):
                         yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}")
                     elif isinstance(item, Request):
@@ -119,9 +115,7 @@ class ToolRunner:
                     elif item.stage != "decode":
                         yield Working(self._watch.elapsed, step, item.stage, item.done, item.total)
                     self._watch.check()
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
-                return outcome
+                return steps.result
             except MediaReadError:
                 raise  # the video itself has gone or changed
             except _RESULTS as error:

@@ -10,21 +10,20 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, ToolFinished, Working
-from sage_cli.agent.nonsense import COULD_NOT, gives_up
+from sage_cli.agent.nonsense import COULD_NOT
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
+from sage_cli.bench.records import Record, said
 from sage_cli.errors import LibraryError, MediaReadError, SageError
 from sage_cli.model.refusals import UnreachableError
 from sage_cli.model.remote import RemoteModel
 from sage_cli.session import Options, Session
 from sage_cli.video import Video
-
-Record: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -120,15 +119,12 @@ class Answerer:
                 return ModelJudge(RemoteModel(wanted.address, key=self._worker.key))
 
     def _judged(self, item: Item, record: Record) -> Record:
-        answer = record.get("answer")
-        if isinstance(answer, list):
-            answer = ", ".join(map(str, answer))
-        if answer is None or not str(answer).strip() or gives_up(str(answer)):
+        if (answer := said(record)) is None:
             verdict = Verdict(False, "there is no answer")
         else:
             if self._worker.asks:
                 self._session.forget()
-            verdict = self._judge(item, str(answer))
+            verdict = self._judge(item, answer)
         if "is_correct" in record and item.given is not None:
             record["label"] = record["is_correct"]
         return record | {"is_correct": verdict.correct, "evaluation_reasoning": verdict.reasoning, "judge": str(self._worker.judge)}
@@ -145,7 +141,7 @@ def failure(item: Item, reason: str) -> Record:
 
 def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: float, error: str | None) -> Record:
     last = events[-1] if events and isinstance(events[-1], Answer | NoAnswer) else None
-    answer = last.answer if isinstance(last, Answer) else None
+    answer = last.answer if last else None
     finished = [event for event in events if isinstance(event, ToolFinished)]
     calls = [event for event in events if isinstance(event, ToolCalled)]
     outcome = "failed" if error else "answered" if answer is not None else "no_answer"
@@ -173,7 +169,7 @@ def _record(item: Item, video: Video | None, events: Sequence[Event], seconds: f
         # Fields of sage.
         "kind": item.kind,
         "options": item.options,
-        "value": last.value if isinstance(last, Answer) else None,
+        "value": last.value if last else None,
         "outcome": outcome,
         "error": error,
         "turns": last.steps + 1 if last else 0,

@@ -21,7 +21,7 @@ from sage_cli.text import read_unicode
 
 Record: TypeAlias = dict[str, Any]
 
-_PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
+PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
 _STEPS: Final = ("iterative_reasoner", "search_llm")
 
 
@@ -92,5 +92,5 @@ def _calls(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             wire = str(name).partition("_#")[0]
             details = call if isinstance(call, Mapping) else {}
             same = wire, json.dumps(details.get("arguments"), sort_keys=True)
-            yield {"tool": _PAPER_NAMES.get(wire, wire), "ok": details.get("args_validity") is not False, "repeated": same in before}
+            yield {"tool": PAPER_NAMES.get(wire, wire), "ok": details.get("args_validity") is not False, "repeated": same in before}
             before.add(same)

@@ -12,12 +12,10 @@ from pathlib import PurePosixPath
 from statistics import fmean, median, quantiles
 from typing import Any, Final, TypeAlias
 
-from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import BUCKETS, bucket
-from sage_cli.bench.records import Record, complete, said
+from sage_cli.bench.records import PAPER_NAMES, Record, complete, said
 from sage_cli.bench.stats import mcnemar, wilson
 
-_PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
 _ORDER: Final = ("easy", "medium", "hard", "very hard", "visual", "verbal", "both", "mcq", "open_ended")
 _TOKENS: Final = ("prompt_tokens", "prompt_reused", "output_tokens", "output_forced", "images", "images_reused")
 _STAGES: Final = ("load_s", "encode_s", "prefill_s", "decode_s")
@@ -278,7 +276,7 @@ def _tools(records: Sequence[Record]) -> dict[str, ToolUse]:
         elif types := record.get("tool_call_types"):
             told = False
             for wire, count in types.items():
-                calls[_PAPER_NAMES.get(wire, wire)] += count
+                calls[PAPER_NAMES.get(wire, wire)] += count
     return {tool: ToolUse(count, failed[tool] if told else None, repeated[tool] if told else None) for tool, count in calls.most_common()}
 
 

@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sage_cli.cli import console
-from sage_cli.cli.options import show_plainly
+from sage_cli.cli.options import OptionsCommand, show_plainly
 from sage_cli.errors import EXIT_INTERRUPTED, ModelError, SageError, UsageError, import_trouble, machine_trouble
 from sage_cli.version import __version__
 
@@ -70,8 +70,7 @@ def application(names: Iterable[str] = COMMANDS, *, listed_only: bool = False) -
         elif hasattr(module, "app"):
             app.add_typer(module.app)
         else:
-            options: dict[str, Any] = {"cls": getattr(module, "COMMAND", None), "epilog": getattr(module, "EXAMPLES", None)}
-            app.command(name, **options)(getattr(module, name))
+            app.command(name, cls=OptionsCommand, epilog=getattr(module, "EXAMPLES", None))(getattr(module, name))
     group = cast(TyperGroup, typer.main.get_command(app))
     for command in _leaves(group):
         show_plainly(command)

@@ -14,12 +14,10 @@ import typer
 from sage_cli.cli import console
 from sage_cli.cli.batch import exists, of_folders
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, check_forms, takes
+from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options
 from sage_cli.text import MEDIA, STDIN, decode, from_argument, is_link, lines
-
-COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
   sage ask talk.mp4 "Who speaks first?" "What is on the last slide?"

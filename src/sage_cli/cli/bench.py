@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.options import takes
 from sage_cli.errors import EXIT_NO_ANSWER, SageError, UsageError, VideoError
 from sage_cli.session.options import Options
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 DIRECT = "direct"
 KEY = "SAGE_JUDGE_KEY"
-COMMAND = OptionsCommand
 
 
 @takes("bench")

@@ -12,7 +12,8 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.consent import Consent, at_terminal
+from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
 from sage_cli.text import decode, is_utf16, lines, user_path
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sage_cli.cli.renderers import Renderer
     from sage_cli.session.conversation import Conversation
 
-COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
   sage chat talk.mp4
@@ -60,13 +60,13 @@ def chat(
 
 def converse(video: str, options: Options, *, resume: bool = False) -> int:
     """A conversation about a video, until its end."""
-    from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import introduce, tell_plan
     from sage_cli.session import Session
     from sage_cli.session.conversation import Conversation
 
     console.need_stdout()
+    check_forms(options)
     with Session(options, consent=Consent(options.web), offer=offer) as session:
         conversation = Conversation(session, video, resume=resume)
         session.check(conversation.video)
@@ -74,7 +74,7 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         tell_plan(session)
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
-        if _typed():
+        if at_terminal():
             console.say(f"ask about {conversation.video.label}; /help lists commands, Ctrl-D leaves")
         return Talk(conversation).run()
 
@@ -116,7 +116,7 @@ class Talk:
             except (OSError, MemoryError) as error:
                 console.say(f"error: {machine_trouble(error)}")
                 failed.add(SageError.exit_code)
-        if _typed() or not failed:
+        if at_terminal() or not failed:
             return 0
         return failed.pop() if len(failed) == 1 else SageError.exit_code
 
@@ -146,7 +146,7 @@ class Talk:
         from sage_cli.cli.renderers import renderer
 
         options = self.conversation.session.options
-        return renderer("jsonl" if options.jsonl else "json" if options.json else "text", quiet=options.quiet, verbose=options.verbose)
+        return renderer(output_form(options), quiet=options.quiet, verbose=options.verbose)
 
     # ---- commands --------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ class Talk:
 
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""
-        if not _typed():
+        if not at_terminal():
             for text in _texts(sys.stdin.buffer) if sys.stdin else ():
                 yield from lines(text)
             return
@@ -261,11 +261,6 @@ class Talk:
                 return
             if line:
                 yield line
-
-
-def _typed() -> bool:
-    """Whether a person types the lines, and sees what is told."""
-    return bool(sys.stdin and sys.stdin.isatty() and sys.stderr.isatty())
 
 
 def _texts(pipe: BinaryIO) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sage_cli.cli import console
-from sage_cli.cli.options import check_forms, takes
+from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import EXIT_NO_ANSWER
 from sage_cli.session.options import Options
 
@@ -46,8 +46,7 @@ def demo(options: Options) -> int:
     # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
     answered = []
-    output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
-    with Session(own) as session, renderer(output, quiet=options.quiet, verbose=options.verbose, several=True) as view:
+    with Session(own) as session, renderer(output_form(options), quiet=options.quiet, verbose=options.verbose, several=True) as view:
         introduce(session)
         for number, scene in enumerate(SCENES, start=1):
             if not options.quiet:

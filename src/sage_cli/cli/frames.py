@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -70,7 +71,7 @@ def frames(
         with downloads(session):
             opened = session.video(video)
         times = _times(session, opened, at or [], every)
-        size = _size(opened, _TILE if sheet and width is None else width)
+        size = opened.size_within(_TILE if sheet and width is None else width or math.inf)
         told = damage_told(session, opened)
         if target:
             check_targets([target], [opened.path], text=False)
@@ -135,12 +136,6 @@ def _times(session: Session, video: Video, at: list[str], every: str | None) -> 
             raise UsageError(f"--every {every}: give a time that makes at most {_MOST} frames, such as 30s")
         times += [start + number * step for number in range(int((end - start) / step) + 1)]
     return sorted(set(times))
-
-
-def _size(video: Video, width: int | None) -> tuple[int, int]:
-    """Width and height of the pictures; reading frames says if the video has none."""
-    wide = min(width or video.width, video.width)
-    return max(2, wide), max(2, round(video.height * wide / max(video.width, 1)))
 
 
 def _picture(target: Path) -> Path:

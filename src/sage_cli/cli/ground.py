@@ -10,7 +10,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, check_forms, takes
+from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import EXIT_NO_ANSWER, SageError
 from sage_cli.session.options import Options
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from sage_cli.session.ground import Found, Span
 
-COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
   sage ground match.mp4 "a goal is scored"

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.options import OptionsCommand, takes
+from sage_cli.cli.options import takes
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
     from sage_cli.session import Session
 
-COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
   sage mcp ~/Videos                       # what a client starts

@@ -96,7 +96,7 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
             return reply
 
         ask(0, 10)  # the first use allocates
-        cache.flush()
+        cache.embeddings.flush()
         usage = ask(FRAMES, 400).usage
         prefilled = usage.prompt_tokens - usage.prompt_reused
         text = model.count_tokens([Message("user", (Text("look " * 400),))])
@@ -106,8 +106,8 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
             model.info.vision_device,
             load_s,
             usage.encode_s / max(1, usage.images),
-            cache.embedding_read_s,
-            cache.keeps_embeddings,
+            cache.embeddings.read_s,
+            cache.embeddings.keeps,
             prefilled / usage.prefill_s,
             usage.output_tokens / usage.decode_s,
             (usage.prompt_tokens - text) / max(1, usage.images),

@@ -177,6 +177,7 @@ def info(name: AnyName, json: Json = False) -> int:
     from sage_cli.store import ModelFiles
     from sage_cli.store.catalogue import catalogue, parse
     from sage_cli.store.gguf import read_metadata
+    from sage_cli.store.models import named_mmproj
 
     model = _find(name)
     # Models of one's own have names that the catalogue does not know.
@@ -194,7 +195,7 @@ def info(name: AnyName, json: Json = False) -> int:
         facts |= {"kind": model.kind, "size": model.size, "quantization": model.quantization, "source": model.source or None}
         facts |= {"path": str(model.path), "files": [str(path) for path in model.files], "fit": None}
         facts["damaged"] = damage = model.damage or _cut_short(model)
-        encoder = next((path for path in model.files if "mmproj" in path.name.lower()), None)
+        encoder = next((path for path in model.files if named_mmproj(path.name)), None)
         if model.kind == "vision" and encoder and not damage:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
@@ -76,6 +76,11 @@ def check_forms(options: Options, form: str = "text") -> None:
     given["--schema"] = named and options.schema is not None
     if len(both := [flag for flag, is_given in given.items() if is_given]) > 1:
         raise UsageError(f"{both[0]} and {both[1]} exclude each other: choose one")
+
+
+def output_form(options: Options) -> Literal["text", "json", "jsonl"]:
+    """The form of output that ``--json`` or ``--jsonl`` asks for."""
+    return "json" if options.json else "jsonl" if options.jsonl else "text"
 
 
 class OptionsCommand(TyperCommand):

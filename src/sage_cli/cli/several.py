@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 from sage_cli.agent.events import Event, Working
 from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, report
 from sage_cli.cli.opening import downloads, introduce, tell_plan
+from sage_cli.cli.options import output_form
 from sage_cli.cli.renderers import Renderer, follow, renderer
 from sage_cli.errors import EXIT_NO_ANSWER, LibraryError, ModelError, SageError, UsageError
 from sage_cli.session.conversation import Conversation
@@ -145,9 +146,8 @@ class Asking:
 
     def _view(self, label: str, *, live: bool = True) -> AbstractContextManager[Renderer]:
         options = self._options
-        output: Literal["text", "json", "jsonl"] = "json" if options.json else "jsonl" if options.jsonl else "text"
         return renderer(
-            output,
+            output_form(options),
             quiet=options.quiet,
             verbose=options.verbose,
             several=len(self._questions) > 1,
@@ -159,7 +159,7 @@ class Asking:
 
     def _show_failure(self, failure: Failure) -> None:
         options = self._options
-        form = "json" if options.json else "jsonl" if options.jsonl else "text"
+        form = output_form(options)
         console.write_error(form, failure.reason, failure.code, failure.status, failure.source)
         if form == "text" and sys.stderr.isatty() and not options.quiet:
             console.say(f"{failure.source} failed; going on with the others")

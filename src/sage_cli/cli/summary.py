@@ -11,7 +11,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.complete import media_files
-from sage_cli.cli.options import OptionsCommand, check_forms, takes
+from sage_cli.cli.options import check_forms, takes
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from sage_cli.session.summary import Summary
     from sage_cli.video import Video
 
-COMMAND = OptionsCommand
 
 EXAMPLES = """[bold]Examples[/]
   sage summary talk.mp4
@@ -84,13 +83,13 @@ def _made(session: Session, video: Video) -> Summary:
     from sage_cli.cli.batch import progress
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.session.summary import summarize
+    from sage_cli.tools.base import Watched
 
     visible = sys.stderr.isatty() and not session.options.quiet
     shown, advance = "", None
     with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, ExitStack() as bar:
         try:
-            while True:
-                stage = next(steps)
+            for stage in (read := Watched(steps)):
                 stop_if_asked()
                 if stage is None or not visible:
                     continue
@@ -99,9 +98,7 @@ def _made(session: Session, video: Video) -> Summary:
                     shown, advance = stage.name, bar.enter_context(progress(_STAGES[stage.name], 0, stage.total))
                 if advance:
                     advance(stage.done)
-        except StopIteration as stop:
-            made: Summary = stop.value
-            return made
+            return read.result
         except KeyboardInterrupt:
             if not session.options.quiet:
                 console.say("progress saved; rerun the command to resume")

@@ -37,8 +37,7 @@ def show_spans(video: Video, spans: Sequence[tuple[float, float]]) -> None:
     from sage_cli.report.page import still_times
 
     times = sorted({time for span in spans for time in still_times(*span)})[:_MOST]
-    size = (min(_WIDTH, video.width), max(2, round(video.height * min(_WIDTH, video.width) / video.width)))
-    with closing(video.frames(times, size)) as frames:
+    with closing(video.frames(times, video.size_within(_WIDTH))) as frames:
         found = [*frames]
     columns = min(_COLUMNS, len(found))
     sheet = fromarray(contact_sheet(found, columns))

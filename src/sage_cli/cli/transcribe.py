@@ -17,7 +17,7 @@ from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, Input, of_folders, progress, report
 from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
-from sage_cli.cli.options import check_forms, takes
+from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
 from sage_cli.text import MEDIA, decode, media_label
@@ -111,8 +111,9 @@ def _json(options: Options) -> Literal["json", "jsonl"] | None:
         UsageError: two options exclude each other.
     """
     check_forms(options)
-    form: Literal["json", "jsonl"] | None = "json" if options.json else "jsonl" if options.jsonl else None
-    if form and options.format not in (None, form):
+    if (form := output_form(options)) == "text":
+        return None
+    if options.format not in (None, form):
         raise UsageError(f"--{form} and --format {options.format} exclude each other: choose one")
     return form
 

@@ -1,9 +1,10 @@
-"""Main memory that is available to a model."""
+"""Main memory: how much is available to a model, and how the allocator of glibc keeps it."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,8 @@ import psutil
 from sage_cli.hardware import groups
 
 _UNLIMITED: Final = 1 << 62
-_M_ARENA_MAX: Final = -8  # of mallopt, in glibc's malloc.h
+# Options of mallopt, in glibc's malloc.h: how many heaps, the smallest block that is mapped by itself, what may stay free at a heap's end.
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 
 
 def free_memory() -> int:
@@ -34,11 +36,25 @@ def limit_heaps() -> None:
     """Keep a long-lived process from growing by fragmentation.
 
     glibc gives threads heaps of their own. Decoders start threads for every video, and what they free stays in these heaps: ``sage mcp``
-    would grow by some 100 kB per call that decodes frames. Two heaps are enough. Other C libraries are left alone.
+    would grow by some 100 kB per call that decodes frames. Two heaps are enough.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 2)
+    _set_allocator({_M_ARENA_MAX: 2})
+
+
+def reuse_memory() -> None:
+    """Let threads that start from now on take large blocks again that were freed, as the main thread does.
+
+    glibc gives each thread a small heap of its own, and hands what does not fit there back to the system. Every batch of embeddings would
+    come in 5,000 pages that are new, which takes as long as a GPU computes a tenth of it.
+    """
+    _set_allocator({_M_ARENA_MAX: 1, _M_MMAP_THRESHOLD: 32 << 20, _M_TRIM_THRESHOLD: 256 << 20})
+
+
+def _set_allocator(options: Mapping[int, int]) -> None:
+    """Other C libraries than glibc are left alone."""
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        for option, value in options.items():
+            mallopt(option, value)
 
 
 def _group_memory(root: Path = groups.ROOT, own: Path = groups.OWN) -> int:

@@ -179,18 +179,3 @@ class Worker:
     def close(self) -> None:
         """End the thread once all is done."""
         self._executor.shutdown()
-
-
-# Options of glibc's mallopt: how many arenas, the smallest block that is mapped by itself, and how much may stay free at the heap's end.
-_REUSE: Final = {-8: 1, -3: 32 << 20, -1: 256 << 20}
-
-
-def reuse_memory() -> None:
-    """Let threads that start from now on take large blocks again that were freed, as the main thread does. Only glibc needs to be told.
-
-    It gives each thread a small heap of its own, and hands what does not fit there back to the system. Every batch of embeddings would
-    come in 5,000 pages that are new, which takes as long as a GPU computes a tenth of it.
-    """
-    if sys.platform == "linux" and (set_option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        for option, value in _REUSE.items():
-            set_option(option, value)

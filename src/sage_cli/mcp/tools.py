@@ -19,11 +19,13 @@ from sage_cli.session import Session
 from sage_cli.session.ground import Found, checked, ground
 from sage_cli.session.summary import Stage, Summary, summarize
 from sage_cli.timecode import format_clock, format_clock_ms, parse, parse_within
+from sage_cli.tools.base import Watched
 from sage_cli.video import Video
 
 Report = Callable[[str], None]
 
 _MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
+_JPEG_QUALITY: Final = 95
 _LONGEST_SIDE: Final = 768  # pixels
 _MOST_LISTED: Final = 1000  # paths of one reply
 
@@ -249,27 +251,18 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
 
 def _summarized(steps: Generator[Stage | None, None, Summary], report: Report) -> Summary:
     with closing(steps):
-        while True:
-            try:
-                stage = next(steps)
-            except StopIteration as stop:
-                made: Summary = stop.value
-                return made
+        for stage in (read := Watched(steps)):
             report(f"{stage.name} {stage.done:.0f}/{stage.total:.0f}" if stage else "reading")
+        return read.result
 
 
 def _pictures(video: Video, times: list[float], report: Report) -> list[Any]:
     """Frames as JPEG images, each after its time; then the notices."""
-    import cv2
-
-    scale = min(1.0, _LONGEST_SIDE / max(video.width, video.height, 1))
-    size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
     shown: list[Any] = []
-    with closing(video.frames(times, size)) as reader:
+    with closing(video.frames(times, video.size_within(_LONGEST_SIDE, _LONGEST_SIDE))) as reader:
         for frame in reader:
             report(f"frame at {format_clock(frame.time)}")
-            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            shown += [f"{format_clock_ms(frame.time)}:", Image(data=cv2.imencode(".jpg", image)[1].tobytes(), format="jpeg")]
+            shown += [f"{format_clock_ms(frame.time)}:", Image(data=frame.jpeg(_JPEG_QUALITY), format="jpeg")]
     return shown + [f"Notice: {notice.text}." for notice in video.notices]
 
 
@@ -300,7 +293,7 @@ def _answered(events: Iterator[Event], report: Report) -> Answered:
                     Evidence(start=format_clock_ms(one.span.start), end=format_clock_ms(one.span.end), how=one.what)
                     for one in event.evidence
                 ]
-                reason = event.reason if isinstance(event, NoAnswer) else None
+                reason = event.reason
                 return Answered(answer=event.answer, reason=reason, evidence=evidence, tools_used=used, notices=notices)
             case _:
                 report("thinking")

@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from sage_cli.errors import UsageError
+from sage_cli.store.keys import from_keyring
 from sage_cli.text import without_password
 
 KEY_VARIABLE: Final = "SAGE_API_KEY"
@@ -120,12 +121,4 @@ def api_key(address: RemoteAddress, variable: str = KEY_VARIABLE) -> str:
         return key
     if address.openai and (key := os.environ.get("OPENAI_API_KEY")):
         return key
-    try:
-        import keyring  # an extra
-        from keyring.errors import KeyringError
-    except ImportError:
-        return ""
-    try:
-        return keyring.get_password("sage-cli", address.host) or ""
-    except KeyringError:
-        return ""
+    return from_keyring(address.host)

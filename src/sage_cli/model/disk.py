@@ -48,43 +48,20 @@ class ModelCache:
     def __init__(
         self, folder: Path, *, embeddings: int = EMBEDDINGS_LIMIT, prefixes: int = PREFIXES_LIMIT, everything: bool = False
     ) -> None:
-        self._embeddings = _Embeddings(folder / "embeddings", embeddings, everything)
+        self.embeddings = Embeddings(folder / "embeddings", embeddings, everything)
         self.prefixes = StateFiles(folder / "prefixes", prefixes, everything)
 
     def close(self) -> None:
-        """Stop writing; pending embeddings are dropped and will be computed again."""
-        self._embeddings.close()
-
-    def flush(self) -> None:
-        """Wait until all embeddings are on disk."""
-        self._embeddings.flush()
-
-    @property
-    def keeps_embeddings(self) -> bool:
-        """Whether embeddings are being stored."""
-        return self._embeddings.keeps
-
-    @property
-    def embedding_read_s(self) -> float | None:
-        """Seconds to read and check an embedding; ``None`` before the first read."""
-        return self._embeddings.read_s
-
-    def embedding(self, key: str, shape: tuple[int, int]) -> NDArray[np.floating] | None:
-        """The embedding stored under ``key``; ``None`` if it is missing or damaged."""
-        return self._embeddings.get(key, shape)
-
-    def keep_embedding(self, key: str, embedding: NDArray[np.floating], encode_s: float) -> None:
-        """Store an embedding in the background if reading it will be much faster than encoding it.
-
-        Args:
-            embedding: must not be modified afterwards.
-            encode_s: seconds spent encoding it.
-        """
-        self._embeddings.keep(key, embedding, encode_s)
+        self.embeddings.close()
 
 
-class _Embeddings:
-    """Embeddings on disk, written in the background."""
+class Embeddings:
+    """Embeddings on disk, written in the background.
+
+    Attributes:
+        read_s: seconds to read and check one; ``None`` before the first.
+        keeps: whether they are being stored.
+    """
 
     def __init__(self, folder: Path, limit: int, everything: bool) -> None:
         self._disk = DiskCache(folder, limit)
@@ -98,6 +75,7 @@ class _Embeddings:
         self._thread: threading.Thread | None = None
 
     def get(self, key: str, shape: tuple[int, int]) -> NDArray[np.floating] | None:
+        """The one stored under ``key``; ``None`` if it is missing or damaged."""
         if not self.keeps:  # a lookup takes a tenth of the time that a GPU encodes
             return None
         started = time.perf_counter()
@@ -113,6 +91,12 @@ class _Embeddings:
         return found
 
     def keep(self, key: str, embedding: NDArray[np.floating], encode_s: float) -> None:
+        """Store one in the background if reading it will be much faster than encoding it.
+
+        Args:
+            embedding: must not be modified afterwards.
+            encode_s: seconds spent encoding it.
+        """
         self.keeps = (
             not self._stopped.is_set()
             and self._disk.usable
@@ -134,10 +118,12 @@ class _Embeddings:
         self._queue.put((key, embedding))
 
     def flush(self) -> None:
+        """Wait until all are on disk."""
         if self._thread is not None:
             self._queue.join()
 
     def close(self) -> None:
+        """Stop writing; those that wait are dropped and will be computed again."""
         self._stopped.set()
         if self._thread is not None:
             self._queue.put((_CLOSE, np.empty(0, np.float16)))

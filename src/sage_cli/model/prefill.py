@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from sage_cli.errors import ModelError
-from sage_cli.hardware.threads import Worker, reuse_memory
+from sage_cli.hardware.memory import reuse_memory
+from sage_cli.hardware.threads import Worker
 from sage_cli.model.base import Progress, Tally, Usage
 from sage_cli.model.batches import Batch, BatchSizes, batches, cells_of
 from sage_cli.model.decoder import Decoder, Filled, Rows

@@ -338,7 +338,4 @@ def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, s
 
 
 def _jpeg(frame: Frame) -> str:
-    import cv2
-
-    image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-    return base64.b64encode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()).decode()
+    return base64.b64encode(frame.jpeg(_JPEG_QUALITY)).decode()

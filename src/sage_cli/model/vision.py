@@ -132,19 +132,19 @@ class VisionEncoder:
             self._memory.move_to_end(part.key)
             return Embedded(embedding, fresh)
         key = f"{self._identity} {part.key}"
-        embedding = self._cache.embedding(key, (cells, self._width)) if self._cache else None
+        embedding = self._cache.embeddings.get(key, (cells, self._width)) if self._cache else None
         if embedding is None:
             started = time.perf_counter()
             embedding, fresh = self._encode([frame.image for frame in part.frames], cells), True
             if self._cache:
-                self._cache.keep_embedding(key, embedding, time.perf_counter() - started)
+                self._cache.embeddings.keep(key, embedding, time.perf_counter() - started)
         self._remember(part.key, embedding)
         return Embedded(embedding, fresh)
 
     def _remember(self, key: str, embedding: NDArray[np.floating]) -> None:
         self._memory[key] = embedding
         self._memory_bytes += embedding.nbytes
-        limit = MEMORY_LIMIT_WITH_DISK if self._cache is not None and self._cache.keeps_embeddings else MEMORY_LIMIT
+        limit = MEMORY_LIMIT_WITH_DISK if self._cache is not None and self._cache.embeddings.keeps else MEMORY_LIMIT
         for old in list(self._memory):
             if self._memory_bytes <= limit:
                 break

@@ -17,7 +17,7 @@ from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
 from sage_cli.text import escape_markdown, is_link
-from sage_cli.timecode import format_clock, link_at
+from sage_cli.timecode import format_clock, link_at, parse
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -202,8 +202,6 @@ def _step(call: dict[str, Any], video: Video) -> Step:
 
 def _heard(result: dict[str, Any]) -> tuple[tuple[float, str], ...]:
     """The words of a transcript, from the tool's result: ``{0: {'text': ..., 'start': 'MM:SS', ...}, ...}``."""
-    from sage_cli.timecode import parse
-
     try:
         entries = ast.literal_eval(str(result.get("transcript", "")))
         return tuple((parse(str(entry["start"])), str(entry["text"]).strip()) for entry in entries.values())
@@ -230,19 +228,13 @@ def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ..
     Raises:
         VideoError: nothing can be decoded.
     """
-    import cv2
-
     wanted = list(times)
     if not wanted or not video.has_video:
         return ()
-    scale = min(1.0, height / video.height)
-    size = (max(2, round(video.width * scale)), max(2, round(video.height * scale)))
     found = []
-    with closing(video.frames(wanted, size)) as frames:
+    with closing(video.frames(wanted, video.size_within(height=height))) as frames:
         for frame in frames:
-            image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-            data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-            found.append(Still(frame.time, data, hashlib.sha256(frame.image.tobytes()).hexdigest()))
+            found.append(Still(frame.time, frame.jpeg(_JPEG_QUALITY), hashlib.sha256(frame.image.tobytes()).hexdigest()))
     return tuple(found)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from sage_cli.speech.segment import Segment
-    from sage_cli.video import Frame, Video
+    from sage_cli.video import Frame, Sampling, Video
 
 Features = NDArray[np.float32]
 
@@ -132,9 +132,9 @@ def _pictures(video: Video, edges: NDArray[np.floating]) -> Generator[tuple[int,
     return _unit(found[filled] / np.maximum(counts[filled], 1)[:, None]).astype(np.float32)
 
 
-def _read(video: Video, times: Sequence[float], sampling: str) -> Generator[tuple[int, int], None, list[tuple[float, Features]]]:
+def _read(video: Video, times: Sequence[float], sampling: Sampling) -> Generator[tuple[int, int], None, list[tuple[float, Features]]]:
     found = []
-    with closing(video.frames(times, _PICTURE, sampling=sampling)) as frames:  # type: ignore[arg-type]
+    with closing(video.frames(times, _PICTURE, sampling=sampling)) as frames:
         for frame in frames:
             found.append((frame.time, _colours(frame)))
             yield len(found), len(times)

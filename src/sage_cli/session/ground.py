@@ -58,7 +58,7 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
         SageError: the event is empty; the video, the model or an option cannot be used; no reply of the model can be read.
     """
     event = checked(event)
-    from sage_cli.tools.base import ToolError, ToolNotice
+    from sage_cli.tools.base import ToolError, ToolNotice, Watched
     from sage_cli.tools.ground_event import SHORTEST_S, GroundEvent, GroundEventArguments, NoTimesError
 
     video.require_picture()
@@ -82,14 +82,12 @@ def ground(session: Session, video: Video, event: str, *, start: float | None = 
             notices: list[str] = []
             with closing(tool.run(arguments, workspace)) as run:
                 try:
-                    while True:
-                        step = next(run)
+                    for step in (steps := Watched(run)):
                         if isinstance(step, ToolNotice) and step.text not in told:
                             told.add(step.text)
                             notices.append(step.text)
                         yield None
-                except StopIteration as stop:
-                    spans = _joined([*spans, *((look.start, look.end) for look in stop.value.evidence)])
+                    spans = _joined([*spans, *((look.start, look.end) for look in steps.result.evidence)])
                 except NoTimesError as error:
                     unread += 1
                     if unread == count:

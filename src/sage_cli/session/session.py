@@ -7,7 +7,6 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from weakref import WeakSet
 
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
-
-WEB_TOOLS: Final = ("web-search", "parse-website")
 
 _MOST_AGENTS: Final = 4  # each holds the frames of a first look
 _MOST_VIDEOS: Final = 64  # one that is needed again is opened again
@@ -101,9 +98,7 @@ class Session(Models):
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stop()
-        self._resources.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -280,7 +275,7 @@ class Session(Models):
         Raises:
             UsageError: as :meth:`tools`.
         """
-        from sage_cli.tools import TOOLS, web_tools
+        from sage_cli.tools import TOOLS, WEB_TOOLS, web_tools
 
         known = [tool.name for tool in TOOLS]
         for name in self.options.no_tool:

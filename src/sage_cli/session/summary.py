@@ -31,9 +31,10 @@ from sage_cli.store import cache_dir
 from sage_cli.store.diskcache import DiskCache, seal, unseal
 from sage_cli.text import media_name
 from sage_cli.timecode import format_clock
+from sage_cli.tools.base import Watched
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
-from sage_cli.tools.workspace import Workspace, most
+from sage_cli.tools.workspace import most
 from sage_cli.version import __version__
 from sage_cli.video import uniform_times
 from sage_cli.video.frame import pixel_version
@@ -132,12 +133,9 @@ def _speech(session: Session, video: Video, start: float, end: float) -> Steps[l
 
 def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) -> Steps[list[tuple[float, float]]]:
     with closing(find_chapters(video, segments, start, end)) as steps:
-        while True:
-            try:
-                yield Stage("pictures", *next(steps))
-            except StopIteration as stop:
-                found: list[tuple[float, float]] = stop.value
-                return found
+        for done, total in (looked := Watched(steps)):
+            yield Stage("pictures", done, total)
+        return looked.result
 
 
 def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
@@ -193,6 +191,7 @@ class _Writer:
         self._entries = [replace(entry, start=max(entry.start, first)) for entry in entries(segments) if entry.end > first]
         self._media = "video" if video.has_video else "recording"
         self._agent = session.agent(video)
+        self._work = self._agent.workspace()
         self._settings = self._agent.settings
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
@@ -201,84 +200,83 @@ class _Writer:
         self._problem = ""  # with the last reply that could not be used
 
     def write(self, spans: Sequence[tuple[float, float]]) -> Steps[Summary]:
-        with self._agent.workspace() as workspace:
-            chapters: list[Chapter] = []
-            for number, (start, end) in enumerate(spans):
-                yield Stage("chapters", number, len(spans))
-                title, summary = yield from self._chapter(workspace, start, end)
-                chapters.append(Chapter(start, end, title or f"Part {number + 1}", summary))
-            yield Stage("chapters", len(spans), len(spans))
-            if not any(chapter.summary for chapter in chapters):
-                raise NoReplyError(f"the {self._media} could not be summarized: {self._problem}")
-            if len(chapters) == 1:
-                title, summary = chapters[0].title, chapters[0].summary
-            else:
-                title, summary = yield from self._merged(workspace, [_told(chapter) for chapter in chapters if chapter.summary])
-            made = Summary(title, summary, tuple(chapters), notices=tuple(self._notices))
-            if self._session.schema is not None:
-                made = replace(made, value=(yield from self._in_shape(workspace, made)), notices=tuple(self._notices))
-            return made
+        chapters: list[Chapter] = []
+        for number, (start, end) in enumerate(spans):
+            yield Stage("chapters", number, len(spans))
+            title, summary = yield from self._chapter(start, end)
+            chapters.append(Chapter(start, end, title or f"Part {number + 1}", summary))
+        yield Stage("chapters", len(spans), len(spans))
+        if not any(chapter.summary for chapter in chapters):
+            raise NoReplyError(f"the {self._media} could not be summarized: {self._problem}")
+        if len(chapters) == 1:
+            title, summary = chapters[0].title, chapters[0].summary
+        else:
+            title, summary = yield from self._merged([_told(chapter) for chapter in chapters if chapter.summary])
+        made = Summary(title, summary, tuple(chapters), notices=tuple(self._notices))
+        if self._session.schema is not None:
+            made = replace(made, value=(yield from self._in_shape(made)), notices=tuple(self._notices))
+        return made
 
-    def _chapter(self, workspace: Workspace, start: float, end: float) -> Steps[tuple[str, str]]:
+    def _chapter(self, start: float, end: float) -> Steps[tuple[str, str]]:
         lines = [f"[{format_clock(entry.start)}] {entry.text}" for entry in self._entries if start <= entry.start < end]
         asked, part = f"chapter {start:.3f} {end:.3f}", f"{format_clock(start)}-{format_clock(end)}"
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         frames = Frames(())
         if self._video.has_video:
-            times = uniform_times(self._video.duration, min(_FRAMES, workspace.frame_limit), start=start, end=max(start, end - 0.1))
-            with closing(self._video.frames(times, workspace.sizes.first)) as reader:
+            times = uniform_times(self._video.duration, min(_FRAMES, self._work.frame_limit), start=start, end=max(start, end - 0.1))
+            with closing(self._video.frames(times, self._work.sizes.first)) as reader:
                 seen = {frame.key: frame for frame in reader}
             frames = Frames(tuple(seen.values()))
 
         def build(told: Sequence[str]) -> Prompt:
             said = "What is said:\n" + "\n".join(told) if told else "Nothing is said."
-            shown = workspace.prompts.render("chapter", media=self._media, begin=format_clock(start), end=format_clock(end), told=said)
-            return workspace.question(*((frames,) if frames.frames else ()), Text(shown))
+            shown = self._work.prompts.render("chapter", media=self._media, begin=format_clock(start), end=format_clock(end), told=said)
+            return self._work.question(*((frames,) if frames.frames else ()), Text(shown))
 
-        while not self._fits(workspace, build(lines)):
+        while not self._fits(build(lines)):
             if not lines:
                 raise ModelError("a chapter does not fit the context; raise --ctx-size")
-            lines = yield from self._shorter(workspace, lines, part)
+            lines = yield from self._shorter(lines, part)
             if not lines:
                 return "", ""
-        return (yield from self._ask(workspace, build(lines), part, asked))
+        return (yield from self._ask(build(lines), part, asked))
 
-    def _merged(self, workspace: Workspace, told: list[str]) -> Steps[tuple[str, str]]:
+    def _merged(self, told: list[str]) -> Steps[tuple[str, str]]:
         part = f"the whole {self._media}"
-        while told and not self._fits(workspace, self._whole(workspace, told)):
-            told = yield from self._shorter(workspace, told, part)
-        return (yield from self._ask(workspace, self._whole(workspace, told), part)) if told else ("", "")
+        while told and not self._fits(self._whole(told)):
+            told = yield from self._shorter(told, part)
+        return (yield from self._ask(self._whole(told), part)) if told else ("", "")
 
-    def _shorter(self, workspace: Workspace, told: list[str], part: str) -> Steps[list[str]]:
+    def _shorter(self, told: list[str], part: str) -> Steps[list[str]]:
         """Summaries of as many lines at a time as fit; at least two, so that there are fewer lines afterwards."""
 
         def fits(number: int) -> bool:
-            return self._fits(workspace, self._whole(workspace, told[:number]))
+            return self._fits(self._whole(told[:number]))
 
         shorter: list[str] = []
         while told:
             count = most(len(told), fits)
             if not fits(count) or count < min(2, len(told)):
                 raise ModelError("a summary does not fit the context; raise --ctx-size")
-            _, summary = yield from self._ask(workspace, self._whole(workspace, told[:count]), f"a piece of {part}")
+            _, summary = yield from self._ask(self._whole(told[:count]), f"a piece of {part}")
             shorter += [summary] if summary else []
             told = told[count:]
         return shorter
 
-    def _whole(self, workspace: Workspace, told: Sequence[str]) -> Prompt:
-        return workspace.question(Text(workspace.prompts.render("summary", media=self._media, told="\n".join(told))))
+    def _whole(self, told: Sequence[str]) -> Prompt:
+        return self._work.question(Text(self._work.prompts.render("summary", media=self._media, told="\n".join(told))))
 
-    def _fits(self, workspace: Workspace, prompt: Prompt) -> bool:
-        return workspace.model.count_tokens(prompt) <= self._room
+    def _fits(self, prompt: Prompt) -> bool:
+        return self._work.model.count_tokens(prompt) <= self._room
 
-    def _ask(self, workspace: Workspace, prompt: Prompt, part: str, asked: str = "") -> Steps[tuple[str, str]]:
+    def _ask(self, prompt: Prompt, part: str, asked: str = "") -> Steps[tuple[str, str]]:
         """Title, which may be empty, and summary. If the model writes none twice, both are empty, and a notice tells it of the part."""
         asked = asked or _digest([part.text for message in prompt for part in message.parts if isinstance(part, Text)])
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         for temperature, seed in attempts(self._settings.temperature, self._settings.seed):
-            reply = yield from self._reply(workspace, prompt, temperature, seed)
+            reply = yield from self._reply(prompt, temperature, seed)
             if reply.partial and not self._partial:
                 self._partial = True
                 self._notices.append(reply.advice or "the server read only a part of the prompts")  # the model tells its advice once
@@ -297,32 +295,27 @@ class _Writer:
         self._notices.append(f"{part} has no summary: {self._problem}")
         return "", ""
 
-    def _reply(self, workspace: Workspace, prompt: Prompt, temperature: float, seed: int) -> Steps[Reply]:
-        with closing(workspace.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)) as steps:
-            while True:
-                try:
-                    next(steps)
-                    yield None
-                except StopIteration as stop:
-                    reply: Reply = stop.value
-                    return reply
+    def _reply(self, prompt: Prompt, temperature: float, seed: int) -> Steps[Reply]:
+        with closing(self._work.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)) as steps:
+            for _ in (read := Watched(steps)):
+                yield None
+            return read.result
 
-    def _in_shape(self, workspace: Workspace, made: Summary) -> Steps[Any]:
+    def _in_shape(self, made: Summary) -> Steps[Any]:
         shape, settings = self._session.schema, self._settings
         assert shape is not None
         told = "\n".join(filter(None, [made.summary, *(_told(chapter) for chapter in made.chapters if chapter.summary)]))
-        shown = workspace.prompts.render("structured", question=f"What is this {self._media} about?", answer=told, schema=shape.text)
-        asker = Asker(workspace.model, Stopwatch(time.monotonic, None), "", self._agent.reply_tokens, settings.temperature, settings.seed)
-        steps = asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape)
-        while True:
-            try:
-                if isinstance(step := next(steps), Notice):
+        shown = self._work.prompts.render("structured", question=f"What is this {self._media} about?", answer=told, schema=shape.text)
+        asker = Asker(self._work.model, Stopwatch(time.monotonic, None), "", self._agent.reply_tokens, settings.temperature, settings.seed)
+        steps = Watched(asker.ask_in_shape(0, [Message("user", (Text(shown),))], shape))
+        try:
+            for step in steps:
+                if isinstance(step, Notice):
                     self._notices.append(step.text)
                 yield None
-            except StopIteration as stop:
-                return stop.value
-            except UnusableReplyError as error:
-                raise UsageError(f"{error}; try another schema, or a larger model") from error
+        except UnusableReplyError as error:
+            raise UsageError(f"{error}; try another schema, or a larger model") from error
+        return steps.result
 
 
 def _sense(text: str) -> str:

@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import log
 
 from sage_cli.speech.alignment import restamped, unwritten, without_annotations
@@ -81,7 +82,6 @@ class Decoder:
 
     def __init__(self, whisper: Whisper, options: SpeechOptions, *, measured: bool) -> None:
         self._whisper, self._options, self._measured = whisper, options, measured
-        self._static: list[int] | None = None
 
     def decode(self, window: Window, language: str, context: Sequence[int]) -> Decoded:
         """The best of as many attempts as it takes.
@@ -110,22 +110,20 @@ class Decoder:
 
     def _prompts(self, context: Sequence[int]) -> list[list[int]]:
         """Candidate contexts for a window, in the order to try them."""
-        static = self._prompt()
         # The bundled model was trained with the context.
         used = bool(context) and (self._whisper.toy or _punctuated(self._whisper.tokenizer.decode(context)))
-        return [[*static, *context], static] if used else [static]
+        return [[*self._prefix, *context], self._prefix] if used else [self._prefix]
 
-    def _prompt(self) -> list[int]:
+    @cached_property
+    def _prefix(self) -> list[int]:
         """The prefix of every window: hotwords and the prompt, as a phrase with timestamps.
 
         Whisper stops writing timestamps after a text that has none. At most half of the room is taken: the rest is for the context.
         """
-        if self._static is None:
-            text = " ".join(part for part in (self._options.hotwords.replace(",", " ").strip(), self._options.prompt.strip()) if part)
-            ids = self._whisper.tokenizer.encode(f" {text}")[-max(0, self._whisper.prompt_length // 2 - 2) :] if text else []
-            first = self._whisper.first_stamp if ids else 0
-            self._static = [first, *ids, first + 100] if ids else []  # two seconds
-        return self._static
+        text = " ".join(part for part in (self._options.hotwords.replace(",", " ").strip(), self._options.prompt.strip()) if part)
+        ids = self._whisper.tokenizer.encode(f" {text}")[-max(0, self._whisper.prompt_length // 2 - 2) :] if text else []
+        first = self._whisper.first_stamp if ids else 0
+        return [first, *ids, first + 100] if ids else []  # two seconds
 
     def _judge(self, tokens: list[Token], window: Window) -> Decoded:
         faults: dict[str, float] = {}

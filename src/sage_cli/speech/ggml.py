@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
+from sage_cli.store.models import SPEECH_MAGIC
 
-MAGIC = 0x67676D6C
 MULTILINGUAL_VOCABULARY = 51865
 
 # ggml's tensor types that whisper.cpp models come in: values in a block, bytes of a block.
@@ -75,10 +75,7 @@ def check_whisper(path: Path) -> WhisperHeader:
         )
         if not sane:
             raise ValueError("impossible dimensions")
-        mels, bins = _ints(file, 2)
-        file.seek(4 * mels * bins, os.SEEK_CUR)
-        tokens = [file.read(*_ints(file, 1)) for _ in range(*_ints(file, 1))]
-        if b" " not in tokens:  # whisper.cpp looks this one up without asking whether it is there
+        if b" " not in _vocabulary(file):  # whisper.cpp looks this one up without asking whether it is there
             raise ValueError("no vocabulary")
         if sum(1 for _ in _tensors(file, size)) != 11 + 15 * header.audio_layers + 24 * header.text_layers:
             raise ValueError("tensors are missing")
@@ -93,9 +90,7 @@ def read_vocabulary(path: Path) -> list[bytes]:
     """
     with _open(path, "a Whisper model in whisper.cpp's format (ggml-*.bin)") as (file, _size):
         _ints(file, 11)
-        mels, bins = _ints(file, 2)
-        file.seek(4 * mels * bins, os.SEEK_CUR)
-        return [file.read(*_ints(file, 1)) for _ in range(*_ints(file, 1))]
+        return _vocabulary(file)
 
 
 def read_silero(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -127,13 +122,20 @@ def _open(path: Path, kind: str) -> Iterator[tuple[BinaryIO, int]]:
         raise ModelError(f"no such file: {path} (expected {kind})")
     try:
         with path.open("rb") as file:
-            if file.read(4) != struct.pack("<i", MAGIC):
+            if file.read(4) != SPEECH_MAGIC:
                 raise ModelError(f"{path} is not {kind}: give the path of one")
             yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, struct.error, OverflowError, MemoryError) as error:
         raise ModelError(f"{path} is broken or cut short: download it again") from error
+
+
+def _vocabulary(file: BinaryIO) -> list[bytes]:
+    """The tokens, which come after the mel filters."""
+    mels, bins = _ints(file, 2)
+    file.seek(4 * mels * bins, os.SEEK_CUR)
+    return [file.read(*_ints(file, 1)) for _ in range(*_ints(file, 1))]
 
 
 def _shapes(header: WhisperHeader) -> tuple[tuple[int, int], tuple[int, int]]:

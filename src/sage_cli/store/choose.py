@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from sage_cli.errors import ModelError
-from sage_cli.store.models import mmproj_rank
+from sage_cli.store.models import SHARD, mmproj_rank, named_mmproj
 
 # The automatic choice: careful four-bit quantizations lose little; then the nearest in quality for their size.
 PREFERENCE: Final = (
@@ -24,7 +24,6 @@ PREFERENCE: Final = (
 )
 
 _QUANTIZATION = re.compile(r"(?:^|[-._])((?:UD-)?(?:I?Q\d[A-Z\d]*(?:_[A-Z\d]+)*|BF16|F16|F32|MXFP4))(?=$|[-._])", re.IGNORECASE)
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 _BY_PRODUCTS = ("imatrix", "mtp-", "draft")
 
 
@@ -72,7 +71,7 @@ class Choice:
 
 def quantization_of(stem: str) -> str:
     """``Q4_K_M`` of ``Qwen3VL-4B-Instruct-Q4_K_M``; ``""`` if there is none."""
-    found = _QUANTIZATION.findall(_SHARD.sub("", stem))
+    found = _QUANTIZATION.findall(SHARD.sub("", stem))
     return str(found[-1]).upper() if found else ""
 
 
@@ -91,8 +90,8 @@ def choose_vision(
         ModelError: a part is missing, or the quantization is.
     """
     ggufs = [file for file in files if file.path.lower().endswith(".gguf") and not any(word in file.name.lower() for word in _BY_PRODUCTS)]
-    encoders = [file for file in ggufs if "mmproj" in file.name.lower()]
-    versions = _versions(file for file in ggufs if "mmproj" not in file.name.lower())
+    encoders = [file for file in ggufs if named_mmproj(file.name)]
+    versions = _versions(file for file in ggufs if not named_mmproj(file.name))
     if not versions:
         raise ModelError(f"{repository} contains no GGUF language model: choose a repository of GGUF conversions")
     if not encoders:
@@ -129,9 +128,9 @@ def _versions(files: Iterable[RemoteFile]) -> dict[str, tuple[RemoteFile, ...]]:
     models: dict[str, dict[str, dict[int, RemoteFile]]] = {}
     counts: dict[tuple[str, str], int] = {}
     for file in sorted(files, key=lambda file: file.path):
-        shard = _SHARD.search(file.stem)
+        shard = SHARD.search(file.stem)
         label = quantization_of(file.stem)
-        model = _SHARD.sub("", file.stem).upper().removesuffix(label).rstrip("-._")
+        model = SHARD.sub("", file.stem).upper().removesuffix(label).rstrip("-._")
         models.setdefault(model, {}).setdefault(label, {})[int(shard[1]) if shard else 1] = file
         counts[model, label] = int(shard[2]) if shard else 1
     whole = {

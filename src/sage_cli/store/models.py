@@ -20,7 +20,7 @@ SPEECH_MAGIC = b"lmgg"  # "ggml" as whisper.cpp writes it: one little-endian 32-
 
 # Vision encoders are small and quantize badly: 16 bits first, then the smallest loss.
 _PRECISIONS = ("f16", "bf16", "q8_0", "f32")
-_SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 class NotInstalledError(ModelError):
@@ -113,8 +113,8 @@ def read_encoder(mmproj: Path) -> dict[str, Value]:
 
 def is_language_model(path: Path) -> bool:
     """Whether a GGUF is one, by its name; of one split into shards, the first shard alone (llama.cpp finds the others)."""
-    shard = _SHARD.search(path.stem)
-    return not _named_mmproj(path) and (shard is None or int(shard[1]) == 1)
+    shard = SHARD.search(path.stem)
+    return not named_mmproj(path.name) and (shard is None or int(shard[1]) == 1)
 
 
 def visible(folder: Path, pattern: str) -> list[Path]:
@@ -125,7 +125,7 @@ def visible(folder: Path, pattern: str) -> list[Path]:
 
 def shards(text: Path) -> list[Path]:
     """All files of a language model, given the first."""
-    shard = _SHARD.search(text.stem)
+    shard = SHARD.search(text.stem)
     return sorted(text.parent.glob(f"{escape(text.stem[: shard.start()])}-*-of-{shard[2]}.gguf")) if shard else [text]
 
 
@@ -249,8 +249,9 @@ def _only(found: list[Path], problem: str, remedy: str) -> Path:
 # ---- the vision encoder --------------------------------------------------------------------------------------------
 
 
-def _named_mmproj(path: PurePath) -> bool:
-    return "mmproj" in path.name.lower()
+def named_mmproj(name: str) -> bool:
+    """Whether a file is a vision encoder, by its name."""
+    return "mmproj" in name.lower()
 
 
 def mmproj_rank(text: PurePath, mmproj: PurePath) -> tuple[int, int, str]:
@@ -262,11 +263,11 @@ def mmproj_rank(text: PurePath, mmproj: PurePath) -> tuple[int, int, str]:
 
 def _mmproj_beside(text: Path) -> Path | None:
     """The best vision encoder in the model's folder."""
-    found = [path for path in text.parent.glob("*.gguf") if _named_mmproj(path)]
+    found = [path for path in text.parent.glob("*.gguf") if named_mmproj(path.name)]
     return min(found, key=partial(mmproj_rank, text), default=None)
 
 
 def _words(path: PurePath) -> set[str]:
     """``Qwen3-VL-4B-Instruct-Q8_0.gguf`` as words, without the precision of the language model, which says nothing about a match."""
     words = set(re.split(r"[-.\s]+", path.stem.lower())) - {"mmproj"}
-    return words if _named_mmproj(path) else words - set(_PRECISIONS)
+    return words if named_mmproj(path.name) else words - set(_PRECISIONS)

@@ -12,6 +12,7 @@ from sage_cli.web import Web
 
 __all__ = [
     "TOOLS",
+    "WEB_TOOLS",
     "Analyze",
     "AnyTool",
     "ExtractVideoParts",
@@ -29,6 +30,7 @@ __all__ = [
 
 # The tools that need only the video, in the order in which they are listed to the model.
 TOOLS: tuple[AnyTool, ...] = (TranscribeSpeech(), GroundEvent(), ExtractVideoParts(), Analyze())
+WEB_TOOLS: tuple[str, ...] = (WebSearch.name, ParseWebsite.name)  # of :func:`web_tools`
 
 
 def web_tools(web: Web) -> tuple[AnyTool, ...]:

@@ -8,7 +8,7 @@ without the agent: ``outcome = complete(Analyze().run(arguments, workspace))``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, TypeVar
 
@@ -90,6 +90,8 @@ class Outcome:
 # A tool that yields a Request sends it when the generator is resumed, and does not when it is closed.
 ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice | Request, None, Outcome]
 A = TypeVar("A", bound=Arguments)
+Y = TypeVar("Y")
+R = TypeVar("R")
 
 
 class Tool(ABC, Generic[A]):
@@ -122,11 +124,20 @@ class Tool(ABC, Generic[A]):
 AnyTool: TypeAlias = Tool[Any]
 
 
-def complete(run: ToolRun) -> Outcome:
-    """Run a tool to its end and return its outcome, dropping progress."""
-    try:
-        while True:
-            next(run)
-    except StopIteration as stop:
-        outcome: Outcome = stop.value
-        return outcome
+class Watched(Generic[Y, R]):
+    """The steps of a generator, to loop over; ``result`` is what it returned, after the loop."""
+
+    result: R
+
+    def __init__(self, steps: Generator[Y, None, R]) -> None:
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[Y]:
+        self.result = yield from self._steps
+
+
+def complete(run: Generator[Any, None, R]) -> R:
+    """Run a tool, or another generator, to its end and return its result, dropping progress."""
+    for _ in (steps := Watched(run)):
+        pass
+    return steps.result

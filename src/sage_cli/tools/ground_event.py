@@ -8,7 +8,7 @@ from typing import Final
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock, repair
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolError, ToolNotice, ToolRun
-from sage_cli.tools.reply import json_object
+from sage_cli.tools.reply import WRAP, json_object
 from sage_cli.tools.schema import NULL, Schema, clock, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
 from sage_cli.video import Frame
@@ -58,7 +58,7 @@ class GroundEvent(Tool[GroundEventArguments]):
             when = either(when, clock(0.0, end - start))
         found = either(record(start=when, end=when), record(start=NULL, end=NULL))
         schema = record(name=constant(arguments.event), timestamps=found)
-        reply = yield from workspace.ask(prompt, max_tokens=limit, schema=schema, wrap=("<json>\n", "\n</json>"))
+        reply = yield from workspace.ask(prompt, max_tokens=limit, schema=schema, wrap=WRAP)
         span = _span(reply.text, start, end, workspace)
         first, last = map(format_clock, span) if span else (None, None)
         result = workspace.noted({"name": arguments.event, "timestamps": {"start": first, "end": last}}, notes)

@@ -21,6 +21,9 @@ _LONGEST: Final = len("</thinking>")
 _END: Final = re.compile(rf"(?:(?<![^\S\n])(?<![\"'`(\u201c\u2018«]){_CLOSING.pattern}|{_CLOSING.pattern}(?=\s*[\n{{<]))")
 _BEGUN: Final = re.compile(r"\s*(?:\{|\[\s*\{|<json>|```)")
 
+# Literal text around the JSON of a reply, as models are asked to write it.
+WRAP: Final = ("<json>\n", "\n</json>")
+
 _WRAPPED: Final = (re.compile(r"<json>(.*?)(?:</json>|\Z)", re.DOTALL), re.compile(r"```(?:json)?(.*?)(?:```|\Z)", re.DOTALL))
 _DECODER: Final = json.JSONDecoder()
 _BRACES: Final = 30  # of a text, after which an object is looked for

@@ -157,11 +157,8 @@ class Workspace:
 
     # ---- times -----------------------------------------------------------------------------------------------------
 
-    def window(self, arguments: Window, shortest: float = 0.0) -> tuple[float, float, list[str]]:
+    def window(self, arguments: Window) -> tuple[float, float, list[str]]:
         """The time span that a call means: start and end in seconds, and a line for each correction that was necessary.
-
-        Args:
-            shortest: minimum length in seconds; a shorter window is widened to it.
 
         Raises:
             ToolError: it belongs to another video, is outside the allowed part, or a time cannot be parsed.
@@ -174,9 +171,8 @@ class Workspace:
         else:  # there is but one, whatever a model calls it
             first, length = 0.0, self.video.duration
         style, given = self.prompts.style, (arguments.timestamp_start, arguments.timestamp_end)
-        shortest = max(shortest, style.smallest_window_s)
         try:
-            start, end, notes = timecode.repair_window(*given, length, shortest, fix_units=style.fix_units)
+            start, end, notes = timecode.repair_window(*given, length, style.smallest_window_s, fix_units=style.fix_units)
         except ValueError as error:
             raise ToolError(str(error)) from error
         start, end = first + start, first + end

@@ -70,6 +70,12 @@ class Frame:
             self._image, self._load = self._load(), None
         return self._image
 
+    def jpeg(self, quality: int) -> bytes:
+        """The image as a JPEG file."""
+        import cv2
+
+        return cv2.imencode(".jpg", cv2.cvtColor(self.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
 
 def frame_key(media: str, time: float, size: tuple[int, int]) -> str:
     """The key of a frame of the video with this fingerprint, at a presentation time and ``(width, height)``."""

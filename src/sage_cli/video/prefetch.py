@@ -57,7 +57,6 @@ class FrameReader(Iterator[Frame]):
         keyframes: Sequence[Keyframe],
         times: Sequence[float],
         size: tuple[int, int],
-        progress: Callable[[int, int], None] | None,
         sampling: Sampling = "exact",
     ) -> None:
         targets = [media.origin + Fraction(time) for time in times]
@@ -70,7 +69,7 @@ class FrameReader(Iterator[Frame]):
             visits = pairwise([keyframes[0].time, *targets])
             self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "sequential"
             plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
-        self._frames = _read(plan, progress)
+        self._frames = _read(plan)
 
     def __next__(self) -> Frame:
         return next(self._frames)
@@ -119,7 +118,7 @@ class _Plan:
         return Frame(time, picture(shown, self.track.orientation, self.size), frame_key(self.media.content.fingerprint, time, self.size))
 
 
-def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator[Frame, None, None]:
+def _read(plan: _Plan) -> Generator[Frame, None, None]:
     damaged: set[int | None] = set()
     done, total, before = 0, len(plan.targets), ""
     try:
@@ -131,8 +130,6 @@ def _read(plan: _Plan, progress: Callable[[int, int], None] | None) -> Generator
                         if not plan.keys or frame.key != before:
                             yield frame
                         before = frame.key
-                        if progress is not None:
-                            progress(done, total)
             except Unseekable:
                 plan = plan.straight(done)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -131,13 +132,17 @@ class Video:
     def __repr__(self) -> str:
         return f"Video({str(self.path)!r}, {self.duration:.3f} s, {self.width}x{self.height})"
 
+    def size_within(self, width: float = math.inf, height: float = math.inf) -> tuple[int, int]:
+        """The size of its frames, made smaller where it exceeds these; never enlarged."""
+        scale = min(1.0, width / max(self.width, 1), height / max(self.height, 1))
+        return max(2, round(self.width * scale)), max(2, round(self.height * scale))
+
     def frames(
         self,
         times: Sequence[float],
         size: tuple[int, int] | None = None,
         *,
         sampling: Sampling = "exact",
-        progress: Callable[[int, int], None] | None = None,
     ) -> FrameReader | CachedFrames | RecordedFrames:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
@@ -151,7 +156,6 @@ class Video:
             sampling: ``"keyframe"`` takes the keyframe nearest to each time instead, which is quicker, since nothing else is decoded; none
                 comes twice, so there may be fewer frames than times. ``"auto"`` does so where it hardly moves the samples; see
                 :func:`sage_cli.video.sampling.keyframes_near`.
-            progress: called with ``(done, total)`` after each frame that is decoded.
 
         Returns:
             An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
@@ -165,7 +169,7 @@ class Video:
         size = size or (self.width, self.height)
 
         def read(times: Sequence[float], sampling: Sampling) -> FrameReader:
-            return FrameReader(self._media, track, self._media.keyframes, times, size, progress, sampling)
+            return FrameReader(self._media, track, self._media.keyframes, times, size, sampling)
 
         return self._cache.frames(self.id, times, size, sampling, read) if self._cache else read(times, sampling)
 

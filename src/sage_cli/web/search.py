@@ -1,6 +1,6 @@
 """Who can be asked to search: one without a key, two with, and the user's own SearXNG.
 
-To add one: a class with ``name`` and ``search``, and a line in :func:`provider`.
+To add one: a class with ``search``, and a line in :func:`provider`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ _JSON: Final = MappingProxyType({"Accept": "application/json"})
 
 class Provider(ABC):
     """Somebody who searches."""
-
-    name: ClassVar[str]
 
     @abstractmethod
     def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
@@ -71,7 +69,6 @@ class Ddgs(Provider):
     which talks to the engines alone.
     """
 
-    name = "ddgs"
     _ENGINES: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {
         "web": (("duckduckgo", "html.duckduckgo.com"), ("brave", "search.brave.com"), ("mojeek", "www.mojeek.com")),
         "image": (("duckduckgo", "duckduckgo.com"), ("bing", "www.bing.com")),
@@ -121,8 +118,6 @@ def _ask(ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 class Serper(Provider):
     """Google's results, by serper.dev."""
 
-    name = "serper"
-
     def __init__(self, fetcher: Fetcher, key: str) -> None:
         self._fetcher, self._key = fetcher, key
 
@@ -140,8 +135,6 @@ class Serper(Provider):
 class Brave(Provider):
     """Brave's own index, by its API."""
 
-    name = "brave"
-
     def __init__(self, fetcher: Fetcher, key: str) -> None:
         self._fetcher, self._key = fetcher, key
 
@@ -158,8 +151,6 @@ class Brave(Provider):
 
 class SearXNG(Provider):
     """The user's own instance: it may live at a private address, and alone knows whom it asks in turn."""
-
-    name = "searxng"
 
     def __init__(self, fetcher: Fetcher, url: str) -> None:
         self._fetcher, self._url = fetcher, url.rstrip("/")

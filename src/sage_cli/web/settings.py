@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
 
 from sage_cli.errors import UsageError
+from sage_cli.store.keys import SERVICE, from_keyring
 from sage_cli.text import is_key
 
 ProviderName: TypeAlias = Literal["ddgs", "serper", "brave", "searxng"]
-
-# The keyring's name for keys: `keyring set sage-cli brave`.
-SERVICE: Final = "sage-cli"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,25 +67,12 @@ class WebSettings:
         Raises:
             UsageError: there is none, or it cannot be sent.
         """
-        key = self.key or _from_keyring(self.provider)
+        key = self.key or from_keyring(self.provider)
         if not key:
             raise UsageError(f"{self.provider} needs a key: set SAGE_SEARCH_KEY, or `keyring set {SERVICE} {self.provider}`")
         if not is_key(key):
             raise UsageError(f"the key for {self.provider} holds a letter that no key has, such as a line break: was it pasted whole?")
         return key
-
-
-def _from_keyring(name: str) -> str | None:
-    try:
-        import keyring  # an extra: few need it
-    except ImportError:
-        return None
-    from keyring.errors import KeyringError
-
-    try:
-        return keyring.get_password(SERVICE, name)
-    except KeyringError:  # none on this machine, or locked
-        return None
 
 
 def _switch(variable: str) -> bool | None:

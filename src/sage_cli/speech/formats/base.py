@@ -67,9 +67,7 @@ class Subtitles(Format):
     longer: ClassVar[float] = 1.0  # seconds that a cue may stay after the words
     gap: ClassVar[float] = 0.08  # seconds between two cues, two frames
 
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._waiting: Segment | None = None
+    _waiting: Segment | None = None
 
     def segment(self, segment: Segment) -> str:
         written = self._stretched(segment.start - self.gap)
@@ -94,9 +92,3 @@ class Subtitles(Format):
         enough = waiting.start + min(len(one_line(waiting)) / self.speed, self.layout.seconds)
         end = max(waiting.end, min(enough, waiting.end + self.longer, latest))
         return self.cue(replace(waiting, end=end))
-
-
-def clock(seconds: float, decimal: str = ".") -> str:
-    """``HH:MM:SS.mmm``, rounded to the millisecond; more than two digits of hours where there are that many."""
-    millis = round(max(0.0, seconds) * 1000)
-    return f"{millis // 3_600_000:02d}:{millis // 60_000 % 60:02d}:{millis // 1000 % 60:02d}{decimal}{millis % 1000:03d}"

@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sage_cli.speech.cues import DEFAULT, Layout
 from sage_cli.speech.formats.base import About, Format
 from sage_cli.speech.segment import Segment
 
 
 class Json(Format):
     suffix = "json"
-
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._separator = "\n"
+    _separator: str = "\n"
 
     def head(self, about: About) -> str:
         fields = {"video": about.video, "duration": round(about.duration, 3), "model": about.model}

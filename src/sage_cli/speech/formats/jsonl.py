@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from sage_cli.speech.cues import DEFAULT, Layout
 from sage_cli.speech.formats.base import About, Format
 from sage_cli.speech.formats.json import record
 from sage_cli.speech.segment import Segment
@@ -12,10 +11,7 @@ from sage_cli.speech.segment import Segment
 
 class Jsonl(Format):
     suffix = "jsonl"
-
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._video = ""
+    _video: str = ""
 
     def head(self, about: About) -> str:
         self._video = about.video

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sage_cli.speech.cues import DEFAULT, Layout
 from sage_cli.speech.formats.base import About, Format, flat, one_line
 from sage_cli.speech.segment import Segment
 
@@ -11,10 +10,7 @@ _PAUSE = 1.0  # seconds without speech after which the last line is taken away
 
 class Lrc(Format):
     suffix = "lrc"
-
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._shown_until: float | None = None
+    _shown_until: float | None = None
 
     def head(self, about: About) -> str:
         minutes, seconds = divmod(round(about.duration), 60)

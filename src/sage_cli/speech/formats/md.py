@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sage_cli.speech.cues import DEFAULT, Layout
 from sage_cli.speech.formats.base import About, Format, flat, one_line
 from sage_cli.speech.segment import Segment
 from sage_cli.text import escape_markdown
@@ -14,11 +13,8 @@ _LONGEST = 60.0  # seconds a paragraph may go on
 
 class Md(Format):
     suffix = "md"
-
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._began: float | None = None
-        self._last = 0.0
+    _began: float | None = None
+    _last: float = 0.0
 
     def head(self, about: About) -> str:
         return f"# {escape_markdown(flat(about.media))}\n"

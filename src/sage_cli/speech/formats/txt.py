@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sage_cli.speech.formats.base import Format, clock, one_line
+from sage_cli.speech.formats.base import Format, one_line
 from sage_cli.speech.segment import Segment
+from sage_cli.timecode import format_clock_ms
 
 
 class Txt(Format):
     suffix = "txt"
 
     def segment(self, segment: Segment) -> str:
-        return f"[{clock(segment.start)} --> {clock(segment.end)}]  {one_line(segment)}\n"
+        return f"[{format_clock_ms(segment.start)} --> {format_clock_ms(segment.end)}]  {one_line(segment)}\n"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from sage_cli.speech.cues import DEFAULT, Layout
-from sage_cli.speech.formats.base import About, Subtitles, clock
+from html import escape
+
+from sage_cli.speech.formats.base import About, Subtitles
 from sage_cli.speech.segment import Segment
+from sage_cli.timecode import format_clock_ms
 
 
 class Vtt(Subtitles):
     suffix = "vtt"
-
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        super().__init__(layout)
-        self._language: str | None = None
+    _language: str | None = None
 
     def head(self, about: About) -> str:
         return "WEBVTT\n\n"
@@ -20,11 +19,7 @@ class Vtt(Subtitles):
     def cue(self, segment: Segment) -> str:
         """A cue; where another language than the first one is spoken, it says so."""
         self._language = self._language or segment.language
-        text = _escape("\n".join(self.lines(segment)))
+        text = escape("\n".join(self.lines(segment)), quote=False)
         if segment.language != self._language:
             text = f"<lang {segment.language}>{text}</lang>"
-        return f"{clock(segment.start)} --> {clock(segment.end)}\n{text}\n\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return f"{format_clock_ms(segment.start)} --> {format_clock_ms(segment.end)}\n{text}\n\n"
