@@ -6,6 +6,7 @@ import wave
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -69,12 +70,39 @@ def many_channels(path: Path, channels: Sequence[Sound]) -> Video:
     return Video(path)
 
 
-@pytest.mark.parametrize("channels", [9, 16, 40])
+@pytest.mark.parametrize("channels", [3, 4, 6, 8, 9, 16, 40])
 def test_one_voice_among_many_channels_is_as_loud_as_alone(channels: int, tmp_path: Path) -> None:
+    """Where the file names no loudspeakers, none is a subwoofer."""
     voice, noise = steps(3, RATE), np.zeros(3 * RATE, np.float32)
-    for place in (0, channels - 1):
+    for place in range(channels) if channels < 9 else (0, channels - 1):
         video = many_channels(tmp_path / f"{place}.wav", [voice if number == place else noise for number in range(channels)])
         assert np.abs(video.audio()).max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_loudspeakers_that_the_file_names_are_mixed_as_such(tmp_path: Path) -> None:
+    speakers = np.zeros((3 * RATE, 6), np.float32)
+    speakers[:, 2] = steps(3, RATE)  # the center
+    speakers[:, 3] = np.random.default_rng(1).standard_normal(3 * RATE).clip(-1, 1)  # the subwoofer
+    video = laid_out(tmp_path / "film.wav", "pcm_f32le", speakers.reshape(1, -1), "5.1")
+    assert np.abs(video.audio()).max() == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_middle_of_a_sound_field_is_heard(tmp_path: Path) -> None:
+    """The sound of a 360 degree video: its first channel hears all directions."""
+    field = np.stack([steps(3, RATE), -steps(3, RATE), *np.zeros((2, 3 * RATE), np.float32)], axis=1)
+    video = laid_out(tmp_path / "field.mka", "libopus", field.reshape(1, -1), "ambisonic 1", mapping_family="2")
+    assert np.abs(video.audio()).max() > 0.4
+
+
+def laid_out(path: Path, codec: str, samples: Sound, layout: str, **options: str) -> Video:
+    """A file of interleaved samples whose channels have places."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=RATE, layout=layout, options=options)
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+        frame.sample_rate, frame.pts = RATE, 0
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return Video(path)
 
 
 def test_a_voice_that_begins_late_is_heard(tmp_path: Path) -> None:

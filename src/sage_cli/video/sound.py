@@ -36,6 +36,8 @@ _TOLERANCE = Fraction(1, 100)
 # Most channels given to FFmpeg's resampler, which has no layouts for more.
 _MOST_CHANNELS = 8
 
+_SOUND_FIELD = "ambisonic"  # what FFmpeg calls layouts of directions instead of loudspeakers: 360° videos have them
+
 # The share of power below which channels count as silent: the mean of two against the first one, or one of many against the loudest.
 _CANCELLED = 0.01
 _AUDIBLE = 1e-6  # power of a sample
@@ -104,8 +106,8 @@ def _placed(
 
     for time, frame in _decoded(media, track, start, stop):
         channels = frame.layout.nb_channels
-        if channels > _MOST_CHANNELS or (layout == "mono" and channels == 2):
-            frame = _mixed(frame, _weights(media, track, channels, stop))
+        if channels > _MOST_CHANNELS or (layout == "mono" and channels == 2) or (channels > 2 and _without_places(frame)):
+            frame = _mixed(frame, _weights(media, track, frame, stop))
         expected = run + Fraction(consumed, frame.sample_rate)
         now = (frame.sample_rate, frame.format.name, frame.layout.name)
         if resampler is None or now != shape or (time is not None and abs(time - expected) > _TOLERANCE):
@@ -117,6 +119,15 @@ def _placed(
         frame.pts = None  # the resampler must count samples, not correct timestamps
         yield from resampled(frame)
     yield from resampled(None)
+
+
+def _without_places(frame: AudioFrame) -> bool:
+    """Whether the channels are no loudspeakers that FFmpeg's resampler knows: microphones of a recorder, or a sound field.
+
+    Where the file says nothing, the resampler would take the third of three or the fourth of six for a subwoofer, and leave it out.
+    """
+    name = frame.layout.name
+    return name == f"{frame.layout.nb_channels} channels" or name.startswith(_SOUND_FIELD)
 
 
 def _mixed(frame: AudioFrame, weights: NDArray[np.float32]) -> AudioFrame:
@@ -140,14 +151,18 @@ def _samples(frame: AudioFrame) -> NDArray[Any]:
     return (samples.astype(np.float32) - (128 if unsigned else 0)) / (128 if unsigned else -float(np.iinfo(samples.dtype).min))
 
 
-def _weights(media: Media, track: AudioTrack, channels: int, stop: Event | None) -> NDArray[np.float32]:
-    """What each channel counts in mono.
+def _weights(media: Media, track: AudioTrack, like: AudioFrame, stop: Event | None) -> NDArray[np.float32]:
+    """What each channel counts in mono, in frames that have as many as ``like``.
 
-    It is their mean, with two exceptions. Of two channels whose mean is almost silent though they are not, as where a cable is wired the
-    wrong way, only the first is taken. And channels without sound make the others no quieter: of 16, a single one may have all the speech.
+    It is their mean, with three exceptions. Of a sound field only the first is taken, which hears all directions; and of two channels whose
+    mean is almost silent though they are not, as where a cable is wired the wrong way. And channels without sound make the others no
+    quieter: of 16, a single one may have all the speech.
 
     That is so for a whole file or not at all: the beginning decides. Deciding again and again would switch in the middle of words.
     """
+    channels = like.layout.nb_channels
+    if like.layout.name.startswith(_SOUND_FIELD):
+        return np.asarray(np.arange(channels) == 0, np.float32)
     known = media.mixes.get((track.index, channels))
     if known is None:
         powers, mean = np.zeros(channels), 0.0
