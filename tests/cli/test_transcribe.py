@@ -136,11 +136,12 @@ def test_the_second_run_is_recalled(transcribe: Sage, talk: Path, environment: d
 # ---- media of all kinds --------------------------------------------------------------------------------------------
 
 
-def layout(path: Path, rate: int, channels: str, codec: str = "pcm_s16le") -> Path:
+def layout(path: Path, rate: int, channels: str, codec: str = "pcm_s16le", language: str = "und") -> Path:
     """Eight seconds of talk at a sample rate and in a channel layout, the same in every channel."""
     sound = babble(8)
     with av.open(str(path), "w") as output:
         track = output.add_stream(codec, rate=rate, layout=channels)
+        track.metadata["language"] = language
         resampler = av.AudioResampler("s16", channels, rate)
         frame = av.AudioFrame.from_ndarray(sound[None], format="fltp", layout="mono")
         frame.sample_rate = RATE
@@ -174,6 +175,15 @@ def test_kinds_of_media(transcribe: Sage, tmp_path: Path, kind: str) -> None:
     segments = [json.loads(line) for line in done.stdout.splitlines()]
     assert segments
     assert segments[-1]["end"] <= 16.5
+
+
+def test_a_language_that_the_model_does_not_know_is_told(sage: Sage, whisper: Path, tmp_path: Path) -> None:
+    path = layout(tmp_path / "charla.mka", 16000, "mono", language="spa")
+    done = sage("transcribe", path, "-m", whisper, "--threads", "1")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        0,
+        ["sage: charla.mka: the sound is marked es, and ggml-tiny.bin knows English only: use a multilingual model"],
+    )
 
 
 def test_a_truncated_mp3(transcribe: Sage, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from sage_cli.session import Options, open_session
 from sage_cli.session.models import require_network
 from sage_cli.store import NotInstalledError
 from tests.media import make_video, with_broken_packets
+from tests.models.tiny_whisper import write_whisper
 
 T = TypeVar("T")
 
@@ -410,12 +411,37 @@ def test_the_language_chooses_the_track(tmp_path: Path) -> None:
             sound = av.AudioFrame.from_ndarray(np.full((1, 32000), value, np.int16), format="s16", layout="mono")
             sound.sample_rate, sound.pts, sound.time_base = 16000, 0, Fraction(1, 16000)
             output.mux(track.encode(sound))
+    many = str(write_whisper(tmp_path / "many.bin", multilingual=True))
     heard = {}
-    for language in ("auto", "de", "en", "fr", "es"):
-        with open_session(language=language, speech_model="nano") as session:
+    for language, model in ("auto", many), ("auto", "nano"), ("de", many), ("en", many), ("fr", many), ("es", many):
+        with open_session(language=language, speech_model=model) as session:
             video = session.video(path)
-        heard[language] = (round(float(video.audio(0.5, 1.5).mean()) * 32768, -2), video.sound_id == video.id)
-    assert heard == {"auto": (4000, True), "de": (4000, True), "en": (8000, False), "fr": (16000, False), "es": (4000, True)}
+            assert session.language_trouble(video) == ""
+        heard[language, model] = (round(float(video.audio(0.5, 1.5).mean()) * 32768, -2), video.sound_id == video.id)
+    assert heard == {
+        ("auto", many): (4000, True),
+        ("auto", "nano"): (8000, False),  # it knows English only
+        ("de", many): (4000, True),
+        ("en", many): (8000, False),
+        ("fr", many): (16000, False),
+        ("es", many): (4000, True),
+    }
+
+
+def test_sound_in_a_language_that_the_speech_model_does_not_know_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "film.mka"
+    with av.open(str(path), "w") as output:
+        track = output.add_stream("pcm_s16le", rate=16000, layout="mono")
+        track.metadata["language"] = "spa"
+        sound = av.AudioFrame.from_ndarray(np.full((1, 32000), 4000, np.int16), format="s16", layout="mono")
+        sound.sample_rate, sound.pts = 16000, 0
+        output.mux(track.encode(sound))
+    for language, told in (
+        ("auto", "the sound is marked es, and ggml-sage-nano.bin knows English only: use a multilingual model"),
+        ("en", ""),
+    ):
+        with open_session(language=language, speech_model="nano") as session:
+            assert session.language_trouble(session.video(path)) == told
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")

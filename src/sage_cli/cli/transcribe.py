@@ -239,6 +239,8 @@ class TranscriptMaker:
             check_targets([task.target], [subtitles.file])
         if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
             say(f"{task.name}: {missing}")
+        if not subtitles and (foreign := session.language_trouble(video)):
+            say(f"{task.name}: {foreign}")
         about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
         said = False

@@ -266,6 +266,17 @@ class Models:
         return find_speech_model(named)
 
     @cached_property
+    def spoken_language(self) -> str:
+        """The language of the speech to hear; ``"auto"`` for any. A speech model that knows English only hears English."""
+        from sage_cli.speech.ggml import check_whisper
+
+        if self.options.language == "auto":
+            with suppress(ModelError):  # told when speech is transcribed
+                if self.speech_file is not None and not check_whisper(self.speech_file).multilingual:
+                    return "en"
+        return self.options.language
+
+    @cached_property
     def transcriber(self) -> Transcriber:
         """The speech model, loaded.
 

@@ -228,7 +228,7 @@ class Session(Models):
         from sage_cli.speech.subtitles import short
         from sage_cli.video import DamageCache, Video
 
-        name, local, language = str(path), self._local(path), self.options.language
+        name, local, language = str(path), self._local(path), self.spoken_language
         spoken = None if language == "auto" else lambda tag: short(tag) == short(language)
         damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
@@ -362,6 +362,15 @@ class Session(Models):
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
         return self._found_subtitles(video) if self.options.subtitles else None
+
+    def language_trouble(self, video: Video) -> str:
+        """One line for people if the file says that its sound is in a language that the speech model does not know; else ``""``."""
+        from sage_cli.speech.subtitles import short
+
+        marked = short(video.sound_language)
+        if not marked or marked == "en" or self.options.language != "auto" or self.spoken_language != "en":
+            return ""  # who names the language knows better than the file
+        return f"the sound is marked {marked}, and {self.transcriber_name} knows English only: use a multilingual model"
 
     def subtitle_trouble(self, video: Video) -> str:
         """One line for people if some of a video's subtitles cannot be read, or do not fit it; else ``""``."""

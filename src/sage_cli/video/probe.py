@@ -126,6 +126,7 @@ class AudioTrack:
     """The audio stream.
 
     Attributes:
+        language: as the file has it; ``""`` if it names none.
         best: of several streams the one that players choose, and not one in a language that was asked for.
     """
 
@@ -133,6 +134,7 @@ class AudioTrack:
     codec: str
     rate: int
     channels: int
+    language: str = ""
     best: bool = True
 
 
@@ -315,7 +317,8 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
         return None
     begin = frame_time(frame)
     if isinstance(frame, AudioFrame):
-        return AudioTrack(index, codec, frame.sample_rate, frame.layout.nb_channels), Fraction(0) if -_MAX_PRIMING < begin < 0 else begin
+        track = AudioTrack(index, codec, frame.sample_rate, frame.layout.nb_channels, stream.language or "")
+        return track, Fraction(0) if -_MAX_PRIMING < begin < 0 else begin
     orientation = replace(_orientation(frame), crop=(crop := _crop(file, index, frame)))
     visible = (frame.width - crop[0] - crop[2], frame.height - crop[1] - crop[3])
     aspect = float(stream.sample_aspect_ratio or 1)

@@ -49,6 +49,7 @@ class Video:
         name: what the user calls it: the path as given, a link, or ``-`` for stdin.
         id: fingerprint of its content: the same under another name, different after an edit.
         sound_id: the same of what is heard, if there are several audio streams.
+        sound_language: of what is heard, as the file has it, such as ``"eng"``; ``""`` if it names none.
         duration: seconds until the last frame or sound is over, whichever ends later.
         width, height: display size in pixels: upright, pixels square. 0 without video.
         rotation: degrees clockwise (0, 90, 180, 270) by which stored frames are turned for display.
@@ -90,6 +91,7 @@ class Video:
         video, audio = self._media.video, self._media.audio
         self.id = self._media.content.fingerprint
         self.sound_id = self.id if audio is None or audio.best else f"{self.id}-{audio.index}"
+        self.sound_language = audio.language if audio else ""
         self.duration = self._media.duration
         self.has_video, self.has_audio = video is not None, audio is not None
         self.width, self.height = (video.width, video.height) if video else (0, 0)
