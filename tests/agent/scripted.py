@@ -175,3 +175,18 @@ def reasoner(answer: str | None = None, recommended: Mapping[str, Any] = NO_CALL
         "final_answer": answer,
         "recommended_tools": recommended,
     }
+
+
+def general(answer: str | None, recommended: Mapping[str, Any] = NO_CALL, seen: str = "A man.", found: bool = True) -> dict[str, Any]:
+    """A first reply of a general model; ``found``: the answer gives what was asked."""
+    return {"video_context": seen, "query_intent": "To know.", "recommended_tools": recommended, **_said(answer, found)}
+
+
+def later(answer: str | None, recommended: Mapping[str, Any] = NO_CALL, found: bool = True) -> dict[str, Any]:
+    """A later reply of a general model."""
+    answerable = {"reasoning": "'Look at that.'", "verdict": answer is not None}
+    return {"answerable": answerable, "recommended_tools": recommended, **_said(answer, found)}
+
+
+def _said(answer: str | None, found: bool) -> dict[str, Any]:
+    return {"final_answer": answer} if answer is None else {"final_answer": answer, "found": found}

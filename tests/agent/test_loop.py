@@ -31,7 +31,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import Video
-from tests.agent.scripted import NO_CALL, Asked, ScriptedModel, call, context, reasoner
+from tests.agent.scripted import Asked, ScriptedModel, call, context, general, later, reasoner
 from tests.media import make_audio, make_video, tone
 
 E = TypeVar("E")
@@ -445,7 +445,7 @@ def test_the_last_step_can_only_answer_or_give_up(video: Video) -> None:
 
 def test_untrained_models_are_told_which_step_is_the_last(video: Video) -> None:
     look = call("perform_reasoning", query="a?", media_paths=["holiday.mp4"])
-    model = ScriptedModel(general(None, HEARD), later(None, look), "Yes.", heard("It is not shown."))
+    model = ScriptedModel(general(None, HEARD), later(None, look), "Yes.", later("It is not shown."))
     assert isinstance(run(model, video, max_steps=2, prompts="general")[-1], Answer)
     assert [text.count("This is the last step") for text in (model.asked[1].texts[1], model.asked[-1].texts[1])] == [0, 1]
 
@@ -681,14 +681,10 @@ def test_the_papers_direct_prompt(video: Video, reply: str, answer: str | None) 
 # ---- models that were not trained to call tools --------------------------------------------------------------------
 
 
-def general(answer: str | None, recommended: Any = NO_CALL, seen: str = "A man.") -> dict[str, Any]:
-    return {"video_context": seen, "query_intent": "To know.", "recommended_tools": recommended, "final_answer": answer}
-
-
 def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> None:
     whole = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
-    said = {"answerable": {"reasoning": "'Look at that.'", "verdict": True}, "recommended_tools": NO_CALL, "final_answer": "Look at that."}
-    model = ScriptedModel(general("The frames do not show what he says."), general(None, whole), said, '{"answer": "yes"}')
+    denial = general("Man sieht nicht, was er sagt.", found=False)
+    model = ScriptedModel(denial, general(None, whole), later("Look at that."), YES)
     events = run(model, video, prompts="general")
     assert [event.tool for event in only(ToolCalled, events)] == ["transcribe-speech"]
     assert isinstance(events[-1], Answer)
@@ -697,19 +693,13 @@ def test_a_first_look_that_finds_no_answer_has_to_call_a_tool(video: Video) -> N
     assert again[: len(first)] == first
     assert [message.role for message in again[len(first) :]] == ["assistant", "user"]
     with pytest.raises(AssertionError, match="schema forbids"):
-        run(ScriptedModel(general("It is not shown."), general("It is not shown.")), video, prompts="general")
+        run(ScriptedModel(denial, denial), video, prompts="general")
 
 
 HEARD = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
 
 
-def later(answer: str | None, recommended: Any = NO_CALL, reasoning: str = "'Look at that.'") -> dict[str, Any]:
-    answerable = {"reasoning": reasoning, "verdict": answer is not None}
-    return {"answerable": answerable, "recommended_tools": recommended, "final_answer": answer}
-
-
-def heard(answer: str) -> dict[str, Any]:
-    return later(answer)
+NOT_SAID = later("Die Farbe wird nicht erw\u00e4hnt.", found=False)
 
 
 YES, NO = '{"answer": "yes"}', '{"answer": "no"}'
@@ -718,7 +708,7 @@ WATCH = call("perform_reasoning", query="Which colour?", media_paths=["holiday.m
 
 def test_an_untrained_model_is_asked_whether_the_video_holds_its_answer(video: Video) -> None:
     """What was heard and what was seen: a right answer about the pictures is not in a transcript."""
-    model = ScriptedModel(general(None, HEARD, "A woman in a blue shirt."), heard("Her shirt is blue."), YES)
+    model = ScriptedModel(general(None, HEARD, "A woman in a blue shirt."), later("Her shirt is blue."), YES)
     end = run(model, video, "What colour is the shirt?", prompts="general")[-1]
     assert isinstance(end, Answer)
     [text] = model.asked[-1].texts
@@ -726,23 +716,23 @@ def test_an_untrained_model_is_asked_whether_the_video_holds_its_answer(video: V
 
 
 def test_an_answer_that_is_not_found_leads_to_the_next_step(video: Video) -> None:
-    model = ScriptedModel(general(None, HEARD), heard("Forty."), NO, later(None, WATCH), "Her shirt is red.", heard("Red."))
+    model = ScriptedModel(general(None, HEARD), later("Forty."), NO, later(None, WATCH), "Her shirt is red.", later("Red."))
     events = run(model, video, prompts="general")
     assert isinstance(events[-1], Answer)
     assert (events[-1].answer, events[-1].steps) == ("Red.", 3)  # a transcript need not hold what a tool saw
     assert "goes on" in only(Notice, events)[0].text
     assert 'check output: The answer "Forty." was found neither in the description nor in the results.' in model.asked[3].texts[1]
-    denied = run(ScriptedModel(general(None, HEARD), heard("Forty."), NO, heard("The colour is not mentioned.")), video, prompts="general")
+    denied = run(ScriptedModel(general(None, HEARD), later("Forty."), NO, NOT_SAID), video, prompts="general")
     assert isinstance(denied[-1], Answer)
 
 
 @pytest.mark.parametrize(
     ("script", "steps", "guess"),
     [
-        ([heard("Forty."), NO], 1, "Forty."),
-        ([heard("Forty."), NO, heard("Fifty."), NO], 10, "Fifty."),
-        ([heard("Forty."), NO, heard("Fifty."), NO], 2, "Fifty."),
-        ([heard("Forty."), NO, later(None)], 2, "Forty."),
+        ([later("Forty."), NO], 1, "Forty."),
+        ([later("Forty."), NO, later("Fifty."), NO], 10, "Fifty."),
+        ([later("Forty."), NO, later("Fifty."), NO], 2, "Fifty."),
+        ([later("Forty."), NO, later(None)], 2, "Forty."),
     ],
 )
 def test_no_answer_is_given_that_was_not_found_twice_or_in_the_last_step(video: Video, script: list[Any], steps: int, guess: str) -> None:
@@ -752,12 +742,12 @@ def test_no_answer_is_given_that_was_not_found_twice_or_in_the_last_step(video: 
 
 
 def test_a_summary_is_an_answer(video: Video) -> None:
-    model = ScriptedModel(general(None, HEARD), heard("Somebody asks to look at something. It is short."), YES)
+    model = ScriptedModel(general(None, HEARD), later("Somebody asks to look at something. It is short."), YES)
     assert isinstance(run(model, video, "Summarize the talk.", prompts="general")[-1], Answer)
 
 
 def test_untrained_models_read_the_arguments_that_a_result_is_for(video: Video) -> None:
-    model = ScriptedModel(general(None, HEARD), later(None, WATCH), "Red.", heard("Red."))
+    model = ScriptedModel(general(None, HEARD), later(None, WATCH), "Red.", later("Red."))
     run(model, video, prompts="general")
     text = model.asked[-1].texts[1]
     assert f"verbal_transcript_#1 with arguments {HEARD['tool_calls'][0]['arguments']} output: {{'transcript'" in text
@@ -774,20 +764,24 @@ def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_v
     assert "It has sound. You see 10 frames of it, one every 1.6 s." in message
 
 
-@pytest.mark.parametrize(("answer", "settings"), [("It is not mentioned.", {"prompts": "general"}), ("Forty minutes.", {})])
-def test_denials_and_trained_models_are_not_asked_again(video: Video, answer: str, settings: dict[str, Any]) -> None:
-    first = general(None, HEARD) if settings else context(None, HEARD)
-    assert isinstance(run(ScriptedModel(first, heard(answer) if settings else reasoner(answer)), video, **settings)[-1], Answer)
+def test_denials_and_trained_models_are_not_asked_again(video: Video) -> None:
+    assert isinstance(run(ScriptedModel(general(None, HEARD), NOT_SAID), video, prompts="general")[-1], Answer)
+    assert isinstance(run(ScriptedModel(context(None, HEARD), reasoner("Forty minutes.")), video)[-1], Answer)
 
 
-@pytest.mark.parametrize(
-    ("answer", "settings"), [("Red.", {"prompts": "general"}), ("It is not shown.", {"prompts": "general", "max_steps": 0})]
-)
-def test_other_first_answers_stand(video: Video, answer: str, settings: dict[str, Any]) -> None:
-    events = run(ScriptedModel(general(answer)), video, **settings)
-    assert isinstance(events[-1], Answer)
-    assert events[-1].answer == answer
-    assert isinstance(run(ScriptedModel(context("It is not shown.")), video)[-1], Answer)
+@pytest.mark.parametrize(("found", "settings"), [(True, {}), (False, {"max_steps": 0})])
+def test_other_first_answers_stand(video: Video, found: bool, settings: dict[str, Any]) -> None:
+    end = run(ScriptedModel(general("It is not shown.", found=found)), video, prompts="general", **settings)[-1]
+    assert isinstance(end, Answer)
+    assert end.answer == "It is not shown."
+
+
+def test_an_answer_without_word_of_what_was_found_counts_as_found(video: Video) -> None:
+    """Served models may leave the key out."""
+    reply = general("Red.")
+    del reply["found"]
+    end = run(ScriptedModel(reply, strict=False), video, prompts="general")[-1]
+    assert isinstance(end, Answer)
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from sage_cli.tools.reply import WRAP
 from sage_cli.tools.schema import Schema
 from sage_cli.video import Video
 from sage_cli.web import Web, WebSettings
-from tests.agent.scripted import BYTES, NO_CALL, ScriptedModel, accepts, call, context, reasoner
+from tests.agent.scripted import BYTES, NO_CALL, ScriptedModel, accepts, call, context, general, later, reasoner
 from tests.media import make_video, tone
 
 WHERE = {"video_path": "holiday.mp4", "timestamp_start": "00:05", "timestamp_end": "00:00:15"}
@@ -172,24 +172,24 @@ def test_without_tools_there_is_only_an_answer(video: Video) -> None:
 # ---- general-purpose models ----------------------------------------------------------------------------------------
 
 
-def general(answer: Any, recommended: Any) -> dict[str, Any]:
-    return {"video_context": "A man.", "query_intent": "To know.", "recommended_tools": recommended, "final_answer": answer}
-
-
 def test_a_general_model_decides_before_it_answers_and_hears_a_short_video_first(video: Video) -> None:
     workspace = Workspace(ScriptedModel(), video, prompts=Prompts("general"))
     schema = context_schema(TOOLS, workspace)
     whole = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:00:00", timestamp_end="00:00:30")
     assert allows(schema, general(None, whole))
-    assert allows(schema, general("Red.", NO_CALL))
+    assert allows(schema, general("Red."))
+    assert allows(schema, general("It is not shown.", found=False))
     assert not allows(schema, context("Red."))
     assert not allows(schema, general(None, TRANSCRIBE))
     analyze = call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])
     assert not allows(schema, general(None, analyze))
     deaf = [tool for tool in TOOLS if tool.name != "transcribe-speech"]
     assert allows(context_schema(deaf, workspace), general(None, analyze))
-    later = {"answerable": {"reasoning": "No.", "verdict": False}, "recommended_tools": analyze, "final_answer": None}
-    assert allows(reasoner_schema(TOOLS, workspace, last=False), later)
+    for last in (False, True):
+        schema = reasoner_schema(TOOLS, workspace, last=last)
+        assert allows(schema, later(None, analyze)) != last
+        assert allows(schema, later("Red."))
+        assert allows(schema, later("It is not shown.", found=False))
 
 
 def test_a_general_model_chooses_windows_of_a_long_video(tmp_path: Path) -> None:

@@ -130,6 +130,11 @@ def test_a_reply_without_most_keys_is_read() -> None:
     assert not read(ReasonerReply, json.dumps({"answer": "Red.", "tool_calls": [CALL]})).answerable.verdict
     assert read(ReasonerReply, '{"answerable": {"verdict": "True"}}').answerable.verdict
     assert not read(ReasonerReply, '{"answerable": {"verdict": "false"}}').answerable.verdict
+    assert [read(ReasonerReply, f'{{"answer": "Red.", "found": {found}}}').found for found in ("true", "false", '"false"')] == [
+        True,
+        False,
+        False,
+    ]
     assert read(ReasonerReply, '{"answerable": true}').answerable.verdict
 
 

@@ -17,7 +17,7 @@ from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged
 from sage_cli.agent.first_look import FirstLook, choose
-from sage_cli.agent.nonsense import denies, gives_up
+from sage_cli.agent.nonsense import gives_up
 from sage_cli.agent.prompt_builder import PromptBuilder
 from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
@@ -239,7 +239,7 @@ class _Run:
         """The reply of the first look. If it says that the frames do not answer the question, an untrained model is made to call a tool."""
         tools, style = self._agent.tools, self._agent.prompts.style
         reply = yield from self._asker.ask(ContextReply, 0, prompt, context_schema(tools, self._workspace))
-        if tools and style.second_look and reply.final_answer and denies(reply.final_answer):
+        if tools and style.second_look and reply.final_answer and not reply.found:
             yield Notice(self._watch.elapsed, "the frames alone gave no answer: the model is asked to call a tool")
             schema = context_schema(tools, self._workspace, look_again=True)
             again = self._prompts.again(prompt, as_reply(reply))
@@ -262,7 +262,7 @@ class _Run:
             schema = reasoner_schema(self._agent.tools, self._workspace, last=last)
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
-                if (yield from self._confirmed(step, reply.final_answer, video_context)):
+                if (yield from self._confirmed(step, reply, video_context)):
                     yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
                     return
                 doubted, guess = bool(guess), reply.final_answer
@@ -277,11 +277,11 @@ class _Run:
         text = f"the video does not hold it, as far as the model can tell; its guess: {guess}" if guess else ""
         yield self._no_answer(step, text or f"none was found in {steps} step{'s'[: steps > 1]}")
 
-    def _confirmed(self, step: int, answer: str, video_context: str) -> Steps[bool]:
-        """Whether an answer after transcripts alone is in them or in what the frames show. An untrained model that writes an answer finds a
-        sentence for it, whatever was asked; when asked for yes or no, it knows better."""
+    def _confirmed(self, step: int, reply: ReasonerReply, video_context: str) -> Steps[bool]:
+        """Whether transcripts, or what the frames show, hold what a reply found after transcripts alone. An untrained model that writes an
+        answer finds a sentence for it, whatever was asked; when asked for yes or no, it knows better."""
         heard = self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
-        if not self._agent.prompts.style.confirm or heard is None or denies(answer):
+        if not self._agent.prompts.style.confirm or heard is None or not reply.found:
             return True
         prompt = self._prompts.confirm(video_context, heard)
         return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt))

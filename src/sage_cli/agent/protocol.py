@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from sage_cli.prompts import Order, Prompts, Style
 from sage_cli.tools import TranscribeSpeech
@@ -59,7 +59,16 @@ class RecommendedTools(_Wire):
         return self.tool_calls[0] if self.needed and self.tool_calls else None
 
 
-class ContextReply(_Wire):
+class _Answering(_Wire):
+    """Attributes:
+    found: whether the answer gives what was asked, rather than saying that the video does not hold it. Models that were not trained for
+        the agent write it after their answer; trained ones never do.
+    """
+
+    found: bool = Field(default=True, exclude=True)
+
+
+class ContextReply(_Answering):
     """Stage 1: the context VLM's reply to the sampled frames."""
 
     video_context: str
@@ -73,7 +82,7 @@ class Answerable(_Wire):
     reasoning: str
 
 
-class ReasonerReply(_Wire):
+class ReasonerReply(_Answering):
     """Stage 2: the iterative reasoner's reply to the tool results."""
 
     answerable: Answerable
@@ -104,7 +113,7 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
     calls = _calls(first or tools, workspace, style.first_call)
     replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
     if not (calls and look_again):
-        replies.append({"final_answer": text(style.answer_characters), "recommended_tools": _no_call()})
+        replies.append({**_answer(style), "recommended_tools": _no_call()})
     return either(*(_ordered(order, {**seen, **reply}) for order in style.first for reply in replies))
 
 
@@ -116,16 +125,22 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
     style = workspace.prompts.style
     calls = [] if last else _calls(tools, workspace, style.later_call)
 
-    def reply(verdict: bool, answer: Schema, recommended: Schema) -> dict[str, Schema]:
+    def reply(verdict: bool, answer: Mapping[str, Schema], recommended: Schema) -> dict[str, Schema]:
         answerable = _ordered(style.answerable, {"verdict": constant(verdict), "reasoning": text(_REASON)})
-        return {"answerable": answerable, "final_answer": answer, "recommended_tools": recommended}
+        return {"answerable": answerable, **answer, "recommended_tools": recommended}
 
-    replies = [reply(False, NULL, _one_of(calls, style) if calls else _no_call()), reply(True, text(style.answer_characters), _no_call())]
+    no_answer = reply(False, {"final_answer": NULL}, _one_of(calls, style) if calls else _no_call())
+    replies = [no_answer, reply(True, _answer(style), _no_call())]
     return either(*(_ordered(order, values) for order in style.later for values in replies))
 
 
 def _ordered(order: Order, values: Mapping[str, Schema]) -> Schema:
-    return record(**{key: values[key] for key in order})
+    return record(**{key: values[key] for key in order if key in values})
+
+
+def _answer(style: Style) -> dict[str, Schema]:
+    """An answer, and whether it is one; the pack's order says which of the keys there are."""
+    return {"final_answer": text(style.answer_characters), "found": either(constant(True), constant(False))}
 
 
 def _no_call() -> Schema:

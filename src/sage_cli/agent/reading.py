@@ -51,7 +51,7 @@ def read(kind: type[R], reply: str) -> R:
     """
     data = _data(reply)
     answer, recommended = as_text(_under(_ANSWER, data)), _recommended(data)
-    plain: dict[str, Any] = {"final_answer": answer, "recommended_tools": recommended}
+    plain: dict[str, Any] = {"final_answer": answer, "found": _truth(data.get("found", True)), "recommended_tools": recommended}
     if kind is ContextReply:
         plain |= {key: as_text(data.get(key)) or "" for key in ("video_context", "query_intent")}
     else:
