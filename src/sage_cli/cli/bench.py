@@ -238,11 +238,15 @@ class _Show:
             return
         import json
 
-        from sage_cli.bench.page import page
         from sage_cli.bench.tables import markdown
         from sage_cli.output import output_folder, write_text
+        from sage_cli.report.bench import bench_page
 
-        texts = {"md": markdown(report), "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n", "html": page(report)}
+        texts = {
+            "md": markdown(report),
+            "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n",
+            "html": bench_page(report),
+        }
         with output_folder(self._folder):
             for suffix, text in texts.items():
                 write_text(self._folder / f"report.{suffix}", text)

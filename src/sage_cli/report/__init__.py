@@ -1,4 +1,4 @@
-"""Reports on runs, as web pages to share: question, answer, steps, sampled frames and transcribed words."""
+"""Web pages to share: of runs with question, answer, steps, sampled frames and transcribed words, and of measurements."""
 
 from __future__ import annotations
 

@@ -139,22 +139,22 @@ def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video, str]]) -> 
     kind = report_format(target)
     pages = [_page(run, video, name) for run, video, name in runs]
     with open_text(target, [video.path for _, video, _ in runs]) as file:
-        file.write(render(kind, pages))
+        file.write(render(f"report.{kind}", pages=pages))
 
 
-def render(kind: Literal["html", "md"], pages: Sequence[Page]) -> str:
-    """The text of a report."""
+def render(name: str, **content: object) -> str:
+    """The text of a report, from one of the templates in this folder."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("sage_cli.report", "."),
-        autoescape=kind == "html",
+        autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"clock": format_clock, "span": _span_text, "line": _line, "lines": _lines, "target": _target}
-    return environment.get_template(f"report.{kind}.jinja").render(pages=pages)
+    return environment.get_template(f"{name}.jinja").render(content)
 
 
 def _line(text: str) -> str:
