@@ -24,6 +24,8 @@ from sage_cli.cli import main
 from sage_cli.cli.batch import Input
 from sage_cli.cli.transcribe import _plan
 from sage_cli.errors import UsageError
+from sage_cli.session import Session
+from sage_cli.speech import Progress, Segment
 from tests.cli.conftest import Popen
 from tests.media import make_audio, make_video
 from tests.models.tiny_whisper import write_whisper
@@ -107,6 +109,12 @@ def test_the_file_s_name_chooses_the_format(transcribe: Sage, talk: Path, tmp_pa
 def test_words(transcribe: Sage, talk: Path) -> None:
     segments = json.loads(transcribe(talk, "-f", "json", "--words").stdout)["segments"]
     assert all([word["text"] for word in segment["words"]] == segment["text"].split() for segment in segments)
+
+
+def test_the_language_is_that_of_most_of_the_speech(transcribe: Sage, talk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [Segment(0, 2, "Hola.", 1.0, language="es"), Segment(2, 6, "And so", 1.0), Segment(7, 8, "adios", 1.0, language="es")]
+    monkeypatch.setattr(Session, "parts", lambda *_: (Progress((segment,), segment.end) for segment in said))
+    assert json.loads(transcribe(talk, "--json").stdout)["language"] == "en"
 
 
 def test_a_part_is_on_the_media_s_clock(transcribe: Sage, talk: Path) -> None:

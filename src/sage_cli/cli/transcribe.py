@@ -230,6 +230,7 @@ class TranscriptMaker:
         from sage_cli.output import check_targets
         from sage_cli.speech.cues import present
         from sage_cli.speech.formats import FORMATS, About
+        from sage_cli.speech.segment import Spoken
 
         session, format = self._session, FORMATS[task.format](self._layout)
         video = session.video(task.source, task.copy)
@@ -243,21 +244,20 @@ class TranscriptMaker:
             say(f"{task.name}: {foreign}")
         about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
-        said = False
+        spoken = Spoken()
         visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
         with progress(task.name, start, end) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
             for part in parts:
                 for segment in present(part.segments, start, end, self._layout, words=self._options.words):
-                    said = True
-                    about = replace(about, language=segment.language)
+                    spoken.add(segment)
                     yield format.segment(segment)
                 if show:
                     show(part.seconds)
                 yield ""
-        yield format.foot(replace(about, notices=tuple(notice.text for notice in video.notices)))
+        yield format.foot(replace(about, language=spoken.language, notices=tuple(notice.text for notice in video.notices)))
         if video.damage:
             say(f"{task.name}: {video.damage}")
-        if not said and not _has_text(task):  # else it fails, and says more
+        if spoken.language is None and not _has_text(task):  # else it fails, and says more
             say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 

@@ -237,16 +237,18 @@ def _load(session: Session, video: Video, report: Report) -> None:
 
 
 def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], report: Report) -> Transcript:
-    segments = []
+    from sage_cli.speech.segment import Spoken
+
+    said, spoken = [], Spoken()
     with closing(session.transcribe(video.name, start=span[0], end=span[1])) as found:
         for segment in found:
             report(f"transcribed to {format_clock(segment.end)}")
-            segments.append(segment)
-    said = [Said(start=format_clock_ms(one.start), end=format_clock_ms(one.end), text=one.text) for one in segments]
+            said.append(Said(start=format_clock_ms(segment.start), end=format_clock_ms(segment.end), text=segment.text))
+            spoken.add(segment)
     notices = [notice.text for notice in video.notices]
     if not said:
         notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
-    return Transcript(language=segments[0].language if segments else None, segments=said, notices=notices)
+    return Transcript(language=spoken.language, segments=said, notices=notices)
 
 
 def _summarized(steps: Generator[Stage | None, None, Summary], report: Report) -> Summary:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,18 @@ class Progress:
 
     segments: tuple[Segment, ...]
     seconds: float
+
+
+@dataclass(slots=True)
+class Spoken:
+    """The seconds of speech in each language."""
+
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def add(self, segment: Segment) -> None:
+        self.seconds[segment.language] += segment.end - segment.start
+
+    @property
+    def language(self) -> str | None:
+        """The language of most of the speech; ``None`` where there is none."""
+        return max(self.seconds, key=self.seconds.__getitem__, default=None)

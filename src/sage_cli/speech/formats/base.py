@@ -21,7 +21,7 @@ class About:
         media: its name, for people.
         duration: in seconds.
         model: the model's name.
-        language, notices: known at the end: the language, and which parts of the file are damaged or missing.
+        language, notices: known at the end: the language of most of the speech, and which parts of the file are damaged or missing.
     """
 
     video: str
