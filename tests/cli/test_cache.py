@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -13,7 +14,7 @@ import pytest
 from sage_cli.cli.cache import KindName
 from sage_cli.store.cache import KINDS
 from sage_cli.video import Video
-from tests.cli.conftest import SMALL
+from tests.cli.conftest import SMALL, Popen
 from tests.models import TinyModel
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -21,6 +22,20 @@ Sage = Callable[..., CompletedProcess[str]]
 
 def test_kinds_are_spelled_out() -> None:
     assert get_args(KindName) == tuple(kind.name for kind in KINDS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_others_cannot_read_what_a_question_leaves(start: Callable[..., Popen], model: TinyModel, clip: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAGE_")}
+    environment |= {"SAGE_CACHE_DIR": str(tmp_path / "c"), "SAGE_LOG_FILE": str(tmp_path / "d" / "log.db"), "SAGE_CONFIG": os.devnull}
+    with start("ask", clip, "what?", "-m", model.text, *SMALL, env=environment, umask=0) as process:
+        _, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    folders = [
+        path for path in tmp_path.rglob("*") if path.is_dir() and path.parent in {tmp_path, tmp_path / "c"} and path.name != "scratch"
+    ]
+    assert {"c", "d", "embeddings", "times", "media", "fingerprints"} <= {path.name for path in folders}
+    assert {path.name: path.stat().st_mode & 0o777 for path in folders} == {path.name: 0o700 for path in folders}
 
 
 def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:

@@ -281,6 +281,7 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
     from prompt_toolkit.output import create_output
 
     from sage_cli.store.paths import history_path
+    from sage_cli.store.private import private_folder
 
     class Kept(FileHistory):
         """Lives as long as this conversation where the file cannot be read or written (a full disk)."""
@@ -298,7 +299,7 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
     if keep:
         path = history_path()
         with suppress(OSError):  # a read-only home: the history lives as long as this conversation
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             with path.open("a"):
                 path.chmod(0o600)
             history = Kept(str(path))

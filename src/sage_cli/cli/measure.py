@@ -61,13 +61,14 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
     from sage_cli.model.disk import ModelCache
     from sage_cli.model.llama import LlamaModel
     from sage_cli.store import cache_dir
+    from sage_cli.store.private import private_folder
     from sage_cli.store.scratch import scratch_folder
     from sage_cli.video import Frame
 
     with ExitStack() as stack:
         # On the disk of the real cache, if it is writable.
         with suppress(OSError):
-            cache_dir().mkdir(parents=True, exist_ok=True)
+            private_folder(cache_dir())
         folder = stack.enter_context(scratch_folder(cache_dir() if cache_dir().is_dir() else None))
         cache = stack.enter_context(closing(ModelCache(folder, prefixes=0)))
         began = time.perf_counter()

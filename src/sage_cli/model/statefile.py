@@ -15,6 +15,7 @@ import xxhash
 
 from sage_cli.hardware.threads import background
 from sage_cli.store.files import PREFIXES, part_of, trim
+from sage_cli.store.private import private_folder
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class StateFiles:
             head: bytes at the start that are verified before anything is loaded.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder, PREFIXES)
             part = part_of(self._path(key))
             return Saving(part, head, lambda: self._store(key, part, size, head, write))
         except OSError as error:

@@ -24,6 +24,7 @@ from sage_cli.output import output_folder, write_text
 from sage_cli.session.options import Options, declared, settable
 from sage_cli.session.values import check
 from sage_cli.store.paths import config_path
+from sage_cli.store.private import private_folder
 from sage_cli.text import decode_unicode
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
@@ -185,6 +186,7 @@ def _writing() -> Iterator[Path]:
     path = config_path()
     try:
         with output_folder(path.parent), FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE_S):
+            private_folder(path.parent)
             yield path
     except Timeout as error:
         raise SageError(f"cannot write {path}: another process has been changing it for {_PATIENCE_S:g} s; try again") from error

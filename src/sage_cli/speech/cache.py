@@ -22,6 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
 from sage_cli.store.files import TRANSCRIPTS, trim
+from sage_cli.store.private import private_folder
 
 LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
 _SUM = 16  # characters of a line's checksum
@@ -126,7 +127,7 @@ class TranscriptCache:
         if self._folder is None:
             return None
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder, TRANSCRIPTS)
             trim(self._folder, TRANSCRIPTS, self._limit)
             file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
             file.write(b"\n")  # ends a line that was cut short

@@ -36,6 +36,7 @@ from sage_cli.store.files import (
     unfinished,
 )
 from sage_cli.store.paths import cache_dir
+from sage_cli.store.private import private_folder
 
 _MEDIA: Final = "media"  # folder: for each fingerprint, the path where that video was last seen
 
@@ -221,7 +222,7 @@ def note_media(media: str, path: Path) -> None:
     """Record the path of a video, so that its entries can be shown by name. Does nothing if the cache cannot be written."""
     with suppress(OSError):
         note = cache_dir() / _MEDIA / media
-        note.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(note.parent, MEDIA_NOTES)
         note.write_bytes(os.fsencode(path.resolve()))
 
 

@@ -28,8 +28,9 @@ from typing import BinaryIO, Final
 from blake3 import blake3
 
 from sage_cli.signals import check_interrupted
-from sage_cli.store.files import write_whole
+from sage_cli.store.files import FINGERPRINTS, write_whole
 from sage_cli.store.paths import cache_dir
+from sage_cli.store.private import private_folder
 
 _BYTES: Final = 12
 _CHUNK: Final = 1 << 20  # read at once; Ctrl-C is handled between two
@@ -178,7 +179,7 @@ def _record(path: Path, state: FileState, found: str, began: int) -> None:
         return
     entry = _entry(state)
     with suppress(OSError):
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(entry.parent, FINGERPRINTS)
         write_whole(entry, _line(state, found, began))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from sage_cli.store.files import RECORDS, delete
+from sage_cli.store.private import private_folder
 
 if TYPE_CHECKING:
     from diskcache import Cache, Disk
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 DATABASE: Final = "cache.db"
 _HEX: Final = "[0-9a-f][0-9a-f]"  # a folder of values
+_OURS: Final = re.compile(rf"cache\.db|{_HEX}\Z")
 _SEAL: Final = 16  # bytes of digest
 _PATIENCE: Final = 2.0  # seconds to wait for another process that holds the database
 # What diskcache raises on a database with wrong contents: it believes every column.
@@ -112,6 +115,7 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     """
     from diskcache import Cache
 
+    private_folder(folder, _OURS)
     _wait_for_lock(folder / DATABASE)
     settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
     return Cache(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import platformdirs
@@ -38,6 +39,14 @@ def log_path() -> Path:
 def history_path() -> Path:
     """File with the lines typed in ``sage chat``, beside the log; it need not exist."""
     return log_path().with_name("chat-history")
+
+
+def own_folders() -> set[Path]:
+    """The platform's folders for sage alone, wherever its data are: none that a user named."""
+    with suppress(RuntimeError):  # there is no home
+        kinds = platformdirs.user_cache_path, platformdirs.user_data_path, platformdirs.user_config_path
+        return {kind(APP, appauthor=False) for kind in kinds}
+    return set()
 
 
 def check_scratch() -> None:

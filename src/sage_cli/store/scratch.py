@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from filelock import FileLock, Timeout
+
+from sage_cli.store.private import close, is_ours
 
 _PREFIX: Final = "run-"
 _ALONE: Final = "sage-cli-"  # where there can be no private folder for all
@@ -49,7 +50,7 @@ def sweep(base: Path) -> int:
     """Remove what killed processes of this user left; return the freed bytes."""
     parent, freed = _parent(base), 0
     with suppress(OSError):
-        private = _is_private(parent)
+        private = close(parent)
         for folder in parent.glob(f"{_PREFIX}*") if private else ():
             with suppress(OSError):
                 if not (folder / _LOCK).is_file() and _is_old(folder):
@@ -57,7 +58,7 @@ def sweep(base: Path) -> int:
             freed += _sweep(folder)
         for folder in base.glob(f"{_ALONE}*"):
             with suppress(OSError):
-                if folder != parent and _is_ours(folder.lstat()):
+                if folder != parent and is_ours(folder.lstat()):
                     freed += _sweep(folder)
     return freed
 
@@ -86,31 +87,9 @@ def _make(base: Path) -> tempfile.TemporaryDirectory[str]:
     for _ in range(_TRIES):
         with suppress(FileExistsError):
             parent.mkdir(mode=0o700)
-        if not _is_private(parent):
+        if not close(parent):
             break
         with suppress(FileNotFoundError):  # another run has just ended and removed it
             return tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True)
     # Somebody else's, or a disk without permissions: a folder of its own.
     return tempfile.TemporaryDirectory(prefix=_ALONE, dir=base, ignore_cleanup_errors=True)
-
-
-def _is_private(folder: Path) -> bool:
-    """Whether it is a folder, no link to one, that only this user can use. One of ours that others could use is closed to them."""
-    try:
-        found = folder.lstat()
-        if _is_ours(found) and hasattr(os, "getuid") and found.st_mode & 0o077:
-            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # not what has been put in its place since
-            try:
-                if _is_ours(os.fstat(opened)):
-                    os.fchmod(opened, 0o700)
-            finally:
-                os.close(opened)
-            found = folder.lstat()
-    except OSError:
-        return False
-    return _is_ours(found) and not (hasattr(os, "getuid") and found.st_mode & 0o077)
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    """Whether it is a folder of this user, and no link to one."""
-    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())

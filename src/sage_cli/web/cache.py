@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sage_cli.store.files import WEB, trim, write_whole
+from sage_cli.store.private import private_folder
 
 LIMIT = 64 << 20  # bytes kept; the oldest go first
 
@@ -45,7 +46,7 @@ class WebCache:
         at = time.time()
         record = json.dumps({"key": key, "at": at, "value": value, "digest": _digest(key, at, value)}).encode()
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(self._folder, WEB)
             write_whole(path, record)
             trim(self._folder, WEB, LIMIT)
         except OSError as error:
