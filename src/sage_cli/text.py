@@ -25,6 +25,9 @@ MEDIA: Final = (
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
+# All that a terminal could obey; a tab and a line end are text.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
 # Of Markdown: what marks up words, and what makes a line a heading, an item, a rule or an underline.
 _INLINE_MARKUP: Final = re.compile(r"[\\`*_\[\]<>|~$#]|&(?=#?\w+;)")
 _LINE_MARKER: Final = re.compile(r"^(\d{0,9})([-+=.)](?=\s|$)|-(?=-)|=(?==))")
@@ -189,6 +192,11 @@ def from_argument(word: str) -> str:
 def without_surrogates(text: str) -> str:
     """Text with U+FFFD for halves of surrogate pairs, which no encoding can write."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def without_controls(text: str) -> str:
+    """Text without control characters but tabs and line ends: shown on a terminal, others move its cursor or set its title."""
+    return _CONTROL.sub("", text)
 
 
 def standard_json(value: Any, levels: int = 100) -> Any:

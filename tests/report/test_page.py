@@ -98,6 +98,15 @@ def test_a_video_from_a_pipe_has_a_name_and_no_link(clip_path: Path, tmp_path: P
     assert not any(part in text for part in (clip_path.name, "href", "]("))
 
 
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_no_control_character_is_written(clip_path: Path, tmp_path: Path, suffix: str) -> None:
+    hostile = "\x1b]0;title\x07 \x9b31m\nand\tmore"
+    write_report(tmp_path / f"r{suffix}", [(_run(question=hostile, answer=hostile, notices=[hostile]), Video(clip_path), f"{hostile}.mp4")])
+    text = (tmp_path / f"r{suffix}").read_text()
+    assert "title" in text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+
+
 def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
     runs = [(_run(), Video(clip_path), str(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path), str(clip_path))]
     write_report(tmp_path / "r.md", runs)

@@ -61,6 +61,15 @@ def test_a_line_end_in_the_file_s_name_breaks_no_head(name: str) -> None:
     assert heads[0] == heads[1] or json.loads(f"{heads[1]}]}}")["video"] == "a\nb.mp4"
 
 
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_no_control_character_is_written(name: str) -> None:
+    """JSON escapes those of ASCII."""
+    hostile = "a\x1b]0;b\x07.mp4" if name.startswith("json") else "a\x1b]0;b\x07\x9bc.mp4"
+    format, about = FORMATS[name](), About(hostile, hostile, 1.0, "m")
+    text = format.head(about) + format.segment(Segment(0.0, 1.0, hostile, 1.0)) + format.foot(about)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+
+
 def test_the_command_line_knows_them_all() -> None:
     assert set(declared()["format"].choices) == set(FORMATS)
 

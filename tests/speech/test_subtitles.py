@@ -28,6 +28,7 @@ as ever.
 """
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
+ASS_HEAD = f"{HEADER.decode()}\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
 ASS = "Dialogue: 0,0:00:0{0:.2f},0:00:0{0:.2f},Default,,0,0,0,,{1}\n"
 
 
@@ -209,6 +210,67 @@ def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:
     assert _cues(video) == [(1.0, 2.0, "Said."), (5.0, 6.0, "So are words.")]
 
 
+def _many(unit: str, begin: str = "", end: str = "") -> str:
+    return f"{begin}{unit * (100_000 // len(unit))}{end}"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        *((".ass", _many("{\\p1", end="}")), (".ass", _many("{\\p0", "{\\p1}")), (".ass", _many("{"))),
+        *(
+            (".vtt", _many(" ", "<c ")),
+            (".vtt", _many("{\\")),
+            (".vtt", _many("<br ")),
+            (".vtt", _many("&#")),
+            (".vtt", f"&{'a' * 100_000};"),
+        ),
+        *((".srt", _many("a", "[", "]")), (".srt", _many("a ", "[", "]")), (".srt", _many("(")), (".srt", _many("1", "&#", ";"))),
+    ],
+)
+def test_a_cue_of_any_length_is_read(video: Path, suffix: str, text: str) -> None:
+    """With expressions that go back, these took minutes to days."""
+    head = {".srt": "", ".vtt": "WEBVTT\n\n", ".ass": ASS_HEAD}[suffix]
+    line = "00:00:0{0:.3f} --> 00:00:0{0:.3f}\n{1}\n\n" if suffix != ".ass" else ASS
+    video.with_suffix(suffix).write_text(head + line.format(1.0, text) + line.format(2.0, "Said."))
+    assert _cues(video)[-1] == (2.0, Video(video).duration, "Said.")
+
+
+def test_cues_of_many_lines_are_read(video: Path) -> None:
+    lines = ["a"] * 100_000
+    _write(video, [(0, 1, "\n".join(lines)), (1, 2, "\n".join(["b", *lines]))])
+    assert [text for *_, text in _cues(video)] == ["a", "b a"]
+
+
+def test_timed_text_of_any_depth_is_read(video: Path) -> None:
+    cue = '<p begin="1s" end="2s">One.</p>'
+    body = f"{'<span>' * 400}{'<i/>' * 150_000}{cue}{'</span>' * 400}"
+    video.with_suffix(".ttml").write_text(f'<tt xmlns="http://www.w3.org/ns/ttml"><body><div end="9s">{body}</div></body></tt>')
+    assert _cues(video)[-1] == (1.0, 2.0, "One.")
+
+
+def test_control_characters_are_not_read(video: Path) -> None:
+    _write(video, [(1, 2, "\x1b]0;title\x07Good\tmorning,\x9b31m \x1b[2Jall\x7f.\u2028\u202bYes\u202c.")])
+    assert _cues(video) == [(1.0, 2.0, "]0;titleGood morning,31m [2Jall. \u202bYes\u202c.")]
+
+
+def test_links_out_of_the_folder_are_no_subtitles(video: Path, tmp_path: Path) -> None:
+    """Whoever may name videos of one folder reads no other by their subtitles."""
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "secret.srt").write_text(SRT)
+    (outside / "folder").symlink_to(tmp_path)
+    (video.parent / "talk.srt").symlink_to(outside / "secret.srt")
+    (video.parent / "talk.de.srt").symlink_to("talk.srt")
+    (video.parent / "talk.fr.srt").symlink_to("talk.fr.srt")
+    assert not beside(video)
+    assert not files_beside(video)
+    (video.parent / "notes.srt").write_text(SRT)
+    (video.parent / "talk.en.srt").symlink_to("notes.srt")
+    assert [one.source for one in beside(video)] == ["talk.en.srt"]
+    assert [one.source for one in beside(outside / "folder" / video.name)] == ["talk.en.srt"]
+
+
 def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> None:
     for name in ("talk.de.srt", "talk.srt", "talk.en.forced.srt", "talk.pt-BR.vtt", "talker.srt", "talk.backup of my notes.srt"):
         (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nOla\n")
@@ -365,7 +427,7 @@ def test_a_cue_without_a_duration_lasts_until_the_next_one(tmp_path: Path) -> No
     [
         (".srt", "", "00:00:0{0:.3f} --> 00:00:0{0:.3f}\n{1}\n\n"),
         (".vtt", "WEBVTT\n\n", "00:0{0:.3f} --> 00:0{0:.3f}\n{1}\n\n"),
-        (".ass", HEADER.decode() + "\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n", ASS),
+        (".ass", ASS_HEAD, ASS),
     ],
 )
 def test_so_does_one_in_a_file_and_the_last_one_until_the_end(video: Path, suffix: str, head: str, line: str) -> None:

@@ -241,6 +241,7 @@ class _Show:
         from sage_cli.bench.tables import markdown
         from sage_cli.output import output_folder, write_text
         from sage_cli.report.bench import bench_page
+        from sage_cli.text import without_controls
 
         texts = {
             "md": markdown(report),
@@ -249,7 +250,7 @@ class _Show:
         }
         with output_folder(self._folder):
             for suffix, text in texts.items():
-                write_text(self._folder / f"report.{suffix}", text)
+                write_text(self._folder / f"report.{suffix}", without_controls(text))
         if not self._quiet:
             console.say(f"results and report: {self._folder}")
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
-from sage_cli.text import escape_markdown, is_link
+from sage_cli.text import escape_markdown, is_link, without_controls
 from sage_cli.timecode import format_clock, link_at, parse
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def render(name: str, **content: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"clock": format_clock, "span": _span_text, "line": _line, "lines": _lines, "target": _target}
-    return environment.get_template(f"{name}.jinja").render(content)
+    return without_controls(environment.get_template(f"{name}.jinja").render(content))
 
 
 def _line(text: str) -> str:

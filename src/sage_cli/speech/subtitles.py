@@ -20,7 +20,7 @@ from sage_cli.errors import VideoError
 from sage_cli.output import folded
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
-from sage_cli.text import decode_prose
+from sage_cli.text import decode_prose, without_controls
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ _BLINK_S: Final = 0.1  # shorter than anything that is said
 _KINDS: Final = frozenset({"forced", "sdh", "cc", "hi", "default", "full", "auto", "orig"})
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,4})?", re.IGNORECASE)
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\uff08([^\uff08\uff09]*)\uff09|\u3010([^\u3010\u3011]*)\u3011")
-# What is said, though it is in brackets: a sentence of three words or more, a question, an exclamation, a figure.
-_SENTENCE: Final = re.compile(r"\d|\S+\s+\S+\s.*[.…]$|[?!\uff1f\uff01\u3002]$", re.DOTALL)
+_FIGURE: Final = re.compile(r"\d")
 _WORDLESS: Final = re.compile(r"[\W_]*")
 _SPEAKER: Final = re.compile(r"^(?:>>+|[-\u2010-\u2015]+(?![.,]?\d|[$€£¥₹]))\s*")  # a dash before a figure is a minus
+_ROLLED: Final = 50  # lines at most that a rolling caption repeats
 _LATE_S: Final = 1.0  # after the end of a video, where its subtitles have no business
 _Cue: TypeAlias = tuple[float, float, list[str]]
 
@@ -119,7 +119,10 @@ def lacking(video: Video, language: str = "") -> str:
 
 
 def files_beside(path: Path) -> dict[Path, FileState]:
-    """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
+    """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles.
+
+    Links that lead out of the folder are none: who may name a video only in this folder (``sage mcp``) could read other files by them.
+    """
     return {file: state for file, _, state in _named_alike(path)}
 
 
@@ -128,8 +131,10 @@ def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
     try:
         entries = [*path.parent.iterdir()]
         stem = _composed(_entry(path, entries).stem)
-        found = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
-        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found if file.is_file()]
+        alike = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
+        folder = path.parent.resolve()
+        found = [file for file in alike if file.is_file() and file.resolve().parent == folder]
+        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found]
     except OSError:
         return []
 
@@ -213,7 +218,7 @@ def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
     text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:
-        cues = list(written_cues(text, format, duration) if format else ttml_cues(text))
+        cues = list(written_cues(text, format, duration)) if format else ttml_cues(text)
     except ValueError as error:
         raise VideoError(f"{path.name} cannot be read as subtitles: {error}") from error
     if not cues:
@@ -228,8 +233,8 @@ def _track_cues(video: Video, index: int) -> Iterator[_Cue]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a cue, without the marks of speakers."""
-    lines = (_SPEAKER.sub("", " ".join(line.split())) for line in text.splitlines())
+    """The lines of a cue, without the marks of speakers, and without control characters: a transcript is printed, and written to files."""
+    lines = (_SPEAKER.sub("", without_controls(" ".join(line.split()))) for line in text.splitlines())
     return [line for line in lines if line]
 
 
@@ -238,9 +243,15 @@ def _is_spoken(lines: Sequence[str]) -> bool:
 
     def sentence(found: re.Match[str]) -> str:
         inner = found[found.lastindex or 0].strip()
-        return inner if _SENTENCE.search(inner) else ""
+        return inner if _is_said(inner) else ""
 
     return _WORDLESS.fullmatch(_BRACKETED.sub(sentence, " ".join(lines))) is None
+
+
+def _is_said(text: str) -> bool:
+    """Whether this is said, though it is in brackets: a sentence of three words or more, a question, an exclamation, a figure."""
+    sentence = text.endswith((".", "\u2026")) and len(text.split()) >= 3
+    return sentence or text.endswith(("?", "!", "\uff1f", "\uff01", "\u3002")) or _FIGURE.search(text) is not None
 
 
 def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
@@ -261,7 +272,7 @@ def _repeats(cues: Sequence[_Cue]) -> Iterator[tuple[int, bool]]:
     before: list[str] = []
     ended = 0.0
     for start, end, lines in cues:
-        most = min(len(before), len(lines))
+        most = min(len(before), len(lines), _ROLLED)
         yield next((count for count in range(most, 0, -1) if before[-count:] == lines[:count]), 0), start - ended < _CLOSE_S
         before, ended = lines or before, max(ended, end)
 

@@ -26,18 +26,21 @@ _TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "web
 # Their packets hold the text as it was written. FFmpeg's decoders lose text after "<"; of the other codecs they make ASS markup.
 _TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt"})
 
+# A cue may have any length, and these expressions take time in proportion to it: no part begins with what the one before repeats, and no
+# search for an end passes another beginning.
 _TAG: Final = re.compile(
-    r"</?(?:[ibus](?:\.[^<>\s]*)?|(?:font|c|v|lang|ruby|rt|span|p)(?:[\s.][^<>]*)?)\s*>"  # their tags
+    r"</?(?:[ibus](?:\.[^<>\s]*)?\s*|(?:font|c|v|lang|ruby|rt|span|p)(?:[\s.][^<>]*)?)>"  # their tags
     r"|<\d[\d:.]*>"  # times inside a cue of WebVTT
-    r"|\{\\[^}]*\}",  # ASS markup in SubRip: {\an8}
+    r"|\{\\[^{}]*\}",  # ASS markup in SubRip: {\an8}
     re.IGNORECASE,
 )
 _EXAMINED: Final = 16  # packets of an unknown codec
 _SLACK: Final = 0.1  # seconds by which a cue may begin outside its packet
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
-_ENTITY: Final = re.compile(r"&#?\w+;")
-_OVERRIDE: Final = re.compile(r"\\\{\{\}|\{[^}]*\}")  # FFmpeg writes a brace of the text as \{{}
-_DRAWING: Final = re.compile(r"\{[^}]*\\p[1-9][^}]*\}.*?(?=\{[^}]*\\p0[^}]*\}|$)", re.DOTALL)  # shapes, not words
+_ENTITY: Final = re.compile(r"&#?\w{1,32};")
+_BRACE: Final = "\\{{}"  # as FFmpeg writes one of the text
+_OVERRIDE: Final = re.compile(rf"({re.escape(_BRACE)}|\{{[^}}]*(?:\}}|\Z))")  # without its end it is text
+_SCALE: Final = re.compile(r"\\p(\d)")  # above 0, what follows are shapes, not words
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,7 @@ def _documents(packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, float, s
             continue
         start, end = float(time), float(time + (packet.duration or 0) * time_base(packet))
         first = start if first is None else first
-        cues = list(ttml_cues(bytes(packet).decode("utf-8-sig", "replace")))
+        cues = ttml_cues(bytes(packet).decode("utf-8-sig", "replace"))
 
         def fits(shift: float, cues: list[tuple[float, float, str]] = cues, start: float = start, end: float = end) -> bool:
             return all(start - _SLACK <= begin + shift <= end + _SLACK for begin, *_ in cues)
@@ -179,5 +182,11 @@ def _untagged(text: str) -> str:
 
 def _without_overrides(text: str) -> str:
     """The text of an ASS event."""
-    text = _OVERRIDE.sub(lambda found: "{" if found[0].startswith("\\") else "", _DRAWING.sub("", text))
-    return text.replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ").replace("\u2060", "")
+    said, drawing = [], False
+    for place, piece in enumerate(_OVERRIDE.split(text)):
+        override = place % 2 and piece != _BRACE and piece.endswith("}")
+        if override and (scales := _SCALE.findall(piece)):
+            drawing = scales[-1] != "0"
+        if not (override or drawing):
+            said.append("{" if piece == _BRACE else piece)
+    return "".join(said).replace("\\N", "\n").replace("\\n", "\n").replace("\\h", " ").replace("\u2060", "")

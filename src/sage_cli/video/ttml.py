@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Final
@@ -13,6 +12,7 @@ _ROOT: Final = re.compile(rb"<(?:\w+:)?tt[\s>]")
 _HEAD: Final = 4096  # bytes in which it comes
 _CLOCK: Final = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)(?::(\d+(?:\.\d+)?))?")
 _OFFSET: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s|f|t)")
+_BREAK: Final = "\0"  # which no document can hold
 _SECONDS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
@@ -46,7 +46,7 @@ def is_ttml(data: bytes) -> bool:
     return _ROOT.search(data[:_HEAD]) is not None
 
 
-def ttml_cues(text: str) -> Iterator[tuple[float, float, str]]:
+def ttml_cues(text: str) -> list[tuple[float, float, str]]:
     """Start and end in seconds, and text of its cues.
 
     Raises:
@@ -54,44 +54,60 @@ def ttml_cues(text: str) -> Iterator[tuple[float, float, str]]:
     """
     try:
         root = fromstring(text)
-        rates = _Rates.of(root)
-        for body in root.iter():
+        document = _Document(_Rates.of(root))
+        for body in root:
             if _local(body.tag) == "body":
-                yield from _walk(body, 0.0, None, rates)
+                document.read(body)
     except (ParseError, ZeroDivisionError, RecursionError) as error:
         raise ValueError(str(error)) from error
+    return document.cues
 
 
-def _walk(element: Element, base: float, end: float | None, rates: _Rates) -> Iterator[tuple[float, float, str]]:
-    """The cues inside an element. Its times count from ``base``, the start of the one around it."""
-    if element.get("timeContainer") == "seq":
-        raise ValueError("times that follow each other")
-    start = base + rates.seconds(element.get("begin", "0s"))
-    if "end" in element.attrib:
-        end = base + rates.seconds(element.attrib["end"])
-    elif "dur" in element.attrib:
-        end = start + rates.seconds(element.attrib["dur"])
-    timed_inside = any("begin" in child.attrib for child in element.iter() if child is not element)
-    if _local(element.tag) in ("p", "span") and ("begin" in element.attrib or not timed_inside):
-        if end is None:
-            raise ValueError("a cue without an end")
-        if not (isfinite(start) and isfinite(end)):
-            raise ValueError("times beyond all numbers")
-        yield start, end, _text(element).strip()
-        return
-    for child in element:
-        yield from _walk(child, start, end, rates)
+class _Document:
+    """The cues of a document. Its elements may be many and deep in each other, so each is looked at a few times, however deep it is."""
+
+    def __init__(self, rates: _Rates) -> None:
+        self.cues: list[tuple[float, float, str]] = []
+        self._rates = rates
+        self._timed: set[Element] = set()  # elements around one with a start
+
+    def read(self, body: Element) -> None:
+        self._find_timed(body)
+        self._walk(body, 0.0, None)
+
+    def _find_timed(self, element: Element) -> bool:
+        """Whether an element or one in it has a start."""
+        for child in element:
+            if self._find_timed(child):
+                self._timed.add(element)
+        return element in self._timed or "begin" in element.attrib
+
+    def _walk(self, element: Element, base: float, end: float | None) -> None:
+        """Add the cues inside an element. Its times count from ``base``, the start of the one around it."""
+        seconds = self._rates.seconds
+        if element.get("timeContainer") == "seq":
+            raise ValueError("times that follow each other")
+        start = base + seconds(element.get("begin", "0s"))
+        if "end" in element.attrib:
+            end = base + seconds(element.attrib["end"])
+        elif "dur" in element.attrib:
+            end = start + seconds(element.attrib["dur"])
+        if _local(element.tag) in ("p", "span") and ("begin" in element.attrib or element not in self._timed):
+            if end is None:
+                raise ValueError("a cue without an end")
+            if not (isfinite(start) and isfinite(end)):
+                raise ValueError("times beyond all numbers")
+            self.cues.append((start, end, _text(element)))
+            return
+        for child in element:
+            self._walk(child, start, end)
 
 
 def _text(element: Element) -> str:
-    if _local(element.tag) == "br":
-        return "\n"
-    inner = "".join(_text(child) + _spaced(child.tail) for child in element)
-    return _spaced(element.text) + inner
-
-
-def _spaced(text: str | None) -> str:
-    return re.sub(r"\s+", " ", text or "")
+    for inner in element.iter():
+        if _local(inner.tag) == "br":
+            inner.text = _BREAK
+    return re.sub(r"\s+", " ", "".join(element.itertext())).replace(_BREAK, "\n").strip()
 
 
 def _local(name: object) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from sage_cli.speech.cues import DEFAULT, Layout, wrap
 from sage_cli.speech.segment import Segment
+from sage_cli.text import without_controls
 
 SPEAKER_TURN = "[SPEAKER_TURN]"
 
@@ -51,8 +52,8 @@ class Format(ABC):
 
 
 def flat(text: str) -> str:
-    """Text on one line: a file's name may hold line ends too."""
-    return " ".join(text.split())
+    """Text on one line without control characters: a file's name may hold both, too."""
+    return without_controls(" ".join(text.split()))
 
 
 def one_line(segment: Segment) -> str:
