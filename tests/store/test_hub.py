@@ -336,6 +336,8 @@ def test_the_listing_names_a_commit(hub: Hub, fake: FakeHub) -> None:
     listing: Listing = hub.listing(NAME)
     assert listing.commit == fake.repositories[NAME].commit
     assert {(file.path, file.size) for file in listing.files} == {(FILE, len(CONTENT)), ("README.md", 9)}
+    fake.repositories[NAME].claimed_commit = "v1.0"  # of a mirror
+    assert hub.listing(NAME).commit == "v1.0"
 
 
 def test_a_login_page_in_place_of_the_hub(tmp_path: Path) -> None:

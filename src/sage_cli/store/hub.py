@@ -49,7 +49,7 @@ _PATIENCE: Final = 6  # consecutive failures without progress before giving up
 _WAIT: Final = 0.5  # seconds between checks of another process's progress
 _LONGEST_WAIT: Final = 300  # seconds a server may ask us to wait
 _RETRIED: Final = frozenset((408, 429, 500, 502, 503, 504))
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_COMMIT: Final = re.compile(r"\w[\w.-]*")  # mirrors have commits of their own kind, or none
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -96,7 +96,7 @@ class Hub:
             info = self._patiently(lambda: self._api.model_info(repository, files_metadata=True, timeout=timeout))
             # All of it becomes paths in the cache: what is named otherwise than by a hub could lead out of it.
             files = [RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ()]
-            commit = info.sha or ""
+            commit = info.sha or "main"
             named = _COMMIT.fullmatch(commit) and all(_is_inside(file.path) for file in files)
             if not named or not all(file.sha256 is None or _SHA256.fullmatch(file.sha256) for file in files):
                 raise SageError(f"{self.shown} lists {repository} with names, checksums or a commit that no hub has: check HF_ENDPOINT")
