@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from sage_cli.speech.cues import DEFAULT, Layout, present, readable, wrap
+from sage_cli.speech.cues import present, readable
+from sage_cli.speech.lines import DEFAULT, Layout, columns, wrap
 from sage_cli.speech.merge import entries
 from sage_cli.speech.phrases import Placed, segments
 from sage_cli.speech.segment import Segment, Word
@@ -60,6 +61,35 @@ def test_scripts_without_spaces_are_divided_too() -> None:
     cues = list(readable(Segment(0.0, 24.0, "".join(word.text for word in words), 0.9, words, language="ja")))
     assert "".join(cue.text for cue in cues) == "".join(word.text for word in words)
     assert all(cue.end - cue.start <= 7.0 + 1e-9 for cue in cues)
+
+
+JAPANESE = "すべての人間は自由である。人間は、理性と良心とを授けられており、互いに同胞の精神をもって行動しなければならない。"
+CHINESE = "人人生而自由\uff0c在尊严和权利上一律平等。他们赋有理性和良心\uff0c并应以兄弟关系的精神相对待。"
+KOREAN = "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 인간은 천부적으로 이성과 양심을 부여받았으며"
+
+
+@pytest.mark.parametrize("text", [JAPANESE, CHINESE, KOREAN])
+@pytest.mark.parametrize("spoken", [False, True])
+def test_wide_characters_count_twice(text: str, spoken: bool) -> None:
+    letters = [(number, letter) for number, letter in enumerate(text) if letter != " "]
+    words = tuple(Word(number * 0.1, number * 0.1 + 0.1, letter, 0.9) for number, letter in letters) if spoken else ()
+    cues = list(readable(Segment(0.0, len(text) * 0.1, text, 0.9, words)))
+    assert "".join(cue.text for cue in cues).replace(" ", "") == text.replace(" ", "")
+    for cue in cues:
+        lines = wrap(cue.text)
+        assert len(lines) <= 2
+        assert all(columns(line) <= 42 and line[0] not in "、。\uff0c" for line in lines)
+    assert all(cue.text[-1] in "、。\uff0c." or cue is cues[-1] for cue in cues)
+
+
+def test_lines_without_spaces_end_after_a_clause_or_a_phrase() -> None:
+    assert wrap("人間は理性と良心を授けられており、互いに行動") == ["人間は理性と良心を授けられており、", "互いに行動"]
+    assert wrap("互いに同胞の精神をもって行動しなければならない。") == ["互いに同胞の精神をもって", "行動しなければならない。"]
+    assert wrap("모든 인간은 태어날 때부터 자유로우며 그 존엄과") == ["모든 인간은 태어날 때부터", "자유로우며 그 존엄과"]
+    assert wrap("水水水。", Layout(6)) == ["水水", "水。"]
+    assert wrap("水水「火」", Layout(6)) == ["水水", "「火」"]
+    assert columns("e\u0301é\u200bｱ水") == 5
+    assert wrap("水曜日", Layout(1, 2)) == ["水", "曜", "日"]
 
 
 def test_a_cue_of_subtitles_keeps_its_time_and_is_divided_by_its_text() -> None:

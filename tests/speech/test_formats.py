@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 
 from sage_cli.session.options import declared
 from sage_cli.speech import Segment, Word
-from sage_cli.speech.cues import DEFAULT, Layout, present
+from sage_cli.speech.cues import present
 from sage_cli.speech.formats import FORMATS, About, has_text
+from sage_cli.speech.lines import DEFAULT, Layout
 
 GOLDEN = Path(__file__).parent / "golden"
 LONG = "One hour later, a sentence that is so long that no screen would want to hold all of it at a time."

@@ -187,7 +187,7 @@ class TranscriptMaker:
     """Transcribes files one after another with the model of a session."""
 
     def __init__(self, session: Session) -> None:
-        from sage_cli.speech.cues import Layout
+        from sage_cli.speech.lines import Layout
 
         self._session, self._options = session, session.options
         self._layout = Layout(session.options.max_line_width, session.options.max_line_count, session.options.max_cue_seconds)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from math import inf
 
+from sage_cli.speech.lines import DEFAULT, Layout, columns, fits, grade, pieces
 from sage_cli.speech.phrases import ends_sentence, segment_of, shared
 from sage_cli.speech.segment import Segment, Word
 
@@ -21,24 +22,6 @@ _CUE = 0.5  # what another cue costs, in units of a break inside a phrase
 _SHORT = 1.5  # seconds; a shorter cue flashes by
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """How much a cue may hold.
-
-    Attributes:
-        width: most characters of a line.
-        lines: most lines of a cue.
-        seconds: longest a cue may last.
-    """
-
-    width: int = 42
-    lines: int = 2
-    seconds: float = 7.0
-
-
-DEFAULT = Layout()
-
-
 def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
     """Divide a segment at its words, at as few places as the limits allow and at those where it hurts least.
 
@@ -46,21 +29,21 @@ def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
     its time is kept, and shared by length if the text needs several cues.
     """
     if not segment.words:
-        texts = _parts(segment.text, layout.width) or [""]
+        texts = pieces(segment.text, layout.width) or [""]
         times = shared(segment.start, segment.end, texts)
         words = tuple(Word(start, end, text, segment.confidence) for text, (start, end) in zip(texts, times, strict=True))
         for cue in readable(replace(segment, words=words), replace(layout, seconds=inf)):
             yield replace(cue, words=())
         return
     words = segment.words
-    pieces = _written(segment) if len(words) > 1 else None
-    if pieces is None or _fits(words, pieces, layout):
+    written = _written(segment) if len(words) > 1 else None
+    if written is None or _fits(words, written, layout):
         yield replace(segment, end=min(segment.end, segment.start + layout.seconds))
         return
-    borders = _borders(words, pieces, layout)
+    borders = _borders(words, written, layout)
     for first, last in pairwise(borders):
         turn = segment.speaker_turn and last == len(words)
-        cue = segment_of(words[first:last], "".join(pieces[first:last]), segment.language, turn=turn)
+        cue = segment_of(words[first:last], "".join(written[first:last]), segment.language, turn=turn)
         yield replace(cue, end=min(cue.end, cue.start + layout.seconds))
 
 
@@ -70,41 +53,6 @@ def present(segments: Iterable[Segment], start: float, end: float, layout: Layou
         for cue in readable(segment, layout):
             if cue.start < end and cue.end > start:
                 yield cue if words else replace(cue, words=())
-
-
-def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
-    """The text in lines of about equal length; a word longer than a line is broken."""
-    words = _parts(text, layout.width)
-    count = _count_lines(words, layout.width)
-    width = layout.width
-    if count > 1:  # the narrowest width that needs no more lines
-        low, high = max(len(word) for word in words), layout.width
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if _count_lines(words, middle) <= count else (middle + 1, high)
-        width = low
-    lines: list[str] = []
-    for word in words:
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines or [""]
-
-
-def _parts(text: str, width: int) -> list[str]:
-    """The words, those longer than a line in several parts."""
-    return [word[at : at + width] for word in text.split() for at in range(0, len(word), width)]
-
-
-def _count_lines(words: Sequence[str], width: int) -> int:
-    count, room = 0, -1
-    for word in words:
-        if len(word) + 1 <= room:
-            room -= len(word) + 1
-        else:
-            count, room = count + 1, width - len(word)
-    return count
 
 
 def _written(segment: Segment) -> list[str] | None:
@@ -119,30 +67,25 @@ def _written(segment: Segment) -> list[str] | None:
     return [segment.text[a:b] for a, b in zip(starts, [*starts[1:], len(segment.text)], strict=True)]
 
 
-def _fits(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> bool:
+def _fits(words: Sequence[Word], written: Sequence[str], layout: Layout) -> bool:
     if words[-1].end - words[0].start > layout.seconds:
         return False
-    text = "".join(pieces).strip()
-    if len(text) <= layout.width:
-        return True
-    if len(text) > layout.width * layout.lines + layout.lines:
-        return False
-    return _count_lines(_parts(text, layout.width), layout.width) <= layout.lines
+    return fits("".join(written).strip(), layout)
 
 
-def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> list[int]:
+def _borders(words: Sequence[Word], written: Sequence[str], layout: Layout) -> list[int]:
     """Numbers of the words that begin a cue, and the count of words, so that the sum of what each cue costs is least."""
     count = len(words)
     best = [0.0] + [float("inf")] * count
     before = [0] * (count + 1)
-    places = [0, *accumulate(map(len, pieces))]  # of words in the text: to join them for every pair would take minutes for a long one
+    places = [0, *accumulate(map(columns, written))]  # of words in the text: to join them for every pair would take minutes for a long one
+    lowest = 0
     for last in range(1, count + 1):
-        divided = _CUE + (_cost(words, last) if last < count else 0.0)
-        for first in range(last - 1, -1, -1):
+        while lowest < last - 1 and not _fits(words[lowest:last], written[lowest:last], layout):
+            lowest += 1
+        divided = _CUE + (_cost(words, written, last) if last < count else 0.0)
+        for first in range(last - 1, lowest - 1, -1):
             length, seconds = places[last] - places[first], words[last - 1].end - words[first].start
-            sure = length <= layout.width and seconds <= layout.seconds
-            if not sure and first < last - 1 and not _fits(words[first:last], pieces[first:last], layout):
-                break
             cost = best[first] + divided + _thinness(length, seconds, layout)
             if cost < best[last]:
                 best[last], before[last] = cost, first
@@ -152,21 +95,21 @@ def _borders(words: Sequence[Word], pieces: Sequence[str], layout: Layout) -> li
     return borders[::-1]
 
 
-def _cost(words: Sequence[Word], border: int) -> float:
-    """What it costs to divide before a word: nothing at the end of a sentence, little at a comma or a pause."""
+def _cost(words: Sequence[Word], written: Sequence[str], border: int) -> float:
+    """What it costs to divide before a word: nothing at the end of a sentence, little at a comma or a pause, most where no line may end."""
     last, after = words[border - 1], words[border]
     pause = after.start - last.end
     if ends_sentence(last.text):
         return 0.0
     clause = _CLAUSE.search(last.text) is not None
-    return (0.4 if clause else 1.5) - (0.3 if pause >= _PAUSE else 0.0)
+    return (0.4 if clause else 1.5 + 0.5 * grade(written[border - 1][-1], after.text[0])) - (0.3 if pause >= _PAUSE else 0.0)
 
 
 def _thinness(length: int, seconds: float, layout: Layout) -> float:
     """What it costs that a cue holds a word or two, or is gone before it is read.
 
     Args:
-        length: of the text, in characters.
+        length: of the text, in columns.
         seconds: on screen.
     """
     return max(0.0, 0.4 - length / (layout.width * layout.lines)) + max(0.0, 1.0 - seconds / _SHORT)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sage_cli.speech.cues import Layout, readable
+from sage_cli.speech.cues import readable
+from sage_cli.speech.lines import Layout
 from sage_cli.speech.segment import Segment
 
 _PAUSE = 3.0  # seconds without speech that begin an entry

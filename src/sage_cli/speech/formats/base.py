@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sage_cli.speech.cues import DEFAULT, Layout, wrap
+from sage_cli.speech.lines import DEFAULT, Layout, columns, wrap
 from sage_cli.speech.segment import Segment
 from sage_cli.text import without_controls
 
@@ -90,6 +90,6 @@ class Subtitles(Format):
         waiting = self._waiting
         if waiting is None:
             return ""
-        enough = waiting.start + min(len(one_line(waiting)) / self.speed, self.layout.seconds)
+        enough = waiting.start + min(columns(one_line(waiting)) / self.speed, self.layout.seconds)
         end = max(waiting.end, min(enough, waiting.end + self.longer, latest))
         return self.cue(replace(waiting, end=end))
