@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, parse, repair, repair_window
+from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, parse, repair, repair_window, rough
 
 # More than a float holds; the last ones more digits than Python reads as a whole number.
 HUGE = [form.format("9" * digits) for digits in (400, 5000) for form in ("{}", "{}:00", "{}:00:00", "{}h", "1h{}s")]
@@ -51,7 +51,7 @@ def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
         (59.9996, "00:01:00", "00:01:00.000"),
         (3723.4567, "01:02:03", "01:02:03.457"),
         (360000, "100:00:00", "100:00:00.000"),
-        (-1, "00:00:00", "00:00:00.000"),
+        (-90.5, "00:00:00", "00:00:00.000"),
     ],
 )
 def test_clocks(seconds: float, clock: str, precise: str) -> None:
@@ -68,6 +68,11 @@ def test_file_names_have_as_many_decimals_as_are_asked_for() -> None:
     )
 
 
+@pytest.mark.parametrize(("seconds", "text"), [(1, "5 s"), (42, "40 s"), (95, "2 min"), (7000, "1.9 h")])
+def test_estimates_are_rough(seconds: float, text: str) -> None:
+    assert rough(seconds) == text
+
+
 @pytest.mark.parametrize(
     ("written", "duration", "meant"),
     [
@@ -76,7 +81,7 @@ def test_file_names_have_as_many_decimals_as_are_asked_for() -> None:
         ("00:00:45", 300, 45),
         ("45", 300, 45),
         (45, 300, 45),
-        ("02:30:00", 9000, 9000),
+        ("02:30:00", 9500, 9000),
         ("00:04:10.5", 300, 250.5),
         # Within 110%: the end.
         ("05:20", 300, 300),
@@ -122,6 +127,7 @@ def test_models_times_are_repaired(written: str | float, duration: float, meant:
         ("00:01:30", 180, 90),
         ("05:20", 300, 300),
         ("00:10:875", 300, 10.875),
+        ("00:10:60", 300, 10.06),
     ],
 )
 def test_without_other_units_a_time_past_the_end_is_the_end(written: str, duration: float, meant: float) -> None:
@@ -145,6 +151,8 @@ def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
     ("start", "end", "shortest", "window", "notes"),
     [
         ("00:10", "00:20", 0, (10, 20), []),
+        ("00:10", "00:20", 10, (10, 20), []),
+        ("00:10", "300.4", 0, (10, 300), []),
         ("00:20", "00:10", 0, (10, 20), ["swapped"]),
         ("00:00:00", "00:05:00", 10, (0, 300), []),
         ("00:10", "99:00", 0, (10, 300), ["99:00 is outside the video"]),

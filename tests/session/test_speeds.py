@@ -11,7 +11,6 @@ from sage_cli.agent.events import Budget, Event, FramesSampled, Notice, RunStart
 from sage_cli.assets import CLIPS
 from sage_cli.model.base import ModelInfo, Usage
 from sage_cli.session import open_session, speeds
-from sage_cli.timecode import rough
 
 MODEL = ModelInfo("sage-nano", "qwen3-vl", 8192, "CPU", "CPU")
 
@@ -74,8 +73,3 @@ def test_a_folder_that_cannot_be_written_costs_nothing(cache: Path) -> None:
     cache.write_text("a file")
     speeds.remember(MODEL, 16, 8)
     assert speeds.estimate(MODEL, 16) is None
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(1, "5 s"), (42, "40 s"), (95, "2 min"), (7000, "1.9 h")])
-def test_rough(seconds: float, text: str) -> None:
-    assert rough(seconds) == text

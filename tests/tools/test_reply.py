@@ -44,6 +44,8 @@ def test_what_no_program_could_read_is_refused_and_half_characters_are_replaced(
     [
         ("<think>Hm.</think>Red.", "Red."),
         ("Hm.</think>Red.", "Red."),
+        ("<think>Hm. </think> Red.", " Red."),
+        ("<think>Hm.</think>The tag\n</think>\nis red.", "The tag\n</think>\nis red."),
         ("<think>One.</think><think>Two.</think>Red.", "Red."),
         ("◁think▷Hm.◁/think▷Red.", "Red."),
         ('Say </think> or "</think>"?\n</think>\n\nRed.', "\n\nRed."),
@@ -67,6 +69,7 @@ def test_of_several_objects_the_last_that_is_meant_is_read() -> None:
     assert json_object(shown, ("a", "b")) == {"b": 2}
     assert json_object(shown, ("c",)) == {"c": {"a": 3}}
     assert json_object('<json>{"b": 1}</json> for <json>{"x": 1}</json>', ("b",)) == {"b": 1}
+    assert json_object('<json>{"a": 1}</json>, no: <json>{"a": 2}</json>') == {"a": 2}
     with pytest.raises(ValueError, match="no JSON object"):
         json_object(shown, ("d",))
 
@@ -88,10 +91,10 @@ def test_only_a_few_objects_are_repaired(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_tags_within_json_are_words() -> None:
     for said in ("between <json> and </json>", "<json>{}</json>", "```", "a {", "the </think> tag", "<think>...</think>", "<think>"):
-        assert json_object(json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
+        assert json_object("\n" + json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
 
 
 def test_what_was_written_as_text_is_unquoted() -> None:
-    assert unquoted("['a', 'b']") == unquoted('["a", "b"]') == ["a", "b"]
-    for other in ("a, b", 7, None, ["['a']"], "[" * 100_000, "[HD] movie.mp4", "{x}.mp4"):
+    assert unquoted("['a', 'b']") == unquoted('\n["a", "b"] ') == ["a", "b"]
+    for other in ("a, b", 7, None, ["['a']"], "[" * 100_000, "[HD] movie.mp4", "movie [HD]", "{x}.mp4", "[NaN]"):
         assert unquoted(other) == other

@@ -10,7 +10,20 @@ from sage_cli.tools.schema import clock
 
 @pytest.mark.parametrize(
     ("start", "end"),
-    [(0, 300), (45, 65), (0, 59), (0, 3600), (3500, 7321), (4000, 9000), (0, 0), (59, 60), (3599, 3600), (119, 6061), (0, 86399)],
+    [
+        (0, 300),
+        (45, 65),
+        (0, 59),
+        (0, 3600),
+        (3500, 7321),
+        (4000, 9000),
+        (0, 0),
+        (59, 60),
+        (3599, 3600),
+        (3600, 3700),
+        (119, 6061),
+        (0, 86399),
+    ],
 )
 def test_clock_allows_exactly_the_seconds_of_the_window(start: int, end: int) -> None:
     pattern = re.compile(clock(start, end)["pattern"])

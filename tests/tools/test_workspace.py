@@ -124,6 +124,8 @@ def test_a_window_stays_inside_the_part_asked_about(video: Video) -> None:
         assert "00:00:10-00:00:20" in notes[0]
         with pytest.raises(ToolError, match="inside it"):
             workspace.window(window("00:22", "00:24"))
+    with Workspace(ScriptedModel(), video, span=(10.4, 19.6)) as workspace:  # schemas offer whole seconds
+        assert workspace.window(window("00:10", "00:20")) == (10.4, 19.6, [])
 
 
 def test_trained_qwen3_sees_as_many_frames_as_there_are_at_every_duration(video: Video) -> None:

@@ -56,6 +56,9 @@ def test_a_budget_of_one_takes_the_middle_and_less_is_refused() -> None:
         ((160, 120), (0, 10**6), 32, (160, 128)),
         ((100, 80), (0, 10**6), 32, (96, 64)),  # 80 / 32 = 2.5 rounds to even, as Python's round does in the original
         ((16, 16), (65536, 150000), 32, (256, 256)),
+        ((448, 280), (128 * 28 * 28, 192 * 28 * 28), 28, (448, 280)),
+        ((1000, 10), (0, 10**6), 32, (992, 32)),
+        ((20_000, 10), (0, 105369), 32, (3264, 32)),
     ],
 )
 def test_sizes_are_those_of_qwens_smart_resize(
@@ -96,5 +99,7 @@ def test_keyframes_outside_of_the_stretch_do_not_count() -> None:
 def test_keyframes_serve_automatically_where_samples_hardly_move() -> None:
     every_two = [2.0 * number for number in range(10)]
     assert near(every_two, [0, 5, 9, 14], "auto") == [0, 2, 4, 7]
+    assert near(every_two, [14, 9, 5, 0], "auto") == [7, 4, 2, 0]
+    assert near(every_two, [4], "auto") == [2]
     assert near(every_two, [0, 3, 6, 9], "auto") == []
-    assert near(every_two, [5], "auto") == []
+    assert near(every_two, [0, 2, 3, 13], "auto") == []  # the shortest step counts

@@ -34,12 +34,11 @@ def without_thinking(reply: str) -> str:
     """What a reply says after its thinking; nothing if the thinking does not end. Some chat templates open it before the reply begins.
     Further on, and in a reply that begins with JSON, such tags are words."""
     said, thought = reply, False
-    while opening := _OPENING.match(begun := said.lstrip()):
-        inner = begun[opening.end() :]
-        closing = _END.search(inner) or _CLOSING.search(inner)
+    while _OPENING.match(begun := said.lstrip()):
+        closing = _END.search(begun) or _CLOSING.search(begun)
         if closing is None:
             return ""
-        said, thought = inner[closing.end() :], True
+        said, thought = begun[closing.end() :], True
     if thought or has_begun(said):
         return said
     closing = _END.search(said)
@@ -115,4 +114,4 @@ def _last(text: str, keys: Collection[str]) -> tuple[dict[str, Any], dict[str, A
 def _of(value: object, keys: Collection[str]) -> dict[str, Any]:
     """The object itself, or the first one of a list, if it has one of the keys."""
     items = value if isinstance(value, list) else [value]
-    return next((item for item in items if isinstance(item, dict) and item and (not keys or not item.keys().isdisjoint(keys))), {})
+    return next((item for item in items if isinstance(item, dict) and (not keys or not item.keys().isdisjoint(keys))), {})

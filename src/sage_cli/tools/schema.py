@@ -58,11 +58,11 @@ def clock(start: float, end: float) -> Schema:
     put the minutes in place of the hours.
     """
     low = math.floor(start)
-    high = max(low, math.floor(end + 0.5))
+    high = math.floor(end + 0.5)
     patterns = []
     for digits in range(2, max(2, len(str(high // 3600))) + 1):  # of the hours
         first, last = (0 if digits == 2 else 3600 * 10 ** (digits - 1)), 3600 * 10**digits - 1
-        if low <= last and first <= high:
+        if low <= last:
             patterns.append(_between(format_clock(max(low, first)), format_clock(min(high, last))))
     if low < 3600:
         patterns.append(_between(format_clock(low)[3:], format_clock(min(high, 3599))[3:]))
@@ -74,19 +74,11 @@ def _between(low: str, high: str) -> str:
     if low == high:
         return low
     if same := next(number for number, pair in enumerate(zip(low, high, strict=True)) if pair[0] != pair[1]):
-        return low[:same] + _group(_between(low[same:], high[same:]))
+        return f"{low[:same]}({_between(low[same:], high[same:])})"
     # The first and the last of all rests as long as these: the digit after a colon is that of tens.
     first, last = re.sub(r"\d", "0", low[1:]), re.sub(r"(?<=:)\d", "5", re.sub(r"\d", "9", low[1:]))
     head, tail = int(low[0]) + (low[1:] != first), int(high[0]) - (high[1:] != last)  # first digits that every rest may follow
-    parts = [low[0] + _group(_between(low[1:], last))] if head > int(low[0]) else []
-    parts += [_digit(head, tail) + last.replace("9", "[0-9]").replace("5", "[0-5]")] if head <= tail else []
-    parts += [high[0] + _group(_between(first, high[1:]))] if tail < int(high[0]) else []
+    parts = [f"{low[0]}({_between(low[1:], last)})"] if head > int(low[0]) else []
+    parts += [f"[{head}-{tail}]" + last.replace("9", "[0-9]").replace("5", "[0-5]")] if head <= tail else []
+    parts += [f"{high[0]}({_between(first, high[1:])})"] if tail < int(high[0]) else []
     return "|".join(parts)
-
-
-def _digit(low: int, high: int) -> str:
-    return str(low) if low == high else f"[{low}-{high}]"
-
-
-def _group(pattern: str) -> str:
-    return f"({pattern})" if "|" in pattern else pattern

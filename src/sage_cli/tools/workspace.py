@@ -181,7 +181,7 @@ class Workspace:
         if inside[0] >= inside[1]:
             raise ToolError(f"only the part {part} of the video is asked about; choose times inside it")
         # The schema offers whole seconds, which may be slightly outside a part that begins or ends between two.
-        if abs(inside[0] - start) > 1 or abs(inside[1] - end) > 1:
+        if inside[0] - start > 1 or end - inside[1] > 1:
             notes.append(f"only the part {part} of the video is asked about; the window was cut to it")
         return *inside, notes
 

@@ -35,7 +35,7 @@ def uniform_times(duration: float, budget: int, *, fps: float = 2.0, start: floa
     if budget < 1:
         raise ValueError(f"cannot sample {budget} frames")
     start = min(max(0.0, start), duration)
-    end = duration if end is None else min(max(start, end), duration)
+    end = duration if end is None else min(end, duration)
     if budget == 1:
         return [(start + end) / 2]
     count = min(round((end - start) * fps), budget)
