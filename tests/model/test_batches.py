@@ -69,6 +69,26 @@ def test_another_question_shares_all_up_to_the_last_frame() -> None:
     assert any(batch.boundary and batch.boundary.items == end and batch.boundary.serves(end_of_frames(second)) for batch in cut(first))
 
 
+@pytest.mark.parametrize("slices", [1, 4, 5], ids=["part", "full", "over"])
+def test_the_last_frame_ends_a_batch_however_full(slices: int) -> None:
+    items: list[Item] = [1, block(slices, 2, 4), 2]
+    (end,) = [batch.boundary for batch in cut([*items, 5]) if batch.boundary and batch.boundary.items == 3]
+    assert end.serves(3)
+
+
+def test_more_frames_share_the_full_batches_of_fewer() -> None:
+    few: list[Item] = [1, block(4), 2, 1, block(1), 2]
+    more = [*few, 1, block(1), 2, 9]
+    served = [batch.boundary.items for batch in cut([*few, 5]) if batch.boundary and batch.boundary.serves(end_of_frames(more))]
+    assert served == [2]
+
+
+def test_cached_text_serves_up_to_the_last_full_batch() -> None:
+    first, second = [1] * 25, [*[1] * 20, 2]
+    end = end_of_frames(second)
+    assert [batch.boundary.items for batch in cut(first) if batch.boundary and batch.boundary.serves(end)] == [10, 20]
+
+
 def test_more_frames_do_not_share_the_end_of_fewer() -> None:
     few: list[Item] = [1, block(1), 2]
     more = [*few, 1, block(1), 2, 9]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import textwrap
 from itertools import pairwise
 
 import pytest
@@ -42,12 +43,38 @@ def test_cues_keep_to_the_limits_and_lose_nothing(layout: Layout) -> None:
 def test_cues_break_at_sentences_and_commas() -> None:
     cues = [cue.text for cue in readable(speech())]
     assert all(text[-1] in ".," for text in cues)
+    either = "One two three four five six seven, eight nine ten eleven. Twelve thirteen fourteen fifteen sixteen seventeen."
+    assert next(readable(speech(either, pace=0.5))).text.endswith("eleven.")
+
+
+def test_no_cue_flashes_by_where_another_place_would_do() -> None:
+    text = "Yes. One two three four five six seven eight nine ten, eleven twelve thirteen fourteen fifteen sixteen seventeen."
+    assert [cue.text[-4:] for cue in readable(speech(text))] == ["ten,", "een."]
+
+
+@pytest.mark.parametrize(
+    ("words", "ends"),
+    [
+        ([("hm", 0.0, 0.9), ("a" * 100, 1.0, 1.9), ("hm", 2.0, 2.9)], [0.9, 1.9, 2.9]),
+        ([("hm", 0.0, 0.9), ("hmmm", 1.0, 29.0), ("hm", 29.1, 30.0)], [0.9, 8.0, 30.0]),
+        ([("hmmm", 1.0, 29.0)], [8.0]),
+    ],
+    ids=["long", "slow", "alone"],
+)
+def test_a_word_beyond_the_limits_is_a_cue_of_its_own(words: list[tuple[str, float, float]], ends: list[float]) -> None:
+    """For as long as one may last."""
+    texts = [text for text, _, _ in words]
+    said = tuple(Word(start, end, text, 0.9) for text, start, end in words)
+    cues = list(readable(Segment(said[0].start, said[-1].end, " ".join(texts), 0.9, said)))
+    assert ([cue.text for cue in cues], [cue.end for cue in cues]) == (texts, ends)
 
 
 def test_a_pause_is_a_good_place_to_break() -> None:
     words = [Word(n * 0.5 + (2.0 if n >= 9 else 0.0), n * 0.5 + 0.45 + (2.0 if n >= 9 else 0.0), f"word{n}", 0.9) for n in range(18)]
     whole = Segment(0.0, words[-1].end, " ".join(word.text for word in words), 0.9, tuple(words))
-    assert [cue.words[0].text for cue in readable(whole)] == ["word0", "word9"]
+    cues = list(readable(whole))
+    assert [cue.words[0].text for cue in cues] == ["word0", "word9"]
+    assert not any(cue.speaker_turn for cue in cues)
 
 
 def test_what_fits_stays_as_it_is() -> None:
@@ -106,6 +133,7 @@ def test_a_cue_of_subtitles_keeps_its_time_and_is_divided_by_its_text() -> None:
 def test_present_gives_the_part_and_the_words_on_demand() -> None:
     whole = [speech()]
     cues = list(present(whole, 0.0, 100.0))
+    assert cues == list(readable(whole[0]))
     assert list(present(whole, 14.0, 16.0)) == [cue for cue in cues if cue.start < 16 and cue.end > 14]
     assert all(not cue.words for cue in present(whole, 0.0, 100.0, words=False))
 
@@ -116,6 +144,19 @@ def test_lines_of_a_cue_are_balanced() -> None:
     assert abs(len(lines[0]) - len(lines[1])) <= 10
     assert wrap("") == [""]
     assert wrap("a" * 100) == ["a" * 42, "a" * 42, "a" * 16]
+    rng = random.Random(0)
+    for _ in range(200):
+        text = " ".join("x" * rng.randint(1, 12) for _ in range(rng.randint(1, 20)))
+        lines = wrap(text, Layout(width=20))
+        longest = max(map(len, lines))
+        assert " ".join(lines) == text
+        assert longest <= 20
+        assert len(lines) == len(textwrap.wrap(text, 20))
+        assert (
+            len(lines) == 1
+            or len(textwrap.wrap(text, longest - 1, break_long_words=False)) > len(lines)
+            or longest in map(len, text.split())
+        )
 
 
 def placed(text: str, gaps: dict[int, float] | None = None, stamps: tuple[int, ...] = ()) -> list[Placed]:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from sage_cli.model.qwen import Item, Slice, VisionBlock, item_cells
 
-# Of a boundary before the last frame. There the batches are counted from the prompt's start.
+# Of a boundary among the frames, where the batches are counted from the prompt's start.
 BEFORE_FRAMES: Final = -1
 
 
@@ -72,7 +72,7 @@ class Boundary:
 
     def serves(self, end: int) -> bool:
         """Whether a prompt that begins with the same items, and whose frames end at item ``end``, ends a batch here, too."""
-        return self.items < end if self.counted_from == BEFORE_FRAMES else self.counted_from == end
+        return self.items <= end if self.counted_from == BEFORE_FRAMES else self.counted_from == end
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,7 @@ class Batch:
 def batches(items: Sequence[Item], held: int, sizes: BatchSizes) -> Iterator[Batch]:
     """The batches in which a prompt is decoded from its item number ``held`` on, which is at a boundary or the start."""
     end = end_of_frames(items)
-    if held < end:
-        yield from _filled(items, range(held, end), sizes.frames, BEFORE_FRAMES, Boundary(end, end))
+    yield from _filled(items, range(held, end), sizes.frames, BEFORE_FRAMES, Boundary(end, end))
     yield from _filled(items, range(max(held, end), len(items)), sizes.text, end, None)
 
 
@@ -116,13 +115,11 @@ def _filled(items: Sequence[Item], numbers: range, enough: int, counted_from: in
             pieces.append(part)
             cells += part.cells if isinstance(part, SlicePiece) else 1
             whole = at == len(parts)
-            if cells >= enough and not (whole and number == numbers[-1]):
+            if cells >= enough:
                 yield Batch(tuple(pieces), number + whole, Boundary(number + 1, counted_from) if whole else None)
                 pieces, cells = [], 0
     if pieces:
-        # One that is full by its own would end here in any prompt; one that is not only ends here because the prompt does.
-        full = Boundary(numbers.stop, counted_from) if cells >= enough else None
-        yield Batch(tuple(pieces), numbers.stop, last or full)
+        yield Batch(tuple(pieces), numbers.stop, last)
 
 
 def end_of_frames(items: Sequence[Item]) -> int:

@@ -35,13 +35,11 @@ def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
         for cue in readable(replace(segment, words=words), replace(layout, seconds=inf)):
             yield replace(cue, words=())
         return
-    words = segment.words
-    written = _written(segment) if len(words) > 1 else None
-    if written is None or _fits(words, written, layout):
-        yield replace(segment, end=min(segment.end, segment.start + layout.seconds))
+    words, written = segment.words, _written(segment)
+    if _fits(words, written, layout):
+        yield segment
         return
-    borders = _borders(words, written, layout)
-    for first, last in pairwise(borders):
+    for first, last in pairwise(_borders(words, written, layout)):
         turn = segment.speaker_turn and last == len(words)
         cue = segment_of(words[first:last], "".join(written[first:last]), segment.language, turn=turn)
         yield replace(cue, end=min(cue.end, cue.start + layout.seconds))
@@ -55,15 +53,12 @@ def present(segments: Iterable[Segment], start: float, end: float, layout: Layou
                 yield cue if words else replace(cue, words=())
 
 
-def _written(segment: Segment) -> list[str] | None:
-    """The text from each word to the next; ``None`` if the text is not that of the words."""
+def _written(segment: Segment) -> list[str]:
+    """The text from each word to the next."""
     starts, at = [], 0
     for word in segment.words:
-        found = segment.text.find(word.text, at)
-        if found < 0:
-            return None
-        starts.append(found)
-        at = found + len(word.text)
+        starts.append(segment.text.index(word.text, at))
+        at = starts[-1] + len(word.text)
     return [segment.text[a:b] for a, b in zip(starts, [*starts[1:], len(segment.text)], strict=True)]
 
 

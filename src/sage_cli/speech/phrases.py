@@ -59,9 +59,9 @@ def _within(place: Placed, words: Sequence[Placed]) -> list[Placed]:
 
 
 def shared(start: float, end: float, texts: Sequence[str]) -> list[tuple[float, float]]:
-    """Start and end of each of several texts that share a time by their lengths."""
+    """Start and end of each of some texts, at least one, that share a time by their lengths."""
     lengths = [0, *accumulate(len(text) + 1 for text in texts)]
-    return list(pairwise(start + (end - start) * length / lengths[-1] for length in lengths)) if texts else []
+    return list(pairwise(start + (end - start) * length / lengths[-1] for length in lengths))
 
 
 def segments(words: Sequence[Placed], language: str) -> Iterator[Segment]:
