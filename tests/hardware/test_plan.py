@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sage_cli.hardware.plan import GIB, LADDER, OVERHEAD, Machine, MemoryPlan, Needs, plan_memory
 from sage_cli.store import ModelFiles
-from tests.models import write_qwen3_vl
+from tests.models import TinyModel, write_qwen2_5_vl, write_qwen3_vl
 
 # From the headers of the released conversions: 36 layers, 8 KV heads of 128, in Q4_K_M, with the F16 encoder.
 QWEN_4B = Needs(weights=2_497_000_000, vision=836_000_000, kv=147_456, layers=36, limit=262_144)
@@ -62,6 +63,9 @@ def test_what_the_user_says_holds() -> None:
     assert plan_memory(QWEN_4B, machine(5), frames=100).frames == 100
     assert plan_memory(QWEN_4B, machine(5), kv_type="f16").context == 6144
     assert plan_memory(QWEN_4B, machine(5), context=16384).kv_type == "q8_0"
+    assert not plan_memory(QWEN_4B, machine(64, 24), frames=32).reduced
+    assert not plan_memory(QWEN_8B, machine(5), gpu_layers=3).fits, "without a GPU there are no layers on it"
+    assert chosen(plan_memory(QWEN_8B, machine(64, 8.5), gpu_layers=99)) == (128, 16384, "q8_0", 99)
 
 
 def test_a_model_larger_than_the_gpu_is_shared_out() -> None:
@@ -70,7 +74,9 @@ def test_a_model_larger_than_the_gpu_is_shared_out() -> None:
     assert found.gpu_layers is not None
     assert 0 < found.gpu_layers < QWEN_8B.layers
     assert plan_memory(QWEN_8B, machine(32, 2)).gpu_layers == 0
-    assert plan_memory(QWEN_8B, machine(32, 5), gpu_layers=0).context == 16384  # then it is a matter of main memory alone
+    assert plan_memory(QWEN_8B, machine(32, 1), gpu_layers=0).context == 16384  # then it is a matter of main memory alone
+    assert plan_memory(QWEN_8B, machine(3, 5)).fits
+    assert not plan_memory(QWEN_8B, machine(1, 5)).fits
 
 
 def test_a_model_larger_than_the_machine() -> None:
@@ -88,20 +94,23 @@ def test_it_is_told_in_words() -> None:
         "128 frames, context 16384, KV cache q8_0: about 5.6 GB of memory (a machine, 6.4 GB free)"
     )
     assert "layers on the GPU" in plan_memory(QWEN_8B, machine(32, 5)).text
+    assert plan_memory(QWEN_4B, machine(16)).text.endswith("(a machine, 17.2 GB free)")
 
 
-def test_needs_are_read_from_the_header(tmp_path: Path) -> None:
-    tiny = write_qwen3_vl(tmp_path)
+@pytest.mark.parametrize("write", [write_qwen2_5_vl, write_qwen3_vl])
+def test_needs_are_read_from_the_header(write: Callable[[Path], TinyModel], tmp_path: Path) -> None:
+    tiny = write(tmp_path)
     needs = Needs.of(ModelFiles(tiny.text, tiny.mmproj))
     from gguf import GGUFReader
 
     fields = GGUFReader(tiny.text).fields
-    read = {name.partition(".")[2]: field.contents() for name, field in fields.items() if name.startswith("qwen3vl.")}
+    read = {name.partition(".")[2]: field.contents() for name, field in fields.items() if name.startswith("qwen")}
+    size = read.get("attention.key_length", read["embedding_length"] // read["attention.head_count"])  # not every header tells it
     assert needs.weights == tiny.text.stat().st_size
     assert needs.vision == tiny.mmproj.stat().st_size
     assert needs.layers == read["block_count"]
     assert needs.limit == read["context_length"]
-    assert needs.kv == 4 * read["block_count"] * read["attention.head_count_kv"] * read["attention.key_length"]
+    assert needs.kv == 4 * read["block_count"] * read["attention.head_count_kv"] * size
 
 
 def test_a_number_of_layers_shares_the_weights_between_both_memories() -> None:

@@ -91,13 +91,23 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "trapped").exists()
 
 
-def test_a_locked_database_is_done_without(tmp_path: Path) -> None:
+def test_a_deleted_value_is_gone(tmp_path: Path) -> None:
+    filled(tmp_path / "cache")
+    cache = DiskCache(tmp_path / "cache", 1 << 30)
+    cache.delete("1")
+    cache.close()
+    assert read(tmp_path / "cache")[:3] == [b"0", None, b"2"]
+
+
+def test_a_locked_database_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     database = filled(tmp_path / "cache")
     holder = sqlite3.connect(database, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     cache = DiskCache(tmp_path / "cache", 1 << 30)
     assert cache.get("1") is None
     assert not cache.usable
+    assert cache.get("2") is None
+    assert [str(tmp_path / "cache") in line for line in caplog.messages] == [True], "it is told, and once"
     holder.close()
     assert read(tmp_path / "cache")[1] == b"1"  # it was not dropped for that
 

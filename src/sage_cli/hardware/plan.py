@@ -53,11 +53,6 @@ class Machine:
     cores: int
     name: str
 
-    @property
-    def room(self) -> int:
-        """Bytes available for a model and its KV cache in the fastest memory."""
-        return max(0, (self.gpu or self.memory) - OVERHEAD)
-
 
 @dataclass(frozen=True)
 class Needs:
@@ -154,7 +149,7 @@ def plan_memory(
     on_gpu = machine.gpu > 0 and gpu_layers != 0
     room = machine.gpu if on_gpu else machine.memory
     beside = needs.beside(gpu_layers) if on_gpu else 0
-    most = LADDER[0][0] if on_gpu else max(16, min(LADDER[0][0], _FRAMES_PER_CORE * machine.cores))
+    most = LADDER[0][0] if on_gpu else max(16, _FRAMES_PER_CORE * machine.cores)
 
     def rung(number: int) -> tuple[int, int, KVType, int]:
         ladder_frames, ladder_context, ladder_kv = LADDER[number]
@@ -170,7 +165,7 @@ def plan_memory(
         found = next((number for number, (*_, size) in enumerate(rungs) if size <= machine.memory + machine.gpu), None)
         *_, size = rungs[found if found is not None else -1]
         spare = room - (size - needs.weights)
-        layers = max(0, min(needs.layers, spare * needs.layers // max(1, needs.weights)))
+        layers = max(0, spare * needs.layers // max(1, needs.weights))
     chosen_frames, chosen_context, chosen_kv, size = rungs[found if found is not None else -1]
     less = found != 0 or (frames is None and chosen_frames < LADDER[0][0])
     return MemoryPlan(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, less)
