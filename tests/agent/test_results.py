@@ -52,6 +52,10 @@ def test_a_call_is_recognized_by_what_it_means() -> None:
     results.add(call(start="00:01"), first)
     assert results.earlier(call(start="00:00:01")) is first
     assert results.earlier(call(start="00:01", span=(1.0, 3.0))) is None
+    web = Call("web_search", {"query": "a", "pages": 2}, None)
+    results.add(web, first)
+    assert results.earlier(Call("web_search", {"pages": 2, "query": "a"}, None)) is first
+    assert results.earlier(Call("web_search", {"query": "b", "pages": 2}, None)) is None
     assert results.earlier(call("perform_reasoning")) is None
 
 

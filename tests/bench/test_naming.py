@@ -231,6 +231,17 @@ def test_labels_words_and_articles(answer: str, option: str | None) -> None:
         ("The B side is shown.", None),
         ("", None),
         ("Z", None),
+        # said twice
+        ("It is not B. It might be B.", None),
+        ("It is not blue. Blue comes later.", None),
+        ("At first B is not shown. The answer is B.", "B"),
+        ("The answer is A. The answer is B. It shows blue.", None),
+        ("Blue or B", "B"),
+        # in other places
+        ("The incorrect option is B.", None),
+        ("f(B) is shown", None),
+        ("It shows red first. Therefore (B).", "B"),
+        ("A. red\nB. blue", None),
     ],
 )
 def test_replies(reply: str, option: str | None) -> None:
@@ -272,6 +283,7 @@ def test_replies(reply: str, option: str | None) -> None:
         ("It's 5, not 3", ("3", "5"), "B"),
         ("not blue", ("blue", "not blue"), "B"),
         ("It is not blue.", ("blue", "not blue"), "B"),
+        ("It is not blue, so not blue.", ("blue", "not blue"), "B"),
         ("-7", ("7", "-7"), "B"),
         ("It shows 7.0", ("7", "-7"), "A"),
         ("two hundred", ("100", "200"), "B"),

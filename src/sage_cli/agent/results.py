@@ -49,7 +49,7 @@ class Call:
 
     @property
     def identity(self) -> str:
-        rest = {name: value for name, value in self.arguments.items() if self.span is None or not name.startswith("timestamp_")}
+        rest = {name: value for name, value in self.arguments.items() if not name.startswith("timestamp_")}
         return json.dumps([self.name, self.span, rest], sort_keys=True)
 
 
