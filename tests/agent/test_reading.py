@@ -18,7 +18,8 @@ TRANSCRIBE = call("verbal_transcript", video_path="holiday.mp4", timestamp_start
 def test_a_whole_reply_is_read_as_it_is() -> None:
     reply = context(None, TRANSCRIBE)
     assert read(ContextReply, json.dumps(reply)).model_dump() == reply
-    assert read(ReasonerReply, WRAP[0] + json.dumps(reasoner("Red.")) + WRAP[1]).final_answer == "Red."
+    answered = reasoner("Red.")
+    assert read(ReasonerReply, WRAP[0] + json.dumps(answered) + WRAP[1]).model_dump() == answered
 
 
 @pytest.mark.parametrize(
@@ -31,6 +32,10 @@ def test_a_whole_reply_is_read_as_it_is() -> None:
         ("", None),
         ("null", None),
         ([], None),
+        ([None, ""], None),
+        (" Red.\n", "Red."),
+        (" ", None),
+        ({"a": "\u00e9"}, '{"a": "\u00e9"}'),
         ({"a": 1}, '{"a": 1}'),
     ],
 )
@@ -60,6 +65,7 @@ FORMS: dict[str, Any] = {
     "calls as Python's text": {"tool_calls": str([CALL])},
     "arguments as text": {"tool_calls": [{**CALL, "arguments": json.dumps(WHERE)}]},
     "arguments in a list": {"tool_calls": [{**CALL, "arguments": [WHERE]}]},
+    "with a number": {"tool_calls": [{**CALL, "confidence": 0.9}]},
     "as OpenAI's API": {"tool_calls": [{"type": "function", "id": "1", "function": {**CALL, "arguments": json.dumps(WHERE)}}]},
     "tool and parameters": {"tool_calls": [{"tool": "verbal_transcript", "parameters": WHERE}]},
     "function and args": {"tool_calls": [{"function": "verbal_transcript", "args": WHERE}]},
@@ -92,7 +98,10 @@ def test_a_call_is_read_in_every_form(kind: Any, form: str) -> None:
         assert reply.video_context == "It is not shown."
 
 
-@pytest.mark.parametrize("calls", [["verbal_transcript"], "verbal_transcript", {"name": "verbal_transcript"}])
+@pytest.mark.parametrize(
+    "calls",
+    [["verbal_transcript"], "verbal_transcript", {"name": "verbal_transcript"}, {"name": "verbal_transcript", "arguments": "[]"}],
+)
 def test_a_tool_may_be_named_alone(calls: Any) -> None:
     recommended = {"needed": True, "tool_calls": calls}
     call = read(ContextReply, json.dumps({**context(), "recommended_tools": recommended})).recommended_tools.call
@@ -136,6 +145,8 @@ def test_a_reply_without_most_keys_is_read() -> None:
         False,
     ]
     assert read(ReasonerReply, '{"answerable": true}').answerable.verdict
+    assert not read(ReasonerReply, '{"answer": "Red.", "verdict": false}').answerable.verdict
+    assert not read(ReasonerReply, '{"final_answer": null, "recommended_tools": {"needed": false}}').answerable.verdict
 
 
 def test_broken_json_is_repaired() -> None:
@@ -210,3 +221,14 @@ def test_streamed_thinking_is_not_read_again_for_every_piece(monkeypatch: pytest
 def test_streamed_prose_gives_no_fields() -> None:
     stream = FieldStream()
     assert [stream.feed(piece) for piece in ("The {car", "} is red")] == [[], []]
+
+
+def test_streamed_broken_json_waits_for_the_whole_reply() -> None:
+    stream = FieldStream()
+    assert [stream.feed(piece) for piece in ('{"final_answer": Red', ', "x": 1}')] == [[], []]
+
+
+def test_streamed_replies_may_begin_long_after_the_thinking() -> None:
+    stream = FieldStream()
+    assert [stream.feed(piece) for piece in ("<think>Hm.</think>", "\n" * 20)] == [[], []]
+    assert stream.feed('{"final_answer": "Red') == [("final_answer", "Red")]

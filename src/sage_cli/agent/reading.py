@@ -99,7 +99,7 @@ def _recommended(data: Mapping[Any, Any]) -> dict[str, Any]:
     """What the reply says about tools: an object, a list of calls, a call, or any of these as text."""
     value = unquoted(_under(_CALLS, data))
     recommended = value if isinstance(value, dict) else {}
-    calls = list(_calls(data if value is None else value))
+    calls = list(_calls(data))
     needed = recommended.get("needed")
     return {
         "needed": bool(calls) if needed is None else _truth(needed),
@@ -140,7 +140,7 @@ def _arguments(value: object) -> dict[str, Any]:
     """The arguments of a call: an object, the first of a list, or one written as text."""
     value = unquoted(value)
     value = value[0] if isinstance(value, list) and value else value
-    return {str(key): item for key, item in value.items()} if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _rationale(call: Mapping[Any, Any]) -> str | None:
