@@ -104,3 +104,37 @@ def test_names_that_look_like_options_are_none() -> None:
 def test_a_truth_names_the_option_of_its_word(options: list[str]) -> None:
     assert letters({"options": options, "answer": True}, {"options": options, "answer": False}) == ["A", "B"]
     assert choices(OPEN | {"answer": False}, False, {}).reference == "no"
+
+
+def test_an_index_is_no_option_that_is_a_number() -> None:
+    numbers = {"options": ["0", "2", "3"]}
+    assert letters(numbers | {"answer_index": 3}, numbers | {"answer_index": 1}) == ["C", "A"]
+
+
+FIELDS = {"question": "Which?", "options": None}
+
+
+@pytest.mark.parametrize(
+    ("row", "letter"),
+    [
+        ({"options": None, "option": CHEESES, "answer": "Brie"}, "B"),
+        (FIELDS | {"option_2": "Brie", "option_1": "Cheddar", "answer": "Brie"}, "B"),
+        (FIELDS | {f"option{number}": f"Cheese {number}" for number in reversed(range(1, 12))} | {"answer": "Cheese 11"}, "K"),
+        (NUMBERED | {"answer": "Option 2"}, "B"),
+        ({"options": ["Brie", "None"], "answer": "Brie"}, "A"),
+        ({"answer": ["Brie"]}, "B"),
+        ({"options": ["True", "False"], "answer": True}, "A"),
+        ({"options": ["Yes", "No"], "answer": False}, "B"),
+        ({"options": ["3 stars", "3"], "answer": "3"}, "B"),
+        ({"options": ["3 stars", "2 stars"], "answer": "2"}, "B"),
+        ({"options": ["1", "0.5"], "answer": 0.5}, "B"),
+    ],
+)
+def test_the_right_option_in_words(row: dict[str, Any], letter: str) -> None:
+    assert letters(row) == [letter]
+
+
+def test_what_a_model_answered_is_not_the_right_answer() -> None:
+    assert letters({"answer": "Gouda", "correct_answer": "Brie"}, answered=True) == ["B"]
+    with pytest.raises(KeyError, match="correct_answer"):
+        letters({"answer": "Gouda"}, answered=True)

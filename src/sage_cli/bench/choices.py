@@ -72,7 +72,7 @@ def choices(row: Row, answered: bool, counting: Mapping[str, First]) -> Choices:
         ValueError: its options are in no known layout; or the right one is a number, and nothing tells what that counts from.
     """
     found = _listed(row)
-    right = _right(row, found, answered, counting) if found.options else None
+    right = _right(row, found, answered, counting)
     if right is not None:
         return Choices(tuple(found.options), letter(right), found.options[right], found.numbered, found.in_question)
     truths = (*_TRUTHS, *(() if answered else ("answer",)), "correct_answer")
@@ -94,8 +94,6 @@ def counted_from(rows: Iterable[Row], answered: bool) -> dict[str, First]:
     """
     told: dict[str, First] = {}
     for row in rows:
-        if not any(_number(row.get(key)) is not None for key in _keys(answered)):
-            continue
         try:
             found = _listed(row)
         except (KeyError, ValueError, TypeError, AttributeError):
@@ -111,7 +109,7 @@ def _numbers(row: Row, found: _Listed, answered: bool) -> Iterator[tuple[str, in
     """The fields that have a number of an option, which is neither a label nor the words of one."""
     for key in _keys(answered):
         number = _number(row.get(key))
-        if number is None or not found.counted_by(key) or not 0 <= number <= len(found.options):
+        if number is None or not found.counted_by(key):
             continue
         if str(number) not in found.labels and (key in _INDICES or _same_words(str(number), found.options) is None):
             yield key, number
