@@ -92,3 +92,13 @@ def test_silero(tmp_path: Path) -> None:
 def test_a_whisper_is_no_silero(model: Path) -> None:
     with pytest.raises(ModelError):
         read_silero(model)
+
+
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (8, 49), (44, 4), (44, 15), (44, -1), (44, 2**31 - 1)])
+def test_numbers_that_end_the_process_are_refused(model: Path, tmp_path: Path, place: int, value: int) -> None:
+    """An encoder for less than a second, and a kind of tensors that there is not."""
+    damaged = bytearray(model.read_bytes())
+    struct.pack_into("<i", damaged, place, value)
+    (tmp_path / "ggml-x.bin").write_bytes(damaged)
+    with pytest.raises(ModelError, match="broken or cut short"):
+        check_whisper(tmp_path / "ggml-x.bin")

@@ -49,7 +49,7 @@ def test_metadata_is_read_past_arrays(tmp_path: Path) -> None:
     width = text("x.embedding_length") + struct.pack("<II", 4, 2560)
     path = tmp_path / "x.gguf"
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 4) + tags + sections + name + width)
-    assert read_metadata(path) == {"general.name": "Näme", "x.embedding_length": 2560}
+    assert read_metadata(path) == {"x.sections": (1, 2, 3, 4), "general.name": "Näme", "x.embedding_length": 2560}
 
 
 def test_a_split_model_is_identified_by_all_its_shards(tmp_path: Path) -> None:

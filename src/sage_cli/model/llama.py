@@ -24,7 +24,7 @@ from sage_cli.model.decoder import Decoder
 from sage_cli.model.disk import ModelCache
 from sage_cli.model.generate import Generation
 from sage_cli.model.libraries import llama
-from sage_cli.model.native import Interruptible, KVType, load_weights, make_context, metadata, route_logs
+from sage_cli.model.native import Interruptible, KVType, load_weights, make_context, route_logs
 from sage_cli.model.prefill import Prefill
 from sage_cli.model.prefixes import SEQUENCES, Prefixes
 from sage_cli.model.qwen import Family, QwenTemplate
@@ -33,6 +33,7 @@ from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
 from sage_cli.signals import signals_held
 from sage_cli.store.content import fingerprint
+from sage_cli.store.gguf import read_metadata
 from sage_cli.store.models import shards, weights_fingerprint
 
 DEFAULT_CONTEXT: Final = 16384
@@ -91,6 +92,7 @@ class LlamaModel:
         started = time.perf_counter()
         _check_ranges(context_size, threads, gpu_layers)
         _check_address_space(text, mmproj)
+        self._family = _family(text)
         # Before anything is loaded: it may take long, be interrupted, or fail.
         contents = (weights_fingerprint(text), fingerprint(mmproj)) if cache is not None else ("", "")
         self._model: Any = None
@@ -105,7 +107,6 @@ class LlamaModel:
         try:
             with self._interruptible.guard():
                 self._model, device = load_weights(text, gpu_layers, self._interruptible)
-                self._family = _family(text, self._model)
                 self._vocabulary = Vocabulary(self._model)
                 threads = threads or compute_threads()
                 # Metal and Vulkan may not let one thread encode frames, or read cells, while another one decodes.
@@ -305,8 +306,8 @@ class LlamaModel:
         return self._prefixes is not None and self._prefixes.release()
 
 
-def _family(path: Path, model: Any) -> Family:
-    architecture = metadata(model, "general.architecture")
+def _family(path: Path) -> Family:
+    architecture = str(read_metadata(path).get("general.architecture"))
     if architecture not in _FAMILIES:
         raise ModelError(f"{path}: this is a {architecture} model; sage runs Qwen3-VL and Qwen2.5-VL models such as SAGE-MM")
     return _FAMILIES[architecture]

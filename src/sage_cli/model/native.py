@@ -210,9 +210,3 @@ def make_context(
     if not context:
         raise ModelError(f"no memory for a context of {n_ctx} tokens ({kv_type} KV cache); use a smaller --ctx-size or --kv-type q8_0")
     return context
-
-
-def metadata(model: Any, key: str) -> str:
-    buffer = ctypes.create_string_buffer(256)
-    size = llama.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
-    return buffer.value.decode() if size >= 0 else ""

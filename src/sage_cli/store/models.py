@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from sage_cli.assets import NANO, Nano
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.store.content import fingerprint
+from sage_cli.store.dimensions import check_text, check_vision
 from sage_cli.store.gguf import Value, read_metadata
 from sage_cli.store.paths import models_dir
 from sage_cli.text import user_path
@@ -72,6 +73,8 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
         ModelError: something is missing, broken, ambiguous, or does not belong together.
     """
     if model == NANO.name:
+        if mmproj is not None:
+            read_encoder(mmproj)
         return ModelFiles(NANO.text, mmproj or NANO.mmproj, NANO)
     text = _find_text(model)
     metadata = read_metadata(text)
@@ -80,6 +83,7 @@ def find_model(model: str | None, mmproj: Path | None = None) -> ModelFiles:
         raise ModelError(
             f"{text} is a vision encoder (mmproj), not a language model: give the language model to --model and this to --mmproj"
         )
+    check_text(text, metadata)
     if mmproj is None:
         mmproj = _mmproj_beside(text)
         if mmproj is None:
@@ -108,6 +112,7 @@ def read_encoder(mmproj: Path) -> dict[str, Value]:
     metadata = read_metadata(mmproj)
     if metadata.get("general.architecture") != "clip":
         raise ModelError(f"{mmproj} is not a vision encoder (mmproj): give --mmproj the model's mmproj GGUF")
+    check_vision(mmproj, metadata)
     return metadata
 
 
