@@ -22,6 +22,8 @@ OPTIONS = {
 
 def stored(path: Path, options: dict[str, str]) -> Video:
     """A video whose packets have decoding times at most, as programs write it that copy streams."""
+    if path.suffix == ".mxf" and av.__version__ < "18":
+        pytest.skip("this PyAV tells the muxer no frame rate, and MXF needs one")
     source = make_video(path.with_name("source.ts"), seconds=3, size=SIZE, codec_options=options)
     with av.open(str(source)) as read, av.open(str(path), "w") as written:
         stream = written.add_stream_from_template(read.streams.video[0])
