@@ -13,7 +13,6 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.batch import exists, of_folders
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options
@@ -30,9 +29,7 @@ EXAMPLES = """[bold]Examples[/]
 def ask(
     video: Annotated[
         str,
-        typer.Argument(
-            metavar="VIDEO", help="Video file, or a folder of them.", show_default=False, autocompletion=media_files, parser=str
-        ),
+        typer.Argument(metavar="VIDEO", help="Video file, or a folder of them.", show_default=False, parser=str),
     ],
     words: Annotated[
         list[str] | None,

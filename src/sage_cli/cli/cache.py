@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sage_cli.cli import console, tables
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
 
@@ -33,7 +32,7 @@ app = typer.Typer(
 
 Video = Annotated[
     str | None,
-    typer.Option("--video", metavar="FILE|NAME", help="Only entries made from this video.", show_default=False, autocompletion=media_files),
+    typer.Option("--video", metavar="FILE|NAME", help="Only entries made from this video.", show_default=False),
 ]
 Kind = Annotated[KindName | None, typer.Option("--kind", help="Only this kind.", show_default=False)]
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 import typer
 
 from sage_cli.cli import console, tables
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.consent import Consent, at_terminal
 from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
@@ -46,7 +45,7 @@ _AROUND_S: Final = 15.0
 
 @takes("chat")
 def chat(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Take up the last conversation about this video.")] = False,
     *,
     options: Options,

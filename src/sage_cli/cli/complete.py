@@ -1,23 +1,28 @@
-"""Shell completion. Everything is imported on demand, and errors are silent."""
+"""Shell completion. Everything is imported on demand, and errors are silent.
+
+Files are completed by the shells themselves, which quote their names: typer's scripts insert what is found here as code.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
-
-from sage_cli.text import MEDIA
+from typing import Final
 
 Completions = list[tuple[str, str]]
 
+_PLAIN: Final = re.compile(r"[\w.:/@+-]+")  # what no shell takes for code, quoted or not
+
 
 def quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
-    """No completions instead of an error: a traceback would ruin the prompt."""
+    """No completions instead of an error, which would ruin the prompt, and none that a shell could take for code."""
 
     @wraps(complete)
     def wrapped(incomplete: str) -> Completions:
         with suppress(Exception):
-            return complete(incomplete)
+            return [(value, about) for value, about in complete(incomplete) if _PLAIN.fullmatch(value)]
         return []
 
     return wrapped
@@ -37,21 +42,6 @@ def tool_names(incomplete: str) -> Completions:
     from sage_cli.tools import TOOLS
 
     return [(tool.name, "") for tool in TOOLS]
-
-
-@quietly
-def media_files(incomplete: str) -> Completions:
-    """Folders, and files that look like videos or recordings."""
-    from sage_cli.text import user_path
-
-    typed = user_path(incomplete)
-    folder = typed if incomplete.endswith("/") or not incomplete else typed.parent
-    shown = incomplete[: incomplete.rfind("/") + 1]
-    return [
-        (f"{shown}{path.name}{'/' if path.is_dir() else ''}", "")
-        for path in sorted(folder.iterdir())
-        if (path.is_dir() or path.suffix.lower() in MEDIA) and not path.name.startswith(".")
-    ]
 
 
 @quietly

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import takes
 from sage_cli.errors import UsageError
 from sage_cli.session.options import Options
@@ -42,7 +41,7 @@ def _option(flag: str, metavar: str, help: str, *more: str, **bounds: Any) -> An
 
 @takes("frames")
 def frames(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
     at: Annotated[list[str] | None, _option("--at", "TIME", "Time of a frame; repeatable.")] = None,
     every: Annotated[str | None, _option("--every", "TIME", "A frame every so often.")] = None,
     sheet: Annotated[str | None, _option("--sheet", "FILE", "One picture with all frames.")] = None,

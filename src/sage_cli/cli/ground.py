@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import EXIT_NO_ANSWER, SageError
 from sage_cli.session.options import Options
@@ -28,7 +27,7 @@ EXAMPLES = """[bold]Examples[/]
 
 @takes("ground")
 def ground(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, autocompletion=media_files, parser=str)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
     event: Annotated[str, typer.Argument(metavar="EVENT", help="What is seen when it happens.", show_default=False, parser=str)],
     form: Annotated[
         Literal["text", "edl", "ffmetadata"], typer.Option("--as", help="Times, a CMX 3600 edit list, or FFmpeg chapters.")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.session.options import Options
 
@@ -31,9 +30,7 @@ _YOUTUBE_S = 10.0  # seconds of a chapter at least, by YouTube's rules
 
 @takes("summary")
 def summary(
-    video: Annotated[
-        str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, autocompletion=media_files, parser=str)
-    ],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, parser=str)],
     form: Annotated[
         Literal["text", "md", "youtube", "ffmetadata", "json"],
         typer.Option("--as", help="Text, Markdown, YouTube or FFmpeg chapters, JSON."),

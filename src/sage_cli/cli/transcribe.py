@@ -15,7 +15,6 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, Input, of_folders, progress, report
-from sage_cli.cli.complete import media_files
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
@@ -41,7 +40,6 @@ def transcribe(
             metavar="MEDIA...",
             help="Video or audio file, or a folder of them; [bold]-[/] reads stdin.",
             show_default=False,
-            autocompletion=media_files,
             parser=str,
         ),
     ],
