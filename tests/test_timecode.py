@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, parse, repair, repair_window, rough
+from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, link_at, parse, parse_within, repair, repair_window, rough
 
 # More than a float holds; the last ones more digits than Python reads as a whole number.
 HUGE = [form.format("9" * digits) for digits in (400, 5000) for form in ("{}", "{}:00", "{}:00:00", "{}h", "1h{}s")]
@@ -42,6 +42,12 @@ def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_times_past_the_end_are_refused() -> None:
+    assert parse_within("00:10", 10) == 10
+    with pytest.raises(UsageError, match="past the end: the media goes from 00:00:00 to 00:00:10"):
+        parse_within("11", 10)
+
+
 @pytest.mark.parametrize(
     ("seconds", "clock", "precise"),
     [
@@ -66,6 +72,18 @@ def test_file_names_have_as_many_decimals_as_are_asked_for() -> None:
         "01-02-03.45678",
         "00-00-01.0000",
     )
+
+
+@pytest.mark.parametrize(
+    ("link", "opened"),
+    [
+        ("file:///a.mp4", "file:///a.mp4#t=90.5"),
+        ("https://a.example/v", "https://a.example/v?t=90#t=90.5"),
+        ("https://a.example/v?id=1", "https://a.example/v?id=1&t=90#t=90.5"),
+    ],
+)
+def test_links_open_at_a_time(link: str, opened: str) -> None:
+    assert link_at(link, 90.5) == opened
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(1, "5 s"), (42, "40 s"), (95, "2 min"), (7000, "1.9 h")])

@@ -90,7 +90,7 @@ def test_only_a_few_objects_are_repaired(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_tags_within_json_are_words() -> None:
-    for said in ("between <json> and </json>", "<json>{}</json>", "```", "a {", "the </think> tag", "<think>...</think>", "<think>"):
+    for said in ("between <json> and </json>", '<json>{"a": 1}</json>', "```", "a {", "the </think> tag", "<think>...</think>", "<think>"):
         assert json_object("\n" + json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
 
 
