@@ -169,6 +169,9 @@ def test_no_annotation_gets_into_the_context() -> None:
     assert text_of(kept) == "Hi Bye"
     assert [token.time for token in kept if token.time is not None] == [0.0, 1.0, 9.0, 9.5]
     assert without_annotations([stamp(0.0), text(" [Music]"), stamp(9.0)]) == []
+    assert text_of(without_annotations([text(" *"), text(" laughs"), text(" *."), text(" Hi")])) == "Hi"
+    unclosed = [stamp(0.0), text(" ["), text("Music"), stamp(1.0), text(" Hi"), stamp(2.0)]
+    assert [token.time or text_of([token]) for token in without_annotations(unclosed)[1:]] == [1.0, "Hi", 2.0]
 
 
 def test_words_of_scripts_without_spaces() -> None:
@@ -176,3 +179,14 @@ def test_words_of_scripts_without_spaces() -> None:
     halves = "曜".encode()
     tokens = [Token(1, halves[:2], 0.0), Token(1, halves[2:], 0.0), text("日")]
     assert [text_of(group) for group in split_words(tokens, "ja")] == ["曜", "日"]
+
+
+def test_words_know_the_timestamps_and_the_turns_around_them() -> None:
+    said = [stamp(0.0), text(" one", 1.0), text(" two", 2.0), Token(3, b"", -0.1, turn=True), stamp(2.0)]
+    words = align([*said, stamp(2.0), text(" three", 3.0), text(" four", 4.0), stamp(4.0)], window((0.0, 4.0)), "en")
+    assert [(word.text, word.stamped, word.turn) for word in words] == [
+        ("one", True, False),
+        ("two", False, True),
+        ("three", True, False),
+        ("four", False, False),
+    ]

@@ -137,7 +137,7 @@ def spoken(words: Iterable[TimedWord]) -> list[TimedWord]:
         text = word.text
         if not closing and text[:1] in _ANNOTATIONS:
             closing = _ANNOTATIONS[text[:1]]
-            text = text[1:] or " "
+            text = text[1:]
         if not closing:
             kept.append(word)
             continue
@@ -156,7 +156,7 @@ def without_annotations(tokens: Sequence[Token]) -> list[Token]:
         text = token.text.decode(errors="ignore").strip()
         if not closing and text[:1] in _ANNOTATIONS:
             closing = _ANNOTATIONS[text[:1]]
-            text = text[1:] or " "
+            text = text[1:]
         if closing:
             if text.rstrip(".,!?;:").endswith(closing):
                 closing = ""
