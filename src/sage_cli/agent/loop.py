@@ -226,7 +226,7 @@ class _Run:
             return
         prompt = prompts.first(frames)
         reply = yield from self._look(prompt)
-        if agent.tools and reply.recommended_tools.needed and reply.recommended_tools.tool_calls:
+        if agent.tools and reply.recommended_tools.call:
             yield from self._runner.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
