@@ -15,6 +15,8 @@ from sage_cli.errors import UsageError
 # A time this far past the end, relative to the duration, means the end rather than a wrong unit.
 _OVERSHOOT = 1.1
 
+_LONGEST = 1000  # characters of a time
+
 _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
@@ -155,7 +157,7 @@ def repair_window(
 def _fields(time: str | float) -> list[float]:
     """One to three clock fields, most significant first. Fields may overflow (``90:00``), stray words and brackets are ignored."""
     with suppress(OverflowError):  # an int beyond floats
-        fields = [float(time)] if isinstance(time, (int, float)) else _written(time)
+        fields = [float(time)] if isinstance(time, (int, float)) else _written(time) if len(time) <= _LONGEST else []
         if fields and math.isfinite(_clock(fields)):
             return fields
     raise ValueError(f"{str(time)[:99]!r} is not a time; write HH:MM:SS")

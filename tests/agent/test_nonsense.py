@@ -165,3 +165,9 @@ def test_a_tail_that_repeats_itself_is_cut(answer: str, kept: str) -> None:
 )
 def test_other_answers_stay_as_they_are(answer: str) -> None:
     assert without_repetition(answer) == answer
+
+
+def test_a_long_answer_of_short_sentences_is_read_once() -> None:
+    answer = "".join(f"{number}. " for number in range(100_000))
+    assert without_repetition(answer) == answer
+    assert without_repetition("a.b! " * 40_000) == "a.b!"

@@ -214,7 +214,7 @@ def test_streamed_thinking_is_not_read_again_for_every_piece(monkeypatch: pytest
     stream = FieldStream()
     for piece in ("<think>", *["Hm {x}. "] * 50, "</thi", "nk>", "<json>", '{"final_answer": "red', '"}'):
         pieces = stream.feed(piece)
-    assert read_again.call_count == 2
+    assert read_again.call_count == 1
     assert pieces == []
 
 
@@ -232,3 +232,23 @@ def test_streamed_replies_may_begin_long_after_the_thinking() -> None:
     stream = FieldStream()
     assert [stream.feed(piece) for piece in ("<think>Hm.</think>", "\n" * 20)] == [[], []]
     assert stream.feed('{"final_answer": "Red') == [("final_answer", "Red")]
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize("flood", ["\n" * LONG, "<parameter=a>" * LONG, "<parameter=" * LONG, "<function=" * LONG])
+def test_a_flood_in_a_call_is_read_once(flood: str) -> None:
+    """With expressions that go back, these took minutes to years."""
+    read_as = read(ContextReply, f"<tool_call><function=web_search><parameter=start>{flood}</parameter></function></tool_call>")
+    assert read_as.recommended_tools.tool_calls[0].arguments == {"start": flood.strip()}
+    (call,) = read(ContextReply, f"<tool_call><function=web_search><parameter=start>{flood}").recommended_tools.tool_calls
+    assert call.arguments == {}
+
+
+@pytest.mark.parametrize("before", ["", "<think>\n</think>", "<think>So.</think>And" + " so" * LONG + "</think>"])
+def test_a_streamed_flood_is_read_once(before: str) -> None:
+    stream = FieldStream()
+    for piece in (before, *["\n"] * LONG):
+        assert stream.feed(piece) == []
+    assert stream.feed('{"final_answer": "red') == [("final_answer", "red")]

@@ -92,3 +92,11 @@ def test_a_pattern_without_a_way_out_ends_without_an_answer(tmp_path: Path) -> N
         counts = outcomes(model, {"type": "string", "pattern": "^a*quite unlikely indeed$"}, range(1), 48)
     assert counts["answers"] + counts["no answer"] == 1
     assert counts["invalid"] == 0
+
+
+@pytest.mark.parametrize("blanks", ["", "\n" * 100_000])
+def test_a_fence_with_any_number_of_blanks_is_read(blanks: str) -> None:
+    """With an expression that goes back, this took years."""
+    assert SHAPE.read(f'{blanks}```json{blanks}{{"colour": "red"}}{blanks}```{blanks}') == {"colour": "red"}
+    with pytest.raises(ValueError, match="Expecting value"):
+        SHAPE.read(f"```json{blanks}x")

@@ -198,3 +198,8 @@ def test_a_judge_that_gives_no_verdict_says_why(served: Served, said: str) -> No
     assert verdict.correct is None
     assert said in verdict.reasoning
     assert not served.faults
+
+
+def test_a_flood_of_blanks_is_read_once() -> None:
+    verdict = read_verdict("Reasoning: **it" + "\n" * 200_000 + "is** Verdict: True")
+    assert verdict.reasoning == "it is"

@@ -341,3 +341,24 @@ def test_amounts_are_no_labels() -> None:
 
 def test_numbers_are_no_letters() -> None:
     assert label("2", ("two red", "two blue")) is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "A," + "  or" * 100 + " x B",  # took longer than the universe
+        *("A " * 200_000, "no blue " * 200_000, "\\" * 200_000, "<answer>" + "\n" * 200_000 + "x", "<|begin_of_box|>" * 200_000),
+        *("=" * 200_000 + " A", "A" + ": " * 200_000, "- " * 200_000),
+    ],
+)
+def test_a_reply_of_any_length_is_read(reply: str) -> None:
+    label(reply, COLOURS)
+
+
+def test_of_a_long_reply_the_end_is_read() -> None:
+    assert label("It is red. " * 5_000 + "The answer is B.", COLOURS) == "B"
+
+
+def test_the_longest_of_mentions_in_each_other_counts() -> None:
+    options = ("blue", "a blue dog", "dog")
+    assert [label(reply, options) for reply in ("It is a blue dog.", "It is blue.", "It is a dog.", "A dog that is blue")] == [*"BAC", None]

@@ -98,3 +98,8 @@ def test_what_was_written_as_text_is_unquoted() -> None:
     assert unquoted("['a', 'b']") == unquoted('\n["a", "b"] ') == ["a", "b"]
     for other in ("a, b", 7, None, ["['a']"], "[" * 100_000, "[HD] movie.mp4", "movie [HD]", "{x}.mp4", "[NaN]"):
         assert unquoted(other) == other
+
+
+@pytest.mark.parametrize("thought", ["<think></think>", "<think>`</think>"])
+def test_thinking_without_end_is_read_once(thought: str) -> None:
+    without_thinking(thought * 1_000_000)

@@ -18,6 +18,7 @@ _FEWEST: Final = 5  # words; shorter answers may be equal to a sentence of a pro
 _TIMES: Final = 4  # occurrences of a phrase in a row
 _LENGTH: Final = 120  # characters that they must span: lists and poems repeat themselves for a while
 _PHRASE: Final = 160  # characters of the longest phrase that is detected
+_LONGEST_CYCLE: Final = 100  # sentences
 _CYCLES: Final = 3  # times that sentences are written before the answer is cut to the first time
 
 
@@ -68,14 +69,16 @@ def without_repetition(answer: str) -> str:
     if sentences and sentences[-1][-1:] not in (".", "!", "?"):
         ends.add(len(sentences) - 1)
     for end in ends:
-        for period in range(1, end // _CYCLES + 1):
+        for period in range(1, min(end // _CYCLES, _LONGEST_CYCLE) + 1):
             start = end
             while start > period and sentences[start - 1] == sentences[start - 1 - period]:
                 start -= 1
             # Sentences from `start` on repeat those one period before.
+            if end - start < (_CYCLES - 1) * period:
+                continue
             cycle = " ".join(sentences[start - period : start])
             few = len(_WORD.findall(cycle)) < _FEWEST * period
-            if end - start >= (_CYCLES - 1) * period and (not few or in_circles(answer)):
+            if not few or in_circles(answer):
                 return "".join(pieces[:start]).strip()
     return answer
 

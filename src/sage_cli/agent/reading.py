@@ -31,8 +31,8 @@ _TAG: Final = re.compile(r"</?json>")
 
 # Qwen's own form of calls, around JSON or around tags of its own.
 _NATIVE: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
-_FUNCTION: Final = re.compile(r"<function=([^>]+)>")
-_PARAMETER: Final = re.compile(r"<parameter=([^>]+)>\s*(.*?)\s*</parameter>", re.DOTALL)
+_FUNCTION: Final = re.compile(r"<function=([^<>]+)>")
+_PARAMETER: Final = re.compile(r"<parameter=([^<>]+)>")
 
 
 def _squashed(name: str) -> str:
@@ -89,10 +89,17 @@ def _data(reply: str) -> dict[str, Any]:
 
 def _native(body: str) -> Iterator[dict[str, Any]]:
     if function := _FUNCTION.search(body):
-        yield {"name": function[1], "arguments": dict(_PARAMETER.findall(body))}
+        yield {"name": function[1], "arguments": dict(_parameters(body))}
     else:
         with suppress(ValueError):
             yield from _calls(json_object(body))
+
+
+def _parameters(body: str) -> Iterator[tuple[str, str]]:
+    """Names and values of the parameters that end; a reply may be a flood of beginnings or of blanks, so each part is read once."""
+    for part in body.split("</parameter>")[:-1]:
+        if begun := _PARAMETER.search(part):
+            yield begun[1], part[begun.end() :].strip()
 
 
 def _recommended(data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -193,7 +200,7 @@ class FieldStream:
 
     def __init__(self) -> None:
         self._text = ""
-        self._begun = self._closed = False
+        self._begun = False
         self._given = dict.fromkeys(_FIELDS, 0)
 
     def feed(self, piece: str) -> list[tuple[str, str]]:
@@ -220,12 +227,14 @@ class FieldStream:
         return news
 
     def _begins(self, piece: str) -> bool:
-        """Whether the reply has begun after its thinking, with which it is done then. Thoughts are long: only what is new is searched."""
+        """Whether the reply has begun after its thinking. Thoughts are long: only what is new is searched, and what has ended is dropped.
+        So are blanks, of which there may be a flood."""
         if not self._begun:
-            self._closed = self._closed or closes_thinking(self._text, piece)
-            said = without_thinking(self._text) if self._closed else self._text
-            if has_begun(said):
-                self._text, self._begun = said, True
+            if closes_thinking(self._text, piece):
+                said = without_thinking(self._text)
+                self._text = said if said or closes_thinking(self._text.rstrip(), "") else self._text
+            self._text = self._text.lstrip()
+            self._begun = has_begun(self._text)
         return self._begun
 
 

@@ -6,7 +6,6 @@ The reply continues the one that answered, so the model sees what it saw then, a
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ from sage_cli.text import standard_json
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-_FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*(.*?)\s*```\s*\Z", re.DOTALL)
+_FENCE: Final = "```"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,10 @@ class AnswerSchema:
         """
         from jsonschema.exceptions import best_match
 
-        value = standard_json(json.loads(fenced[1] if (fenced := _FENCE.match(reply)) else reply))
+        said = reply.strip()
+        if said.startswith(_FENCE) and said.endswith(_FENCE):
+            said = said.removeprefix(_FENCE).removesuffix(_FENCE).removeprefix("json")
+        value = standard_json(json.loads(said))
         if (error := best_match(self._validator.iter_errors(value))) is not None:
             raise ValueError(f"{error.json_path}: {error.message[:200]}")
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from string import whitespace
 from typing import Final, Literal, Protocol, TypeAlias
 
 from sage_cli.bench.items import Item
@@ -174,5 +175,5 @@ def read_verdict(reply: str) -> Verdict:
     verdicts = re.findall(r"verdict\W*(true|false)\b", reply, re.IGNORECASE)
     if not verdicts:
         raise ValueError("the reply has no verdict")
-    reasoning = re.search(r"reasoning\W*?:\W*(.*?)[\s*_#]*(?=verdict\W*(?:true|false)\b|$)", reply, re.IGNORECASE | re.DOTALL)
-    return Verdict(verdicts[-1].lower() == "true", " ".join((reasoning[1] if reasoning else "").split()))
+    reasoning = re.search(r"reasoning\W*?:\W*(.*?)(?=verdict\W*(?:true|false)\b|$)", reply, re.IGNORECASE | re.DOTALL)
+    return Verdict(verdicts[-1].lower() == "true", " ".join((reasoning[1].rstrip(f"*_#{whitespace}") if reasoning else "").split()))

@@ -7,7 +7,8 @@ The clearest mentions decide: what the reply calls its answer, then labels, then
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -40,20 +41,22 @@ class _Mention:
 
 _THOUGHT: Final = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _MARKED: Final = re.compile(
-    r"<(?P<tag>answer|final_?answer|final|ans|choice|option)>\s*(?P<tagged>.*?)\s*(?:</(?P=tag)>|$)"
+    r"<(?P<tag>answer|final_?answer|final|ans|choice|option)>(?P<tagged>.*?)(?:</(?P=tag)>|$)"
     r"|<\|begin_of_box\|>(?P<box>.*?)<\|end_of_box\|>"
-    r"|\\+(?:boxed|fbox)\s*\{(?P<boxed>(?:[^{}]|\{[^{}]*\})*)\}",
+    r"|\\(?:boxed|fbox)\s*\{(?P<boxed>(?:[^{}]|\{[^{}]*\})*)\}",
     re.DOTALL | re.IGNORECASE,
 )
 _TURN: Final = re.compile(r"\bwait\s*[,.!\u2014-]|\bcorrection\s*:|\bscratch that\b|\bon second thought\b", re.IGNORECASE)
 _DOLLARS: Final = re.compile(r"(?<![\\$])(\${1,2})(?=[^\s$])([^$\n]*[^\s$\\])\1(?![\d$])")  # a formula; "$5 or $10" are amounts of money
-_TEX: Final = re.compile(r"\\+[a-zA-Z]+\s*(?=\{)|[{}]|\\[()\[\],;! ]")
+_TEX: Final = re.compile(r"(?<!\\)\\+[a-zA-Z]+\s*(?=\{)|[{}]|\\[()\[\],;! ]")
 # "**B**", "`B`", "'B'" and "**B.**" are "(B)"; other emphasis goes.
 _EMPHASIZED: Final = re.compile(
     r"(?<!\w)(\*{1,3}|_{1,3}|`{1,3}|[\"'\u201c\u2018])[(\[]?([A-Z]|[a-z](?=[)\]])|\d{1,2})[)\].:]*(?:\1|[\"'\u201d])(?!\w)"
 )
 _EMPHASIS: Final = re.compile(r"[*`]+|(?<![A-Za-z0-9])_+|_+(?![A-Za-z0-9])|^[ \t]*(?:#+|>+|-)[ \t]+", re.MULTILINE)
 
+_LONGEST: Final = 10_000  # characters of a reply that are read, at its end
+_LABELS: Final = 500  # that are looked at, the last ones
 _NEAR: Final = 160  # characters of a clause that are looked at around a mention
 
 # ---- labels --------------------------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ _FILLING: Final = (
 _BEFORE: Final = re.compile(
     rf"(?:(?P<final>\bfinal(?:ly)?\b[\s,]*(?:the\s+|my\s+)?)?\b(?:(?:correct|right|best|my|final|chosen)\s+)*(?:{_ANSWER}[\"']?(?:\s*[:=]+\s*|\s+(?=[(\[]*\Z))"
     rf"|{_OPTION}[\"']?[ \t]*[:=]+[ \t]*(?!\n)|{_ANSWER}\s*{_VERB}\s*:?\s*|{_OPTION}\s*{_VERB}\s*:?\s*)"
-    rf"|\b{_CHOOSE}\s*:?\s*|\bcorrect\s*[:=]\s*|={{2,}}>?\s*|\u2192\s*){_FILLING}[\s(\[\"':]*(?:(?:an?|the)\s+)?[(\[\"']*\Z",
+    rf"|\b{_CHOOSE}\s*:?\s*|\bcorrect\s*[:=]\s*|(?<!=)={{2,}}>?\s*|\u2192\s*){_FILLING}[\s(\[\"':]*(?:(?:an?|the)\s+)?[(\[\"']*\Z",
     re.IGNORECASE,
 )
 _THEREFORE: Final = re.compile(r"\b(?:therefore|thus|hence|consequently|so)[\s,:]*[(\[\"']*\Z", re.IGNORECASE)
@@ -151,7 +154,7 @@ _OF_CLAUSE: Final = re.compile(
     re.IGNORECASE,
 )
 _OR: Final = re.compile(
-    r"[\s)\]\"'.]*(?P<join>,|/|&|\bor\b|\band\b|\boder\b|\bou\b|\bo\b)(?:\s*(?:/|or|and|maybe|perhaps|possibly|either|option|the|an?)\b|[\s,(\[\"'])*\Z",
+    r"[\s)\]\"'.]*(?P<join>,|/|&|\bor\b|\band\b|\boder\b|\bou\b|\bo\b)(?:(?:/|or|and|maybe|perhaps|possibly|either|option|the|an?)\b|[\s,(\[\"'])*\Z",
     re.IGNORECASE,
 )
 
@@ -160,13 +163,13 @@ def named(reply: str, options: Sequence[str], *, numbered: bool = False, denying
     """The place of the one option that a reply names, by its label or by its words; ``None`` for none, or several.
 
     What a model marks as its answer (``<answer>``, ``\\boxed{}``) is read alone. The articles "a" and "I" are no labels: "The answer is a
-    dog" names the option whose words are "a dog".
+    dog" names the option whose words are "a dog". Of a very long reply, the end is read.
 
     Args:
         numbered: the labels are 1, 2, 3.
         denying: the question asks what is not so ("Which is not shown?"): "Blue is not shown" names blue.
     """
-    text = _THOUGHT.split(plain(reply))[-1]
+    text = _THOUGHT.split(plain(reply))[-1][-_LONGEST:]
     marked = {match[match.lastgroup or 0].strip() for match in _MARKED.finditer(text)} - {""}
     places = {_named(answer, options, numbered, denying) for answer in marked or {text}}
     return places.pop() if len(places) == 1 else None
@@ -213,10 +216,11 @@ class _Reading:
         self._text = _UNDOUBTED.sub(lambda match: "clearly".ljust(len(match[0])), text)
         self._options, self._numbered, self._denying = options, numbered, denying
         self._own_words = [re.compile(rf"[\s)\].:-]*{re.escape(plain(option))}", re.IGNORECASE) for option in options]
-        found = [*self._words(split(self._text)), *self._labels()]
         # "B vitamins" is no "B", and "blue dog" no "dog".
-        whole = [one for one in found if not any(_within(one, other) for other in found)]
-        self._mentions = sorted(whole, key=lambda mention: mention.start)
+        self._mentions = _whole_ones([*self._words(split(self._text)), *self._labels()])
+        self._mentioned = bytearray(len(self._text))  # what is part of a mention
+        for one in self._mentions:
+            self._mentioned[one.start : one.end] = b"\1" * (one.end - one.start)
 
     def answer(self) -> int | None:
         """The place of the option that the clearest mentions name."""
@@ -241,13 +245,13 @@ class _Reading:
         sought = short if len({*map(tuple, short)}) == len({*map(tuple, texts)}) else texts
         for place, option in enumerate(sought):
             for at in range(len(said) - len(option) + 1):
-                if option == ["no"] and not _END.match(self._text, said[at].end):
+                if option == ["no"] and not _END.match(self._text, said[at].end, said[at].end + _NEAR):
                     continue  # "no doubt", "no star"
                 if option and [word.text for word in said[at : at + len(option)]] == option:
                     yield self._mention(said[at].start, said[at + len(option) - 1].end, place, _Rank.WORDS)
 
     def _labels(self) -> Iterator[_Mention]:
-        for match in re.finditer(_NUMBER if self._numbered else _LETTER, self._text):
+        for match in deque(re.finditer(_NUMBER if self._numbered else _LETTER, self._text), _LABELS):
             place = _place(match["label"], self._options, self._numbered)
             if place is not None and (rank := self._rank(match)) is not None:
                 yield self._mention(match.start(), match.end(), place, rank)
@@ -256,7 +260,7 @@ class _Reading:
         """A mention, with the rank of what is said before or after it."""
         if before := _BEFORE.search(self._text, max(0, start - _NEAR), start):
             rank = _Rank.FINAL if before["final"] else _Rank.STATED
-        elif rank < _Rank.LAST and _AFTER.match(self._text, self._after_words(end, place)):
+        elif rank < _Rank.LAST and _AFTER.match(self._text, after := self._after_words(end, place), after + _NEAR):
             rank = min(rank, _Rank.STATED)
         return _Mention(start, end, place, rank)
 
@@ -305,7 +309,8 @@ class _Reading:
     def _is_denied(self, mention: _Mention) -> bool:
         """Whether the clause of a mention denies it, or what follows says that it is wrong."""
         text, by_words = self._text, mention.rank >= _Rank.WORDS or not self._is_label(mention)
-        refuted = _REFUTED.match(text, self._after_words(mention.end, mention.place))
+        after = self._after_words(mention.end, mention.place)
+        refuted = _REFUTED.match(text, after, after + _NEAR)
         if refuted and not (self._denying and (refuted["wrong"] or not (refuted["what"] or "").strip(" aethn"))):
             return True
         before = text[max(0, mention.start - _NEAR) : mention.start]
@@ -319,8 +324,8 @@ class _Reading:
         if not self._denying:
             denials += _WRONG.finditer(before, clause)
         offset = mention.start - len(before)
-        own = [(other.start, other.end) for other in self._mentions]  # a denial that is part of an option: "No", "not blue"
-        denials = [match for match in denials if not any(start <= match.start() + offset < end for start, end in own)]
+        # A denial that is part of an option, "No" or "not blue", denies none.
+        denials = [match for match in denials if not self._mentioned[match.start() + offset]]
         return bool(denials) and not self._resumed(before[max(match.end() for match in denials) :])
 
     def _is_label(self, mention: _Mention) -> bool:
@@ -347,6 +352,13 @@ class _Reading:
         return found
 
 
-def _within(one: _Mention, other: _Mention) -> bool:
-    """Whether a mention is part of a longer one."""
-    return other.start <= one.start and one.end <= other.end and other.end - other.start > one.end - one.start
+def _whole_ones(mentions: Iterable[_Mention]) -> list[_Mention]:
+    """Those that are not part of a longer one, in order."""
+    whole: list[_Mention] = []
+    longest: _Mention | None = None  # that reaches farthest of those which begin before
+    for one in sorted(mentions, key=lambda mention: (mention.start, -mention.end)):
+        if longest is None or one.end > longest.end:
+            longest = one
+        if one.end - one.start == longest.end - longest.start:
+            whole.append(one)
+    return whole

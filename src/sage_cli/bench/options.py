@@ -100,8 +100,8 @@ def _in_line(text: str) -> list[str]:
 
 def _split(text: str, label: str) -> tuple[str, str, str]:
     """The text before a label and its separator, that, and the label with what follows."""
-    mark = re.search(rf"\s*[,;|/]\s+(?=\(?{label}[.:)]\s)", text)
-    return (text[: mark.start()], mark[0], text[mark.end() :]) if mark else (text.strip(), "", "")
+    mark = re.search(rf"[,;|/]\s+(?=\(?{label}[.:)]\s)", text)
+    return (text[: mark.start()].rstrip(), mark[0], text[mark.end() :]) if mark else (text.strip(), "", "")
 
 
 def _labelled(texts: list[str]) -> tuple[list[str], list[str]]:

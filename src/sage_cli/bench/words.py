@@ -91,7 +91,12 @@ def _tokens(text: str) -> list[Word]:
 def _is_sign(text: str, match: re.Match[str], found: Sequence[Word]) -> bool:
     """Whether ``-`` or ``+`` belongs to the number after it: not in "COVID-19", "5-3" and "- 5"."""
     operator = bool(found) and found[-1].start == match.start()
-    return match["symbol"] in "+-" and not match["gap"] and not operator and not re.match(r"\w", text[max(0, match.start() - 1) :])
+    return (
+        match["symbol"] in "+-"
+        and not match["gap"]
+        and not operator
+        and not re.match(r"\w", text[max(0, match.start() - 1) : match.start()])
+    )
 
 
 def _in_one_form(word: str) -> str:

@@ -19,13 +19,14 @@ _CLOSING: Final = re.compile(r"[<◁]/think(?:ing)?[>▷]")
 _LONGEST: Final = len("</thinking>")
 # The end of thinking, not a word of a sentence about such tags.
 _END: Final = re.compile(rf"(?:(?<![^\S\n])(?<![\"'`(\u201c\u2018«]){_CLOSING.pattern}|{_CLOSING.pattern}(?=\s*[\n{{<]))")
-_BEGUN: Final = re.compile(r"\s*(?:\{|\[\s*\{|<json>|```)")
+_BEGUN: Final = re.compile(r"\s*(?:\{|\[\s{0,99}\{|<json>|```)")
 
 # Literal text around the JSON of a reply, as models are asked to write it.
 WRAP: Final = ("<json>\n", "\n</json>")
 
 _WRAPPED: Final = (re.compile(r"<json>(.*?)(?:</json>|\Z)", re.DOTALL), re.compile(r"```(?:json)?(.*?)(?:```|\Z)", re.DOTALL))
 _DECODER: Final = json.JSONDecoder()
+_THOUGHTS: Final = 30  # at the beginning of a reply, one after the other
 _BRACES: Final = 30  # of a text, after which an object is looked for
 _REPAIRS: Final = 4  # of a text; each reads it to its end
 
@@ -34,7 +35,9 @@ def without_thinking(reply: str) -> str:
     """What a reply says after its thinking; nothing if the thinking does not end. Some chat templates open it before the reply begins.
     Further on, and in a reply that begins with JSON, such tags are words."""
     said, thought = reply, False
-    while _OPENING.match(begun := said.lstrip()):
+    for _ in range(_THOUGHTS):
+        if not _OPENING.match(begun := said.lstrip()):
+            break
         closing = _END.search(begun) or _CLOSING.search(begun)
         if closing is None:
             return ""
