@@ -36,6 +36,21 @@ def test_silero_holds_on_between_its_thresholds(tmp_path: Path) -> None:
     assert 0 < sum(expected) < len(expected)
 
 
+def test_silero_hears_quiet_recordings_at_the_usual_level(tmp_path: Path) -> None:
+    """The real network is deaf to speech far below the level that it was trained on."""
+    detector = Silero(write_silero(tmp_path / "silero.bin", seed=2))
+    sound = np.concatenate([babble(6), hush(6)]) + noise(12, -40)
+    flags = [detector((sound * 10 ** (-dB / 20)).astype(np.float32)) for dB in (35, 45, 59)]
+    assert 0 < flags[0].sum() < len(flags[0])
+    assert all(np.array_equal(one, flags[0]) for one in flags)
+    assert not np.array_equal(Silero(tmp_path / "silero.bin").probabilities(sound * 1e-3) >= 0.5, flags[0])
+    click = (sound * 1e-3).astype(np.float32)
+    click[9 * RATE] = 1.0
+    before = 9 * RATE // FRAME - 1
+    assert np.mean(detector(click)[:before] == flags[0][:before]) > 0.9
+    assert detector(hush(0)).tolist() == []
+
+
 def noise(seconds: float, level: float) -> Sound:
     return (10 ** (level / 20) * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
 

@@ -16,6 +16,8 @@ from sage_cli.speech.whisper import Samples
 
 FRAME = 512  # samples, 32 ms: what Silero looks at in one step
 
+_CLICK = 6  # frames; any word has as many that are loud, and a click has not
+
 Flags = NDArray[np.bool_]
 
 
@@ -39,6 +41,8 @@ class Silero:
     """
 
     hysteresis = 0.15  # speech ends this much below the threshold at which it starts: Silero's own default
+    quiet, usual = -45.0, -23.0  # dBFS of the loudest moments: of speech that is amplified, and what it is amplified to
+    most_gain = 50.0  # dB
 
     def __init__(self, path: str | os.PathLike[str], *, on: float = 0.5) -> None:
         self.on, self.off = on, max(0.01, on - self.hysteresis)
@@ -56,11 +60,20 @@ class Silero:
             raise ModelError(f"{path} is not a Silero VAD model that whisper.cpp knows: download a current one") from error
 
     def __call__(self, samples: Samples) -> Flags:
-        probabilities = self.probabilities(samples)
+        probabilities = self.probabilities(self._audible(samples))
         # Between the two thresholds a frame is what the last decided frame before it was.
         decided = np.flatnonzero((probabilities >= self.on) | (probabilities < self.off))
         latest = np.searchsorted(decided, np.arange(len(probabilities)), side="right") - 1
         return (latest >= 0) & (probabilities[decided[latest]] >= self.on) if len(decided) else np.zeros(len(probabilities), bool)
+
+    def _audible(self, samples: Samples) -> Samples:
+        """The samples, amplified where all of them are so quiet that the network is deaf to speech, to which Whisper is not."""
+        level = levels(samples)
+        loudest = float(np.sort(level)[-min(_CLICK, len(level)) :][0]) if len(level) else 0.0
+        if loudest >= self.quiet:
+            return samples
+        gain = min(self.usual - loudest, self.most_gain)
+        return np.asarray(np.clip(samples * 10 ** (gain / 20), -1.0, 1.0), np.float32)
 
     def probabilities(self, samples: Samples) -> NDArray[np.float32]:
         """The probability of speech in each frame of 512 samples."""
