@@ -81,6 +81,15 @@ def test_no_name_is_code(environment: dict[str, str], tmp_path: Path, shell: str
     assert not re.search(r"a\s?[;|&'\"b]", models)
 
 
+@pytest.mark.parametrize("words", [["--show-completion", "zsh"], ["--show-completion=zsh"]])
+def test_the_shell_can_be_named(sage: Callable[..., subprocess.CompletedProcess[str]], words: list[str]) -> None:
+    shown = sage(*words)
+    assert (shown.returncode, shown.stdout.splitlines()[0], shown.stderr) == (0, "#compdef sage", "")
+    refused = sage("--install-completion", "csh")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "'csh' is not one of 'bash', 'zsh', 'fish'" in refused.stderr
+
+
 def test_a_broken_settings_file_breaks_no_prompt(complete: Complete, environment: dict[str, str]) -> None:
     Path(environment["SAGE_CONFIG"]).write_text("frmes = ")
     assert complete("sage config get fra") == ["frames", "frame-tokens", "frame-size"]

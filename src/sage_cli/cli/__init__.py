@@ -131,6 +131,7 @@ def main() -> NoReturn:
 def _run() -> int:
     if "_SAGE_COMPLETE" in os.environ:  # the shell asks for completions
         return int(application().main(prog_name="sage", standalone_mode=False) or 0)
+    _name_shell(sys.argv[1:])
     try:
         with parse(_without_colours(sys.argv[1:])) as context:
             return int(context.command.invoke(context) or 0)
@@ -154,6 +155,16 @@ def _run() -> int:
         return _failure(import_trouble(error), ModelError.exit_code, ModelError.code)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
+
+
+def _name_shell(words: list[str]) -> None:
+    """Let ``--show-completion`` and ``--install-completion`` take a shell's name, if one is given.
+
+    Typer has either options without a value, for the shell that is running, or, with this variable, options that need one.
+    """
+    option, _, shell = " ".join(words[:2]).replace("=", " ", 1).partition(" ")
+    if option in ("--show-completion", "--install-completion") and shell and not shell.startswith("-"):
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
 
 
 def _without_colours(words: list[str]) -> list[str]:
