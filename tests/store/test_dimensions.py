@@ -57,6 +57,16 @@ def test_impossible_numbers(tmp_path: Path, key: str, value: float, place: int) 
             find_model(NANO.name, mmproj)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("qwen2vl.attention.head_count", 3), ("qwen2vl.attention.head_count", 2**31 - 1), ("clip.vision.n_wa_pattern", 1)]
+)
+def test_impossible_numbers_of_the_older_family(tmp_path: Path, key: str, value: int) -> None:
+    tiny = write_qwen2_5_vl(tmp_path)
+    changed(tiny.mmproj if key.startswith("clip") else tiny.text, key, value)
+    with pytest.raises(ModelError, match=r"broken GGUF header \("):
+        find_model(str(tiny.text))
+
+
 def test_models_that_work_pass(tmp_path: Path) -> None:
     for write in write_qwen3_vl, write_qwen2_5_vl:
         tiny = write(tmp_path)

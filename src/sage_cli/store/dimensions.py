@@ -24,6 +24,9 @@ def check_text(path: Path, header: Mapping[str, Value]) -> None:
     size = _number(header, f"{family}.attention.key_length", _number(header, f"{family}.embedding_length", 0) // max(heads, 1))
     sections = header.get(f"{family}.rope.dimension_sections", ())
     _check(path, 1 <= layers <= _MOST_LAYERS, f"{layers} layers")
+    if family == "qwen2vl":  # of Qwen3, llama.cpp compares the heads with the tensors
+        width = _number(header, f"{family}.embedding_length", 0)
+        _check(path, width == heads * size, f"{heads} heads of {size} for {width} dimensions")
     deepstack = _number(header, f"{family}.n_deepstack_layers", 0)
     _check(path, deepstack < layers or not deepstack, f"deepstack for {deepstack} of {layers} layers")
     rotated = isinstance(sections, tuple) and all(0 <= section <= size for section in sections) and sum(sections) <= size
@@ -43,6 +46,7 @@ def check_vision(path: Path, header: Mapping[str, Value]) -> None:
     _check(path, 1 <= layers <= _MOST_LAYERS, f"{layers} layers")
     _check(path, 1 <= heads <= width and width % heads == 0, f"{heads} heads for {width} dimensions")
     _check_epsilon(path, header.get("clip.vision.attention.layer_norm_epsilon"))
+    _check(path, header.get("clip.vision.n_wa_pattern") != 1, "windows in no layer")
     projector = header.get("clip.projector_type") or header.get("clip.vision.projector_type") or ""
     shapes = read_shapes(path) if str(projector).startswith("qwen") else {}  # others are refused when they are loaded
     for name, place, expected in ("v.patch_embd.weight", -1, width), ("mm.0.weight", 0, merged):
