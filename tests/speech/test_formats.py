@@ -109,6 +109,13 @@ def test_srt_is_read_back() -> None:
     assert list(srt.parse(empty("srt"))) == []
 
 
+@pytest.mark.parametrize("name", ["srt", "vtt", "txt"])
+def test_the_turns_of_a_dialogue_stay_apart(name: str) -> None:
+    format, talk = FORMATS[name](), Segment(1.0, 2.0, "- Are you coming?\n- No, I am not.", 1.0)
+    written = "".join(format.segment(cue) for cue in present([talk], 0.0, 9.0)) + format.foot(ABOUT)
+    assert ("- Are you coming? - No, I am not.\n" if name == "txt" else "- Are you coming?\n- No, I am not.\n") in written
+
+
 def test_vtt_is_read_back() -> None:
     cues = webvtt.from_string(written("vtt")).captions
     assert len(cues) == 6

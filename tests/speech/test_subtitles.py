@@ -370,13 +370,14 @@ def test_cues_that_only_name_sounds_are_left_out(video: Path, text: str) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- What?\n- Yes.", "What? Yes."),
-        ("-¿Qué?\n—Nada.", "¿Qué? Nada."),
-        (">> [laughs]\n>> No.", "[laughs] No."),
+        ("- What?\nMe?", "What? Me?"),
+        ("- What?\n- Yes.", "- What?\n- Yes."),
+        ("-¿Qué?\n—Nada,\nnada.", "-¿Qué?\n—Nada, nada."),
+        ("What?\n>> No.", "What?\n>> No."),
         ("- 5 degrees", "5 degrees"),
     ],
 )
-def test_the_marks_of_speakers_are_left_out(video: Path, text: str, said: str) -> None:
+def test_the_marks_of_speakers_stay_where_there_are_several(video: Path, text: str, said: str) -> None:
     _write(video, [(1, 2, text)])
     assert _cues(video) == [(1.0, 2.0, said)]
 

@@ -202,7 +202,7 @@ class Talk:
         with closing(self.conversation.session.said(self.conversation.video, start=start, end=end)) as parts:
             for segment in (segment for part in parts for segment in part.segments):
                 said = True
-                self._show(f"{format_clock(segment.start)}  {segment.text}")
+                self._show(f"{format_clock(segment.start)}  {' '.join(segment.text.split())}")
         if not said:
             console.say("nothing is said there")
 

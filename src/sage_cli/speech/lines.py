@@ -6,6 +6,7 @@ but not before closing punctuation, and best after a clause.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,11 +31,19 @@ class Layout:
 
 DEFAULT = Layout()
 
+_TURN = re.compile(r"\n(?=>>|[-\u2010-\u2015])")
 _ANYWHERE, _NOWHERE = 2, 3  # grades of breaks
 
 
 def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
-    """The text in lines of about equal width, as few as possible; a word longer than a line is broken."""
+    """The text in lines of about equal width, as few as possible; a word longer than a line is broken.
+
+    The turns of a dialogue stay on lines of their own if there are lines enough.
+    """
+    turns = _TURN.split(text)
+    if len(turns) > 1:
+        apart = [line for turn in turns for line in wrap(turn, layout)]
+        return apart if len(apart) <= layout.lines else wrap(" ".join(turns), layout)
     width, parts = layout.width, _smallest(text, layout.width)
     count = _count(parts, width)
     if count > 1:

@@ -41,4 +41,4 @@ def entries(segments: Iterable[Segment], longest: float = 30.0) -> Iterator[Entr
 
 
 def _entry(segments: list[Segment]) -> Entry:
-    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(segment.text.strip() for segment in segments))
+    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(" ".join(segment.text.split()) for segment in segments))

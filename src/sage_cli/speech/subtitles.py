@@ -73,7 +73,7 @@ class Subtitles:
             VideoError: the file or track cannot be read.
         """
         return tuple(
-            Segment(start, end, " ".join(lines), 1.0, language=self.language)
+            Segment(start, end, _dialogue(lines), 1.0, language=self.language)
             for start, end, lines in _in_turn(_unrolled(sorted(self.read(), key=lambda cue: cue[:2])))
         )
 
@@ -233,9 +233,16 @@ def _track_cues(video: Video, index: int) -> Iterator[_Cue]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines of a cue, without the marks of speakers, and without control characters: a transcript is printed, and written to files."""
-    lines = (_SPEAKER.sub("", without_controls(" ".join(line.split()))) for line in text.splitlines())
-    return [line for line in lines if line]
+    """The lines of a cue, without control characters: a transcript is printed, and written to files."""
+    lines = (without_controls(" ".join(line.split())) for line in text.splitlines())
+    return [line for line in lines if _SPEAKER.sub("", line)]
+
+
+def _dialogue(lines: Sequence[str]) -> str:
+    """The text of a cue: the marks of speakers, each on a line of its own, only where there are several."""
+    if not any(_SPEAKER.match(line) for line in lines[1:]):
+        return _SPEAKER.sub("", " ".join(lines))
+    return "".join(f"\n{line}" if _SPEAKER.match(line) else f" {line}" for line in lines).strip()
 
 
 def _is_spoken(lines: Sequence[str]) -> bool:

@@ -58,7 +58,11 @@ def flat(text: str) -> str:
 
 def one_line(segment: Segment) -> str:
     """The text on one line, a change of speaker marked at its end as whisper.cpp marks it."""
-    return flat(segment.text) + (f" {SPEAKER_TURN}" if segment.speaker_turn else "")
+    return _marked(flat(segment.text), segment)
+
+
+def _marked(text: str, segment: Segment) -> str:
+    return f"{text} {SPEAKER_TURN}" if segment.speaker_turn else text
 
 
 class Subtitles(Format):
@@ -80,7 +84,7 @@ class Subtitles(Format):
 
     def lines(self, segment: Segment) -> list[str]:
         """The cue's lines."""
-        return wrap(one_line(segment), self.layout)
+        return [flat(line) for line in wrap(_marked(segment.text, segment), self.layout)]
 
     @abstractmethod
     def cue(self, segment: Segment) -> str:
