@@ -79,6 +79,14 @@ def test_one_voice_among_many_channels_is_as_loud_as_alone(channels: int, tmp_pa
         assert np.abs(video.audio()).max() == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("channels", [7, 8, 9, 16, 24])
+def test_channels_that_are_decoded_each_by_itself(channels: int, tmp_path: Path) -> None:
+    sound = np.zeros((3 * RATE, channels), np.float32)
+    sound[:, channels - 1] = steps(3, RATE)
+    video = laid_out(tmp_path / "many.mka", "libopus", sound.reshape(1, -1), f"{channels} channels", mapping_family="255")
+    assert np.abs(video.audio()).max() == pytest.approx(0.5, abs=0.1)
+
+
 def test_loudspeakers_that_the_file_names_are_mixed_as_such(tmp_path: Path) -> None:
     speakers = np.zeros((3 * RATE, 6), np.float32)
     speakers[:, 2] = steps(3, RATE)  # the center

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import av
 import numpy as np
-from av.audio.frame import AudioFrame
+from av.audio.frame import AudioFrame, format_dtypes
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
@@ -143,8 +143,13 @@ def _mixed(frame: AudioFrame, weights: NDArray[np.float32]) -> AudioFrame:
 
 def _samples(frame: AudioFrame) -> NDArray[Any]:
     """``(channels, n)``, floating point from -1 to 1."""
-    samples = frame.to_ndarray()
-    samples = samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar:
+        # Not to_ndarray(): PyAV counts planes up to a null pointer, which FFmpeg writes behind fewer than eight only.
+        dtype = np.dtype(format_dtypes[frame.format.name])
+        samples = np.stack([np.frombuffer(bytes(plane), dtype, frame.samples) for plane in frame.planes[:channels]])
+    else:
+        samples = frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype.kind == "f":
         return samples
     unsigned = samples.dtype == np.uint8
