@@ -387,6 +387,10 @@ def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> N
             folders.resolve(path)
     with pytest.raises(UsageError, match="no such folder"):
         Folders([folder / "short.mp4"])
+    (tmp_path / "secret.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nsecret\n")
+    (folder / "short.en.srt").symlink_to(tmp_path / "secret.srt")
+    with pytest.raises(UsageError, match=r"short\.en\.srt is a link"):
+        folders.resolve("inside.mp4")
 
 
 def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Path) -> None:

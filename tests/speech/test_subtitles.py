@@ -254,23 +254,6 @@ def test_control_characters_are_not_read(video: Path) -> None:
     assert _cues(video) == [(1.0, 2.0, "]0;titleGood morning,31m [2Jall. \u202bYes\u202c.")]
 
 
-def test_links_out_of_the_folder_are_no_subtitles(video: Path, tmp_path: Path) -> None:
-    """Whoever may name videos of one folder reads no other by their subtitles."""
-    outside = tmp_path / "elsewhere"
-    outside.mkdir()
-    (outside / "secret.srt").write_text(SRT)
-    (outside / "folder").symlink_to(tmp_path)
-    (video.parent / "talk.srt").symlink_to(outside / "secret.srt")
-    (video.parent / "talk.de.srt").symlink_to("talk.srt")
-    (video.parent / "talk.fr.srt").symlink_to("talk.fr.srt")
-    assert not beside(video)
-    assert not files_beside(video)
-    (video.parent / "notes.srt").write_text(SRT)
-    (video.parent / "talk.en.srt").symlink_to("notes.srt")
-    assert [one.source for one in beside(video)] == ["talk.en.srt"]
-    assert [one.source for one in beside(outside / "folder" / video.name)] == ["talk.en.srt"]
-
-
 def test_the_plainest_name_comes_first_and_the_language_counts(video: Path) -> None:
     for name in ("talk.de.srt", "talk.srt", "talk.en.forced.srt", "talk.pt-BR.vtt", "talker.srt", "talk.backup of my notes.srt"):
         (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nOla\n")

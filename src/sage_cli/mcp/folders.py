@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sage_cli.errors import UsageError
+from sage_cli.speech.subtitles import files_beside
 from sage_cli.store.models import visible
 from sage_cli.text import MEDIA, user_path
 
@@ -15,7 +16,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")  # for a byte of a name that i
 
 
 class Folders:
-    """The folders allowed when the server started; nothing outside them is opened, whatever the path looks like.
+    """The folders allowed when the server started; nothing outside them is opened, whatever the path looks like, not even as subtitles.
 
     Args:
         folders: resolved now, so that a link changed later has no effect.
@@ -41,12 +42,14 @@ class Folders:
         """
         try:
             candidates = self._candidates(path)
-            inside = [found for found in candidates if any(found.is_relative_to(folder) for folder in self.allowed)]
+            inside = [found for found in candidates if self._holds(found)]
             found = next((found for found in inside if found.is_file()), None)
             folder = next((found for found in inside if found.is_dir()), None)
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL character
             raise UsageError(f"{path!r} cannot be resolved: {error}") from error
         if found is not None:
+            if outside := next((file for file in files_beside(found) if not self._holds(file.resolve())), None):
+                raise UsageError(f"{path} has subtitles outside the folders that this server may read: {outside.name} is a link")
             return found
         if folder is not None:
             raise UsageError(f"{path} is a folder: name a file in it (list_videos shows them)")
@@ -65,9 +68,17 @@ class Folders:
                 if path.suffix.lower() not in MEDIA or _SURROGATE.search(str(path)):
                     continue
                 file, inside = path.resolve(), path.relative_to(folder)
-                if file not in names and any(file.is_relative_to(one) for one in self.allowed):
+                if file not in names and self._holds(file):
                     names[file] = next(name for name in map(str, (inside, folder.name / inside, path)) if self._first(name) == file)
         return [*names.values()]
+
+    def _holds(self, file: Path) -> bool:
+        """Whether a file is in one of the folders.
+
+        Args:
+            file: resolved.
+        """
+        return any(file.is_relative_to(folder) for folder in self.allowed)
 
     def _first(self, path: str) -> Path | None:
         return next((found for found in self._candidates(path) if found.is_file()), None)

@@ -119,10 +119,7 @@ def lacking(video: Video, language: str = "") -> str:
 
 
 def files_beside(path: Path) -> dict[Path, FileState]:
-    """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles.
-
-    Links that lead out of the folder are none: who may name a video only in this folder (``sage mcp``) could read other files by them.
-    """
+    """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
     return {file: state for file, _, state in _named_alike(path)}
 
 
@@ -131,10 +128,8 @@ def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
     try:
         entries = [*path.parent.iterdir()]
         stem = _composed(_entry(path, entries).stem)
-        alike = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
-        folder = path.parent.resolve()
-        found = [file for file in alike if file.is_file() and file.resolve().parent == folder]
-        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found]
+        found = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
+        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found if file.is_file()]
     except OSError:
         return []
 
