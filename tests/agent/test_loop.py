@@ -776,12 +776,27 @@ def test_other_first_answers_stand(video: Video, found: bool, settings: dict[str
     assert end.answer == "It is not shown."
 
 
-def test_an_answer_without_word_of_what_was_found_counts_as_found(video: Video) -> None:
-    """Served models may leave the key out."""
-    reply = general("Red.")
-    del reply["found"]
-    end = run(ScriptedModel(reply, strict=False), video, prompts="general")[-1]
+FOUND, MISSING = '{"answer": "found"}', '{"answer": "missing"}'
+
+
+def test_a_model_that_does_not_tell_whether_its_answer_is_one_is_asked(video: Video) -> None:
+    """Servers may take no schema."""
+    denial, answer = general("It is not shown."), general("Red.")
+    last = later("Nothing is said.")
+    for reply, found in ((denial, {}), (answer, {"found": None}), (last, {})):
+        del reply["found"]
+        reply |= found
+    model = ScriptedModel(denial, MISSING, general(None, HEARD), last, MISSING, strict=False)
+    end = run(model, video, "Which colour?", prompts="general")[-1]
     assert isinstance(end, Answer)
+    assert end.answer == "Nothing is said."
+    [text] = model.asked[1].texts
+    assert all(part in text for part in ("Which colour?", "It is not shown.", "missing"))
+    end = run(ScriptedModel(answer, FOUND, strict=False), video, prompts="general")[-1]
+    assert isinstance(end, Answer)
+    assert end.answer == "Red."
+    prose = ScriptedModel("It is red.", "It is red.", FOUND, strict=False)
+    assert isinstance(run(prose, video, prompts="general")[-1], Answer)
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------

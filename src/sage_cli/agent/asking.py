@@ -23,7 +23,6 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
 _RETRY_TEMPERATURE: Final = 0.7
-_YES_OR_NO: Final = record(answer=one_of(("yes", "no")))
 _ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
@@ -104,11 +103,11 @@ class Asker:
         answer = marked[-1] if (marked := _ANSWER.findall(text)) else text
         return None if is_nonsense(answer, "") else answer.strip()
 
-    def ask_yes_or_no(self, step: int, prompt: Prompt) -> Steps[bool]:
-        """Ask for one word. What is neither, as served models may write, counts as yes."""
-        text = yield from self._stream(step, prompt, 0.0, self.seed, _YES_OR_NO)
+    def ask_yes_or_no(self, step: int, prompt: Prompt, yes: str = "yes", no: str = "no") -> Steps[bool]:
+        """Ask for one of two words. What is neither, as served models may write, counts as yes."""
+        text = yield from self._stream(step, prompt, 0.0, self.seed, record(answer=one_of((yes, no))))
         try:
-            return bool(json_object(text, ("answer",)).get("answer") != "no")
+            return bool(json_object(text, ("answer",)).get("answer") != no)
         except ValueError:
             return True
 

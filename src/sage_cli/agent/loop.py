@@ -239,7 +239,7 @@ class _Run:
         """The reply of the first look. If it says that the frames do not answer the question, an untrained model is made to call a tool."""
         tools, style = self._agent.tools, self._agent.prompts.style
         reply = yield from self._asker.ask(ContextReply, 0, prompt, context_schema(tools, self._workspace))
-        if tools and style.second_look and reply.final_answer and not reply.found:
+        if tools and style.second_look and reply.final_answer and not (yield from self._found(0, reply)):
             yield Notice(self._watch.elapsed, "the frames alone gave no answer: the model is asked to call a tool")
             schema = context_schema(tools, self._workspace, look_again=True)
             again = self._prompts.again(prompt, as_reply(reply))
@@ -281,10 +281,18 @@ class _Run:
         """Whether transcripts, or what the frames show, hold what a reply found after transcripts alone. An untrained model that writes an
         answer finds a sentence for it, whatever was asked; when asked for yes or no, it knows better."""
         heard = self._results.only_of(WIRE_NAMES[TranscribeSpeech.name])
-        if not self._agent.prompts.style.confirm or heard is None or not reply.found:
+        if not self._agent.prompts.style.confirm or heard is None or not (yield from self._found(step, reply)):
             return True
         prompt = self._prompts.confirm(video_context, heard)
         return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt))
+
+    def _found(self, step: int, reply: ContextReply | ReasonerReply) -> Steps[bool]:
+        """Whether an answer gives what was asked, rather than saying that the video does not hold it. A model that did not tell, as on a
+        server without schemas, is asked."""
+        if reply.found is not None or reply.final_answer is None:
+            return bool(reply.found)
+        prompt = self._prompts.found(reply.final_answer)
+        return prompt is None or (yield from self._asker.ask_yes_or_no(step, prompt, "found", "missing"))
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 

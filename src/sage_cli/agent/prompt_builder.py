@@ -122,8 +122,14 @@ class PromptBuilder:
 
     def confirm(self, video_context: str, heard: str) -> Prompt | None:
         """Of the question whether a description or a transcript holds the answer at all; ``None`` if the context does not hold them."""
-        text = self.workspace.prompts.render("confirm", query=self.question, visual_context=video_context, told=heard)
-        prompt = [Message("user", (Text(text),))]
+        return self._alone("confirm", visual_context=video_context, told=heard)
+
+    def found(self, answer: str) -> Prompt | None:
+        """Of the question whether an answer gives what was asked, or says that the video does not hold it; ``None`` as :meth:`confirm`."""
+        return self._alone("found", answer=answer)
+
+    def _alone(self, name: str, **values: str) -> Prompt | None:
+        prompt = [Message("user", (Text(self.workspace.prompts.render(name, query=self.question, **values)),))]
         return prompt if self._fits(prompt) else None
 
     def _fits(self, prompt: Prompt) -> bool:

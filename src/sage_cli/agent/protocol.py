@@ -61,11 +61,11 @@ class RecommendedTools(_Wire):
 
 class _Answering(_Wire):
     """Attributes:
-    found: whether the answer gives what was asked, rather than saying that the video does not hold it. Models that were not trained for
-        the agent write it after their answer; trained ones never do.
+    found: whether the answer gives what was asked, rather than saying that the video does not hold it; ``None`` if the model did not tell.
+        Models that were not trained for the agent write it after their answer; trained ones never do.
     """
 
-    found: bool = Field(default=True, exclude=True)
+    found: bool | None = Field(default=None, exclude=True)
 
 
 class ContextReply(_Answering):

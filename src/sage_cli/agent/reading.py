@@ -51,7 +51,7 @@ def read(kind: type[R], reply: str) -> R:
     """
     data = _data(reply)
     answer, recommended = as_text(_under(_ANSWER, data)), _recommended(data)
-    plain: dict[str, Any] = {"final_answer": answer, "found": _truth(data.get("found", True)), "recommended_tools": recommended}
+    plain: dict[str, Any] = {"final_answer": answer, "found": _told(data.get("found")), "recommended_tools": recommended}
     if kind is ContextReply:
         plain |= {key: as_text(data.get(key)) or "" for key in ("video_context", "query_intent")}
     else:
@@ -177,6 +177,12 @@ def as_text(value: object) -> str | None:
 
 def _truth(value: object) -> bool:
     return value.strip().lower() == "true" if isinstance(value, str) else bool(value)
+
+
+def _told(value: object) -> bool | None:
+    """A truth that may be left open: models also write what they found."""
+    value = value.strip().lower() if isinstance(value, str) else value
+    return True if value in (True, "true", "yes") else False if value in (False, "false", "no") else None
 
 
 # ---- reading while it is written -----------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "summary": frozenset({"media", "told"}),
         "structured": frozenset({"question", "answer", "schema"}),
         "second_look": frozenset(),
+        "found": frozenset({"query", "answer"}),
         "confirm": frozenset({"query", "visual_context", "told"}),
         "unconfirmed": frozenset({"answer"}),
         "last_step": frozenset(),
