@@ -172,15 +172,30 @@ def test_a_pipe_in_place_of_a_video(shell: Sage, environment: dict[str, str], li
     assert not any(Path(environment["TMPDIR"]).iterdir())
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or (ROOT and BINDING is None), reason="needs a user whom permissions bind, or setpriv")
+bound = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or (ROOT and BINDING is None), reason="needs a user whom permissions bind, or setpriv"
+)
+BOUND_SAGE = [
+    *([BINDING, "--bounding-set", "-dac_override,-dac_read_search"] if ROOT and BINDING else []),
+    *(sys.executable, "-m", "sage_cli"),
+]
+
+
+@bound
+def test_a_cache_that_may_not_be_opened_is_none(environment: dict[str, str], tmp_path: Path) -> None:
+    """As after ``sudo sage``: it stops nobody."""
+    (closed := tmp_path / "closed").mkdir(mode=0)
+    words = ["ask", str(SHORT), "Which shape appears last?", *NANO, "-v"]
+    environment["SAGE_CACHE_DIR"] = str(closed)
+    done = subprocess.run([*BOUND_SAGE, *words], env=environment, capture_output=True, text=True, check=False)
+    closed.chmod(0o700)
+    assert (done.returncode, done.stdout) == (0, "A red star appears last.\n"), done.stderr
+    assert "nothing is cached" in done.stderr
+
+
+@bound
 @pytest.mark.parametrize("command", [["ask", "what?"], ["transcribe"]])
 def test_what_may_not_be_read(environment: dict[str, str], tmp_path: Path, command: list[str]) -> None:
-    program = [
-        *([BINDING, "--bounding-set", "-dac_override,-dac_read_search"] if ROOT and BINDING else []),
-        sys.executable,
-        "-m",
-        "sage_cli",
-    ]
     locked = tmp_path / "locked"
     locked.mkdir()
     (locked / "v.mp4").write_bytes(SHORT.read_bytes())
@@ -188,7 +203,7 @@ def test_what_may_not_be_read(environment: dict[str, str], tmp_path: Path, comma
     for mode in (0o700, 0):
         locked.chmod(mode)
         words = [command[0], str(locked / "v.mp4"), *command[1:], "--model", "nano"]
-        done = subprocess.run([*program, *words], env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([*BOUND_SAGE, *words], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 4, done.stderr
         assert "v.mp4" in done.stderr
     locked.chmod(0o700)

@@ -80,7 +80,7 @@ class StateFiles:
             head: bytes at the start that are verified before anything is loaded.
         """
         try:
-            private_folder(self._folder, PREFIXES)
+            private_folder(self._folder)
             part = part_of(self._path(key))
             return Saving(part, head, lambda: self._store(key, part, size, head, write))
         except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, closing, suppress
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sage_cli.model.address import RemoteAddress
     from sage_cli.model.base import ChatModel
     from sage_cli.speech import Transcriber
+
+logger = logging.getLogger(__name__)
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS: Final = 1 / 3
@@ -90,10 +94,20 @@ class Models:
             self._unwanted.clear()
             self._loading = None
 
-    @property
+    @cached_property
     def caching(self) -> bool:
-        """Whether anything may be cached on disk; a cache limit of 0 turns all caches off."""
-        return self.options.cache_limit > 0
+        """Whether anything may be cached on disk. A cache limit of 0 turns all caches off; a cache that only another user may open, as
+        after a run by root, is none."""
+        if not self.options.cache_limit:
+            return False
+        try:
+            os.scandir(cache_dir()).close()
+        except PermissionError:
+            logger.warning("nothing is cached: %s belongs to another user; set SAGE_CACHE_DIR", cache_dir())
+            return False
+        except OSError:  # it will be made, or tell what is wrong
+            pass
+        return True
 
     def require_network(self, purpose: str) -> None:
         """Call before every connection other than those of the web tools.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sage_cli.store import cache_dir
-from sage_cli.store.files import SPEEDS, write_whole
+from sage_cli.store.files import write_whole
 from sage_cli.store.private import private_folder
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def remember(model: ModelInfo, frames: int, seconds: float) -> None:
     """Note how long a first look took in which every frame was encoded. Does nothing if the file cannot be written."""
     text = json.dumps(_read() | {_key(model): seconds / max(1, frames)})
     with suppress(OSError):
-        private_folder(_path().parent, SPEEDS)
+        private_folder(_path().parent)
         write_whole(_path(), text.encode())
 
 

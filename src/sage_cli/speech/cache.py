@@ -127,7 +127,7 @@ class TranscriptCache:
         if self._folder is None:
             return None
         try:
-            private_folder(self._folder, TRANSCRIPTS)
+            private_folder(self._folder)
             trim(self._folder, TRANSCRIPTS, self._limit)
             file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
             file.write(b"\n")  # ends a line that was cut short

@@ -222,7 +222,7 @@ def note_media(media: str, path: Path) -> None:
     """Record the path of a video, so that its entries can be shown by name. Does nothing if the cache cannot be written."""
     with suppress(OSError):
         note = cache_dir() / _MEDIA / media
-        private_folder(note.parent, MEDIA_NOTES)
+        private_folder(note.parent)
         note.write_bytes(os.fsencode(path.resolve()))
 
 

@@ -28,7 +28,7 @@ from typing import BinaryIO, Final
 from blake3 import blake3
 
 from sage_cli.signals import check_interrupted
-from sage_cli.store.files import FINGERPRINTS, write_whole
+from sage_cli.store.files import write_whole
 from sage_cli.store.paths import cache_dir
 from sage_cli.store.private import private_folder
 
@@ -179,7 +179,7 @@ def _record(path: Path, state: FileState, found: str, began: int) -> None:
         return
     entry = _entry(state)
     with suppress(OSError):
-        private_folder(entry.parent, FINGERPRINTS)
+        private_folder(entry.parent)
         write_whole(entry, _line(state, found, began))
 
 

@@ -115,7 +115,7 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     """
     from diskcache import Cache
 
-    private_folder(folder, _OURS)
+    private_folder(folder)
     _wait_for_lock(folder / DATABASE)
     settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
     return Cache(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)

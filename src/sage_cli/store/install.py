@@ -26,7 +26,7 @@ from sage_cli.store.catalogue import HUB, Reference, parse
 from sage_cli.store.choose import Choice, RemoteFile, choose_single, choose_vision
 from sage_cli.store.exchange import exchange
 from sage_cli.store.models import is_language_model, shards
-from sage_cli.store.paths import models_dir, own_folders
+from sage_cli.store.paths import models_dir
 from sage_cli.store.private import private_folder
 from sage_cli.store.quantization import UNKNOWN, quantization
 
@@ -201,9 +201,7 @@ def _locked() -> Iterator[Path]:
         SageError: what was removed or replaced meanwhile cannot be deleted.
     """
     folder = models_dir()
-    for own in {*folder.parents} & own_folders():  # a folder that a variable names may be everybody's
-        private_folder(own)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     with FileLock(folder / ".lock"):
         before = _tidy(folder)
         try:

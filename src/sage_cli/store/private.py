@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 from sage_cli.store.paths import own_folders
 
 
-def private_folder(folder: Path, *names: re.Pattern[str]) -> None:
-    """Make a folder with its missing parents, all of them for this user alone, whatever the umask.
-
-    Of those that are there, sage's own are closed to others: the platform's folders for sage, and ``folder`` if it holds nothing but sage's
-    files. The others, and links, are the user's, and stay as they are.
-
-    Args:
-        names: of sage's files in it, or the beginnings of their names.
+def private_folder(folder: Path) -> None:
+    """Make a folder with its missing parents. The platform's folders for sage are closed to others, whatever the umask; below a folder that
+    the user named, which others may share, the umask decides.
 
     Raises:
         OSError: it cannot be made.
     """
-    _make(folder)
-    with suppress(OSError):  # it cannot be looked into
-        if names and _is_open(folder.lstat()) and all(any(name.match(path.name) for name in names) for path in folder.iterdir()):
-            close(folder)
     for own in {folder, *folder.parents} & own_folders():
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
         close(own)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def close(folder: Path) -> bool:
@@ -56,14 +47,3 @@ def is_ours(found: os.stat_result) -> bool:
 def _is_open(found: os.stat_result) -> bool:
     """Whether others can use it, where the system knows such permissions."""
     return hasattr(os, "getuid") and bool(found.st_mode & 0o077)
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700)
-    except FileNotFoundError:
-        _make(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:  # it is there; on a disk that is only read, another error may say so
-        if not folder.is_dir():
-            raise

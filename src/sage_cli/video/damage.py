@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sage_cli.store.files import DAMAGE_NOTES
 from sage_cli.store.private import private_folder
 from sage_cli.video.frame import pixel_version
 from sage_cli.video.probe import Part
@@ -28,7 +27,7 @@ class DamageCache:
     def keep(self, media: str, part: Part) -> None:
         """Note damage of a stream of the file with this fingerprint."""
         with suppress(OSError):
-            private_folder(self._folder, DAMAGE_NOTES)
+            private_folder(self._folder)
             self._note(media, part).touch()
 
     def parts(self, media: str) -> Iterator[Part]:

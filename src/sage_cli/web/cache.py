@@ -46,7 +46,7 @@ class WebCache:
         at = time.time()
         record = json.dumps({"key": key, "at": at, "value": value, "digest": _digest(key, at, value)}).encode()
         try:
-            private_folder(self._folder, WEB)
+            private_folder(self._folder)
             write_whole(path, record)
             trim(self._folder, WEB, LIMIT)
         except OSError as error:

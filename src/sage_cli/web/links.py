@@ -16,7 +16,6 @@ from filelock import FileLock, Timeout
 
 from sage_cli.errors import SageError, UsageError, VideoError
 from sage_cli.signals import check_interrupted
-from sage_cli.store.files import LINK_LOCKS, LINKS
 from sage_cli.store.private import private_folder
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
     name = hashlib.sha256(link.encode()).hexdigest()[:24]
     if (found := _finished(folder, name)) and not _missing(folder, name, languages):
         return found
-    private_folder(folder, LINKS, LINK_LOCKS)
+    private_folder(folder)
     with _alone(folder / f".{name}.lock"):
         missing = _missing(folder, name, languages)
         if found := _finished(folder, name):
