@@ -53,7 +53,7 @@ def test_a_disk_that_is_only_read_changes_nothing(tmp_path: Path, monkeypatch: p
         raise OSError(30, "Read-only file system")
 
     (tmp_path / "kept").mkdir(mode=0o755)
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     monkeypatch.setattr(os, "fchmod", refuse)
     private_folder(tmp_path / "kept")
     with pytest.raises(OSError):
