@@ -238,27 +238,6 @@ def test_nothing_of_the_user_is_removed(folder: Path, tmp_path: Path, way: Calla
     assert all(path.name.startswith("cache.db") for path in left - mine)  # which stays where only entries are removed
 
 
-OLD = {
-    "transcripts": [f"{TALK}-0123456789abcdef.jsonl", f"{'0' * 32}.jsonl"],
-    "damage": [TALK, f"{TALK}-audio-0123456789abcdef"],
-    "prefixes": [f"{'d' * 32}.state", f"{TALK}-{'d' * 24}.state"],
-    "web": [f"{'e' * 24}.json"],
-    "fingerprints": [f"{'e' * 32}-8.json"],
-}
-
-
-@pytest.mark.parametrize("way", [lambda: [kind.reset() for kind in KINDS], lambda: trim(0)], ids=["clear", "trim"])
-def test_what_older_versions_named_otherwise_counts_and_goes(folder: Path, way: Callable[[], object]) -> None:
-    old = {folder / kind / name for kind, names in OLD.items() for name in names}
-    for path in old:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(10))
-    assert {folder / entry.kind / entry.key for entry in entries() if entry.size == 10} == old
-    assert {entry.media for entry in entries()} == {TALK, ""}
-    way()
-    assert not any(path.exists() for path in old)
-
-
 @pytest.mark.usefixtures("filled")
 def test_all_that_is_ours_goes_and_links_to_other_disks_stay(folder: Path, tmp_path: Path) -> None:
     (folder / "prefixes").rename(tmp_path / "disk")

@@ -79,7 +79,7 @@ class Kind(ABC):
 
     def entry(self, key: str, size: int, used: float) -> Entry:
         match = self.names.match(key)
-        return Entry(self.name, key, size, used, (match.groupdict().get("media") if match else None) or "")
+        return Entry(self.name, key, size, used, match.groupdict().get("media", "") if match else "")
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]: ...

@@ -16,21 +16,16 @@ from stat import S_ISREG
 from tempfile import NamedTemporaryFile
 from typing import Final
 
-# Names of older versions fit too: digests and numbers, however many and however long. Nothing reads those files any more, but they count,
-# and are the first to go.
 _MEDIA: Final = "(?P<media>[0-9a-f]{24})"  # fingerprint of the video that an entry was made from
-_DIGEST: Final = "[0-9a-f]{24,}"
-_MORE: Final = "(-[0-9a-f]+)*"
-_OF_MEDIA: Final = rf"({_MEDIA}|{_DIGEST})"
 
 MEDIA_NOTES: Final = re.compile(_MEDIA)
-TRANSCRIPTS: Final = re.compile(rf"{_OF_MEDIA}{_MORE}(-language)?\.jsonl")
-DAMAGE_NOTES: Final = re.compile(rf"{_OF_MEDIA}(-video|-audio)?{_MORE}")
-PREFIXES: Final = re.compile(rf"{_OF_MEDIA}{_MORE}\.state")
-WEB: Final = re.compile(rf"{_DIGEST}{_MORE}\.json")
+TRANSCRIPTS: Final = re.compile(rf"{_MEDIA}(-\d+)?-[0-9a-f]{{16}}-(\d+|language)\.jsonl")
+DAMAGE_NOTES: Final = re.compile(rf"{_MEDIA}-(video|audio)-[0-9a-f]{{8}}")
+PREFIXES: Final = re.compile(rf"{_MEDIA}-[0-9a-f]{{32}}\.state")
+WEB: Final = re.compile(r"[0-9a-f]{32}\.json")
 LINKS: Final = re.compile(r"[0-9a-f]{24}\..+")  # yt-dlp names captions and unfinished parts
 LINK_LOCKS: Final = re.compile(r"\.[0-9a-f]{24}\.lock")
-FINGERPRINTS: Final = re.compile(rf"{_DIGEST}{_MORE}\.json")
+FINGERPRINTS: Final = re.compile(r"[0-9a-f]{24}\.json")
 SPEEDS: Final = re.compile(r"speeds\.json")
 RECORD_KEYS: Final = re.compile(rf"(?s:.*?){_MEDIA}@")  # after the model's identity, in an embedding's
 RECORDS: Final = re.compile(
