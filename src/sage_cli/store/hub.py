@@ -30,6 +30,7 @@ import httpx2
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url, scan_cache_dir
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import WeakFileLock, build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from sage_cli.errors import ModelError, SageError, UsageError
@@ -94,12 +95,11 @@ class Hub:
         with self._explaining(repository):
             timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
             info = self._patiently(lambda: self._api.model_info(repository, files_metadata=True, timeout=timeout))
-            # All of it becomes paths in the cache: what is named otherwise than by a hub could lead out of it.
-            files = [RemoteFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ()]
-            commit = info.sha or "main"
-            named = _COMMIT.fullmatch(commit) and all(_is_inside(file.path) for file in files)
-            if not named or not all(file.sha256 is None or _SHA256.fullmatch(file.sha256) for file in files):
-                raise SageError(f"{self.shown} lists {repository} with names, checksums or a commit that no hub has: check HF_ENDPOINT")
+        # All of it becomes paths in the cache: what no hub would list could lead out of it.
+        commit = info.sha or "main"
+        if not _COMMIT.fullmatch(commit):
+            raise SageError(f"{self.shown} lists a commit of {repository} that is none: check HF_ENDPOINT")
+        files = [RemoteFile(file.rfilename, file.size or 0, _checksum(file)) for file in info.siblings or () if _is_inside(file.rfilename)]
         return Listing(repository, commit, tuple(files))
 
     def conversions(self, checkpoint: str) -> list[str]:
@@ -307,6 +307,11 @@ class _Part:
         self._file.seek(0)
         self._file.truncate()
         self._digest = hashlib.sha256()
+
+
+def _checksum(file: RepoSibling) -> str | None:
+    found = file.lfs.sha256.lower() if file.lfs and file.lfs.sha256 else ""
+    return found if _SHA256.fullmatch(found) else None
 
 
 def _is_inside(path: str) -> bool:
