@@ -116,6 +116,15 @@ def test_the_turns_of_a_dialogue_stay_apart(name: str) -> None:
     assert ("- Are you coming? - No, I am not.\n" if name == "txt" else "- Are you coming?\n- No, I am not.\n") in written
 
 
+def test_a_dialogue_that_needs_several_cues_is_divided_between_its_turns() -> None:
+    turns = (
+        "- A line of dialogue that is too long for a line of a cue, by a few words",
+        "- And so is this one, by as many words",
+    )
+    shown = present([Segment(1.0, 2.5, "\n".join(turns), 1.0)], 0.0, 9.0)
+    assert [cue.text.strip() for cue in shown] == [*turns]
+
+
 def test_vtt_is_read_back() -> None:
     cues = webvtt.from_string(written("vtt")).captions
     assert len(cues) == 6

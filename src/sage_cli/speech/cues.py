@@ -91,10 +91,12 @@ def _borders(words: Sequence[Word], written: Sequence[str], layout: Layout) -> l
 
 
 def _cost(words: Sequence[Word], written: Sequence[str], border: int) -> float:
-    """What it costs to divide before a word: nothing at the end of a sentence, little at a comma or a pause, most where no line may end."""
+    """What it costs to divide before a word: nothing at the end of a sentence or of a speaker's turn, little at a comma or a pause, most
+    where no line may end.
+    """
     last, after = words[border - 1], words[border]
     pause = after.start - last.end
-    if ends_sentence(last.text):
+    if ends_sentence(last.text) or written[border - 1].endswith("\n"):
         return 0.0
     clause = _CLAUSE.search(last.text) is not None
     return (0.4 if clause else 1.5 + 0.5 * grade(written[border - 1][-1], after.text[0])) - (0.3 if pause >= _PAUSE else 0.0)
