@@ -795,8 +795,22 @@ def test_a_model_that_does_not_tell_whether_its_answer_is_one_is_asked(video: Vi
     end = run(ScriptedModel(answer, FOUND, strict=False), video, prompts="general")[-1]
     assert isinstance(end, Answer)
     assert end.answer == "Red."
-    prose = ScriptedModel("It is red.", "It is red.", FOUND, strict=False)
-    assert isinstance(run(prose, video, prompts="general")[-1], Answer)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (FOUND, True),
+        ("**Missing.**", False),
+        ('{"answer": "Missing"}', False),
+        ("It is found, not missing.", True),
+        ("I do not know.", True),
+    ],
+)
+def test_a_model_that_knows_no_json_is_asked_too(video: Video, said: str, found: bool) -> None:
+    model = ScriptedModel("It is red.", "It is red.", said, general(None, HEARD), later("Red."), YES, strict=False)
+    assert isinstance(run(model, video, prompts="general")[-1], Answer)
+    assert len(model.asked) == (3 if found else 6)
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------

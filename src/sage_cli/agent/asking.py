@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -104,12 +104,11 @@ class Asker:
         return None if is_nonsense(answer, "") else answer.strip()
 
     def ask_yes_or_no(self, step: int, prompt: Prompt, yes: str = "yes", no: str = "no") -> Steps[bool]:
-        """Ask for one of two words. What is neither, as served models may write, counts as yes."""
+        """Ask for one of two words. What is neither or both, as served models may write, counts as yes."""
         text = yield from self._stream(step, prompt, 0.0, self.seed, record(answer=one_of((yes, no))))
-        try:
-            return bool(json_object(text, ("answer",)).get("answer") != no)
-        except ValueError:
-            return True
+        with suppress(ValueError):
+            text = str(json_object(text, ("answer",)).get("answer"))
+        return {word for word in (yes, no) if re.search(rf"\b{word}\b", text.casefold())} != {no}
 
     def ask_in_shape(self, step: int, prompt: Prompt, shape: AnswerSchema) -> Steps[Any]:
         """Ask for a JSON value of the user's schema; once more at a higher temperature if the reply does not obey it, as replies of served
