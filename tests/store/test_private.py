@@ -48,6 +48,15 @@ def test_the_platforms_folders_for_sage_are_private(tmp_path: Path, monkeypatch:
     assert mode(tmp_path / "c") == 0o777
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can work in the home of another user")
+def test_root_locks_nobody_out_of_his_own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("SAGE_CACHE_DIR", raising=False)
+    os.chown(tmp_path, 65534, 65534)
+    private_folder(cache_dir() / "transcripts")
+    assert mode(cache_dir()) == 0o777
+
+
 def test_a_disk_that_is_only_read_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")

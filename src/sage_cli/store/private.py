@@ -17,8 +17,10 @@ def private_folder(folder: Path) -> None:
         OSError: it cannot be made.
     """
     for own in {folder, *folder.parents} & own_folders():
-        own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        close(own)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        if is_ours(own.parent.stat()):  # not root at work in the home of a user, who could open it no more
+            own.mkdir(mode=0o700, exist_ok=True)
+            close(own)
     folder.mkdir(parents=True, exist_ok=True)
 
 
