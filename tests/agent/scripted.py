@@ -189,4 +189,4 @@ def later(answer: str | None, recommended: Mapping[str, Any] = NO_CALL, found: b
 
 
 def _said(answer: str | None, found: bool) -> dict[str, Any]:
-    return {"final_answer": answer} if answer is None else {"final_answer": answer, "found": found}
+    return {"final_answer": answer, "found": found and answer is not None}

@@ -111,7 +111,7 @@ def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
     first = [tool for tool in tools if tool.name == TranscribeSpeech.name] if workspace.transcript_first else []
     calls = _calls(first or tools, workspace, style.first_call)
-    replies = [{"final_answer": NULL, "recommended_tools": _one_of(calls, style)}] if calls else []
+    replies = [{**_NO_ANSWER, "recommended_tools": _one_of(calls, style)}] if calls else []
     if not (calls and look_again):
         replies.append({**_answer(style), "recommended_tools": _no_call()})
     return either(*(_ordered(order, {**seen, **reply}) for order in style.first for reply in replies))
@@ -129,17 +129,20 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
         answerable = _ordered(style.answerable, {"verdict": constant(verdict), "reasoning": text(_REASON)})
         return {"answerable": answerable, **answer, "recommended_tools": recommended}
 
-    no_answer = reply(False, {"final_answer": NULL}, _one_of(calls, style) if calls else _no_call())
+    no_answer = reply(False, _NO_ANSWER, _one_of(calls, style) if calls else _no_call())
     replies = [no_answer, reply(True, _answer(style), _no_call())]
     return either(*(_ordered(order, values) for order in style.later for values in replies))
 
 
 def _ordered(order: Order, values: Mapping[str, Schema]) -> Schema:
-    return record(**{key: values[key] for key in order if key in values})
+    return record(**{key: values[key] for key in order})
+
+
+# An answer, and whether it is one; the pack's order says which of the keys there are.
+_NO_ANSWER: Final[Mapping[str, Schema]] = MappingProxyType({"final_answer": NULL, "found": constant(False)})
 
 
 def _answer(style: Style) -> dict[str, Schema]:
-    """An answer, and whether it is one; the pack's order says which of the keys there are."""
     return {"final_answer": text(style.answer_characters), "found": either(constant(True), constant(False))}
 
 

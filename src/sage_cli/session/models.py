@@ -275,8 +275,10 @@ class Models:
         """
         named = self.options.speech_model
         if named is None and self.options.model is not None:
-            with suppress(ModelError):  # speech is transcribed also where the other model cannot be used
-                named = str(self.bundled.speech) if self.bundled else None
+            # Not self.bundled, which offers to download: speech is transcribed also where the other model cannot be used.
+            with suppress(ModelError):
+                bundled = find_model(self.options.model, self.options.mmproj).bundled
+                named = str(bundled.speech) if bundled else None
         return find_speech_model(named)
 
     @cached_property
