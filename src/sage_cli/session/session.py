@@ -225,14 +225,12 @@ class Session(Models):
         return _keep(self._videos, key, video, _MOST_VIDEOS)
 
     def _opened(self, path: str | Path) -> Video:
-        from sage_cli.speech.subtitles import short
         from sage_cli.video import DamageCache, Video
 
-        name, local, language = str(path), self._local(path), self.spoken_language
-        spoken = None if language == "auto" else lambda tag: short(tag) == short(language)
+        name, local = str(path), self._local(path)
         damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
-            video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching, spoken=spoken)
+            video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching, spoken=self.is_spoken)
         except VideoError as error:
             if local == Path(path):
                 raise

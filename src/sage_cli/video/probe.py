@@ -215,7 +215,9 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     except OSError as error:
         raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
     notices: list[MediaNotice] = []
-    found = _first_of_each(path, content, stop, notices)
+    with MediaFile(path, content=content, stop=stop) as file:
+        candidates: dict[Part, list[int]] = {"video": _candidates(file, "video"), "audio": _candidates(file, "audio")}
+    found = _first_of_each(path, content, stop, candidates, notices)
     if not found:
         lost = [notice for notice in notices if notice.kind in _LOST]
         if lost:
@@ -239,8 +241,8 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
         with MediaFile(path, content=content, stop=stop) as file:
             cut = not is_estimated(file, parts) and not outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
-    if spoken is not None and audio is not None:  # last, so that the clock is the same whatever is heard
-        audio = _in_language(path, content, stop, audio, spoken)
+    if spoken is not None and audio is not None and len(candidates["audio"]) > 1:  # last, so that the clock is the same whatever is heard
+        audio = _in_language(path, content, stop, audio, candidates["audio"], spoken)
     return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, seen.places, notices)
 
 
@@ -248,11 +250,9 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
 
 
 def _first_of_each(
-    path: Path, content: Content, stop: Event, notices: list[MediaNotice]
+    path: Path, content: Content, stop: Event, candidates: dict[Part, list[int]], notices: list[MediaNotice]
 ) -> dict[Part, tuple[VideoTrack | AudioTrack, Fraction]]:
     """The best video and audio streams that can be decoded, with their start times. Adds notices for those that cannot."""
-    with MediaFile(path, content=content, stop=stop) as file:
-        candidates = {part: _candidates(file, part) for part in ("video", "audio")}
     found: dict[Part, tuple[VideoTrack | AudioTrack, Fraction]] = {}
     for part, indices in candidates.items():
         for index in indices:
@@ -261,15 +261,17 @@ def _first_of_each(
             if isinstance(begun, MediaNotice):
                 notices.append(begun)
             elif begun is not None:
-                found[cast(Part, part)] = begun
+                found[part] = begun
                 break
     return found
 
 
-def _in_language(path: Path, content: Content, stop: Event, best: AudioTrack, spoken: Callable[[str], bool]) -> AudioTrack:
+def _in_language(
+    path: Path, content: Content, stop: Event, best: AudioTrack, candidates: Sequence[int], spoken: Callable[[str], bool]
+) -> AudioTrack:
     """The first audio stream in the language asked for that can be decoded; the best one if that is in it, or none is."""
     with MediaFile(path, content=content, stop=stop) as file:
-        indices = [index for index in _candidates(file, "audio") if spoken(file.stream(index).language or "")]
+        indices = [index for index in candidates if spoken(file.stream(index).language or "")]
     for index in indices if best.index not in indices else ():
         with MediaFile(path, content=content, stop=stop) as file:
             begun = _track(file, index, path)
