@@ -22,11 +22,66 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from sage_cli.agent.events import Answer, NoAnswer
+    from sage_cli.agent.events import (
+        Answer,
+        Event,
+        FramesSampled,
+        NoAnswer,
+        Notice,
+        RunStarted,
+        StepFinished,
+        StepStarted,
+        TextDelta,
+        ToolCalled,
+        ToolFinished,
+        WebRequested,
+        Working,
+        as_record,
+    )
+    from sage_cli.errors import ModelError, SageError, UsageError, VideoError
     from sage_cli.session import Options, Session
     from sage_cli.speech import Segment
+else:
 
-__all__ = ["__version__", "ask", "open_session", "transcribe"]
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in __all__:
+            for module in ("errors", "session", "agent.events", "speech"):  # what loads no libraries first
+                try:
+                    return getattr(import_module(f"sage_cli.{module}"), name)
+                except AttributeError:
+                    continue
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "Answer",
+    "Event",
+    "FramesSampled",
+    "ModelError",
+    "NoAnswer",
+    "Notice",
+    "Options",
+    "RunStarted",
+    "SageError",
+    "Segment",
+    "Session",
+    "StepFinished",
+    "StepStarted",
+    "TextDelta",
+    "ToolCalled",
+    "ToolFinished",
+    "UsageError",
+    "VideoError",
+    "WebRequested",
+    "Working",
+    "__version__",
+    "as_record",
+    "ask",
+    "open_session",
+    "transcribe",
+]
 
 
 def ask(video: str | Path, question: str, **options: Any) -> Answer | NoAnswer:
