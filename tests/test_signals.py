@@ -19,14 +19,13 @@ import pytest
 from sage_cli.assets import CLIPS, NANO
 from sage_cli.cli.interrupts import interrupts
 from sage_cli.hardware.threads import Worker
+from sage_cli.hardware.waiting import in_background, in_thread
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.native import Interruptible
 from sage_cli.session import open_session
 from sage_cli.signals import ENDING, check_interrupted, interrupted_by, signals_held
 from sage_cli.store.content import fingerprint
 from sage_cli.video import Video
-from sage_cli.video.background import in_background
-from sage_cli.web.threads import in_thread
 
 PROGRAM = """
 import signal, sys, time

@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import av
 import pytest
 
 from sage_cli.errors import MediaReadError, VideoError
+from sage_cli.hardware.waiting import Stopped
 from sage_cli.video import Video, source
-from sage_cli.video.background import in_background, iterate_in_background
-from sage_cli.video.source import MediaFile, Source, Stopped
+from sage_cli.video.source import MediaFile, Source
 from tests.media import make_audio, make_video, read_number, tone
 
 SIZE = (64, 48)
@@ -270,37 +270,6 @@ def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
         stop.set()
         with pytest.raises(Stopped):
             list(packets)
-
-
-def test_work_in_the_background_is_told_to_stop() -> None:
-    began, ended = Event(), Event()
-
-    def endless(stop: Event) -> Any:
-        began.set()
-        stop.wait(20)
-        ended.set()
-        raise Stopped
-
-    def interrupt() -> None:
-        began.wait(20)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        in_background(endless)
-    assert ended.wait(5)
-
-
-def test_errors_and_items_of_background_work_come_in_order() -> None:
-    def work(stop: Event) -> Any:
-        yield 1
-        yield 2
-        raise ValueError("three")
-
-    items = iterate_in_background(work, ahead=1)
-    assert [next(items), next(items)] == [1, 2]
-    with pytest.raises(ValueError, match="three"):
-        next(items)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

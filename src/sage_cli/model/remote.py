@@ -19,6 +19,7 @@ from threading import Event
 from typing import Any, Final
 
 from sage_cli.errors import ModelError
+from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
 from sage_cli.model.connection import ask_elsewhere, connect
@@ -37,7 +38,6 @@ from sage_cli.model.received import (
 )
 from sage_cli.model.refusals import UnreachableError, failure
 from sage_cli.text import without_surrogates
-from sage_cli.video.background import iterate_in_background
 from sage_cli.video.frame import Frame
 
 logger = logging.getLogger(__name__)

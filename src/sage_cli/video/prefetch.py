@@ -18,12 +18,13 @@ from threading import Condition, Event, Thread
 from typing import Literal
 
 from sage_cli.hardware.threads import background, cores
+from sage_cli.hardware.waiting import GLANCE_S, Stopped
 from sage_cli.signals import check_interrupted, signals_held
 from sage_cli.video.frame import Frame, frame_key
 from sage_cli.video.probe import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
 from sage_cli.video.sampling import Sampling, keyframes_near
-from sage_cli.video.source import Stopped, frame_time
+from sage_cli.video.source import frame_time
 from sage_cli.video.timeline import Keyframe
 
 Method = Literal["seek", "sequential", "keyframe"]
@@ -34,9 +35,6 @@ _MOST_PIXELS = _MOST_DECODERS * 1920 * 1088
 
 # Most bytes of finished frames in the queue.
 _MOST_WAITING = 64 << 20
-
-# Seconds between checks of a waiting thread.
-_GLANCE = 0.2
 
 # Fewest frames of the video that justify a seek and a place in the queue.
 _SHORTEST_PIECE = 48
@@ -181,7 +179,7 @@ class _WorkerPool:
             while self._taken < self._end:
                 check_interrupted()
                 with self._changed:
-                    while not self._changed.wait_for(lambda: self._taken in self._found, _GLANCE):
+                    while not self._changed.wait_for(lambda: self._taken in self._found, GLANCE_S):
                         check_interrupted()
                     found = self._found.pop(self._taken)
                     self._taken += 1

@@ -25,8 +25,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
+from sage_cli.hardware.waiting import in_background
 from sage_cli.store.content import Content, identify
-from sage_cli.video.background import in_background
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
 from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.matroska import crops

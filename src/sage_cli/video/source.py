@@ -24,6 +24,7 @@ from av.packet import Packet
 from av.stream import Discard
 
 from sage_cli.errors import MediaReadError, VideoError
+from sage_cli.hardware.waiting import Stopped
 from sage_cli.store.content import Content, FileState
 
 # Consecutive errors of a demuxer after which the rest of a file is given up.
@@ -77,10 +78,6 @@ class Retiming(NamedTuple):
         """Give a packet its time."""
         stamp = packet.dts if self.decoded or packet.pts is None else packet.pts
         packet.pts = None if stamp is None else stamp + round(self.delay / time_base(packet))
-
-
-class Stopped(Exception):
-    """Another thread stopped the work."""
 
 
 class Source:

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import UsageError, VideoError
+from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.output import check_targets, open_binary
 from sage_cli.text import media_label, media_name
-from sage_cli.video.background import iterate_in_background
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
 from sage_cli.video.captions import TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut

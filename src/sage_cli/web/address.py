@@ -17,8 +17,8 @@ from typing import Any, Final, TypeAlias
 import httpcore2
 import httpx2
 
+from sage_cli.hardware.waiting import in_thread
 from sage_cli.web.base import WebError
-from sage_cli.web.threads import in_thread
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 

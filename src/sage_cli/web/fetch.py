@@ -30,10 +30,10 @@ from tenacity import (
 )
 from tenacity.wait import wait_random_exponential
 
+from sage_cli.hardware.waiting import in_thread
 from sage_cli.version import __version__
 from sage_cli.web.address import Checked, Network, parse_address
 from sage_cli.web.base import Asking, Purpose, Request, WebError
-from sage_cli.web.threads import in_thread
 
 if TYPE_CHECKING:
     from ssl import SSLContext

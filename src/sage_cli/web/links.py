@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.hardware.waiting import GLANCE_S
 from sage_cli.signals import check_interrupted
 from sage_cli.store.private import private_folder
 
@@ -25,7 +26,6 @@ INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool 
 _TALLEST: Final = 720  # pixels; models see a fraction of that
 _RETRIES: Final = 5
 _TIMEOUT_S: Final = 20.0
-_GLANCE_S: Final = 0.2  # between two looks at a lock
 _NONE: Final = ".none"  # of an empty file beside a video: the site has no captions in the language before it
 _UNFINISHED: Final = frozenset({".part", ".ytdl"})
 _SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", _NONE, *_UNFINISHED})
@@ -129,7 +129,7 @@ def _alone(path: Path) -> Iterator[None]:
     lock = FileLock(path)
     while True:
         try:
-            lock.acquire(timeout=_GLANCE_S)
+            lock.acquire(timeout=GLANCE_S)
             break
         except Timeout:
             check_interrupted()

@@ -16,10 +16,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlencode, urlsplit
 
+from sage_cli.hardware.waiting import in_thread
 from sage_cli.text import without_surrogates
 from sage_cli.web.base import Asking, Found, Kind, Request, WebError
 from sage_cli.web.settings import WebSettings
-from sage_cli.web.threads import in_thread
 
 if TYPE_CHECKING:
     from sage_cli.web.fetch import Fetcher
