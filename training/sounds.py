@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.vad import EnergyGate, everything
 from sage_cli.speech.windows import Packer, Window, find_speech
 from training.speech import SAMPLE_RATE, speak
@@ -99,7 +100,7 @@ def windows(rng: random.Random, sound: NDArray[np.float32], said: Sequence[Said]
         longest: samples that go into a window.
         gate: leave long pauses out.
     """
-    packer = Packer(find_speech([sound], EnergyGate() if gate else everything), longest)
+    packer = Packer(find_speech([sound], EnergyGate() if gate else everything, SpeechOptions().vad_padding), longest)
     before = ""
     while (window := packer.next()) is not None:
         if not window.spans:

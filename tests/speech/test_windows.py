@@ -8,11 +8,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from sage_cli.speech.options import SpeechOptions
 from sage_cli.speech.vad import FRAME, EnergyGate, everything
 from sage_cli.speech.windows import Packer, Span, Window, find_speech
 from tests.speech.sounds import RATE, Sound, babble, hush
 
 LONGEST = 30 * RATE
+PADDING = SpeechOptions().vad_padding
 
 
 def blocks(sound: Sound, length: int = 7777) -> Iterator[Sound]:
@@ -26,7 +28,7 @@ def pack(speech: Iterator[tuple[int, list[Span]]]) -> Iterator[Window]:
 
 
 def windows(sound: Sound, resume: int = 0, length: int = 7777) -> list[Window]:
-    return list(pack(find_speech(blocks(sound, length), EnergyGate(), resume)))
+    return list(pack(find_speech(blocks(sound, length), EnergyGate(), PADDING, resume)))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def test_going_on_from_any_window_gives_the_rest(talk: Sound) -> None:
 
 def test_a_window_taken_back_in_part_is_as_one_begun_there(talk: Sound) -> None:
     for at in (2.0, 11.3, 19.99):
-        packer = Packer(find_speech(blocks(talk), EnergyGate()), LONGEST)
+        packer = Packer(find_speech(blocks(talk), EnergyGate(), PADDING), LONGEST)
         first = packer.next()
         assert first is not None
         position = packer.take_back(first, at)
@@ -102,7 +104,7 @@ def test_a_window_taken_back_in_part_is_as_one_begun_there(talk: Sound) -> None:
 def test_speech_without_a_pause_is_cut_where_it_fits() -> None:
     time = np.arange(100 * RATE) / RATE
     drone = (0.3 * np.sin(2 * np.pi * 200 * time) * (1.1 + np.sin(2 * np.pi * 3 * time))).astype(np.float32)
-    found = list(pack(find_speech(blocks(drone), everything)))
+    found = list(pack(find_speech(blocks(drone), everything, PADDING)))
     assert sum(window.seconds for window in found) == pytest.approx(100)
     assert all(window.seconds > 19.9 for window in found[:-1])
     assert len(found) <= 5
@@ -135,7 +137,7 @@ def test_memory_does_not_grow() -> None:
             yield hush(40)
 
     tracemalloc.start()
-    for _ in pack(find_speech(talk_for_long(), EnergyGate())):
+    for _ in pack(find_speech(talk_for_long(), EnergyGate(), PADDING)):
         pass
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from sage_cli.video.frame import Frame
 from sage_cli.video.sampling import fit_size
 
+DEFAULT_CONTEXT: Final = 16384  # tokens, where neither the model nor --ctx-size says: what SAGE needs for 128 frames
+
 # ---- the prompt ----------------------------------------------------------------------------------------------------
 
 

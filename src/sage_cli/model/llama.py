@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from sage_cli.errors import ModelError
 from sage_cli.hardware.memory import address_space
 from sage_cli.hardware.threads import Sharing, compute_threads
-from sage_cli.model.base import Delta, ModelInfo, Prompt, StreamItem, Tally, Usage, bounded_frame_size
+from sage_cli.model.base import DEFAULT_CONTEXT, Delta, ModelInfo, Prompt, StreamItem, Tally, Usage, bounded_frame_size
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of, end_of_frames
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.decoder import Decoder
@@ -36,7 +36,6 @@ from sage_cli.store.content import fingerprint
 from sage_cli.store.gguf import read_metadata
 from sage_cli.store.models import shards, weights_fingerprint
 
-DEFAULT_CONTEXT: Final = 16384
 LARGEST_CONTEXT: Final = 1 << 22  # cells; llama.cpp counts their bytes in 64 bits, and other things in 32
 MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS: ggml aborts the process over more
 MOST_LAYERS: Final = 9999

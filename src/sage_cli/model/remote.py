@@ -21,7 +21,19 @@ from typing import Any, Final
 from sage_cli.errors import ModelError
 from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.model.address import RemoteAddress
-from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage, bounded_frame_size
+from sage_cli.model.base import (
+    DEFAULT_CONTEXT,
+    Delta,
+    Frames,
+    ModelInfo,
+    Progress,
+    Prompt,
+    Reply,
+    StreamItem,
+    Text,
+    Usage,
+    bounded_frame_size,
+)
 from sage_cli.model.connection import ask_elsewhere, connect
 from sage_cli.model.dialect import Dialect, Form, Request, other_forms
 from sage_cli.model.received import (
@@ -41,8 +53,6 @@ from sage_cli.text import without_surrogates
 from sage_cli.video.frame import Frame
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_CONTEXT: Final = 16384  # where neither the server nor --ctx-size says: what SAGE needs for 128 frames
 
 _UNITS: Final = {"qwen2.5-vl": 28}  # pixels of a vision token's side, for estimates; others as Qwen3-VL
 _UNIT: Final = 32

@@ -60,6 +60,7 @@ class Options:
         per={"transcribe": {"flags": ("--model", "-m", "--speech-model"), "advanced": False}},
         advanced=True,
     )
+    # The bounds are those of model/llama.py, which cannot be imported here: it takes too long for --help.
     ctx_size: int | None = setting(
         None, MODEL, _LOOKS, "Context size in tokens.", "N", at_least=256, at_most=1 << 22, auto="what fits, up to 16384", advanced=True
     )

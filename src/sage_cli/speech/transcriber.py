@@ -254,7 +254,7 @@ class Transcriber:
         return placed, placed[-1].word.end if placed else clock
 
     def _packer(self, blocks: Iterable[Samples], position: int) -> Packer:
-        return Packer(find_speech(blocks, self._detect, position, padding=self.options.vad_padding), self._whisper.longest)
+        return Packer(find_speech(blocks, self._detect, self.options.vad_padding, position), self._whisper.longest)
 
     @property
     def _fixed_language(self) -> str | None:

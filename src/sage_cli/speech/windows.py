@@ -23,7 +23,6 @@ CHUNK = 1000 * FRAME  # 32 s: the grid
 LONG_SILENCE = 30 * RATE  # after this much of it a window is closed, full or not
 
 _BEFORE, _AFTER = 32 * FRAME, 16 * FRAME  # what the detector sees around a chunk
-_PADDING = 0.26  # seconds kept on both sides of speech
 _BLIP = 2  # fewer than this many frames in a row are a click
 _SMOOTH = 9  # frames, 0.3 s: the pause between two words
 _PAUSE_IN_WORD = 8  # frames, 0.26 s: more of a pause is between words
@@ -228,15 +227,13 @@ class Window:
         return (self.spans[index].start + min(seconds * RATE, self._offsets[-1]) - self._offsets[index]) / RATE
 
 
-def find_speech(
-    blocks: Iterable[Samples], detect: Detector, resume: int = 0, *, padding: float = _PADDING
-) -> Iterator[tuple[int, list[Span]]]:
+def find_speech(blocks: Iterable[Samples], detect: Detector, padding: float, resume: int = 0) -> Iterator[tuple[int, list[Span]]]:
     """Mark the speech in a stream.
 
     Args:
         blocks: 16 kHz mono from the very start of the stream, in pieces of any length.
-        resume: samples from the start to skip.
         padding: seconds kept on both sides of speech.
+        resume: samples from the start to skip.
 
     Yields:
         For each chunk of the grid, its end in samples and its spans. A span does not cross the end of a chunk: the next one continues it.
