@@ -97,8 +97,8 @@ def restamped(tokens: Sequence[Token]) -> list[Token]:
     A model that has done so once goes on for the rest of a recording, because its context shows it how.
     """
     after_text = dropwhile(lambda token: not token.text, tokens)  # the first timestamp is 0 as a rule
-    written = {round(token.time / SECONDS_PER_STAMP) for token in after_text if token.time is not None}
-    if len(written) < 2 or any(stamp % _WHOLE for stamp in written):
+    stamps = {round(token.time / SECONDS_PER_STAMP) for token in after_text if token.time is not None}
+    if len(stamps) < 2 or any(stamp % _WHOLE for stamp in stamps):
         return list(tokens)
     moved: list[Token] = []
     ended = passed = None  # where attention was after the last word, and after its punctuation
@@ -184,8 +184,12 @@ def split_words(tokens: Iterable[Token], language: str) -> list[list[Token]]:
     return groups
 
 
+def written(tokens: Iterable[Token]) -> str:
+    return b"".join(token.text for token in tokens).decode(errors="replace")
+
+
 def text_of(tokens: Iterable[Token]) -> str:
-    return b"".join(token.text for token in tokens).decode(errors="replace").strip()
+    return written(tokens).strip()
 
 
 def has_letters(tokens: Iterable[Token]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sage_cli.errors import ModelError
-from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations
+from sage_cli.speech.alignment import SLIP, TimedWord, align, on_clock, spoken, unwritten, without_annotations, written
 from sage_cli.speech.decoding import INVENTED, PROGRESS, Decoded, Decoder
 from sage_cli.speech.languages import LanguageFinder
 from sage_cli.speech.options import SpeechOptions
@@ -248,8 +248,7 @@ class Transcriber:
         for number, timed in enumerate(words):
             word = on_clock(timed, window, clock)
             clock = word.end
-            written = b"".join(token.text for token in timed.tokens).decode(errors="replace")
-            placed.append(Placed(word, written, timed.stamped and number > 0, timed.turn))
+            placed.append(Placed(word, written(timed.tokens), timed.stamped and number > 0, timed.turn))
         placed = together([p for p in placed if p.word.text])
         return placed, placed[-1].word.end if placed else clock
 
@@ -314,7 +313,7 @@ def _without_repeats(words: list[TimedWord]) -> list[TimedWord]:
     """The words, with a run of repetitions reduced to its first occurrence."""
     text, ends = "", []
     for word in words:
-        text += b"".join(token.text for token in word.tokens).decode(errors="replace")
+        text += written(word.tokens)
         ends.append(len(text))
     found = _REPEATED.search(text)
     if found is None:

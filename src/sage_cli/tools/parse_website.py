@@ -19,7 +19,7 @@ _LEAST, _USUAL, _MOST = 500, 5000, 20_000  # characters
 
 
 class ParseWebsiteArguments(Arguments):
-    website_url: str = Field()
+    website_url: str
     max_content_length: int = Field(_USUAL, ge=1, le=_MOST)
 
 
