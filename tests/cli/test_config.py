@@ -163,3 +163,11 @@ def test_commands_take_what_is_declared() -> None:
     for name, command in application().commands.items():
         given = {option.name for option in command.params}
         assert {one.name for one in taken_by(name)} <= given, name
+
+
+def test_a_misspelt_variable_is_told_once(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    environment["SAGE_FRAME"] = "8"
+    video = str(CLIPS / "short.mp4")
+    told = "sage: SAGE_FRAME is no setting and has no effect: did you mean SAGE_FRAMES?\n"
+    assert sage("frames", video, "--at", "1", "-o", str(tmp_path)).stderr.count(told) == 1
+    assert told not in sage("frames", video, "--at", "1", "-q", "-o", str(tmp_path)).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from tomlkit import TOMLDocument
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session import Options, load_options, settings
 from sage_cli.session.options import declared
-from sage_cli.session.settings import change, from_file, in_effect
+from sage_cli.session.settings import change, from_file, in_effect, misspelt
 from sage_cli.session.values import check
 from sage_cli.store import config_path
 
@@ -164,3 +165,13 @@ def test_a_byte_order_mark_is_no_part_of_the_file(file: Path, encoding: str) -> 
     change("frames", "16")
     assert file.read_bytes().startswith(b"max-steps = 3\r\n")
     assert (origin("max-steps"), origin("frames")) == ((3, "file"), (16, "file"))
+
+
+def test_variables_that_are_nearly_settings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    documented = re.findall(r"SAGE_[A-Z_]*[A-Z]", (Path(__file__).parents[2] / "docs" / "config.md").read_text())
+    for name in (*documented, "SAGE_ROOT", "SAGE_LOCAL", "SAGEMAKER_FRAMES"):
+        monkeypatch.setenv(name, "1")
+    assert misspelt() == {}
+    monkeypatch.setenv("SAGE_FRAME", "8")
+    monkeypatch.setenv("SAGE_CONTEXT_SIZE", "4096")
+    assert misspelt() == {"SAGE_FRAME": "SAGE_FRAMES", "SAGE_CONTEXT_SIZE": "SAGE_CTX_SIZE"}

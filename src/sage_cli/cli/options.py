@@ -36,8 +36,12 @@ def takes(command: str) -> Callable[[Command], Command]:
 
         @wraps(function)
         def run(**given: Any) -> int:
+            from sage_cli.session.settings import misspelt
+
             options = checked(command, given)
             console.log(verbose=options.verbose, debug=options.debug)
+            for variable, near in misspelt().items() if not options.quiet else ():
+                console.say(f"{variable} is no setting and has no effect: did you mean {near}?")
             return function(**{one.name: given[one.name] for one in own}, options=options)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -28,6 +28,7 @@ from sage_cli.store.private import private_folder
 from sage_cli.text import decode_unicode
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
+_ALIKE: Final = 0.85  # of 1: SAGE_FRAME and SAGE_FRAMES, but not SAGE_LOG_FILE and SAGE_LOG
 _PATIENCE_S: Final = 10.0  # with another process that changes the file
 
 
@@ -116,6 +117,13 @@ def known(key: str) -> str:
     if name not in settable():
         raise UsageError(f"no such setting: {key}{_nearest(name, settable())} ('sage config list' shows all)")
     return name
+
+
+def misspelt() -> dict[str, str]:
+    """Variables that are no settings but nearly one, with that one. Less alike are those of other programs: SageMath has ``SAGE_ROOT``."""
+    names = [one.variable for one in settable().values()]
+    others = [name for name in os.environ if name.startswith("SAGE_") and name not in names]
+    return {name: near for name in others for near in get_close_matches(name, names, n=1, cutoff=_ALIKE)}
 
 
 # ---- the environment and the file ----------------------------------------------------------------------------------
