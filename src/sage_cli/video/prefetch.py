@@ -41,7 +41,8 @@ _SHORTEST_PIECE = 48
 
 
 class FrameReader(Iterator[Frame]):
-    """Iterator over the frames on screen at ``times``; see :meth:`sage_cli.video.Video.frames`.
+    """Iterator over the frames on screen at ``times``, from several :class:`~sage_cli.video.reader.FrameCursor`; see
+    :meth:`sage_cli.video.Video.frames`.
 
     Attributes:
         method: ``"seek"`` when stretches between samples are jumped over, ``"sequential"`` when the video is decoded straight through,

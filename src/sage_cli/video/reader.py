@@ -1,4 +1,4 @@
-"""A decoder of a video: the frame on screen at a given time, with as little decoding as possible."""
+"""A decoder of a video, :class:`FrameCursor`: the frame on screen at a given time, with as little decoding as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The web, for a program on a machine full of private files: search and pages, only where the user said so.
+"""Web search and web pages, only with the user's consent.
 
 Nothing here talks to anybody before it has said to whom and what: :class:`Web` gives every request out first, and sends it when it is
 asked to go on. What comes back is data: bounded, and never a reason to touch anything else.

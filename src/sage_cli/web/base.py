@@ -1,4 +1,4 @@
-"""What the parts of this room hand to one another. Cheap to import."""
+"""What the modules of this package exchange: requests, results and errors. Cheap to import."""
 
 from __future__ import annotations
 

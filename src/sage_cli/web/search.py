@@ -1,4 +1,4 @@
-"""Who can be asked to search: one without a key, two with, and the user's own SearXNG.
+"""Search providers: one without a key, two with, and the user's own SearXNG.
 
 To add one: a class with ``search``, and a line in :func:`provider`.
 """
@@ -31,7 +31,7 @@ _JSON: Final = MappingProxyType({"Accept": "application/json"})
 
 
 class Provider(ABC):
-    """Somebody who searches."""
+    """A search provider."""
 
     @abstractmethod
     def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
