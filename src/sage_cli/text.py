@@ -1,5 +1,5 @@
 """Decoding of external text: :func:`decode` for what is typed, :func:`decode_prose` for texts whose encoding nobody says, and
-:func:`decode_unicode` for formats that are Unicode by definition.
+:func:`decode_unicode` for formats that are Unicode by definition. Also: suffixes of media, names, links, Markdown and standard JSON.
 """
 
 from __future__ import annotations
@@ -245,8 +245,11 @@ def media_label(given: str) -> str:
 
 
 def without_password(address: str) -> str:
-    """An address as messages show it, without a user's name and password. It may be invalid, so all that can be one is left out."""
-    return re.sub(r"//.*@", "//", address, flags=re.DOTALL)
+    """An address as messages show it: ``http://...@HOST``, without a user's name and password.
+
+    It may be invalid, or lack ``http://``, and a password may hold any character: whatever is before the last ``@`` can be one.
+    """
+    return re.sub(r"\A([a-z]+://)?.*@", r"\1...@", address, flags=re.DOTALL | re.IGNORECASE)
 
 
 def is_key(text: str) -> bool:

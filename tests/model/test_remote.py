@@ -98,7 +98,7 @@ def test_what_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["u:s3cret@h:0", "u:s3c@ret@h:0", "u:s3c/ret@h", "u:s3c#ret@h", "u:s3c?ret@h", "u:s3c,ret@h", "h:0?key=s3cret"]
+    "wrong", ["u:s3cret@h:0", "u:s3c@ret@h:0", "u:s3c/ret@h", "u:s3c#ret@h", "u:s3c?ret@h", "u:s3c,ret@h", "h:0?key=s3cret", "u:0#s3cret@h"]
 )
 def test_a_password_in_what_is_no_address_is_not_shown(wrong: str) -> None:
     for text in f"http://{wrong}", f"http://first:80,http://{wrong}":
@@ -106,6 +106,13 @@ def test_a_password_in_what_is_no_address_is_not_shown(wrong: str) -> None:
             RemoteAddress.parse(text)
         assert "s3c" not in str(failure.value)
         assert "ret" not in str(failure.value)
+
+
+def test_a_wrong_address_with_an_at_sign_says_that_a_part_is_left_out() -> None:
+    with pytest.raises(UsageError, match=r"^http://\.\.\.@q4: not an address"):  # a model's name, or all before it is a password
+        RemoteAddress.parse("http://127.0.0.1:99999/v1#qwen@q4")
+    with pytest.raises(UsageError, match=r"^\.\.\.@gpu\.example:80/v1: did you mean http://\.\.\.@gpu\.example:80/v1\?"):
+        RemoteAddress.parse("ana.example:2024#s3cret@gpu.example:80/v1")
 
 
 def test_what_an_address_asks_for_is_asked_for_by_every_request_and_not_shown(server: Served) -> None:
