@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
+from benchmarks.busy import PROMPT, STORY
 from benchmarks.decoding import SCHEMA
 from benchmarks.models import model
 from benchmarks.report import show
@@ -37,7 +38,6 @@ from tests.media import make_video
 
 QUESTIONS = ("What is shown here, and where?", "Why did she leave the room?", "When did she leave the room?")
 TEXT = "the man walks to the door and says that the red car is gone " * 150  # some 4096 tokens of the models that are made here
-STORY = "Tell a long story."
 VARIANTS = (
     BatchSizes(512, 448, 512),
     BatchSizes(256, 182, 256),
@@ -227,11 +227,10 @@ def server(subject: Subject, frames: Sequence[Frame]) -> None:
         running.complete("hello", [], n_predict=8)
         figures.add("llama-server, first", running.first_token(peer_text(running.marker, at, QUESTIONS[0]), pngs, n_predict=1).wall)
         figures.add("llama-server, second", running.first_token(peer_text(running.marker, at, QUESTIONS[1]), pngs, n_predict=1).wall)
-        plain = f"<|im_start|>user\n{STORY}<|im_end|>\n<|im_start|>assistant\n"
-        told = running.complete(plain, [], n_predict=256)
+        told = running.complete(PROMPT, [], n_predict=256)
         figures.add("llama-server, free text", told["timings"]["predicted_per_second"])
         began = time.perf_counter()
-        running.complete(plain, [], n_predict=1000, json_schema=SCHEMA)
+        running.complete(PROMPT, [], n_predict=1000, json_schema=SCHEMA)
         figures.add("llama-server, schema", time.perf_counter() - began)
     with subject.loaded() as loaded:
         figures.add("sage, as llama-server, first", ask(loaded, asked(half, QUESTIONS[0], pairs=False), max_tokens=1))

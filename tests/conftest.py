@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sage_cli.video import Video
 from tests.media import make_video
 
 
@@ -28,3 +29,9 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def silent_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same picture for two seconds, without an audio track."""
     return make_video(tmp_path_factory.mktemp("media") / "silent.mp4", seconds=2, bframes=2)
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    """Thirty seconds of numbered frames, five a second, with a tone."""
+    return Video(make_video(tmp_path_factory.mktemp("video") / "holiday.mp4", seconds=30, fps=5, size=(64, 48), audio="tone"))

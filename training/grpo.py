@@ -8,7 +8,6 @@ normalized over what the schema allows.
 from __future__ import annotations
 
 import copy
-import math
 import random
 import time
 from collections import defaultdict
@@ -29,7 +28,7 @@ from training.config import RL, Rewards
 from training.judges import exact_step, right
 from training.language import BRANCHES, Batch, Packed, collate, forward, pack
 from training.model import keep, new_model, resume, save
-from training.objective import advantages, kl_k3, policy_loss
+from training.objective import advantages, kl_k3, policy_loss, schedule
 from training.questions import KINDS
 from training.rewards import STEP_REWARDS, brevity_reward, final_reward, overlap_reward
 from training.rollouts import Rollout, Task, roll_out, some_task
@@ -337,8 +336,7 @@ def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, devi
         clock.shorten(2 * (time.monotonic() - before))  # the same at the end, on a machine that may be busier
     while not clock.over(step):
         step += 1
-        done = clock.progress(step)
-        rate = min(1.0, done / settings.warmup) * 0.5 * (1 + math.cos(math.pi * done))
+        rate = schedule(clock.progress(step), settings.warmup)
         scored = trainer.roll(step)
         told = trainer.learn(scored, rate)
         log.write(run=name, step=step, rate=rate * settings.rate, **summary(scored), **told)

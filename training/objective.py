@@ -1,7 +1,8 @@
-"""GRPO's objective (Shao et al., 2024): advantages of trajectories, the clipped loss of tokens, and the KL estimate."""
+"""GRPO's objective (Shao et al., 2024): advantages of trajectories, the clipped loss of tokens, and the KL estimate; the learning rate."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
@@ -28,6 +29,11 @@ def advantages(returns: Sequence[float], groups: Sequence[int], kind: Advantages
         members[key].append(value)
     spread = {key: (float(np.mean(values)), float(np.std(values))) for key, values in members.items()}
     return [(value - spread[key][0]) / (spread[key][1] + _EPSILON) for key, value in zip(keys, returns, strict=True)]
+
+
+def schedule(done: float, warmup: float) -> float:
+    """The learning rate as a share of the highest: warm-up, then a cosine, where ``done`` goes from 0 to 1."""
+    return min(1.0, done / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def policy_loss(now: Tensor, old: Tensor, advantage: Tensor, clip: float, dual_clip: float) -> Tensor:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("tokenizers")
 
+from tests.training.slices import CONTROL_IDS, PAD, prompt, three_slices  # noqa: E402
 from training.language import positions  # noqa: E402
-from training.model import CONTROL, IMAGE_PAD, SLICE_TOKENS, encode_slices, new_model, patches  # noqa: E402
+from training.model import encode_slices, new_model, patches  # noqa: E402
 from training.muon import orthogonal  # noqa: E402
-from training.vision import some_pairs, some_slices  # noqa: E402
-
-CONTROL_IDS = {text: number for number, text in enumerate(CONTROL)}
-PAD = CONTROL_IDS[IMAGE_PAD]
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +27,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def frames() -> Any:
-    return some_slices(random.Random(0), np.random.default_rng(0), some_pairs(random.Random(0), 3))[0]
-
-
-def prompt(slices: int) -> list[int]:
-    start, end = CONTROL_IDS["<|vision_start|>"], CONTROL_IDS["<|vision_end|>"]
-    ids = [20, 21]
-    for number in range(slices):
-        ids += [30 + number, start, *[PAD] * SLICE_TOKENS, end]
-    return [*ids, 40, 41]
+    return three_slices()
 
 
 def test_slices_are_encoded_as_transformers_does(model: Any, frames: Any) -> None:

@@ -6,7 +6,6 @@ Rewards, advantages and losses are those of the nano model; every reply of the a
 from __future__ import annotations
 
 import copy
-import math
 import random
 import subprocess
 from collections import defaultdict
@@ -25,7 +24,7 @@ from sage_cli.bench.judges import Judge
 from sage_cli.errors import UsageError
 from sage_cli.model.base import ChatModel
 from training.judges import step_task, verdict_of
-from training.objective import advantages, kl_k3, policy_loss
+from training.objective import advantages, kl_k3, policy_loss, schedule
 from training.qwen.record import OWN, Hear, run_agent
 from training.qwen.rows import Row, RowEncoder, reply_log_probabilities
 from training.qwen.settings import RL
@@ -108,9 +107,7 @@ class Trainer:
         self.reference = self.updater.alike(reference)
 
     def _rate(self, step: int) -> float:
-        settings = self.settings
-        done = (step + 1) / settings.steps
-        return settings.rate * min(1.0, done / settings.warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return self.settings.rate * schedule((step + 1) / self.settings.steps, self.settings.warmup)
 
     def learn(self, trajectories: Sequence[Trajectory], gained: Sequence[float]) -> dict[str, float]:
         """One update from a step's trajectories.
