@@ -194,7 +194,7 @@ class Interleaved(Thread):
 def test_one_thread_disables_what_another_uses(tmp_path: Path) -> None:
     """Regression: a database that was busy for a moment was taken for a damaged one, and all of it was deleted."""
     filled(tmp_path / "cache")
-    for line in range(1, 40):
+    for line in range(1, 100):
         reader = Interleaved(DiskCache(tmp_path / "cache", 1 << 30), line)
         reader.start()
         reader.join()
@@ -204,7 +204,7 @@ def test_one_thread_disables_what_another_uses(tmp_path: Path) -> None:
         assert reader.value in (None, seal(b"1"))
         assert not reader.cache.usable
         assert read(tmp_path / "cache")[1] == b"1"
-    assert 5 < line < 39
+    assert 5 < line < 99
 
 
 def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,3 +237,27 @@ def test_a_cache_on_a_read_only_file_system_is_read(tmp_path: Path) -> None:
         pytest.skip("no namespaces")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("b'7' False\n", "")
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["sound", "damaged"])
+def test_connections_end_with_their_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: bool) -> None:
+    made: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def recording(*arguments: Any, **given: Any) -> sqlite3.Connection:
+        made.append(connect(*arguments, **given, check_same_thread=False))
+        return made[-1]
+
+    DiskCache(tmp_path, 1 << 20).set("a", "b")
+    if damaged:
+        monkeypatch.setattr("sage_cli.store.diskcache._wait_for_lock", lambda database: None)  # it would find it first
+        (tmp_path / DATABASE).write_bytes(b"no database" * 1000)
+    monkeypatch.setattr(sqlite3, "connect", recording)
+    cache = DiskCache(tmp_path, 1 << 20)
+    thread = Thread(target=cache.get, args=("a",))
+    thread.start()
+    thread.join()
+    assert made
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")

@@ -113,12 +113,41 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
         sqlite3.Error: its database is damaged, or locked for longer than :data:`_PATIENCE`.
         OSError: the folder cannot be made or written.
     """
-    from diskcache import Cache
-
     private_folder(folder)
     _wait_for_lock(folder / DATABASE)
     settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
-    return Cache(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
+    return _closed_by_threads()(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
+
+
+class _End:
+    """Closes a connection in the end of the thread that keeps this object."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):  # another thread drops the cache
+            self.connection.close()
+
+
+@cache
+def _closed_by_threads() -> type[Cache]:
+    """A diskcache. Made on first use, as the class below."""
+    from diskcache import Cache
+
+    class Closed(Cache):  # type: ignore[misc]
+        """Each thread has a connection of its own. diskcache leaves it to Python, which warns of that since 3.13."""
+
+        @property
+        def _con(self) -> sqlite3.Connection:
+            try:
+                return super()._con  # type: ignore[no-any-return]
+            finally:  # also where the new connection finds a damaged database
+                made, end = getattr(self._local, "con", None), getattr(self._local, "end", None)
+                if made is not None and (end is None or end.connection is not made):
+                    self._local.end = _End(made)
+
+    return Closed
 
 
 _PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
