@@ -116,7 +116,8 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     private_folder(folder)
     _wait_for_lock(folder / DATABASE)
     settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
-    return _closed_by_threads()(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
+    kind = _closed_by_threads()
+    return kind(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
 
 
 class _End:
