@@ -8,6 +8,7 @@ from typing import Final
 
 import av
 
+from sage_cli.video.matroska import is_whole
 from sage_cli.video.source import MediaFile, packet_time, time_base
 from sage_cli.video.timeline import Survey
 
@@ -16,7 +17,6 @@ WORTH_SAYING: Final = Fraction(1, 50)
 
 _SAME: Final = Fraction(1)  # seconds by which a stream may miss the duration that the header has of it
 _MOSTLY_SOUND, _ROUNDING = Fraction(9, 10), Fraction(1, 1000)  # of the bytes of a file
-_EBML, _SEGMENT, _BEGINNING = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", 4096
 
 
 def falls_short(seen: Survey, origin: Fraction) -> bool:
@@ -43,7 +43,7 @@ def outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
         if (time := packet_time(packet)) is not None:
             begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
     reaches = seen.claimed is not None and seen.claimed - end < _SAME
-    return reaches and (begin >= seen.end or _is_whole(file))
+    return reaches and (begin >= seen.end or is_whole(file.source))
 
 
 def is_estimated(file: MediaFile, streams: Collection[int]) -> bool:
@@ -57,15 +57,3 @@ def is_estimated(file: MediaFile, streams: Collection[int]) -> bool:
         return False
     share = Fraction(file.container.duration, av.time_base) * rate / (8 * file.source.size)
     return bool(_MOSTLY_SOUND <= share <= 1 + _ROUNDING)
-
-
-def _is_whole(file: MediaFile) -> bool:
-    """Whether a Matroska file has the size that its header says, and no zeros at the end of that; more may follow it."""
-    head, size = file.source.peek(0, _BEGINNING), file.source.size
-    at = head.find(_SEGMENT) + len(_SEGMENT)  # it holds everything else
-    if not head.startswith(_EBML) or at < len(_SEGMENT) or not head[at : at + 1].strip(b"\0"):
-        return False
-    length = 9 - head[at].bit_length()
-    told = int.from_bytes(head[at : at + length], "big") - (1 << 7 * length)
-    end = at + length + told
-    return told < (1 << 7 * length) - 1 and end <= size and file.source.peek(end - 64, 64) != bytes(64)

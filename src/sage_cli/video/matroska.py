@@ -11,6 +11,7 @@ _HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _TRACKS, _TRACK, _TYPE, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0xE0
 _CROPS: Final = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 _MOST: Final = 1000  # elements in one: more are damage
+_ENDLESS: Final = 1 << 63
 
 
 def crops(source: Source) -> list[tuple[int, int, int, int]]:
@@ -27,6 +28,13 @@ def crops(source: Source) -> list[tuple[int, int, int, int]]:
                 left, top_, right, bottom = (_number(source, shape[name]) if name in shape else 0 for name in _CROPS)
                 found.append((left, top_, right, bottom))
     return found
+
+
+def is_whole(source: Source) -> bool:
+    """Whether a file has the size that its header says, and no zeros at the end of that; more may follow it. Others are not."""
+    top = dict(_elements(source, 0, _ENDLESS, {_SEGMENT}))
+    end = top[_SEGMENT][1] if _HEADER in top and _SEGMENT in top else _ENDLESS
+    return end <= source.size and source.peek(end - 64, 64) != bytes(64)
 
 
 def _elements(source: Source, at: int, end: int, last: set[int] | frozenset[int] = frozenset()) -> Iterator[tuple[int, tuple[int, int]]]:
