@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 
@@ -610,7 +610,7 @@ def test_stopping_early_closes_the_models_stream(video: Video, after: type[Event
             return streams[-1]
 
     model = Watched(context(None, analyze([])), "Yes.")
-    with closing(cast("Generator[Event]", Agent(model, video).run("Why?"))) as events:
+    with closing(Agent(model, video).run("Why?")) as events:
         next(event for event in events if isinstance(event, after))
         next(event for event in events if isinstance(event, Working) and event.stage == "prefill")
         assert getgeneratorstate(streams[-1]) == GEN_SUSPENDED

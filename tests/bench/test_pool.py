@@ -76,7 +76,7 @@ def test_ctrl_c_before_a_worker_is_ready_does_not_reach_it(monkeypatch: pytest.M
 def test_whoever_stops_listening_leaves_no_process() -> None:
     outcomes = work_here(obedient, ["a", "sleep 60"], jobs=2)
     process = int(str(next(outcomes)[1]).split()[-1])
-    outcomes.close()  # type: ignore[attr-defined]
+    outcomes.close()
     assert gone(process)
 
 

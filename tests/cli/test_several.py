@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -110,7 +110,7 @@ def test_answers_begin_on_the_first_line_where_the_first_video_fails(
 ) -> None:
 
     class Failing(Conversation):
-        def ask(self, question: str) -> Iterator[Event]:
+        def ask(self, question: str) -> Generator[Event]:
             if "a.MP4" in self.name:
                 raise SageError("there is no room for it")
             yield from super().ask(question)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -123,7 +123,7 @@ class Agent:
         """Maximum tokens of a reply: at least three quarters of the context are for the prompt."""
         return min(self.settings.reply_tokens, self.model.info.context_size // 4)
 
-    def run(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Iterator[Event]:
+    def run(self, question: str, earlier: Sequence[tuple[str, str]] = ()) -> Generator[Event]:
         """Answer a question. The last event is an :class:`Answer` or a :class:`NoAnswer`.
 
         Args:
@@ -178,7 +178,7 @@ class _Run:
         self._asker = Asker(agent.model, self._watch, agent.prompts.instructions, *sampling)
         self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event]:
         for event in self._ended():
             if isinstance(event, (FramesSampled, Answer, NoAnswer)):
                 yield from self._damage()

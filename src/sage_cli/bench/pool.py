@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -40,7 +40,7 @@ class Died:
     reason: str
 
 
-def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
+def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Generator[tuple[T, R | Died]]:
     """Process the items on this machine; yields outcomes as they are ready.
 
     Args:
@@ -190,7 +190,7 @@ def _end_with_parent() -> None:
 # ---- Ray -----------------------------------------------------------------------------------------------------------
 
 
-def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Iterator[tuple[T, R | Died]]:
+def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s: float | None = None) -> Generator[tuple[T, R | Died]]:
     """The same on a running Ray cluster (``RAY_ADDRESS``, or the one on this machine). Files must have the same paths on all nodes.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, nullcontext
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,9 +14,9 @@ from sage_cli.errors import EXIT_NO_ANSWER, SageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Iterable
 
-    from sage_cli.session.ground import Found, Span
+    from sage_cli.session.ground import Span
 
 
 EXAMPLES = """[bold]Examples[/]
@@ -63,7 +63,7 @@ def ground(
         introduce(session)
         tell_plan(session)
         tell_host(session)
-        steps = cast("Generator[Found | None]", look(session, opened, wanted))
+        steps = look(session, opened, wanted)
         show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
         held: tuple[Span, ...] = ()
         try:

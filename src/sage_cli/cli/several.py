@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sage_cli.agent.events import Event, Working
 from sage_cli.agent.record import Recorder, RunRecord
@@ -22,10 +22,8 @@ from sage_cli.session.options import Options
 from sage_cli.store import NotInstalledError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
     from pathlib import Path
 
-    from sage_cli.bench.pool import Died
     from sage_cli.session import Session
     from sage_cli.video import Video
 
@@ -121,7 +119,7 @@ class Asking:
         # A worker has neither stdin nor the descriptors behind other pipes, and a pipe can be read only once.
         copies = {name: session.pipes.copied(name) for name in names}
         work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), copies.items(), min(options.jobs, len(names)))
-        with closing(cast("Generator[tuple[tuple[str, Path | None], Answered | Died]]", work)) as outcomes:
+        with closing(work) as outcomes:
             for (name, _), outcome in outcomes:
                 if isinstance(outcome, Died):
                     yield Failure(name, outcome.reason)

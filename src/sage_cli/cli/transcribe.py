@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,7 +22,6 @@ from sage_cli.session.options import Options, declared
 from sage_cli.text import MEDIA, decode, media_label
 
 if TYPE_CHECKING:
-    from sage_cli.bench.pool import Died
     from sage_cli.session import Session
 
 EXAMPLES = """[bold]Examples[/]
@@ -308,9 +307,6 @@ def _told(failure: Failure, options: Options) -> Failure:
 # ---- several at a time ---------------------------------------------------------------------------------------------
 
 
-Outcome: TypeAlias = "tuple[Task, Whole | Failure | Died]"
-
-
 class Worker:
     """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
@@ -342,7 +338,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     given = [replace(task, copy=session.pipes.copied(task.source)) for task in tasks]
     failures: list[Failure] = []
     show = progress(f"{len(tasks)} files", 0, len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
-    with show as advance, closing(cast("Generator[Outcome]", work_here(partial(Worker, own), given, jobs))) as outcomes:
+    with show as advance, closing(work_here(partial(Worker, own), given, jobs)) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
                 failures.append(_told(Failure(task.source, outcome.reason), options))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +66,7 @@ class Conversation:
             return []
         return [(str(run["question"]), str(run["answer"])) for run in self.runs if run["answer"] is not None]
 
-    def ask(self, question: str) -> Iterator[Event]:
+    def ask(self, question: str) -> Generator[Event]:
         """Answer a question. After the last event the run is recorded, and logged if the options say so.
 
         Raises:

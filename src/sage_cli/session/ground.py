@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -48,7 +48,7 @@ def checked(event: str) -> str:
     return event
 
 
-def ground(session: Session, video: Video, event: str, *, start: float | None = None, end: float | None = None) -> Iterator[Found | None]:
+def ground(session: Session, video: Video, event: str, *, start: float | None = None, end: float | None = None) -> Generator[Found | None]:
     """Find an event in a video or a part of it.
 
     Yields:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
@@ -150,7 +150,7 @@ class Session(Models):
             opened.require_picture()
             agent = self.agent(opened, start=start, end=end, tools=tools)
             missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
-            with closing(cast("Generator[Event]", agent.run(question, pairs))) as events:
+            with closing(agent.run(question, pairs)) as events:
                 for event in self._estimated(events) if self.caching else events:
                     yield event
                     if missing and isinstance(event, RunStarted):
@@ -327,8 +327,7 @@ class Session(Models):
         if not video.has_audio:
             video.check_audio()
             return
-        with closing(cast("Generator[Progress]", self.transcript(video).parts(first, last))) as parts:
-            yield from parts
+        yield from self.transcript(video).parts(first, last)
 
     def transcript(self, video: Video) -> Transcript:
         """The transcript of a video, decoded on demand."""

@@ -7,7 +7,7 @@ the whole would give, and is reused when the whole is transcribed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -90,7 +90,7 @@ class Transcript:
         for part in self.parts(start, end):
             yield from part.segments
 
-    def parts(self, start: float = 0.0, end: float | None = None) -> Iterator[Progress]:
+    def parts(self, start: float = 0.0, end: float | None = None) -> Generator[Progress]:
         """As :meth:`segments`, a window at a time, also where nobody speaks, and where only the language is to be found."""
         end = self._recording.duration if end is None else min(end, self._recording.duration)
         first = max(0, int((start - _AROUND) // CHAPTER))

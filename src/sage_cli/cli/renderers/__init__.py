@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sage_cli.agent.events import Event
 from sage_cli.cli.interrupts import interrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
 
 class Renderer(Protocol):
@@ -68,11 +68,11 @@ def renderer(
     return Terminal(results, verbose=verbose)
 
 
-def follow(events: Iterator[Event], view: Renderer) -> bool:
+def follow(events: Generator[Event], view: Renderer) -> bool:
     """Show one question's run from start to end; return whether it was answered."""
     event: Event | None = None
     # Closed on Ctrl-C too: a run removes what it left on disk.
-    with closing(cast("Generator[Event]", events)) as run, interrupts() as stop_if_asked:
+    with closing(events) as run, interrupts() as stop_if_asked:
         for event in run:
             view.show(event)
             stop_if_asked()
