@@ -15,7 +15,7 @@ from sage_cli.cli.measure import ModelSpeed
 from sage_cli.errors import LibraryError
 from sage_cli.hardware.builds import Hardware
 from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
-from sage_cli.model.devices import Device, devices
+from sage_cli.model.devices import Device, devices, gpu_backends
 from tests.models import TinyModel
 from tests.models.tiny_whisper import write_whisper
 
@@ -35,6 +35,7 @@ SYSTEM = System(
     packages={"llama-cpp-python": "0.3.36"},
     broken=(),
     llama_build="built",
+    backends=("CUDA",),
     devices=(CPU, CUDA),
     machine=WITH_GPU,
     hardware=Hardware("Linux", "x86_64", "NVIDIA", driver=580),
@@ -73,7 +74,8 @@ def test_no_advice_without_problems() -> None:
             {"devices": (CPU,), "hidden_gpu": "NVIDIA", "hardware": Hardware("Linux", "aarch64", "NVIDIA")},
             ["cannot use the NVIDIA GPU; compile one that can", "-DGGML_CUDA=on"],
         ),
-        ({"devices": (CPU,), "hidden_gpu": None}, ["no GPU was found"]),
+        ({"devices": (CPU,), "backends": ()}, ["no GPU was found"]),
+        ({"devices": (CPU,)}, ["llama.cpp is built for CUDA, but finds no such GPU: check the driver"]),
         ({"model": None, "model_problem": None, "fit": None}, ["no model is installed", "sage models pull sage-mm-7b"]),
         (
             {"model": None, "model_problem": "x is not installed: run 'sage models pull x'", "fit": None},
@@ -129,6 +131,7 @@ def test_devices_of_this_machine() -> None:
     found = devices()
     assert [device.name for device in found if device.kind == "cpu"] == ["CPU"]
     assert all(device.description for device in found)
+    assert bool(gpu_backends()) >= any(device.kind == "gpu" for device in found)
 
 
 def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dict[str, str]) -> None:

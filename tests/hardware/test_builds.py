@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.hardware.builds import INDEXES, build_for, this_hardware
+from sage_cli.hardware.builds import INDEXES, Hardware, build_for, can_use, this_hardware
 
 PC = "flags\t\t: fpu sse4_2 avx avx2 fma f16c\n"
 OLD_PC = "flags\t\t: fpu sse4_2 avx\n"
@@ -56,3 +56,12 @@ def test_the_build_for_a_machine(
     build = build_for(this_hardware(tmp_path))
     assert build.index == (INDEXES + index if index else "")
     assert build.flag == flag
+
+
+def test_builds_that_can_use_a_gpu() -> None:
+    nvidia, amd = (Hardware("Linux", "x86_64", vendor) for vendor in ("NVIDIA", "AMD"))
+    assert can_use(nvidia, ["CUDA"])
+    assert can_use(amd, ["Vulkan"])
+    assert not can_use(amd, ["CUDA"])
+    assert not can_use(nvidia, [])
+    assert not can_use(Hardware("Linux", "x86_64"), ["Vulkan"])

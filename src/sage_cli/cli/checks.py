@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sage_cli.errors import LibraryError, SageError
-from sage_cli.hardware.builds import Hardware, build_for, this_hardware
+from sage_cli.hardware.builds import Hardware, build_for, can_use, this_hardware
 
 if TYPE_CHECKING:
     from sage_cli.cli.measure import ModelSpeed
@@ -48,6 +48,7 @@ class System:
         packages: versions of the packages that matter, by name.
         broken: libraries that cannot be loaded. If llama.cpp's devices are unknown because of one, its build is ``""``.
         hardware: as the system knows it.
+        backends: the kinds of GPU that llama.cpp is built for; ``"CUDA"`` and such.
         hidden_gpu: vendor of a GPU that this build of llama.cpp cannot use.
         load: average number of running processes in the last minute; 0 if unknown.
         disks: folder and free bytes, by what is stored there.
@@ -59,6 +60,7 @@ class System:
     packages: dict[str, str]
     broken: tuple[LibraryError, ...]
     llama_build: str
+    backends: tuple[str, ...]
     devices: tuple[Device, ...]
     machine: Machine
     hardware: Hardware
@@ -128,10 +130,12 @@ def check_system() -> System:
     packages, hardware = {}, this_hardware()
     build, machine = "", Machine(free_memory(), 0, cores(), "CPU")
     found: tuple[Device, ...] = ()
+    backends: tuple[str, ...] = ()
     with suppress(LibraryError):  # llama.cpp's, or another that our modules import with it
         from sage_cli.model import devices as llama
 
         build, found, machine = llama.build(), tuple(llama.devices()), llama.this_machine()
+        backends = tuple(llama.gpu_backends())
     for name in (*PACKAGES, *CONFLICTING):
         try:
             packages[name] = version(name)
@@ -145,10 +149,11 @@ def check_system() -> System:
         packages=packages,
         broken=_broken(),
         llama_build=build,
+        backends=backends,
         devices=found,
         machine=machine,
         hardware=hardware,
-        hidden_gpu=hardware.gpu if build and not any(device.kind == "gpu" for device in found) else None,
+        hidden_gpu=hardware.gpu if build and not (any(device.kind == "gpu" for device in found) or can_use(hardware, backends)) else None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         cache_size=sum(entry.size for entry in entries()),
         cache_limit=int(load_options().cache_limit),
@@ -278,6 +283,9 @@ def _on_gpu(system: System) -> list[str]:
         return []
     if system.hidden_gpu:
         return _installs(system, f"this build of llama.cpp cannot use the {system.hidden_gpu} GPU")
+    if system.backends:
+        built = f"llama.cpp is built for {' and '.join(system.backends)}, but finds no such GPU"
+        return [f"{built}: check the driver, and what may hide it (a container, CUDA_VISIBLE_DEVICES)"]
     return ["no GPU was found, so models run on the CPU: use a small model such as qwen3-vl-2b, and few --frames"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -29,6 +30,11 @@ _CUDA: Final = (
 _NOT_ON_WINDOWS: Final = ("cu121", "cu122", "cu123")
 _PC: Final = ("x86_64", "amd64")
 _ARM: Final = ("arm64", "aarch64")
+_BACKENDS: Final[dict[Vendor, tuple[str, ...]]] = {
+    "NVIDIA": ("CUDA", "Vulkan"),
+    "AMD": ("ROCm", "Vulkan"),
+    "Apple": ("MTL",),
+}  # as ggml names them
 _AMD: Final = "0x1002"  # the PCI vendor
 
 
@@ -98,6 +104,11 @@ def build_for(hardware: Hardware) -> Build:
         return Build(INDEXES + "vulkan" if pc else "", "-DGGML_VULKAN=on", "the Vulkan SDK")
     prebuilt = hardware.avx2 and hardware.processor in (*_PC, *_ARM)
     return Build(INDEXES + "cpu" if prebuilt else "")
+
+
+def can_use(hardware: Hardware, backends: Collection[str]) -> bool:
+    """Whether a llama.cpp with these backends (:func:`sage_cli.model.devices.gpu_backends`) is built for the GPU of the hardware."""
+    return hardware.gpu is not None and not set(_BACKENDS[hardware.gpu]).isdisjoint(backends)
 
 
 def _cuda(hardware: Hardware) -> str:

@@ -13,6 +13,7 @@ from sage_cli.model.libraries import llama
 from sage_cli.model.native import route_logs
 
 _KINDS: Final[dict[int, Literal["cpu", "gpu", "accelerator"]]] = {0: "cpu", 1: "gpu", 2: "gpu", 3: "accelerator"}  # ggml_backend_dev_type
+_OTHERS: Final = ("CPU", "BLAS", "RPC", "ZenDNN", "zDNN", "HTP")  # backends that need no GPU of this machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,19 @@ def devices() -> list[Device]:
     return found
 
 
+def gpu_backends() -> list[str]:
+    """The kinds of GPU that this build of llama.cpp is made for, such as ``"CUDA"`` or ``"Vulkan"``, whether there is one or not."""
+    route_logs()
+    lib = llama._lib
+    lib.ggml_backend_reg_count.restype = ctypes.c_size_t
+    lib.ggml_backend_reg_get.restype = ctypes.c_void_p
+    lib.ggml_backend_reg_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_reg_name.restype = ctypes.c_char_p
+    lib.ggml_backend_reg_name.argtypes = [ctypes.c_void_p]
+    names = [lib.ggml_backend_reg_name(lib.ggml_backend_reg_get(index)).decode() for index in range(lib.ggml_backend_reg_count())]
+    return [name for name in names if name not in _OTHERS]
+
+
 def this_machine() -> Machine:
     """Memory, cores, and the largest GPU that this build of llama.cpp can use."""
     found = devices()
@@ -66,4 +80,5 @@ def this_machine() -> Machine:
 
 def build() -> str:
     """llama.cpp's own description of its build."""
+    route_logs()
     return " ".join(llama.llama_print_system_info().decode().replace(" = 1", "").replace("|", " ").split())
