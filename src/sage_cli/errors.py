@@ -118,6 +118,15 @@ def naming(path: os.PathLike[str] | str) -> Iterator[None]:
 
 
 @contextmanager
+def reading(path: os.PathLike[str] | str, kind: type[SageError]) -> Iterator[None]:
+    """Turn errors of the machine into one of a kind: ``cannot read FILE: Permission denied``."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@contextmanager
 def loading(package: str, *, variable: str | None = None) -> Iterator[None]:
     """Import a package with a native library. Every first import of one is inside this.
 

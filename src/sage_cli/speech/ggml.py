@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, reading
 from sage_cli.store.models import SPEECH_MAGIC
 
 MULTILINGUAL_VOCABULARY = 51865
@@ -126,12 +126,10 @@ def _open(path: Path, kind: str) -> Iterator[tuple[BinaryIO, int]]:
     if not path.is_file():
         raise ModelError(f"no such file: {path} (expected {kind})")
     try:
-        with path.open("rb") as file:
+        with reading(path, ModelError), path.open("rb") as file:
             if file.read(4) != SPEECH_MAGIC:
                 raise ModelError(f"{path} is not {kind}: give the path of one")
             yield file, os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, struct.error, OverflowError, MemoryError) as error:
         raise ModelError(f"{path} is broken or cut short: download it again") from error
 

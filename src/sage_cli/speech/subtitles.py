@@ -16,7 +16,7 @@ from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from sage_cli.errors import VideoError
+from sage_cli.errors import VideoError, reading
 from sage_cli.output import folded
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
@@ -204,12 +204,10 @@ def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
     from sage_cli.video.captions import written_cues
     from sage_cli.video.ttml import ttml_cues
 
-    try:
+    with reading(path.name, VideoError):
         if path.stat().st_size > _LARGEST:
             raise VideoError(f"{path.name} is too large for subtitles")
         data = path.read_bytes()
-    except OSError as error:
-        raise VideoError(f"cannot read {path.name}: {error.strerror or error}") from error
     text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:

@@ -8,11 +8,13 @@ plain part of the header is read here. Format: https://github.com/ggml-org/ggml/
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, reading
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -35,27 +37,22 @@ def read_metadata(path: Path) -> dict[str, Value]:
     Raises:
         ModelError: the file cannot be read, is not GGUF, or its header is broken.
     """
-    try:
-        with path.open("rb") as file:
-            if file.read(4) != MAGIC:
-                raise ModelError(f"{path} is not a GGUF file: give the path of a model in GGUF format")
-            version = _scalar(file, "<I")
-            if version not in VERSIONS:
-                raise ModelError(f"{path} is GGUF version {version}, which is not supported: download a current conversion of the model")
-            _scalar(file, "<Q")  # number of tensors
-            found: dict[str, Value] = {}
-            for _ in range(int(_scalar(file, "<Q"))):
-                key = _string(file)
-                if key.startswith("tokenizer."):
-                    break
-                value = _value(file, int(_scalar(file, "<I")))
-                if value is not None:
-                    found[key] = value
-            return found
-    except (struct.error, UnicodeDecodeError, KeyError, ValueError, OverflowError) as error:
-        raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    with _opened(path) as file:
+        if file.read(4) != MAGIC:
+            raise ModelError(f"{path} is not a GGUF file: give the path of a model in GGUF format")
+        version = _scalar(file, "<I")
+        if version not in VERSIONS:
+            raise ModelError(f"{path} is GGUF version {version}, which is not supported: download a current conversion of the model")
+        _scalar(file, "<Q")  # number of tensors
+        found: dict[str, Value] = {}
+        for _ in range(int(_scalar(file, "<Q"))):
+            key = _string(file)
+            if key.startswith("tokenizer."):
+                break
+            value = _value(file, int(_scalar(file, "<I")))
+            if value is not None:
+                found[key] = value
+        return found
 
 
 def check_whole(path: Path) -> None:
@@ -77,35 +74,40 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """
     read_metadata(path)
     shapes = {}
+    with _opened(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        tensors, entries = struct.unpack_from("<QQ", data, 8)
+        at, alignment = 24, _ALIGNMENT
+        for _ in range(entries):
+            length = _U64.unpack_from(data, at)[0]
+            key, at = data[at + 8 : at + 8 + length], at + 8 + length
+            kind = _U32.unpack_from(data, at)[0]
+            if key == b"general.alignment":
+                alignment = _U32.unpack_from(data, at + 4)[0]
+            at = _after(data, kind, at + 4)
+        last = 0
+        for _ in range(tensors):
+            length = _U64.unpack_from(data, at)[0]
+            name, at = data[at + 8 : at + 8 + length], at + 8 + length
+            count = _U32.unpack_from(data, at)[0]
+            if count > _SHORT:
+                raise ValueError("a tensor of too many dimensions")
+            shapes[name.decode("utf-8", "replace")] = struct.unpack_from(f"<{count}Q", data, at + 4)
+            at += 4 + 8 * count + 4  # dimensions and type
+            last, at = max(last, _U64.unpack_from(data, at)[0]), at + 8
+        begin = -(-at // alignment) * alignment
+        if tensors and len(data) <= begin + last:
+            raise ModelError(f"{path} is cut short: it ends before its last tensor (an unfinished download?): download it again")
+        return shapes
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file; what goes wrong while its header is read becomes a ModelError."""
     try:
-        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-            tensors, entries = struct.unpack_from("<QQ", data, 8)
-            at, alignment = 24, _ALIGNMENT
-            for _ in range(entries):
-                length = _U64.unpack_from(data, at)[0]
-                key, at = data[at + 8 : at + 8 + length], at + 8 + length
-                kind = _U32.unpack_from(data, at)[0]
-                if key == b"general.alignment":
-                    alignment = _U32.unpack_from(data, at + 4)[0]
-                at = _after(data, kind, at + 4)
-            last = 0
-            for _ in range(tensors):
-                length = _U64.unpack_from(data, at)[0]
-                name, at = data[at + 8 : at + 8 + length], at + 8 + length
-                count = _U32.unpack_from(data, at)[0]
-                if count > _SHORT:
-                    raise ValueError("a tensor of too many dimensions")
-                shapes[name.decode("utf-8", "replace")] = struct.unpack_from(f"<{count}Q", data, at + 4)
-                at += 4 + 8 * count + 4  # dimensions and type
-                last, at = max(last, _U64.unpack_from(data, at)[0]), at + 8
-            begin = -(-at // alignment) * alignment
-            if tensors and len(data) <= begin + last:
-                raise ModelError(f"{path} is cut short: it ends before its last tensor (an unfinished download?): download it again")
-            return shapes
+        with reading(path, ModelError), path.open("rb") as file:
+            yield file
     except (struct.error, KeyError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _after(data: mmap, kind: int, at: int, depth: int = 0) -> int:

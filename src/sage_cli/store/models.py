@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path, PurePath
 
 from sage_cli.assets import NANO, Nano
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, UsageError, reading
 from sage_cli.store.content import fingerprint
 from sage_cli.store.dimensions import check_text, check_vision
 from sage_cli.store.gguf import Value, read_metadata
@@ -176,11 +176,8 @@ def find_speech_model(model: str | None) -> Path | None:
 
 
 def _checked_speech_model(path: Path) -> Path:
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    with reading(path, ModelError), path.open("rb") as file:
+        magic = file.read(4)
     if magic != SPEECH_MAGIC:
         raise ModelError(f"{path} is not a Whisper model in whisper.cpp's format: give a ggml-*.bin file")
     return path

@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Final
 
-from sage_cli.errors import ModelError
+from sage_cli.errors import ModelError, reading
 from sage_cli.store.choose import quantization_of
 from sage_cli.store.gguf import read_metadata
 from sage_cli.store.models import SPEECH_MAGIC
@@ -76,11 +76,8 @@ def _of_gguf(path: Path) -> str | None:
 
 
 def _of_whisper(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_DIMENSIONS.size)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
+    with reading(path, ModelError), path.open("rb") as file:
+        head = file.read(_DIMENSIONS.size)
     if len(head) < _DIMENSIONS.size or not head.startswith(SPEECH_MAGIC):
         raise ModelError(f"{path} is not a Whisper model in whisper.cpp's format, or is cut short: download it again")
     return _WHISPER.get(_DIMENSIONS.unpack(head)[-1] % _VERSION)

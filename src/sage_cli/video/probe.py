@@ -24,7 +24,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from sage_cli.errors import VideoError
+from sage_cli.errors import VideoError, reading
 from sage_cli.hardware.waiting import in_background
 from sage_cli.store.content import Content, identify
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
@@ -210,10 +210,8 @@ def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | 
 
 
 def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool] | None) -> Media:
-    try:
+    with reading(path, VideoError):
         content = identify(path, stop, remember=remember)
-    except OSError as error:
-        raise VideoError(f"cannot read {path}: {error.strerror or error}") from error
     notices: list[MediaNotice] = []
     with MediaFile(path, content=content, stop=stop) as file:
         candidates: dict[Part, list[int]] = {"video": _candidates(file, "video"), "audio": _candidates(file, "audio")}
