@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from textwrap import indent
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
@@ -76,7 +75,7 @@ class Notes:
     def __enter__(self) -> Notes:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         pass
 
     def show(self, event: Event) -> None:

@@ -7,7 +7,6 @@ at a time cannot tear, survives resizing, and leaves a clean scroll-back.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
@@ -72,7 +71,7 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
     def show(self, event: Event) -> None:
