@@ -20,7 +20,7 @@ _DONE: Final = re.compile(rb"data:\s*\[DONE\]")
 _THOUGHT_IN: Final = ("reasoning_content", "reasoning", "thinking")  # DeepSeek, vLLM and llama-server; OpenRouter and Ollama
 
 
-class NoReplyError(Exception):
+class NotAReplyError(Exception):
     """What a server sent is neither a stream nor a completion; the message says what it is."""
 
 
@@ -50,14 +50,14 @@ def chunks_of(stream: Any) -> Iterator[Any]:
         stream: the client's, of which nothing has been read.
 
     Raises:
-        NoReplyError: it is something else, such as a page to log in.
+        NotAReplyError: it is something else, such as a page to log in.
     """
     response = stream.response
     kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
     if response.status_code == 204 or response.headers.get("content-length") == "0":
-        raise NoReplyError("it is empty")
+        raise NotAReplyError("it is empty")
     if "html" in kind:
-        raise NoReplyError(kind)
+        raise NotAReplyError(kind)
     if kind in ("application/json", "text/plain"):
         data = response.read()  # an event stream under this name can still be read below
         if not data.lstrip().startswith((b"data:", b"event:", b":")):
@@ -98,7 +98,7 @@ def _completion(data: bytes) -> Any:
             return made
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
-    raise NoReplyError(said(value) or "application/json")
+    raise NotAReplyError(said(value) or "application/json")
 
 
 def read_chunk(chunk: Any, images: int) -> Piece:

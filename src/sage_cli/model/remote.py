@@ -37,7 +37,7 @@ from sage_cli.model.base import (
 from sage_cli.model.connection import ask_elsewhere, connect
 from sage_cli.model.dialect import Dialect, Form, Request, other_forms
 from sage_cli.model.received import (
-    NoReplyError,
+    NotAReplyError,
     broken,
     chunks_of,
     context_elsewhere,
@@ -262,7 +262,7 @@ class RemoteModel:
                     if stop.is_set():  # the server sees the connection close, and stops
                         return
                     yield chunk
-            except NoReplyError as error:
+            except NotAReplyError as error:
                 raise UnreachableError(f"{self.address.host} sent no OpenAI-compatible reply ({error}): is the address right?") from error
 
     def _create(self, request: Request, forms: Sequence[Form]) -> Any:
