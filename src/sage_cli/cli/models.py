@@ -366,11 +366,11 @@ def _installed(name: str) -> Installed:
 def _cut_short(model: Installed) -> str | None:
     """What is wrong with the files beyond their headers, if anything is."""
     from sage_cli.speech.ggml import check_whisper
-    from sage_cli.store.gguf import check_whole
+    from sage_cli.store.gguf import read_shapes
 
     try:
         for path in model.files:
-            (check_whole if path.suffix == ".gguf" else check_whisper)(path)
+            (read_shapes if path.suffix == ".gguf" else check_whisper)(path)
     except ModelError as error:
         return str(error)
     return None

@@ -55,22 +55,12 @@ def read_metadata(path: Path) -> dict[str, Value]:
         return found
 
 
-def check_whole(path: Path) -> None:
-    """Check that a GGUF file goes on to its last tensor.
-
-    A file that ends within the last tensor passes: its size depends on the quantization's layout.
-
-    Raises:
-        ModelError: it is cut short, or its header is broken.
-    """
-    read_shapes(path)
-
-
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors by name, as llama.cpp orders dimensions. It takes a tenth of a second for a real vocabulary.
 
     Raises:
-        ModelError: the file is cut short, or its header is broken.
+        ModelError: the file is cut short, or its header is broken. One that ends within the last tensor passes: its size depends on the
+            quantization's layout.
     """
     read_metadata(path)
     shapes = {}
