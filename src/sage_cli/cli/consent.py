@@ -58,13 +58,13 @@ class Consent:
     Not asked about: the ``robots.txt`` of a page that was just allowed, and redirects within its host.
 
     Args:
-        web: the option ``web``, of commands that have it.
+        web: the option ``web``.
 
     Raises:
         UsageError: it says to ask, and there is no terminal to ask on.
     """
 
-    def __init__(self, web: str = "off") -> None:
+    def __init__(self, web: str) -> None:
         if web == "ask" and not at_terminal():
             raise UsageError("--web=ask needs a terminal: use --web, or --web=off")
         self._all = False

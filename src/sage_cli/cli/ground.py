@@ -41,11 +41,10 @@ def ground(
     or the model's replies could not be read.
     """
     from sage_cli.cli.batch import progress
-    from sage_cli.cli.consent import Consent
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import damage_told, introduce, tell_host, tell_plan
+    from sage_cli.cli.opening import damage_told, ready
     from sage_cli.session import Session
     from sage_cli.session.ground import checked
     from sage_cli.session.ground import ground as look
@@ -57,12 +56,8 @@ def ground(
     spans: list[Span] = []
     notices: list[str] = []
     visible, lines = sys.stderr.isatty() and not options.quiet, not options.json and form == "text"
-    with Session(options, consent=Consent(), offer=offer) as session:
-        opened = session.video(video)
-        session.check(opened)
-        introduce(session)
-        tell_plan(session)
-        tell_host(session)
+    with Session(options, offer=offer) as session:
+        opened = ready(session, video)
         steps = look(session, opened, wanted)
         show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
         held: tuple[Span, ...] = ()

@@ -32,10 +32,16 @@ def tell_plan(session: Session) -> None:
         console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
 
 
-def tell_host(session: Session) -> None:
-    """Report that frames leave this machine; `sage ask` does so with its events."""
-    if session.remote and session.remote.outside and not session.options.quiet:
+def ready(session: Session, name: str) -> Video:
+    """A video, opened and checked, for a command that looks at it without a question. What is to say before that is said."""
+    with downloads(session):
+        video = session.video(name)
+    session.check(video)
+    introduce(session)
+    tell_plan(session)
+    if session.remote and session.remote.outside and not session.options.quiet:  # `sage ask` says so with its events
         console.say(f"frames and prompts are sent to {session.remote.outside}")
+    return video
 
 
 @contextmanager

@@ -43,20 +43,14 @@ def summary(
     Chapters begin where pictures and words change. The model reads one at a time, so a video can have any length. After an
     interruption, rerun the command to resume.
     """
-    from sage_cli.cli.consent import Consent
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import damage_told, downloads, introduce, tell_host, tell_plan
+    from sage_cli.cli.opening import damage_told, ready
     from sage_cli.session import Session
 
     check_forms(options, form)
     console.need_stdout()
-    with Session(options, consent=Consent(), offer=offer) as session:
-        with downloads(session):
-            opened = session.video(video)
-        session.check(opened)
-        introduce(session)
-        tell_plan(session)
-        tell_host(session)
+    with Session(options, offer=offer) as session:
+        opened = ready(session, video)
         with damage_told(session, opened):
             made = _made(session, opened)
     for notice in () if options.quiet else made.notices:
