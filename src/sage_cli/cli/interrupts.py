@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from sage_cli.cli import console
 from sage_cli.signals import Handler, signals_taken
 
 
@@ -36,3 +37,14 @@ def interrupts() -> Iterator[Callable[[], None]]:
             yield stop_if_asked
         finally:
             sys.unraisablehook = hook
+
+
+@contextmanager
+def resumable(*, quiet: bool) -> Iterator[None]:
+    """On Ctrl-C, say that the same command goes on from here."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not quiet:
+            console.say("progress saved; rerun the command to resume")
+        raise

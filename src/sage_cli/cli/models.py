@@ -275,6 +275,7 @@ def _plan(reference: Reference, hub: Hub) -> Plan:
 
 
 def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
+    from sage_cli.cli.interrupts import resumable
     from sage_cli.session import load_options, settings
     from sage_cli.store.install import install
 
@@ -283,13 +284,8 @@ def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
         console.say(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
         if not plan.choice.fits:
             console.say("this model needs more memory than this machine has: it may not load")
-    with _bars(quiet) as bars:
-        try:
-            model = install(plan, hub, bars, name=name)
-        except KeyboardInterrupt:
-            if not quiet:
-                console.say("progress saved; rerun the command to resume")
-            raise
+    with _bars(quiet) as bars, resumable(quiet=quiet):
+        model = install(plan, hub, bars, name=name)
     if model.kind == "vision" and load_options().model is None:
         settings.change("model", model.name)
         if not quiet:

@@ -72,28 +72,24 @@ def _made(session: Session, video: Video) -> Summary:
     from contextlib import ExitStack
 
     from sage_cli.cli.batch import progress
-    from sage_cli.cli.interrupts import interrupts
+    from sage_cli.cli.interrupts import interrupts, resumable
     from sage_cli.session.summary import summarize
     from sage_cli.tools.base import Watched
 
-    visible = sys.stderr.isatty() and not session.options.quiet
+    quiet = session.options.quiet
+    visible = sys.stderr.isatty() and not quiet
     shown, advance = "", None
-    with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, ExitStack() as bar:
-        try:
-            for stage in (read := Watched(steps)):
-                stop_if_asked()
-                if stage is None or not visible:
-                    continue
-                if stage.name != shown:
-                    bar.close()
-                    shown, advance = stage.name, bar.enter_context(progress(_STAGES[stage.name], 0, stage.total))
-                if advance:
-                    advance(stage.done)
-            return read.result
-        except KeyboardInterrupt:
-            if not session.options.quiet:
-                console.say("progress saved; rerun the command to resume")
-            raise
+    with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, resumable(quiet=quiet), ExitStack() as bar:
+        for stage in (read := Watched(steps)):
+            stop_if_asked()
+            if stage is None or not visible:
+                continue
+            if stage.name != shown:
+                bar.close()
+                shown, advance = stage.name, bar.enter_context(progress(_STAGES[stage.name], 0, stage.total))
+            if advance:
+                advance(stage.done)
+        return read.result
 
 
 # ---- formats -------------------------------------------------------------------------------------------------------

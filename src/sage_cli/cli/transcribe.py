@@ -15,7 +15,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, Input, of_folders, progress, report
-from sage_cli.cli.interrupts import interrupts
+from sage_cli.cli.interrupts import interrupts, resumable
 from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
@@ -198,15 +198,15 @@ class TranscriptMaker:
             SageError: the media cannot be read or decoded.
             OSError: the transcript cannot be written.
         """
-        with _target(task, self._options) as out, interrupts() as stop_if_asked:
-            try:
-                with closing(self._pieces(task, self._say)) as pieces:  # this also removes its progress bar
-                    for piece in pieces:
-                        out(piece)
-                        stop_if_asked()
-            except KeyboardInterrupt:
-                self._say("progress saved; rerun the command to resume")
-                raise
+        with (
+            _target(task, self._options) as out,
+            interrupts() as stop_if_asked,
+            resumable(quiet=self._options.quiet),
+            closing(self._pieces(task, self._say)) as pieces,  # this also removes its progress bar
+        ):
+            for piece in pieces:
+                out(piece)
+                stop_if_asked()
 
     def whole(self, task: Task) -> Whole:
         """A whole transcript.
