@@ -123,20 +123,17 @@ def _plan(found: Sequence[Input], output: str | None, format: str | None) -> lis
     """
     from sage_cli.output import STDOUT, format_of, is_folder
 
-    sources = [one.name for one in found]
+    tasks = [Task(one.name, format or "txt", None) for one in found]
     if output is None or output == STDOUT:
-        format = format or "txt"
-        if len(sources) > 1 and not format.startswith("json"):
+        if len(tasks) > 1 and not tasks[0].format.startswith("json"):
             raise UsageError("several files need a folder for their transcripts: add --output DIR, or --jsonl for all on stdout")
-        return [Task(source, format, None) for source in sources]
+        return tasks
     if is_folder(output):
-        format = format or "txt"
-        tasks = [Task(source, format, None) for source in sources]
         names = _names(tasks, [one.inside for one in found])
-        return [replace(task, target=Path(output) / f"{name}.{format}") for task, name in zip(tasks, names, strict=True)]
-    if len(sources) > 1:
-        raise UsageError(f"--output {output} is one file for {len(sources)} transcripts: name a folder (for a new one: {output}/)")
-    return [Task(sources[0], format or format_of(output, declared()["format"].choices, "txt"), Path(output))]
+        return [replace(task, target=Path(output) / f"{name}.{task.format}") for task, name in zip(tasks, names, strict=True)]
+    if len(tasks) > 1:
+        raise UsageError(f"--output {output} is one file for {len(tasks)} transcripts: name a folder (for a new one: {output}/)")
+    return [Task(tasks[0].source, format or format_of(output, declared()["format"].choices, "txt"), Path(output))]
 
 
 def _names(tasks: Sequence[Task], inside: Sequence[Path]) -> list[str]:
