@@ -109,11 +109,9 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
             return _titled(_summary(whole), video)
         spans = kept.get("chapters")
         if spans is None:
-            spans = []
-            for span in (yield from _spans(video, segments, first, last)):
-                spans.append([*span])
+            spans = yield from _spans(video, segments, first, last)
             kept.set("chapters", spans)
-        summary = yield from _Writer(session, video, segments, kept, first).write([(span[0], span[1]) for span in spans])
+        summary = yield from _Writer(session, video, segments, kept, first).write(spans)
         if not summary.notices:
             kept.set("summary", asdict(summary))
         return _titled(summary, video)
