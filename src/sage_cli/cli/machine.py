@@ -32,10 +32,10 @@ def installed_fit(model: Installed, machine: Machine) -> MemoryPlan:
 
 
 def _speech_weights(size: int) -> int:
-    """Whisper's buffers grow with the model, and no second model is loaded."""
-    from sage_cli.hardware.plan import OVERHEAD
+    """What a plan takes for weights, so that with its overhead the memory is Whisper's: no second model is loaded."""
+    from sage_cli.hardware.plan import OVERHEAD, speech_memory
 
-    return size * 3 // 2 + (300 << 20) - OVERHEAD
+    return speech_memory(size) - OVERHEAD
 
 
 def recommended(machine: Machine) -> Entry:

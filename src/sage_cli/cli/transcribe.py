@@ -323,12 +323,13 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     """Transcribe files in worker processes, so that one that crashes whisper.cpp does not affect the others."""
     from sage_cli.bench.pool import Died, work_here
     from sage_cli.hardware.threads import cores
+    from sage_cli.speech.whisper import MOST_THREADS
 
     options = session.options
     if session.speech_file is None and options.source == "speech":
         _ = session.transcriber  # reports a missing model
     jobs = _affordable(session)
-    threads = options.threads or max(1, min(8, cores() // jobs))
+    threads = options.threads or max(1, min(MOST_THREADS, cores() // jobs))
     file = session.speech_file
     own = replace(options, speech_model=str(file) if file else None, quiet=True, jobs=1, threads=threads)
     # A worker has neither stdin nor the descriptors behind other pipes.
@@ -359,11 +360,12 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
 def _affordable(session: Session) -> int:
     """The number of jobs that cores and memory allow: each loads the whole model."""
     from sage_cli.hardware.memory import free_memory
+    from sage_cli.hardware.plan import speech_memory
     from sage_cli.hardware.threads import cores
 
     size = session.speech_file.stat().st_size if session.speech_file else 0
-    wanted, each = session.options.jobs, size * 3 // 2 + (300 << 20)
-    bearable = max(1, min(cores(), free_memory() // each))
+    wanted = session.options.jobs
+    bearable = max(1, min(cores(), free_memory() // speech_memory(size)))
     if bearable < wanted and not session.options.quiet:
         console.say(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")
     return min(wanted, bearable)

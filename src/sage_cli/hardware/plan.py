@@ -169,3 +169,8 @@ def plan_memory(
     chosen_frames, chosen_context, chosen_kv, size = rungs[found if found is not None else -1]
     less = found != 0 or (frames is None and chosen_frames < LADDER[0][0])
     return MemoryPlan(chosen_frames, chosen_context, chosen_kv, layers, size, found is not None, machine, less)
+
+
+def speech_memory(size: int) -> int:
+    """Bytes that Whisper takes, given the size of its file: its buffers grow with the model."""
+    return size * 3 // 2 + (300 << 20)

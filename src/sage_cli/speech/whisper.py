@@ -40,7 +40,7 @@ _SAMPLES_PER_POSITION = 320  # of the encoder: 1500 positions are 30 s
 
 _SHORTEST = RATE  # whisper.cpp does nothing for less than 0.1 s and little good for less than 1 s
 SECONDS_PER_STAMP = 0.02
-_MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
+MOST_THREADS = 8  # more do not pay: a window's decoder works on one token at a time
 _TINY_WIDTH = 384  # of Whisper tiny; anything narrower is a toy
 _log = logging.getLogger(__name__)
 _native = NativeLog(_log)
@@ -87,7 +87,7 @@ class Whisper:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.threads = threads or min(_MOST_THREADS, compute_threads())
+        self.threads = threads or min(MOST_THREADS, compute_threads())
         header = check_whisper(self.path)
         self.multilingual, self.longest = header.multilingual, header.audio_context * _SAMPLES_PER_POSITION
         self.prompt_length = max(0, header.text_context // 2 - 1)
