@@ -6,13 +6,17 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import CompletedProcess
+from threading import Thread
 
 import cv2
 import numpy as np
 import pytest
 
+from sage_cli.assets import CLIPS
 from sage_cli.cli import console
 from sage_cli.cli.frames import _encoded, contact_sheet
 from sage_cli.errors import UsageError
@@ -20,6 +24,16 @@ from sage_cli.video import Frame
 from tests.media import make_audio, make_video
 
 Sage = Callable[..., CompletedProcess[str]]
+
+
+@pytest.mark.parametrize("words", [["ground", "a red circle", "--model", "nano"], ["summary", "--model", "nano"]])
+def test_the_download_of_a_link_is_told(sage: Sage, words: list[str]) -> None:
+    site = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=CLIPS))
+    Thread(target=site.serve_forever, daemon=True).start()
+    with site:
+        found = sage(words[0], f"http://127.0.0.1:{site.server_port}/short.mp4", *words[1:])
+        site.shutdown()
+    assert found.stderr.startswith("sage: downloading the video behind the link"), found.stderr
 
 
 @pytest.mark.parametrize("more", [(), ("--width", "64"), ("--sheet", "sheet.png")])
