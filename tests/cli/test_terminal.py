@@ -22,7 +22,7 @@ from sage_cli.cli.renderers.plain import Styled
 from sage_cli.cli.renderers.terminal import Terminal
 from sage_cli.cli.renderers.words import elapsed_text, left_text
 from tests.cli.conftest import SMALL
-from tests.cli.script import ANSWER, CONTEXT, HOSTILE, NO_ANSWER, QUESTION, RUN
+from tests.cli.script import ANSWER, CONTEXT, HOSTILE, NO_ANSWER, QUESTION, RUN, words
 from tests.models import TinyModel
 
 LINES = 100
@@ -59,7 +59,7 @@ class Screen:
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip().split("\n")
 
 
-@pytest.fixture(params=[24, 40, 80, 140])
+@pytest.fixture(params=[20, 24, 40, 80, 140])
 def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Screen:
     return Screen(request.param, monkeypatch)
 
@@ -93,6 +93,43 @@ def test_nothing_is_lost_to_the_width(screen: Screen) -> None:
     assert text.endswith("00:00:45-00:01:05 frames analyzed")
 
 
+def test_nothing_is_lost_when_the_width_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(140, monkeypatch)
+    with screen.terminal:
+        for number, event in enumerate(RUN):
+            screen.terminal._console.width = (140, 30, 100, 50, 24)[number % 5]
+            screen.show(event)
+    text = " ".join("\n".join(screen.lines()).split())
+    for wanted in (QUESTION, " ".join(CONTEXT.split()), "found at 00:00:45-00:01:05", ANSWER.answer):
+        assert wanted in text
+
+
+def test_growing_text_is_drawn_for_the_width_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(100, monkeypatch)
+    with screen.terminal:
+        for event in (RUN[0], TextDelta(1.0, 0, "video_context", "A woman in a red coat walks through a crowded station")):
+            screen.show(event)
+        screen.terminal._console.width = 40
+        screen.terminal._live.refresh()  # type: ignore[union-attr]
+        assert screen.lines()[-1] == "          through a crowded station"
+
+
+def test_tabs_take_columns(screen: Screen) -> None:
+    text = "Columns:\tone\ttwo\tthree\tfour\tfive\tsix and then some more words that follow\tend"
+    with screen.terminal:
+        for event in (RUN[0], *words(0, "video_context", text, 1.0), Notice(3.0, text), RUN[-1]):
+            screen.show(event)
+    assert " ".join("\n".join(screen.lines()).split()).count(" ".join(text.split())) == 2
+
+
+def test_the_line_is_drawn_before_anything_is_printed_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich erases what it has drawn: it must not draw for the first time in its own thread, while this one prints."""
+    screen = Screen(80, monkeypatch)
+    with screen.terminal:
+        screen.terminal.show(RUN[0])
+        assert screen.lines()[-1].endswith("thinking")
+
+
 def test_progress_is_on_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen(80, monkeypatch)
     with screen.terminal:
@@ -102,6 +139,8 @@ def test_progress_is_on_the_live_line(monkeypatch: pytest.MonkeyPatch) -> None:
         screen.show(Working(1.2, 0, "encode", 64, 64))
         screen.show(RUN[5])
         assert re.fullmatch(r" +\d\.\ds  reading the prompt  [━╸╺]+ +2048/7600 tokens", screen.lines()[-1])
+        screen.show(Working(3.0, 0, "prefill", 7600, 7600))
+        assert re.fullmatch(r" +\d\.\ds  thinking", screen.lines()[-1])
     assert "reading the prompt" not in screen.lines()[-1]
 
 
@@ -216,6 +255,7 @@ def test_alternating_stages_show_the_slower_one() -> None:
     ):
         busy = busy.advance(Working(elapsed, 0, stage, done, total))  # type: ignore[arg-type]
     assert busy.label == "encoding frames"
+    assert busy.shown is busy.paces["encode"]
     assert busy.paces["encode"].left == pytest.approx(16.0)
 
 
@@ -248,9 +288,9 @@ def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environmen
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-    words = [sys.executable, "-m", "sage_cli", "ask", clip.name, "what is it?", "-m", str(model.text), *SMALL]
+    command = [sys.executable, "-m", "sage_cli", "ask", clip.name, "what is it?", "-m", str(model.text), *SMALL]
     process = subprocess.Popen(
-        words, cwd=clip.parent, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"}
+        command, cwd=clip.parent, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"}
     )
     os.close(theirs)
     screen = pyte.Screen(width, LINES)

@@ -15,7 +15,7 @@ from sage_cli.agent.events import Answer
 from sage_cli.assets import CLIPS, NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.address import RemoteAddress, api_key
-from sage_cli.model.base import Delta, Frames, Message, Reply, Text
+from sage_cli.model.base import Delta, Frames, Message, Progress, Reply, Text
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
 from sage_cli.session import open_session
@@ -367,7 +367,14 @@ def test_why_a_server_gives_no_reply_is_told(server: Served, choice: dict[str, A
 def test_a_slow_stream_is_read_to_its_end(server: Served) -> None:
     server.text, server.pause_s = "a b c d e", 0.02
     with _connect(server) as model:
-        assert _ask(model)[1].text.split() == list("abcde")
+        items = list(model.stream([Message("user", (Text("What?"),))]))
+    assert isinstance(reply := items[-1], Reply)
+    assert reply.text.split() == list("abcde")
+    # Once it writes, it does not read the prompt any more.
+    first = next(place for place, item in enumerate(items) if isinstance(item, Delta) and item.text)
+    assert isinstance(read := items[first - 1], Progress)
+    assert read.stage == "prefill"
+    assert read.done == read.total > 0
 
 
 def test_a_server_that_says_nothing_leaves_time_to_look_at_the_clock_and_can_be_left(server: Served) -> None:

@@ -187,6 +187,7 @@ class RemoteModel:
                         usage, finish, thought = piece.usage or usage, finish or piece.finish, thought or piece.thought
                         if piece.text and first is None:
                             first = time.perf_counter()
+                            yield Progress("prefill", count, count)
                         text, refusal = text + piece.text, refusal + piece.refusal
                         yield Delta("" if spoken else piece.text)
                 if finish is None:  # the end of a stream that breaks without a word looks like its end

@@ -1,6 +1,7 @@
 """The one line of the live view that changes in place: a clock with the current work, or the last line of text that still grows.
 
-Rich draws it from a thread of its own, so :class:`LiveLine` holds one immutable state and replaces it as a whole.
+Rich draws it from a thread of its own, so :class:`LiveLine` holds one immutable state and replaces it as a whole. The terminal's width may
+change between any two drawings: no state depends on it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ STAGES: Final[Mapping[str, tuple[str, str]]] = {
 }
 LABEL: Final = 11  # columns of the widest label
 NARROW: Final = 60  # columns; below, a label gets a row of its own
+TINY: Final = 30  # columns; below, there is no margin for the clock either
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Pace:
 
     @property
     def finished(self) -> bool:
-        return self.last.done >= self.last.total
+        return 0 < self.last.total <= self.last.done
 
     @property
     def left(self) -> float | None:
@@ -60,12 +62,14 @@ class Busy:
     Attributes:
         elapsed, since: the run's clock at the last event, in seconds, and the monotonic time when it was received.
         paces: of the current stages of this step by name. Encoding frames and reading the prompt alternate: they are shown as one.
+        shown: the pace of the stage that the label names.
     """
 
     label: str
     elapsed: float = 0.0
     since: float = field(default_factory=time.monotonic)
     paces: Mapping[str, Pace] = field(default_factory=dict)
+    shown: Pace | None = None
 
     def advance(self, event: Working) -> Busy:
         """The state after a progress event."""
@@ -73,20 +77,24 @@ class Busy:
         earlier = paces.get(event.stage)
         restarted = earlier is None or event.done < earlier.last.done or event.total != earlier.last.total
         paces[event.stage] = Pace(event if earlier is None or restarted else earlier.first, event)
-        shown = "encode" if event.stage == "prefill" and "encode" in paces and not paces["encode"].finished else event.stage
-        return Busy(STAGES[shown][0], event.elapsed, paces={**paces, shown: paces.pop(shown)})
+        stage = "encode" if event.stage == "prefill" and "encode" in paces and not paces["encode"].finished else event.stage
+        if stage == "prefill" and paces[stage].finished:  # now the model writes
+            return Busy(THINKING, event.elapsed, paces=paces)
+        return Busy(STAGES[stage][0], event.elapsed, paces=paces, shown=paces[stage])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         waited = time.monotonic() - self.since
-        cells: list[RenderableType] = [Text(elapsed_text(self.elapsed + waited), "dim"), Text(self.label, no_wrap=True)]
-        if self.paces and (pace := [*self.paces.values()][-1]).last.total:  # the last one is shown
-            count = f"{pace.last.done}/{pace.last.total} {STAGES[pace.last.stage][1]}"
-            lefts = [other.left for other in self.paces.values() if other.left is not None]
+        clock = Text(elapsed_text(self.elapsed + waited), "dim", no_wrap=True)
+        cells: list[RenderableType] = [clock, Text(self.label, no_wrap=True)]
+        if self.shown and self.shown.last.total:
+            now = self.shown.last
+            count = f"{now.done}/{now.total} {STAGES[now.stage][1]}"
+            lefts = [pace.left for pace in self.paces.values() if pace.left is not None]
             if lefts:
                 count += f", {left_text(max(lefts) - waited)}"
             width = min(40, options.max_width - MARGIN - len(self.label) - len(count) - 6)
             if width >= 8:
-                bar = ProgressBar(pace.last.total, pace.last.done, width, style="dim", complete_style="cyan", finished_style="cyan")
+                bar = ProgressBar(now.total, now.done, width, style="dim", complete_style="cyan", finished_style="cyan")
                 cells.append(bar)
             cells.append(Text(count, "dim", no_wrap=True))
         row = Table.grid(padding=(0, 2, 0, 0))
@@ -94,32 +102,48 @@ class Busy:
         yield row
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What is to the left of a text, or above it: the run's clock at its start, as text, and a label with its style."""
+
+    clock: str
+    label: str
+    style: str
+
+
+@dataclass(frozen=True, slots=True)
 class Paragraph:
-    """Labelled text that grows: full lines are returned to be printed, ``row`` is the last one."""
+    """Labelled text that grows.
 
-    def __init__(self, elapsed: float, label: str, style: str, width: int) -> None:
-        self._rows = Rows(width)
-        self._head: tuple[str, str, str] | None = (elapsed_text(elapsed), label, style)
-        self._line = ""
-        self.row = Text("\n").join(self._render("", self._head))
+    Attributes:
+        head: ``None`` once it is printed.
+        line: the end of the text, which is not printed yet.
+    """
 
-    def add(self, text: str) -> list[Text]:
-        *paragraphs, rest = (self._line + text).split("\n")
-        full = [line for paragraph in paragraphs for line in fold(paragraph, self._rows.body) if line.strip()]
-        *lines, self._line = fold(rest.lstrip(), self._rows.body)
-        rows = [row for line in (*full, *lines) for row in self._take(line)]
-        self.row = self._render(self._line, self._head)[-1]
-        return rows
+    head: Head | None
+    line: str = ""
 
-    def end(self) -> list[Text]:
-        return self._take(self._line) if self._line.strip() else []
+    def add(self, text: str, width: int) -> tuple[Paragraph, list[Text]]:
+        """The paragraph with more text, and the rows that are full on a terminal of this width."""
+        body = Rows(width).body
+        *paragraphs, rest = (self.line + text).split("\n")
+        full = [line for paragraph in paragraphs for line in fold(paragraph, body) if line.strip()]
+        *lines, last = fold(rest.lstrip(), body)
+        return self._take([*full, *lines], last, width)
 
-    def _take(self, line: str) -> list[Text]:
-        rows, self._head = self._render(line, self._head), None
-        return rows
+    def end(self, width: int) -> list[Text]:
+        """The rows that are left."""
+        return self._take(fold(self.line, Rows(width).body), "", width)[1] if self.line.strip() else []
 
-    def _render(self, line: str, head: tuple[str, str, str] | None) -> list[Text]:
-        return self._rows.rows(*(head or ("", "", "")), [Text(line, "dim")], first=head is not None)
+    def row(self, width: int) -> Text:
+        """The last row."""
+        rows = Rows(width)
+        return rows.rows(self.head, [Text(fold(self.line, rows.body)[-1].rstrip(), "dim")])[-1]
+
+    def _take(self, lines: list[str], rest: str, width: int) -> tuple[Paragraph, list[Text]]:
+        if not lines:
+            return Paragraph(self.head, rest), []
+        return Paragraph(None, rest), Rows(width).rows(self.head, [Text(line, "dim") for line in lines])
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +158,21 @@ class Rows:
 
     @property
     def body(self) -> int:
-        """Columns of the text."""
-        return max(self.width - MARGIN - (0 if self.narrow else LABEL + 2) - 1, 8)
+        """Columns of the text; never fewer than one character needs."""
+        return max(self.width - self._indent - 1, 2)
 
-    def rows(self, clock: str, label: str, style: str, lines: list[Text], *, first: bool = True) -> list[Text]:
-        """Lines of text as rows; the first one carries the clock and the label."""
-        indent = " " * MARGIN if self.narrow else " " * (MARGIN + LABEL + 2)
-        head = Text.assemble((clock.rjust(CLOCK), "dim"), "  ", (label if self.narrow else label.ljust(LABEL), style))
-        if not first:
-            return [Text.assemble(indent, line) for line in lines]
-        if self.narrow:
-            return [head, *(Text.assemble(indent, line) for line in lines)]
-        return [Text.assemble(head, "  ", lines[0]), *(Text.assemble(indent, line) for line in lines[1:])]
+    @property
+    def _indent(self) -> int:
+        return 2 if self.width < TINY else MARGIN if self.narrow else MARGIN + LABEL + 2
+
+    def rows(self, head: Head | None, lines: list[Text]) -> list[Text]:
+        """Lines of text as rows, the first one with the head, if there is one."""
+        rows = [Text.assemble(" " * self._indent, line) for line in lines]
+        if head is None:
+            return rows
+        clock = head.clock.strip() if self.width < TINY else head.clock.rjust(CLOCK)
+        left = Text.assemble((clock, "dim"), "  ", (head.label if self.narrow else head.label.ljust(LABEL), head.style))
+        return [left, *rows] if self.narrow else [Text.assemble(left, "  ", lines[0]), *rows[1:]]
 
 
 class LiveLine:
@@ -156,12 +183,16 @@ class LiveLine:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         state = self.state
-        yield state.row if isinstance(state, Paragraph) else state
+        yield state.row(options.max_width) if isinstance(state, Paragraph) else state
 
 
 def fold(text: str, width: int) -> list[str]:
-    """Split a paragraph into lines at spaces, or anywhere if there are none; the last line keeps its trailing space, for it may grow."""
+    """Split a paragraph into lines at spaces, or anywhere if there are none; the last line keeps its trailing space, for it may grow.
+
+    Tabs become spaces, so that a line takes the columns that are counted.
+    """
     lines = []
+    text = text.expandtabs()
     while cell_len(text.rstrip(" ")) > width:
         head = chop_cells(text, width)[0]
         cut = head.rfind(" ") if text[len(head)] != " " else len(head)

@@ -1,7 +1,8 @@
 """The live view of a run on a terminal.
 
-Finished lines are printed for good: elapsed time, a label, text. Below them one single line changes in place (see :mod:`.live`). One line
-at a time cannot tear, survives resizing, and leaves a clean scroll-back.
+Finished lines are printed for good: elapsed time, a label, text, folded for the width that the terminal has at that moment and never cut.
+Below them one single line changes in place (see :mod:`.live`). One line at a time cannot tear, and leaves a clean scroll-back. A terminal
+that is made narrower while the line is drawn may keep a copy of it; no text is lost.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sage_cli.agent.events import (
 )
 from sage_cli.cli.console import neutral, screen
 from sage_cli.cli.keys import unseen_keys
-from sage_cli.cli.renderers.live import THINKING, Busy, LiveLine, Paragraph, Rows
+from sage_cli.cli.renderers.live import THINKING, Busy, Head, LiveLine, Paragraph, Rows
 from sage_cli.cli.renderers.words import (
     arguments_text,
     elapsed_text,
@@ -61,7 +62,7 @@ class Terminal:
         self._verbose = verbose
         self._console = console or screen(stderr=True)
         self._live: Live | None = None
-        self._keys = ExitStack()
+        self._drawn = ExitStack()
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
@@ -119,8 +120,8 @@ class Terminal:
         known, self._settings = self._settings, setting_lines(event.model, event.budget)
         settings = (Text(line, "dim") for line in self._settings if line not in known)
         for line in (Text(neutral(event.question), "bold"), video_text(event), *settings):
-            for part in line.wrap(self._console, max(self._console.width - 3, 20)):
-                self._put(Text.assemble(("\N{LEFT HALF BLOCK} " if self._console.encoding.startswith("utf") else "| ", "cyan"), part))
+            for part in line.wrap(self._console, max(self._console.width - 3, 2)):
+                self._put([Text.assemble(("\N{LEFT HALF BLOCK} " if self._console.encoding.startswith("utf") else "| ", "cyan"), part)])
         self._line.state = Busy(THINKING, event.elapsed)
 
     def _text(self, event: TextDelta) -> None:
@@ -128,16 +129,15 @@ class Terminal:
             return
         if self._field != (event.step, event.field) or not isinstance(self._line.state, Paragraph):
             self._field = event.step, event.field
-            self._line.state = Paragraph(event.elapsed, FIELDS[event.field], "blue", self._console.width)
-        for line in self._line.state.add(neutral(event.text)):
-            self._put(line)
+            self._line.state = Paragraph(Head(elapsed_text(event.elapsed), FIELDS[event.field], "blue"))
+        self._line.state, rows = self._line.state.add(neutral(event.text), self._console.width)
+        self._put(rows)
 
     def _end_text(self, elapsed: float) -> None:
         self._field = None
         if isinstance(paragraph := self._line.state, Paragraph):
             self._line.state = Busy(THINKING, elapsed)
-            for line in paragraph.end():
-                self._put(line)
+            self._put(paragraph.end(self._console.width))
 
     def _tool_called(self, event: ToolCalled) -> None:
         line = Text.assemble((event.tool, "bold cyan"))
@@ -175,12 +175,12 @@ class Terminal:
     def _evidence(self, found: Sequence[Evidence]) -> None:
         head, indent = "  based on  ", " " * 12
         if found and Rows(self._console.width).narrow:
-            self._put(Text(head))
+            self._put([Text(head)])
             head = indent = "  "
         for evidence in found:
             text = Text.assemble(span_text(evidence.span, self._video), f"  {evidence.what}")
-            for line in text.wrap(self._console, max(self._console.width - len(indent), 1)):
-                self._put(Text.assemble(head, line))
+            for line in text.wrap(self._console, max(self._console.width - len(indent), 2)):
+                self._put([Text.assemble(head, line)])
                 head = indent
 
     # ---- the screen ----------------------------------------------------------------------------------------------------
@@ -188,25 +188,23 @@ class Terminal:
     def _print(self, elapsed: float | None, label: str, style: str, text: Text) -> None:
         """Print a paragraph for good: clock and label on the left, the text wrapped beside them."""
         rows = Rows(self._console.width)
-        clock = "" if elapsed is None else elapsed_text(elapsed)
-        for row in rows.rows(clock, label, style, list(text.wrap(self._console, rows.body)), first=bool(clock or label)):
-            self._put(row)
+        head = None if elapsed is None else Head(elapsed_text(elapsed), label, style)
+        self._put(rows.rows(head, list(text.wrap(self._console, rows.body))))
 
-    def _put(self, line: Text) -> None:
-        self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+    def _put(self, rows: Sequence[Text]) -> None:
+        for row in rows:
+            self._console.print(row, soft_wrap=True)  # never cut, should the terminal have become narrower just now
 
     def _start(self) -> None:
         if self._live is None and self._console.is_terminal and not self._console.is_dumb_terminal:
             self._live = Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10)
-            self._live.start()
-            self._keys.enter_context(unseen_keys())
+            self._drawn.enter_context(unseen_keys())
+            # This thread draws first. Otherwise it may take its next line for the first one while rich's thread draws, and erase nothing.
+            self._drawn.enter_context(self._live)
 
     def _stop(self) -> None:
         if isinstance(paragraph := self._line.state, Paragraph):  # interrupted
-            for line in paragraph.end():
-                self._put(line)
+            self._put(paragraph.end(self._console.width))
             self._line.state = Busy(THINKING)
-        if self._live:
-            self._live.stop()
-            self._live = None
-        self._keys.close()
+        self._live = None
+        self._drawn.close()
