@@ -142,6 +142,23 @@ def test_a_damaged_prefix_is_computed_again(load: Load, family: str, folder: Pat
     assert in_a_process(load, folder, prompt, max_tokens=4).usage.prompt_reused > 0
 
 
+def test_the_prefix_of_another_prompt_is_computed_again(
+    load: Load, family: str, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whole, and under the wrong name."""
+    prompts = ask("What?", clip(8, family=family)), ask("What?", clip(8, family=family, name="other"))
+    good = [in_a_process(load, folder, prompt, max_tokens=16).text for prompt in prompts]
+    one, two = folder.rglob("*.state")
+    one.rename(tmp_path / "spare")
+    two.rename(one)
+    (tmp_path / "spare").rename(two)
+    for number, prompt in enumerate(prompts):
+        reply = in_a_process(load, folder, prompt, max_tokens=16)
+        assert (reply.text, reply.usage.prompt_reused) == (good[number], 0)
+    assert caplog.text.count("computed again") == 2
+    assert [in_a_process(load, folder, prompt, max_tokens=16).usage.prompt_reused > 0 for prompt in prompts] == [True, True]
+
+
 def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: Path) -> None:
     prompt = ask("What?", clip(8, family=family))
     good = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16).text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -154,6 +155,30 @@ def test_a_damaged_byte_anywhere_is_never_believed(
         assert list(transcript.segments(0, 30)) == expected
 
 
+def test_the_lines_of_another_recording_are_never_believed(tmp_path: Path, cache: TranscriptCache, sound: Counted) -> None:
+    transcriber = Transcriber(write_whisper(tmp_path / "m.bin", multilingual=True), threads=1)
+    quiet = Sound(hush(3))
+    said = list(Transcript(transcriber, sound, "talk", cache).segments())
+    other = list(Transcript(transcriber, quiet, "hush", cache).segments())
+    assert said != other
+    for path in files(cache):
+        if path.name.startswith("talk-"):
+            path.replace(path.with_name(path.name.replace("talk", "hush")))
+    assert list(Transcript(transcriber, quiet, "hush", cache).segments()) == other
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(
+    transcriber: Transcriber, sound: Counted, cache: TranscriptCache, whole: list[Segment], caplog: pytest.LogCaptureFixture
+) -> None:
+    transcript = Transcript(transcriber, sound, "talk", cache)
+    list(transcript.segments(0, 5))
+    (path,) = files(cache)
+    path.unlink()
+    os.mkfifo(path)
+    assert list(transcript.segments(0, 5)) == inside(whole, 0, 5)
+    assert "in the place of a transcript" in caplog.text
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -171,7 +196,7 @@ def test_another_program_s_lines_are_left_out(
     transcript = Transcript(transcriber, sound, "talk", cache)
     list(transcript.segments(0, 5))
     (path,) = files(cache)
-    path.write_bytes(cache_module._checksum(text) + b" " + text + b"\n")
+    path.write_bytes(cache_module._checksum(path.stem, text) + b" " + text + b"\n")
     assert list(transcript.segments(0, 5)) == inside(whole, 0, 5)
 
 
@@ -210,8 +235,6 @@ def test_a_limit_of_nothing_keeps_nothing(tmp_path: Path, transcriber: Transcrib
 
 
 def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, transcriber: Transcriber) -> None:
-    import os
-
     folder = tmp_path / "transcripts"
     short = Sound(babble(3))
     for age, name in enumerate("abc"):

@@ -175,6 +175,15 @@ def test_videos_have_names(tmp_path: Path) -> None:
     assert media_paths() == {FILM: tmp_path / "film.mp4"}
 
 
+def test_a_name_is_of_one_video(tmp_path: Path) -> None:
+    note_media(TALK, tmp_path / "talk.mp4")
+    (cache_dir() / "media" / TALK).rename(cache_dir() / "media" / FILM)
+    os.mkfifo(cache_dir() / "media" / TALK)  # nor is a pipe waited for
+    assert media_paths() == {}
+    note_media(TALK, tmp_path / "talk.mp4")
+    assert media_paths() == {TALK: tmp_path / "talk.mp4"}
+
+
 def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()

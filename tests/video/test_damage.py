@@ -51,6 +51,14 @@ def test_damage_is_of_one_content_and_one_decoder(path: Path, tmp_path: Path, mo
         pixel_version.cache_clear()
 
 
+def test_a_note_is_of_one_content(path: Path, tmp_path: Path) -> None:
+    opened(path, tmp_path).audio()
+    (note,) = (tmp_path / "damage").iterdir()
+    good = opened(CLIPS / "speech.mp4", tmp_path)
+    note.rename(note.with_name(note.name.replace(note.name[:24], good.id)))
+    assert opened(CLIPS / "speech.mp4", tmp_path).notices == ()
+
+
 def test_without_a_folder_damage_is_told_when_it_is_met(path: Path, tmp_path: Path) -> None:
     (tmp_path / "damage").write_text("a file")
     video = opened(path, tmp_path)

@@ -1,7 +1,8 @@
 """Disk cache of what a model computes from a video: frame embeddings and the KV cells of prompt prefixes.
 
 Keys cover everything the result depends on: the contents of the video and of the model files, the frame's time and size, the version of
-llama.cpp and the device. Reading checks a digest of the whole entry. So an entry is either exactly what would be computed again, or a miss.
+llama.cpp and the device. Reading checks the key and the whole entry: see :mod:`sage_cli.store.seal`. So an entry is either exactly what
+would be computed again, or a miss.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from sage_cli.hardware.threads import background
@@ -27,7 +27,6 @@ logger = logging.getLogger(__name__)
 EMBEDDINGS_LIMIT: Final = 4 << 30
 PREFIXES_LIMIT: Final = 8 << 30
 
-_DIGEST: Final = 16  # bytes of digest in front of an embedding
 _WAITING: Final = 64 << 20  # bytes of embeddings that may wait to be written; what comes on top is not
 # An embedding is written if encoding it took this many times longer than reading one back. Writing takes several times as long as reading,
 # delays the encoding beside it, and is seldom of use: a question about the same frames finds their prefix.
@@ -80,13 +79,13 @@ class Embeddings:
             return None
         started = time.perf_counter()
         data = self._disk.get(key)
-        if not isinstance(data, bytes) or data[:_DIGEST] != xxhash.xxh3_128_digest(memoryview(data)[_DIGEST:]):
+        if data is None:
             return None
         cells = shape[0] * shape[1]
-        kind = {2 * cells: np.float16, 4 * cells: np.float32}.get(len(data) - _DIGEST)
+        kind = {2 * cells: np.float16, 4 * cells: np.float32}.get(len(data))
         if kind is None:
             return None
-        found: NDArray[np.floating] = np.frombuffer(data, kind, offset=_DIGEST).reshape(shape)
+        found: NDArray[np.floating] = np.frombuffer(data, kind).reshape(shape)
         self.read_s = min(self.read_s or 1e9, time.perf_counter() - started)
         return found
 
@@ -138,10 +137,8 @@ class Embeddings:
             try:
                 if key == _CLOSE:
                     return
-                if not self._stopped.is_set():
-                    data = embedding.tobytes()
-                    if self._disk.set(key, xxhash.xxh3_128_digest(data) + data) and self.read_s is None:
-                        self.get(key, (embedding.shape[0], embedding.shape[1]))  # takes the time
+                if not self._stopped.is_set() and self._disk.set(key, embedding.tobytes()) and self.read_s is None:
+                    self.get(key, (embedding.shape[0], embedding.shape[1]))  # takes the time
             except Exception as error:  # noqa: BLE001  (the thread goes on: :meth:`flush` waits for it)
                 self._give_up(error)
             finally:

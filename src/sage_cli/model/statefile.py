@@ -11,16 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import xxhash
-
 from sage_cli.hardware.threads import background
 from sage_cli.store.files import PREFIXES, part_of, trim
 from sage_cli.store.private import private_folder
+from sage_cli.store.seal import digest
 
 logger = logging.getLogger(__name__)
 
-_TRAILER: Final = struct.Struct("<8sQ16s16s")  # magic, length of the head, digests of the head and of all before the trailer
-_MAGIC: Final = b"sagekv01"
+_TRAILER: Final = struct.Struct("<8sQ16s16s")  # magic, length of the head, sealing digests of the head and of all before the trailer
+_MAGIC: Final = b"sagekv02"
 _CHUNK: Final = 4 << 20
 _POLL_S: Final = 0.0005
 
@@ -55,13 +54,13 @@ class StateFiles:
         The head, whose damage could abort the process, is verified first, the rest while ``load`` reads.
 
         Returns:
-            Whether an undamaged file was read. If not, discard what ``load`` may have read.
+            Whether an undamaged file of this key was read. If not, discard what ``load`` may have read.
         """
         path = self._path(key)
         if self._limit <= 0 or not path.is_file():
             return False
         try:
-            good = _Check(path).passes(load)
+            good = _Check(path, key).passes(load)
             if good:
                 with suppress(OSError):  # a cache that cannot be written is of use, too
                     os.utime(path)
@@ -93,11 +92,11 @@ class StateFiles:
                 raise OSError(f"{part.name} could not be written: is the disk full?")
             with part.open("r+b") as file:
                 size = part.stat().st_size
-                head_digest = xxhash.xxh3_128_digest(file.read(head))
+                of_head = _digest(key, file, min(head, size))
                 file.seek(0)
-                digest = _digest(file, size)
+                of_all = _digest(key, file, size)
                 file.seek(size)
-                file.write(_TRAILER.pack(_MAGIC, min(head, size), head_digest, digest))
+                file.write(_TRAILER.pack(_MAGIC, min(head, size), of_head, of_all))
             part.replace(self._path(key))
             trim(self._folder, PREFIXES, self._limit)
         except OSError as error:
@@ -142,8 +141,8 @@ class Saving:
 class _Check:
     """The digests of a state file."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
         self._whole = False
 
     def passes(self, load: Callable[[Path], bool]) -> bool:
@@ -152,26 +151,26 @@ class _Check:
             return False
         with self._path.open("rb") as file:
             file.seek(size)
-            magic, head, head_digest, digest = _TRAILER.unpack(file.read(_TRAILER.size))
+            magic, head, of_head, of_all = _TRAILER.unpack(file.read(_TRAILER.size))
             file.seek(0)
-            if magic != _MAGIC or head > size or xxhash.xxh3_128_digest(file.read(head)) != head_digest:
+            if magic != _MAGIC or head > size or _digest(self._key, file, head) != of_head:
                 return False
-        thread = background(lambda: self._check(size, digest), "sage-check")
+        thread = background(lambda: self._check(size, of_all), "sage-check")
         try:
             loaded = load(self._path)
         finally:
             thread.join()
         return loaded and self._whole
 
-    def _check(self, size: int, digest: bytes) -> None:
+    def _check(self, size: int, of_all: bytes) -> None:
         with suppress(OSError), self._path.open("rb") as file:
-            self._whole = _digest(file, size) == digest
+            self._whole = _digest(self._key, file, size) == of_all
 
 
-def _digest(file: BinaryIO, size: int) -> bytes:
-    """Digest of the next ``size`` bytes of a file, or of what is left of it."""
-    digest, buffer = xxhash.xxh3_128(), memoryview(bytearray(_CHUNK))
-    while size > 0 and (count := file.readinto(buffer[: min(size, _CHUNK)])):  # type: ignore[attr-defined]
-        digest.update(buffer[:count])
+def _digest(key: str, file: BinaryIO, size: int) -> bytes:
+    """Sealing digest of the next ``size`` bytes of a file, or of what is left of it."""
+    found, buffer = digest(key), memoryview(bytearray(min(size, _CHUNK)))
+    while size > 0 and (count := file.readinto(buffer[:size])):  # type: ignore[attr-defined]
+        found.update(buffer[:count])
         size -= count
-    return digest.digest()
+    return found.digest()

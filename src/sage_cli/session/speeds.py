@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sage_cli.store import cache_dir
-from sage_cli.store.files import write_whole
+from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.private import private_folder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _key(model: ModelInfo) -> str:
 
 def _read() -> dict[str, Any]:
     try:
-        found = json.loads(_path().read_text(encoding="utf-8"))
+        found = json.loads(read_file(_path()))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -28,7 +28,7 @@ from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
-from sage_cli.store.diskcache import DiskCache, seal, unseal
+from sage_cli.store.diskcache import DiskCache
 from sage_cli.text import media_name
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Watched
@@ -157,11 +157,11 @@ class _Kept:
 
     def get(self, asked: str) -> Any:
         """What was kept; ``None`` if nothing, or if it is damaged."""
-        data = unseal(self._cache.get(self._key(asked)))
-        return None if data is None else json.loads(data)
+        data = self._cache.get(self._key(asked))
+        return None if data is None else json.loads(bytes(data))
 
     def set(self, asked: str, value: Any) -> None:
-        self._cache.set(self._key(asked), seal(json.dumps(value).encode()))
+        self._cache.set(self._key(asked), json.dumps(value).encode())
 
     def _key(self, asked: str) -> str:
         return f"{self._media}@{_digest([self._identity, asked])}"

@@ -1,28 +1,29 @@
 """Transcripts on disk, complete or partial: nothing is decoded twice, and an interrupted transcript resumes.
 
 There is one file per chapter of a recording, model and set of options: a line with the chapter's start and end, a line per finished
-window, and a last line when the chapter is complete. Each line begins with a checksum of the rest and names the audio position that it
-continues, so a line that was cut short by a kill, damaged on disk, or written twice by two processes is detected and skipped. Everything
-in the folder can be deleted at any time.
+window, and a last line when the chapter is complete. Each line begins with a checksum of the file's name and the rest, and names the audio
+position that it continues, so a line that was cut short by a kill, damaged on disk, moved from another file, or written twice by two
+processes is detected and skipped. Everything in the folder can be deleted at any time.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
-from sage_cli.store.files import TRANSCRIPTS, trim
+from sage_cli.store.files import TRANSCRIPTS, read_file, trim
 from sage_cli.store.private import private_folder
+from sage_cli.store.seal import digest
 
 LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
 _SUM = 16  # characters of a line's checksum
@@ -82,9 +83,10 @@ class TranscriptCache:
     @contextmanager
     def recorder(self, stem: str, number: int, chapter: Chapter) -> Iterator[Recorder]:
         """What to write the rest of a chapter with, part by part."""
-        file = self._open(f"{stem}-{number}")
+        name = f"{stem}-{number}"
+        file = self._open(name)
         try:
-            recorder = Recorder(file, chapter.parts[-1].after.position if chapter.parts else 0)
+            recorder = Recorder(name, file, chapter.parts[-1].after.position if chapter.parts else 0)
             if not chapter.parts:
                 recorder.line({"start": float(chapter.start), "end": float(chapter.end)})
             yield recorder
@@ -98,9 +100,10 @@ class TranscriptCache:
         return found[-1] if found else None
 
     def keep_language(self, stem: str, language: str) -> None:
-        if (file := self._open(f"{stem}-language")) is not None:
+        name = f"{stem}-language"
+        if (file := self._open(name)) is not None:
             with file:
-                Recorder(file, 0).line({"language": language})
+                Recorder(name, file, 0).line({"language": language})
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         """The lines of a file that are whole."""
@@ -108,7 +111,7 @@ class TranscriptCache:
             return []
         path = self._folder / f"{name}.jsonl"
         try:
-            lines = path.read_bytes().split(b"\n")
+            lines = read_file(path).split(b"\n")
         except OSError:
             return []
         with suppress(OSError):  # a cache that cannot be written is of use, too
@@ -116,7 +119,7 @@ class TranscriptCache:
         records = []
         for line in lines:
             total, _, text = line.partition(b" ")
-            if total == _checksum(text):
+            if total == _checksum(name, text):
                 with suppress(ValueError, RecursionError):
                     record = json.loads(text, parse_constant=_refuse)
                     if isinstance(record, dict):
@@ -129,7 +132,10 @@ class TranscriptCache:
         try:
             private_folder(self._folder)
             trim(self._folder, TRANSCRIPTS, self._limit)
-            file = (self._folder / f"{name}.jsonl").open("ab", buffering=0)
+            path = self._folder / f"{name}.jsonl"
+            if path.exists() and not path.is_file():
+                raise FileExistsError(errno.EEXIST, "something else is in the place of a transcript", str(path))
+            file = path.open("ab", buffering=0)
             file.write(b"\n")  # ends a line that was cut short
             return file
         except OSError as error:
@@ -141,12 +147,13 @@ class Recorder:
     """Writes the lines of a file, each at once.
 
     Args:
+        name: of the file, without its suffix.
         file: open for appending; ``None`` writes nothing.
         position: samples of the chapter that are done with.
     """
 
-    def __init__(self, file: BinaryIO | None, position: int) -> None:
-        self._file, self._position = file, position
+    def __init__(self, name: str, file: BinaryIO | None, position: int) -> None:
+        self._name, self._file, self._position = name, file, position
 
     def part(self, part: Part) -> None:
         self.line({"at": self._position, **asdict(part)})
@@ -160,14 +167,16 @@ class Recorder:
             return
         text = json.dumps(record).encode()
         try:
-            self._file.write(_checksum(text) + b" " + text + b"\n")
+            self._file.write(_checksum(self._name, text) + b" " + text + b"\n")
         except OSError as error:  # a full disk
             _log.warning("the rest of this transcript is not kept: %s", error.strerror or error)
             self._file = None
 
 
-def _checksum(text: bytes) -> bytes:
-    return blake2b(text, digest_size=_SUM // 2).hexdigest().encode()
+def _checksum(name: str, text: bytes) -> bytes:
+    total = digest(name)
+    total.update(text)
+    return total.hexdigest()[:_SUM].encode()
 
 
 def _refuse(constant: str) -> NoReturn:

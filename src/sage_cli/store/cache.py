@@ -32,11 +32,14 @@ from sage_cli.store.files import (
     WEB,
     delete,
     named,
+    read_file,
     sweep,
     unfinished,
+    write_whole,
 )
 from sage_cli.store.paths import cache_dir
 from sage_cli.store.private import private_folder
+from sage_cli.store.seal import seal, unseal
 
 _MEDIA: Final = "media"  # folder: for each fingerprint, the path where that video was last seen
 
@@ -223,7 +226,7 @@ def note_media(media: str, path: Path) -> None:
     with suppress(OSError):
         note = cache_dir() / _MEDIA / media
         private_folder(note.parent)
-        note.write_bytes(os.fsencode(path.resolve()))
+        write_whole(note, seal(media, os.fsencode(path.resolve())))
 
 
 def media_paths() -> dict[str, Path]:
@@ -231,11 +234,13 @@ def media_paths() -> dict[str, Path]:
     found = {}
     for note in named(cache_dir() / _MEDIA, MEDIA_NOTES):
         with suppress(OSError, ValueError):
-            found[note.name] = Path(os.fsdecode(note.read_bytes()))
+            if path := unseal(note.name, read_file(note)):
+                found[note.name] = Path(os.fsdecode(bytes(path)))
     return found
 
 
 def forget_media(but: Iterable[str] = ()) -> None:
     """Forget the paths of all other videos."""
     kept = set(but)
+    sweep(cache_dir() / _MEDIA, MEDIA_NOTES)
     delete(note for note in named(cache_dir() / _MEDIA, MEDIA_NOTES) if note.name not in kept)

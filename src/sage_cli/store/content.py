@@ -28,7 +28,7 @@ from typing import BinaryIO, Final
 from blake3 import blake3
 
 from sage_cli.signals import check_interrupted
-from sage_cli.store.files import write_whole
+from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.paths import cache_dir
 from sage_cli.store.private import private_folder
 
@@ -165,7 +165,7 @@ def _line(state: FileState, found: str, hashed: int) -> bytes:
 def _recall(path: Path, state: FileState) -> str | None:
     """The fingerprint remembered for this state; None if there is any doubt."""
     try:
-        stored = _entry(state).read_bytes()
+        stored = read_file(_entry(state))
         found, hashed, *_ = json.loads(stored.partition(b"\n")[0])
         whole = stored == _line(state, found, hashed)
     except (OSError, ValueError, TypeError, RecursionError):

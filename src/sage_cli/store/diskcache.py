@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sage_cli.store.files import RECORDS, delete
 from sage_cli.store.private import private_folder
+from sage_cli.store.seal import seal, unseal
 
 if TYPE_CHECKING:
     from diskcache import Cache, Disk
@@ -25,7 +25,6 @@ logger = logging.getLogger(__name__)
 DATABASE: Final = "cache.db"
 _HEX: Final = "[0-9a-f][0-9a-f]"  # a folder of values
 _OURS: Final = re.compile(rf"cache\.db|{_HEX}\Z")
-_SEAL: Final = 16  # bytes of digest
 _PATIENCE: Final = 2.0  # seconds to wait for another process that holds the database
 # What diskcache raises on a database with wrong contents: it believes every column.
 DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, AssertionError)
@@ -34,7 +33,7 @@ DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticE
 class DiskCache:
     """A diskcache: least recently used out first, shared by processes and threads, safe to delete.
 
-    Values are text, numbers or bytes, never pickled objects. Readers must check them: a damaged disk can change them.
+    Values are bytes, never pickled objects, and sealed with their keys: what is damaged or another key's is not found.
 
     A damaged database is deleted with all its files; the next run starts a new one. Other problems (a full disk, a lock that another
     process keeps) disable the cache for this process. One that cannot be written (in an image, on a read-only volume) is read.
@@ -53,13 +52,13 @@ class DiskCache:
         self._lock = Lock()  # of the two attributes beside it
         self.usable = limit > 0
 
-    def get(self, key: str) -> object:
-        """The value stored under a key; ``None`` if there is none, or if the cache cannot be used."""
-        return self._use(lambda cache: cache.get(key))
+    def get(self, key: str) -> memoryview | None:
+        """The value stored under a key; ``None`` if there is no whole one, or if the cache cannot be used."""
+        return unseal(key, self._use(lambda cache: cache.get(key)))
 
-    def set(self, key: str, value: str | bytes | float) -> bool:
+    def set(self, key: str, value: bytes) -> bool:
         """Store a value; returns whether it was."""
-        return bool(self._use(lambda cache: cache.set(key, value)))
+        return bool(self._use(lambda cache: cache.set(key, seal(key, value))))
 
     def delete(self, key: str) -> None:
         self._use(lambda cache: cache.delete(key))
@@ -190,7 +189,7 @@ class _Frozen:
         except FileNotFoundError:
             return None
 
-    def set(self, key: str, value: str | bytes | float) -> bool:
+    def set(self, key: str, value: bytes) -> bool:
         return False
 
     def delete(self, key: str) -> None:
@@ -231,15 +230,3 @@ def drop(folder: Path) -> int:
         with suppress(OSError):  # something is in it, or the folder is a link to another disk
             empty.rmdir()
     return freed
-
-
-def seal(data: bytes) -> bytes:
-    """Prefix data with a digest, which :func:`unseal` checks."""
-    return hashlib.blake2b(data, digest_size=_SEAL).digest() + data
-
-
-def unseal(sealed: object) -> bytes | None:
-    """The sealed data; ``None`` if it is damaged or was never sealed."""
-    if not isinstance(sealed, bytes) or seal(sealed[_SEAL:]) != sealed:
-        return None
-    return sealed[_SEAL:]

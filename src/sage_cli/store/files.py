@@ -6,6 +6,8 @@ here are deleted; the names contain digests, so that nobody else's do.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import secrets
 import time
@@ -53,6 +55,17 @@ def unfinished(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
 def part_of(path: Path) -> Path:
     """A new name for a file until it is complete."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file. A pipe under its name would be waited for.
+
+    Raises:
+        OSError: it cannot be read, or is not one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return path.read_bytes()
 
 
 def write_whole(path: Path, data: bytes) -> None:

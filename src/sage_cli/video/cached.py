@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.store.diskcache import DiskCache, seal, unseal
+from sage_cli.store.diskcache import DiskCache
 from sage_cli.video.frame import Frame, frame_key, pixel_version
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
@@ -54,7 +54,7 @@ class FrameTimeCache:
         shown = _times(self._disk.get(key), len(times))
         if shown is not None:
             return CachedFrames(media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.delete(key))
-        return RecordedFrames(read(times, sampling), lambda shown: self._disk.set(key, seal(json.dumps(shown).encode())))
+        return RecordedFrames(read(times, sampling), lambda shown: self._disk.set(key, json.dumps(shown).encode()))
 
 
 class RecordedFrames(Iterator[Frame]):
@@ -135,11 +135,10 @@ class CachedFrames(Iterator[Frame]):
         return frame
 
 
-def _times(stored: object, count: int) -> list[float] | None:
+def _times(stored: memoryview | None, count: int) -> list[float] | None:
     """The cached times, if they are valid for the request; keyframes may be fewer than the requested times."""
-    data = unseal(stored)
     try:
-        times = json.loads(data) if data else None
+        times = json.loads(bytes(stored)) if stored else None
     except ValueError:
         return None
     if not isinstance(times, list) or not 0 < len(times) <= count:

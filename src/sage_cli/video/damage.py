@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.private import private_folder
+from sage_cli.store.seal import seal, unseal
 from sage_cli.video.frame import pixel_version
 from sage_cli.video.probe import Part
 
@@ -15,7 +18,7 @@ _PARTS: Final[tuple[Part, ...]] = ("video", "audio")
 
 
 class DamageCache:
-    """A folder with an empty file for each damaged stream. What cannot be written is not kept.
+    """A folder with a file for each damaged stream, which holds nothing but its seal. What cannot be written is not kept.
 
     Args:
         folder: created on first use.
@@ -28,14 +31,23 @@ class DamageCache:
         """Note damage of a stream of the file with this fingerprint."""
         with suppress(OSError):
             private_folder(self._folder)
-            self._note(media, part).touch()
+            note = self._note(media, part)
+            write_whole(note, seal(note.name, b""))
 
     def parts(self, media: str) -> Iterator[Part]:
         """The streams whose damage is known."""
         for part in _PARTS:
-            if self._note(media, part).exists():
-                self.keep(media, part)  # notes are used last when their media is
+            note = self._note(media, part)
+            if self._is_whole(note):
+                with suppress(OSError):  # notes are used last when their media is
+                    os.utime(note)
                 yield part
+
+    def _is_whole(self, note: Path) -> bool:
+        try:
+            return unseal(note.name, read_file(note)) is not None
+        except OSError:
+            return False
 
     def _note(self, media: str, part: Part) -> Path:
         return self._folder / f"{media}-{part}-{pixel_version()}"  # another FFmpeg may decode it

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sage_cli.store.files import WEB, trim, write_whole
+from sage_cli.store.files import WEB, read_file, trim, write_whole
 from sage_cli.store.private import private_folder
 
 LIMIT = 64 << 20  # bytes kept; the oldest go first
@@ -35,7 +35,7 @@ class WebCache:
     def get(self, make: Callable[[Any], T], *key: str) -> T | None:
         """The answer kept under this key as ``make`` makes it, ``None`` if there is none that is fresh enough and whole."""
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            record = json.loads(self._path(key).read_bytes())
+            record = json.loads(read_file(self._path(key)))
             whole = record["digest"] == _digest(key, record["at"], record["value"])
             if whole and (self._max_age_s is None or 0 <= time.time() - record["at"] < self._max_age_s):
                 return make(record["value"])
