@@ -189,8 +189,8 @@ def _open(target: Path) -> Iterator[BinaryIO]:
         return
     buffer = BytesIO()
     yield buffer
-    with naming(target):
-        _replace(Path(os.path.realpath(target)), buffer.getbuffer())  # a link stays one
+    with naming(target), buffer.getbuffer() as content:  # released, even if an error keeps this frame: Python 3.13 complains
+        _replace(Path(os.path.realpath(target)), content)  # a link stays one
 
 
 def _replace(path: Path, content: memoryview) -> None:

@@ -34,7 +34,7 @@ def shell(environment: dict[str, str]) -> Sage:
     """A line for bash in which ``sage`` is sage."""
 
     def run(line: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = ["bash", "-c", re.sub(r"\bsage\b", SAGE, line)]
+        command = ["bash", "-c", f'sage() {{ {SAGE} "$@"; }}\n{line}']
         return subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", env=environment | more, check=False)
 
     return run

@@ -29,7 +29,7 @@ as ever.
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
 ASS_HEAD = f"{HEADER.decode()}\n[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n"
-ASS = "Dialogue: 0,0:00:0{0:.2f},0:00:0{0:.2f},Default,,0,0,0,,{1}\n"
+ASS = "Dialogue: 0,0:00:0{0:.2f},0:00:04.00,Default,,0,0,0,,{1}\n"
 
 
 def _cues(path: Path) -> list[tuple[float, float, str]]:
@@ -411,12 +411,17 @@ def test_a_cue_without_a_duration_lasts_until_the_next_one(tmp_path: Path) -> No
     [
         (".srt", "", "00:00:0{0:.3f} --> 00:00:0{0:.3f}\n{1}\n\n"),
         (".vtt", "WEBVTT\n\n", "00:0{0:.3f} --> 00:0{0:.3f}\n{1}\n\n"),
-        (".ass", ASS_HEAD, ASS),
     ],
 )
 def test_so_does_one_in_a_file_and_the_last_one_until_the_end(video: Path, suffix: str, head: str, line: str) -> None:
     video.with_suffix(suffix).write_text(head + line.format(0.5, "One.") + line.format(1.0, "Two."))
     assert _cues(video) == [(0.5, 1.0, "One."), (1.0, Video(video).duration, "Two.")]
+
+
+def test_an_event_of_ass_without_a_duration_is_never_shown(video: Path) -> None:
+    event = "Dialogue: 0,0:00:01.00,0:00:0{0}.00,Default,,0,0,0,,{0}.\n"
+    video.with_suffix(".ass").write_text(ASS_HEAD + event.format(1) + event.format(0) + event.format(2))
+    assert _cues(video) == [(1.0, 2.0, "2.")]
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"PK\x03\x04 no subtitles", b"1\n99:99 --> x\n"])

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
+from weakref import finalize
 
 from sage_cli.store.files import RECORDS, delete
 from sage_cli.store.private import private_folder
@@ -119,15 +120,18 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
     return kind(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
 
 
-class _End:
-    """Closes a connection in the end of the thread that keeps this object."""
+class _Use:
+    """The use that one thread makes of a connection."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        # Not by __del__: the connection may be collected with this object, and before it.
+        finalize(self, _closed, connection).atexit = False
 
-    def __del__(self) -> None:
-        with suppress(sqlite3.Error):  # another thread drops the cache
-            self.connection.close()
+
+def _closed(connection: sqlite3.Connection) -> None:
+    with suppress(sqlite3.Error):  # another thread drops the cache
+        connection.close()
 
 
 @cache
@@ -138,14 +142,22 @@ def _closed_by_threads() -> type[Cache]:
     class Closed(Cache):  # type: ignore[misc]
         """Each thread has a connection of its own. diskcache leaves it to Python, which warns of that since 3.13."""
 
+        def __init__(self, *arguments: Any, **given: Any) -> None:
+            try:
+                super().__init__(*arguments, **given)
+            except BaseException:
+                with suppress(AttributeError):  # there is no connection yet
+                    self.close()
+                raise
+
         @property
         def _con(self) -> sqlite3.Connection:
             try:
                 return super()._con  # type: ignore[no-any-return]
             finally:  # also where the new connection finds a damaged database
-                made, end = getattr(self._local, "con", None), getattr(self._local, "end", None)
-                if made is not None and (end is None or end.connection is not made):
-                    self._local.end = _End(made)
+                made, use = getattr(self._local, "con", None), getattr(self._local, "use", None)
+                if made is not None and (use is None or use.connection is not made):
+                    self._local.use = _Use(made)
 
     return Closed
 

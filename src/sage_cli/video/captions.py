@@ -122,7 +122,8 @@ def written_cues(text: str, format: str, duration: float) -> Iterator[tuple[floa
     try:
         with av.open(BytesIO(text.encode("utf-8", "replace")), format=format) as container:
             for packet in container.demux():
-                cues += _cues(packet)
+                if format != "ass" or (packet.duration or 0) > 0:  # players show no event without a duration; FFmpeg 9 gives none
+                    cues += _cues(packet)
     except av.FFmpegError:
         pass
     yield from _ended(cues, duration)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.audio.frame import AudioFrame, format_dtypes
+from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
@@ -145,9 +146,9 @@ def _samples(frame: AudioFrame) -> NDArray[Any]:
     """``(channels, n)``, floating point from -1 to 1."""
     channels = frame.layout.nb_channels
     if frame.format.is_planar:
-        # Not to_ndarray(): PyAV counts planes up to a null pointer, which FFmpeg writes behind fewer than eight only.
+        # Neither to_ndarray() nor planes: PyAV counts planes up to a null pointer, which FFmpeg writes behind fewer than eight only.
         dtype = np.dtype(format_dtypes[frame.format.name])
-        samples = np.stack([np.frombuffer(bytes(plane), dtype, frame.samples) for plane in frame.planes[:channels]])
+        samples = np.stack([np.frombuffer(bytes(AudioPlane(frame, number)), dtype, frame.samples) for number in range(channels)])
     else:
         samples = frame.to_ndarray().reshape(-1, channels).T
     if samples.dtype.kind == "f":
