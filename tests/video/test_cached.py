@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> FrameTimeCache:
-    return FrameTimeCache(tmp_path / "times")
+def cache(tmp_path: Path) -> Iterator[FrameTimeCache]:
+    with closing(FrameTimeCache(tmp_path / "times")) as cache:
+        yield cache
 
 
 def test_cached_frames_are_those_that_were_read(path: Path, cache: FrameTimeCache, tmp_path: Path) -> None:
