@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -97,6 +98,46 @@ class Served:
                 yield part.text, None
             elif isinstance(part, Reply):
                 yield "", part
+
+
+@dataclass
+class Seer(Served):
+    """Grounds events: of those that are in the window it is shown, it finds one.
+
+    Attributes:
+        events: when they happen, in whole seconds, in order; ``None``: whatever it is shown, it sees the event for a second in the middle.
+        first: whether it finds the first one, or the last.
+        from_zero: it counts from the start of the window.
+        most: requests that it answers; with the next one it waits.
+    """
+
+    events: Sequence[tuple[int, int]] | None = ()
+    first: bool = True
+    from_zero: bool = False
+    most: int = 1000
+
+    @property
+    def windows(self) -> list[tuple[int, int]]:
+        """What it was shown, in seconds."""
+        return [self._window(body) for body in self.requests]
+
+    @staticmethod
+    def _window(body: Mapping[str, Any]) -> tuple[int, int]:
+        times = re.search(r"from (\d\d):(\d\d):(\d\d) to (\d\d):(\d\d):(\d\d)", json.dumps(body["messages"][-1]))
+        assert times is not None
+        hours, minutes, seconds, *end = map(int, times.groups())
+        return 3600 * hours + 60 * minutes + seconds, 3600 * end[0] + 60 * end[1] + end[2]
+
+    def pieces(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Reply | None]]:
+        if len(self.requests) > self.most:
+            self.stopped.wait()
+        begin, end = self._window(body)
+        middle = (begin + end) // 2
+        events = [(middle, middle + 1)] if self.events is None else self.events
+        seen = [(max(begin, start), min(end, last)) for start, last in events if start < end and last > begin]
+        times = [None, None] if not seen else [time - self.from_zero * begin for time in seen[0 if self.first else -1]]
+        start, last = (None if time is None else f"{time // 3600:02}:{time // 60 % 60:02}:{time % 60:02}" for time in times)
+        yield json.dumps({"timestamps": {"start": start, "end": last}}), None
 
 
 def prompt_message(message: Mapping[str, Any]) -> Message:
@@ -220,8 +261,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+S = TypeVar("S", bound=Served)
+
+
 @contextmanager
-def serve(served: Served, secure: ssl.SSLContext | None = None) -> Iterator[Served]:
+def serve(served: S, secure: ssl.SSLContext | None = None) -> Iterator[S]:
     """Run it on a free port of the loopback interface; with a context, over TLS."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"served": served}))
     if secure:

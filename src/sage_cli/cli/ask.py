@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import exists, of_folders
+from sage_cli.cli.batch import exists, names_medium, of_folders
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options
@@ -127,7 +127,7 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
         if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (exists(word) or is_link(word))), None):
             raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")
         return
-    files = [word for word in words if word != STDIN and ((word.lower().endswith(MEDIA) and " " not in word) or exists(word))]
+    files = [word for word in words if word != STDIN and (names_medium(word) or exists(word))]
     if files and not is_link(video) and not exists(video) and not video.lower().endswith(MEDIA):
         raise UsageError(f"the video comes before the question: sage ask {quote(files[0])} {quote(from_argument(video))}")
     if files:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
 from sage_cli.errors import SageError, VideoError, machine_trouble
-from sage_cli.text import STDIN, VIDEOS
+from sage_cli.text import MEDIA, STDIN, VIDEOS
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -126,6 +126,11 @@ def exists(word: str) -> bool:
         return bool(word.strip()) and Path(word).exists()
     except (OSError, ValueError):  # for example too long for a file name
         return False
+
+
+def names_medium(word: str) -> bool:
+    """Whether a word of the command line can only be the name of a video or a recording, one that exists or not."""
+    return word.lower().endswith(MEDIA) and (" " not in word or exists(word))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What ``sage ask`` saves beside its answer: a report, clips and pictures of what the answer rests on."""
+"""What ``sage ask`` and ``sage ground`` save beside their results: a report, and clips and pictures of spans."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     Raises:
         SageError, OSError: it cannot be written.
     """
-    from sage_cli.output import folded, output_folder
+    from sage_cli.output import folded
 
     if not runs:
         return
@@ -53,15 +53,28 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
         write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
     stems = Counter(folded(video.stem) for video in videos)
+    for video in videos:
+        # Two videos of one name in different folders.
+        stem = video.stem if stems[folded(video.stem)] == 1 else f"{video.stem}_{video.id[:8]}"
+        save_spans(options, video, _spans(run for run, asked, _ in runs if asked is video), stem)
+
+
+def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, float]], stem: str = "") -> None:
+    """Save spans of a video as clips and as pictures, if the options ask for them.
+
+    Args:
+        stem: how the names of the files begin; by default that of the video.
+
+    Raises:
+        SageError, OSError: it cannot be done.
+    """
+    from sage_cli.output import output_folder
+
     for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
-        if not folder:
-            continue
-        with output_folder(Path(folder)) as path:
-            for video in videos:
-                # Two videos of one name in different folders.
-                stem = video.stem if stems[folded(video.stem)] == 1 else f"{video.stem}_{video.id[:8]}"
-                for start, end in _spans(run for run, asked, _ in runs if asked is video):
-                    save(video, start, end, path, stem)
+        if folder:
+            with output_folder(Path(folder)) as path:
+                for start, end in spans:
+                    save(video, start, end, path, stem or video.stem)
 
 
 def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing, nullcontext
-from typing import TYPE_CHECKING, Annotated, Literal
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.options import check_forms, takes
-from sage_cli.errors import EXIT_NO_ANSWER, SageError
+from sage_cli.errors import EXIT_NO_ANSWER, SageError, UsageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from sage_cli.session.ground import Span
+    from sage_cli.session.ground import Found, Span
+    from sage_cli.video import Video
 
+Form: TypeAlias = Literal["text", "csv", "edl", "ffmetadata"]
 
 EXAMPLES = """[bold]Examples[/]
   sage ground match.mp4 "a goal is scored"
+  sage ground match.mp4 "a goal is scored" --clips goals/ --margin 5
   sage ground match.mp4 "a goal is scored" --as edl > goals.edl
   sage ground match.mp4 "a goal is scored" --json | jq .spans"""
 
@@ -29,72 +33,132 @@ EXAMPLES = """[bold]Examples[/]
 def ground(
     video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
     event: Annotated[str, typer.Argument(metavar="EVENT", help="What is seen when it happens.", show_default=False, parser=str)],
-    form: Annotated[
-        Literal["text", "edl", "ffmetadata"], typer.Option("--as", help="Times, a CMX 3600 edit list, or FFmpeg chapters.")
-    ] = "text",
+    form: Annotated[Form, typer.Option("--as", help="Times, a table, a CMX 3600 edit list, or FFmpeg chapters.")] = "text",
+    quick: Annotated[bool, typer.Option("--quick", help="Look once: find one span per window at most.")] = False,
     *,
     options: Options,
 ) -> int:
     """Find when something is seen in a video.
 
-    The model looks through the video in windows of ten minutes. Each line is one span, as it is found. Exit code 5: it was not found,
-    or the model's replies could not be read.
+    The model looks through windows of ten minutes. After each find it looks through the rest of the window. Each line is one span, in
+    order of time. Exit code 5: it was not found, or the model's replies could not be read.
     """
     from sage_cli.cli.batch import progress
+    from sage_cli.cli.evidence import check_evidence
     from sage_cli.cli.interrupts import interrupts
-    from sage_cli.cli.marks import edl, ffmetadata
     from sage_cli.cli.offer import offer
     from sage_cli.cli.opening import damage_told, ready
     from sage_cli.session import Session
-    from sage_cli.session.ground import checked
     from sage_cli.session.ground import ground as look
-    from sage_cli.text import from_argument
 
     check_forms(options, form)
+    wanted = _event(video, event)
+    check_evidence(options, [video])
     console.need_stdout()
-    wanted = checked(from_argument(event))
-    spans: list[Span] = []
-    notices: list[str] = []
-    visible, lines = sys.stderr.isatty() and not options.quiet, not options.json and form == "text"
     with Session(options, offer=offer) as session:
         opened = ready(session, video)
-        steps = look(session, opened, wanted)
+        results = _Results(options, form, opened, wanted)
+        steps = look(session, opened, wanted, quick=quick, margin=options.margin)
+        visible = sys.stderr.isatty() and not options.quiet
         show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
-        held: tuple[Span, ...] = ()
         try:
             with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
                 for step in found:
                     stop_if_asked()
                     if step is None:
                         continue
-                    spans += step.spans
-                    notices += step.notices
-                    for notice in () if options.quiet else step.notices:
-                        console.say(notice)
+                    results.add(step)
                     if advance:
-                        advance(step.end)
-                    if lines:
-                        _write(step.spans)
-                    held = step.held
-        except (SageError, KeyboardInterrupt):
-            if lines:
-                _write(held)  # the search is over, so they do not go on
+                        advance(step.until)
+        except (SageError, OSError, KeyboardInterrupt, SystemExit):
+            results.break_off()
             raise
-        if options.json:
-            found_at = [{"start": start, "end": end} for start, end in spans]
-            notices += [notice.text for notice in opened.notices]
-            console.write(console.dumps({"event": wanted, "video": str(video), "spans": found_at, "notices": notices}))
-        elif form == "edl":
-            console.write(edl(spans, opened.label, opened.fps or 25.0, opened.timecode))
-        elif form == "ffmetadata":
-            console.write(ffmetadata([(*span, wanted) for span in spans]))
-    if not spans and not options.quiet:
+        results.end()
+    if not results.spans and not options.quiet:
         console.say(f"not found: {wanted}")
-    return 0 if spans else EXIT_NO_ANSWER
+    return 0 if results.spans else EXIT_NO_ANSWER
 
 
-def _write(spans: Iterable[Span]) -> None:
-    from sage_cli.timecode import format_clock
+def _event(video: str, event: str) -> str:
+    """The event that was typed.
 
-    for start, end in spans:
-        console.write(f"{format_clock(start)}-{format_clock(end)}")
+    Raises:
+        UsageError: it is empty, or the name of a video.
+    """
+    from sage_cli.cli.batch import exists, names_medium
+    from sage_cli.session.ground import checked
+    from sage_cli.text import from_argument, is_link
+
+    if names_medium(event):
+        if names_medium(video) or exists(video) or is_link(video):
+            raise UsageError(f'{event} is a file, not an event: sage ground {quote(video)} "what is seen when it happens"')
+        raise UsageError(f"the video comes before the event: sage ground {quote(event)} {quote(from_argument(video))}")
+    return checked(from_argument(event))
+
+
+class _Results:
+    """What was found, printed in a form: lines as they come, other forms at the end."""
+
+    def __init__(self, options: Options, form: Form, video: Video, event: str) -> None:
+        self.spans: list[Span] = []
+        self._options, self._video, self._event = options, video, event
+        self._form = "json" if options.json else form
+        self._last: Found | None = None
+        self._notices: list[str] = []
+        self._begun = False
+
+    def add(self, step: Found) -> None:
+        from sage_cli.cli.evidence import save_spans
+
+        self._last = step
+        self._notices += step.notices
+        for notice in () if self._options.quiet else step.notices:
+            console.say(notice)
+        self._print(step.spans)
+        save_spans(self._options, self._video, step.spans)
+
+    def break_off(self) -> None:
+        """The search ends early, so nothing more comes of what is held. There are no clips of that: they take time."""
+        from sage_cli.timecode import format_clock
+
+        if self._last is None or not (self.spans or self._last.held):
+            return
+        self._notices.append(f"the search was broken off at {format_clock(self._last.until)}")
+        self._print(self._last.held)
+        self.end()
+
+    def end(self) -> None:
+        """Print what needs all spans."""
+        from sage_cli.cli.marks import edl, ffmetadata
+
+        video = self._video
+        self._begin()
+        if self._form == "json":
+            spans = [{"start": start, "end": end} for start, end in self.spans]
+            notices = [*self._notices, *(notice.text for notice in video.notices)]
+            calls = self._last.calls if self._last else 0
+            console.write(console.dumps({"event": self._event, "video": video.name, "spans": spans, "calls": calls, "notices": notices}))
+        elif self._form == "edl":
+            console.write(edl(self.spans, video.label, video.fps or 25.0, video.timecode))
+        elif self._form == "ffmetadata":
+            console.write(ffmetadata([(*span, self._event) for span in self.spans]))
+
+    def _print(self, spans: Sequence[Span]) -> None:
+        from sage_cli.cli.marks import csv_line
+        from sage_cli.timecode import format_clock
+
+        self.spans += spans
+        if spans:
+            self._begin()
+        for start, end in spans:
+            if self._form == "text":
+                console.write(f"{format_clock(start)}-{format_clock(end)}")
+            elif self._form == "csv":
+                console.write(csv_line(start, end, self._event))
+
+    def _begin(self) -> None:
+        from sage_cli.cli.marks import csv_head
+
+        if self._form == "csv" and not self._begun:
+            console.write(csv_head())
+        self._begun = True

@@ -188,8 +188,9 @@ class Tools:
         context: Context,
         start: Start = None,
         end: End = None,
+        quick: Annotated[bool, Field(description="Find one occurrence in ten minutes at most, with one call of the model.")] = False,
     ) -> Occurrences:
-        """Find when something is seen in a video."""
+        """Find when something is seen in a video: all occurrences. A long video takes long."""
 
         def work(session: Session, report: Report) -> Occurrences:
             wanted, opened = checked(event), session.video(self._folders.resolve(video))
@@ -197,12 +198,12 @@ class Tools:
             _load(session, opened, report)
             spans: list[tuple[float, float]] = []
             notices: list[str] = []
-            for step in ground(session, opened, wanted, start=_time(start), end=_time(end)):
+            for step in ground(session, opened, wanted, start=_time(start), end=_time(end), quick=quick):
                 report("looking")
                 if isinstance(step, Found):
                     spans += step.spans
                     notices += step.notices
-                    report(f"looked up to {format_clock(step.end)}")
+                    report(f"looked up to {format_clock(step.until)}")
             found = [Occurrence(start=format_clock_ms(first), end=format_clock_ms(last)) for first, last in spans]
             return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
 

@@ -274,8 +274,27 @@ class Options:
     question: tuple[str, ...] = option((), QUESTIONS, "ask", "Ask about all VIDEOs; repeatable.", "TEXT")
     schema: str | None = option(None, OUTPUT, "ask bench summary", "JSON schema that answers obey.", "FILE|JSON", kind="path")
     report: str | None = option(None, OUTPUT, "ask", "Write a report, .html or .md.", "FILE", kind="path")
-    clips: str | None = option(None, OUTPUT, "ask", "Save the evidence as clips.", "DIR", kind="path", advanced=True)
-    stills: str | None = option(None, OUTPUT, "ask", "Save the evidence as pictures.", "DIR", kind="path", advanced=True)
+    margin: float = option(0.0, OUTPUT, "ground", "Seconds to add before and after each span.", "SECONDS", at_least=0.0, at_most=3600.0)
+    clips: str | None = option(
+        None,
+        OUTPUT,
+        "ask ground",
+        "Save the evidence as clips.",
+        "DIR",
+        kind="path",
+        per={"ground": {"help": "Save each span as a clip.", "advanced": False}},
+        advanced=True,
+    )
+    stills: str | None = option(
+        None,
+        OUTPUT,
+        "ask ground",
+        "Save the evidence as pictures.",
+        "DIR",
+        kind="path",
+        per={"ground": {"help": "Save pictures of each span.", "advanced": False}},
+        advanced=True,
+    )
     log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help log`.", advanced=True)
 
     cache_limit: int = setting(

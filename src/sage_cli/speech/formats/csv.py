@@ -16,7 +16,11 @@ class Csv(Format):
         return "start,end,confidence,language,text\n"
 
     def segment(self, segment: Segment) -> str:
-        line = io.StringIO()
-        row = (f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.confidence:.3f}", segment.language, one_line(segment))
-        csv.writer(line, lineterminator="\n").writerow(row)
-        return line.getvalue()
+        return row(f"{segment.start:.3f}", f"{segment.end:.3f}", f"{segment.confidence:.3f}", segment.language, one_line(segment))
+
+
+def row(*fields: str) -> str:
+    """A line with these fields."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(fields)
+    return line.getvalue()
