@@ -623,6 +623,15 @@ def test_subtitles_are_converted_without_a_speech_model(sage: Sage, tmp_path: Pa
     assert "00:00:00,250 --> 00:00:01,500" in done.stdout
 
 
+def test_conversion_keeps_times_sounds_and_speakers(sage: Sage, tmp_path: Path, clip: Path) -> None:
+    video = Path(shutil.copy(clip, tmp_path / "talk.mp4"))
+    written = "WEBVTT\n\n00:00:00.250 --> 00:00:00.350\n<v Ann>The train is late.</v>\n\n00:00:01.000 --> 00:00:01.500\n[door slams]\n\n"
+    video.with_suffix(".vtt").write_text(written)
+    assert sage("transcribe", video, "--from", "subtitles", "-f", "vtt").stdout == written
+    said = "[00:00:00.250 --> 00:00:00.350]  Ann: The train is late.\n[00:00:01.000 --> 00:00:01.500]  [door slams]\n"
+    assert sage("transcribe", video, "--from", "subtitles").stdout == said
+
+
 def test_the_subtitles_that_are_read_are_not_replaced(sage: Sage, tmp_path: Path, clip: Path) -> None:
     video = Path(shutil.copy(clip, tmp_path / "talk.mp4"))
     subtitles = video.with_suffix(".srt")

@@ -109,6 +109,11 @@ def test_wide_characters_count_twice(text: str, spoken: bool) -> None:
     assert all(cue.text[-1] in "、。\uff0c." or cue is cues[-1] for cue in cues)
 
 
+def test_turns_that_need_more_lines_in_any_case_stay_apart() -> None:
+    assert wrap("- One two\n- Six", Layout(20, 1)) == ["- One two - Six"]
+    assert wrap("- One two\n- Six seven", Layout(11, 1)) == ["- One two", "- Six seven"]
+
+
 def test_lines_without_spaces_end_after_a_clause_or_a_phrase() -> None:
     assert wrap("人間は理性と良心を授けられており、互いに行動") == ["人間は理性と良心を授けられており、", "互いに行動"]
     assert wrap("互いに同胞の精神をもって行動しなければならない。") == ["互いに同胞の精神をもって", "行動しなければならない。"]

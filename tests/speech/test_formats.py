@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -121,8 +122,51 @@ def test_a_dialogue_that_needs_several_cues_is_divided_between_its_turns() -> No
         "- A line of dialogue that is too long for a line of a cue, by a few words",
         "- And so is this one, by as many words",
     )
-    shown = present([Segment(1.0, 2.5, "\n".join(turns), 1.0)], 0.0, 9.0)
+    shown = present([Segment(1.0, 3.5, "\n".join(turns), 1.0)], 0.0, 9.0)
     assert [cue.text.strip() for cue in shown] == [*turns]
+
+
+def converted(name: str, cues: Sequence[Segment], layout: Layout = DEFAULT) -> str:
+    format = FORMATS[name](layout, written=True)
+    shown = present(cues, 0.0, 99.0, layout, on_screen=format.on_screen)
+    return format.head(ABOUT) + "".join(format.segment(cue) for cue in shown) + format.foot(ABOUT)
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt"])
+def test_words_stay_on_screen_for_a_moment_and_cues_that_somebody_wrote_for_as_long_as_they_say(name: str) -> None:
+    said = [Segment(1.0, 1.3, "Yes.", 1.0), Segment(1.6, 1.9, "No.", 1.0), Segment(9.0, 9.2, "Ä" * 42, 1.0)]
+    for written, ends in ((False, [1.52, 1.6 + 5 / 6, 10.2]), (True, [1.3, 1.9, 9.2])):
+        format = FORMATS[name](written=written)
+        text = format.head(ABOUT) + "".join(format.segment(cue) for cue in said) + format.foot(ABOUT)
+        found = re.findall(r"--> 00:00:(\d\d[.,]\d{3})", text)
+        assert [float(time.replace(",", ".")) for time in found] == pytest.approx(ends, abs=0.0006)
+
+
+NAMED = Segment(1.0, 8.0, f"R&D <1>: {LONG}", 1.0, speaker="R&D <1>")
+
+
+def test_a_speaker_is_a_voice_in_vtt_and_a_name_before_the_words_elsewhere() -> None:
+    cues = converted("vtt", [NAMED]).split("\n\n")[1:-1]
+    assert len(cues) == 2
+    assert all(cue.split("\n", 1)[1].startswith("<v R&amp;D &lt;1&gt;>") and cue.endswith("</v>") for cue in cues)
+    assert "R&amp;D &lt;1&gt;: " not in "".join(cues)
+    assert "\nR&D <1>: One hour" in converted("srt", [NAMED])
+    assert "R&D <1>: One hour" in converted("lrc", [NAMED])
+    for name in ("csv", "tsv", "txt", "json", "jsonl"):
+        assert f"R&D <1>: {LONG}" in converted(name, [NAMED])  # in one piece: the speaker of another one would be unknown
+    (record,) = json.loads(converted("json", [NAMED]))["segments"]
+    assert record["speaker"] == "R&D <1>"
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.6, 2.0, 9.0])
+def test_a_cue_without_the_time_for_several_has_more_lines(seconds: float) -> None:
+    layout = Layout(20, 1)
+    cues = list(srt.parse(converted("srt", [Segment(1.0, 1.0 + seconds, LONG, 1.0)], layout)))
+    shown = [(cue.end - cue.start).total_seconds() for cue in cues]
+    assert sum(shown) == pytest.approx(seconds, abs=0.01)
+    assert all(time >= 0.83 for time in shown) or len(cues) == 1
+    assert all(len(line) <= 20 for cue in cues for line in cue.content.splitlines())
+    assert " ".join(" ".join(cue.content.split()) for cue in cues) == LONG
 
 
 def test_vtt_is_read_back() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from unicodedata import normalize
@@ -51,7 +53,7 @@ def _write(video: Path, cues: list[tuple[float, float, str]]) -> None:
     video.with_suffix(".srt").write_text("\n".join(f"{time}\n{text}\n" for time, (*_, text) in zip(clock, cues, strict=True)), "utf-8")
 
 
-def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, language: str = "ger", delay: int = 0) -> Path:
+def _with_track(path: Path, codec: str, cues: Sequence[tuple[int, int, str | bytes]], *, language: str = "ger", delay: int = 0) -> Path:
     """A video with a text track; times in milliseconds."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("mpeg4", rate=10)
@@ -66,7 +68,7 @@ def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, lan
             container.mux(picture.encode(frame))
         container.mux(picture.encode())
         for start, end, line in cues:
-            packet = av.Packet(line.encode())
+            packet = av.Packet(line.encode() if isinstance(line, str) else line)
             packet.stream, packet.time_base = text, Fraction(1, 1000)
             packet.pts = packet.dts = start + delay
             packet.duration = end - start
@@ -80,7 +82,7 @@ def _with_track(path: Path, codec: str, cues: list[tuple[int, int, str]], *, lan
         (".srt", SRT),
         (
             ".vtt",
-            "WEBVTT\n\n00:00.500 --> 00:01.250\n<v Ann>Good <b>morning</b>.\n\n00:02.000 --> 00:03.500\nThe train is late,\nas ever.\n",
+            "WEBVTT\n\n00:00.500 --> 00:01.250\nGood <b>morning</b>.\n\n00:02.000 --> 00:03.500\nThe train is late,\nas ever.\n",
         ),
         (
             ".ass",
@@ -131,7 +133,7 @@ def test_the_language_of_a_file_tells_its_encoding(video: Path, name: str, langu
         (".srt", "5 < 6 and 7 > 3", "5 < 6 and 7 > 3"),
         (".srt", "{\\an8}<b>x < y</b> & z {braces} a > b\n42", "x < y & z {braces} a > b 42"),
         (".srt", '<font color="red">R&amp;D</font><br/>C:\\new', "R&D C:\\new"),
-        (".vtt", "<v.loud Ann>Hi &amp; welcome,</v> <00:00:01.500><c>A&nbsp;&lt;B&gt; < C</c>\n7", "Hi & welcome, A <B> < C 7"),
+        (".vtt", "<c.loud>Hi &amp; welcome,</c> <00:00:01.500><c>A&nbsp;&lt;B&gt; < C</c>\n7", "Hi & welcome, A <B> < C 7"),
     ],
 )
 def test_only_markup_is_left_out(video: Path, suffix: str, written: str, read: str) -> None:
@@ -345,9 +347,11 @@ def test_words_are_kept_in_brackets_and_among_notes(video: Path, text: str) -> N
         "…",
     ],
 )
-def test_cues_that_only_name_sounds_are_left_out(video: Path, text: str) -> None:
+def test_cues_that_only_name_sounds_are_for_viewers(video: Path, text: str) -> None:
     _write(video, [(1, 2, text), (3, 4, "Said.")])
-    assert _cues(video) == [(3.0, 4.0, "Said.")]
+    (found,) = beside(video)
+    assert [cue.text for cue in found.cues] == ["Said."]
+    assert [cue.text for cue in replace(found, sounds=True).cues] == [" ".join(text.split()), "Said."]
 
 
 @pytest.mark.parametrize(
@@ -363,6 +367,65 @@ def test_cues_that_only_name_sounds_are_left_out(video: Path, text: str) -> None
 def test_the_marks_of_speakers_stay_where_there_are_several(video: Path, text: str, said: str) -> None:
     _write(video, [(1, 2, text)])
     assert _cues(video) == [(1.0, 2.0, said)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "speaker"),
+    [
+        ("<v Anna Schmidt>Good\nmorning.</v>", "Anna Schmidt: Good morning.", "Anna Schmidt"),
+        ("<V.first.loud R&amp;D >- Yes.", "R&D: Yes.", "R&D"),
+        ("<v Ann>Ann: Yes.", "Ann: Yes.", "Ann"),
+        ("<v>Yes.</v>", "Yes.", ""),
+        ("<v Ann>Yes.</v> <v Bob>No.</v>", "- Ann: Yes.\n- Bob: No.", ""),
+        ("<v Ann>Yes.\n<v Bob>- No,\nI think.</v>\n[laughs]", "- Ann: Yes.\n- Bob: No, I think.\n- [laughs]", ""),
+        ("<v Ann\nx < y <v>", "<v Ann x < y", ""),
+    ],
+)
+def test_voices_of_webvtt_are_speakers(video: Path, text: str, said: str, speaker: str) -> None:
+    video.with_suffix(".vtt").write_text(f"WEBVTT\n\n00:01.000 --> 00:02.000\n{text}\n")
+    (found,) = beside(video)
+    assert [(cue.text, cue.speaker) for cue in found.cues] == [(said, speaker)]
+
+
+def test_names_in_ass_are_speakers(video: Path) -> None:
+    said = [("Ann", "Hi,\\Nall."), ("", "Hi."), ("NTP", "Who is it?"), (" Dr. No ", "{\\i1}Me.")]
+    events = [ASS.format(1.0, text).replace("Default,,", f"Default,{name},") for name, text in said]
+    video.with_suffix(".ass").write_text(ASS_HEAD + "".join(event.replace("01.00", f"0{n}.00") for n, event in enumerate(events)))
+    (found,) = beside(video)
+    assert [(cue.text, cue.speaker) for cue in found.cues] == [
+        ("Ann: Hi, all.", "Ann"),
+        ("Hi.", ""),
+        ("Who is it?", ""),
+        ("Dr. No: Me.", "Dr. No"),
+    ]
+
+
+def test_speakers_who_begin_together_are_told_apart(video: Path) -> None:
+    cue = "00:01.000 --> 00:0{}.000\n<v {}>{}\n\n"
+    video.with_suffix(".vtt").write_text(f"WEBVTT\n\n{cue.format(2, 'Ann', 'Yes.')}{cue.format(3, 'Bob', 'No.')}")
+    assert _cues(video) == [(1.0, 3.0, "- Ann: Yes.\n- Bob: No.")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["ここで説明した方法", "で分けられるのであり、"], "ここで説明した方法で分けられるのであり、"),
+        (["我们今天\uff0c", "「看」一下", "Python 3", "吧"], "我们今天\uff0c「看」一下 Python 3 吧"),
+        (["그 존엄과", "권리에"], "그 존엄과 권리에"),
+    ],
+)
+def test_lines_of_scripts_without_spaces_are_joined_without(video: Path, lines: list[str], said: str) -> None:
+    _write(video, [(1, 2, "\n".join(lines))])
+    assert _cues(video) == [(1.0, 2.0, said)]
+
+
+def test_a_track_of_an_mp4_is_read(tmp_path: Path) -> None:
+    def written(text: str, encoding: str = "utf-8") -> bytes:
+        data = text.encode(encoding)
+        return len(data).to_bytes(2, "big") + data + b"\0\0\0\x0cstylxxxx"
+
+    cues = [(0, 900, written("{x} < y\nä\\N")), (1000, 1500, written("")), (2000, 2500, written("水", "utf-16"))]
+    assert [text for *_, text in _cues(_with_track(tmp_path / "a.mp4", "mov_text", cues))] == ["{x} < y ä\\N", "水"]
 
 
 @pytest.mark.parametrize("blink", [0.0, 0.01])

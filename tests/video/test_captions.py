@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sage_cli.video import Video
+from sage_cli.video.captions import Line
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
 
@@ -55,7 +56,7 @@ def with_documents(path: Path, packets: Sequence[tuple[int, int, bytes]]) -> Vid
 def test_ttml_in_mp4(packets: list[tuple[int, int, bytes]], tmp_path: Path) -> None:
     video = with_documents(tmp_path / "a.mp4", packets)
     (track,) = video.text_tracks()
-    assert list(video.text_cues(track.index)) == [(1, 2, "One & all."), (5, 6, "Two.")]
+    assert list(video.text_cues(track.index)) == [(1, 2, [Line("One & all.")]), (5, 6, [Line("Two.")])]
 
 
 def test_data_of_an_unknown_kind_is_no_text(tmp_path: Path) -> None:

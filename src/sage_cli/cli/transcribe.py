@@ -226,10 +226,11 @@ class TranscriptMaker:
         from sage_cli.speech.formats import FORMATS, About
         from sage_cli.speech.segment import Spoken
 
-        session, format = self._session, FORMATS[task.format](self._layout)
+        session = self._session
         video = session.video(task.source, task.copy)
         start, end = session.span(video)
         subtitles = session.converted(video)
+        format = FORMATS[task.format](self._layout, written=subtitles is not None)
         if subtitles and subtitles.file and task.target:
             check_targets([task.target], [subtitles.file])
         if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
@@ -242,7 +243,8 @@ class TranscriptMaker:
         visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
         with progress(task.name, start, end) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
             for part in parts:
-                for segment in present(part.segments, start, end, self._layout, words=self._options.words):
+                shown = present(part.segments, start, end, self._layout, words=self._options.words, on_screen=format.on_screen)
+                for segment in shown:
                     spoken.add(segment)
                     yield format.segment(segment)
                 if show:

@@ -354,7 +354,9 @@ class Session(Models):
             reason = self._subtitles[video][2]
             none = f" that can be read ({reason})" if reason else lacking(video, self.options.language)
             raise VideoError(f"{media_name(video.name)} has no subtitles{none}: leave out --from to transcribe its speech")
-        return None if found and self.options.translate and found.language != "en" else found
+        if found is None or (self.options.translate and found.language != "en"):
+            return None
+        return replace(found, sounds=True)
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""

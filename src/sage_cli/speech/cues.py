@@ -1,7 +1,7 @@
 """Divide segments into readable cues: at most two lines, a few seconds on screen, divided where a reader would pause.
 
-Limits follow subtitle guidelines (42 characters a line, two lines, 7 seconds, some 20 characters a second), e.g. Netflix's Timed Text
-Style Guide and the BBC Subtitle Guidelines.
+Limits follow subtitle guidelines (42 characters a line, two lines, 5/6 to 7 seconds, some 20 characters a second), e.g. Netflix's Timed
+Text Style Guide and the BBC Subtitle Guidelines.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from sage_cli.speech.lines import DEFAULT, Layout, columns, fits, grade, pieces
 from sage_cli.speech.phrases import ends_sentence, segment_of, shared
 from sage_cli.speech.segment import Segment, Word
 
+SHORTEST_S = 5 / 6  # that a cue is on screen
+
 _CLAUSE = re.compile(r"[,;:、，；：\-–—][\"'”’»)]*$")  # noqa: RUF001
 _PAUSE = 0.3  # seconds that a reader hears as a pause
 _CUE = 0.5  # what another cue costs, in units of a break inside a phrase
@@ -26,40 +28,61 @@ def readable(segment: Segment, layout: Layout = DEFAULT) -> Iterator[Segment]:
     """Divide a segment at its words, at as few places as the limits allow and at those where it hurts least.
 
     A single word that exceeds the limits stays whole, its time cut to ``seconds``. A segment without words is a cue that somebody wrote:
-    its time is kept, and shared by length if the text needs several cues.
+    its time is kept, and shared by length if the text needs several cues and there is time to see them; else there are more lines.
     """
+    words = segment.words or _spread(segment, layout.width)
     if not segment.words:
-        texts = pieces(segment.text, layout.width) or [""]
-        times = shared(segment.start, segment.end, texts)
-        words = tuple(Word(start, end, text, segment.confidence) for text, (start, end) in zip(texts, times, strict=True))
-        for cue in readable(replace(segment, words=words), replace(layout, seconds=inf)):
-            yield replace(cue, words=())
-        return
-    words, written = segment.words, _written(segment)
+        layout = replace(layout, seconds=inf)
+    written = _written(segment.text, words)
     if _fits(words, written, layout):
         yield segment
         return
-    for first, last in pairwise(_borders(words, written, layout)):
+    borders = _borders(words, written, layout)
+    for first, last in pairwise(borders if segment.words else _lasting(words, borders)):
         turn = segment.speaker_turn and last == len(words)
         cue = segment_of(words[first:last], "".join(written[first:last]), segment.language, turn=turn)
-        yield replace(cue, end=min(cue.end, cue.start + layout.seconds))
+        end = min(cue.end, cue.start + layout.seconds)
+        yield replace(cue, end=end, words=cue.words if segment.words else (), speaker=segment.speaker)
 
 
-def present(segments: Iterable[Segment], start: float, end: float, layout: Layout = DEFAULT, *, words: bool = True) -> Iterator[Segment]:
-    """Segments as they are shown: readable, those that reach into ``[start, end)``, with or without their words."""
+def present(
+    segments: Iterable[Segment], start: float, end: float, layout: Layout = DEFAULT, *, words: bool = True, on_screen: bool = True
+) -> Iterator[Segment]:
+    """Segments as they are shown: readable, those that reach into ``[start, end)``, with or without their words.
+
+    Args:
+        on_screen: if not, cues that somebody wrote stay whole: a part of one would be without its speaker.
+    """
     for segment in segments:
-        for cue in readable(segment, layout):
+        for cue in readable(segment, layout) if on_screen or segment.words else (segment,):
             if cue.start < end and cue.end > start:
                 yield cue if words else replace(cue, words=())
 
 
-def _written(segment: Segment) -> list[str]:
+def _spread(segment: Segment, width: int) -> tuple[Word, ...]:
+    """The words of a cue in its time, shared by length."""
+    texts = pieces(segment.text, width) or [""]
+    times = shared(segment.start, segment.end, texts)
+    return tuple(Word(start, end, text, segment.confidence) for text, (start, end) in zip(texts, times, strict=True))
+
+
+def _lasting(words: Sequence[Word], borders: Sequence[int]) -> list[int]:
+    """The borders between parts that are long enough on screen; the others are parts of the one before, or of the next one."""
+    kept = [0]
+    for border in borders[1:-1]:
+        start, end = words[border].start, words[-1].end
+        if min(start - words[kept[-1]].start, end - start) >= SHORTEST_S:
+            kept.append(border)
+    return [*kept, borders[-1]]
+
+
+def _written(text: str, words: Sequence[Word]) -> list[str]:
     """The text from each word to the next."""
     starts, at = [], 0
-    for word in segment.words:
-        starts.append(segment.text.index(word.text, at))
+    for word in words:
+        starts.append(text.index(word.text, at))
         at = starts[-1] + len(word.text)
-    return [segment.text[a:b] for a, b in zip(starts, [*starts[1:], len(segment.text)], strict=True)]
+    return [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
 
 
 def _fits(words: Sequence[Word], written: Sequence[str], layout: Layout) -> bool:

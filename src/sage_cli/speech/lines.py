@@ -43,7 +43,8 @@ def wrap(text: str, layout: Layout = DEFAULT) -> list[str]:
     turns = _TURN.split(text)
     if len(turns) > 1:
         apart = [line for turn in turns for line in wrap(turn, layout)]
-        return apart if len(apart) <= layout.lines else wrap(" ".join(turns), layout)
+        together = wrap(" ".join(turns), layout)
+        return apart if len(apart) <= max(layout.lines, len(together)) else together
     width, parts = layout.width, _smallest(text, layout.width)
     count = _count(parts, width)
     if count > 1:
@@ -75,6 +76,15 @@ def fits(text: str, layout: Layout) -> bool:
 def pieces(text: str, width: int) -> list[str]:
     """The smallest parts of a text that a line may begin with, without the spaces between them; none is wider than a line."""
     return [part.rstrip() for part in _smallest(text, width)]
+
+
+def joined(lines: Sequence[str]) -> str:
+    """Lines as one: with a space between them, but where both characters are of scripts that have none."""
+    text = ""
+    for line in lines:
+        apart = text and line and not (_is_unspaced(text[-1]) and _is_unspaced(line[0]))
+        text += f" {line}" if apart else line
+    return text
 
 
 def columns(text: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sage_cli.speech.cues import readable
-from sage_cli.speech.lines import Layout
+from sage_cli.speech.lines import Layout, joined
 from sage_cli.speech.segment import Segment
 
 _PAUSE = 3.0  # seconds without speech that begin an entry
@@ -41,4 +41,5 @@ def entries(segments: Iterable[Segment], longest: float = 30.0) -> Iterator[Entr
 
 
 def _entry(segments: list[Segment]) -> Entry:
-    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), " ".join(" ".join(segment.text.split()) for segment in segments))
+    text = joined([" ".join(segment.text.split()) for segment in segments])
+    return Entry(round(segments[0].start, 1), round(segments[-1].end, 1), text)

@@ -33,6 +33,7 @@ class Segment:
         words: its words with their times.
         speaker_turn: the model marked a change of speaker after this segment (tinydiarize models only).
         language: Whisper's code for the language that is spoken, e.g. ``"en"``.
+        speaker: who says it, where subtitles name one; the text begins with the name, too, unless it is a later part of a divided cue.
     """
 
     start: float
@@ -42,6 +43,7 @@ class Segment:
     words: tuple[Word, ...] = ()
     speaker_turn: bool = False
     language: str = "en"
+    speaker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from itertools import groupby, zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import VideoError, reading
 from sage_cli.output import folded
+from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
 from sage_cli.text import decode_prose, without_controls
@@ -25,6 +26,7 @@ from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
+    from sage_cli.video.captions import Cue, Line
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +43,9 @@ _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{2,4})?", re.IGNORECASE
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\]|\(([^()]*)\)|\uff08([^\uff08\uff09]*)\uff09|\u3010([^\u3010\u3011]*)\u3011")
 _FIGURE: Final = re.compile(r"\d")
 _WORDLESS: Final = re.compile(r"[\W_]*")
-_SPEAKER: Final = re.compile(r"^(?:>>+|[-\u2010-\u2015]+(?![.,]?\d|[$€£¥₹]))\s*")  # a dash before a figure is a minus
+_TURN: Final = re.compile(r"^(?:>>+|[-\u2010-\u2015]+(?![.,]?\d|[$€£¥₹]))\s*")  # a dash before a figure is a minus
 _ROLLED: Final = 50  # lines at most that a rolling caption repeats
 _LATE_S: Final = 1.0  # after the end of a video, where its subtitles have no business
-_Cue: TypeAlias = tuple[float, float, list[str]]
 
 
 @dataclass(frozen=True)
@@ -55,27 +56,29 @@ class Subtitles:
         source: for people: the file's name, or the track's number and language.
         language: ISO 639-1 code; ``""`` if nothing says.
         forced: only what is foreign in the film's own language: no transcript.
-        read: gives the cues: start and end in seconds, and the lines.
+        read: gives the cues as they are; what has read them once keeps them.
         file: they are in; ``None`` for a track of the video.
+        sounds: whether cues that only name sounds, such as ``[Music]``, are cues: viewers need them, and a transcript does not.
     """
 
     source: str
     language: str
     forced: bool
-    read: Callable[[], Iterator[_Cue]]
+    read: Callable[[], Sequence[Cue]]
     file: Path | None = None
+    sounds: bool = False
 
     @cached_property
     def cues(self) -> tuple[Segment, ...]:
-        """All cues in time order, without those that only name sounds, such as ``[Music]``; times exact to the cue.
+        """All cues in time order; times exact to the cue.
 
         Raises:
             VideoError: the file or track cannot be read.
         """
-        return tuple(
-            Segment(start, end, _dialogue(lines), 1.0, language=self.language)
-            for start, end, lines in _in_turn(_unrolled(sorted(self.read(), key=lambda cue: cue[:2])))
-        )
+        found = sorted(((start, end, _legible(lines)) for start, end, lines in self.read()), key=lambda cue: cue[:2])
+        shown = [cue for cue in _unrolled(found) if self.sounds or _is_spoken(cue[2])]
+        said = [(start, end, *_dialogue(lines)) for start, end, lines in _in_turn(shown)]
+        return tuple(Segment(start, end, text, 1.0, language=self.language, speaker=speaker) for start, end, text, speaker in said)
 
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         """The cues that are on screen at some time between two times, in seconds; all at once."""
@@ -166,7 +169,7 @@ def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[S
                 len(words),
                 SUFFIXES.index(file.suffix.lower()),
                 file.name,
-                Subtitles(file.name, language, "forced" in words, partial(_file_cues, file, language or expected, duration), file),
+                Subtitles(file.name, language, "forced" in words, cache(partial(_file_cues, file, language or expected, duration)), file),
             )
         )
     return [one for *_, one in sorted(found, key=lambda item: item[:3])]
@@ -182,7 +185,7 @@ def tracks(video: Video) -> list[Subtitles]:
     for track in sorted(video.text_tracks(), key=lambda track: not track.default):
         language = short(track.language)
         source = f"subtitle track {track.index}{f' ({language})' if language else ''}"
-        found.append(Subtitles(source, language, track.forced, partial(_track_cues, video, track.index)))
+        found.append(Subtitles(source, language, track.forced, cache(partial(_track_cues, video, track.index))))
     return found
 
 
@@ -200,8 +203,12 @@ def short(language: str) -> str:
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
-def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
-    from sage_cli.video.captions import written_cues
+def _track_cues(video: Video, index: int) -> Sequence[Cue]:
+    return tuple(video.text_cues(index))
+
+
+def _file_cues(path: Path, language: str, duration: float) -> Sequence[Cue]:
+    from sage_cli.video.captions import plain_lines, written_cues
     from sage_cli.video.ttml import ttml_cues
 
     with reading(path.name, VideoError):
@@ -211,41 +218,57 @@ def _file_cues(path: Path, language: str, duration: float) -> Iterator[_Cue]:
     text = decode_prose(data, language)
     format = _FORMATS.get(path.suffix.lower())
     try:
-        cues = list(written_cues(text, format, duration)) if format else ttml_cues(text)
+        if format:
+            cues = tuple(written_cues(text, format, duration))
+        else:
+            cues = tuple((start, end, plain_lines(said)) for start, end, said in ttml_cues(text))
     except ValueError as error:
         raise VideoError(f"{path.name} cannot be read as subtitles: {error}") from error
     if not cues:
         raise VideoError(f"{path.name} holds no subtitles that can be read")
-    for start, end, text in cues:
-        yield start, end, _lines(text)
+    return cues
 
 
-def _track_cues(video: Video, index: int) -> Iterator[_Cue]:
-    for start, end, text in video.text_cues(index):
-        yield start, end, _lines(text)
+def _legible(lines: Iterable[Line]) -> list[Line]:
+    """The lines of a cue that hold text, without control characters: a transcript is printed, and written to files."""
+    clean = (line._replace(text=_clean(line.text), speaker=_clean(line.speaker)) for line in lines)
+    return [line for line in clean if _TURN.sub("", line.text)]
 
 
-def _lines(text: str) -> list[str]:
-    """The lines of a cue, without control characters: a transcript is printed, and written to files."""
-    lines = (without_controls(" ".join(line.split())) for line in text.splitlines())
-    return [line for line in lines if _SPEAKER.sub("", line)]
+def _clean(text: str) -> str:
+    return without_controls(" ".join(text.split()))
 
 
-def _dialogue(lines: Sequence[str]) -> str:
-    """The text of a cue: the marks of speakers, each on a line of its own, only where there are several."""
-    if not any(_SPEAKER.match(line) for line in lines[1:]):
-        return _SPEAKER.sub("", " ".join(lines))
-    return "".join(f"\n{line}" if _SPEAKER.match(line) else f" {line}" for line in lines).strip()
+def _dialogue(lines: Iterable[Line]) -> tuple[str, str]:
+    """The text of a cue, and its speaker if it is one with a name. The turns of several are lines of their own, with marks."""
+    turns: list[tuple[str, list[str]]] = []
+    for text, speaker in lines:
+        if turns and speaker == turns[-1][0] and not _TURN.match(text):
+            turns[-1][1].append(text)
+        else:
+            turns.append((speaker, [text]))
+    if len(turns) == 1:
+        ((speaker, said),) = turns
+        return _named(speaker, joined(said)), speaker
+    if any(speaker for speaker, _ in turns):
+        return "\n".join(f"- {_named(speaker, joined(said))}" for speaker, said in turns), ""
+    return "\n".join(joined(said) for _, said in turns), ""
 
 
-def _is_spoken(lines: Sequence[str]) -> bool:
+def _named(speaker: str, text: str) -> str:
+    """What somebody says, after the name, which the text may have itself, instead of the mark of a turn."""
+    text = _TURN.sub("", text)
+    return text if not speaker or text.startswith(f"{speaker}:") else f"{speaker}: {text}"
+
+
+def _is_spoken(lines: Sequence[Line]) -> bool:
     """Whether a cue has words besides the names of sounds in brackets, which may go over several lines."""
 
     def sentence(found: re.Match[str]) -> str:
         inner = found[found.lastindex or 0].strip()
         return inner if _is_said(inner) else ""
 
-    return _WORDLESS.fullmatch(_BRACKETED.sub(sentence, " ".join(lines))) is None
+    return _WORDLESS.fullmatch(_BRACKETED.sub(sentence, " ".join(line.text for line in lines))) is None
 
 
 def _is_said(text: str) -> bool:
@@ -254,7 +277,7 @@ def _is_said(text: str) -> bool:
     return sentence or text.endswith(("?", "!", "\uff1f", "\uff01", "\u3002")) or _FIGURE.search(text) is not None
 
 
-def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
+def _unrolled(cues: Sequence[Cue]) -> Iterator[Cue]:
     """Cues without what rolling captions repeat: there each cue begins with the last lines of the one before."""
     repeats = list(_repeats(cues))
     rolling = _are_rolling(cues, repeats)
@@ -263,13 +286,13 @@ def _unrolled(cues: Sequence[_Cue]) -> Iterator[_Cue]:
         # After a pause a line is said again, unless it only stays while the next one comes.
         repeated = (close or not whole) if rolling else (close and whole and end - start < _BLINK_S)
         fresh = lines[count if repeated else 0 :]
-        if end > max(0.0, start) and _is_spoken(fresh):
+        if end > max(0.0, start) and fresh:
             yield max(0.0, start), end, fresh
 
 
-def _repeats(cues: Sequence[_Cue]) -> Iterator[tuple[int, bool]]:
+def _repeats(cues: Sequence[Cue]) -> Iterator[tuple[int, bool]]:
     """The number of lines at the beginning of each cue that are the last ones of the cue before, and whether it follows without a pause."""
-    before: list[str] = []
+    before: list[Line] = []
     ended = 0.0
     for start, end, lines in cues:
         most = min(len(before), len(lines), _ROLLED)
@@ -277,13 +300,13 @@ def _repeats(cues: Sequence[_Cue]) -> Iterator[tuple[int, bool]]:
         before, ended = lines or before, max(ended, end)
 
 
-def _are_rolling(cues: Sequence[_Cue], repeats: Sequence[tuple[int, bool]]) -> bool:
+def _are_rolling(cues: Sequence[Cue], repeats: Sequence[tuple[int, bool]]) -> bool:
     """Whether most cues that follow closely repeat a line and some add one. In other captions a repeated line was said twice."""
     grown = sum(close and 0 < count < len(lines) for (*_, lines), (count, close) in zip(cues, repeats, strict=True))
     return grown >= 2 and 2 * sum(close and count > 0 for count, close in repeats) > sum(close for _, close in repeats[1:])
 
 
-def _in_turn(cues: Iterable[_Cue]) -> Iterator[_Cue]:
+def _in_turn(cues: Iterable[Cue]) -> Iterator[Cue]:
     """Cues that do not overlap: those that begin together become one, and each ends where the next one begins."""
     groups = [list(together) for _, together in groupby(cues, key=lambda cue: cue[0])]
     for group, after in zip_longest(groups, groups[1:]):

@@ -1,4 +1,8 @@
-"""Subtitles as FFmpeg reads them, without their markup: tracks of a file, on the clock of its pictures and sound, and subtitle files."""
+"""Subtitles without their markup: tracks of a file, on the clock of its pictures and sound, and subtitle files.
+
+FFmpeg divides files into packets; what is in a packet is read here. Its decoders make ASS of all formats, lose the names of speakers, and
+text after "<".
+"""
 
 from __future__ import annotations
 
@@ -10,37 +14,55 @@ from dataclasses import dataclass
 from html import unescape
 from io import BytesIO
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import av
 from av.packet import Packet
 from av.stream import Disposition
 
 from sage_cli.errors import VideoError
+from sage_cli.text import decode
 from sage_cli.video.probe import Media
 from sage_cli.video.source import packet_time, time_base
 from sage_cli.video.ttml import is_ttml, ttml_cues
 
 # Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
 _TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
-# Their packets hold the text as it was written. FFmpeg's decoders lose text after "<"; of the other codecs they make ASS markup.
+_ASS_CODECS: Final = frozenset({"ass", "ssa"})
 _TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt"})
 
 # A cue may have any length, and these expressions take time in proportion to it: no part begins with what the one before repeats, and no
 # search for an end passes another beginning.
 _TAG: Final = re.compile(
-    r"</?(?:[ibus](?:\.[^<>\s]*)?\s*|(?:font|c|v|lang|ruby|rt|span|p)(?:[\s.][^<>]*)?)>"  # their tags
+    r"</?(?:[ibus](?:\.[^<>\s]*)?\s*|(?:font|c|lang|ruby|rt|span|p)(?:[\s.][^<>]*)?)>"  # their tags
     r"|<\d[\d:.]*>"  # times inside a cue of WebVTT
     r"|\{\\[^{}]*\}",  # ASS markup in SubRip: {\an8}
     re.IGNORECASE,
 )
+_VOICE: Final = re.compile(r"<v(?:\.[^<>\s]*)?(?:\s([^<>]*))?>|</v\s*>", re.IGNORECASE)
 _EXAMINED: Final = 16  # packets of an unknown codec
 _SLACK: Final = 0.1  # seconds by which a cue may begin outside its packet
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"&#?\w{1,32};")
-_BRACE: Final = "\\{{}"  # as FFmpeg writes one of the text
+_BRACE: Final = "\\{{}"  # as FFmpeg writes one of the text to a file
 _OVERRIDE: Final = re.compile(rf"({re.escape(_BRACE)}|\{{[^}}]*(?:\}}|\Z))")  # without its end it is text
 _SCALE: Final = re.compile(r"\\p(\d)")  # above 0, what follows are shapes, not words
+_NAME: Final = 3  # the field of an ASS event, of those before its text
+_NOBODY: Final = "NTP"  # SubStation Alpha's name for no name
+
+
+class Line(NamedTuple):
+    """A line of a cue.
+
+    Attributes:
+        speaker: the name of who says it, ``""`` if the subtitles do not tell it apart from the text.
+    """
+
+    text: str
+    speaker: str = ""
+
+
+Cue: TypeAlias = tuple[float, float, list[Line]]  # start and end in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +109,15 @@ def _is_ttml(media: Media, index: int) -> bool:
         return any(is_ttml(bytes(packet)) for packet in islice(file.packets(index), _EXAMINED))
 
 
-def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
-    """Start and end in seconds, and the text without markup, of a track's cues in time order.
+def text_cues(media: Media, index: int) -> Iterator[Cue]:
+    """The cues of a track in time order.
 
     A cue without a duration ends where the next one begins, as in players; a cue without text ends it, too.
 
     Raises:
         VideoError: there is no such track, or it cannot be read.
     """
-    cues: list[tuple[float, float, str]] = []
+    cues: list[Cue] = []
     with media.open() as file:
         if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
             raise VideoError(f"{media.name} has no subtitle track {index}")
@@ -107,18 +129,18 @@ def text_cues(media: Media, index: int) -> Iterator[tuple[float, float, str]]:
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"subtitle track {index} cannot be read") from error
     origin = float(media.origin)
-    for start, end, text in _ended(cues, media.duration + origin):
-        yield start - origin, end - origin, text
+    for start, end, lines in _ended(cues, media.duration + origin):
+        yield start - origin, end - origin, lines
 
 
-def written_cues(text: str, format: str, duration: float) -> Iterator[tuple[float, float, str]]:
+def written_cues(text: str, format: str, duration: float) -> Iterator[Cue]:
     """The same of the text of a subtitle file, as far as it can be read; none if it is no such file.
 
     Args:
         format: FFmpeg's name: ``srt``, ``webvtt`` or ``ass``.
         duration: of the media in seconds.
     """
-    cues: list[tuple[float, float, str]] = []
+    cues: list[Cue] = []
     try:
         with av.open(BytesIO(text.encode("utf-8", "replace")), format=format) as container:
             for packet in container.demux():
@@ -129,31 +151,39 @@ def written_cues(text: str, format: str, duration: float) -> Iterator[tuple[floa
     yield from _ended(cues, duration)
 
 
-def _ended(cues: list[tuple[float, float, str]], latest: float) -> Iterator[tuple[float, float, str]]:
+def _ended(cues: list[Cue], latest: float) -> Iterator[Cue]:
     """Cues in time order; those without a duration end where the next one begins, or at the latest time."""
     cues = sorted(cues, key=lambda cue: cue[0])
     starts = [start for start, *_ in cues]
     following = [*starts, math.inf]
-    for start, end, text in cues:
-        yield start, end if end > start else min(following[bisect_right(starts, start)], latest), text
+    for start, end, lines in cues:
+        yield start, end if end > start else min(following[bisect_right(starts, start)], latest), lines
 
 
-def _cues(packet: Any) -> Iterator[tuple[float, float, str]]:
+def _cues(packet: Any) -> Iterator[Cue]:
     start = packet_time(packet)
-    if start is None:
-        return
-    end = start + (packet.duration or 0) * time_base(packet)
-    if not packet.size:
-        yield float(start), float(end), ""
-        return
-    if packet.stream.codec_context.name in _TAGGED_CODECS:
-        yield float(start), float(end), _untagged(bytes(packet).decode("utf-8", "replace"))
-        return
-    for part in packet.decode():
-        yield float(start), float(end), _without_overrides(part.ass.decode("utf-8", "replace").split(",", 8)[-1])
+    if start is not None:
+        end = start + (packet.duration or 0) * time_base(packet)
+        yield float(start), float(end), _content(bytes(packet), packet.stream.codec_context.name) if packet.size else []
 
 
-def _documents(packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, float, str]]:
+def _content(packet: bytes, codec: str) -> list[Line]:
+    if codec in _TAGGED_CODECS:
+        return _voices(packet.decode("utf-8", "replace"))
+    if codec in _ASS_CODECS:
+        *fields, text = packet.decode("utf-8", "replace").split(",", 8)
+        speaker = fields[_NAME].strip() if len(fields) > _NAME else ""
+        return plain_lines(_without_overrides(text), "" if speaker == _NOBODY else speaker)
+    if codec == "mov_text":
+        packet = packet[2 : 2 + int.from_bytes(packet[:2], "big")]  # of text, after its length; then come styles
+    return plain_lines(decode(packet))
+
+
+def plain_lines(text: str, speaker: str = "") -> list[Line]:
+    return [Line(line, speaker) for line in text.splitlines()]
+
+
+def _documents(packets: Iterator[Packet[Any]]) -> Iterator[Cue]:
     """The cues of packets that are documents of TTML, each shown until the next one.
 
     Their times count from the beginning of the track (ISO/IEC 14496-30), of the file, or of their packet: what fits a packet is taken.
@@ -173,7 +203,16 @@ def _documents(packets: Iterator[Packet[Any]]) -> Iterator[tuple[float, float, s
             return all(start - _SLACK <= begin + shift <= end + _SLACK for begin, *_ in cues)
 
         shift = next((shift for shift in (first, 0.0, start) if fits(shift)), first)
-        yield from ((begin + shift, until + shift, text) for begin, until, text in cues)
+        yield from ((begin + shift, until + shift, plain_lines(text)) for begin, until, text in cues)
+
+
+def _voices(text: str) -> list[Line]:
+    """The lines of SubRip or WebVTT; ``<v NAME>`` says whose the text is up to its end, or to the next name."""
+    said, *voices = _VOICE.split(text)
+    lines = plain_lines(_untagged(said))
+    for name, said in zip(voices[::2], voices[1::2], strict=True):
+        lines += plain_lines(_untagged(said), " ".join(_untagged(name or "").split()))
+    return lines
 
 
 def _untagged(text: str) -> str:

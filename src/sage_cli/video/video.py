@@ -20,7 +20,7 @@ from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.output import check_targets, open_binary
 from sage_cli.text import media_label, media_name
 from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
-from sage_cli.video.captions import TextTrack, text_cues, text_tracks
+from sage_cli.video.captions import Cue, TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
 from sage_cli.video.damage import DamageCache
 from sage_cli.video.prefetch import FrameReader
@@ -250,7 +250,7 @@ class Video:
         """Its subtitle tracks that hold text; see :func:`sage_cli.video.captions.text_tracks`."""
         return text_tracks(self._media)
 
-    def text_cues(self, index: int) -> Iterator[tuple[float, float, str]]:
+    def text_cues(self, index: int) -> Iterator[Cue]:
         """The cues of one of them; see :func:`sage_cli.video.captions.text_cues`."""
         return text_cues(self._media, index)
 

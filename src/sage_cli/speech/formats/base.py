@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sage_cli.speech.cues import SHORTEST_S
 from sage_cli.speech.lines import DEFAULT, Layout, columns, wrap
 from sage_cli.speech.segment import Segment
 from sage_cli.text import without_controls
@@ -34,12 +35,17 @@ class About:
 
 
 class Format(ABC):
-    """A way to write a transcript down, piece by piece as it comes: the head, every segment, the foot. Pieces end where a line does."""
+    """A way to write a transcript down, piece by piece as it comes: the head, every segment, the foot. Pieces end where a line does.
+
+    Args:
+        written: the segments are cues that somebody wrote, whose times stay as they are.
+    """
 
     suffix: ClassVar[str]
+    on_screen: ClassVar[bool] = False  # players show a segment while it is said: it must fit
 
-    def __init__(self, layout: Layout = DEFAULT) -> None:
-        self.layout = layout
+    def __init__(self, layout: Layout = DEFAULT, *, written: bool = False) -> None:
+        self.layout, self.written = layout, written
 
     def head(self, about: About) -> str:
         return ""
@@ -66,8 +72,9 @@ def _marked(text: str, segment: Segment) -> str:
 
 
 class Subtitles(Format):
-    """Cues, each one kept until the next one is known: it stays on screen until it can be read, if there is time."""
+    """Cues, each one kept until the next one is known: what was said stays on screen until it can be read, if there is time."""
 
+    on_screen = True
     speed: ClassVar[float] = 20.0  # characters a second that people read with ease
     longer: ClassVar[float] = 1.0  # seconds that a cue may stay after the words
     gap: ClassVar[float] = 0.08  # seconds between two cues, two frames
@@ -94,6 +101,8 @@ class Subtitles(Format):
         waiting = self._waiting
         if waiting is None:
             return ""
-        enough = waiting.start + min(columns(one_line(waiting)) / self.speed, self.layout.seconds)
+        if self.written:
+            return self.cue(waiting)
+        enough = waiting.start + min(max(columns(one_line(waiting)) / self.speed, SHORTEST_S), self.layout.seconds)
         end = max(waiting.end, min(enough, waiting.end + self.longer, latest))
         return self.cue(replace(waiting, end=end))

@@ -27,7 +27,7 @@ class Json(Format):
 
 
 def record(segment: Segment) -> dict[str, Any]:
-    """The segment as a JSON-ready object; words only where it has them."""
+    """The segment as a JSON-ready object; words and a speaker only where it has them."""
     fields: dict[str, Any] = {
         "start": round(segment.start, 3),
         "end": round(segment.end, 3),
@@ -36,6 +36,8 @@ def record(segment: Segment) -> dict[str, Any]:
         "speaker_turn": segment.speaker_turn,
         "language": segment.language,
     }
+    if segment.speaker:
+        fields["speaker"] = segment.speaker
     if segment.words:
         fields["words"] = [
             {"start": round(word.start, 3), "end": round(word.end, 3), "text": word.text, "confidence": round(word.confidence, 3)}

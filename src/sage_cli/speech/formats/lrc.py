@@ -10,6 +10,7 @@ _PAUSE = 1.0  # seconds without speech after which the last line is taken away
 
 class Lrc(Format):
     suffix = "lrc"
+    on_screen = True
     _shown_until: float | None = None
 
     def head(self, about: About) -> str:
