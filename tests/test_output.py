@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -126,6 +127,52 @@ def test_what_a_path_is_stays_so(tmp_path: Path) -> None:
     (usual := tmp_path / "usual").touch()
     assert (tmp_path / "made.txt").stat().st_mode == usual.stat().st_mode
     assert (tmp_path / "made.txt").read_text() == "two"
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no modes here")
+@pytest.mark.parametrize(("mode", "kept"), [(0o644, 0o644), (0o640, 0o600), (0o600, 0o600), (0o666, 0o644)])
+def test_where_modes_cannot_be_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, kept: int) -> None:
+    """A file is replaced nevertheless, and nobody may read the new one who could not read the old one."""
+    (file := tmp_path / "file.txt").write_text("old")
+    file.chmod(mode)
+    monkeypatch.setattr(os, "chmod", _refuse)
+    before = os.umask(0o022)
+    try:
+        write_text(file, "new")
+    finally:
+        os.umask(before)
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("new", kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="gives a file to a group")
+def test_a_file_stays_in_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (file := tmp_path / "file.txt").write_text("old")
+    file.chmod(0o660)
+    os.chown(file, -1, 1234)
+    write_text(file, "new")
+    assert (file.stat().st_gid, file.stat().st_mode & 0o777) == (1234, 0o660)
+    monkeypatch.setattr(os, "chown", _refuse)
+    write_text(file, "newer")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == ("newer", 0o600)
+
+
+def test_a_file_stays_open_to_the_same_users(tmp_path: Path) -> None:
+    """With an access control list, the bits of the group are a mask: alone, they would open the file to its group."""
+    acl = struct.pack("<I", 2)  # linux/posix_acl_xattr.h; one user beside the owner may read and write
+    for tag, may, who in (0x01, 6, -1), (0x02, 6, 1234), (0x04, 0, -1), (0x10, 6, -1), (0x20, 0, -1):
+        acl += struct.pack("<HHi", tag, may, who)
+    (file := tmp_path / "file.txt").write_text("old")
+    try:
+        os.setxattr(file, "system.posix_acl_access", acl)
+    except (AttributeError, OSError):
+        pytest.skip("no such lists here")
+    write_text(file, "new")
+    assert (file.read_text(), os.getxattr(file, "system.posix_acl_access")) == ("new", acl)
 
 
 def test_names_as_long_as_they_may_be(tmp_path: Path) -> None:

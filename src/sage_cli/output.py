@@ -28,6 +28,7 @@ STDOUT = "-"  # as the name of an output
 
 _WRITTEN = (".jpg", ".jpeg", ".png", ".webp", ".mp4")  # of pictures and clips: who names one of them expects a file
 _LONGEST = 255  # bytes of a file name
+_ACL = "system.posix_acl_access"
 _HEAD = 8192  # bytes of an existing file that are checked for text
 
 
@@ -199,14 +200,39 @@ def _replace(path: Path, content: memoryview) -> None:
     part = path.with_name(f".sage-{secrets.token_hex(6)}")
     with output_folder(path.parent):
         try:
-            with part.open("xb") as file:
+            with _create(part, path) as file:
                 file.write(content)
-            if path.exists():
-                part.chmod(path.stat().st_mode & 0o7777)
             part.replace(path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def _create(part: Path, path: Path) -> BinaryIO:
+    """A new file, for those who may use the file that it will replace."""
+    if not path.exists():
+        return part.open("xb")
+    old = path.stat()
+    mode = old.st_mode & 0o777
+    # Disks whose files others own (exFAT, CIFS, NFS) refuse to change modes. The mode is a nicety there, but nobody may read a file who
+    # could not read the old one. So it is made without what only the old group may do: its own group may be another one, and those bits
+    # may be the mask of an access control list.
+    made = mode & (0o707 | (mode & 0o007) << 3)
+    file = open(part, "xb", opener=lambda name, flags: os.open(name, flags, made))  # noqa: SIM115
+    with suppress(OSError):
+        if part.stat().st_gid != old.st_gid:
+            os.chown(part, -1, old.st_gid)
+        if (acl := _acl(path)) != _acl(part):  # a new one can have the folder's
+            os.setxattr(part, _ACL, acl) if acl else os.removexattr(part, _ACL)
+        part.chmod(mode)
+    return file
+
+
+def _acl(path: Path) -> bytes | None:
+    """Who else may use a file, on Linux."""
+    with suppress(OSError):
+        return os.getxattr(path, _ACL) if hasattr(os, "getxattr") else None
+    return None
 
 
 def _check_file(target: Path, text: bool) -> None:

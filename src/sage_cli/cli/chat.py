@@ -280,7 +280,7 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
     from prompt_toolkit.output import create_output
 
     from sage_cli.store.paths import history_path
-    from sage_cli.store.private import private_folder
+    from sage_cli.store.private import private_file
 
     class Kept(FileHistory):
         """Lives as long as this conversation where the file cannot be read or written (a full disk)."""
@@ -298,9 +298,7 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
     if keep:
         path = history_path()
         with suppress(OSError):  # a read-only home: the history lives as long as this conversation
-            private_folder(path.parent)
-            with path.open("a"):
-                path.chmod(0o600)
+            private_file(path)
             history = Kept(str(path))
     words = [command.split()[0] for command in HELP]
     return PromptSession(

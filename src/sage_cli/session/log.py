@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Final
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import SageError
 from sage_cli.store.paths import history_path, log_path
-from sage_cli.store.private import private_folder
+from sage_cli.store.private import private_file
 
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
 _WAIT_S: Final = 5.0  # seconds to wait for another process that writes
@@ -187,9 +186,7 @@ def _log(*, create: bool = False) -> Iterator[sqlite3.Connection]:
 def _open(path: Path | None) -> sqlite3.Connection:
     """The file's tables, which are made; without a file, empty ones."""
     if path:
-        private_folder(path.parent)
-        with suppress(FileExistsError):  # or another process created it first
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        private_file(path)
     connection = sqlite3.connect(path or ":memory:", timeout=_WAIT_S)
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:

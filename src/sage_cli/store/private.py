@@ -1,9 +1,10 @@
-"""Folders that only this user can use: what a private video says is as private as the questions about it."""
+"""Folders and files that only this user can use: what a private video says is as private as the questions about it."""
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from sage_cli.store.paths import own_folders
@@ -22,6 +23,17 @@ def private_folder(folder: Path) -> None:
             own.mkdir(mode=0o700, exist_ok=True)
             close(own)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def private_file(path: Path) -> None:
+    """Make an empty file that only this user can read, with its folder, unless it is there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    private_folder(path.parent)
+    with suppress(FileExistsError):  # or another process made it first
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def close(folder: Path) -> bool:
