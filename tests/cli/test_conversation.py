@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import struct
 import sys
@@ -63,11 +64,11 @@ class Talking:
             return False
         self._unread += data
         self._stream.feed(data)
-        if b"\x1b[6n" in data:  # asks where the cursor is
-            self.type(b"\x1b[%d;%dR" % (self.screen.cursor.y + 1, self.screen.cursor.x + 1))
-        for query, answer in self.answers.items():
-            if query in data:
-                self.type(answer)
+        where = b"\x1b[%d;%dR" % (self.screen.cursor.y + 1, self.screen.cursor.x + 1)
+        number = re.search(rb"\x1b_Gi=(\d+)", data)  # of a picture that is asked about
+        for query, answer in sorted({b"\x1b[6n": where, **self.answers}.items(), key=lambda pair: data.find(pair[0])):
+            if query in data:  # answered in the order of the questions
+                self.type(answer.replace(b"NUMBER", number[1] if number else b""))
         return bool(data)
 
 
@@ -105,7 +106,7 @@ def test_five_questions(environment: dict[str, str], sage: Callable[..., Complet
     ("answers", "picture"),
     [
         ({b"\x1b[c": b"\x1b[?62;4c"}, b"\x1bP"),
-        ({b"\x1b[c": b"\x1b[?62c", b",a=q,": b"\x1b_Gi=1;OK\x1b\\"}, b"\x1b_Gi="),
+        ({b"\x1b[c": b"\x1b[?62c", b",a=q,": b"\x1b_Gi=NUMBER;OK\x1b\\"}, b"\x1b_Gi="),
         ({}, None),
     ],
     ids=["sixel", "kitty", "neither"],
