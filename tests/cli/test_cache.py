@@ -11,8 +11,8 @@ from typing import get_args
 
 import pytest
 
-from sage_cli.cli.cache import KindName
-from sage_cli.store.cache import KINDS
+from sage_cli.cli.cache import KindName, info
+from sage_cli.store.cache import KINDS, Entry
 from sage_cli.video import Video
 from tests.cli.conftest import SMALL, Popen
 from tests.models import TinyModel
@@ -22,6 +22,32 @@ Sage = Callable[..., CompletedProcess[str]]
 
 def test_kinds_are_spelled_out() -> None:
     assert get_args(KindName) == tuple(kind.name for kind in KINDS)
+
+
+class Counted:
+    """An entry that counts how often it is looked at."""
+
+    looks = 0
+
+    def __init__(self, number: int) -> None:
+        self._entry = Entry("transcripts", f"{number}", 1, float(number), f"{number:024x}")
+
+    def __getattr__(self, name: str) -> object:
+        Counted.looks += 1
+        return getattr(self._entry, name)
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_many_videos_take_no_more_looks_each(json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    looks = []
+    for count in 10, 200:
+        Counted.looks = 0
+        monkeypatch.setattr("sage_cli.store.cache.entries", lambda count=count: [Counted(number) for number in range(count)])
+        assert info(json) == 0
+        looks.append(Counted.looks / count)
+    assert looks[0] == looks[1]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")

@@ -47,9 +47,10 @@ def info(json: Annotated[bool, typer.Option("--json", help="Print one JSON objec
     from sage_cli.store.cache import KINDS, entries, media_paths
 
     found, names, limit = entries(), media_paths(), int(load_options().cache_limit)
-    kinds = [(kind.name, kind.about, [entry for entry in found if entry.kind == kind.name]) for kind in KINDS]
-    videos = {media: [entry for entry in found if entry.media == media] for media in {entry.media for entry in found} - {""}}
-    ordered = sorted(videos.items(), key=lambda video: -max(entry.used for entry in video[1]))
+    by_kind, by_video = _grouped(found, "kind"), _grouped(found, "media")
+    kinds = [(kind.name, kind.about, by_kind.get(kind.name, [])) for kind in KINDS]
+    by_video.pop("", None)
+    ordered = sorted(by_video.items(), key=lambda video: -max(entry.used for entry in video[1]))
     if json:
         record = {
             "path": str(cache_dir()),
@@ -186,6 +187,13 @@ def _media(video: str) -> str:
             f"{'nothing is cached for' if not found else 'several cached videos have the name'} {video} (see 'sage cache info')"
         )
     return found.pop()
+
+
+def _grouped(entries: list[Entry], by: Literal["kind", "media"]) -> dict[str, list[Entry]]:
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(getattr(entry, by), []).append(entry)
+    return groups
 
 
 def _count(number: int, one: str, more: str) -> str:
