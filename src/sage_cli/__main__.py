@@ -1,6 +1,7 @@
 """``sage``, and ``python -m sage_cli``: the entry point of the command line."""
 
-import signal
+# The core of the module signal, without its enums: importing them takes longer than all before.
+import _signal as signal  # type: ignore[import-not-found,unused-ignore]
 import sys
 
 # Until the command line is loaded, Ctrl-C ends the process silently; Python would print a traceback.

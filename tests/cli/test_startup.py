@@ -41,6 +41,23 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert "sage_cli.cli.renderers" not in imported
 
 
+def test_ctrl_c_is_silent_before_anything_is_imported_that_takes_time() -> None:
+    """The package comes before its entry point, so it imports next to nothing."""
+    program = """
+import signal, sys
+def hook(event, arguments):
+    if event == "import" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        print(arguments[0])
+for name in ("re", "enum", "signal", "typing", "collections.abc"):
+    sys.modules.pop(name, None)
+sys.addaudithook(hook)
+import sage_cli.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    quick = {"__future__", "sage_cli", "sage_cli.hardware", "sage_cli.hardware.openmp", "sage_cli.version", "sage_cli.__main__"}
+    assert {"sage_cli"} <= set(done.stdout.split()) <= quick
+
+
 def test_benchmarks_are_listed() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks"], capture_output=True, text=True, check=True)
     assert "python -m benchmarks.startup " in done.stdout

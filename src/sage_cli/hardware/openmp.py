@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import MutableMapping
-from typing import Final
+
+TYPE_CHECKING = False  # as in the package's __init__, which imports this before all else
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+    from typing import Final
 
 # Rounds that a thread spins at a barrier before it sleeps: some tens of microseconds.
 _SPINS: Final = "2000"
