@@ -64,7 +64,7 @@ def connect(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return connect
 
 
-def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
+def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Path) -> None:
     async def talk() -> None:
         async with connect() as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
@@ -95,6 +95,15 @@ def test_its_tools_answer(connect: Callable[[], Any], tmp_path: Path) -> None:
             result = await client.call_tool("transcribe", {"video": "speech.mp4"})
             assert result.structured_content
             assert result.structured_content["segments"]
+            heard = result.structured_content["segments"]
+            (folder / "speech.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Seven.</v>\n")
+            result = await client.call_tool("transcribe", {"video": "speech.mp4"})
+            assert result.structured_content
+            assert result.structured_content["source"] == "speech.vtt"
+            assert [said["text"] for said in result.structured_content["segments"]] == ["Ann: Seven."]
+            result = await client.call_tool("transcribe", {"video": "speech.mp4", "source": "speech"})
+            assert result.structured_content
+            assert (result.structured_content["source"], result.structured_content["segments"]) == ("ggml-sage-nano.bin", heard)
 
             result = await client.call_tool("find_event", {"video": "short.mp4", "event": "a red circle"})
             assert result.structured_content
@@ -146,8 +155,8 @@ def test_wrong_arguments_are_told_in_a_line(folder: Path, tmp_path: Path, monkey
         for tool in await server.list_tools():
             assert tool.input_schema["additionalProperties"] is False
         for name, arguments, told in (
-            ("transcribe", {"video": "speech.mp4", "begin": 9}, "unknown: begin (transcribe takes video, start, end)"),
-            ("transcribe", {"media": "speech.mp4"}, "unknown: media; missing: video (transcribe takes video, start, end)"),
+            ("transcribe", {"video": "speech.mp4", "begin": 9}, "unknown: begin (transcribe takes video, start, end, source)"),
+            ("transcribe", {"media": "speech.mp4"}, "unknown: media; missing: video (transcribe takes video, start, end, source)"),
             ("list_models", {"all": True}, "unknown: all (list_models takes no arguments)"),
             (
                 "frames",
@@ -159,7 +168,7 @@ def test_wrong_arguments_are_told_in_a_line(folder: Path, tmp_path: Path, monkey
             (
                 "transcribe",
                 {"video": "speech.mp4", "start": True},
-                "start should be text or a number (transcribe takes video, start, end)",
+                "start should be text or a number (transcribe takes video, start, end, source)",
             ),
             ("frames", {"video": "short.mp4", "times": ["99"]}, "99 is past the end: the media goes from 00:00:00 to 00:00:12"),
         ):

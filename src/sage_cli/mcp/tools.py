@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import wait
 from contextlib import closing
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Image
@@ -33,6 +33,10 @@ Path = Annotated[str, Field(description="Path of the video or audio file, absolu
 Time = str | Annotated[float, Strict()]  # true is no second
 Start = Annotated[Time | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
 End = Annotated[Time | None, Field(description="Stop at this time.")]
+Source = Annotated[
+    Literal["auto", "subtitles", "speech"],
+    Field(description="What the transcript is made of: its subtitles, its speech, or subtitles where there are any."),
+]
 Notices = Annotated[list[str], Field(description="What limits the result: parts of the file that are damaged or missing.")]
 
 
@@ -65,6 +69,7 @@ class Said(BaseModel):
 class Transcript(BaseModel):
     """The transcript, in time order."""
 
+    source: Annotated[str, Field(description="The subtitles, or the speech model.")]
     language: str | None
     segments: list[Said]
     notices: Notices
@@ -157,11 +162,11 @@ class Tools:
 
         return await self._worker.run(context, work)
 
-    async def transcribe(self, video: Path, context: Context, start: Start = None, end: End = None) -> Transcript:
+    async def transcribe(self, video: Path, context: Context, start: Start = None, end: End = None, source: Source = "auto") -> Transcript:
         """Transcribe the speech of a video or recording, with times."""
 
         def work(session: Session, report: Report) -> Transcript:
-            return _transcribed(session, session.video(self._folders.resolve(video)), (_time(start), _time(end)), report)
+            return _transcribed(session, session.video(self._folders.resolve(video)), (_time(start), _time(end)), source, report)
 
         return await self._worker.run(context, work)
 
@@ -237,19 +242,24 @@ def _load(session: Session, video: Video, report: Report) -> None:
     loading.result()
 
 
-def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], report: Report) -> Transcript:
+def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], source: str, report: Report) -> Transcript:
     from sage_cli.speech.segment import Spoken
 
+    subtitles = session.converted(video, source)
     said, spoken = [], Spoken()
-    with closing(session.transcribe(video.name, start=span[0], end=span[1])) as found:
-        for segment in found:
-            report(f"transcribed to {format_clock(segment.end)}")
-            said.append(Said(start=format_clock_ms(segment.start), end=format_clock_ms(segment.end), text=segment.text))
-            spoken.add(segment)
+    with closing(session.parts(video, start=span[0], end=span[1], source=source)) as parts:
+        for part in parts:
+            report(f"transcribed to {format_clock(part.seconds)}")
+            for segment in part.segments:
+                said.append(Said(start=format_clock_ms(segment.start), end=format_clock_ms(segment.end), text=segment.text))
+                spoken.add(segment)
     notices = [notice.text for notice in video.notices]
+    if source != "speech" and (trouble := session.subtitle_trouble(video)):
+        notices.append(trouble)
     if not said:
         notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
-    return Transcript(language=spoken.language, segments=said, notices=notices)
+    made_of = subtitles.source if subtitles else session.transcriber_name
+    return Transcript(source=made_of, language=spoken.language, segments=said, notices=notices)
 
 
 def _summarized(steps: Generator[Stage | None, None, Summary], report: Report) -> Summary:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sage_cli.speech.subtitles import Subtitles
     from sage_cli.tools.base import AnyTool
     from sage_cli.video import FrameTimeCache, Video
+
+Moment: TypeAlias = float | str | None  # in seconds, or as text; None is by the options
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -126,8 +128,8 @@ class Session(Models):
         video: str | Path,
         question: str,
         *,
-        start: float | str | None = None,
-        end: float | str | None = None,
+        start: Moment = None,
+        end: Moment = None,
         earlier: Sequence[tuple[str, str]] = (),
         tools: bool | None = None,
     ) -> Generator[Event]:
@@ -184,7 +186,7 @@ class Session(Models):
         self._running.add(guarded)
         return guarded
 
-    def agent(self, video: Video, *, start: float | str | None = None, end: float | str | None = None, tools: bool | None = None) -> Agent:
+    def agent(self, video: Video, *, start: Moment = None, end: Moment = None, tools: bool | None = None) -> Agent:
         """The agent for a part of a video. It is reused for the same part, with its frames.
 
         Raises:
@@ -239,7 +241,7 @@ class Session(Models):
             note_media(video.id, local)
         return video
 
-    def span(self, video: Video, start: float | str | None = None, end: float | str | None = None) -> tuple[float, float]:
+    def span(self, video: Video, start: Moment = None, end: Moment = None) -> tuple[float, float]:
         """The part of a video to ask about, in seconds; the end is limited to the video's.
 
         Raises:
@@ -293,7 +295,7 @@ class Session(Models):
 
     # ---- transcribing ----------------------------------------------------------------------------------------------
 
-    def transcribe(self, media: str | Path, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Segment]:
+    def transcribe(self, media: str | Path, *, start: Moment = None, end: Moment = None) -> Generator[Segment]:
         """Transcribe a video or recording; yields segments as they are decoded. After an interruption the next call resumes.
 
         Args:
@@ -305,21 +307,21 @@ class Session(Models):
         """
         return self._tracked(self._segments(media, start, end))
 
-    def _segments(self, media: str | Path, start: float | str | None, end: float | str | None) -> Generator[Segment]:
+    def _segments(self, media: str | Path, start: Moment, end: Moment) -> Generator[Segment]:
         video = self.video(media)
         with closing(self._parts(video, self.converted(video), start, end)) as parts:
             for part in parts:
                 yield from part.segments
 
-    def parts(self, video: Video, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Progress]:
-        """The same, window by window, with progress. Yields nothing for media without sound."""
-        return self._tracked(self._parts(video, self.converted(video), start, end))
+    def parts(self, video: Video, *, start: Moment = None, end: Moment = None, source: str | None = None) -> Generator[Progress]:
+        """The same, window by window, with progress, from a ``source`` if it is given. Yields nothing for media without sound."""
+        return self._tracked(self._parts(video, self.converted(video, source), start, end))
 
-    def said(self, video: Video, *, start: float | str | None = None, end: float | str | None = None) -> Generator[Progress]:
+    def said(self, video: Video, *, start: Moment = None, end: Moment = None) -> Generator[Progress]:
         """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
         return self._tracked(self._parts(video, self.subtitles(video), start, end))
 
-    def _parts(self, video: Video, subtitles: Subtitles | None, start: float | str | None, end: float | str | None) -> Generator[Progress]:
+    def _parts(self, video: Video, subtitles: Subtitles | None, start: Moment, end: Moment) -> Generator[Progress]:
         first, last = self.span(video, start, end)
         if subtitles:
             yield from subtitles.parts(first, last)
@@ -336,21 +338,21 @@ class Session(Models):
         cache = TranscriptCache(cache_dir() / "transcripts") if self.caching else None
         return Transcript(self.transcriber, video, video.sound_id, cache)
 
-    def converted(self, video: Video) -> Subtitles | None:
+    def converted(self, video: Video, source: str | None = None) -> Subtitles | None:
         """Subtitles to use in place of a transcript, if ``source`` allows them; with ``translate`` only English ones.
 
         Raises:
             VideoError: ``source`` requires subtitles, and there are none.
             UsageError: they would have to be translated.
         """
-        if self.options.source == "speech":
+        if (source := source or self.options.source) == "speech":
             return None
-        if self.options.translate and self.options.source == "subtitles":
+        if self.options.translate and source == "subtitles":
             raise UsageError("--translate is for speech, and subtitles stay as they are: leave out --from subtitles or --translate")
         from sage_cli.speech.subtitles import lacking
 
         found = self._found_subtitles(video)  # asked for, whatever questions are answered from
-        if found is None and self.options.source == "subtitles":
+        if found is None and source == "subtitles":
             reason = self._subtitles[video][2]
             none = f" that can be read ({reason})" if reason else lacking(video, self.options.language)
             raise VideoError(f"{media_name(video.name)} has no subtitles{none}: leave out --from to transcribe its speech")
