@@ -23,6 +23,9 @@ MEDIA: Final = (
     *(".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".mka"),
 )
 
+# And of subtitles, the likeliest format first: the suffix tells it more surely than the text.
+SUBTITLES: Final = (".srt", ".vtt", ".ass", ".ssa", ".ttml")
+
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 # All that a terminal could obey; a tab and a line end are text.

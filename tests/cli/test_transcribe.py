@@ -252,6 +252,9 @@ def test_a_broken_model(sage: Sage, talk: Path, whisper: Path, tmp_path: Path) -
         (["--start", "soon"], "a time: HH:MM:SS"),
         (["-f", "docx"], "docx"),
         (["--skip-existing"], "--skip-existing"),
+        (["--words"], "--words is for json and jsonl, and txt has no place for them"),
+        (["--words", "-o", "a.vtt"], "--words is for json and jsonl, and vtt has no place for them"),
+        (["--words", "--json", "--from", "subtitles"], "subtitles have no times of words"),
     ],
 )
 def test_options_that_cannot_work(transcribe: Sage, talk: Path, words: list[str], said: str) -> None:

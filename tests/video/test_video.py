@@ -204,6 +204,14 @@ def test_what_cannot_be_read_is_said_in_one_line(make: Callable[[Path], object],
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a.srt", "a.VTT", "a.ttml"])
+def test_subtitles_are_no_video(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("WEBVTT\n\n00:00:01,000 --> 00:00:02,000\nHello\n")
+    with pytest.raises(VideoError, match="is a subtitle file: give the video or recording that it lies beside"):
+        Video(path)
+
+
 def test_a_sound_file_opens_without_a_picture(tmp_path: Path) -> None:
     video = Video(make_audio(tmp_path / "speech.wav", tone(2.0)))
     assert (video.has_video, video.has_audio, video.audio_codec, video.duration) == (False, True, "pcm_s16le", 2.0)

@@ -52,6 +52,8 @@ def transcribe(
         options = replace(options, format=form)
     found = of_folders(media, MEDIA, recursive=options.recursive, quiet=options.quiet)
     tasks = _plan(found, options.output, options.format)
+    if options.words:
+        _check_words(tasks, options.source)
     if options.skip_existing:
         tasks = _without_existing(tasks, options.quiet)
     if any(task.target is None for task in tasks):
@@ -134,6 +136,14 @@ def _plan(found: Sequence[Input], output: str | None, format: str | None) -> lis
     if len(tasks) > 1:
         raise UsageError(f"--output {output} is one file for {len(tasks)} transcripts: name a folder (for a new one: {output}/)")
     return [Task(tasks[0].source, format or format_of(output, declared()["format"].choices, "txt"), Path(output))]
+
+
+def _check_words(tasks: Sequence[Task], source: str) -> None:
+    """Raises: UsageError: the times of words would be in no transcript."""
+    if source == "subtitles":
+        raise UsageError("--words is for speech, and subtitles have no times of words: leave out --from subtitles or --words")
+    if other := next((task.format for task in tasks if not task.format.startswith("json")), None):
+        raise UsageError(f"--words is for json and jsonl, and {other} has no place for them: add --format json, or leave out --words")
 
 
 def _names(tasks: Sequence[Task], inside: Sequence[Path]) -> list[str]:

@@ -21,7 +21,7 @@ from sage_cli.output import folded
 from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState
-from sage_cli.text import decode_prose, without_controls
+from sage_cli.text import SUBTITLES, decode_prose, without_controls
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What FFmpeg calls the formats that it reads; the suffix tells more surely than the text.
+# What FFmpeg calls the formats that it reads
 _FORMATS: Final = {".srt": "srt", ".vtt": "webvtt", ".ass": "ass", ".ssa": "ass"}
-SUFFIXES: Final = (*_FORMATS, ".ttml")
 
 _LARGEST: Final = 32 << 20  # bytes of a subtitle file; a day of speech has one
 _CLOSE_S: Final = 0.25  # cues this close follow each other without a pause
@@ -131,7 +130,7 @@ def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
     try:
         entries = [*path.parent.iterdir()]
         stem = _composed(_entry(path, entries).stem)
-        found = [file for file in entries if file.suffix.lower() in SUFFIXES and _composed(file.name).startswith(stem)]
+        found = [file for file in entries if file.suffix.lower() in SUBTITLES and _composed(file.name).startswith(stem)]
         return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found if file.is_file()]
     except OSError:
         return []
@@ -167,7 +166,7 @@ def beside(path: Path, expected: str = "", duration: float = math.inf) -> list[S
         found.append(
             (
                 len(words),
-                SUFFIXES.index(file.suffix.lower()),
+                SUBTITLES.index(file.suffix.lower()),
                 file.name,
                 Subtitles(file.name, language, "forced" in words, cache(partial(_file_cues, file, language or expected, duration)), file),
             )

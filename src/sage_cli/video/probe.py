@@ -24,9 +24,10 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from sage_cli.errors import VideoError, reading
+from sage_cli.errors import MediaReadError, VideoError, reading
 from sage_cli.hardware.waiting import in_background
 from sage_cli.store.content import Content, identify
+from sage_cli.text import SUBTITLES
 from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
 from sage_cli.video.encryption import is_encrypted
 from sage_cli.video.matroska import crops
@@ -206,7 +207,13 @@ def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | 
         MediaReadError: it could not be read to its end.
     """
     _check_file(path)
-    return in_background(lambda stop: _probe(path, stop, remember, spoken))
+    try:
+        return in_background(lambda stop: _probe(path, stop, remember, spoken))
+    except VideoError as error:
+        if path.suffix.lower() not in SUBTITLES or isinstance(error, MediaReadError):
+            raise
+        told = "give the video or recording that it lies beside; 'sage transcribe VIDEO --from subtitles' converts it"
+        raise VideoError(f"{path} is a subtitle file: {told}") from error
 
 
 def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool] | None) -> Media:
