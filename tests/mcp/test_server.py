@@ -105,9 +105,11 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
             assert result.structured_content
             assert (result.structured_content["source"], result.structured_content["segments"]) == ("ggml-sage-nano.bin", heard)
 
-            result = await client.call_tool("find_event", {"video": "short.mp4", "event": "a red circle"})
-            assert result.structured_content
-            assert "found" in result.structured_content
+            for quick in (True, False):
+                result = await client.call_tool("find_event", {"video": "short.mp4", "event": "red star", "quick": quick})
+                assert result.structured_content
+                (one,) = result.structured_content["found"]
+                assert one["start"] < "00:00:09" < one["end"]
 
             result = await client.call_tool("frames", {"video": "short.mp4", "times": ["0:01", "2"]})
             images = [part for part in result.content if part.type == "image"]
