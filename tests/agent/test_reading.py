@@ -4,6 +4,7 @@ import json
 from typing import Any
 from unittest.mock import Mock
 
+import json_repair
 import pytest
 
 from sage_cli.agent import reading
@@ -96,6 +97,30 @@ def test_a_call_is_read_in_every_form(kind: Any, form: str) -> None:
         assert not reply.answerable.verdict
     elif form == "native":
         assert reply.video_context == "It is not shown."
+
+
+@pytest.mark.parametrize("wrapping", ["%s", "<json>\n%s\n</json>", "```json\n%s\n```", "Here it is: %s"])
+@pytest.mark.parametrize("calls", [[], [CALL]])
+def test_tags_in_an_answer_are_no_calls(wrapping: str, calls: list[Any]) -> None:
+    for said in (
+        'It says <tool_call>{"name": "get_weather", "arguments": {}}</tool_call>.',
+        "Write <tool_call>{'name': 'x'}</tool_call>.",
+        "```\nx\n```",
+    ):
+        reply = {**context(said), "recommended_tools": {"needed": bool(calls), "why_no_tool": None, "tool_calls": calls}}
+        made = read(ContextReply, wrapping % json.dumps(reply))
+        assert made.final_answer == said
+        assert [call.name for call in made.recommended_tools.tool_calls] == [call["name"] for call in calls]
+
+
+def test_tags_in_a_native_call_are_words_and_the_text_around_it_is_kept() -> None:
+    query = "What is <tool_call> or </tool_call>?"
+    asked = json.dumps({"name": "perform_reasoning", "arguments": {"query": query}})
+    made = read(ContextReply, f"Before.\n<tool_call>{asked}</tool_call>\nAfter.")
+    assert [call.arguments for call in made.recommended_tools.tool_calls] == [{"query": query}]
+    assert made.video_context == "Before.\n\nAfter."
+    unended = read(ContextReply, f"<tool_call>{asked}\n<tool_call>{asked}")
+    assert len(unended.recommended_tools.tool_calls) == 2
 
 
 @pytest.mark.parametrize(
@@ -247,6 +272,14 @@ def test_a_flood_in_a_call_is_read_once(flood: str) -> None:
     assert read_as.recommended_tools.tool_calls[0].arguments == {"start": flood.strip()}
     (call,) = read(ContextReply, f"<tool_call><function=web_search><parameter=start>{flood}").recommended_tools.tool_calls
     assert call.arguments == {}
+
+
+def test_a_flood_of_calls_that_do_not_end_is_not_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    repair = Mock(return_value={})
+    monkeypatch.setattr(json_repair, "loads", repair)
+    with pytest.raises(ValueError, match="no JSON object"):
+        read(ContextReply, "<tool_call>{" * 1000)
+    assert not repair.called
 
 
 @pytest.mark.parametrize("before", ["", "<think>\n</think>", "<think>So.</think>And" + " so" * LONG + "</think>"])

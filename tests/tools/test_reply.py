@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import json_repair
 import pytest
 
-from sage_cli.tools.reply import json_object, unquoted, without_thinking
+from sage_cli.tools.reply import json_object, structure, unquoted, without_thinking
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,39 @@ def test_only_a_few_objects_are_repaired(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_tags_within_json_are_words() -> None:
     for said in ("between <json> and </json>", '<json>{"a": 1}</json>', "```", "a {", "the </think> tag", "<think>...</think>", "<think>"):
         assert json_object("\n" + json.dumps({"a": said, "b": 1}), ("a",)) == {"a": said, "b": 1}
+
+
+@pytest.mark.parametrize(
+    "wrapping", ["Here it is: %s", "<json>\n%s\n</json>", "```json\n%s\n```", "```\n%s\n```\nDone.", "So.\n</think>\n<json>%s"]
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_tags_and_fences_in_strings_are_words_in_every_wrapping(wrapping: str, indent: int | None) -> None:
+    for said in (
+        "```python\nprint(1)\n```",
+        "</json>",
+        "between <json> and </json>",
+        "<json>{'a': 1}</json>",
+        "a\n</think>\nb",
+        "```{'a': 1}```",
+    ):
+        value = {"b": said, "a": said, "c": {"a": 1}}
+        assert json_object(wrapping % json.dumps(value, indent=indent), ("a",)) == value
+        # Line ends that are not escaped, as models write them.
+        assert json_object(wrapping % json.dumps(value, indent=indent).replace("\\n", "\n"), ("a",)) == value
+
+
+def test_structure_is_what_is_not_within_whole_objects() -> None:
+    text = '<a>{"b": "<c>`"} <d> {x} {"e": "<f>'
+    assert structure(text) == '<a>{"b": " c> "} <d> {x} {"e": "<f>'
+    assert len(structure(text)) == len(text)
+
+
+def test_a_parser_that_gives_up_in_its_own_words_is_one_that_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (RecursionError("maximum"), ValueError("Input nesting exceeds")):
+        monkeypatch.setattr(json_repair, "loads", Mock(side_effect=error))
+        with pytest.raises(ValueError, match="nested too deeply"):
+            json_object('{"a": b}')
+        assert unquoted("[a]") == "[a]"
 
 
 def test_what_was_written_as_text_is_unquoted() -> None:

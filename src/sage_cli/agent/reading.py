@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic_core import from_json
 
 from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply
-from sage_cli.tools.reply import closes_thinking, has_begun, json_object, unquoted, without_thinking
+from sage_cli.tools.reply import closes_thinking, has_begun, json_object, structure, unquoted, without_thinking
 
 R = TypeVar("R", ContextReply, ReasonerReply)
 
@@ -29,8 +29,8 @@ _KNOWN: Final = frozenset({"video_context", "query_intent", "answerable", "verdi
 
 _TAG: Final = re.compile(r"</?json>")
 
-# Qwen's own form of calls, around JSON or around tags of its own.
-_NATIVE: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
+# Qwen's own form of calls, around JSON or around tags of its own. One that does not end, ends where the next one begins.
+_NATIVE: Final = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
 _FUNCTION: Final = re.compile(r"<function=([^<>]+)>")
 _PARAMETER: Final = re.compile(r"<parameter=([^<>]+)>")
 
@@ -77,10 +77,12 @@ def as_answer(kind: type[R], text: str) -> R:
 def _data(reply: str) -> dict[str, Any]:
     """The reply's object. What is written around native calls is what the model has seen."""
     said = without_thinking(reply)
-    native = [call for body in _NATIVE.findall(said) for call in _native(body)]
+    found = [*_NATIVE.finditer(structure(said))]
+    native = [call for match in found for call in _native(said[slice(*match.span(1))])]
     if not native:
         return json_object(said, _KNOWN)
-    rest = _NATIVE.sub("", said).strip()
+    around = zip([0, *(match.end() for match in found)], [*(match.start() for match in found), len(said)], strict=True)
+    rest = "".join(said[begin:end] for begin, end in around).strip()
     try:
         return json_object(rest, _KNOWN) | {"recommended_tools": native}
     except ValueError:
@@ -92,7 +94,7 @@ def _native(body: str) -> Iterator[dict[str, Any]]:
         yield {"name": function[1], "arguments": dict(_parameters(body))}
     else:
         with suppress(ValueError):
-            yield from _calls(json_object(body))
+            yield from _calls(json_object(body, (*_CALLS, *_NAME)))
 
 
 def _parameters(body: str) -> Iterator[tuple[str, str]]:
