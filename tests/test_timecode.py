@@ -27,6 +27,8 @@ HUGE = [form.format("9" * digits) for digits in (400, 5000) for form in ("{}", "
         ("5m", 300),
         ("1.5m", 90),
         ("1h30s", 3630),
+        ("1e-05", 0.00001),
+        ("1.5e-7", 0.00000015),
     ],
 )
 def test_people_write_times_in_many_ways(text: str, seconds: float) -> None:

@@ -55,8 +55,8 @@ def parse(text: str) -> float:
 
 def _parsed(text: str) -> float:
     """Not finite if it is no time, or one beyond floats."""
-    if match := re.fullmatch(_NUMBER, text):
-        return float(match[1])
+    if re.fullmatch(rf"{_NUMBER}(?:e-\d+)?", text):  # Python prints 0.00001 as 1e-05
+        return float(text)
     if match := _CLOCK.fullmatch(text):
         hours, minutes, seconds = (float(field or 0) for field in match.groups())
         if seconds < 60 and (match[1] is None or minutes < 60):

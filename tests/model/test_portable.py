@@ -71,6 +71,39 @@ def test_alternatives_are_merged() -> None:
     assert portable(schema, nulls=False) is None
 
 
+CAT = {
+    "type": "object",
+    "properties": {"kind": {"const": "cat"}, "lives": {"type": "integer", "maximum": 9}},
+    "required": ["kind", "lives"],
+}
+DOG = {
+    "type": "object",
+    "properties": {"kind": {"const": "dog"}, "lives": {"type": "integer", "minimum": 1}},
+    "required": ["kind", "lives"],
+}
+
+
+def test_alternatives_of_which_one_holds_are_alternatives() -> None:
+    inside = {"discriminator": {"propertyName": "kind"}, "oneOf": [CAT, DOG]}
+    either = {"type": "object", "properties": {"pet": {"anyOf": [CAT, DOG]}}, "required": ["pet"]}
+    made = portable({**either, "properties": {"pet": inside}}, nulls=False)
+    assert made == portable(either, nulls=False)
+    assert made and made["properties"]["pet"]["properties"]["kind"] == {"type": "string", "enum": ["cat", "dog"]}
+    assert portable({"oneOf": [CAT, DOG]}, nulls=False) == portable({"anyOf": [CAT, DOG]}, nulls=False)
+
+
+def test_parts_that_all_hold_are_one_object() -> None:
+    named = {"properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"], "not": {"required": ["age"]}}
+    made = portable({"allOf": [CAT, named, True], "description": "A cat.", "additionalProperties": False}, nulls=False)
+    assert made == {
+        "type": "object",
+        "description": "A cat.",
+        "properties": {"kind": {"type": "string", "enum": ["cat"]}, "lives": {"type": "integer"}, "name": {"type": "string"}},
+        "required": ["kind", "lives", "name"],
+        "additionalProperties": False,
+    }
+
+
 @pytest.mark.parametrize(
     "schema",
     [

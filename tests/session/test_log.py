@@ -58,6 +58,27 @@ def test_words_are_words(words: str, found: int) -> None:
     assert len(log.search(words)) == found
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("猫", 1),
+        ("ボール 猫", 1),
+        ("ボール talk", 1),
+        ("ボール bus", 0),
+        ("犬", 0),
+        ("AI時代 train", 1),
+        ("ai時代", 1),
+        ("แมว", 1),
+        ("%猫", 0),
+    ],
+)
+def test_words_of_scripts_without_spaces_are_found_within_others(words: str, found: int) -> None:
+    _add("Which train?", "AI時代の列車")
+    _add("猫は何をしていますか", "赤いボールで遊んでいます。")
+    _add("แมวกำลังทำอะไร", None)
+    assert len(log.search(words)) == found
+
+
 def test_reading_makes_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "none" / "log.db"
     monkeypatch.setenv("SAGE_LOG_FILE", str(path))

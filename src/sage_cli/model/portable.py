@@ -8,16 +8,20 @@ the schema allows, and more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
 
 from sage_cli.model.recursion import subschemas
 
+# What only forbids values, or says something about them.
 _BOUNDS: Final = frozenset(
     {
         "minLength", "maxLength", "pattern", "format",
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf",
         "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
+        "contains", "minContains", "maxContains", "propertyNames", "dependentRequired", "dependentSchemas",
+        "not", "if", "then", "else", "discriminator",
         "title", "default", "examples", "$schema", "$id", "$comment",
     }
 )  # fmt: skip
@@ -49,6 +53,10 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
     if not isinstance(schema, Mapping):  # true and false
         return {}
     made = {key: value for key, value in schema.items() if key not in _BOUNDS}
+    if isinstance(made.get("allOf"), Sequence):
+        return _simple(reduce(_with, made.pop("allOf"), made), nulls)
+    if "oneOf" in made:  # not more than one of them: that only forbids values, too
+        made = {"anyOf": made.pop("oneOf"), **made}
     if "const" in made:
         made["enum"] = [made.pop("const")]
     if "enum" in made and "type" not in made:
@@ -61,6 +69,16 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
         alternatives = [_simple(one, nulls) for one in made["anyOf"]]
         made = {**made, "anyOf": alternatives} if len(made) > 1 else _merged(alternatives, nulls)
     return made
+
+
+def _with(one: Mapping[str, Any], other: Any) -> Mapping[str, Any]:
+    """A schema that allows all that satisfies both."""
+    if not isinstance(other, Mapping):
+        return one
+    properties = {**one.get("properties", {}), **other.get("properties", {})}
+    required = [*dict.fromkeys([*one.get("required", ()), *other.get("required", ())])]
+    objects = {name: value for name, value in (("properties", properties), ("required", required)) if name in one or name in other}
+    return {**one, **other, **objects}
 
 
 def _typed(values: Sequence[Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,12 @@ from sage_cli.store.private import private_file
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
 _WAIT_S: Final = 5.0  # seconds to wait for another process that writes
 _MOST: Final = 2**63 - 1  # the largest number that SQLite knows
+
+# Letters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese.
+_UNSPACED: Final = re.compile(
+    "[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff]"
+)
 
 _TABLES: Final = """
 CREATE TABLE runs (
@@ -114,14 +121,18 @@ def search(words: str, count: int = 20) -> list[Entry]:
     Raises:
         SageError: the log cannot be read.
     """
+    # FTS5 takes letters without spaces between them for one word, so parts of them are looked for in the text itself.
+    parts = [word for word in words.split() if _UNSPACED.search(word)]
     # Each word in quotes: otherwise FTS5 would read OR, NEAR and hyphens as its own syntax.
-    quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words.split())
-    if not quoted:
+    quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words.split() if word not in parts)
+    if not parts and not quoted:
         return []
+    conditions = [*(["words MATCH ?"] if quoted else []), *[f"instr(lower({_TEXT}), lower(?))"] * len(parts)]
     with _log() as log:
         rows = log.execute(
-            f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?) ORDER BY id DESC",
-            (quoted, min(count, _MOST)),
+            f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT id FROM runs JOIN words ON words.rowid = id WHERE {' AND '.join(conditions)} "
+            f"ORDER BY {'rank' if quoted else 'id DESC'} LIMIT ?) ORDER BY id DESC",
+            (*filter(None, [quoted]), *parts, min(count, _MOST)),
         )
         return [_entry(row) for row in rows]
 
@@ -157,6 +168,7 @@ def clear() -> int:
 # ---- inside --------------------------------------------------------------------------------------------------------
 
 _COLUMNS: Final = "id, asked, conversation, media, video, record"
+_TEXT: Final = "runs.question || char(10) || coalesce(runs.answer, '') || char(10) || runs.video"
 
 
 def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
