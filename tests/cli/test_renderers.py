@@ -14,7 +14,7 @@ import pytest
 from rich.style import Style
 
 from sage_cli.agent import events
-from sage_cli.agent.events import Budget, Event, Evidence, Span
+from sage_cli.agent.events import Budget, Event, Evidence, Notice, Span, WebRequested
 from sage_cli.cli import console
 from sage_cli.cli.batch import progress
 from sage_cli.cli.console import neutral
@@ -56,6 +56,26 @@ def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixtur
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "sage: no answer: none was found in 3 steps\n"
+
+
+def test_lines_about_one_of_several_videos_begin_with_its_name_and_those_about_all_come_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told: set[str] = set()
+    sent, blank, few = Notice(0.0, "sent to a host", general=True), Notice(0.0, "it is blank", media=True), Notice(0.0, "few frames")
+    asked = WebRequested(1.0, 1, "web-search", "search", "a.example", "words")
+    for label in ("cams/a.mp4", "-"):
+        with Notes(Json(), quiet=False, label=label, told=told) as renderer:
+            for event in (*RUN[:-1], sent, blank, few, asked, NO_ANSWER, *RUN[:1], sent, blank, few, NO_ANSWER):
+                renderer.show(event)
+    about = [
+        "analyze: start and end were the same",
+        "it is blank",
+        "few frames",
+        'web: search a.example for "words"',
+        "no answer: none was found in 3 steps",
+    ]
+    again = ["few frames", "no answer: none was found in 3 steps"]
+    first, *others = [f"sage: {name}: {text}" for name in ("cams/a.mp4", "stdin") for text in (*about, *again)]
+    assert capsys.readouterr().err.splitlines() == [first, "sage: sent to a host", *others]
 
 
 def test_json_loses_nothing_where_stdout_is_not_unicode(monkeypatch: pytest.MonkeyPatch) -> None:

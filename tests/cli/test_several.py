@@ -141,7 +141,7 @@ def test_damage_of_several_files_is_told_with_their_names(sage: Sage, folder: Pa
     cut_video(folder / "cut.mkv")
     done = sage("ask", folder, LAST, "Which shape appears first?", *NANO[:-1], "--no-tools", "--jobs", jobs, "--json")
     assert [line for line in done.stderr.splitlines() if "cut short" in line] == [
-        "sage: cut.mkv: the file is cut short: 3 s of 8 s are there"
+        f"sage: {folder / 'cut.mkv'}: the file is cut short: 3 s of 8 s are there"
     ]
     runs = [json.loads(line) for line in done.stdout.splitlines()]
     assert [any("cut short" in text for text in run["notices"]) for run in runs if run["video"].endswith("cut.mkv")] == [True, True]

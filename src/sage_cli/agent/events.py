@@ -178,12 +178,14 @@ class Notice:
 
     Attributes:
         media: it is about the file, not this run; every question about the file has it.
+        general: it is about neither; every question about any file may have it.
     """
 
     type: ClassVar[str] = "notice"
     elapsed: float
     text: str
     media: bool = False
+    general: bool = False
 
 
 @dataclass(frozen=True, slots=True)

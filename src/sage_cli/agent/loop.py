@@ -215,7 +215,7 @@ class _Run:
         video = agent.video
         yield RunStarted(self._watch.elapsed, self._question, video.name, video.duration, agent.span, agent.model.info, budget)
         if agent.model.info.host:
-            yield Notice(self._watch.elapsed, f"frames and prompts are sent to {agent.model.info.host}")
+            yield Notice(self._watch.elapsed, f"frames and prompts are sent to {agent.model.info.host}", general=True)
         if choice.count == 0:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
@@ -316,7 +316,7 @@ class _Run:
 
     def _suggest_web(self) -> Iterator[Event]:
         if text := self._agent.web_hint("the video alone gave no answer"):
-            yield Notice(self._watch.elapsed, text)
+            yield Notice(self._watch.elapsed, text, general=True)
 
     @property
     def _usage(self) -> Usage:

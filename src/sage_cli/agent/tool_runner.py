@@ -59,7 +59,7 @@ class ToolRunner:
         tool = self._tools.get(wanted.name) if wanted else None
         if wanted is None or tool is None:
             if wanted:
-                yield Notice(self._watch.elapsed, self._missing(wanted.name))
+                yield self._missing(wanted.name)
             asked = recommended is not None and recommended.needed
             if wanted and self._workspace.prompts.style.names_tools:
                 self._results.add_nothing(asked=asked, why=f"There is no tool {wanted.name!r}; the tools are {', '.join(self._tools)}.")
@@ -95,10 +95,10 @@ class ToolRunner:
         ok, usage = not isinstance(outcome, str), self._workspace.usage - before
         yield ToolFinished(self._watch.elapsed, step, tool.name, ok, earlier is not None, result, summary, where, usage)
 
-    def _missing(self, name: str) -> str:
+    def _missing(self, name: str) -> Notice:
         """What to tell of a call that cannot be made."""
         hint = self._web_hint("the model wanted to ask the web") if name in {WIRE_NAMES[tool] for tool in WEB_TOOLS} else None
-        return hint or f"the model called {name!r}, which is not one of its tools"
+        return Notice(self._watch.elapsed, hint or f"the model called {name!r}, which is not one of its tools", general=bool(hint))
 
     def _run(self, step: int, tool: AnyTool, arguments: Arguments) -> Steps[Outcome | str]:
         """Run a tool to its outcome, or to its error text."""

@@ -55,8 +55,8 @@ def damage_told(session: Session, video: Video) -> Iterator[None]:
 
 
 @contextmanager
-def downloads(session: Session) -> Iterator[None]:
-    """Show the download of a link on stderr: a bar on a terminal, else one line."""
+def downloads(session: Session, label: str = "") -> Iterator[None]:
+    """Show the download of a link on stderr: a bar on a terminal, else one line; ``label``: of one of several videos."""
     if session.options.quiet:
         yield
         return
@@ -67,7 +67,7 @@ def downloads(session: Session) -> Iterator[None]:
             nonlocal told
             if not told:
                 told = True
-                console.say("downloading the video behind the link; it is kept in the cache")
+                console.say(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
 
         session.download_progress = tell
         yield

@@ -40,6 +40,7 @@ class Asking:
         self.runs: list[tuple[RunRecord, Video, str]] = []
         self._started = False
         self._shown = 0  # answers
+        self._told: set[str] = set()  # notices that are about no video
 
     def one(self, name: str) -> int:
         """Ask about a single video; return the exit code.
@@ -86,7 +87,7 @@ class Asking:
     def _ask(self, name: str, label: str) -> bool:
         session = self._session
         # Cheap checks first: a mistyped path is reported before a model is loaded.
-        with downloads(session):
+        with downloads(session, label):
             video = session.video(name)
         session.check(video)
         starts, self._started = not self._started, True
@@ -153,6 +154,7 @@ class Asking:
             label=label,
             first=not self._shown,
             live=live,
+            told=self._told,
         )
 
     def _show_failure(self, failure: Failure) -> None:
@@ -163,8 +165,9 @@ class Asking:
             console.say(f"{failure.source} failed; going on with the others")
 
     def _tell(self, problem: str) -> None:
-        if problem and not self._options.quiet:
+        if problem and problem not in self._told and not self._options.quiet:
             console.say(problem)
+            self._told.add(problem)
 
 
 @dataclass(frozen=True, slots=True)

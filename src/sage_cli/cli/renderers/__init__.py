@@ -33,6 +33,7 @@ def renderer(
     label: str = "",
     first: bool = True,
     live: bool = True,
+    told: set[str] | None = None,
 ) -> AbstractContextManager[Renderer]:
     """The renderer for this process's stdout and stderr; enter it before the first event.
 
@@ -42,6 +43,7 @@ def renderer(
         label: heading of the answers in a pipe: the video, if there are several.
         first: nothing was shown before.
         live: show the work on a terminal as it is done.
+        told: notices that were shown for other videos, and are not about one.
     """
     from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
     from sage_cli.cli.renderers.plain import Notes, Plain, Styled
@@ -61,11 +63,11 @@ def renderer(
     else:
         results = Plain(several=several, label=label, first=first)
     if not live:
-        return Notes(results, quiet=quiet, label=label)
+        return Notes(results, quiet=quiet, label=label, told=told)
 
     from sage_cli.cli.renderers.terminal import Terminal
 
-    return Terminal(results, verbose=verbose)
+    return Terminal(results, verbose=verbose, told=told)
 
 
 def follow(events: Generator[Event], view: Renderer) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
 from sage_cli.cli import console
-from sage_cli.text import media_label
+from sage_cli.text import media_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,14 +63,16 @@ class Styled:
 class Notes:
     """Notices, web requests and missing answers as lines on stderr; forwards every event to ``results``.
 
-    What is to tell about the file is told once, with the file's name if there is a ``label``.
+    What is to tell about the file is told once, what is about no file once for all that share ``told``. Lines about one of several videos
+    begin with its ``label``.
     """
 
-    def __init__(self, results: Renderer, *, quiet: bool, label: str = "") -> None:
+    def __init__(self, results: Renderer, *, quiet: bool, label: str = "", told: set[str] | None = None) -> None:
         self._results = results
         self._quiet = quiet
-        self._name = f"{media_label(label)}: " if label else ""
+        self._name = f"{media_name(label)}: " if label else ""
         self._told: set[str] = set()
+        self._told_of_all: set[str] = set() if told is None else told
 
     def __enter__(self) -> Notes:
         return self
@@ -81,13 +83,13 @@ class Notes:
     def show(self, event: Event) -> None:
         self._results.show(event)
         match event:
-            case Notice(text=text, media=True) if not self._quiet:
-                if text not in self._told:
-                    console.say(f"{self._name}{text}")
-                self._told.add(text)
             case Notice(text=text) if not self._quiet:
-                console.say(text)
+                told = self._told_of_all if event.general else self._told
+                if text not in told:
+                    console.say(text if event.general else f"{self._name}{text}")
+                if event.general or event.media:
+                    told.add(text)
             case WebRequested(line=line) if not self._quiet:
-                console.say(f"web: {line}")
+                console.say(f"{self._name}web: {line}")
             case NoAnswer(reason=reason):
-                console.say(f"no answer: {reason}")
+                console.say(f"{self._name}no answer: {reason}")

@@ -57,7 +57,7 @@ FIELDS: Final = {"video_context": "description", "query_intent": "asked for", "a
 class Terminal:
     """Follows the run on stderr, and forwards every event to ``results`` at a moment when stdout may be written to."""
 
-    def __init__(self, results: Renderer, *, verbose: bool = False, console: Console | None = None) -> None:
+    def __init__(self, results: Renderer, *, verbose: bool = False, console: Console | None = None, told: set[str] | None = None) -> None:
         self._results = results
         self._verbose = verbose
         self._console = console or screen(stderr=True)
@@ -68,6 +68,7 @@ class Terminal:
         self._settings: list[str] = []
         self._video = ""
         self._told: set[str] = set()  # of the file
+        self._told_of_all: set[str] = set() if told is None else told
 
     def __enter__(self) -> Terminal:
         return self
@@ -101,11 +102,11 @@ class Terminal:
                 self._print(event.elapsed, "web", "magenta", Text(neutral(event.line)))
             case ToolFinished():
                 self._tool_finished(event)
-            case Notice() if event.media and event.text in self._told:
+            case Notice() if event.text in (told := self._told_of_all if event.general else self._told):
                 pass
             case Notice():
-                if event.media:
-                    self._told.add(event.text)
+                if event.general or event.media:
+                    told.add(event.text)
                 self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
         self._results.show(event)
         if isinstance(event, WebRequested):
