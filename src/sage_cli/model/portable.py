@@ -54,7 +54,8 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
         return {}
     made = {key: value for key, value in schema.items() if key not in _BOUNDS}
     if isinstance(made.get("allOf"), Sequence):
-        return _simple(reduce(_with, made.pop("allOf"), made), nulls)
+        parts: Sequence[Any] = made.pop("allOf")
+        return _simple(reduce(_with, parts, made), nulls)
     if "oneOf" in made:  # not more than one of them: that only forbids values, too
         made = {"anyOf": made.pop("oneOf"), **made}
     if "const" in made:
@@ -71,7 +72,7 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
     return made
 
 
-def _with(one: Mapping[str, Any], other: Any) -> Mapping[str, Any]:
+def _with(one: dict[str, Any], other: Any) -> dict[str, Any]:
     """A schema that allows all that satisfies both."""
     if not isinstance(other, Mapping):
         return one

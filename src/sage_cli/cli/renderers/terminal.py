@@ -102,12 +102,12 @@ class Terminal:
                 self._print(event.elapsed, "web", "magenta", Text(neutral(event.line)))
             case ToolFinished():
                 self._tool_finished(event)
-            case Notice() if event.text in (told := self._told_of_all if event.general else self._told):
-                pass
             case Notice():
+                told = self._told_of_all if event.general else self._told
+                if event.text not in told:
+                    self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
                 if event.general or event.media:
                     told.add(event.text)
-                self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
         self._results.show(event)
         if isinstance(event, WebRequested):
             self._stop()  # the user may be asked on this terminal
