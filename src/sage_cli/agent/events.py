@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -45,6 +46,15 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
+    """A question begins.
+
+    Attributes:
+        asked: when, in UTC (ISO 8601).
+        sage: version of sage.
+        settings: the options that answers depend on, as far as they differ from their defaults.
+        recalled: the run is one of the log, not a new one.
+    """
+
     type: ClassVar[str] = "run_started"
     elapsed: float
     question: str
@@ -53,6 +63,10 @@ class RunStarted:
     span: Span
     model: ModelInfo
     budget: Budget
+    asked: str = ""
+    sage: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +257,12 @@ Event: TypeAlias = (
 def as_record(event: Event) -> dict[str, Any]:
     """The event as a JSON-ready object, ``type`` first, seconds rounded to milliseconds."""
     record = {"type": event.type, **_rounded(asdict(event))}
-    return {**record, "value": event.value} if isinstance(event, Answer) else record  # the user's numbers stay as they are
+    match event:  # the user's numbers stay as they are
+        case Answer(value=value):
+            record["value"] = value
+        case RunStarted(settings=settings):
+            record["settings"] = {**settings}
+    return record
 
 
 def _rounded(value: Any) -> Any:

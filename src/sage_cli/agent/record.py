@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic import TypeAdapter
 
 from sage_cli.agent.events import (
     Answer,
@@ -18,6 +22,7 @@ from sage_cli.agent.events import (
 )
 
 RunRecord: TypeAlias = dict[str, Any]
+E = TypeVar("E", bound=Event)
 
 
 class Recorder:
@@ -56,3 +61,24 @@ class Recorder:
             case Answer() | NoAnswer():
                 return {"question": event.question, **self._run, **record}
         return None
+
+
+def recalled(run: RunRecord) -> Iterator[Event]:
+    """The events of an earlier run, as far as its object tells them, with ``recalled`` in the first."""
+    yield _made(RunStarted, {**run, "elapsed": 0.0, "recalled": True})
+    if run["frames"]:
+        yield FramesSampled(0.0, tuple(run["frames"]), "cached")
+    for call in run["tool_calls"]:
+        yield _made(ToolCalled, call)
+        if "ok" in call:  # the run may have ended within the call
+            yield _made(ToolFinished, call)
+    for request in run["web_requests"]:
+        yield _made(WebRequested, request)
+    for text in run["notices"]:
+        yield Notice(0.0, text)
+    yield _made(NoAnswer if run["answer"] is None else Answer, run)
+
+
+def _made(kind: type[E], values: Mapping[str, Any]) -> E:
+    made: E = TypeAdapter(kind).validate_python({name: values[name] for name in [one.name for one in fields(kind)] if name in values})
+    return made

@@ -53,6 +53,8 @@ def ask(
     given, questions = split_words(video, words or [], options.question)
     if not questions:
         return _converse(video, options)
+    if options.resume and not options.log:
+        raise UsageError("--resume takes answers from the log, which is off: leave out --no-log, or 'sage config set log true'")
     found = of_folders(given, recursive=options.recursive, quiet=options.quiet)
     videos = [one.name for one in found]
     asked = read_questions(questions)

@@ -39,7 +39,7 @@ class Asking:
         self._session, self._options, self._questions = session, session.options, questions
         self.runs: list[tuple[RunRecord, Video, str]] = []
         self._started = False
-        self._shown = 0  # answers
+        self._shown = self._recalled = 0  # answers, and those of the log among them
         self._told: set[str] = set()  # notices that are about no video
 
     def one(self, name: str) -> int:
@@ -48,7 +48,9 @@ class Asking:
         Raises:
             SageError: it, the model or an option cannot be used.
         """
-        return 0 if self._ask(name, "") else EXIT_NO_ANSWER
+        answered = self._ask(name, "")
+        self._tell_recalled()
+        return 0 if answered else EXIT_NO_ANSWER
 
     def several(self, names: Sequence[str]) -> int:
         """Ask about each video; return the exit code. Videos that fail are reported at the end.
@@ -64,6 +66,7 @@ class Asking:
                 self._show_failure(outcome)
             else:
                 answered &= outcome
+        self._tell_recalled()
         return report(failures, len(names)) or (0 if answered else EXIT_NO_ANSWER)
 
     # ---- in this process -------------------------------------------------------------------------------------------
@@ -101,7 +104,7 @@ class Asking:
             try:
                 answered = [follow(conversation.ask(question), view) for question in self._questions]
             finally:  # a later question may fail
-                self._shown += len(conversation.runs)
+                self._count(conversation.runs)
                 self.runs += [(run, video, name) for run in conversation.runs]
         self._tell(conversation.log_problem)
         return all(answered)
@@ -119,7 +122,9 @@ class Asking:
         tell_plan(session)
         # A worker has neither stdin nor the descriptors behind other pipes, and a pipe can be read only once.
         copies = {name: session.pipes.copied(name) for name in names}
-        work = work_here(partial(Worker, session.resolved(), tuple(self._questions)), copies.items(), min(options.jobs, len(names)))
+        work = work_here(
+            partial(Worker, session.resolved(), tuple(self._questions), options), copies.items(), min(options.jobs, len(names))
+        )
         with closing(work) as outcomes:
             for (name, _), outcome in outcomes:
                 if isinstance(outcome, Died):
@@ -135,7 +140,7 @@ class Asking:
                 view.show(event)
                 if run := recorder.feed(event):
                     runs.append(run)
-        self._shown += len(runs)
+        self._count(runs)
         if self._options.report or self._options.clips or self._options.stills:
             self.runs += [(run, self._session.video(name), name) for run in runs]
         self._tell(outcome.log_problem)
@@ -156,6 +161,14 @@ class Asking:
             live=live,
             told=self._told,
         )
+
+    def _count(self, runs: Sequence[RunRecord]) -> None:
+        self._shown += len(runs)
+        self._recalled += sum(bool(run.get("recalled")) for run in runs)
+
+    def _tell_recalled(self) -> None:
+        if self._recalled and not self._options.quiet:
+            console.say(f"from the log: {self._recalled} of {self._shown} answers")
 
     def _show_failure(self, failure: Failure) -> None:
         options = self._options
@@ -182,10 +195,11 @@ class Answered:
 class Worker:
     """Asks about videos in a worker process; the parent shows the answers."""
 
-    def __init__(self, options: Options, questions: Sequence[str]) -> None:
+    def __init__(self, options: Options, questions: Sequence[str], given: Options) -> None:
         from sage_cli.session import Session
 
         self._session, self._questions = Session(replace(options, quiet=True)), questions
+        self._session.given = given
         _ = self._session.model
 
     def __call__(self, item: tuple[str, Path | None]) -> Answered:

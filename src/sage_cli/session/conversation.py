@@ -8,9 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sage_cli.agent.record import Recorder, RunRecord
+from sage_cli.agent.record import Recorder, RunRecord, recalled
 from sage_cli.errors import SageError
 from sage_cli.session import log
+from sage_cli.session.origin import earlier_run
 from sage_cli.session.session import Session
 from sage_cli.text import STDIN
 
@@ -67,12 +68,17 @@ class Conversation:
         return [(str(run["question"]), str(run["answer"])) for run in self.runs if run["answer"] is not None]
 
     def ask(self, question: str) -> Generator[Event]:
-        """Answer a question. After the last event the run is recorded, and logged if the options say so.
+        """Answer a question. After the last event the run is recorded, and logged if the options say so. With the option ``resume``, a run
+        of the log that asked the same takes its place.
 
         Raises:
             SageError: as :meth:`Session.ask`.
         """
         start, end = self.span or (None, None)
+        if self.session.options.resume and (earlier := self._earlier(question)):
+            self.runs.append(earlier)
+            yield from recalled(earlier)
+            return
         recorder = Recorder()
         with closing(self.session.ask(self.name, question, start=start, end=end, earlier=self.earlier, tools=self.tools)) as events:
             for event in events:
@@ -81,6 +87,11 @@ class Conversation:
                 if run:
                     self.runs.append(run)
                     self._log(run)
+
+    def _earlier(self, question: str) -> RunRecord | None:
+        span = self.session.span(self.video, *(self.span or ()))
+        run = earlier_run(self.session, self.video, question, span, {"tools": self.tools, "earlier": len(self.earlier)})
+        return run and {**run, "recalled": True}
 
     def _log(self, run: RunRecord) -> None:
         """Log a run, if the options say so. A log that cannot be written does not fail the answer."""

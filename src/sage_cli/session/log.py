@@ -137,6 +137,17 @@ def search(words: str, count: int = 20) -> list[Entry]:
         return [_entry(row) for row in rows]
 
 
+def of_question(question: str, *, media: str) -> list[Entry]:
+    """The entries with this question about this video, newest first.
+
+    Raises:
+        SageError: the log cannot be read.
+    """
+    with _log() as log:
+        rows = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE media = ? AND question = ? ORDER BY id DESC", (media, question))
+        return [_entry(row) for row in rows]
+
+
 def entry(id: int) -> Entry | None:
     """One entry; ``None`` if there is none.
 

@@ -219,7 +219,13 @@ class Options:
         False, RUN, "ask transcribe", "Search the folders in a folder, too.", flags="-r", per={"ask": {"advanced": True}}
     )
     executor: Literal["local", "ray"] = option("local", RUN, "bench", "Where the workers run.")
-    resume: bool = option(False, RUN, "bench", "Continue the run in the output folder.")
+    resume: bool = option(
+        False,
+        RUN,
+        "ask bench",
+        "Continue the run in the output folder.",
+        per={"ask": {"help": "Take answers from the log; ask only what it lacks.", "advanced": True}},
+    )
     compare: str | None = option(
         None, RUN, "bench", "Compare with another run; direct runs it now, without tools.", "RUN|direct", kind="path"
     )
@@ -317,6 +323,13 @@ def declared() -> dict[str, Option]:
     """All options by name, in the order of :class:`Options`."""
     hints = get_type_hints(Options)
     return {item.name: Option(name=item.name, hint=hints[item.name], **item.metadata) for item in fields(Options)}
+
+
+def behind_answers() -> list[Option]:
+    """The options of `sage ask` that its answers depend on. The model and the part of the video are none of them: each
+    run names its own."""
+    panels, spared = (MODEL, LOOKING, SPEECH, WEB), ("model", "threads", "gpu_layers", "kv_cache", "start", "end")
+    return [one for one in taken_by("ask") if (one.panel in panels or one.name == "schema") and one.name not in spared]
 
 
 def taken_by(command: str) -> list[Option]:

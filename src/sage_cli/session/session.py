@@ -74,6 +74,7 @@ class Session(Models):
 
     Attributes:
         options: in effect.
+        given: the same as the user gave them, for the record: those of a worker process have automatic values filled in.
         download_progress: called with bytes and total bytes during the download of a linked video.
         pipes: that videos were read from.
     """
@@ -87,7 +88,7 @@ class Session(Models):
         model_cache: bool = True,
     ) -> None:
         super().__init__(options, offer=offer, model_cache=model_cache)
-        self._consent = consent
+        self._consent, self.given = consent, options
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
         self.pipes = Pipes(lambda: self._scratch)
@@ -146,6 +147,7 @@ class Session(Models):
         """
         question, pairs = question_argument(question), earlier_argument(earlier)
         from sage_cli.agent.events import Notice, RunStarted
+        from sage_cli.session.origin import signed
 
         def run() -> Generator[Event]:
             opened = self.video(video)
@@ -154,7 +156,7 @@ class Session(Models):
             missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
             with closing(agent.run(question, pairs)) as events:
                 for event in self._estimated(events) if self.caching else events:
-                    yield event
+                    yield signed(event, self, {"tools": tools, "earlier": len(pairs)}) if isinstance(event, RunStarted) else event
                     if missing and isinstance(event, RunStarted):
                         yield Notice(event.elapsed, missing, media=True)
 

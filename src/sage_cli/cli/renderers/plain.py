@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import indent
 from typing import TYPE_CHECKING
 
-from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, WebRequested
+from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, RunStarted, WebRequested
 from sage_cli.cli import console
 from sage_cli.text import media_name
 
@@ -71,6 +71,7 @@ class Notes:
         self._results = results
         self._quiet = quiet
         self._name = f"{media_name(label)}: " if label else ""
+        self._recalled = False
         self._told: set[str] = set()
         self._told_of_all: set[str] = set() if told is None else told
 
@@ -83,6 +84,10 @@ class Notes:
     def show(self, event: Event) -> None:
         self._results.show(event)
         match event:
+            case RunStarted(recalled=recalled):
+                self._recalled = recalled  # what was told then is not told again
+            case Notice() | WebRequested() if self._recalled:
+                pass
             case Notice(text=text) if not self._quiet:
                 told = self._told_of_all if event.general else self._told
                 if text not in told:
