@@ -11,15 +11,18 @@ import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
 from sage_cli.agent.events import Answer, Event
+from sage_cli.agent.record import RunRecord
 from sage_cli.assets import CLIPS
 from sage_cli.cli import batch, main
 from sage_cli.cli.batch import Input, of_folders
 from sage_cli.cli.several import Worker
 from sage_cli.errors import SageError, VideoError
+from sage_cli.session import Session
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.settings import load_options
 from tests.media import make_video
@@ -99,10 +102,59 @@ def test_a_question_that_fails_costs_no_answer(folder: Path, in_process: pytest.
         assert [record["answer"] for record in records if "answer" in record] == [answers[name] for name in names]
         assert all(answers[name] in report.read_text() for name in names)
         report.unlink()
-    outcome = Worker(load_options(model="nano", threads=1), [LAST, long])((str(folder / "b.mp4"), None))
+    outcome = Worker(options := load_options(model="nano", threads=1), [LAST, long], options)((str(folder / "b.mp4"), None))
     assert [event.answer for event in outcome.events if isinstance(event, Answer)] == [answers["b.mp4"]]
     assert outcome.failure is not None
     assert "fit a context of 8192 tokens" in outcome.failure.reason
+
+
+def test_a_batch_that_was_broken_off_is_continued_from_the_log(
+    folder: Path, in_process: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    class Counting(Session):
+        def ask(self, video: str | Path, question: str, **given: Any) -> Generator[Event]:
+            asked.append(Path(video).name)
+            return super().ask(video, question, **given)
+
+    in_process.setattr("sage_cli.session.Session", Counting)
+
+    def ask(*words: object) -> tuple[list[str], list[RunRecord], str]:
+        asked.clear()
+        in_process.setattr(sys, "argv", [*map(str, ["sage", "ask", *words, *NANO[:-1], "--json"])])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+        told = capsys.readouterr()
+        return [*asked], [json.loads(line) for line in told.out.splitlines()], told.err
+
+    first = ask(folder / "b.mp4", LAST)[1]
+    again = ask(folder, LAST, "--resume")
+    assert again[0] == ["a.MP4"]
+    assert [run["recalled"] for run in again[1]] == [False, True]
+    assert again[1][1] == {**first[0], "recalled": True}
+    assert "sage: from the log: 1 of 2 answers" in again[2]
+    assert ask(folder, LAST, "--resume")[0] == []
+    assert ask(folder, LAST)[0] == ["a.MP4", "b.mp4"]
+    for other in (["--end", "8"], ["--max-steps", "3"], ["--no-tools"], ["--seed", "1"]):
+        assert ask(folder / "b.mp4", LAST, "--resume", *other)[0] == ["b.mp4"]
+        assert ask(folder / "b.mp4", LAST, "--resume", *other)[0] == []
+    (folder / "b.mp4").write_bytes((folder / "b.mp4").read_bytes() + b"x")
+    assert ask(folder / "b.mp4", LAST, "--resume")[0] == ["b.mp4"]
+    assert ask(folder / "b.mp4", "Which shape appears first?", "--resume")[0] == ["b.mp4"]
+
+
+def test_workers_take_answers_from_the_log_too(sage: Sage, folder: Path) -> None:
+    words = [folder, "--question", LAST, *NANO, "--json", "--resume"]
+    assert [json.loads(line)["recalled"] for line in sage("ask", *words).stdout.splitlines()] == [False, False]
+    assert [json.loads(line)["recalled"] for line in sage("ask", *words, "--jobs", 2).stdout.splitlines()] == [True, True]
+
+
+def test_without_the_log_there_is_nothing_to_continue_from(sage: Sage, folder: Path) -> None:
+    done = sage("ask", folder, LAST, *NANO, "--resume", "--no-log")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "leave out --no-log" in done.stderr
 
 
 def test_answers_begin_on_the_first_line_where_the_first_video_fails(

@@ -1,0 +1,26 @@
+"""A run as one object, and its events again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from sage_cli.agent.events import Event, Notice, WebRequested
+from sage_cli.agent.record import Recorder, RunRecord, recalled
+from tests.cli.script import ANSWER, NO_ANSWER, RUN
+
+
+def _recorded(events: Iterable[Event]) -> RunRecord:
+    recorder = Recorder()
+    (run,) = filter(None, map(recorder.feed, events))
+    made: RunRecord = json.loads(json.dumps(run))
+    return made
+
+
+@pytest.mark.parametrize("end", [ANSWER, NO_ANSWER])
+@pytest.mark.parametrize("more", [[], [WebRequested(70.0, 2, "web-search", "search", "a.example", "words"), Notice(71.0, "It was dark.")]])
+def test_the_events_of_an_earlier_run_make_the_same_object(more: Sequence[Event], end: Event) -> None:
+    run = _recorded([*RUN[:-1], *more, end])
+    assert _recorded(recalled(run)) == {**run, "recalled": True}
