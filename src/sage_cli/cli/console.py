@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 _STDOUT = "standard output"
+_DUMB: Final = ("dumb", "unknown")  # terminals that obey no control sequence
 
 debugging = False
 _stdout_closed = False
@@ -78,8 +79,13 @@ def screen(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     # Rich takes a "dumb" terminal for 80 columns wide, whatever it is.
-    width = shutil.get_terminal_size().columns if os.environ.get("TERM") in ("dumb", "unknown") else None
+    width = shutil.get_terminal_size().columns if os.environ.get("TERM") in _DUMB else None
     return Console(stderr=stderr, width=width, highlight=False)
+
+
+def draws() -> bool:
+    """Whether stdout is a terminal on which more can be drawn than lines of text."""
+    return sys.stdout.isatty() and os.environ.get("TERM") not in _DUMB
 
 
 def prepare() -> None:

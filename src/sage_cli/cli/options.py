@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from sage_cli.cli import complete, console
+from sage_cli.cli.usage import plain_help
 from sage_cli.errors import UsageError
 from sage_cli.session.option import Option
 from sage_cli.session.options import Options, declared, taken_by
@@ -122,7 +123,8 @@ class PlainOption(TyperOption):
 
 
 def show_plainly(command: Any) -> None:
-    """Make the help of a command readable at 80 columns: plain arguments and options, paragraphs set to the terminal's width."""
+    """Make the help of a command readable at 80 columns: plain arguments and options, paragraphs set to the terminal's width. Boxes are
+    for terminals that can draw them."""
     command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
     for one in command.params:
         if isinstance(one, TyperArgument):
@@ -132,13 +134,22 @@ def show_plainly(command: Any) -> None:
             _describe_value(one)
     make = command.get_help_option
 
-    def plain_help(ctx: Any) -> Any:
+    def without_type(ctx: Any) -> Any:
         option = make(ctx)
         if isinstance(option, TyperOption):
             option.__class__ = PlainOption
         return option
 
-    command.get_help_option = plain_help
+    command.get_help_option = without_type
+    boxed = command.format_help
+
+    def format_help(ctx: Any, formatter: Any) -> None:
+        if console.draws():
+            boxed(ctx, formatter)
+        else:
+            formatter.write(plain_help(command, ctx))
+
+    command.format_help = format_help
 
 
 def _describe_value(one: TyperOption) -> None:
