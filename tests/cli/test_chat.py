@@ -131,8 +131,11 @@ def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None
     done = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, *targets)
     assert (done.returncode, done.stdout) == (0, "A red star appears last.\n")
     assert (tmp_path / "r.html").is_file()
-    assert len([*(tmp_path / "clips").iterdir()]) == 1
+    assert not [*(tmp_path / "clips").iterdir()]
     assert len([*(tmp_path / "stills").iterdir()]) == 3
+    quiet = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--clips", tmp_path / "clips", "--start", 4, "--end", 9)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+    assert len([*(tmp_path / "clips").iterdir()]) == 1
     refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--report", tmp_path / "r.pdf")
     assert refused.returncode == 2
     refused = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--clips", tmp_path / "r.html" / "clips")
@@ -152,6 +155,16 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
         f"one_00-00-01.000-00-00-02.500_00-00-0{second}.jpg" for second in ("1.000", "1.750", "2.500")
     ]
     assert len(names) == 9
+
+
+def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = Video(CLIPS / "short.mp4")
+    runs = [({"evidence": [{"span": {"start": start, "end": end}} for start, end in ((0.0, 11.0), (2.0, 4.0))]}, video, video.name)]
+    for quiet in (False, True):
+        save_evidence(Options(clips=str(tmp_path / "clips"), quiet=quiet), runs)
+        told = "sage: short.mp4: 00:00:00-00:00:11 is nearly the whole video, which is not copied to " + str(tmp_path / "clips") + "\n"
+        assert capsys.readouterr().err == ("" if quiet else told)
+    assert [path.name for path in (tmp_path / "clips").iterdir()] == ["short_00-00-02.000-00-00-04.000.mp4"]
 
 
 def test_videos_whose_names_differ_in_case_keep_their_stills(tmp_path: Path) -> None:

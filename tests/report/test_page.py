@@ -83,6 +83,34 @@ def test_a_page_holds_the_frames_of_the_events_and_loads_nothing(clip_path: Path
     assert "/videos/" not in page.text  # the path is in the title of the link
 
 
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_a_report_says_what_its_answer_comes_from(clip_path: Path, tmp_path: Path, suffix: str) -> None:
+    budget = {
+        "frames": 4,
+        "frame_width": 64,
+        "frame_height": 32,
+        "context_size": 8192,
+        "max_steps": 10,
+        "timeout_s": None,
+        "tools": ["analyze"],
+    }
+    made = {"asked": "2026-11-27T17:07:03+00:00", "sage": "1.2", "budget": budget, "settings": {"seed": 7, "no_tool": ["ground-event"]}}
+    for name, video in ((str(clip_path), Video(clip_path)), ("-", Video(clip_path, name="-"))):
+        write_report(tmp_path / f"r{suffix}", [(_run(**made), video, name)])
+        text = re.sub(r"\\(?=\W)", "", (tmp_path / f"r{suffix}").read_text()) if suffix == ".md" else _read(tmp_path / f"r{suffix}").text
+        for fact in (
+            "2026-11-27 17:07:03 UTC",
+            hashlib.sha256(clip_path.read_bytes()).hexdigest(),
+            f"{clip_path.stat().st_size:,} bytes",
+            "nano",
+            "sage 1.2",
+            "4 frames of 64x32 pixels, 8192 tokens of context, 10 steps; tools: analyze",
+            'seed = 7; no-tool = ["ground-event"]',
+        ):
+            assert fact in text
+        assert (str(clip_path.resolve()) in text) == (name != "-")
+
+
 def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
     write_report(tmp_path / "r.html", [(_run(), Video(clip_path), "https://a.example/watch?v=1")])
     links = [str(attributes["href"]) for tag, attributes in _read(tmp_path / "r.html").tags if tag == "a"]

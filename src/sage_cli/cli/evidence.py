@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from sage_cli.cli import console
 from sage_cli.session.options import Options
-from sage_cli.timecode import format_stamp
+from sage_cli.timecode import format_clock, format_stamp
+
+_WHOLE: Final = 0.9  # of a video, from which on a clip would be no more than a copy
 
 if TYPE_CHECKING:
     from sage_cli.agent.record import RunRecord
@@ -74,7 +77,11 @@ def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, floa
         if folder:
             with output_folder(Path(folder)) as path:
                 for start, end in spans:
-                    save(video, start, end, path, stem or video.stem)
+                    if save is _save_stills or end - start < _WHOLE * video.duration:
+                        save(video, start, end, path, stem or video.stem)
+                    elif not options.quiet:
+                        span = f"{format_clock(start)}-{format_clock(end)}"
+                        console.say(f"{video.label}: {span} is nearly the whole video, which is not copied to {folder}")
 
 
 def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
@@ -16,6 +18,7 @@ from urllib.parse import quote
 from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
+from sage_cli.signals import check_interrupted
 from sage_cli.text import escape_markdown, is_link, without_controls
 from sage_cli.timecode import format_clock, link_at, parse
 
@@ -29,6 +32,7 @@ _SMALL: Final = 120  # height in the overview, in pixels
 _STILLS: Final = 3  # frames per span: both ends and the middle
 _OVERVIEW: Final = 32  # frames of the first look to show
 _JPEG_QUALITY: Final = 82
+_CHUNK: Final = 1 << 20  # bytes
 
 # Titles of steps, by tool.
 _TITLES: Final = {
@@ -96,6 +100,7 @@ class Page:
         overview: frames of the first look.
         steps: of the run.
         evidence: spans that the answer rests on.
+        origin: what the answer comes from, by name: when, which file, which program and settings.
     """
 
     run: RunRecord
@@ -104,6 +109,7 @@ class Page:
     overview: tuple[Still, ...]
     steps: tuple[Step, ...]
     evidence: tuple[Step, ...]
+    origin: Mapping[str, str]
 
     def at(self, time: float) -> str:
         """A link that opens the video at a time; ``""`` if there is none."""
@@ -183,7 +189,44 @@ def _page(run: RunRecord, video: Video, name: str) -> Page:
         Step(str(one["what"]).capitalize(), "", "", span := (one["span"]["start"], one["span"]["end"]), _of_span(video, span))
         for one in run["evidence"]
     )
-    return Page(run, name, link, overview, steps, evidence)
+    return Page(run, name, link, overview, steps, evidence, _origin(run, video, name))
+
+
+def _origin(run: RunRecord, video: Video, name: str) -> dict[str, str]:
+    """Facts by which others can check that they have the same video, and ask it the same. Entries of old logs lack some."""
+    asked, model, budget = run.get("asked"), run["model"], run.get("budget")
+    device = f"at {model['host']}" if model.get("host") else f"on {model['device']}" if model.get("device") else ""
+    facts = {
+        "Asked": f"{datetime.fromisoformat(asked):%Y-%m-%d %H:%M:%S} UTC" if asked else "",
+        "Video": name if video.copied else str(video.path.resolve()),
+        "Size": f"{video.path.stat().st_size:,} bytes",
+        "SHA-256": _sha256(video.path),
+        "Model": f"{model['name']} {device}",
+        "Program": f"sage {run.get('sage', '')}",
+        "Limits": _limits(budget) if budget else "",
+        "Settings": "; ".join(f"{key.replace('_', '-')} = {_value(value)}" for key, value in run.get("settings", {}).items()) or "defaults",
+    }
+    return {key: value.strip() for key, value in facts.items() if value}
+
+
+def _limits(budget: Mapping[str, Any]) -> str:
+    looked = (
+        f"{budget['frames']} frames of {budget['frame_width']}x{budget['frame_height']} pixels, {budget['context_size']} tokens of context"
+    )
+    return f"{looked}, {budget['max_steps']} steps; tools: {', '.join(budget['tools']) or 'none'}"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK):
+            check_interrupted()
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def _step(call: dict[str, Any], video: Video) -> Step:
