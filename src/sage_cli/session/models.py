@@ -43,10 +43,13 @@ class Models:
         options: in effect.
         offer: called when a model is not installed; may install one and returns the name to use.
         model_cache: whether frame embeddings and KV prefixes are kept on disk.
+
+    Attributes:
+        given: the options as the user gave them: those of a worker process have automatic values filled in.
     """
 
     def __init__(self, options: Options, *, offer: Callable[[NotInstalledError], str] | None = None, model_cache: bool = True) -> None:
-        self.options = options
+        self.options = self.given = options
         self._offer, self._model_cache = offer, model_cache
         self._resources = ExitStack()
         self._loading: Future[ChatModel] | None = None

@@ -15,19 +15,19 @@ from sage_cli.version import __version__
 if TYPE_CHECKING:
     from sage_cli.agent.events import RunStarted
     from sage_cli.agent.record import RunRecord
-    from sage_cli.session.session import Session
+    from sage_cli.session.models import Models
     from sage_cli.video import Video
 
 _SAME_S = 0.001  # to which spans are rounded in records
 
 
-def signed(event: RunStarted, session: Session, asked: Mapping[str, Any]) -> RunStarted:
+def signed(event: RunStarted, models: Models, asked: Mapping[str, Any]) -> RunStarted:
     """The beginning of a run with what it comes from; ``asked`` as for :func:`settings`."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return replace(event, asked=now, sage=__version__, settings=settings(session, asked))
+    return replace(event, asked=now, sage=__version__, settings=settings(models, asked))
 
 
-def settings(session: Session, asked: Mapping[str, Any]) -> dict[str, Any]:
+def settings(models: Models, asked: Mapping[str, Any]) -> dict[str, Any]:
     """The options that answers depend on, as far as they differ from their defaults; JSON-ready. Prompts of the user's by content, too.
 
     Args:
@@ -35,14 +35,14 @@ def settings(session: Session, asked: Mapping[str, Any]) -> dict[str, Any]:
     """
     from sage_cli.prompts import Prompts
 
-    values = {one.name: getattr(session.given, one.name) for one in behind_answers()}
+    values = {one.name: getattr(models.given, one.name) for one in behind_answers()}
     values |= {name: value for name, value in asked.items() if value is not None}
     known: dict[str, Any] = {one.name: one.default for one in behind_answers()} | {"earlier": 0}
     found = {name: value for name, value in values.items() if value != known[name]}
-    if session.given.schema is not None and session.schema:
-        found["schema"] = session.schema.schema
-    if session.given.prompts is not None:
-        found["prompts_digest"] = Prompts(session.settings.prompts, session.settings.pack).digest
+    if models.given.schema is not None and models.schema:
+        found["schema"] = models.schema.schema
+    if models.given.prompts is not None:
+        found["prompts_digest"] = Prompts(models.settings.prompts, models.settings.pack).digest
     return {
         name: list(value) if isinstance(value, tuple) else value if name == "schema" else _plain(value) for name, value in found.items()
     }
@@ -52,15 +52,15 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def earlier_run(session: Session, video: Video, question: str, span: tuple[float, float], asked: Mapping[str, Any]) -> RunRecord | None:
+def earlier_run(models: Models, video: Video, question: str, span: tuple[float, float], asked: Mapping[str, Any]) -> RunRecord | None:
     """The newest run of the log that asked the same of the same: equal question, video, part of it, model, options and version of sage;
     ``None`` if there is none.
 
     Raises:
         SageError: the log cannot be read.
     """
-    model = session.served_name if session.remote else session.model_name
-    same = {"sage": __version__, "settings": settings(session, asked)}
+    model = models.served_name if models.remote else models.model_name
+    same = {"sage": __version__, "settings": settings(models, asked)}
     for entry in log.of_question(question_argument(question), media=video.id):
         run = entry.record
         begin, end = run["span"]["start"], run["span"]["end"]

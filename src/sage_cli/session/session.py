@@ -74,7 +74,6 @@ class Session(Models):
 
     Attributes:
         options: in effect.
-        given: the same as the user gave them, for the record: those of a worker process have automatic values filled in.
         download_progress: called with bytes and total bytes during the download of a linked video.
         pipes: that videos were read from.
     """
@@ -88,7 +87,7 @@ class Session(Models):
         model_cache: bool = True,
     ) -> None:
         super().__init__(options, offer=offer, model_cache=model_cache)
-        self._consent, self.given = consent, options
+        self._consent = consent
         self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
         self.pipes = Pipes(lambda: self._scratch)
