@@ -51,8 +51,7 @@ def test_the_second_reply_to_the_same_frames_is_not_measured() -> None:
         FramesSampled(0.5, tuple(range(16)), "uniform"),
         *(StepFinished(elapsed, 0, Usage(images=16)) for elapsed in (8.0, 80.0)),
     ]
-    with open_session(model="nano") as session:
-        assert list(session._estimated(event for event in events)) == events
+    assert list(speeds.estimated(event for event in events)) == events
     assert speeds.estimate(MODEL, 16) == 8.0
 
 

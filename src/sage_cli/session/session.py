@@ -38,7 +38,6 @@ V = TypeVar("V")
 
 _MOST_AGENTS: Final = 4  # each holds the frames of a first look
 _MOST_VIDEOS: Final = 64  # one that is needed again is opened again
-_SLOW_S: Final = 20.0  # seconds of a first look from which on it is announced
 
 
 def open_session(
@@ -147,6 +146,7 @@ class Session(Models):
         question, pairs = question_argument(question), earlier_argument(earlier)
         from sage_cli.agent.events import Notice, RunStarted
         from sage_cli.session.origin import signed
+        from sage_cli.session.speeds import estimated
 
         def run() -> Generator[Event]:
             opened = self.video(video)
@@ -154,33 +154,12 @@ class Session(Models):
             agent = self.agent(opened, start=start, end=end, tools=tools)
             missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
             with closing(agent.run(question, pairs)) as events:
-                for event in self._estimated(events) if self.caching else events:
+                for event in estimated(events) if self.caching else events:
                     yield signed(event, self, {"tools": tools, "earlier": len(pairs)}) if isinstance(event, RunStarted) else event
                     if missing and isinstance(event, RunStarted):
                         yield Notice(event.elapsed, missing, media=True)
 
         return self._tracked(run())
-
-    def _estimated(self, events: Generator[Event]) -> Generator[Event]:
-        """The events with a notice if the first look will be slow. Remembers how long it takes."""
-        from sage_cli.agent.events import FramesSampled, Notice, RunStarted, StepFinished
-        from sage_cli.session import speeds
-        from sage_cli.timecode import rough
-
-        model, frames = None, 0
-        for event in events:
-            yield event
-            match event:
-                case RunStarted():
-                    model = event.model
-                case FramesSampled() if model and event.method not in ("cached", "reused"):
-                    frames = len(event.times)
-                    seconds = speeds.estimate(model, frames) or 0.0
-                    if seconds >= _SLOW_S:
-                        yield Notice(event.elapsed, f"the first look takes about {rough(seconds)}, at the speed of an earlier run")
-                case StepFinished(step=0) if model and frames and not event.usage.images_reused:
-                    speeds.remember(model, frames, event.elapsed - event.usage.load_s)
-                    frames = 0  # a second reply to the same frames is no first look
 
     def _tracked(self, run: Generator[T]) -> Generator[T]:
         guarded = self._turns.guarded(run)

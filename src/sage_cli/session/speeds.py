@@ -7,16 +7,41 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sage_cli.store import cache_dir
 from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.private import private_folder
+from sage_cli.timecode import rough
 
 if TYPE_CHECKING:
+    from sage_cli.agent import Event
     from sage_cli.model.base import ModelInfo
+
+_SLOW_S: Final = 20.0  # seconds of a first look from which on it is announced
+
+
+def estimated(events: Generator[Event]) -> Generator[Event]:
+    """The events of a run with a notice if its first look will be slow. Remembers how long it takes."""
+    from sage_cli.agent.events import FramesSampled, Notice, RunStarted, StepFinished
+
+    model, frames = None, 0
+    for event in events:
+        yield event
+        match event:
+            case RunStarted():
+                model = event.model
+            case FramesSampled() if model and event.method not in ("cached", "reused"):
+                frames = len(event.times)
+                seconds = estimate(model, frames) or 0.0
+                if seconds >= _SLOW_S:
+                    yield Notice(event.elapsed, f"the first look takes about {rough(seconds)}, at the speed of an earlier run")
+            case StepFinished(step=0) if model and frames and not event.usage.images_reused:
+                remember(model, frames, event.elapsed - event.usage.load_s)
+                frames = 0  # a second reply to the same frames is no first look
 
 
 def estimate(model: ModelInfo, frames: int) -> float | None:
