@@ -34,6 +34,7 @@ def test_the_download_of_a_link_is_told(sage: Sage, words: list[str]) -> None:
         found = sage(words[0], f"http://127.0.0.1:{site.server_port}/short.mp4", *words[1:])
         site.shutdown()
     assert found.stderr.startswith("sage: downloading the video behind the link"), found.stderr
+    assert ("was not trained to summarize" in found.stderr) == (words[0] == "summary")
 
 
 @pytest.mark.parametrize("more", [(), ("--width", "64"), ("--sheet", "sheet.png")])

@@ -51,6 +51,8 @@ def summary(
     console.need_stdout()
     with Session(options, offer=offer) as session:
         opened = ready(session, video)
+        if session.bundled and not options.quiet:
+            console.say("nano was not trained to summarize: its words mean nothing; only the form of a summary can be seen")
         with damage_told(session, opened):
             made = _made(session, opened)
     for notice in () if options.quiet else made.notices:
