@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import struct
 from pathlib import Path
@@ -31,6 +32,15 @@ def test_a_file_that_ends_anywhere_is_cut_short(tmp_path: Path) -> None:
     assert read_metadata(path)  # the header alone is whole
     with pytest.raises(ModelError, match="cut short: it ends before its last tensor"):
         read_shapes(path)
+
+
+def test_a_file_system_that_cannot_map_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("sage_cli.store.gguf.mmap", refuse)
+    with pytest.raises(ModelError, match=r"\.gguf is on .* cannot map files into memory: copy the model to a local disk"):
+        read_shapes(NANO.text)
 
 
 def test_no_header_breaks_the_check(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENODEV
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -64,7 +65,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """
     read_metadata(path)
     shapes = {}
-    with _opened(path) as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+    with _opened(path) as file, _mapped(file) as data:
         tensors, entries = struct.unpack_from("<QQ", data, 8)
         at, alignment = 24, _ALIGNMENT
         for _ in range(entries):
@@ -98,6 +99,15 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
             yield file
     except (struct.error, KeyError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
+
+
+def _mapped(file: BinaryIO) -> mmap:
+    try:
+        return mmap(file.fileno(), 0, access=ACCESS_READ)
+    except OSError as error:  # FUSE with direct_io; llama.cpp maps the file, too
+        if error.errno != ENODEV:
+            raise
+        raise ModelError(f"{file.name} is on a file system that cannot map files into memory: copy the model to a local disk") from error
 
 
 def _after(data: mmap, kind: int, at: int, depth: int = 0) -> int:
