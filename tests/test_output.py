@@ -24,6 +24,7 @@ from sage_cli.output import (
     open_binary,
     open_text,
     output_folder,
+    same_folder,
     write_text,
 )
 
@@ -56,6 +57,20 @@ def test_an_input_is_never_written(tmp_path: Path, other: Callable[[Path], Path]
         with pytest.raises(UsageError, match="is the input"), opened(target, [tmp_path / "missing", source]):
             pass
     assert source.read_text() == "precious"
+
+
+def test_one_folder_by_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder := tmp_path / "Videos").mkdir()
+    assert same_folder(folder, folder)
+    other = tmp_path / "videos"
+    assert same_folder(folder, other) == other.exists()  # where letter case counts, it does not exist
+    if not other.exists():
+        other.symlink_to(folder)
+        assert not same_folder(folder, other)
+    (apart := tmp_path / "apart").mkdir()
+    monkeypatch.setattr(Path, "lstat", lambda _: tmp_path.stat())
+    assert same_folder(folder, other)
+    assert not same_folder(folder, apart)
 
 
 def test_another_kind_of_file_is_not_replaced_by_text(tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def file_name(stem: str, end: str) -> str:
     return stem + end
 
 
+def same_folder(first: Path, second: Path) -> bool:
+    """Whether two absolute paths without links name one folder: file systems that ignore letter case find it by other names, too."""
+    if first == second or folded(str(first)) != folded(str(second)):
+        return first == second
+    with suppress(OSError):
+        return os.path.samestat(first.lstat(), second.lstat())  # of a link that has been put there since, not what it leads to
+    return False
+
+
 @contextmanager
 def output_folder(folder: Path) -> Iterator[Path]:
     """A folder to write several files to, made with its parents; if the block raises, new folders without a file are removed.

@@ -29,6 +29,7 @@ from sage_cli.errors import ModelError, UsageError
 from sage_cli.mcp import Folders, Worker, make_server
 from sage_cli.mcp.tools import models
 from sage_cli.model.base import Message, Text
+from sage_cli.output import folded
 from sage_cli.session import Session, open_session
 from sage_cli.store.models import SPEECH_MAGIC
 from tests.media import make_video
@@ -404,6 +405,15 @@ def test_links_do_not_lead_out_of_the_folders(folder: Path, tmp_path: Path) -> N
         folders.resolve("inside.mp4")
 
 
+def test_folders_are_found_in_other_letter_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS and Windows."""
+    (tmp_path / "Videos").mkdir()
+    folders = Folders([tmp_path / "Videos"])
+    monkeypatch.setattr("sage_cli.mcp.folders.same_folder", lambda one, other: folded(str(one)) == folded(str(other)))
+    assert folders._holds(tmp_path / "videos" / "sub" / "talk.mp4")
+    assert not folders._holds(tmp_path / "other" / "videos")
+
+
 def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Path) -> None:
     (folder / "sub" / ".hidden").mkdir(parents=True)
     other = tmp_path / "more" / "videos"
@@ -423,6 +433,7 @@ def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Pa
     assert [folders.resolve(name).name for name in names] == [Path(name).name for name in names]
     assert folders.resolve("videos/sub/a.MP4") == folder / "sub" / "a.MP4"
     assert folders.resolve("videos/new.wav") == other / "new.wav"
+    assert folders.resolve("VIDEOS/new.wav") == other / "new.wav"
     for name, told in (("sub", "is a folder"), ("link.mp4", "outside the folders"), ("videos/none.mp4", "no such file")):
         with pytest.raises(UsageError, match=told):
             folders.resolve(name)

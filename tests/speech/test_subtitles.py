@@ -99,6 +99,10 @@ def test_files_beside_a_video(video: Path, suffix: str, text: str) -> None:
     assert _cues(video) == [(0.5, 1.25, "Good morning."), (2.0, 3.5, "The train is late, as ever.")]
 
 
+def _ignore_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: folded(path.name) in {folded(entry.name) for entry in path.parent.iterdir()})
+
+
 def test_a_name_that_the_file_system_spells_in_another_way(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """macOS composes accents or not, and finds files in any letter case."""
     composed, apart = (video.with_name(f"{normalize(form, 'Café')}.mp4") for form in ("NFC", "NFD"))
@@ -106,8 +110,18 @@ def test_a_name_that_the_file_system_spells_in_another_way(video: Path, monkeypa
     apart.with_suffix(".srt").write_text("1\n00:00:00,500 --> 00:00:01,250\nGood morning.\n")
     assert _cues(composed) == [(0.5, 1.25, "Good morning.")]
     assert not files_beside(composed.with_name("CAFÉ.mp4"))
-    monkeypatch.setattr(Path, "samefile", lambda one, other: folded(str(one)) == folded(str(other)))
+    _ignore_case(monkeypatch)
     assert [one.source for one in beside(composed.with_name("CAFÉ.mp4"))] == [apart.with_suffix(".srt").name]
+
+
+def test_subtitles_in_other_letter_case(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the file system finds them by the video's letters, too, and only there."""
+    for name in "TALK.SRT", "TALK.En.srt", "TALKS.srt":
+        video.with_name(name).write_text("1\n00:00:00,500 --> 00:00:01,250\nGood morning.\n")
+    talk = video.rename(video.with_name("Talk.mp4"))
+    assert not files_beside(talk)
+    _ignore_case(monkeypatch)
+    assert [(one.source, one.language) for one in beside(talk)] == [("TALK.SRT", ""), ("TALK.En.srt", "en")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sage_cli.errors import UsageError
+from sage_cli.output import folded, same_folder
 from sage_cli.speech.subtitles import files_beside
 from sage_cli.store.models import visible
 from sage_cli.text import MEDIA, user_path
@@ -78,7 +79,9 @@ class Folders:
         Args:
             file: resolved.
         """
-        return any(file.is_relative_to(folder) for folder in self.allowed)
+        if any(file.is_relative_to(folder) for folder in self.allowed):
+            return True
+        return any(same_folder(parent, folder) for folder in self.allowed for parent in file.parents)
 
     def _first(self, path: str) -> Path | None:
         return next((found for found in self._candidates(path) if found.is_file()), None)
@@ -88,5 +91,6 @@ class Folders:
         found = []
         for name in dict.fromkeys((Path(path), user_path(path))):
             found += [(folder / name).resolve() for folder in self.allowed]  # an absolute name stays what it is
-            found += [(folder.parent / name).resolve() for folder in self.allowed if name.parts[:1] == (folder.name,)]
+            begin, rest = folded(name.parts[0]) if name.parts else "", Path(*name.parts[1:])
+            found += [(folder / rest).resolve() for folder in self.allowed if begin == folded(folder.name)]
         return found

@@ -130,18 +130,26 @@ def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
     try:
         entries = [*path.parent.iterdir()]
         stem = _composed(_entry(path, entries).stem)
-        found = [file for file in entries if file.suffix.lower() in SUBTITLES and _composed(file.name).startswith(stem)]
-        return [(file, _composed(file.name)[len(stem) : -len(file.suffix)], FileState.of(file)) for file in found if file.is_file()]
+        found = [(file, _added(file, stem, entries)) for file in entries if file.suffix.lower() in SUBTITLES]
+        return [(file, added, FileState.of(file)) for file, added in found if added is not None and file.is_file()]
     except OSError:
         return []
 
 
+def _added(file: Path, stem: str, entries: Sequence[Path]) -> str | None:
+    """What a file's name adds to a video's, less the suffix; ``None`` if it begins with another name."""
+    name = _composed(file.name)
+    begin, added = name[: len(stem)], name[len(stem) :]
+    if begin != stem and not (folded(begin) == folded(stem) and _entry(file.with_name(stem + added), entries) == file):
+        return None
+    return added[: -len(file.suffix)]
+
+
 def _entry(path: Path, entries: Sequence[Path]) -> Path:
     """The path as its folder lists it: file systems of macOS and Windows find a file in other letter case, too."""
-    if any(entry.name == path.name for entry in entries):
+    if any(entry.name == path.name for entry in entries) or not path.exists():
         return path
-    alike = (entry for entry in entries if folded(entry.name) == folded(path.name) and entry.samefile(path))
-    return next(alike, path)
+    return next((entry for entry in entries if folded(entry.name) == folded(path.name)), path)
 
 
 def _composed(name: str) -> str:

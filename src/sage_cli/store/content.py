@@ -27,6 +27,7 @@ from typing import BinaryIO, Final
 
 from blake3 import blake3
 
+from sage_cli.output import same_folder
 from sage_cli.signals import check_interrupted
 from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.paths import cache_dir
@@ -190,13 +191,10 @@ def _keeps_change_time(folder: str) -> bool:
         return True  # there is none: see the top
     with suppress(OSError, subprocess.SubprocessError):
         mounts = _linux_mounts() if sys.platform == "linux" else _bsd_mounts()
-        inside = [(len(point), number, kind) for number, (point, kind) in enumerate(mounts) if _is_inside(folder, point)]
-        return bool(inside) and max(inside)[2] in _HONEST  # of two in one place, the later one hides the other
+        for parent in (Path(folder), *Path(folder).parents):
+            if kinds := [kind for point, kind in mounts if same_folder(Path(point), parent)]:
+                return kinds[-1] in _HONEST  # of two in one place, the later one hides the other
     return False
-
-
-def _is_inside(folder: str, point: str) -> bool:
-    return folder == point or folder.startswith(point.rstrip("/") + "/")
 
 
 def _linux_mounts() -> list[tuple[str, str]]:
