@@ -98,6 +98,23 @@ def test_what_a_question_leaves_and_how_to_get_rid_of_it(sage: Sage, model: Tiny
     assert json.loads(sage("cache", "info", "--json").stdout)["size"] == 0
 
 
+def test_a_cache_that_cannot_be_used_is_told_once(
+    start: Callable[..., Popen], clip: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Regression: who had put it on a disk that cannot hold it saw only slowness."""
+    (tmp_path / "file").touch()
+    for words, lines in ((), 1), (("--quiet",), 0):
+        unusable = environment | {"SAGE_CACHE_DIR": str(tmp_path / "file")}
+        with start("frames", clip, "--at", 1, "-o", tmp_path / "frames", *words, env=unusable) as process:
+            _, stderr = process.communicate()
+        assert process.returncode == 0
+        assert (
+            stderr.count("is not used: Not a directory; if this persists, set SAGE_CACHE_DIR to a folder on another disk")
+            == stderr.count("\n")
+            == lines
+        )
+
+
 def test_clear_asks_before_it_removes_anything(sage: Sage, environment: dict[str, str]) -> None:
     """Regression: files that are no entries were removed without a question, the user's own too."""
     folder = Path(environment["SAGE_CACHE_DIR"])
@@ -105,6 +122,8 @@ def test_clear_asks_before_it_removes_anything(sage: Sage, environment: dict[str
         (folder / place).mkdir(parents=True)
         (folder / place / name).write_text("mine")
     assert sage("cache", "clear").returncode == 0  # nothing to remove
+    (folder / "media").mkdir()
+    (folder / "media" / ("0" * 24)).touch()
     damaged = folder / "embeddings" / "cache.db"
     damaged.parent.mkdir()
     damaged.write_bytes(bytes(500))

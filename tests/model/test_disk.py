@@ -235,7 +235,7 @@ def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, 
         path.write_bytes(b"not a database" * 1000)
     with caplog.at_level(logging.WARNING):
         assert in_a_process(load, folder, prompt, prefixes=0, max_tokens=8).text == good
-    assert "is not used" in caplog.text
+    assert "is damaged" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_is_done_without(load: Load, family: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import random
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from types import FrameType
@@ -110,6 +112,40 @@ def test_a_locked_database_is_done_without(tmp_path: Path, caplog: pytest.LogCap
     assert [str(tmp_path / "cache") in line for line in caplog.messages] == [True], "it is told, and once"
     holder.close()
     assert read(tmp_path / "cache")[1] == b"1"  # it was not dropped for that
+
+
+def test_a_file_system_without_locks_costs_no_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Regression: diskcache itself waits 60 seconds for each statement of a new database."""
+
+    class Locked(sqlite3.Connection):
+        def execute(self, *_: Any) -> Any:
+            raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Locked))
+    monkeypatch.setattr("diskcache.Cache.__init__", lambda *_, **__: pytest.fail("it waits"))
+    cache = DiskCache(tmp_path / "cache", 1 << 30)
+    assert (cache.get("1"), cache.usable) == (None, False)
+    assert "database is locked" in caplog.text
+
+
+def test_where_files_cannot_be_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write-ahead log needs that. A database that has one, from another file system, is read and loses it."""
+    database = filled(tmp_path / "cache")
+    assert database.read_bytes()[18] == 2  # https://sqlite.org/fileformat.html
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr("sage_cli.store.diskcache.mmap", refuse)
+    for folder in "cache", "new":
+        cache = DiskCache(tmp_path / folder, 1 << 30)
+        assert cache.set("another", b"x")
+        assert sorted(path.name for path in (tmp_path / folder).glob("cache.db*")) == [DATABASE], "while it is in use"
+        cache.close()
+        assert (tmp_path / folder / DATABASE).read_bytes()[18] == 1
+    assert read(tmp_path / "cache") == RIGHT
 
 
 @pytest.mark.parametrize("place", ["", DATABASE])

@@ -183,11 +183,14 @@ class _Notices:
         return getattr(self._stream, name)
 
 
-def log(*, verbose: bool, debug: bool) -> None:
-    """Show the logs of sage's packages and of the native libraries on stderr."""
+def log(*, verbose: bool, debug: bool, quiet: bool = False) -> None:
+    """Show the logs of sage's packages and of the native libraries on stderr, or only their errors: what users should know though the
+    results are right."""
     global debugging
     debugging = debug
     if not (verbose or debug):
+        if not quiet:
+            logging.getLogger("sage_cli").addHandler(_Notice(logging.ERROR))
         return
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -206,6 +209,19 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(neutral(self.format(record)), file=sys.stderr)
+
+
+class _Notice(logging.Handler):
+    """Tells each kind of error once: the caches of a run are in one place, and each video opens them again."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg not in self._told:
+            self._told.add(record.msg)
+            say(record.getMessage())
 
 
 def json_wanted(words: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ def takes(command: str) -> Callable[[Command], Command]:
             from sage_cli.session.settings import misspelt
 
             options = checked(command, given)
-            console.log(verbose=options.verbose, debug=options.debug)
+            console.log(verbose=options.verbose, debug=options.debug, quiet=options.quiet)
             for variable, near in misspelt().items() if not options.quiet else ():
                 console.say(f"{variable} is no setting and has no effect: did you mean {near}?")
             return function(**{one.name: given[one.name] for one in own}, options=options)

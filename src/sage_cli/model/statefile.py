@@ -110,7 +110,8 @@ class StateFiles:
 
     def _give_up(self, error: OSError) -> None:
         if self._usable:
-            logger.warning("KV prefixes are not saved in %s: %s", self._folder, error)
+            reason = error.strerror or error
+            logger.error("KV prefixes are not saved in %s: %s; set SAGE_CACHE_DIR to a folder on another disk", self._folder, reason)
         self._usable = False
 
 

@@ -106,7 +106,7 @@ class Models:
         try:
             os.scandir(cache_dir()).close()
         except PermissionError:
-            logger.warning("nothing is cached: %s belongs to another user; set SAGE_CACHE_DIR", cache_dir())
+            logger.error("nothing is cached: %s belongs to another user; set SAGE_CACHE_DIR", cache_dir())
             return False
         except OSError:  # it will be made, or tell what is wrong
             pass

@@ -241,6 +241,8 @@ def media_paths() -> dict[str, Path]:
 
 def forget_media(but: Iterable[str] = ()) -> None:
     """Forget the paths of all other videos."""
-    kept = set(but)
-    sweep(cache_dir() / _MEDIA, MEDIA_NOTES)
-    delete(note for note in named(cache_dir() / _MEDIA, MEDIA_NOTES) if note.name not in kept)
+    kept, folder = set(but), cache_dir() / _MEDIA
+    sweep(folder, MEDIA_NOTES)
+    delete(note for note in named(folder, MEDIA_NOTES) if note.name not in kept)
+    with suppress(OSError):  # others are in it
+        folder.rmdir()

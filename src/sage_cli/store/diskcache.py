@@ -9,7 +9,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import cache
+from mmap import PAGESIZE, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 from weakref import finalize
@@ -95,14 +97,19 @@ class DiskCache:
             return self._cache if self.usable else None
 
     def _drop(self, error: Exception) -> None:
-        self._disable(error)
+        self._disable(error, mends_itself=True)
         drop(self._folder)
 
-    def _disable(self, error: Exception) -> None:
+    def _disable(self, error: Exception, *, mends_itself: bool = False) -> None:
         with self._lock:
             told, self.usable = not self.usable, False
         if not told:
-            logger.warning("the cache in %s is not used: %s", self._folder, error or type(error).__name__)
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            if mends_itself:
+                logger.warning("the cache in %s is damaged, and the next run starts a new one: %s", self._folder, reason)
+            else:
+                advice = "if this persists, set SAGE_CACHE_DIR to a folder on another disk"
+                logger.error("the cache in %s is not used: %s; %s", self._folder, reason, advice)
         self.close()
 
 
@@ -114,8 +121,13 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
         OSError: the folder cannot be made or written.
     """
     private_folder(folder)
-    _wait_for_lock(folder / DATABASE)
     settings: dict[str, Any] = {} if limit is None else {"size_limit": limit}
+    if not _maps_files(folder):
+        _end_sharing(folder / DATABASE)
+        # A rollback journal waits for the disk several times in each change, and makes other processes wait. What a power cut damages is
+        # found, as all damage is.
+        settings |= {"sqlite_journal_mode": "delete", "sqlite_synchronous": 0}
+    _wait_for_lock(folder / DATABASE)
     kind = _closed_by_threads()
     return kind(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
 
@@ -217,12 +229,31 @@ def _is_read_only(folder: Path) -> bool:
     return database.is_file() and not (os.access(database, os.W_OK) and os.access(folder, os.W_OK))
 
 
+def _maps_files(folder: Path) -> bool:
+    """Whether processes can share memory through files there, which diskcache's write-ahead log needs. FUSE with ``direct_io`` cannot."""
+    with TemporaryFile(dir=folder) as file:
+        file.truncate(PAGESIZE)
+        try:
+            mmap(file.fileno(), PAGESIZE).close()
+        except OSError:
+            return False
+    return True
+
+
+def _end_sharing(database: Path) -> None:
+    """Give a database that was made elsewhere a rollback journal."""
+    with closing(sqlite3.connect(database, timeout=_PATIENCE, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = exclusive")  # first of all: one process alone needs no shared memory
+        if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            connection.execute("PRAGMA journal_mode = delete")
+            connection.execute("DELETE FROM Settings WHERE key = 'sqlite_journal_mode'")  # diskcache would set it again
+
+
 def _wait_for_lock(database: Path) -> None:
-    """diskcache itself waits 60 seconds for a locked database."""
-    if database.is_file():
-        with closing(sqlite3.connect(database, timeout=_PATIENCE, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+    """Wait until a database can be written, also a new one: diskcache itself waits 60 seconds for each statement while it opens it."""
+    with closing(sqlite3.connect(database, timeout=_PATIENCE, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
 
 
 def database_files(folder: Path) -> list[Path]:
