@@ -193,3 +193,13 @@ def test_entries_for_a_model_are_few_and_at_most_thirty_seconds() -> None:
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert " ".join(entry.text for entry in found) == " ".join(segment.text for segment in said)
     assert all(round(time, 1) == time for entry in found for time in (entry.start, entry.end))
+
+
+def test_entries_of_scripts_without_spaces_have_none() -> None:
+    said = [
+        Segment(0.0, 1.0, "水曜日です。", 1.0),
+        Segment(1.0, 2.0, "はい。", 1.0),
+        Segment(2.0, 3.0, "OK.", 1.0),
+        Segment(3.0, 4.0, "Yes.", 1.0),
+    ]
+    assert [entry.text for entry in entries(said)] == ["水曜日です。はい。 OK. Yes."]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What FFmpeg calls the formats that it reads
+# What FFmpeg calls the formats that it reads.
 _FORMATS: Final = {".srt": "srt", ".vtt": "webvtt", ".ass": "ass", ".ssa": "ass"}
 
 _LARGEST: Final = 32 << 20  # bytes of a subtitle file; a day of speech has one
