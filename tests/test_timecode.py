@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from sage_cli.errors import UsageError
@@ -173,6 +175,7 @@ def test_what_holds_no_time_cannot_be_repaired(written: str | float) -> None:
         ("00:10", "00:20", 0, (10, 20), []),
         ("00:10", "00:20", 10, (10, 20), []),
         ("00:10", "300.4", 0, (10, 300), []),
+        ("00:00:10", "00:05:01", 0, (10, 300), []),  # the second of the end, where a clock rounds up
         ("00:20", "00:10", 0, (10, 20), ["swapped"]),
         ("00:00:00", "00:05:00", 10, (0, 300), []),
         ("00:10", "99:00", 0, (10, 300), ["99:00 is outside the video"]),
@@ -191,6 +194,14 @@ def test_windows(start: str | float, end: str | float, shortest: float, window: 
     assert (first, last) == window
     assert len(said) == len(notes)
     assert all(expected in note for expected, note in zip(notes, said, strict=True))
+
+
+@pytest.mark.parametrize("duration", [0.4, 4.5, 5.2, 9.1])
+def test_the_last_second_of_a_clock_is_the_end_of_a_short_video(duration: float) -> None:
+    """Regression: 00:00:05 in a video of 4.5 seconds, past 110 % of it, was read as MM:SS and two zeros: 0."""
+    for shortest in (0.0, 10.0):
+        whole = repair_window("00:00:00", f"00:00:{math.ceil(duration):02}", duration, shortest)
+        assert whole == (0.0, duration, [])
 
 
 @pytest.mark.parametrize("shortest", [0.0, 10.0])

@@ -13,13 +13,11 @@ from typing import Any, Final, Literal
 
 STDIN: Final = "-"  # as the name of a file
 
-# How the names of videos end, and of all media. Files with other names are opened if they are named, but no folder or list offers them.
-VIDEOS: Final = (
+# How the names of videos end, and those of recordings of sound. Files with other names are opened if they are named, but no folder or list
+# offers them.
+MEDIA: Final = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg"),
     *(".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".mxf"),
-)
-MEDIA: Final = (
-    *VIDEOS,
     *(".mp3", ".m4a", ".aac", ".flac", ".wav", ".ogg", ".oga", ".opus", ".wma", ".aiff", ".mka"),
 )
 

@@ -117,7 +117,7 @@ def repair(time: str | float, duration: float, *, fix_units: bool = True) -> flo
         readings = [3600 * first + 60 * second + third, 3600 * second + 60 * first + third, 60 * first + second]
     else:
         readings = [_clock(fields)]
-    if readings[0] <= duration * _OVERSHOOT:
+    if readings[0] <= max(duration * _OVERSHOOT, math.ceil(duration)):  # the last second of a clock ends after the video
         return min(max(0.0, readings[0]), duration)
     return max((reading for reading in readings if reading <= duration), default=duration)
 
@@ -139,11 +139,12 @@ def repair_window(
     notes = []
     first, last = repair(start, duration, fix_units=fix_units), repair(end, duration, fix_units=fix_units)
     for given, meant in ((start, first), (end, last)):
-        if not math.isclose(_clock(_fields(given)), meant, abs_tol=0.5):
+        if not math.isclose(_clock(_fields(given)), meant, abs_tol=1.0):
             notes.append(f"{given} is outside the video ({format_clock(duration)}); taken as {format_clock(meant)}")
     if last < first:
         first, last = last, first
         notes.append("the start was after the end; swapped")
+    shortest = min(shortest, duration)
     if last - first < shortest or first == last:
         # From the middle to both sides, or back from the end; a window without length begins where it was asked for.
         length = min(max(shortest, 1.0), duration)

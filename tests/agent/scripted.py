@@ -58,7 +58,9 @@ class TestModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         asked = Asked(prompt, None, ("", ""), 0, 0.0, 0)
-        images = sum((len(part.frames) + part.pairs) // (1 + part.pairs) * part.frames[0].width // PATCH for part in asked.frames)
+        images = sum(
+            (len(part.frames) + part.pairs) // (1 + part.pairs) * part.frames[0].width // PATCH for part in asked.frames if part.frames
+        )
         return sum(map(len, asked.texts)) + images
 
     def prefetch(self, prompt: Prompt) -> None:

@@ -32,7 +32,7 @@ from sage_cli.model.base import Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import Video
 from tests.agent.scripted import Asked, ScriptedModel, call, context, general, later, reasoner
-from tests.media import make_audio, make_video, tone
+from tests.media import make_video
 
 E = TypeVar("E")
 
@@ -421,11 +421,6 @@ def test_an_answer_that_is_a_list_is_text(video: Video) -> None:
     answer = run(model, video)[-1]
     assert isinstance(answer, Answer)
     assert answer.answer == "a red car, a dog"
-
-
-def test_a_file_without_pictures_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="no picture"):
-        Agent(ScriptedModel(), Video(make_audio(tmp_path / "a.wav", tone(1.0)))).run("Why?")
 
 
 # ---- limits --------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from sage_cli.errors import SageError, VideoError
 from sage_cli.session import Session
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.settings import load_options
-from tests.media import make_video
+from sage_cli.video import Video
+from tests.media import make_audio, make_video
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
 LAST = "Which shape appears last?"
@@ -48,6 +49,20 @@ def test_a_folder_means_its_videos(sage: Sage, folder: Path) -> None:
     done = sage("ask", folder, LAST, *NANO)
     assert done.returncode == 0
     assert done.stdout == f"{folder}/a.MP4\n  A white diamond appears last.\n\n{folder}/b.mp4\n  A red star appears last.\n"
+
+
+def test_recordings_are_asked_with_the_videos(sage: Sage, folder: Path, tmp_path: Path) -> None:
+    make_audio(folder / "c.wav", Video(CLIPS / "speech.mp4").audio(), rate=16000)
+    saved = "--report", tmp_path / "all.html", "--stills", tmp_path / "stills"
+    done = sage("ask", folder, "Which number is spoken?", *NANO[:-1], "--json", *saved)
+    records = {Path(record["video"]).name: record for record in map(json.loads, done.stdout.splitlines())}
+    assert list(records) == ["a.MP4", "b.mp4", "c.wav"]
+    record = records["c.wav"]
+    assert (record["answer"], record["frames"], record["budget"]["frames"]) == ("The number is seven.", [], 0)
+    assert "c.wav has no picture: there are no stills of it" in done.stderr
+    assert done.stderr.count("no picture") == 1
+    assert {path.name[0] for path in (tmp_path / "stills").iterdir()} == {"a"}
+    assert "c.wav" in (tmp_path / "all.html").read_text()
 
 
 def test_a_folder_of_recordings_is_transcribed(sage: Sage, folder: Path, tmp_path: Path) -> None:
@@ -224,14 +239,16 @@ def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest
     assert of_folders([str(tmp_path)]) == [Input(f"{tmp_path}/a.mp4")]
     assert capsys.readouterr().err == f"sage: {tmp_path}: the files in its folders are left out; to include, add --recursive\n"
     found = of_folders([str(tmp_path)], recursive=True)
-    inside = {"a.mp4": ".", "b/c.mp4": "b", "b/d/e.MKV": "b/d"}
+    inside = {"a.mp4": ".", "b/c.mp4": "b", "b/d/e.MKV": "b/d", "g/h.wav": "g"}
     assert found == [Input(f"{tmp_path}/{name}", Path(folder)) for name, folder in inside.items()]
-    with pytest.raises(VideoError, match="/g holds no video itself: give a file, a folder with some, or add --recursive to search"):
+    assert of_folders([str(tmp_path / "g")]) == [Input(f"{tmp_path}/g/h.wav")]
+    (tmp_path / "g" / "h.wav").unlink()
+    with pytest.raises(VideoError, match="/g holds no video or recording itself: give a file, a folder with some, or add --recursive to"):
         of_folders([str(tmp_path / "g")])
-    with pytest.raises(VideoError, match="holds no video: give"):
+    with pytest.raises(VideoError, match="holds no video or recording: give"):
         of_folders([str(tmp_path / "g")], recursive=True)
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(VideoError, match="holds no video itself, but its folders do: add --recursive"):
+    with pytest.raises(VideoError, match="holds no video or recording itself, but its folders do: add --recursive"):
         of_folders([str(tmp_path)])
     assert capsys.readouterr().err == ""
     (tmp_path / "b" / "d" / "e.MKV").unlink()

@@ -32,7 +32,8 @@ from sage_cli.model.base import Message, Text
 from sage_cli.output import folded
 from sage_cli.session import Session, open_session
 from sage_cli.store.models import SPEECH_MAGIC
-from tests.media import make_video
+from sage_cli.video import Video
+from tests.media import make_audio, make_video
 from tests.models import write_qwen3_vl
 
 
@@ -200,6 +201,7 @@ def test_options_are_told_to_be_another_persons(tmp_path: Path, monkeypatch: pyt
 def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callable[[], Any], folder: Path) -> None:
     whole = make_video(folder / "cut.mkv", seconds=8, size=(64, 48), audio="tone").read_bytes()
     (folder / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    make_audio(folder / "talk.wav", Video(CLIPS / "speech.mp4").audio(), rate=16000)
 
     async def talk() -> None:
         async with connect() as client:
@@ -216,11 +218,14 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
                 ("frames", {"video": "cut.mkv", "times": [0, "0:01"]}),
             ):
                 assert "the file is cut short" in (await texts(tool, **arguments))[-1]
+            assert "The number is seven." in (await texts("ask", video="talk.wav", question="Which number is spoken?"))[-1]
             assert "there is no sound" in (await texts("transcribe", video="short.mp4"))[0]
 
             shown = await texts("frames", video="short.mp4", times=[1, "0:02", 3.5])
             assert shown == ["00:00:01.000:", "00:00:02.000:", "00:00:03.500:"]
             refusals = [
+                await texts("frames", video="talk.wav", times=["1"]),
+                await texts("find_event", video="talk.wav", event="a red circle"),
                 await texts("frames", video="short.mp4", times=["99"]),
                 await texts("frames", video="short.mp4", times=[12.5]),
                 await texts("frames", video="short.mp4", times=[-1]),
@@ -229,6 +234,8 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
                 await texts("find_event", video="short.mp4", event="a red circle", start=5, end=2),
             ]
             expected = (
+                "has sound but no picture",
+                "has sound but no picture",
                 "99 is past the end",
                 "12.5 is past the end",
                 "'-1' is not a time",

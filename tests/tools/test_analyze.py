@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from sage_cli.model.base import Frames
 from sage_cli.prompts import Prompts
 from sage_cli.tools import Analyze, ToolError, Workspace, complete
 from sage_cli.tools.analyze import AnalyzeArguments
@@ -73,7 +74,7 @@ def test_a_question_without_media(video: Video) -> None:
         outcome = complete(Analyze().run(AnalyzeArguments(query="6 times 7?", media_paths=[]), workspace))
         assert Analyze().span(AnalyzeArguments(query="6 times 7?", media_paths=[]), workspace) is None
     assert outcome.result == {"answer": "42."}
-    assert not model.asked[0].frames
+    assert model.asked[0].frames == [Frames((), pairs=False, timed=False)]
     assert outcome.evidence == ()
 
 

@@ -219,6 +219,21 @@ def test_a_sound_file_opens_without_a_picture(tmp_path: Path) -> None:
     assert len(video.audio()) == 2 * SAMPLE_RATE
 
 
+def test_the_cover_of_a_recording_is_no_picture(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "podcast.mp3", tone(2.0))
+    (cover,) = Video(make_video(tmp_path / "clip.mp4", seconds=1)).frames([0.0])
+    picture = b"\0image/jpeg\0\3\0" + cover.jpeg(90)  # the front cover, without a description
+    tag = b"APIC" + len(picture).to_bytes(4, "big") + b"\0\0" + picture
+    size = bytes(len(tag) >> shift & 127 for shift in (21, 14, 7, 0))
+    path.write_bytes(b"ID3\3\0\0" + size + tag + path.read_bytes())
+    with av.open(str(path)) as file:
+        assert len(file.streams.video) == 1
+    video = Video(path)
+    assert (video.has_video, video.has_audio) == (False, True)
+    with pytest.raises(VideoError, match="has sound but no picture, and this needs one: give a video file"):
+        video.require_picture()
+
+
 # ---- sound ---------------------------------------------------------------------------------------------------------
 
 

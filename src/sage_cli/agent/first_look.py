@@ -17,7 +17,7 @@ from sage_cli.video import Frame, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The frames available to a first look.
+    """The frames available to a first look; a recording of sound has none.
 
     Attributes:
         times: times of all requested frames, in seconds.
@@ -63,7 +63,7 @@ class FirstLook:
             yield Notice(watch.elapsed, f"{choice.count} of {len(choice.times)} frames: more do not fit the model's context")
         if self._count >= choice.count:
             frames = self._frames if self._count == choice.count else thin(self._frames, choice.count)
-            yield FramesSampled(watch.elapsed, tuple(frame.time for frame in frames), "reused")
+            yield FramesSampled(watch.elapsed, tuple(frame.time for frame in frames), "reused" if frames else "none")
             return frames
         reader = workspace.video.frames(thin(choice.times, choice.count), choice.size, sampling=self._sampling)
         method = reader.method

@@ -79,7 +79,7 @@ class Agent:
     Args:
         model: used at every step, and by tools that need a model.
         video: the subject of the questions.
-        tools: the enabled tools; without any, every answer comes from the first look.
+        tools: the enabled tools, of which those that look need a picture; without any, every answer comes from the first look.
         settings: limits.
         span: the part of the video to ask about, in seconds; the whole video by default.
         transcriber: loads the speech model; called once, when speech is first needed. ``None``: speech cannot be transcribed.
@@ -107,7 +107,7 @@ class Agent:
         self.model = model
         self.video = video
         self.settings = settings or Settings()
-        self.tools = tuple(tools) if self.settings.max_steps > 0 else ()
+        self.tools = tuple(tool for tool in tools if video.has_video or not tool.looks) if self.settings.max_steps > 0 else ()
         self.span = Span(*(span or (0.0, video.duration)))
         self.prompts = Prompts(self.settings.prompts, self.settings.pack)
         self.transcriber = cache(transcriber) if transcriber else None
@@ -130,9 +130,9 @@ class Agent:
             earlier: questions and answers of the conversation before it; the model sees as many of the newest as fit.
 
         Raises:
-            SageError: the model or the video failed or has no pictures, or the context is too small for the question and a single frame.
+            SageError: the model or the video failed, nothing is shown or said in it, or the context is too small for the question and a
+                single frame.
         """
-        self.video.require_picture()
         return _Run(self, question, earlier).events()
 
     def workspace(self, addresses: Iterable[str] = ()) -> Workspace:
@@ -215,8 +215,9 @@ class _Run:
         video = agent.video
         yield RunStarted(self._watch.elapsed, self._question, video.name, video.duration, agent.span, agent.model.info, budget)
         if agent.model.info.host:
-            yield Notice(self._watch.elapsed, f"frames and prompts are sent to {agent.model.info.host}", general=True)
-        if choice.count == 0:
+            sent = "frames and prompts" if choice.times else "prompts"
+            yield Notice(self._watch.elapsed, f"{sent} are sent to {agent.model.info.host}", general=True)
+        if choice.times and choice.count == 0:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
@@ -225,23 +226,24 @@ class _Run:
             yield from self._direct(frames)
             return
         prompt = prompts.first(frames)
-        reply = yield from self._look(prompt)
+        reply = yield from self._look(prompt, shown=bool(frames))
         if agent.tools and reply.recommended_tools.call:
             yield from self._runner.act(0, reply.recommended_tools)
             yield from self._reason(reply.video_context)
         elif reply.final_answer:
-            yield from self._answer(0, prompt, as_reply(reply), reply.final_answer, [_sampled(frames)])
+            yield from self._answer(0, prompt, as_reply(reply), reply.final_answer, _sampled(frames))
         else:
             yield from self._suggest_web()
             yield self._no_answer(0, "the model gave none")
 
-    def _look(self, prompt: Prompt) -> Steps[ContextReply]:
-        """The reply of the first look. If it says that the frames do not answer the question, an untrained model is made to call a tool."""
+    def _look(self, prompt: Prompt, *, shown: bool) -> Steps[ContextReply]:
+        """The reply of the first look. If it says that the frames do not answer the question, an untrained model is made to call a tool;
+        where no frame was shown, every model is, because an answer would be a guess."""
         tools, style = self._agent.tools, self._agent.prompts.style
-        reply = yield from self._asker.ask(ContextReply, 0, prompt, context_schema(tools, self._workspace))
-        if tools and style.second_look and reply.final_answer and not (yield from self._found(0, reply)):
-            yield Notice(self._watch.elapsed, "the frames alone gave no answer: the model is asked to call a tool")
-            schema = context_schema(tools, self._workspace, look_again=True)
+        reply = yield from self._asker.ask(ContextReply, 0, prompt, context_schema(tools, self._workspace, must_call=not shown))
+        if tools and style.second_look and reply.final_answer and not (shown and (yield from self._found(0, reply))):
+            yield Notice(self._watch.elapsed, "the first look gave no answer: the model is asked to call a tool")
+            schema = context_schema(tools, self._workspace, must_call=True)
             again = self._prompts.again(prompt, as_reply(reply))
             reply = yield from self._asker.ask(ContextReply, 0, again, schema)
         return reply
@@ -252,7 +254,7 @@ class _Run:
         if answer is None:
             yield self._no_answer(0, "the model gave none")
         else:
-            yield from self._answer(0, prompt, answer, answer, [_sampled(frames)])
+            yield from self._answer(0, prompt, answer, answer, _sampled(frames))
 
     def _reason(self, video_context: str) -> Iterator[Event]:
         steps, guess = self._agent.settings.max_steps, ""
@@ -323,5 +325,5 @@ class _Run:
         return self._asker.usage + self._workspace.usage
 
 
-def _sampled(frames: Sequence[Frame]) -> EvidenceSpan:
-    return EvidenceSpan(frames[0].time, frames[-1].time, "frames sampled")
+def _sampled(frames: Sequence[Frame]) -> list[EvidenceSpan]:
+    return [EvidenceSpan(frames[0].time, frames[-1].time, "frames sampled")] if frames else []

@@ -139,6 +139,8 @@ class PromptBuilder:
     def _video_info(self) -> str:
         start, end, duration = self.workspace.start, self.workspace.end, self.workspace.video.duration
         info = f"Video Path: {self.workspace.video_path} of duration {format_clock(duration)}."
+        if not self.workspace.video.has_video:
+            info += " It has no picture, only sound."
         if (start, end) == (0.0, duration):
             return info
         return f"{info} Only the part from {format_clock(start)} to {format_clock(end)} is asked about."
@@ -164,5 +166,5 @@ class PromptBuilder:
 def _count(frames: Sequence[Frame]) -> str:
     """How many frames there are, and how far apart."""
     if len(frames) < 2:
-        return "one frame of it"
+        return "one frame of it" if frames else "no frames of it"
     return f"{len(frames)} frames of it, one every {(frames[-1].time - frames[0].time) / (len(frames) - 1):.2g} s"

@@ -101,18 +101,18 @@ def tool_lines(prompts: Prompts, tools: Sequence[AnyTool]) -> str:
 # ---- schemas of valid replies --------------------------------------------------------------------------------------
 
 
-def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, look_again: bool = False) -> Schema:
+def context_schema(tools: Sequence[AnyTool], workspace: Workspace, *, must_call: bool = False) -> Schema:
     """Schema of the first reply: an answer, or one call of one of ``tools``; an answer if no tool can be called.
 
     Args:
-        look_again: allow only calls, if any tool can be called.
+        must_call: allow only calls, if any tool can be called.
     """
     style = workspace.prompts.style
     seen = {"video_context": text(_CONTEXT), "query_intent": text(_INTENT)}
     first = [tool for tool in tools if tool.name == TranscribeSpeech.name] if workspace.transcript_first else []
     calls = _calls(first or tools, workspace, style.first_call)
     replies = [{**_NO_ANSWER, "recommended_tools": _one_of(calls, style)}] if calls else []
-    if not (calls and look_again):
+    if not (calls and must_call):
         replies.append({**_answer(style), "recommended_tools": _no_call()})
     return either(*(_ordered(order, {**seen, **reply}) for order in style.first for reply in replies))
 

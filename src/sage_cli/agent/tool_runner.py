@@ -17,6 +17,7 @@ from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.tools import WEB_TOOLS
 from sage_cli.tools.base import AnyTool, Arguments, Outcome, ToolError, ToolNotice, Watched
 from sage_cli.tools.workspace import Workspace
+from sage_cli.video import SilentError
 from sage_cli.web.base import Request, WebError
 
 # A part of the video or a page that cannot be read is a result: the model can look elsewhere. Other errors end the run: it can do nothing
@@ -116,8 +117,8 @@ class ToolRunner:
                         yield Working(self._watch.elapsed, step, item.stage, item.done, item.total)
                     self._watch.check()
                 return steps.result
-            except MediaReadError:
-                raise  # the video itself has gone or changed
+            except (MediaReadError, SilentError):
+                raise  # the video itself has gone or changed, or there is nothing in it to look for
             except _RESULTS as error:
                 return str(error)
 

@@ -29,7 +29,7 @@ EXAMPLES = """[bold]Examples[/]
 def ask(
     video: Annotated[
         str,
-        typer.Argument(metavar="VIDEO", help="Video file, or a folder of them.", show_default=False, parser=str),
+        typer.Argument(metavar="VIDEO", help="Video or recording, or a folder of them.", show_default=False, parser=str),
     ],
     words: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
 from sage_cli.errors import SageError, VideoError, machine_trouble
-from sage_cli.text import MEDIA, STDIN, VIDEOS
+from sage_cli.text import MEDIA, STDIN
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn
@@ -35,8 +35,8 @@ class Input:
     inside: Path = Path()
 
 
-def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS, *, recursive: bool = False, quiet: bool = False) -> list[Input]:
-    """The files that are meant, each once: of a folder those in it with these suffixes, in alphabetical order, less those that are named.
+def of_folders(sources: Sequence[str], *, recursive: bool = False, quiet: bool = False) -> list[Input]:
+    """The files that are meant, each once: of a folder the videos and recordings in it, in alphabetical order, less those that are named.
 
     Args:
         recursive: take those in the folders in it, too. Otherwise a notice says that they are left out, unless ``quiet``.
@@ -47,7 +47,7 @@ def of_folders(sources: Sequence[str], suffixes: Sequence[str] = VIDEOS, *, recu
     named = {_identity(source) for source in sources}
     found: dict[object, Input] = {}
     for source in sources:
-        for one in _of_folder(source, suffixes, recursive, quiet):
+        for one in _of_folder(source, recursive, quiet):
             if one.name == source or _identity(one.name) not in named:
                 found.setdefault(_identity(one.name), one)
     return [*found.values()]
@@ -64,28 +64,28 @@ def _identity(source: str) -> object:
     return stat.st_dev, stat.st_ino, folded(path.name)
 
 
-def _of_folder(source: str, suffixes: Sequence[str], recursive: bool, quiet: bool) -> list[Input]:
+def _of_folder(source: str, recursive: bool, quiet: bool) -> list[Input]:
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
         return [Input(source)]
-    found = _walked(folder, suffixes) if recursive else sorted(path for path in folder.iterdir() if _is_medium(path, suffixes))
+    found = _walked(folder) if recursive else sorted(path for path in folder.iterdir() if _is_medium(path))
     if not found:
-        kind = "video" if suffixes is VIDEOS else "video or recording"
+        none = f"{source} holds no video or recording"
         if recursive:
-            raise VideoError(f"{source} holds no {kind}: give a file, or a folder with some")
-        if _has_more(folder, suffixes):
-            raise VideoError(f"{source} holds no {kind} itself, but its folders do: add --recursive")
-        raise VideoError(f"{source} holds no {kind} itself: give a file, a folder with some, or add --recursive to search its folders")
-    if not (recursive or quiet) and _has_more(folder, suffixes):
+            raise VideoError(f"{none}: give a file, or a folder with some")
+        if _has_more(folder):
+            raise VideoError(f"{none} itself, but its folders do: add --recursive")
+        raise VideoError(f"{none} itself: give a file, a folder with some, or add --recursive to search its folders")
+    if not (recursive or quiet) and _has_more(folder):
         console.say(f"{source}: the files in its folders are left out; to include, add --recursive")
     return [Input(str(path), path.parent.relative_to(folder)) for path in found]
 
 
-def _is_medium(path: Path, suffixes: Sequence[str]) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in suffixes and path.is_file()
+def _is_medium(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in MEDIA and path.is_file()
 
 
-def _has_more(folder: Path, suffixes: Sequence[str]) -> bool:
+def _has_more(folder: Path) -> bool:
     """Whether a short look finds such files in the folders directly in a folder: it may be the root of a disk."""
 
     def entries() -> Iterator[Path]:
@@ -97,11 +97,11 @@ def _has_more(folder: Path, suffixes: Sequence[str]) -> bool:
                         with os.scandir(inner) as scan:
                             yield from (Path(entry.path) for entry in scan)
 
-    return any(path.parent != folder and _is_medium(path, suffixes) for path in islice(entries(), _GLANCE))
+    return any(path.parent != folder and _is_medium(path) for path in islice(entries(), _GLANCE))
 
 
-def _walked(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The files with these suffixes in a folder and the folders in it, in alphabetical order; no hidden ones. Links to folders may lead
+def _walked(folder: Path) -> list[Path]:
+    """The videos and recordings in a folder and the folders in it, in alphabetical order; no hidden ones. Links to folders may lead
     back and are not followed. Folders in it that cannot be read are told.
 
     Raises:
@@ -116,7 +116,7 @@ def _walked(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += (path for name in names if _is_medium(path := Path(parent, name), suffixes))
+        found += (path for name in names if _is_medium(path := Path(parent, name)))
     return sorted(found)
 
 

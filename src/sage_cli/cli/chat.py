@@ -45,7 +45,7 @@ _AROUND_S: Final = 15.0
 
 @takes("chat")
 def chat(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
+    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, parser=str)],
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Take up the last conversation about this video.")] = False,
     *,
     options: Options,
@@ -186,7 +186,7 @@ class Talk:
         run = self.conversation.runs[-1]
         clocks = [format_clock(time) for time in run["frames"]]
         exact = len(set(clocks)) < len(clocks)  # several in a second
-        self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks)}")
+        self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks) or 'no frames'}")
         for one in run["evidence"]:
             self._show(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
         show_spans(self.conversation.video, [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]])

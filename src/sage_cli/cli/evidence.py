@@ -55,6 +55,9 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
 
         write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
+    if options.stills and not options.quiet:
+        for video in (video for video in videos if not video.has_video):
+            console.say(f"{video.label} has no picture: there are no stills of it")
     stems = Counter(folded(video.stem) for video in videos)
     for video in videos:
         # Two videos of one name in different folders.

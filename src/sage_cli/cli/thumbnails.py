@@ -16,13 +16,13 @@ _WIDTH: Final = 320  # of a frame, in pixels
 
 
 def show_spans(video: Video, spans: Sequence[tuple[float, float]]) -> None:
-    """Show frames of the spans, in seconds, with their times. Does nothing without the extra ``pictures``, or if the terminal answers that
-    it knows neither Sixel nor kitty's graphics protocol.
+    """Show frames of the spans, in seconds, with their times. Does nothing without a picture or the extra ``pictures``, or if the terminal
+    answers that it knows neither Sixel nor kitty's graphics protocol.
 
     Raises:
         VideoError: nothing can be decoded.
     """
-    if not (spans and sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+    if not (video.has_video and spans and sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
         return
     try:
         from textual_image.renderable import Image, SixelImage, TGPImage  # asks the terminal

@@ -19,7 +19,7 @@ from sage_cli.cli.interrupts import interrupts, resumable
 from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
-from sage_cli.text import MEDIA, decode, media_label
+from sage_cli.text import decode, media_label
 
 if TYPE_CHECKING:
     from sage_cli.session import Session
@@ -50,7 +50,7 @@ def transcribe(
     """
     if form := _json(options):
         options = replace(options, format=form)
-    found = of_folders(media, MEDIA, recursive=options.recursive, quiet=options.quiet)
+    found = of_folders(media, recursive=options.recursive, quiet=options.quiet)
     tasks = _plan(found, options.output, options.format)
     if options.words:
         _check_words(tasks, options.source)

@@ -30,6 +30,7 @@ _LONGEST_SIDE: Final = 768  # pixels
 _MOST_LISTED: Final = 1000  # paths of one reply
 
 Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
+Seen = Annotated[str, Field(description="Path of the video file (not of sound alone), absolute or relative to an allowed folder.")]
 Time = str | Annotated[float, Strict()]  # true is no second
 Start = Annotated[Time | None, Field(description="Begin at this time: HH:MM:SS, MM:SS or seconds.")]
 End = Annotated[Time | None, Field(description="Stop at this time.")]
@@ -150,12 +151,13 @@ class Tools:
         start: Start = None,
         end: End = None,
     ) -> Answered:
-        """Answer a question about a video: its pictures, its speech, when things happen. A second question about it is quick."""
+        """Answer a question about a video: its pictures, its speech, when things happen. A recording of sound is answered from its speech.
+        A second question about it is quick."""
 
         def work(session: Session, report: Report) -> Answered:
             path = self._folders.resolve(video)
             opened = session.video(path)
-            opened.require_picture()
+            session.check_senses(opened)
             _load(session, opened, report)
             with closing(session.ask(path, question, start=_time(start), end=_time(end))) as events:
                 return _answered(events, report)
@@ -188,7 +190,7 @@ class Tools:
 
     async def find_event(
         self,
-        video: Path,
+        video: Seen,
         event: Annotated[str, Field(description="What is seen when it happens, such as 'the goal' or 'a slide with a table'.")],
         context: Context,
         start: Start = None,
@@ -216,7 +218,7 @@ class Tools:
 
     async def frames(
         self,
-        video: Path,
+        video: Seen,
         times: Annotated[list[Time], Field(description="Times: HH:MM:SS, MM:SS or seconds.", min_length=1, max_length=_MOST_FRAMES)],
         context: Context,
     ) -> list[Any]:

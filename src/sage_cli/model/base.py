@@ -30,7 +30,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Frames:
-    """Frames of one video in time order, all of one size.
+    """Frames of one video in time order, all of one size. None are nothing: the prompt is as without this part.
 
     Attributes:
         frames: what the model sees.

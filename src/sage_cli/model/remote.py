@@ -334,8 +334,6 @@ def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, s
     Args:
         images: base64 of the JPEG file of every frame, by the frame's key.
     """
-    if all(isinstance(part, Text) for part in parts):
-        return {"role": role, "content": without_surrogates("".join(part.text for part in parts if isinstance(part, Text)))}
     content: list[dict[str, Any]] = []
     for part in parts:
         if isinstance(part, Text):
@@ -345,6 +343,8 @@ def _message(role: str, parts: tuple[Text | Frames, ...], images: Mapping[str, s
             if part.timed:
                 content.append({"type": "text", "text": f"<{frame.time:.1f} seconds>"})
             content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{images[frame.key]}"}})
+    if all(item["type"] == "text" for item in content):  # some servers know no other
+        return {"role": role, "content": "".join(item["text"] for item in content)}
     return {"role": role, "content": content}
 
 

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from sage_cli.model.address import RemoteAddress
     from sage_cli.model.base import ChatModel
     from sage_cli.speech import Transcriber
+    from sage_cli.tools.base import AnyTool
 
 logger = logging.getLogger(__name__)
+
+NO_SPEECH_MODEL: Final = (
+    "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
+)
 
 # Parts of the cache limit. Transcripts, frame times and web pages are small and have limits of their own.
 _EMBEDDINGS: Final = 1 / 3
@@ -201,6 +206,31 @@ class Models:
 
         return read_schema(self.options.schema)
 
+    @cached_property
+    def allowed_tools(self) -> list[AnyTool]:
+        """The enabled tools, for any video.
+
+        Raises:
+            UsageError: an option disables an unknown tool, or the web options are invalid.
+        """
+        from sage_cli.tools import TOOLS, WEB_TOOLS, web_tools
+
+        known = [tool.name for tool in TOOLS]
+        for name in self.options.no_tool:
+            if name not in (*known, *WEB_TOOLS):
+                raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
+        if self.options.direct:
+            return []
+        found = list(TOOLS)
+        if self.options.web != "off":
+            from sage_cli.web import Web, WebSettings
+
+            settings = WebSettings.from_environment(
+                provider=self.options.search_provider, searxng_url=self.options.searxng_url, offline=self.options.offline
+            )
+            found += web_tools(Web(settings, cache_dir() / "web" if self.caching else self._scratch / "web"))
+        return [tool for tool in found if tool.name not in self.options.no_tool]
+
     @property
     def pack(self) -> str:
         """The prompt pack of the model's family, according to its file or to the name by which it is served."""
@@ -313,9 +343,7 @@ class Models:
         from sage_cli.speech import SpeechOptions, Transcriber
 
         if self.speech_file is None:
-            raise ModelError(
-                "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
-            )
+            raise ModelError(NO_SPEECH_MODEL)
         given = self.options
         return Transcriber(
             self.speech_file,

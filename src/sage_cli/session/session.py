@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.arguments import earlier_argument, media_argument, question_argument
-from sage_cli.session.models import Models
+from sage_cli.session.models import NO_SPEECH_MODEL, Models
 from sage_cli.session.options import Options, declared
 from sage_cli.session.pipes import Pipes
 from sage_cli.session.settings import session_options
@@ -150,7 +150,7 @@ class Session(Models):
 
         def run() -> Generator[Event]:
             opened = self.video(video)
-            opened.require_picture()
+            self.check_senses(opened, tools=tools)
             agent = self.agent(opened, start=start, end=end, tools=tools)
             missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
             with closing(agent.run(question, pairs)) as events:
@@ -241,37 +241,36 @@ class Session(Models):
         """The tools for questions about a video: the enabled ones, without transcribe-speech if there is nothing to transcribe.
 
         Raises:
-            UsageError: an option disables an unknown tool, or the web options are invalid.
+            UsageError: as :attr:`allowed_tools`.
         """
         from sage_cli.tools import TranscribeSpeech
 
         heard = bool((video.has_audio and self.speech_file) or self.subtitles(video))
         return [tool for tool in self.allowed_tools if tool.name != TranscribeSpeech.name or heard]
 
-    @cached_property
-    def allowed_tools(self) -> list[AnyTool]:
-        """The enabled tools, for any video.
+    def check_senses(self, video: Video, *, tools: bool | None = None) -> None:
+        """Check that a question can be answered from something: from a picture, or else from speech.
+
+        Args:
+            tools: as in :meth:`ask`.
 
         Raises:
-            UsageError: as :meth:`tools`.
+            VideoError: there is neither, or the picture cannot be decoded.
+            UsageError: an option forbids to listen.
         """
-        from sage_cli.tools import TOOLS, WEB_TOOLS, web_tools
+        from sage_cli.tools import TranscribeSpeech
 
-        known = [tool.name for tool in TOOLS]
-        for name in self.options.no_tool:
-            if name not in (*known, *WEB_TOOLS):
-                raise UsageError(f"--no-tool {name}: there is no such tool; there are {', '.join((*known, *WEB_TOOLS))}")
-        if self.options.direct:
-            return []
-        found = list(TOOLS)
-        if self.options.web != "off":
-            from sage_cli.web import Web, WebSettings
+        def hears(tools: Sequence[AnyTool]) -> bool:
+            return any(tool.name == TranscribeSpeech.name for tool in tools)
 
-            settings = WebSettings.from_environment(
-                provider=self.options.search_provider, searxng_url=self.options.searxng_url, offline=self.options.offline
-            )
-            found += web_tools(Web(settings, cache_dir() / "web" if self.caching else self._scratch / "web"))
-        return [tool for tool in found if tool.name not in self.options.no_tool]
+        if video.has_video:
+            return
+        video.check_picture()
+        alone = f"{media_name(video.name)} has sound but no picture"
+        if not (self._in_effect("tools", tools) and hears(self.allowed_tools)):
+            raise UsageError(f"{alone}: what is said has to be transcribed; leave out --no-tools and --no-tool transcribe-speech")
+        if not hears(self.tools(video)):
+            raise VideoError(f"{alone}, and there is {NO_SPEECH_MODEL}")
 
     # ---- transcribing ----------------------------------------------------------------------------------------------
 

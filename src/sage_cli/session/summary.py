@@ -21,7 +21,7 @@ from sage_cli.agent.events import Notice
 from sage_cli.agent.nonsense import is_nonsense, without_repetition
 from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
-from sage_cli.errors import ModelError, NoReplyError, UsageError, VideoError
+from sage_cli.errors import ModelError, NoReplyError, UsageError
 from sage_cli.model.base import Frames, Message, Prompt, Reply, Text
 from sage_cli.prompts import Prompts
 from sage_cli.session.chapters import find_chapters
@@ -29,14 +29,13 @@ from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
 from sage_cli.store.diskcache import DiskCache
-from sage_cli.text import media_name
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Watched
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
 from sage_cli.tools.workspace import most
 from sage_cli.version import __version__
-from sage_cli.video import uniform_times
+from sage_cli.video import SilentError, uniform_times
 from sage_cli.video.frame import pixel_version
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
     with closing(cache):
         segments = yield from _speech(session, video, first, last)
         if not (video.has_video or segments):
-            raise VideoError(f"{media_name(video.name)}: there is no picture, and nothing is said")
+            raise SilentError(video)
         kept = _Kept(cache, video.id, _identity(session, segments, first, last))
         if (whole := kept.get("summary")) is not None:
             return _titled(_summary(whole), video)
@@ -230,7 +229,7 @@ class _Writer:
         def build(told: Sequence[str]) -> Prompt:
             said = "What is said:\n" + "\n".join(told) if told else "Nothing is said."
             shown = self._work.prompts.render("chapter", media=self._media, begin=format_clock(start), end=format_clock(end), told=said)
-            return self._work.question(*((frames,) if frames.frames else ()), Text(shown))
+            return self._work.question(frames, Text(shown))
 
         while not self._fits(build(lines)):
             if not lines:

@@ -33,6 +33,7 @@ class AnalyzeArguments(Arguments):
 
 class Analyze(Tool[AnalyzeArguments]):
     name = "analyze"
+    looks = True
     arguments = AnalyzeArguments
 
     def schema(self, workspace: Workspace) -> Schema | None:
@@ -57,8 +58,7 @@ class Analyze(Tool[AnalyzeArguments]):
 
         def build(frames: Sequence[Frame]) -> Prompt:
             timed = clip or workspace.prompts.style.timed_frames
-            shown = (Frames(tuple(frames), pairs=clip, timed=timed),) if frames else ()
-            return workspace.question(*shown, Text(arguments.query), system="analyze")
+            return workspace.question(Frames(tuple(frames), pairs=clip, timed=timed), Text(arguments.query), system="analyze")
 
         if clip:
             prompt = yield from workspace.show_clip(media[0].start, media[0].end, build, _REPLY_TOKENS)

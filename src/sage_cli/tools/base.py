@@ -100,9 +100,11 @@ class Tool(ABC, Generic[A]):
     Attributes:
         name: the paper's name (``ground-event``); the wire name lives in :mod:`sage_cli.agent.protocol`.
         arguments: the argument model; its fields are the wire keys.
+        looks: whether it looks at the picture, which a recording of sound does not have.
     """
 
     name: ClassVar[str]
+    looks: ClassVar[bool] = False
     arguments: type[A]
 
     @abstractmethod

@@ -35,6 +35,7 @@ class ExtractVideoPartsArguments(Arguments):
 
 class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
     name = "extract-video-parts"
+    looks = True
     arguments = ExtractVideoPartsArguments
 
     def schema(self, workspace: Workspace) -> Schema:

@@ -31,6 +31,7 @@ class GroundEventArguments(Arguments):
 
 class GroundEvent(Tool[GroundEventArguments]):
     name = "ground-event"
+    looks = True
     arguments = GroundEventArguments
 
     def schema(self, workspace: Workspace) -> Schema:

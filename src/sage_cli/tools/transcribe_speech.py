@@ -10,6 +10,7 @@ from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
 from sage_cli.tools.schema import Schema, clock, constant, record
 from sage_cli.tools.workspace import Workspace
+from sage_cli.video import SilentError
 
 if TYPE_CHECKING:
     from sage_cli.speech.segment import Segment
@@ -54,6 +55,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
         evidence = (EvidenceSpan(start, end, "subtitles read" if subtitles else "speech transcribed"),)
         if not transcript:
+            if not workspace.video.has_video and end - start > workspace.end - workspace.start - 1:  # models give times in whole seconds
+                raise SilentError(workspace.video)
             return Outcome({"transcript": _NO_SPEECH}, "no speech", evidence, workspace.prompts.render("no_speech"))
         # The transcript is a string: the models were trained on the dictionary's Python notation.
         result = workspace.noted({"transcript": str(transcript)}, notes)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Build: TypeAlias = Callable[[Sequence[Frame]], Prompt]
 
+_TOKENS_PER_S = 8.0  # of a transcript, at most, together with the rest of the prompt and the reply; people speak some four
 _UNKNOWN_FPS = 30.0  # assumed if the video does not say
 # Frames and clips that were never made: their times would count from somewhere else.
 _OWN_NAME = re.compile(r"(.*/)?(c\d+\.mp4|[^/]*\.(jpe?g|png))")
@@ -140,8 +141,9 @@ class Workspace:
     @property
     def transcript_first(self) -> bool:
         """Whether the first call has to be a transcript of the whole video: untrained models search frames for what was said, and a short
-        video is quickly transcribed."""
-        return self.video.has_audio and self.end - self.start <= self.prompts.style.whole_transcript_s
+        video is quickly transcribed. A recording without a picture has nothing else: every model reads all that its context holds."""
+        longest = self.prompts.style.whole_transcript_s if self.video.has_video else self.model.info.context_size / _TOKENS_PER_S
+        return self.video.has_audio and self.end - self.start <= longest
 
     @cached_property
     def transcriber(self) -> SpeechModel:
@@ -192,7 +194,9 @@ class Workspace:
         return given.name in (own.name, own.stem, "video.mp4") or (given.stem == own.stem + _TWIN and given.suffix == own.suffix)
 
     def times(self, start: float, end: float) -> list[float]:
-        """The times, in seconds, of the frames that show a time span to a model."""
+        """The times, in seconds, of the frames that show a time span to a model; none without a picture."""
+        if not self.video.has_video:
+            return []
         fps = self.frame_style.fps or self.video.fps or _UNKNOWN_FPS
         return uniform_times(self.video.duration, self.frame_limit, fps=fps, start=start, end=end)
 

@@ -13,7 +13,7 @@ from sage_cli.video.frame import Frame
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.probe import MediaNotice
 from sage_cli.video.sampling import Sampling, fit_size, uniform_times
-from sage_cli.video.video import SAMPLE_RATE, NoAudioError, Video
+from sage_cli.video.video import SAMPLE_RATE, NoAudioError, SilentError, Video
 
 __all__ = [
     "SAMPLE_RATE",
@@ -24,6 +24,7 @@ __all__ = [
     "MediaNotice",
     "NoAudioError",
     "Sampling",
+    "SilentError",
     "Video",
     "fit_size",
     "uniform_times",

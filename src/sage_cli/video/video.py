@@ -36,6 +36,14 @@ class NoAudioError(VideoError):
     """Audio was requested of a file without any."""
 
 
+class SilentError(VideoError):
+    """A file without a picture in which, or in the part of it that is asked about, nobody speaks. Ends the run: there is nothing else."""
+
+    def __init__(self, video: Video) -> None:
+        name = media_name(video.name)
+        super().__init__(f"{name}: there is no picture, and nothing is said; ask about another part, or give a video")
+
+
 class Video:
     """A video file (or an audio file: then there are no frames).
 
@@ -260,12 +268,19 @@ class Video:
         Raises:
             VideoError: there is only sound, or the picture cannot be decoded.
         """
-        if not self.has_video:
-            self._video_track()
+        self._video_track()
+
+    def check_picture(self) -> None:
+        """Check that the picture can be decoded; a file without one is fine.
+
+        Raises:
+            VideoError: it cannot.
+        """
+        if lost := self._media.lost("video"):
+            raise VideoError(f"{self._media.name}: {lost.text}; {lost.remedy('H.264')}")
 
     def _video_track(self) -> VideoTrack:
         if self._media.video is None:
-            if lost := self._media.lost("video"):
-                raise VideoError(f"{self._media.name}: {lost.text}; {lost.remedy('H.264')}")
-            raise VideoError(f"{self._media.name} has sound but no picture; give a video file, or use 'sage transcribe' or 'sage summary'")
+            self.check_picture()
+            raise VideoError(f"{self._media.name} has sound but no picture, and this needs one: give a video file")
         return self._media.video

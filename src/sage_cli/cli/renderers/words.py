@@ -79,7 +79,7 @@ def setting_lines(model: ModelInfo, budget: Budget) -> list[str]:
     if model.vision_device != model.device:
         device += f", vision encoder on {model.vision_device}"
     limits = [
-        f"{budget.frames} frames of {budget.frame_width}x{budget.frame_height} pixels",
+        f"{budget.frames} frames of {budget.frame_width}x{budget.frame_height} pixels" if budget.frames else "no frames",
         f"context {budget.context_size} tokens",
         f"at most {budget.max_steps} steps" if budget.tools else "no tools",
         *([f"time limit {budget.timeout_s:g} s"] if budget.timeout_s is not None else []),
