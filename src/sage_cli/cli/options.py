@@ -147,7 +147,7 @@ def show_plainly(command: Any) -> None:
         if console.draws():
             boxed(ctx, formatter)
         else:
-            formatter.write(plain_help(command, ctx))
+            console.write(plain_help(command, ctx))  # as typer does with boxes: what it asks for the text of, it takes for an error's
 
     command.format_help = format_help
 
