@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import get_ident
@@ -32,6 +33,8 @@ class NativeLog:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        # Where ggml aborts the process, it would run a debugger, if there is one, whose output goes to stdout.
+        os.environ.setdefault("GGML_NO_BACKTRACE", "1")
         self._unfinished: dict[int, LogLine] = {}  # by thread, as the next
         self._collected: dict[int, list[LogLine]] = {}
 

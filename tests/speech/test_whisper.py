@@ -43,6 +43,33 @@ def test_a_window_depends_on_its_own_arguments_only(whisper: Whisper) -> None:
     assert whisper.decode(first, SpeechOptions()) == alone
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits address space as Linux does")
+@pytest.mark.parametrize("limit", [600, 800, 1000, 1200, 1400])
+def test_too_little_address_space_is_told_and_not_crashed_into(model: Path, limit: int) -> None:
+    code = f"""
+import resource, sys
+import numpy as np
+from sage_cli.errors import ModelError
+from sage_cli.speech.options import SpeechOptions
+from sage_cli.speech.whisper import Whisper
+resource.setrlimit(resource.RLIMIT_AS, ({limit} << 20, {limit} << 20))
+try:
+    whisper = Whisper(sys.argv[1], threads=2)
+    whisper.decode(np.zeros(whisper.longest, np.float32), SpeechOptions())
+    print("heard")
+except ModelError as error:
+    print("refused", "ulimit -v" in str(error))
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip() in ("heard", "refused True")) == (0, True), done.stdout + done.stderr
+
+
+def test_an_abort_leaves_stdout_alone() -> None:
+    """ggml runs a debugger otherwise, which prints to stdout."""
+    code = "import os, sage_cli.speech.whisper; print(os.environ['GGML_NO_BACKTRACE'])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "1\n"
+
+
 def test_what_is_drawn_at_random_is_the_same_whatever_was_heard_before(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     whisper, sound = Whisper(model, threads=1), babble(20, 3)
     caplog.set_level("DEBUG", "sage_cli.speech.whisper")

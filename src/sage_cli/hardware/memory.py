@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+from rich.filesize import decimal
 
+from sage_cli.errors import ModelError
 from sage_cli.hardware import groups
 
 _UNLIMITED: Final = 1 << 62
+_WORKSPACE: Final = 700_000_000  # bytes of address space that any model takes beside its own: KV cache, graphs, buffers, stacks of threads
 # Options of mallopt, in glibc's malloc.h: how many heaps, the smallest block that is mapped by itself, what may stay free at a heap's end.
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 
@@ -30,6 +33,24 @@ def address_space() -> int:
 
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return _UNLIMITED if limit == resource.RLIM_INFINITY else max(0, limit - int(psutil.Process().memory_info().vms))
+
+
+def check_address_space(model: Path, own: int) -> None:
+    """Call before a model is loaded: native code crashes where it is refused memory.
+
+    Args:
+        model: its file, for the message.
+        own: bytes that this model takes: its files, and what grows with it.
+
+    Raises:
+        ModelError: it cannot fit the limit on address space.
+    """
+    left, needed = address_space(), own + _WORKSPACE
+    if left < needed:
+        raise ModelError(
+            f"{model}: the limit on address space (ulimit -v) leaves {decimal(left)}, loading the model takes at least {decimal(needed)}; "
+            "raise the limit, or use a smaller model"
+        )
 
 
 def limit_heaps() -> None:

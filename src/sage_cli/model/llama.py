@@ -12,10 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from rich.filesize import decimal
-
 from sage_cli.errors import ModelError
-from sage_cli.hardware.memory import address_space
+from sage_cli.hardware.memory import check_address_space
 from sage_cli.hardware.threads import Sharing, compute_threads
 from sage_cli.model.base import DEFAULT_CONTEXT, Delta, ModelInfo, Prompt, StreamItem, Tally, Usage, bounded_frame_size
 from sage_cli.model.batches import ON_CPU, ON_GPU, BatchSizes, cells_of, end_of_frames
@@ -39,7 +37,6 @@ from sage_cli.store.models import shards, weights_fingerprint
 LARGEST_CONTEXT: Final = 1 << 22  # cells; llama.cpp counts their bytes in 64 bits, and other things in 32
 MOST_THREADS: Final = 512  # GGML_MAX_N_THREADS: ggml aborts the process over more
 MOST_LAYERS: Final = 9999
-LEAST_WORKSPACE: Final = 700_000_000  # bytes of address space beside the files: KV cache, buffers, stacks of threads
 MIN_REPLY: Final = 256  # cells that a prompt has to leave for its reply
 
 _FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
@@ -90,7 +87,7 @@ class LlamaModel:
     ) -> None:
         started = time.perf_counter()
         _check_ranges(context_size, threads, gpu_layers)
-        _check_address_space(text, mmproj)
+        check_address_space(text, sum(path.stat().st_size for path in (*shards(text), mmproj) if path.is_file()))
         self._family = _family(text)
         # Before anything is loaded: it may take long, be interrupted, or fail.
         contents = (weights_fingerprint(text), fingerprint(mmproj)) if cache is not None else ("", "")
@@ -315,17 +312,6 @@ def _family(path: Path) -> Family:
 def _computes_here(device: str) -> bool:
     """Whether layers run on the CPU; see :func:`sage_cli.model.native.load_weights`."""
     return device == "CPU" or device.endswith("layers)")
-
-
-def _check_address_space(text: Path, mmproj: Path) -> None:
-    """Native code crashes where it is refused memory, so refuse to load what cannot fit a limit on the address space."""
-    left = address_space()
-    sizes = [path.stat().st_size for path in (*shards(text), mmproj) if path.is_file()]
-    if left < sum(sizes) + LEAST_WORKSPACE:
-        raise ModelError(
-            f"{text}: the limit on address space (ulimit -v) leaves {decimal(left)}, loading the model takes at least "
-            f"{decimal(sum(sizes) + LEAST_WORKSPACE)}; raise the limit, or use a smaller model"
-        )
 
 
 def _check_ranges(context_size: int | None, threads: int | None, gpu_layers: int | None) -> None:

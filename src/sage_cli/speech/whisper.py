@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sage_cli import nativelog
 from sage_cli.errors import ModelError, UsageError, loading
+from sage_cli.hardware.memory import check_address_space
 from sage_cli.hardware.threads import Worker, compute_threads
 from sage_cli.nativelog import LogLine, NativeLog
 from sage_cli.signals import signals_held
@@ -201,6 +202,7 @@ class Whisper:
             return
         parameters = self._binding.whisper_context_default_params()
         presets = self._binding.whisper_alignment_heads_preset
+        attention = 0  # bytes of what times come from
         if not self.toy:
             preset, layers = _alignment_heads(self._header, self.path.name)
             parameters.flash_attn = False  # it does not keep the attention that times come from
@@ -209,7 +211,9 @@ class Whisper:
             parameters.dtw_n_top = layers
             # Four copies of the attention of a full window, whatever the heads; untouched pages cost nothing.
             heads = max(24, layers * self._header.text_heads)
-            parameters.dtw_mem_size = (self._header.text_context * self._header.audio_context * heads * 4 * 4) + (64 << 20)
+            attention = (self._header.text_context * self._header.audio_context * heads * 4 * 4) + (64 << 20)
+            parameters.dtw_mem_size = attention
+        check_address_space(self.path, self.path.stat().st_size * 3 // 2 + attention)  # buffers grow with the model
         with _utf8_name(self.path) as name, signals_held(), _native.lines() as lines:  # a signal after the call would lose the model
             context = self._binding.whisper_init_from_file_with_params(name, parameters)
             complaints = _complaints(lines)
