@@ -77,6 +77,35 @@ def test_one_line_of_python() -> None:
     assert [segment.text for segment in sage_cli.transcribe(str(SPOKEN), speech_model="nano", threads=1)][-1] == "Welcome to Vienna."
 
 
+@pytest.mark.parametrize("events", [1, 2, 100])
+def test_a_session_that_is_dropped_frees_its_model(events: int) -> None:
+    """In the midst of a run, too."""
+    session = open_session(**NANO)
+    model, run = session.model, session.ask(SHORT, "Which shape appears first?")
+    for _ in zip(range(events), run, strict=False):
+        pass
+    del session, run
+    gc.collect()
+    with pytest.raises(ModelError, match="the model is closed"):
+        model.count_tokens([])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks")
+def test_a_fork_that_drops_a_session_leaves_it_to_its_parent() -> None:
+    code = """
+import gc, os, sage_cli
+session = sage_cli.open_session(model="nano", threads=1)
+folder = session._scratch
+if (child := os.fork()) == 0:
+    del session
+    gc.collect()
+    os._exit(0)
+os.waitpid(child, 0)
+print(folder.is_dir())
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+
+
 def test_importing_loads_nothing() -> None:
     program = "import sage_cli, sys; print(sorted(name for name in sys.modules if name.startswith('sage_cli.')))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

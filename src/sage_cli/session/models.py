@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Final
+from weakref import finalize
 
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.session.options import Options
@@ -40,6 +41,8 @@ _EMBEDDINGS: Final = 1 / 3
 _PREFIXES: Final = 2 / 3
 _SERVED_FRAMES: Final = 128  # frames of the first look of a served model, as in the reference
 
+_inherited: list[ExitStack] = []  # of sessions of the process that this one was forked from: kept, as collecting them removes its files
+
 
 class Models:
     """The models of a session, loaded on first use.
@@ -57,6 +60,7 @@ class Models:
         self.options = self.given = options
         self._offer, self._model_cache = offer, model_cache
         self._resources = ExitStack()
+        finalize(self, _release, self._resources, os.getpid()).atexit = False  # one that is dropped and not closed
         self._loading: Future[ChatModel] | None = None
         self._unwanted = Event()  # ends the loading
 
@@ -406,6 +410,13 @@ class Models:
     def _scratch(self) -> Path:
         check_scratch()
         return Path(self._resources.enter_context(scratch_folder()))
+
+
+def _release(resources: ExitStack, process: int) -> None:
+    if os.getpid() == process:
+        resources.close()
+    else:
+        _inherited.append(resources)
 
 
 def require_network(options: Options, purpose: str) -> None:
