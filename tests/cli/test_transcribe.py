@@ -447,7 +447,10 @@ def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: 
     assert (out / "a.srt").read_text() == (out / "c.srt").read_text() != ""
 
 
-def test_workers_tell_what_one_process_tells(sage: Sage, whisper: Path, talk: Path, tmp_path: Path) -> None:
+def test_workers_tell_what_one_process_tells(sage: Sage, whisper: Path, talk: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    cache = Path(environment["SAGE_CACHE_DIR"])
+    cache.mkdir(exist_ok=True)
+    (cache / "transcripts").touch()  # that they are not kept is for the log
     silent = make_audio(tmp_path / "silent.wav", hush(2), rate=RATE)
     joined = tmp_path / "joined.wav"
     os.mkfifo(joined)

@@ -18,6 +18,7 @@ from sage_cli.agent.nonsense import COULD_NOT
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
+from sage_cli.bench.pool import log_nothing
 from sage_cli.bench.records import Record, said
 from sage_cli.errors import LibraryError, MediaReadError, SageError
 from sage_cli.model.refusals import UnreachableError
@@ -61,6 +62,8 @@ class Worker:
         Raises:
             ModelError: one of them cannot be.
         """
+        if self.options.quiet:
+            log_nothing()
         session = self.session()
         if self.asks:
             _ = session.model

@@ -196,8 +196,10 @@ class Worker:
     """Asks about videos in a worker process; the parent shows the answers."""
 
     def __init__(self, options: Options, questions: Sequence[str], given: Options) -> None:
+        from sage_cli.bench.pool import log_nothing
         from sage_cli.session import Session
 
+        log_nothing()
         self._session, self._questions = Session(replace(options, quiet=True)), questions
         self._session.given = given
         _ = self._session.model

@@ -320,8 +320,10 @@ class Worker:
     """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
     def __init__(self, options: Options) -> None:
+        from sage_cli.bench.pool import log_nothing
         from sage_cli.session import Session
 
+        log_nothing()
         self._make = TranscriptMaker(Session(options))
 
     def __call__(self, task: Task) -> Whole | Failure:
