@@ -79,6 +79,12 @@ def test_words_of_scripts_without_spaces_are_found_within_others(words: str, fou
     assert len(log.search(words)) == found
 
 
+@pytest.mark.parametrize("words", ["about", "猫", "about 猫"])
+def test_of_equal_matches_the_newest_are_found(words: str) -> None:
+    ids = [_add("What is it about?", "猫です") for _ in range(30)]
+    assert [one.id for one in log.search(words)] == ids[:-21:-1]
+
+
 def test_reading_makes_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "none" / "log.db"
     monkeypatch.setenv("SAGE_LOG_FILE", str(path))

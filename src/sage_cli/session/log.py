@@ -131,7 +131,7 @@ def search(words: str, count: int = 20) -> list[Entry]:
     with _log() as log:
         rows = log.execute(
             f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT id FROM runs JOIN words ON words.rowid = id WHERE {' AND '.join(conditions)} "
-            f"ORDER BY {'rank' if quoted else 'id DESC'} LIMIT ?) ORDER BY id DESC",
+            f"ORDER BY {'rank, ' if quoted else ''}id DESC LIMIT ?) ORDER BY id DESC",
             (*filter(None, [quoted]), *parts, min(count, _MOST)),
         )
         return [_entry(row) for row in rows]
