@@ -20,6 +20,7 @@ import pytest
 from sage_cli.assets import NANO
 from sage_cli.cli.machine import recommended
 from sage_cli.hardware.plan import GIB, Machine
+from tests.cli import pseudo
 from tests.cli.conftest import SMALL, Popen
 from tests.hub import FakeHub, Repository, running
 from tests.models import TinyModel
@@ -213,6 +214,15 @@ def test_interrupted_and_again(start: Start, sage: Sage, hub: FakeHub, environme
     hub.trickle = 0
     assert sage("models", "pull", "qwen3-vl-2b").returncode == 0
     assert any(asked not in (None, "bytes=0-") for _, asked, _ in hub.transfers)
+
+
+def test_a_bar_is_above_what_is_said_of_its_end(hub: FakeHub, environment: dict[str, str]) -> None:
+    hub.trickle = 0.05
+    done = pseudo.on_terminal(["-m", "sage_cli", "models", "pull", "qwen3-vl-2b"], environment, keys=[("━", "\r\r"), ("━", "\x03")])
+    assert done.status == 130
+    assert done.lines[-2:] == ["sage: progress saved; rerun the command to resume", "sage: interrupted"]
+    bars = [line for line in done.lines if "━" in line]
+    assert len(bars) == len({line.split()[0] for line in bars})  # one per file
 
 
 def test_an_update_replaces_the_files(sage: Sage, hub: FakeHub, tmp_path: Path) -> None:

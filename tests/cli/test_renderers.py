@@ -16,7 +16,7 @@ from rich.style import Style
 from sage_cli.agent import events
 from sage_cli.agent.events import Budget, Event, Evidence, Notice, Span, WebRequested
 from sage_cli.cli import console
-from sage_cli.cli.batch import progress
+from sage_cli.cli.bars import progress
 from sage_cli.cli.console import neutral
 from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
 from sage_cli.cli.renderers.plain import Notes, Plain

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,9 @@ from sage_cli.cli.renderers.plain import Styled
 from sage_cli.cli.renderers.terminal import Terminal
 from sage_cli.cli.renderers.words import elapsed_text, left_text
 from tests.cli.conftest import SMALL
+from tests.cli.pseudo import LINES, on_terminal
 from tests.cli.script import ANSWER, CONTEXT, HOSTILE, NO_ANSWER, QUESTION, RUN, words
 from tests.models import TinyModel
-
-LINES = 100
 
 
 class Screen:
@@ -278,31 +274,12 @@ def test_left(seconds: float, text: str) -> None:
 # ---- a real terminal -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
 @pytest.mark.parametrize("width", [80, 140])
 def test_in_a_real_terminal(width: int, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:
-    import fcntl
-    import pty
-    import struct
-    import termios
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, width, 0, 0))
-    command = [sys.executable, "-m", "sage_cli", "ask", clip.name, "what is it?", "-m", str(model.text), *SMALL]
-    process = subprocess.Popen(
-        command, cwd=clip.parent, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm-256color"}
-    )
-    os.close(theirs)
-    screen = pyte.Screen(width, LINES)
-    stream = pyte.ByteStream(screen)
-    try:
-        while data := os.read(ours, 65536):
-            stream.feed(data)
-    except OSError:  # how Linux says that the other end was closed
-        pass
-    os.close(ours)
-    assert process.wait() == 0
-    lines = [line.rstrip() for line in screen.display if line.strip()]
+    command = ["-m", "sage_cli", "ask", clip.name, "what is it?", "-m", str(model.text), *SMALL]
+    done = on_terminal(command, environment, columns=width, cwd=clip.parent)
+    assert done.status == 0
+    lines = done.lines
     assert lines[0] == "▌ what is it?"
     assert lines[1] == f"▌ {clip.name}, 00:00:02 long"
     assert lines[2] == "▌ tiny-qwen3-vl on CPU"

@@ -1,23 +1,17 @@
-"""Long work and several inputs in one command: a progress bar, and failures that are reported at the end."""
+"""Several inputs in one command, and failures that are reported at the end."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
 from sage_cli.errors import SageError, VideoError, machine_trouble
 from sage_cli.text import MEDIA, STDIN
-
-if TYPE_CHECKING:
-    from rich.progress import ProgressColumn
 
 _GLANCE = 1000  # entries
 
@@ -159,23 +153,3 @@ def report(failures: Sequence[Failure], count: int) -> int:
         console.say(one.reason if one.source in one.reason else f"{one.source}: {one.reason}")
     statuses = {one.status for one in failures}
     return statuses.pop() if len(statuses) == 1 else 1
-
-
-@contextmanager
-def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr, with the time left. Yields a function to call with the position between ``start`` and ``end``."""
-    from rich.progress import TaskProgressColumn
-
-    # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
-    with bar(name, TaskProgressColumn(), end - start, redirect_stdout=sys.stdout.isatty()) as update:
-        yield lambda done: update(completed=done - start)
-
-
-@contextmanager
-def bar(name: str, count: ProgressColumn, total: float | None, *, redirect_stdout: bool) -> Iterator[Callable[..., None]]:
-    """A bar on stderr with a name, which is no markup, a ``count`` and the time left. Yields rich's function to update it."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
-    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=redirect_stdout) as shown:
-        yield partial(shown.update, shown.add_task(console.neutral(name), total=total))

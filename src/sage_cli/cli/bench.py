@@ -179,7 +179,7 @@ def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         return
     from rich.progress import MofNCompleteColumn
 
-    from sage_cli.cli.batch import bar
+    from sage_cli.cli.bars import bar
 
     with bar(name, MofNCompleteColumn(), None, redirect_stdout=False) as update:
         yield lambda done, total: update(completed=done, total=total)

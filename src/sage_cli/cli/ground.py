@@ -43,7 +43,7 @@ def ground(
     The model looks through windows of ten minutes. After each find it looks through the rest of the window. Each line is one span, in
     order of time. Exit code 5: it was not found, or the model's replies could not be read.
     """
-    from sage_cli.cli.batch import progress
+    from sage_cli.cli.bars import progress
     from sage_cli.cli.evidence import check_evidence
     from sage_cli.cli.interrupts import interrupts
     from sage_cli.cli.offer import offer

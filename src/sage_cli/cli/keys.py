@@ -1,22 +1,45 @@
-"""Keys that are typed while something else is drawn on the terminal."""
+"""Keys that are typed while something is drawn on the terminal."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from types import FrameType
 
 
 @contextmanager
 def unseen_keys() -> Iterator[None]:
     """Do not echo keys that are typed meanwhile; the next reader of the terminal still gets them. Does nothing on Windows, in the
     background (changing a terminal would stop the process), and if stdin is not the terminal.
+
+    Ctrl-Z leaves the shell a terminal with its echo and the cursor, which rich hides; ``fg`` takes both again.
     """
     echoed = _echo(False)
+
+    def suspend(number: int, _frame: FrameType | None) -> None:
+        nonlocal echoed
+        _cursor(True)
+        if echoed:
+            _echo(True)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)  # stops here
+        signal.signal(number, suspend)
+        echoed = _echo(False)
+        if echoed:  # not by `bg`
+            _cursor(False)
+
+    handled = echoed and threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
     try:
+        if handled:
+            signal.signal(signal.SIGTSTP, suspend)
         yield
     finally:
+        if handled:
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         if echoed:
             _echo(True)
 
@@ -38,3 +61,10 @@ def _echo(on: bool) -> bool:
     except (OSError, ValueError, termios.error):
         return False
     return was_on
+
+
+def _cursor(shown: bool) -> None:
+    """Show the cursor, on a line that is cleared; or hide it. Not by rich: a signal may come while it writes."""
+    with suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\r\x1b[2K\x1b[?25h" if shown else b"\x1b[?25l")

@@ -284,8 +284,8 @@ def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
         console.say(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
         if not plan.choice.fits:
             console.say("this model needs more memory than this machine has: it may not load")
-    with _bars(quiet) as bars, resumable(quiet=quiet):
-        model = install(plan, hub, bars, name=name)
+    with resumable(quiet=quiet), _bars(quiet) as told:
+        model = install(plan, hub, told, name=name)
     if model.kind == "vision" and load_options().model is None:
         settings.change("model", model.name)
         if not quiet:
@@ -305,10 +305,12 @@ def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]
 
         yield line
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from sage_cli.cli.bars import bars
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.screen(stderr=True), redirect_stdout=False, redirect_stderr=True) as progress:
+    with bars(*columns, transient=False) as progress:
 
         def bar(file: RemoteFile) -> Callable[[int], None]:
             task = progress.add_task(console.neutral(file.name), total=file.size)

@@ -72,10 +72,12 @@ def downloads(session: Session, label: str = "") -> Iterator[None]:
         session.download_progress = tell
         yield
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+
+    from sage_cli.cli.bars import bars
 
     columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console.screen(stderr=True), transient=True, redirect_stdout=False) as bar:
+    with bars(*columns) as bar:
         task = bar.add_task("", total=None, visible=False)
         session.download_progress = lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
         yield

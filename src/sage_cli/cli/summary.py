@@ -73,7 +73,7 @@ def _made(session: Session, video: Video) -> Summary:
     """The summary, with a bar for each stage on a terminal."""
     from contextlib import ExitStack
 
-    from sage_cli.cli.batch import progress
+    from sage_cli.cli.bars import progress
     from sage_cli.cli.interrupts import interrupts, resumable
     from sage_cli.session.summary import summarize
     from sage_cli.tools.base import Watched

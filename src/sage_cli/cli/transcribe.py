@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.batch import Failure, Input, of_folders, progress, report
+from sage_cli.cli.bars import progress
+from sage_cli.cli.batch import Failure, Input, of_folders, report
 from sage_cli.cli.interrupts import interrupts, resumable
 from sage_cli.cli.options import check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError

@@ -1,0 +1,46 @@
+"""Progress bars on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sage_cli.cli import console
+from sage_cli.cli.keys import unseen_keys
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+
+@contextmanager
+def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time left. Yields a function to call with the position between ``start`` and ``end``."""
+    from rich.progress import TaskProgressColumn
+
+    # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
+    with bar(name, TaskProgressColumn(), end - start, redirect_stdout=sys.stdout.isatty()) as update:
+        yield lambda done: update(completed=done - start)
+
+
+@contextmanager
+def bar(name: str, count: ProgressColumn, total: float | None, *, redirect_stdout: bool) -> Iterator[Callable[..., None]]:
+    """A bar with a name, which is no markup, a ``count`` and the time left. Yields rich's function to update it."""
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TimeElapsedColumn(), TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
+    with bars(*columns, redirect_stdout=redirect_stdout) as shown:
+        yield partial(shown.update, shown.add_task(console.neutral(name), total=total))
+
+
+@contextmanager
+def bars(*columns: ProgressColumn, transient: bool = True, redirect_stdout: bool = False) -> Iterator[Progress]:
+    """Bars with these columns, drawn by rich."""
+    from rich.progress import Progress
+
+    screen = console.screen(stderr=True)
+    keys = unseen_keys() if screen.is_interactive else nullcontext()  # rich draws none on a dumb terminal
+    with keys, Progress(*columns, console=screen, transient=transient, redirect_stdout=redirect_stdout) as shown:
+        yield shown
