@@ -77,6 +77,7 @@ def test_mistakes_in_one_line(refusal: Refusal, words: list[str], said: str) -> 
         (["cache", "clear", "--kind", "y"], "'--kind': 'y' is not one of 'transcripts', "),
         (["cache", "prune", "--older-than"], "requires an argument (see 'sage cache --help')"),
         (["log", "show", "x"], "'ID': expected a whole number"),
+        (["mcp", "--web=ask"], "sage mcp has nobody to ask"),
         (["frames", "a.mp4", "--width", "3"], "'--width': expected 16 or more"),
         (["ground", "a.mp4", "a star", "--as", "edl", "--json"], "--as edl and --json exclude each other: choose one"),
         (["summary", "a.mp4", "--as", "md", "--json"], "--as md and --json exclude each other: choose one"),

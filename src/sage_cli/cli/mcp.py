@@ -41,6 +41,8 @@ def mcp(
         console.write((Path(__file__).parents[1] / "mcp" / "SKILL.md").read_text(encoding="utf-8").rstrip())
         return 0
     console.need_stdout()
+    if options.web == "ask":
+        raise UsageError("sage mcp has nobody to ask, as --web=ask does: use --web, or --web=off")
     try:
         import mcp as _sdk  # noqa: F401
     except ImportError:
