@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -15,7 +16,7 @@ import typer
 
 from docs.generate import pages
 from sage_cli.cli import application, parse
-from sage_cli.cli.help import TOPICS, topics
+from sage_cli.cli.help import TOPICS, _pages, _show, topics
 from sage_cli.cli.options import checked
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -81,6 +82,16 @@ def test_topics_are_listed_and_shown(sage: Sage) -> None:
     for name in ("events", "troubleshooting", "faq", "architecture"):
         assert sage("help", name).stdout.rstrip() == (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").rstrip()
     assert sage("help", "models").stdout.rstrip() == (TOPICS / "models.md").read_text(encoding="utf-8").rstrip()
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_nothing_of_a_page_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for page in _pages().values():
+        text = page.read_text(encoding="utf-8")
+        _show(text)
+        assert capsys.readouterr().out.count("…") == text.count("…"), page.name
 
 
 def test_help_of_a_command(sage: Sage) -> None:

@@ -40,6 +40,17 @@ def test_words_stay_whole_at_every_width(
     assert {word for row in (head, *rows) for cell in row for word in cell.split()} == set(shown.split())
 
 
+@pytest.mark.parametrize("columns", [20, 24, 40, 80])
+def test_facts_and_text_keep_their_words_whole(columns: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]) -> None:
+    terminal(columns)
+    rows = [("vision encoder", "CUDA0: NVIDIA H100, 78 GB of 80 GB free"), ("cache", "12 MB")]
+    tables.facts(rows)
+    tables.text("A purple star appears between 07:43 and 07:50.")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert all(len(line.rstrip()) <= columns for line in shown.splitlines())
+    assert shown.split() == " ".join([*map(" ".join, rows), "A purple star appears between 07:43 and 07:50."]).split()
+
+
 def test_a_pipe_gets_one_row_per_line(capsys: pytest.CaptureFixture[str]) -> None:
     tables.table(HEAD, [("a", "1 GB", "What?\nNothing."), ("long-name", "12 GB", "")])
     assert capsys.readouterr().out.splitlines() == ["NAME       SIZE   ABOUT", "a          1 GB   What?  Nothing.", "long-name  12 GB"]

@@ -79,7 +79,20 @@ def _show(text: str) -> None:
     if not sys.stdout.isatty():
         console.write(text.rstrip())
         return
-    from rich.markdown import Markdown
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.markdown import Markdown, TableElement
+
+    class Folded(TableElement):
+        """A table whose cells are never cut."""
+
+        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+            for table in super().__rich_console__(console, options):
+                for column in table.columns:  # type: ignore[union-attr]
+                    column.overflow = "fold"
+                yield table
+
+    class Page(Markdown):
+        elements = Markdown.elements | {"table_open": Folded}
 
     terminal = console.screen()
-    terminal.print(Markdown(text), width=min(terminal.width, 100))
+    terminal.print(Page(text), width=min(terminal.width, 100))

@@ -81,11 +81,11 @@ def show(
     if json:
         console.write(console.dumps(_record(entry)))
         return 0
-    console.write(console.neutral(f"{entry.asked.astimezone():%Y-%m-%d %H:%M}  {entry.video}"))
-    console.write(console.neutral(entry.question))
-    console.write(console.neutral(entry.answer if entry.answer is not None else f"(no answer: {entry.record['reason']})"))
+    tables.text(f"{entry.asked.astimezone():%Y-%m-%d %H:%M}  {entry.video}")
+    tables.text(entry.question)
+    tables.text(entry.answer if entry.answer is not None else f"(no answer: {entry.record['reason']})")
     for one in entry.record["evidence"]:
-        console.write(f"  {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}  {one['what']}")
+        tables.text(f"  {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}  {one['what']}")
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sage_cli.cli import console
+from sage_cli.cli import console, tables
 from sage_cli.cli.options import check_forms, takes
 from sage_cli.session.options import Options
 
@@ -65,7 +65,7 @@ def summary(
         record["notices"] = [*made.notices, *(notice.text for notice in opened.notices)]
         console.write(console.dumps(record))
     else:
-        console.write(console.neutral(_FORMS[form](made)))
+        (tables.text if form == "text" else console.write)(console.neutral(_FORMS[form](made)))
     return 0
 
 
