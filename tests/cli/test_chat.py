@@ -28,6 +28,7 @@ from sage_cli.errors import SageError
 from sage_cli.session import log
 from sage_cli.session.options import Options
 from sage_cli.video import Video
+from tests.cli.pseudo import on_terminal
 
 NANO = ["--model", "nano", "--threads", "1", "--quiet"]
 Sage = Callable[..., CompletedProcess[str]]
@@ -112,6 +113,19 @@ async def _load(history: History) -> None:
     """Load a history, as a prompt does."""
     async for _ in history.load():
         pass
+
+
+def test_a_dumb_terminal_gets_no_escape_sequences(environment: dict[str, str]) -> None:
+    words = ["-m", "sage_cli", "chat", str(CLIPS / "short.mp4"), *NANO]
+    done = on_terminal(words, environment, term="dumb", keys=[("> ", "/tools off\r"), ("> ", "\x04")])
+    assert done.status == 0
+    assert "\x1b" not in done.written
+    assert "/help lists commands" in done.lines[0]
+    assert done.lines[1:3] == ["> /tools off", "sage: tools are off"]
+
+
+def test_ctrl_z_suspends_at_the_prompt() -> None:
+    assert _prompt(keep=False).enable_suspend
 
 
 def test_forms_of_output_exclude_each_other(sage: Sage) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from sage_cli import cli
+from sage_cli.errors import EXIT_INTERRUPTED
 from sage_cli.session.options import settable
 
 Complete = Callable[[str], list[str]]
@@ -88,6 +90,16 @@ def test_the_shell_can_be_named(sage: Callable[..., subprocess.CompletedProcess[
     refused = sage("--install-completion", "csh")
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "'csh' is not one of 'bash', 'zsh', 'fish'" in refused.stderr
+
+
+def test_ctrl_c_prints_nothing_into_the_prompt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("_SAGE_COMPLETE", "complete_fish")
+    monkeypatch.setattr(cli, "application", interrupted)
+    assert cli._run() == EXIT_INTERRUPTED
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_broken_settings_file_breaks_no_prompt(complete: Complete, environment: dict[str, str]) -> None:

@@ -130,7 +130,9 @@ def main() -> NoReturn:
 
 def _run() -> int:
     if "_SAGE_COMPLETE" in os.environ:  # the shell asks for completions
-        return int(application().main(prog_name="sage", standalone_mode=False) or 0)
+        with suppress(KeyboardInterrupt):  # whose line is the user's prompt
+            return int(application().main(prog_name="sage", standalone_mode=False) or 0)
+        return EXIT_INTERRUPTED
     _name_shell(sys.argv[1:])
     try:
         with parse(_without_colours(sys.argv[1:])) as context:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
 import typer
@@ -73,8 +73,6 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         tell_plan(session)
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
-        if at_terminal():
-            console.say(f"ask about {conversation.video.label}; /help lists commands, Ctrl-D leaves")
         return Talk(conversation).run()
 
 
@@ -240,7 +238,7 @@ class Talk:
         if options.json or options.jsonl:
             console.say(line)
         else:
-            console.write(console.neutral(line))
+            tables.text(line)
 
     # ---- lines -----------------------------------------------------------------------------------------------------
 
@@ -250,10 +248,11 @@ class Talk:
             for text in _texts(sys.stdin.buffer) if sys.stdin else ():
                 yield from lines(text)
             return
-        prompt = _prompt(keep=self.conversation.session.options.log)
+        read = _plain_line if console.dumb() else partial(_prompt(keep=self.conversation.session.options.log).prompt, "> ")
+        console.say(f"ask about {self.conversation.video.label}; /help lists commands, Ctrl-D leaves")
         while True:
             try:
-                line = prompt.prompt("> ").strip()
+                line = read().strip()
             except KeyboardInterrupt:
                 continue
             except EOFError:
@@ -266,6 +265,17 @@ def _texts(pipe: BinaryIO) -> Iterator[str]:
     """What comes through a pipe, as text: line by line, so that a program can wait for each answer; UTF-16 as a whole."""
     for line in pipe:
         yield decode(line + pipe.read() if is_utf16(line) else line)
+
+
+def _plain_line() -> str:
+    """A line that is typed on a terminal that knows no escape sequences; it is not edited here.
+
+    Raises:
+        EOFError: there are no more.
+    """
+    if not (line := console.ask(">")):
+        raise EOFError
+    return line
 
 
 def _prompt(*, keep: bool) -> PromptSession[str]:
@@ -305,5 +315,6 @@ def _prompt(*, keep: bool) -> PromptSession[str]:
         history=history,
         completer=WordCompleter(words, sentence=True),
         complete_while_typing=False,
+        enable_suspend=True,
         output=create_output(stdout=sys.stderr),
     )

@@ -47,8 +47,7 @@ def at_terminal() -> bool:
 
 def _ask(question: str, default: str = "") -> str:
     """The answer; ``default`` for an empty line, and nothing at the end of input."""
-    print(f"sage: {' '.join(console.neutral(question).split())} ", end="", file=sys.stderr, flush=True)
-    line = sys.stdin.readline()
+    line = console.ask(f"sage: {' '.join(console.neutral(question).split())}")
     return line and (line.strip().lower() or default)
 
 

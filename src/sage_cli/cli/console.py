@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 _STDOUT = "standard output"
-_DUMB: Final = ("dumb", "unknown")  # terminals that obey no control sequence
 
 debugging = False
 _stdout_closed = False
@@ -69,9 +68,24 @@ def say(text: str) -> None:
     """Print a line for the user on stderr; wrapped at words on a terminal."""
     line = f"sage: {' '.join(neutral(text).split())}"
     if sys.stderr.isatty():
-        width = max(40, os.get_terminal_size(sys.stderr.fileno()).columns)
+        width = max(10, os.get_terminal_size(sys.stderr.fileno()).columns)
         line = fill(line, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
     print(line, file=sys.stderr, flush=True)
+
+
+def ask(prompt: str) -> str:
+    """Print a prompt on stderr and read a line from stdin; ``""`` at the end of input."""
+    print(prompt, end=" ", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # what is said of it begins a line
+        raise
+
+
+def dumb() -> bool:
+    """Whether the terminal obeys no control sequence, as a shell in Emacs."""
+    return os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def screen(*, stderr: bool = False) -> Console:
@@ -79,13 +93,13 @@ def screen(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     # Rich takes a "dumb" terminal for 80 columns wide, whatever it is.
-    width = shutil.get_terminal_size().columns if os.environ.get("TERM") in _DUMB else None
+    width = shutil.get_terminal_size().columns if dumb() else None
     return Console(stderr=stderr, width=width, highlight=False)
 
 
 def draws() -> bool:
     """Whether stdout is a terminal on which more can be drawn than lines of text."""
-    return sys.stdout.isatty() and os.environ.get("TERM") not in _DUMB
+    return sys.stdout.isatty() and not dumb()
 
 
 def prepare() -> None:

@@ -1,0 +1,26 @@
+"""Lines for people, on a terminal."""
+
+from __future__ import annotations
+
+import os
+
+from tests.cli.pseudo import on_terminal
+
+SAY = "from sage_cli.cli import console; console.say('nano, the bundled model, knows coloured shapes')"
+ASK = """
+from sage_cli.cli.consent import agreed
+try:
+    agreed("remove it", default=False)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_words_stay_whole_on_a_narrow_terminal() -> None:
+    lines = on_terminal(["-c", SAY], os.environ, columns=20).lines
+    assert " ".join(" ".join(lines).split()) == "sage: nano, the bundled model, knows coloured shapes"
+    assert all(len(line) <= 20 for line in lines)
+
+
+def test_ctrl_c_at_a_question_ends_its_line() -> None:
+    assert on_terminal(["-c", ASK], os.environ, keys=[("N\\] ", "\x03")]).lines == ["sage: remove it? [y/N] ^C", "interrupted"]
