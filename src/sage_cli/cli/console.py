@@ -75,8 +75,8 @@ def say(text: str) -> None:
 
 def ask(prompt: str) -> str:
     """Print a prompt on stderr and read a line from stdin; ``""`` at the end of input."""
-    print(prompt, end=" ", file=sys.stderr, flush=True)
     try:
+        print(prompt, end=" ", file=sys.stderr, flush=True)
         return sys.stdin.readline()
     except KeyboardInterrupt:
         print(file=sys.stderr)  # what is said of it begins a line
