@@ -133,7 +133,7 @@ def test_a_name_that_is_too_long(refusal: Refusal, tmp_path: Path, words: list[s
     name = f"{'signed' * 60}.mp4"
     output, more = ("out.jpg", []) if words[0] == "frames" else ("out.html", ["--speech-model", "nano"])
     status, line = refusal(words[0], name, *words[1:], tmp_path / output, *more)
-    assert (status, line) == (4, f"sage: error: cannot read {name}: File name too long\n")
+    assert (status, line.replace("open", "read")) == (4, f"sage: error: cannot read {name}: File name too long\n")  # by version of Python
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(refusal: Refusal, clip: Path, tmp_path: Path) -> None:

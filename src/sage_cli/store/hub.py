@@ -301,6 +301,7 @@ class _Part:
         """Append data; drop what exceeds the size."""
         piece = piece[: self._size - self.position]
         self._file.write(piece)
+        self._file.flush()  # Python 3.14 would keep 128 KiB, which a kill loses
         self._digest.update(piece)
 
     def restart(self) -> None:
