@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 
 from sage_cli.video import Video
 from tests.media import make_video
+
+# The tests count batches and compare sums as they are on a CPU. Set before llama.cpp is loaded.
+for _gpus in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES"):
+    os.environ.setdefault(_gpus, "")
 
 
 @pytest.fixture(scope="session", autouse=True)
