@@ -62,7 +62,10 @@ def test_recordings_are_asked_with_the_videos(sage: Sage, folder: Path, tmp_path
     assert "c.wav has no picture: there are no stills of it" in done.stderr
     assert done.stderr.count("no picture") == 1
     assert {path.name[0] for path in (tmp_path / "stills").iterdir()} == {"a"}
-    assert "c.wav" in (tmp_path / "all.html").read_text()
+    report = (tmp_path / "all.html").read_text()
+    assert "c.wav" in report
+    assert "Limits" in report
+    assert "0x0" not in report
 
 
 def test_a_folder_of_recordings_is_transcribed(sage: Sage, folder: Path, tmp_path: Path) -> None:

@@ -210,9 +210,8 @@ def _origin(run: RunRecord, video: Video, name: str) -> dict[str, str]:
 
 
 def _limits(budget: Mapping[str, Any]) -> str:
-    looked = (
-        f"{budget['frames']} frames of {budget['frame_width']}x{budget['frame_height']} pixels, {budget['context_size']} tokens of context"
-    )
+    size = f" of {budget['frame_width']}x{budget['frame_height']} pixels" if budget["frames"] else ""  # a recording has none
+    looked = f"{budget['frames']} frames{size}, {budget['context_size']} tokens of context"
     return f"{looked}, {budget['max_steps']} steps; tools: {', '.join(budget['tools']) or 'none'}"
 
 
