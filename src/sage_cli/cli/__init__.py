@@ -199,9 +199,7 @@ def parse(words: list[str]) -> Any:
 
 def _usage_error(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
-        if text := error.format_message():  # else it was shown with boxes
-            console.write(text)
+    if not error.format_message():  # no arguments: the help was shown
         return error.exit_code
     command = context.command_path if context else " ".join(["sage", *(word for word in sys.argv[1:2] if word in COMMANDS)])
     message = error.format_message().rstrip(".")
