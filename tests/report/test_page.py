@@ -13,6 +13,7 @@ import pytest
 
 from sage_cli.errors import UsageError
 from sage_cli.report import write_report
+from sage_cli.report.page import still_times
 from sage_cli.video import Video
 
 TIMES = [0.0, 1.0, 2.0, 3.0]
@@ -162,3 +163,8 @@ def test_a_report_never_replaces_the_video(clip_path: Path, tmp_path: Path) -> N
     assert video.read_bytes() == clip_path.read_bytes()
     with pytest.raises(UsageError, match=r"\.html or \.md"):
         write_report(tmp_path / "r.pdf", [])
+
+
+def test_the_pictures_of_a_span_are_inside_it() -> None:
+    assert still_times(463.0, 470.0) == pytest.approx([463.0, 466.45, 469.9])
+    assert still_times(2.0, 2.6) == pytest.approx([2.3])

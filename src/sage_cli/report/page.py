@@ -29,7 +29,8 @@ FORMATS: Final = ("html", "md")
 
 _TALL: Final = 360  # height of larger frames, in pixels
 _SMALL: Final = 120  # height in the overview, in pixels
-_STILLS: Final = 3  # frames per span: both ends and the middle
+_STILLS: Final = 3  # frames per span
+_LAST_S: Final = 0.1  # before the end of a span: its last frame, at 10 frames a second and more
 _OVERVIEW: Final = 32  # frames of the first look to show
 _JPEG_QUALITY: Final = 82
 _CHUNK: Final = 1 << 20  # bytes
@@ -256,8 +257,11 @@ def _of_span(video: Video, span: tuple[float, float]) -> tuple[Still, ...]:
 
 
 def still_times(start: float, end: float) -> list[float]:
-    """Times of the frames that stand for a span, in seconds: both ends and the middle, or the middle of a short one."""
-    return [start + (end - start) * number / (_STILLS - 1) for number in range(_STILLS)] if end - start > 1 else [(start + end) / 2]
+    """Times of the frames that stand for a span, in seconds: from its first to its last moment, or the middle of a short one. The frame at
+    its end is of what follows."""
+    if end - start <= 1:
+        return [(start + end) / 2]
+    return [start + (end - _LAST_S - start) * number / (_STILLS - 1) for number in range(_STILLS)]
 
 
 def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ...]:
