@@ -217,6 +217,18 @@ def test_damage_of_several_files_is_told_with_their_names(sage: Sage, folder: Pa
     assert [any("cut short" in text for text in run["notices"]) for run in runs if run["video"].endswith("cut.mkv")] == [True, True]
 
 
+@pytest.mark.parametrize(("words", "told"), [([], True), (["--quiet"], False)])
+def test_workers_tell_that_the_cache_is_not_used(
+    sage: Sage, folder: Path, environment: dict[str, str], words: list[str], told: bool
+) -> None:
+    cache = Path(environment["SAGE_CACHE_DIR"])
+    shutil.rmtree(cache, ignore_errors=True)
+    cache.touch()
+    done = sage("ask", folder, LAST, *NANO[:-1], *words, "--no-tools", "--jobs", 2)
+    assert done.returncode == 0
+    assert ("is not used: Not a directory" in done.stderr) == told
+
+
 def cut_video(path: Path) -> None:
     data = make_video(path, seconds=8, size=(64, 48)).read_bytes()
     path.write_bytes(data[: len(data) // 2])

@@ -200,6 +200,7 @@ class Worker:
         from sage_cli.session import Session
 
         log_nothing()
+        console.log(verbose=False, debug=False, quiet=given.quiet)  # errors alone: the parent knows nothing of this process's caches
         self._session, self._questions = Session(replace(options, quiet=True)), questions
         self._session.given = given
         _ = self._session.model

@@ -320,11 +320,12 @@ def _told(failure: Failure, options: Options) -> Failure:
 class Worker:
     """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, quiet: bool) -> None:
         from sage_cli.bench.pool import log_nothing
         from sage_cli.session import Session
 
         log_nothing()
+        console.log(verbose=False, debug=False, quiet=quiet)  # errors alone: the parent knows nothing of this process's caches
         self._make = TranscriptMaker(Session(options))
 
     def __call__(self, task: Task) -> Whole | Failure:
@@ -351,7 +352,7 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     given = [replace(task, copy=session.pipes.copied(task.source)) for task in tasks]
     failures: list[Failure] = []
     show = progress(f"{len(tasks)} files", 0, len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
-    with show as advance, closing(work_here(partial(Worker, own), given, jobs)) as outcomes:
+    with show as advance, closing(work_here(partial(Worker, own, options.quiet), given, jobs)) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
                 failures.append(_told(Failure(task.source, outcome.reason), options))
