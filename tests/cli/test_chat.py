@@ -145,7 +145,7 @@ def test_evidence_is_saved_beside_the_answer(sage: Sage, tmp_path: Path) -> None
     done = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, *targets)
     assert (done.returncode, done.stdout) == (0, "A red star appears last.\n")
     assert (tmp_path / "r.html").is_file()
-    assert not [*(tmp_path / "clips").iterdir()]
+    assert not (tmp_path / "clips").exists()
     assert len([*(tmp_path / "stills").iterdir()]) == 3
     quiet = sage("ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--clips", tmp_path / "clips", "--start", 4, "--end", 9)
     assert (quiet.returncode, quiet.stderr) == (0, "")
@@ -166,7 +166,7 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
     save_evidence(Options(stills=str(tmp_path / "stills")), runs)
     names = [path.name for path in (tmp_path / "stills").iterdir()]
     assert sorted(name for name in names if name.startswith("one")) == [
-        f"one_00-00-01.000-00-00-02.500_00-00-0{second}.jpg" for second in ("1.000", "1.750", "2.500")
+        f"one_00-00-01.000-00-00-02.500_00-00-0{second}.jpg" for second in ("1.000", "1.500", "2.250")
     ]
     assert len(names) == 9
 
@@ -176,7 +176,7 @@ def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixtur
     runs = [({"evidence": [{"span": {"start": start, "end": end}} for start, end in ((0.0, 11.0), (2.0, 4.0))]}, video, video.name)]
     for quiet in (False, True):
         save_evidence(Options(clips=str(tmp_path / "clips"), quiet=quiet), runs)
-        told = "sage: short.mp4: 00:00:00-00:00:11 is nearly the whole video, which is not copied to " + str(tmp_path / "clips") + "\n"
+        told = "sage: short.mp4: 00:00:00-00:00:11 is nearly all of it, which is not copied to " + str(tmp_path / "clips") + "\n"
         assert capsys.readouterr().err == ("" if quiet else told)
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["short_00-00-02.000-00-00-04.000.mp4"]
 
@@ -296,7 +296,7 @@ def test_subtitles_that_cannot_be_read_are_told_once(sage: Sage, tmp_path: Path)
     assert [line for line in asked.stderr.splitlines() if "ttml" in line] == [f"sage: {reason}: going on without subtitles"]
     refused = sage("transcribe", tmp_path / "short.mp4", "--from", "subtitles")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (4, 1)
-    assert f"has no subtitles that can be read ({reason}): leave out --from" in refused.stderr
+    assert f"has no subtitles that can be read ({reason}): transcribe its speech instead" in refused.stderr
     auto = sage("transcribe", tmp_path / "short.mp4", "--from", "auto", "-m", "nano")
     assert (auto.returncode, auto.stderr.count(f"short.mp4: {reason}: going on without subtitles")) == (0, 1)
     assert "ttml" not in sage("ask", tmp_path / "short.mp4", "Which shape appears last?", *NANO[:-1], "--no-subtitles").stderr

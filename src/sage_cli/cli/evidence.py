@@ -76,15 +76,16 @@ def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, floa
     """
     from sage_cli.output import output_folder
 
-    for folder, save in ((options.clips, _save_clip), (options.stills, _save_stills)):
-        if folder:
+    parts = [span for span in spans if span[1] - span[0] < _WHOLE * video.duration]
+    for span in spans if options.clips and not options.quiet else ():
+        if span not in parts:
+            told = f"{format_clock(span[0])}-{format_clock(span[1])} is nearly all of it"
+            console.say(f"{video.label}: {told}, which is not copied to {options.clips}")
+    for folder, chosen, save in ((options.clips, parts, _save_clip), (options.stills, spans if video.has_video else (), _save_stills)):
+        if folder and chosen:
             with output_folder(Path(folder)) as path:
-                for start, end in spans:
-                    if save is _save_stills or end - start < _WHOLE * video.duration:
-                        save(video, start, end, path, stem or video.stem)
-                    elif not options.quiet:
-                        span = f"{format_clock(start)}-{format_clock(end)}"
-                        console.say(f"{video.label}: {span} is nearly the whole video, which is not copied to {folder}")
+                for start, end in chosen:
+                    save(video, start, end, path, stem or video.stem)
 
 
 def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:
@@ -101,9 +102,9 @@ def _save_clip(video: Video, start: float, end: float, folder: Path, stem: str) 
 
 def _save_stills(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
     from sage_cli.output import file_name, open_binary
-    from sage_cli.report.page import stills
+    from sage_cli.report.page import still_times, stills
 
-    for still in stills(video, [start, (start + end) / 2, end] if end - start > 1 else [start], video.height):
+    for still in stills(video, still_times(start, end), video.height):
         name = file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}_{format_stamp(still.time)}.jpg")
         with open_binary(folder / name, [video.path]) as file:
             file.write(still.data)

@@ -334,7 +334,7 @@ class Session(Models):
         if found is None and source == "subtitles":
             reason = self._subtitles[video][2]
             none = f" that can be read ({reason})" if reason else lacking(video, self.options.language)
-            raise VideoError(f"{media_name(video.name)} has no subtitles{none}: leave out --from to transcribe its speech")
+            raise VideoError(f"{media_name(video.name)} has no subtitles{none}: transcribe its speech instead")
         if found is None or (self.options.translate and found.language != "en"):
             return None
         return replace(found, sounds=True)
