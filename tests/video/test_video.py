@@ -208,7 +208,7 @@ def test_what_cannot_be_read_is_said_in_one_line(make: Callable[[Path], object],
 def test_subtitles_are_no_video(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text("WEBVTT\n\n00:00:01,000 --> 00:00:02,000\nHello\n")
-    with pytest.raises(VideoError, match="is a subtitle file: give the video or recording that it lies beside"):
+    with pytest.raises(VideoError, match="is a subtitle file: give the video or recording it belongs to"):
         Video(path)
 
 

@@ -52,7 +52,7 @@ def summary(
     with Session(options, offer=offer) as session:
         opened = ready(session, video)
         if session.bundled and not options.quiet:
-            console.say("nano was not trained to summarize: its words mean nothing; only the form of a summary can be seen")
+            console.say("nano was not trained to summarize: its words mean nothing here, and only show what a summary looks like")
         with damage_told(session, opened):
             made = _made(session, opened)
     for notice in () if options.quiet else made.notices:

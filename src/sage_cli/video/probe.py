@@ -212,7 +212,7 @@ def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | 
     except VideoError as error:
         if path.suffix.lower() not in SUBTITLES or isinstance(error, MediaReadError):
             raise
-        told = "give the video or recording that it lies beside; 'sage transcribe VIDEO --from subtitles' converts it"
+        told = "give the video or recording it belongs to; 'sage transcribe VIDEO --from subtitles' converts it"
         raise VideoError(f"{path} is a subtitle file: {told}") from error
 
 
