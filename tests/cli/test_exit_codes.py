@@ -52,8 +52,9 @@ def test_answered(sage: Sage, model: TinyModel, clip: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(sage: Sage, model: TinyModel, clip: Path, environment: dict[str, str]) -> None:
+    """Regression: where computing took long, KV prefixes were kept too, and one cause had two lines."""
     environment["SAGE_CACHE_DIR"] = str(clip)
-    done = sage("ask", clip, "what?", "-m", model.text, *SMALL)
+    done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--kv-cache", "on")
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert "is not used: Not a directory" in done.stderr
 

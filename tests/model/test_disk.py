@@ -299,5 +299,5 @@ def test_a_full_disk_costs_nothing_but_the_prefix(folder: Path, caplog: pytest.L
         saving = files.save("key", 1000, 100, write)
         if saving is not None:
             saving.wait()
-    assert caplog.text.count("KV prefixes are not saved") == 1
+    assert caplog.text.count("prefixes is not used") == 1
     assert not list(folder.rglob("*.state")) + list(folder.rglob("*.part"))

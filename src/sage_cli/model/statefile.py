@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sage_cli.hardware.threads import background
-from sage_cli.store.files import PREFIXES, part_of, trim
+from sage_cli.store.files import PREFIXES, part_of, report_unused, trim
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import digest
 
@@ -110,8 +110,7 @@ class StateFiles:
 
     def _give_up(self, error: OSError) -> None:
         if self._usable:
-            reason = error.strerror or error
-            logger.error("KV prefixes are not saved in %s: %s; set SAGE_CACHE_DIR to a folder on another disk", self._folder, reason)
+            report_unused(self._folder, error)
         self._usable = False
 
 

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 from weakref import finalize
 
-from sage_cli.store.files import RECORDS, delete
+from sage_cli.store.files import RECORDS, delete, report_unused
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import seal, unseal
 
@@ -104,12 +104,10 @@ class DiskCache:
         with self._lock:
             told, self.usable = not self.usable, False
         if not told:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             if mends_itself:
-                logger.warning("the cache in %s is damaged, and the next run starts a new one: %s", self._folder, reason)
+                logger.warning("the cache in %s is damaged, and the next run starts a new one: %r", self._folder, error)
             else:
-                advice = "if this persists, set SAGE_CACHE_DIR to a folder on another disk"
-                logger.error("the cache in %s is not used: %s; %s", self._folder, reason, advice)
+                report_unused(self._folder, error)
         self.close()
 
 

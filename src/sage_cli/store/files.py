@@ -7,6 +7,7 @@ here are deleted; the names contain digests, so that nobody else's do.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from pathlib import Path
 from stat import S_ISREG
 from tempfile import NamedTemporaryFile
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 _MEDIA: Final = "(?P<media>[0-9a-f]{24})"  # fingerprint of the video that an entry was made from
 
@@ -36,6 +39,12 @@ RECORDS: Final = re.compile(
 
 _PART: Final = re.compile(r"(.+)\.[a-z0-9_]{8}\.part")
 _ABANDONED: Final = 3600.0  # seconds without a write after which an unfinished file is nobody's
+
+
+def report_unused(folder: Path, error: Exception) -> None:
+    """Log that a cache cannot be used. The words are the same for all: those of a run are in one place, and one line tells of that."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    logger.error("the cache in %s is not used: %s; if this persists, set SAGE_CACHE_DIR to a folder on another disk", folder, reason)
 
 
 def named(folder: Path, *patterns: re.Pattern[str]) -> Iterator[Path]:
