@@ -9,11 +9,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-import typer
-
 from sage_cli.cli import console
 from sage_cli.cli.batch import exists, names_medium, of_folders
-from sage_cli.cli.options import check_forms, takes
+from sage_cli.cli.options import argument, check_forms, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options
 from sage_cli.text import MEDIA, STDIN, decode, from_argument, is_link, lines
@@ -27,18 +25,9 @@ EXAMPLES = """[bold]Examples[/]
 
 @takes("ask")
 def ask(
-    video: Annotated[
-        str,
-        typer.Argument(metavar="VIDEO", help="Video or recording, or a folder of them.", show_default=False, parser=str),
-    ],
+    video: Annotated[str, argument("VIDEO", "Video or recording, or a folder of them.")],
     words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[QUESTION...]",
-            help="Question; [bold]-[/] reads stdin, one per line. With --question: more videos.",
-            show_default=False,
-            parser=str,
-        ),
+        list[str] | None, argument("[QUESTION...]", "Question; [bold]-[/] reads stdin, one per line. With --question: more videos.")
     ] = None,
     *,
     options: Options,

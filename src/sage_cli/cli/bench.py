@@ -10,10 +10,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from sage_cli.cli import console
-from sage_cli.cli.options import takes
+from sage_cli.cli.options import argument, takes
 from sage_cli.errors import EXIT_NO_ANSWER, SageError, UsageError, VideoError
 from sage_cli.session.options import Options
 
@@ -31,15 +29,7 @@ KEY = "SAGE_JUDGE_KEY"
 
 @takes("bench")
 def bench(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATASET",
-            help="Question set, hf:OWNER/NAME, or an earlier run.",
-            show_default=False,
-            parser=str,
-        ),
-    ],
+    dataset: Annotated[str, argument("DATASET", "Question set, hf:OWNER/NAME, or an earlier run.")],
     options: Options,
 ) -> int:
     """Measure a model on a question set.

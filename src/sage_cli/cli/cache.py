@@ -32,9 +32,9 @@ app = typer.Typer(
 
 Video = Annotated[
     str | None,
-    typer.Option("--video", metavar="FILE|NAME", help="Only entries made from this video.", show_default=False),
+    typer.Option("--video", metavar="FILE|NAME", help="Only entries made from this video."),
 ]
-Kind = Annotated[KindName | None, typer.Option("--kind", help="Only this kind.", show_default=False)]
+Kind = Annotated[KindName | None, typer.Option("--kind", help="Only this kind.")]
 
 
 @app.command()
@@ -133,9 +133,7 @@ def prune(
 
 @app.command()
 def limit(
-    size: Annotated[
-        str | None, typer.Argument(metavar="[SIZE]", help="For example '20 GB'; 0 turns the cache off.", show_default=False)
-    ] = None,
+    size: Annotated[str | None, typer.Argument(metavar="[SIZE]", help="For example '20 GB'; 0 turns the cache off.")] = None,
     yes: Yes = False,
 ) -> int:
     """Set the cache's maximum size and remove the excess; without SIZE, show it."""

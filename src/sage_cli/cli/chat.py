@@ -12,7 +12,7 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Consent, at_terminal
-from sage_cli.cli.options import check_forms, output_form, takes
+from sage_cli.cli.options import argument, check_forms, output_form, takes
 from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
 from sage_cli.text import decode, is_utf16, lines, user_path
@@ -45,7 +45,7 @@ _AROUND_S: Final = 15.0
 
 @takes("chat")
 def chat(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, parser=str)],
+    video: Annotated[str, argument("VIDEO", "Video or recording.")],
     resume: Annotated[bool, typer.Option("--continue", "-c", help="Take up the last conversation about this video.")] = False,
     *,
     options: Options,

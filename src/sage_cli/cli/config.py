@@ -25,7 +25,7 @@ app = typer.Typer(
   SAGE_FRAMES=32 sage config get frames""",
 )
 
-Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as frames.", show_default=False, autocompletion=setting_names)]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as frames.", autocompletion=setting_names)]
 
 
 @app.command()
@@ -39,7 +39,7 @@ def get(key: Key) -> int:
 
 
 @app.command(name="set")
-def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.", show_default=False)]) -> int:
+def set_(key: Key, value: Annotated[str, typer.Argument(metavar="VALUE", help="Its value.")]) -> int:
     """Write a setting to the file.
 
     Comments in the file are kept. What the value names is looked for at once, and a path becomes absolute.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.options import takes
+from sage_cli.cli.options import argument, takes
 from sage_cli.errors import UsageError
 from sage_cli.session.options import Options
 
@@ -35,17 +35,15 @@ _TILE: Final = 320  # pixels across a frame of a contact sheet
 _LABEL: Final = 24  # pixels of the line with its time
 
 
-def _option(flag: str, metavar: str, help: str, *more: str, **bounds: Any) -> Any:
-    return typer.Option(flag, *more, metavar=metavar, help=help, show_default=False, **bounds)
-
-
 @takes("frames")
 def frames(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
-    at: Annotated[list[str] | None, _option("--at", "TIME", "Time of a frame; repeatable.")] = None,
-    every: Annotated[str | None, _option("--every", "TIME", "A frame every so often.")] = None,
-    sheet: Annotated[str | None, _option("--sheet", "FILE", "One picture with all frames.")] = None,
-    width: Annotated[int | None, _option("--width", "N", "Width in pixels. Default: the video's.", min=16, max=16384)] = None,
+    video: Annotated[str, argument("VIDEO", "Video file.")],
+    at: Annotated[list[str] | None, typer.Option("--at", metavar="TIME", help="Time of a frame; repeatable.")] = None,
+    every: Annotated[str | None, typer.Option("--every", metavar="TIME", help="A frame every so often.")] = None,
+    sheet: Annotated[str | None, typer.Option("--sheet", metavar="FILE", help="One picture with all frames.")] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", metavar="N", help="Width in pixels. Default: the video's.", min=16, max=16384)
+    ] = None,
     *,
     options: Options,
 ) -> int:

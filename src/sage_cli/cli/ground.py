@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from sage_cli.cli import console
-from sage_cli.cli.options import check_forms, takes
+from sage_cli.cli.options import argument, check_forms, takes
 from sage_cli.errors import EXIT_NO_ANSWER, SageError, UsageError
 from sage_cli.session.options import Options
 
@@ -31,8 +31,8 @@ EXAMPLES = """[bold]Examples[/]
 
 @takes("ground")
 def ground(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video file.", show_default=False, parser=str)],
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="What is seen when it happens.", show_default=False, parser=str)],
+    video: Annotated[str, argument("VIDEO", "Video file.")],
+    event: Annotated[str, argument("EVENT", "What is seen when it happens.")],
     form: Annotated[Form, typer.Option("--as", help="Times, a table, a CMX 3600 edit list, or FFmpeg chapters.")] = "text",
     quick: Annotated[bool, typer.Option("--quick", help="Look once: find one span per window at most.")] = False,
     *,

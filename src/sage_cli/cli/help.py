@@ -31,10 +31,7 @@ def help_topics(incomplete: str) -> Completions:
 
 
 def help(
-    topic: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", show_default=False, autocompletion=help_topics),
-    ] = None,
+    topic: Annotated[list[str] | None, typer.Argument(metavar="[TOPIC]", help="A topic, or a command.", autocompletion=help_topics)] = None,
 ) -> int:
     """Show a page of the documentation.
 

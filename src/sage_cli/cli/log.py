@@ -29,7 +29,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per entry.")]
 Count = Annotated[int, typer.Option("--count", "-n", min=1, metavar="N", help="Number of entries.")]
-Id = Annotated[int, typer.Argument(metavar="ID", help="Number of an entry.", show_default=False)]
+Id = Annotated[int, typer.Argument(metavar="ID", help="Number of an entry.")]
 
 
 @app.command("list")
@@ -42,7 +42,7 @@ def list_(count: Count = 20, json: Json = False) -> int:
 
 @app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words in question, answer or file name.", show_default=False)],
+    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="Words in question, answer or file name.")],
     count: Count = 20,
     json: Json = False,
 ) -> int:
@@ -56,9 +56,7 @@ def search(
 def show(
     id: Id,
     json: Json = False,
-    report: Annotated[
-        str | None, typer.Option("--report", metavar="FILE", help="Write a report, .html or .md.", show_default=False)
-    ] = None,
+    report: Annotated[str | None, typer.Option("--report", metavar="FILE", help="Write a report, .html or .md.")] = None,
 ) -> int:
     """Show an entry: the question, the answer and its evidence."""
     from sage_cli.timecode import format_clock

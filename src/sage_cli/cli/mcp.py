@@ -25,8 +25,7 @@ EXAMPLES = """[bold]Examples[/]
 @takes("mcp")
 def mcp(
     folders: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="FOLDER...", help="Folders whose files may be opened. Default: this one.", show_default=False),
+        list[str] | None, typer.Argument(metavar="FOLDER...", help="Folders whose files may be opened. Default: this one.")
     ] = None,
     skill: Annotated[bool, typer.Option("--skill", help="Print a skill file for coding agents and exit.")] = False,
     *,

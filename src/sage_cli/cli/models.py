@@ -41,10 +41,8 @@ app = typer.Typer(
   sage models default qwen3-vl-4b""",
 )
 
-AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", show_default=False, autocompletion=model_names)]
-InstalledName = Annotated[
-    str, typer.Argument(metavar="NAME", help="An installed model.", show_default=False, autocompletion=installed_models)
-]
+AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=model_names)]
+InstalledName = Annotated[str, typer.Argument(metavar="NAME", help="An installed model.", autocompletion=installed_models)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per model.")]
 Offline = Annotated[
     bool,
@@ -102,11 +100,10 @@ def pull(
         typer.Argument(
             metavar="NAME...",
             help="As in qwen3-vl-4b, qwen3-vl-4b:Q8_0, hf:OWNER/REPO.",
-            show_default=False,
             autocompletion=model_names,
         ),
     ],
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Install under this name.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Install under this name.")] = None,
     update: Annotated[bool, typer.Option("--update", help="Download newer files of installed models.")] = False,
     offline: Offline = False,
     quiet: Quiet = False,
@@ -137,10 +134,7 @@ def pull(
 
 @app.command()
 def rm(
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME...", help="Installed models.", show_default=False, autocompletion=installed_models),
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Installed models.", autocompletion=installed_models)],
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Keep the files in the shared cache, for other programs.")] = False,
     yes: Yes = False,
 ) -> int:
@@ -226,9 +220,7 @@ def path(name: InstalledName) -> int:
 
 @app.command()
 def default(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="An installed model.", show_default=False, autocompletion=installed_models)
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="An installed model.", autocompletion=installed_models)] = None,
 ) -> int:
     """Set the default model; without NAME, show the defaults."""
     from sage_cli.cli.config import warn_if_overridden

@@ -16,7 +16,7 @@ EXAMPLES = """[bold]Examples[/]
 
 
 def open(
-    what: Annotated[str | None, typer.Argument(metavar="[ID|TIME]", help="Entry of the log, or a time.", show_default=False)] = None,
+    what: Annotated[str | None, typer.Argument(metavar="[ID|TIME]", help="Entry of the log, or a time.")] = None,
     number: Annotated[int, typer.Option("--evidence", "-e", min=1, metavar="N", help="Which part of the evidence.")] = 1,
 ) -> int:
     """Open the video of an answer in mpv or VLC, on a machine with a display.

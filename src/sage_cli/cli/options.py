@@ -25,6 +25,11 @@ Command = Callable[..., int]
 LONGEST_METAVAR = 15  # characters; more leaves too little space for the help at 80 columns
 
 
+def argument(metavar: str, help: str) -> Any:
+    """An argument of text."""
+    return typer.Argument(metavar=metavar, help=help, parser=str)  # not by typer's string type, which rejects file names that are not UTF-8
+
+
 def takes(command: str) -> Callable[[Command], Command]:
     """Replace a function's parameter ``options`` by all options of a command; the function receives the checked options."""
 
@@ -183,11 +188,9 @@ def _typer_option(one: Option) -> Any:
         rich_help_panel=one.panel or None,
         help=f"{one.about}{choices}",
         hidden=one.advanced,
-        show_default=False,
         metavar=one.metavar or metavar or None,
         autocompletion=_completion(one),
-        # Not typer's string type, which rejects file names that are not UTF-8.
-        parser=None if one.switch else str,
+        parser=None if one.switch else str,  # as for an argument
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from sage_cli.cli import console, tables
-from sage_cli.cli.options import check_forms, takes
+from sage_cli.cli.options import argument, check_forms, takes
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _YOUTUBE_S = 10.0  # seconds of a chapter at least, by YouTube's rules
 
 @takes("summary")
 def summary(
-    video: Annotated[str, typer.Argument(metavar="VIDEO", help="Video or recording.", show_default=False, parser=str)],
+    video: Annotated[str, argument("VIDEO", "Video or recording.")],
     form: Annotated[
         Literal["text", "md", "youtube", "ffmetadata", "json"],
         typer.Option("--as", help="Text, Markdown, YouTube or FFmpeg chapters, JSON."),

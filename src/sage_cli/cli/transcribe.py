@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from sage_cli.cli import console
 from sage_cli.cli.bars import progress
 from sage_cli.cli.batch import Failure, Input, of_folders, report
 from sage_cli.cli.interrupts import interrupts, resumable
-from sage_cli.cli.options import check_forms, output_form, takes
+from sage_cli.cli.options import argument, check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
 from sage_cli.text import decode, media_label
@@ -34,15 +32,7 @@ EXAMPLES = """[bold]Examples[/]
 
 @takes("transcribe")
 def transcribe(
-    media: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MEDIA...",
-            help="Video or audio file, or a folder of them; [bold]-[/] reads stdin.",
-            show_default=False,
-            parser=str,
-        ),
-    ],
+    media: Annotated[list[str], argument("MEDIA...", "Video or audio file, or a folder of them; [bold]-[/] reads stdin.")],
     options: Options,
 ) -> int:
     """Transcribe speech in videos and recordings.
