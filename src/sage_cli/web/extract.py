@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-from sage_cli.text import guess_encoding
+from sage_cli.text import guess_encoding, without_surrogates
 from sage_cli.web.base import Page, WebError
 
 TIMEOUT_S: Final = 30.0
@@ -174,12 +174,8 @@ def _page(url: str, title: str, text: str, date: str | None) -> Page:
     text = text.strip()[:LONGEST]
     if not text:
         raise WebError("there is no text on the page")
-    return Page(url, _encodable(" ".join(title.split())[:_TITLE]), _encodable(text), date)
-
-
-def _encodable(text: str) -> str:
-    """Without halves of surrogate pairs, as broken PDFs have them."""
-    return text.encode("utf-8", "replace").decode()
+    # Broken PDFs have halves of surrogate pairs.
+    return Page(url, without_surrogates(" ".join(title.split())[:_TITLE]), without_surrogates(text), date)
 
 
 def decode(data: bytes, content_type: str) -> str:

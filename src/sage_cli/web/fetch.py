@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
-from http import HTTPStatus
 from threading import Event
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -264,7 +263,7 @@ def _read(target: httpx2.URL, response: httpcore2.Response, limit: int, readable
     if status in _REDIRECTS and "location" in headers:
         return _Moved(_joined(target, headers["location"]))
     if not 200 <= status < 300:
-        said = f"{_host(target)} answers {status} {_phrase(status)}".rstrip()
+        said = f"{_host(target)} answers {status} {httpx2.codes.get_reason_phrase(status)}".rstrip()
         raise _Busy(said, _seconds(headers.get("retry-after"))) if status in _BUSY else _Refused(said, status)
     content_type = headers.get("content-type", "")
     if not readable(content_type):
@@ -314,13 +313,6 @@ def _joined(target: httpx2.URL, location: str) -> str:
         return str(target.join(location))
     except (httpx2.InvalidURL, ValueError):
         raise WebError(f"{target.host} redirects to {location!r}, which is not a web address") from None
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return ""
 
 
 def _seconds(retry_after: str | None) -> float | None:

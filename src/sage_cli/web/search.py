@@ -1,6 +1,6 @@
-"""Search providers: one without a key, two with, and the user's own SearXNG.
+"""Searches by provider: one without a key, two with, and the user's own SearXNG.
 
-To add one: a class with ``search``, and a line in :func:`provider`.
+To add one: a function here, and a line in :func:`search`.
 """
 
 from __future__ import annotations
@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from html import unescape
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from sage_cli.hardware.waiting import in_thread
@@ -25,82 +24,69 @@ if TYPE_CHECKING:
     from sage_cli.web.fetch import Fetcher
 
 _TITLE, _SNIPPET, _LINK = 200, 600, 2000  # characters
+# What providers call a result's text and its address; an image without a text has a source.
+_SNIPPETS: Final = ("body", "snippet", "description", "content", "source")
+_LINKS: Final = ("href", "link", "url")
 _TAG: Final = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
 _ENTITY: Final = re.compile(r"&#?\w{1,40};")
 _JSON: Final = MappingProxyType({"Accept": "application/json"})
+# The search engines that ddgs asks, as it calls them, and their hosts.
+_ENGINES: Final[Mapping[Kind, tuple[tuple[str, str], ...]]] = {
+    "web": (("duckduckgo", "html.duckduckgo.com"), ("brave", "search.brave.com"), ("mojeek", "www.mojeek.com")),
+    "image": (("duckduckgo", "duckduckgo.com"), ("bing", "www.bing.com")),
+}
 
 
-class Provider(ABC):
-    """A search provider."""
+def search(settings: WebSettings, fetcher: Fetcher, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
+    """Search with the provider that the settings name.
 
-    @abstractmethod
-    def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
-        """Search.
-
-        Returns:
-            At most ``count`` results, best first; none is not a failure.
-
-        Raises:
-            WebError: the search could not be made.
-        """
-
-
-def provider(settings: WebSettings, fetcher: Fetcher) -> Provider:
-    """The provider that the settings name.
+    Returns:
+        At most ``count`` results, best first; none is not a failure.
 
     Raises:
+        WebError: the search could not be made.
         UsageError: it needs a key and there is none.
     """
     match settings.provider:
         case "serper":
-            return Serper(fetcher, settings.secret())
+            return (yield from _serper(settings, fetcher, query, kind, count))
         case "brave":
-            return Brave(fetcher, settings.secret())
+            return (yield from _brave(settings, fetcher, query, kind, count))
         case "searxng":
-            return SearXNG(fetcher, settings.searxng_url or "")
+            return (yield from _searxng(settings, fetcher, query, kind, count))
         case "ddgs":
-            return Ddgs(settings.timeout_s)
+            return (yield from _ddgs(settings.timeout_s, query, kind, count))
 
 
-class Ddgs(Provider):
+def _ddgs(timeout_s: float, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
     """Search engines' pages for people, read by the ``ddgs`` package: no key, and no promise that it works tomorrow.
 
     One engine after the other until one has results, so that a query goes no further than it must. The package brings its own HTTP client,
     which talks to the engines alone.
     """
+    from ddgs import DDGS
+    from ddgs.exceptions import DDGSException
 
-    _ENGINES: ClassVar[Mapping[str, tuple[tuple[str, str], ...]]] = {
-        "web": (("duckduckgo", "html.duckduckgo.com"), ("brave", "search.brave.com"), ("mojeek", "www.mojeek.com")),
-        "image": (("duckduckgo", "duckduckgo.com"), ("bing", "www.bing.com")),
-    }
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-
-    def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
-        from ddgs import DDGS
-        from ddgs.exceptions import DDGSException
-
-        engines = self._ENGINES[kind]
-        failures = []
-        for engine, host in engines:
-            yield Request("search", host, query)
-            asking = DDGS(timeout=max(round(self._timeout_s / len(engines)), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
-            ask = asking.text if kind == "web" else asking.images
-            try:
-                found = in_thread(partial(_ask, ask, query, max_results=count, backend=engine), self._timeout_s)
-            except DDGSException as error:
-                if "No results" not in str(error):
-                    failures.append(host)
-                continue
-            except TimeoutError:
+    engines = _ENGINES[kind]
+    failures = []
+    for engine, host in engines:
+        yield Request("search", host, query)
+        asking = DDGS(timeout=max(round(timeout_s / len(engines)), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
+        ask = asking.text if kind == "web" else asking.images
+        try:
+            found = in_thread(partial(_ask, ask, query, max_results=count, backend=engine), timeout_s)
+        except DDGSException as error:
+            if "No results" not in str(error):
                 failures.append(host)
-                continue
-            if results := _found(found, "title", ("body", "source"), ("href", "url"), count):
-                return results
-        if len(failures) == len(engines):
-            raise WebError(f"no search engine can be reached ({', '.join(failures)})")
-        return []
+            continue
+        except TimeoutError:
+            failures.append(host)
+            continue
+        if results := _found(found, count):
+            return results
+    if len(failures) == len(engines):
+        raise WebError(f"no search engine can be reached ({', '.join(failures)})")
+    return []
 
 
 def _ask(ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -115,56 +101,42 @@ def _ask(ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         raise DDGSException(f"{type(error).__name__}: {error}") from error
 
 
-class Serper(Provider):
+def _serper(settings: WebSettings, fetcher: Fetcher, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
     """Google's results, by serper.dev."""
-
-    def __init__(self, fetcher: Fetcher, key: str) -> None:
-        self._fetcher, self._key = fetcher, key
-
-    def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
-        host = "google.serper.dev"
-        yield Request("search", host, query)
-        answer = self._fetcher.call(
-            f"https://{host}/{'search' if kind == 'web' else 'images'}",
-            headers={**_JSON, "Content-Type": "application/json", "X-API-KEY": self._key},
-            body=json.dumps({"q": query, "num": count}).encode(),
-        )
-        return _found(_list(answer, "organic" if kind == "web" else "images"), "title", ("snippet", "source"), ("link",), count)
+    host, key = "google.serper.dev", settings.secret()
+    yield Request("search", host, query)
+    answer = fetcher.call(
+        f"https://{host}/{'search' if kind == 'web' else 'images'}",
+        headers={**_JSON, "Content-Type": "application/json", "X-API-KEY": key},
+        body=json.dumps({"q": query, "num": count}).encode(),
+    )
+    return _found(_list(answer, "organic" if kind == "web" else "images"), count)
 
 
-class Brave(Provider):
+def _brave(settings: WebSettings, fetcher: Fetcher, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
     """Brave's own index, by its API."""
-
-    def __init__(self, fetcher: Fetcher, key: str) -> None:
-        self._fetcher, self._key = fetcher, key
-
-    def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
-        host = "api.search.brave.com"
-        yield Request("search", host, query)
-        answer = self._fetcher.call(
-            f"https://{host}/res/v1/{'web' if kind == 'web' else 'images'}/search?{urlencode({'q': query, 'count': count})}",
-            headers={**_JSON, "X-Subscription-Token": self._key},
-        )
-        found = _list(answer, "web", "results") if kind == "web" else _list(answer, "results")
-        return _found(map(_unmarked, found), "title", ("description", "source"), ("url",), count)
+    host, key = "api.search.brave.com", settings.secret()
+    yield Request("search", host, query)
+    answer = fetcher.call(
+        f"https://{host}/res/v1/{'web' if kind == 'web' else 'images'}/search?{urlencode({'q': query, 'count': count})}",
+        headers={**_JSON, "X-Subscription-Token": key},
+    )
+    found = _list(answer, "web", "results") if kind == "web" else _list(answer, "results")
+    return _found(map(_unmarked, found), count)
 
 
-class SearXNG(Provider):
+def _searxng(settings: WebSettings, fetcher: Fetcher, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
     """The user's own instance: it may live at a private address, and alone knows whom it asks in turn."""
-
-    def __init__(self, fetcher: Fetcher, url: str) -> None:
-        self._fetcher, self._url = fetcher, url.rstrip("/")
-
-    def search(self, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
-        yield Request("search", urlsplit(self._url).hostname or "", query)
-        words = {"q": query, "format": "json"} | ({"categories": "images"} if kind == "image" else {})
-        try:
-            answer = self._fetcher.call(f"{self._url}/search?{urlencode(words)}", headers=_JSON, private=True)
-        except WebError as error:
-            if " 403 " in str(error):
-                raise WebError(f"{error}: let this SearXNG give JSON (search.formats in its settings.yml)") from error
-            raise
-        return _found(_list(answer, "results"), "title", ("content", "source"), ("url",), count)
+    url = (settings.searxng_url or "").rstrip("/")
+    yield Request("search", urlsplit(url).hostname or "", query)
+    words = {"q": query, "format": "json"} | ({"categories": "images"} if kind == "image" else {})
+    try:
+        answer = fetcher.call(f"{url}/search?{urlencode(words)}", headers=_JSON, private=True)
+    except WebError as error:
+        if " 403 " in str(error):
+            raise WebError(f"{error}: let this SearXNG give JSON (search.formats in its settings.yml)") from error
+        raise
+    return _found(_list(answer, "results"), count)
 
 
 def _list(answer: bytes, *path: str) -> list[Any]:
@@ -182,20 +154,20 @@ def _list(answer: bytes, *path: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _found(items: Iterable[Any], title: str, snippets: tuple[str, ...], links: tuple[str, ...], count: int) -> list[Found]:
-    """The items as results, under the first of the names that they use; without those that lead nowhere, or where another leads too."""
+def _found(items: Iterable[Any], count: int) -> list[Found]:
+    """The items as results; without those that lead nowhere, or where another leads too."""
     results: dict[str, Found] = {}
     for item in items:
         if not isinstance(item, dict):
             continue
-        link = _first(item, links)
+        link = _first(item, *_LINKS)
         if link.lower().startswith(("http://", "https://")) and len(link) <= _LINK:
-            found = Found(_line(_first(item, (title,)), _TITLE), _line(_first(item, snippets), _SNIPPET), link)
+            found = Found(_line(_first(item, "title"), _TITLE), _line(_first(item, *_SNIPPETS), _SNIPPET), link)
             results.setdefault(link, found)
     return list(results.values())[:count]
 
 
-def _first(item: Mapping[str, Any], names: tuple[str, ...]) -> str:
+def _first(item: Mapping[str, Any], *names: str) -> str:
     return without_surrogates(next((value for name in names if isinstance(value := item.get(name), str) and value), ""))
 
 

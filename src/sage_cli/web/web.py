@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sage_cli.web.base import Asking, Found, Kind, Page, WebError
 from sage_cli.web.cache import WebCache
-from sage_cli.web.search import provider
+from sage_cli.web.search import search
 from sage_cli.web.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Web:
         if (kept := self._cache.get(lambda items: [Found(**item) for item in items], *key)) is not None:
             return kept
         self._online(f"the results of {query!r}")
-        found = yield from provider(self.settings, self._fetcher).search(query, kind, count)
+        found = yield from search(self.settings, self._fetcher, query, kind, count)
         if found:
             self._cache.put([asdict(item) for item in found], *key)
         return found
