@@ -1,4 +1,4 @@
-"""Every row of the README's table of exit codes, with its line on stderr, in a real process."""
+"""Every row of the documented table of exit codes, with its line on stderr, in a real process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.models import TinyModel, write_qwen3_vl, write_truncated
 Sage = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Popen]
 Refusal = Callable[..., tuple[int, str]]
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "scripting.md"
 
 
 def refused(done: subprocess.CompletedProcess[str], status: int, said: str) -> None:
@@ -30,14 +30,14 @@ def refused(done: subprocess.CompletedProcess[str], status: int, said: str) -> N
     assert re.fullmatch(rf"sage: error: [^\n]*{said}[^\n]*\n", done.stderr), done.stderr
 
 
-def test_the_readme_names_them_all() -> None:
+def test_the_page_names_them_all() -> None:
     from sage_cli.cli import console
     from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, ModelError, SageError, UsageError, VideoError
 
     codes = {error.exit_code for error in (SageError, UsageError, ModelError, VideoError)}
     codes |= {0, EXIT_NO_ANSWER, EXIT_INTERRUPTED, console.EXIT_OUTPUT_CLOSED}
     codes |= {128 + number for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM)}
-    section = README.read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == codes
 
 

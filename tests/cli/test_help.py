@@ -116,13 +116,6 @@ def test_the_ladder_in_the_documentation_is_the_code_s() -> None:
     assert f"{OVERHEAD >> 20} MiB for everything else" in text
 
 
-def test_exit_codes_are_those_of_the_readme() -> None:
-    def codes(path: Path) -> set[str]:
-        return set(re.findall(r"^\| (\d+) \| [a-z]", path.read_text(encoding="utf-8"), re.MULTILINE))
-
-    assert codes(TOPICS / "scripting.md") == codes(ROOT / "README.md")
-
-
 def test_messages_point_to_pages_that_are_installed() -> None:
     """An installed user has no checkout: messages name `sage help TOPIC`, and the topic exists."""
     named = set()
