@@ -27,9 +27,9 @@ NAMES = {
     "transcripts": f"{TALK}-0123456789abcdef-language.jsonl",
     "damage": f"{TALK}-video-01234567",
     "prefixes": f"{TALK}-{'d' * 32}.state",
-    "web": f"{'e' * 32}.json",
+    "web": "e" * 32,
     "links": f"{TALK}.mp4",
-    "fingerprints": f"{TALK}.json",
+    "fingerprints": TALK,
     "speeds": "speeds.json",
 }
 
@@ -198,8 +198,8 @@ def test_what_is_no_entry_is_never_in_the_way() -> None:
     """A folder in place of an entry, a link, a stray copy."""
     before = len(entries())
     (cache_dir() / "transcripts" / f"{TALK}-0123456789abcdef-7.jsonl").mkdir()
-    (cache_dir() / "web" / f"{'e' * 32}.json" / "deep").mkdir(parents=True)
-    (cache_dir() / "web" / f"{'f' * 32}.json").symlink_to("nowhere")
+    (cache_dir() / "web" / ("e" * 32) / "deep").mkdir(parents=True)
+    (cache_dir() / "web" / ("f" * 32)).symlink_to("nowhere")
     (cache_dir() / "media" / TALK).mkdir(parents=True)
     assert len(entries()) == before
     trim(0)

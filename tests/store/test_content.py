@@ -5,13 +5,12 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NamedTuple
 
+import psutil
 import pytest
 from blake3 import blake3
 
@@ -214,20 +213,27 @@ def test_content_is_still_there_after_a_new_name_and_gone_after_an_edit(tmp_path
     assert not held.still_in(path)
 
 
-MOUNTINFO = """\
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:40 / /tmp rw - tmpfs tmpfs rw
-31 22 8:1 / /media/SD\\040card rw - vfat /dev/sda1 rw
-32 22 0:50 / /mnt/nas rw - nfs4 nas:/video rw
-33 32 0:51 / /mnt/nas rw - fuse.sshfs nas: rw
-34 22 8:2 / /mnt/a\u2028b\x85c\rd\udcffe rw - vfat /dev/sdb1 rw
-"""
-MOUNT = """\
-/dev/disk3s1s1 on / (apfs, sealed, local, read-only, journaled)
-/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled, nobrowse)
-/dev/disk4s1 on /Volumes/SD card (x) (exfat, local, nodev, nosuid, noowners)
-/dev/disk5s1 on /Volumes/a\u2028b\x85c\rd\udcffe (exfat, local)
-"""
+class Mount(NamedTuple):
+    mountpoint: str
+    fstype: str
+
+
+MOUNTS = {
+    "linux": [
+        Mount("/", "ext4"),
+        Mount("/tmp", "tmpfs"),
+        Mount("/media/SD card", "vfat"),
+        Mount("/mnt/nas", "nfs4"),
+        Mount("/mnt/nas", "fuse.sshfs"),
+        Mount("/mnt/a\u2028b\x85c\rd\udcffe", "vfat"),
+    ],
+    "darwin": [
+        Mount("/", "apfs"),
+        Mount("/System/Volumes/Data", "apfs"),
+        Mount("/Volumes/SD card (x)", "exfat"),
+        Mount("/Volumes/a\u2028b\x85c\rd\udcffe", "exfat"),
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -249,13 +255,7 @@ def test_file_systems_without_a_change_time_of_their_own_are_not_trusted(
     platform: str, folder: str, honest: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setattr(Path, "read_bytes", lambda *_arguments, **_more: os.fsencode(MOUNTINFO))
-
-    def run(*_arguments: Any, **_more: Any) -> Any:
-        return type("Done", (), {"stdout": os.fsencode(MOUNT)})
-
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_given: MOUNTS[platform])
     if platform == "darwin":  # which finds folders in any letter case
         monkeypatch.setattr(content, "same_folder", lambda one, other: folded(str(one)) == folded(str(other)))
     content._keeps_change_time.cache_clear()

@@ -32,14 +32,11 @@ from sage_cli.store.files import (
     WEB,
     delete,
     named,
-    read_file,
     sweep,
     unfinished,
-    write_whole,
 )
 from sage_cli.store.paths import cache_dir
-from sage_cli.store.private import private_folder
-from sage_cli.store.seal import seal, unseal
+from sage_cli.store.seal import read_sealed, write_sealed
 
 _MEDIA: Final = "media"  # folder: for each fingerprint, the path where that video was last seen
 
@@ -224,18 +221,15 @@ def surplus(limit: int, *, older_than: float = 0.0) -> list[Entry]:
 def note_media(media: str, path: Path) -> None:
     """Record the path of a video, so that its entries can be shown by name. Does nothing if the cache cannot be written."""
     with suppress(OSError):
-        note = cache_dir() / _MEDIA / media
-        private_folder(note.parent)
-        write_whole(note, seal(media, os.fsencode(path.resolve())))
+        write_sealed(cache_dir() / _MEDIA / media, os.fsencode(path.resolve()))
 
 
 def media_paths() -> dict[str, Path]:
     """The paths where videos were last seen, by fingerprint."""
     found = {}
     for note in named(cache_dir() / _MEDIA, MEDIA_NOTES):
-        with suppress(OSError, ValueError):
-            if path := unseal(note.name, read_file(note)):
-                found[note.name] = Path(os.fsdecode(bytes(path)))
+        if path := read_sealed(note):
+            found[note.name] = Path(os.fsdecode(path))
     return found
 
 

@@ -14,9 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import astuple, dataclass
@@ -29,9 +26,8 @@ from blake3 import blake3
 
 from sage_cli.output import same_folder
 from sage_cli.signals import check_interrupted
-from sage_cli.store.files import read_file, write_whole
 from sage_cli.store.paths import cache_dir
-from sage_cli.store.private import private_folder
+from sage_cli.store.seal import read_sealed, write_sealed
 
 _BYTES: Final = 12
 _CHUNK: Final = 1 << 20  # read at once; Ctrl-C is handled between two
@@ -153,35 +149,25 @@ def _settled(state: FileState) -> int:
 
 
 def _entry(state: FileState) -> Path:
-    name = blake3(f"{state.device}:{state.inode}".encode()).hexdigest(length=_BYTES)
-    return cache_dir() / "fingerprints" / f"{name}.json"
-
-
-def _line(state: FileState, found: str, hashed: int) -> bytes:
-    """An entry: fingerprint, time, state, and a digest of them."""
-    text = json.dumps([found, hashed, *astuple(state)])
-    return f"{text}\n{blake3(text.encode()).hexdigest(length=_BYTES)}\n".encode()
+    return cache_dir() / "fingerprints" / blake3(f"{state.device}:{state.inode}".encode()).hexdigest(length=_BYTES)
 
 
 def _recall(path: Path, state: FileState) -> str | None:
     """The fingerprint remembered for this state; None if there is any doubt."""
-    try:
-        stored = read_file(_entry(state))
-        found, hashed, *_ = json.loads(stored.partition(b"\n")[0])
-        whole = stored == _line(state, found, hashed)
-    except (OSError, ValueError, TypeError, RecursionError):
+    if (stored := read_sealed(_entry(state))) is None:
         return None
-    return str(found) if whole and _settled(state) <= hashed <= time.time_ns() and _keeps_change_time(str(path.resolve().parent)) else None
+    found, hashed, *known = json.loads(stored)
+    if known != [*astuple(state)] or not _settled(state) <= hashed <= time.time_ns():
+        return None
+    return str(found) if _keeps_change_time(str(path.resolve().parent)) else None
 
 
 def _record(path: Path, state: FileState, found: str, began: int) -> None:
     """Remember a fingerprint, if it can be trusted later. Does nothing if the table cannot be written."""
     if _settled(state) > began or not _keeps_change_time(str(path.resolve().parent)):
         return
-    entry = _entry(state)
     with suppress(OSError):
-        private_folder(entry.parent)
-        write_whole(entry, _line(state, found, began))
+        write_sealed(_entry(state), json.dumps([found, began, *astuple(state)]).encode())
 
 
 @lru_cache(maxsize=64)
@@ -189,30 +175,11 @@ def _keeps_change_time(folder: str) -> bool:
     """Whether the file system that a folder is on moves a file's change time with every change."""
     if os.name == "nt":
         return True  # there is none: see the top
-    with suppress(OSError, subprocess.SubprocessError):
-        mounts = _linux_mounts() if sys.platform == "linux" else _bsd_mounts()
+    import psutil  # not at the top: it takes longer to import than all of this
+
+    with suppress(OSError):
+        mounts = psutil.disk_partitions(all=True)
         for parent in (Path(folder), *Path(folder).parents):
-            if kinds := [kind for point, kind in mounts if same_folder(Path(point), parent)]:
+            if kinds := [mount.fstype for mount in mounts if same_folder(Path(mount.mountpoint), parent)]:
                 return kinds[-1] in _HONEST  # of two in one place, the later one hides the other
     return False
-
-
-def _linux_mounts() -> list[tuple[str, str]]:
-    """Mount points and the kinds of file systems there, by ``/proc/self/mountinfo`` (proc(5))."""
-    mounts = []
-    for line in _lines(Path("/proc/self/mountinfo").read_bytes()):
-        before, _, after = line.partition(" - ")
-        point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), before.split(" ")[4])
-        mounts.append((point, after.split(" ")[0]))
-    return mounts
-
-
-def _bsd_mounts() -> list[tuple[str, str]]:
-    """The same by ``mount``, which prints ``/dev/disk3s5 on /System/Volumes/Data (apfs, local, journaled)`` on macOS."""
-    printed = subprocess.run(["/sbin/mount"], capture_output=True, timeout=5, check=True).stdout
-    return [(found[1], found[2]) for line in _lines(printed) if (found := re.match(r".+? on (/.*) \((\w+)", line, re.DOTALL))]
-
-
-def _lines(table: bytes) -> list[str]:
-    """Names may have any other character in them, also those at which :meth:`str.splitlines` splits."""
-    return [os.fsdecode(line) for line in table.split(b"\n") if line]

@@ -6,9 +6,13 @@ wrote in another way are then misses.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import xxhash
+
+from sage_cli.store.files import read_file, write_whole
+from sage_cli.store.private import private_folder
 
 SIZE: Final = 16  # bytes of a digest
 
@@ -29,6 +33,25 @@ def unseal(key: str, sealed: object) -> memoryview | None:
         return None
     data = memoryview(sealed)[SIZE:]
     return data if sealed[:SIZE] == _digest_of(key, data) else None
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write a file that is sealed under its name, for :func:`read_sealed`. Makes its folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    private_folder(path.parent)
+    write_whole(path, seal(path.name, data))
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """The data of such a file; ``None`` if there is no whole one, or if it cannot be read."""
+    try:
+        data = unseal(path.name, read_file(path))
+    except OSError:
+        return None
+    return None if data is None else bytes(data)
 
 
 def _digest_of(key: str, data: bytes | memoryview) -> bytes:

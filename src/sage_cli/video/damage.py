@@ -8,9 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sage_cli.store.files import read_file, write_whole
-from sage_cli.store.private import private_folder
-from sage_cli.store.seal import seal, unseal
+from sage_cli.store.seal import read_sealed, write_sealed
 from sage_cli.video.frame import pixel_version
 from sage_cli.video.probe import Part
 
@@ -30,24 +28,16 @@ class DamageCache:
     def keep(self, media: str, part: Part) -> None:
         """Note damage of a stream of the file with this fingerprint."""
         with suppress(OSError):
-            private_folder(self._folder)
-            note = self._note(media, part)
-            write_whole(note, seal(note.name, b""))
+            write_sealed(self._note(media, part), b"")
 
     def parts(self, media: str) -> Iterator[Part]:
         """The streams whose damage is known."""
         for part in _PARTS:
             note = self._note(media, part)
-            if self._is_whole(note):
+            if read_sealed(note) is not None:
                 with suppress(OSError):  # notes are used last when their media is
                     os.utime(note)
                 yield part
-
-    def _is_whole(self, note: Path) -> bool:
-        try:
-            return unseal(note.name, read_file(note)) is not None
-        except OSError:
-            return False
 
     def _note(self, media: str, part: Part) -> Path:
         return self._folder / f"{media}-{part}-{pixel_version()}"  # another FFmpeg may decode it

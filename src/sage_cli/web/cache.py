@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sage_cli.store.files import WEB, read_file, trim, write_whole
-from sage_cli.store.private import private_folder
+from sage_cli.store.files import WEB, trim
+from sage_cli.store.seal import read_sealed, write_sealed
 
 LIMIT = 64 << 20  # bytes kept; the oldest go first
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class WebCache:
-    """A folder of answers, a JSON file each.
+    """A folder of answers, a sealed file each.
 
     Args:
         folder: created on first use, readable by this user only. If it cannot be written, nothing is cached.
@@ -34,28 +34,19 @@ class WebCache:
 
     def get(self, make: Callable[[Any], T], *key: str) -> T | None:
         """The answer kept under this key as ``make`` makes it, ``None`` if there is none that is fresh enough and whole."""
-        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-            record = json.loads(read_file(self._path(key)))
-            whole = record["digest"] == _digest(key, record["at"], record["value"])
-            if whole and (self._max_age_s is None or 0 <= time.time() - record["at"] < self._max_age_s):
-                return make(record["value"])
+        with suppress(TypeError, KeyError):  # another version's
+            if stored := read_sealed(self._path(key)):
+                at, value = json.loads(stored)
+                if self._max_age_s is None or 0 <= time.time() - at < self._max_age_s:
+                    return make(value)
         return None
 
     def put(self, value: Any, *key: str) -> None:
-        path = self._path(key)
-        at = time.time()
-        record = json.dumps({"key": key, "at": at, "value": value, "digest": _digest(key, at, value)}).encode()
         try:
-            private_folder(self._folder)
-            write_whole(path, record)
+            write_sealed(self._path(key), json.dumps([time.time(), value]).encode())
             trim(self._folder, WEB, LIMIT)
         except OSError as error:
             _log.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
 
     def _path(self, key: tuple[str, ...]) -> Path:
-        return self._folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]}.json"
-
-
-def _digest(key: tuple[str, ...], at: float, value: Any) -> str:
-    """Tells whether a byte of an answer was changed on the disk."""
-    return hashlib.blake2b(json.dumps([*key, at, value]).encode(), digest_size=16).hexdigest()
+        return self._folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
