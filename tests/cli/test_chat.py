@@ -20,6 +20,7 @@ import pytest
 from prompt_toolkit.history import FileHistory, History
 
 from sage_cli.assets import CLIPS
+from sage_cli.cli import console
 from sage_cli.cli.chat import _prompt
 from sage_cli.cli.evidence import _save_clip, save_evidence
 from sage_cli.cli.marks import edl, ffmetadata
@@ -171,11 +172,12 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
     assert len(names) == 9
 
 
-def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     video = Video(CLIPS / "short.mp4")
     runs = [({"evidence": [{"span": {"start": start, "end": end}} for start, end in ((0.0, 11.0), (2.0, 4.0))]}, video, video.name)]
     for quiet in (False, True):
-        save_evidence(Options(clips=str(tmp_path / "clips"), quiet=quiet), runs)
+        monkeypatch.setattr(console, "quiet", quiet)
+        save_evidence(Options(clips=str(tmp_path / "clips")), runs)
         told = "sage: short.mp4: 00:00:00-00:00:11 is nearly all of it, which is not copied to " + str(tmp_path / "clips") + "\n"
         assert capsys.readouterr().err == ("" if quiet else told)
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["short_00-00-02.000-00-00-04.000.mp4"]

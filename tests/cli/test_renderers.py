@@ -23,7 +23,6 @@ from sage_cli.cli.renderers.plain import Notes, Plain
 from sage_cli.cli.renderers.words import span_text
 from sage_cli.cli.transcribe import Task, _target
 from sage_cli.model.base import ModelInfo, Usage
-from sage_cli.session.options import Options
 from sage_cli.speech import Segment
 from sage_cli.speech.formats import FORMATS
 from tests.cli.script import ANSWER, HOSTILE, NO_ANSWER, QUESTION, RUN
@@ -32,7 +31,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "events.md"
 
 
 def test_plain_is_the_answer_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    with Notes(Plain(), quiet=False) as renderer:
+    with Notes(Plain()) as renderer:
         for event in RUN:
             renderer.show(event)
     captured = capsys.readouterr()
@@ -49,8 +48,9 @@ def test_several_answers_carry_their_questions(capsys: pytest.CaptureFixture[str
     )
 
 
-def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    with Notes(Plain(), quiet=True) as renderer:
+def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "quiet", True)
+    with Notes(Plain()) as renderer:
         for event in (*RUN[:-1], NO_ANSWER):
             renderer.show(event)
     captured = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_lines_about_one_of_several_videos_begin_with_its_name_and_those_about_a
     sent, blank, few = Notice(0.0, "sent to a host", general=True), Notice(0.0, "it is blank", media=True), Notice(0.0, "few frames")
     asked = WebRequested(1.0, 1, "web-search", "search", "a.example", "words")
     for label in ("cams/a.mp4", "-"):
-        with Notes(Json(), quiet=False, label=label, told=told) as renderer:
+        with Notes(Json(), label=label, told=told) as renderer:
             for event in (*RUN[:-1], sent, blank, few, asked, NO_ANSWER, *RUN[:1], sent, blank, few, NO_ANSWER):
                 renderer.show(event)
     about = [
@@ -82,7 +82,7 @@ def test_json_loses_nothing_where_stdout_is_not_unicode(monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii", "replace"))
     text = "\u010desky \U0001f600"
     Structured().show(dataclasses.replace(ANSWER, answer=json.dumps({"text": text}, ensure_ascii=False)))
-    with _target(Task("talk.mp4", "jsonl", None), Options()) as write:
+    with _target(Task("talk.mp4", "jsonl", None)) as write:
         write(FORMATS["jsonl"]().segment(Segment(0.0, 1.0, text, 0.9)))
     console.write(console.dumps({"text": text}))
     sys.stdout.seek(0)
@@ -159,6 +159,7 @@ def test_times_link_to_what_can_be_opened(tmp_path: Path) -> None:
 
 def test_names_in_progress_bars_are_no_markup(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(console, "shows_progress", lambda: True)
     for name in (r"a\[/b].mp4", "[red]x[/red].mp4", "[/]"):
         with progress(name, 0.0, 10.0) as advance:
             advance(5.0)

@@ -18,7 +18,7 @@ import pytest
 from sage_cli.agent.events import Answer, Event
 from sage_cli.agent.record import RunRecord
 from sage_cli.assets import CLIPS
-from sage_cli.cli import batch, main
+from sage_cli.cli import batch, console, main
 from sage_cli.cli.batch import Input, of_folders
 from sage_cli.cli.several import Worker
 from sage_cli.errors import SageError, VideoError
@@ -243,7 +243,7 @@ def feed(pipe: Path, source: Path) -> None:
 def test_a_file_is_taken_once_and_a_folder_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "b.mp4").mkdir()
-    assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"], quiet=True) == [Input(f"{tmp_path}/./a.mp4"), Input("-")]
+    assert of_folders([f"{tmp_path}/./a.mp4", str(tmp_path), "-"]) == [Input(f"{tmp_path}/./a.mp4"), Input("-")]
 
 
 def test_folders_in_a_folder_are_searched_or_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,7 +283,8 @@ def test_a_folder_is_not_searched_for_a_notice(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(batch, "_GLANCE", 1)
     of_folders([str(tmp_path)])
     monkeypatch.setattr(batch, "_has_more", lambda *_: pytest.fail("with --quiet there is nothing to tell"))
-    of_folders([str(tmp_path)], quiet=True)
+    monkeypatch.setattr(console, "quiet", True)
+    of_folders([str(tmp_path)])
     assert capsys.readouterr().err == ""
 
 

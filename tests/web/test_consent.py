@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sage_cli.agent.events import RunStarted, ToolCalled, WebRequested, Working
-from sage_cli.cli import parse
+from sage_cli.cli import console, parse
 from sage_cli.cli.consent import Consent
 from sage_cli.cli.options import checked
 from sage_cli.cli.renderers.json_lines import Json
@@ -92,8 +92,9 @@ def test_the_live_line_makes_room_for_a_question() -> None:
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_what_leaves_is_noted_in_a_log(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    Notes(Plain(), quiet=quiet).show(PAGE)
+def test_what_leaves_is_noted_in_a_log(quiet: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "quiet", quiet)
+    Notes(Plain()).show(PAGE)
     assert capsys.readouterr().err == ("" if quiet else "sage: web: open https://site.example/emma\n")
 
 

@@ -44,7 +44,7 @@ def ask(
         return _converse(video, options)
     if options.resume and not options.log:
         raise UsageError("--resume takes answers from the log, which is off: leave out --no-log, or 'sage config set log true'")
-    found = of_folders(given, recursive=options.recursive, quiet=options.quiet)
+    found = of_folders(given, recursive=options.recursive)
     videos = [one.name for one in found]
     asked = read_questions(questions)
 

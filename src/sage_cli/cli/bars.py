@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress(name: str, start: float, end: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar with the time left. Yields a function to call with the position between ``start`` and ``end``."""
+def progress(name: str, start: float, end: float, *, hidden: bool = False) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time left, where somebody sees it and it is not ``hidden``. Yields a function to call with the position
+    between ``start`` and ``end``."""
+    if hidden or not console.shows_progress():
+        yield lambda _done: None
+        return
     from rich.progress import TaskProgressColumn
 
     # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.

@@ -29,11 +29,11 @@ class Input:
     inside: Path = Path()
 
 
-def of_folders(sources: Sequence[str], *, recursive: bool = False, quiet: bool = False) -> list[Input]:
+def of_folders(sources: Sequence[str], *, recursive: bool = False) -> list[Input]:
     """The files that are meant, each once: of a folder the videos and recordings in it, in alphabetical order, less those that are named.
 
     Args:
-        recursive: take those in the folders in it, too. Otherwise a notice says that they are left out, unless ``quiet``.
+        recursive: take those in the folders in it, too. Otherwise a notice says that they are left out.
 
     Raises:
         VideoError: a folder holds none.
@@ -41,7 +41,7 @@ def of_folders(sources: Sequence[str], *, recursive: bool = False, quiet: bool =
     named = {_identity(source) for source in sources}
     found: dict[object, Input] = {}
     for source in sources:
-        for one in _of_folder(source, recursive, quiet):
+        for one in _of_folder(source, recursive):
             if one.name == source or _identity(one.name) not in named:
                 found.setdefault(_identity(one.name), one)
     return [*found.values()]
@@ -58,7 +58,7 @@ def _identity(source: str) -> object:
     return stat.st_dev, stat.st_ino, folded(path.name)
 
 
-def _of_folder(source: str, recursive: bool, quiet: bool) -> list[Input]:
+def _of_folder(source: str, recursive: bool) -> list[Input]:
     folder = Path(source)
     if source == STDIN or not exists(source) or not folder.is_dir():
         return [Input(source)]
@@ -70,8 +70,8 @@ def _of_folder(source: str, recursive: bool, quiet: bool) -> list[Input]:
         if _has_more(folder):
             raise VideoError(f"{none} itself, but its folders do: add --recursive")
         raise VideoError(f"{none} itself: give a file, a folder with some, or add --recursive to search its folders")
-    if not (recursive or quiet) and _has_more(folder):
-        console.say(f"{source}: the files in its folders are left out; to include, add --recursive")
+    if not (recursive or console.quiet) and _has_more(folder):
+        console.note(f"{source}: the files in its folders are left out; to include, add --recursive")
     return [Input(str(path), path.parent.relative_to(folder)) for path in found]
 
 

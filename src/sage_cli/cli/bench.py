@@ -38,7 +38,7 @@ def bench(
     Existing results, including published ones, are judged and reported only. Exit code 5: nothing was answered, or nothing judged. See
     `sage help bench`.
     """
-    from sage_cli.bench import read_dataset
+    from sage_cli.bench import Plan, read_dataset
     from sage_cli.bench.judges import JudgeChoice
 
     judging = JudgeChoice.parse(options.judge or "choice", options.judge_model)
@@ -47,27 +47,26 @@ def bench(
     if options.direct_prompt and not options.direct and compare != DIRECT:
         raise UsageError("--direct-prompt is for direct answers: add --direct, or --compare direct")
     other = _records(Path(compare)) if compare and compare != DIRECT else None
-    show = _Show(Path(options.output) if options.output else None, options.json, options.quiet)
     if asked.answered and options.judge is None:
-        return show.existing(asked, Path(dataset), other, compare)
+        report, records = _existing(asked, Path(dataset))
+        return _show(_compared(report, records, other, compare), Path(options.output) if options.output else None, options.json)
     if compare == DIRECT and (options.direct or asked.answered):
         raise UsageError("--compare direct needs a run with tools to compare with")
     if not asked.answered and len(asked.missing) == len(asked.items):
         raise VideoError(f"no video was found, for example {asked.missing[0].video}: give their folder with --videos")
 
     folder, worker = _prepare(asked, options, judging)
-    plan = _plan(asked, worker, options)
-    if not options.quiet:
-        _tell(plan)
-    records = _run(plan, folder, options.resume, options.quiet)
-    other_name = compare or ""
+    plan = Plan(asked, worker, options.jobs, options.executor)
+    _tell(plan)
+    records = _run(plan, folder, options.resume)
     if compare == DIRECT:
-        plan_direct = replace(plan, worker=replace(worker, options=replace(worker.options, direct=True)))
+        direct = replace(plan, worker=replace(worker, options=replace(worker.options, direct=True)))
         folder_direct = folder.with_name(f"{folder.name}-{DIRECT}")
-        other = _run(plan_direct, folder_direct, options.resume, options.quiet)
-        other_name = _name(plan_direct)
-        _Show(folder_direct, options.json, True).write(_report(plan_direct, other))
-    return show.run(plan, folder, records, other, other_name)
+        other, compare = _run(direct, folder_direct, options.resume), _name(direct)
+        _write(_report(direct, other), folder_direct)
+    report = _compared(_report(plan, records), records, other, compare)
+    _show(report, folder, options.json)
+    return _outcome(report)
 
 
 # ---- what to do ----------------------------------------------------------------------------------------------------
@@ -93,13 +92,13 @@ def _tell(plan: Plan) -> None:
 
     items, missing = plan.dataset.items, plan.dataset.missing
     if missing and not plan.dataset.answered:
-        console.say(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
+        console.note(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
     for notice in (*plan.dataset.notices, *filter(None, [plan.notice])):
-        console.say(notice)
+        console.note(notice)
     if plan.worker.asks and (model := RemoteAddress.parse(plan.worker.options.model or "")) and not model.loopback:
-        console.say(f"frames and prompts are sent to {model.host}")
+        console.note(f"frames and prompts are sent to {model.host}")
     if (judge := plan.worker.judge.address) and not judge.loopback:
-        console.say(f"the judge at {judge.host} receives questions, answers and references")
+        console.note(f"the judge at {judge.host} receives questions, answers and references")
 
 
 def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Path, Worker]:
@@ -125,15 +124,9 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
     chosen = {"ctx_size": "context", "frames": "frames", "kv_type": "kv_type"}
     kept: dict[str, Any] = {name: getattr(own, name) or before.get(key) for name, key in chosen.items()}
     with Session(replace(own, **kept)) as session:
-        if not options.quiet and not session.remote and not session.plan.fits:
-            console.say(f"this machine has too little memory for {options.jobs} worker{'s'[: options.jobs > 1]}: {session.plan.text}")
+        if not session.remote and not session.plan.fits:
+            console.note(f"this machine has too little memory for {options.jobs} worker{'s'[: options.jobs > 1]}: {session.plan.text}")
         return folder, replace(worker, options=session.resolved())
-
-
-def _plan(asked: Dataset, worker: Worker, options: Options) -> Plan:
-    from sage_cli.bench import Plan
-
-    return Plan(asked, worker, options.jobs, options.executor)
 
 
 def _folder(dataset: Dataset, model: str | None, direct: bool) -> Path:
@@ -141,16 +134,16 @@ def _folder(dataset: Dataset, model: str | None, direct: bool) -> Path:
     return Path("-".join(part for part in parts if part))
 
 
-def _run(plan: Plan, folder: Path, resume: bool, quiet: bool) -> list[Record]:
+def _run(plan: Plan, folder: Path, resume: bool) -> list[Record]:
     from sage_cli.bench import RunFolder, execute
 
     opened = RunFolder(folder, plan, resume=resume)
     try:
-        with _progress(_name(plan), quiet) as progress:
+        with _progress(_name(plan)) as progress:
             return execute(plan, opened, progress)
     except (KeyboardInterrupt, SystemExit, SageError):
-        if not quiet and opened.begun:
-            console.say(f"progress saved in {folder}; rerun the command with --resume to continue")
+        if opened.begun:
+            console.note(f"progress saved in {folder}; rerun the command with --resume to continue")
         raise
 
 
@@ -162,9 +155,9 @@ def _name(plan: Plan) -> str:
 
 
 @contextmanager
-def _progress(name: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, with the time left."""
-    if quiet or not sys.stderr.isatty():
+    if not console.shows_progress():
         yield lambda _done, _total: None
         return
     from rich.progress import MofNCompleteColumn
@@ -185,64 +178,54 @@ def _report(plan: Plan, records: Sequence[Record]) -> Report:
     return summarize(_name(plan), records, settings=plan.settings, missing=missing)
 
 
-class _Show:
-    """Writes reports: to stdout, and as files in a folder."""
+def _existing(dataset: Dataset, source: Path) -> tuple[Report, list[Record]]:
+    """The report on existing results, and these."""
+    from sage_cli.bench import summarize
+    from sage_cli.bench.run import settings_of
 
-    def __init__(self, folder: Path | None, json: bool, quiet: bool) -> None:
-        self._folder, self._json, self._quiet = folder, json, quiet
+    records = [dict(item.given or {}) for item in dataset.items]
+    if all(record.get("is_correct") is None for record in records):
+        raise UsageError(f"{source} has answers but no verdicts: choose a judge with --judge")
+    folder = source if source.is_dir() else source.parent
+    return summarize(dataset.name, records, settings=settings_of(folder), missing=_missing(folder)), records
 
-    def existing(self, dataset: Dataset, source: Path, other: Sequence[Record] | None, other_name: str | None) -> int:
-        """Report on existing results."""
-        from sage_cli.bench import summarize
-        from sage_cli.bench.run import settings_of
 
-        records = [dict(item.given or {}) for item in dataset.items]
-        if all(record.get("is_correct") is None for record in records):
-            raise UsageError(f"{source} has answers but no verdicts: choose a judge with --judge")
-        folder = source if source.is_dir() else source.parent
-        report = summarize(dataset.name, records, settings=settings_of(folder), missing=_missing(folder))
-        self._finish(report, records, other, other_name or "")
-        return 0
+def _compared(report: Report, records: Sequence[Record], other: Sequence[Record] | None, name: str | None) -> Report:
+    """The report with a comparison, if there is another run of this name."""
+    from sage_cli.bench import compare, summarize
 
-    def run(self, plan: Plan, folder: Path, records: Sequence[Record], other: Sequence[Record] | None, other_name: str) -> int:
-        """Report on a run."""
-        self._folder = folder
-        report = _report(plan, records)
-        self._finish(report, records, other, other_name)
-        return _outcome(report)
+    return report if other is None else replace(report, comparison=compare(records, other, summarize(name or "", other)))
 
-    def _finish(self, report: Report, records: Sequence[Record], other: Sequence[Record] | None, other_name: str) -> None:
-        from sage_cli.bench import compare, summarize
 
-        if other is not None:
-            report = replace(report, comparison=compare(records, other, summarize(other_name, other)))
-        self.write(report)
-        if self._json:
-            console.write(console.dumps(report.as_json()))
-        else:
-            _print(report)
+def _show(report: Report, folder: Path | None, json: bool) -> int:
+    """Print the report, and write it into the folder."""
+    if folder is not None:
+        _write(report, folder)
+        console.note(f"results and report: {folder}")
+    if json:
+        console.write(console.dumps(report.as_json()))
+    else:
+        _print(report)
+    return 0
 
-    def write(self, report: Report) -> None:
-        """Write Markdown, JSON and HTML into the folder."""
-        if self._folder is None:
-            return
-        import json
 
-        from sage_cli.bench.tables import markdown
-        from sage_cli.output import output_folder, write_text
-        from sage_cli.report.bench import bench_page
-        from sage_cli.text import without_controls
+def _write(report: Report, folder: Path) -> None:
+    """Write Markdown, JSON and HTML."""
+    import json
 
-        texts = {
-            "md": markdown(report),
-            "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n",
-            "html": bench_page(report),
-        }
-        with output_folder(self._folder):
-            for suffix, text in texts.items():
-                write_text(self._folder / f"report.{suffix}", without_controls(text))
-        if not self._quiet:
-            console.say(f"results and report: {self._folder}")
+    from sage_cli.bench.tables import markdown
+    from sage_cli.output import output_folder, write_text
+    from sage_cli.report.bench import bench_page
+    from sage_cli.text import without_controls
+
+    texts = {
+        "md": markdown(report),
+        "json": json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n",
+        "html": bench_page(report),
+    }
+    with output_folder(folder):
+        for suffix, text in texts.items():
+            write_text(folder / f"report.{suffix}", without_controls(text))
 
 
 def _outcome(report: Report) -> int:

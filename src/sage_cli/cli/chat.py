@@ -133,8 +133,8 @@ class Talk:
 
         with self._renderer as view:
             answered = follow(self.conversation.ask(question), view)
-        if self.conversation.log_problem and not self.conversation.session.options.quiet:
-            console.say(self.conversation.log_problem)
+        if self.conversation.log_problem:
+            console.note(self.conversation.log_problem)
         return answered
 
     @cached_property
@@ -143,7 +143,7 @@ class Talk:
         from sage_cli.cli.renderers import renderer
 
         options = self.conversation.session.options
-        return renderer(output_form(options), quiet=options.quiet, verbose=options.verbose)
+        return renderer(output_form(options), verbose=options.verbose)
 
     # ---- commands --------------------------------------------------------------------------------------------------
 

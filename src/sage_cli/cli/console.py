@@ -26,7 +26,8 @@ EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 _STDOUT = "standard output"
 
-debugging = False
+debugging = False  # --debug
+quiet = False  # --quiet
 _stdout_closed = False
 _incomplete = False  # stdout's encoding lacked characters
 _REPLACE: Final = "sage_cli.replace"
@@ -73,6 +74,17 @@ def say(text: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def note(text: str) -> None:
+    """The same for a notice: nothing with --quiet."""
+    if not quiet:
+        say(text)
+
+
+def shows_progress() -> bool:
+    """Whether somebody follows the work on stderr."""
+    return sys.stderr.isatty() and not quiet
+
+
 def ask(prompt: str) -> str:
     """Print a prompt on stderr and read a line from stdin; ``""`` at the end of input."""
     try:
@@ -104,6 +116,8 @@ def draws() -> bool:
 
 def prepare() -> None:
     """Set the process up: no answer may fail for its alphabet, no library may write to the terminal, signals clean up."""
+    global quiet
+    quiet = False
     _open_standard_streams()
     codecs.register_error(_REPLACE, _replace)
     for stream, errors in ((sys.stdout, _REPLACE), (sys.stderr, "replace")):
@@ -197,19 +211,27 @@ class _Notices:
         return getattr(self._stream, name)
 
 
-def log(*, verbose: bool, debug: bool, quiet: bool = False) -> None:
+def log(*, verbose: bool = False, debug: bool = False, quietly: bool = False) -> None:
     """Show the logs of sage's packages and of the native libraries on stderr, or only their errors: what users should know though the
-    results are right."""
-    global debugging
-    debugging = debug
+    results are right. ``quietly``: neither these nor notices."""
+    global debugging, quiet
+    debugging, quiet = debug, quietly
     if not (verbose or debug):
-        if not quiet:
+        if not quietly:
             logging.getLogger("sage_cli").addHandler(_Notice(logging.ERROR))
         return
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("sage_cli").setLevel(logging.DEBUG if debug else logging.INFO)
+
+
+def log_in_worker(*, quietly: bool) -> None:
+    """The same for a process whose parent tells what there is to tell, but knows nothing of the errors of this one's caches."""
+    global quiet
+    logging.getLogger().addHandler(logging.NullHandler())
+    log(quietly=quietly)
+    quiet = True
 
 
 def output_closed() -> int:

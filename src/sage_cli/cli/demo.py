@@ -44,12 +44,11 @@ def demo(options: Options) -> int:
     from sage_cli.session import Session
 
     # Independent of the user's settings, and computed each time.
-    own = Options(model=NANO.name, threads=options.threads, quiet=options.quiet, verbose=options.verbose, cache_limit=0)
+    own = Options(model=NANO.name, threads=options.threads, verbose=options.verbose, cache_limit=0)
     answered = []
-    with Session(own) as session, renderer(output_form(options), quiet=options.quiet, verbose=options.verbose, several=True) as view:
+    with Session(own) as session, renderer(output_form(options), verbose=options.verbose, several=True) as view:
         introduce(session)
         for number, scene in enumerate(SCENES, start=1):
-            if not options.quiet:
-                console.say(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")
+            console.note(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")
             answered.append(follow(session.ask(CLIPS / scene.clip, scene.question), view))
     return 0 if all(answered) else EXIT_NO_ANSWER

@@ -55,9 +55,9 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
 
         write_report(Path(options.report), runs)
     videos = list(dict.fromkeys(video for _, video, _ in runs))
-    if options.stills and not options.quiet:
+    if options.stills:
         for video in (video for video in videos if not video.has_video):
-            console.say(f"{video.label} has no picture: there are no stills of it")
+            console.note(f"{video.label} has no picture: there are no stills of it")
     stems = Counter(folded(video.stem) for video in videos)
     for video in videos:
         # Two videos of one name in different folders.
@@ -77,10 +77,10 @@ def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, floa
     from sage_cli.output import output_folder
 
     parts = [span for span in spans if span[1] - span[0] < _WHOLE * video.duration]
-    for span in spans if options.clips and not options.quiet else ():
+    for span in spans if options.clips else ():
         if span not in parts:
             told = f"{format_clock(span[0])}-{format_clock(span[1])} is nearly all of it"
-            console.say(f"{video.label}: {told}, which is not copied to {options.clips}")
+            console.note(f"{video.label}: {told}, which is not copied to {options.clips}")
     for folder, chosen, save in ((options.clips, parts, _save_clip), (options.stills, spans if video.has_video else (), _save_stills)):
         if folder and chosen:
             with output_folder(Path(folder)) as path:

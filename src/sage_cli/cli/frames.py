@@ -76,7 +76,7 @@ def frames(
                 shown = list(_distinct(found))
                 file.write(_encoded(contact_sheet(shown), target.suffix))
             _write(options, video, target, times=[round(frame.time, 3) for frame in shown])
-            _tell(options, len(times), len(shown), "in the sheet")
+            _tell(len(times), len(shown), "in the sheet")
             return 0
         saved: dict[str, float] = {}
         with told, output_folder(folder), closing(opened.frames(times, size)) as found:
@@ -85,7 +85,7 @@ def frames(
                 with open_binary(target, [opened.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 _write(options, video, target, time=round(frame.time, 3))
-        _tell(options, len(times), len(saved), "saved")
+        _tell(len(times), len(saved), "saved")
     return 0
 
 
@@ -116,9 +116,9 @@ def _stamp(time: float, taken: dict[str, float]) -> str:
     return stamp
 
 
-def _tell(options: Options, asked: int, shown: int, once: str) -> None:
-    if shown < asked and not options.quiet:
-        console.say(f"{asked} times show {'the same frame; it' if shown == 1 else f'{shown} different frames; each'} is {once} once")
+def _tell(asked: int, shown: int, once: str) -> None:
+    if shown < asked:
+        console.note(f"{asked} times show {'the same frame; it' if shown == 1 else f'{shown} different frames; each'} is {once} once")
 
 
 def _times(session: Session, video: Video, at: list[str], every: str | None) -> list[float]:

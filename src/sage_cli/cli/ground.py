@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import closing, nullcontext
+from contextlib import closing
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
@@ -59,23 +58,21 @@ def ground(
         opened = ready(session, video)
         results = _Results(options, form, opened, wanted)
         steps = look(session, opened, wanted, quick=quick, margin=options.margin)
-        visible = sys.stderr.isatty() and not options.quiet
-        show = progress(opened.label, *session.span(opened)) if visible else nullcontext()
+        bar = progress(opened.label, *session.span(opened))
         try:
-            with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, show as advance:
+            with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, bar as advance:
                 for step in found:
                     stop_if_asked()
                     if step is None:
                         continue
                     results.add(step)
-                    if advance:
-                        advance(step.until)
+                    advance(step.until)
         except (SageError, OSError, KeyboardInterrupt, SystemExit):
             results.break_off()
             raise
         results.end()
-    if not results.spans and not options.quiet:
-        console.say(f"not found: {wanted}")
+    if not results.spans:
+        console.note(f"not found: {wanted}")
     return 0 if results.spans else EXIT_NO_ANSWER
 
 
@@ -112,8 +109,8 @@ class _Results:
 
         self._last = step
         self._notices += step.notices
-        for notice in () if self._options.quiet else step.notices:
-            console.say(notice)
+        for notice in step.notices:
+            console.note(notice)
         self._print(step.spans)
         save_spans(self._options, self._video, step.spans)
 

@@ -40,11 +40,10 @@ def interrupts() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def resumable(*, quiet: bool) -> Iterator[None]:
+def resumable() -> Iterator[None]:
     """On Ctrl-C, say that the same command goes on from here."""
     try:
         yield
     except KeyboardInterrupt:
-        if not quiet:
-            console.say("progress saved; rerun the command to resume")
+        console.note("progress saved; rerun the command to resume")
         raise

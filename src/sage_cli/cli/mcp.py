@@ -56,8 +56,7 @@ def mcp(
     allowed = Folders([user_path(folder) for folder in folders or ["."]])
     with Session(options) as session:
         _check(session)
-        if not options.quiet:
-            console.say(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
+        console.note(f"serving {allowed} on stdin and stdout; a client such as a coding agent starts this command itself")
         run(session, allowed)
     return 0
 
@@ -77,5 +76,5 @@ def _check(session: Session) -> None:
     except ModelError as error:
         if options.model is not None or options.mmproj is not None:
             raise
-        if not options.quiet:  # transcripts and frames need none, and one may be pulled meanwhile
-            console.say(f"questions cannot be answered yet: {error}")
+        # Transcripts and frames need none, and one may be pulled meanwhile.
+        console.note(f"questions cannot be answered yet: {error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
@@ -116,6 +115,7 @@ def pull(
     from sage_cli.store.catalogue import parse
     from sage_cli.store.install import check_name, find
 
+    console.log(quietly=quiet)
     if name is not None:
         if len(names) > 1:
             raise UsageError("--name works with one model only")
@@ -125,9 +125,9 @@ def pull(
         model = None if update else find(wanted)
         if model is None:
             hub = _hub(offline)
-            model = _pull(wanted, hub, _plan(reference, hub), quiet=quiet)
-        elif not quiet:
-            console.say(f"{wanted} is already installed; --update checks for newer files")
+            model = _pull(wanted, hub, _plan(reference, hub))
+        else:
+            console.note(f"{wanted} is already installed; --update checks for newer files")
         console.write_path(model.path)
     return 0
 
@@ -246,7 +246,7 @@ def download(names: list[str]) -> list[str]:
 
     hub = _hub(offline=False)
     references = [parse(name) for name in names]
-    return [_pull(reference.name, hub, _plan(reference, hub), quiet=False).name for reference in references]
+    return [_pull(reference.name, hub, _plan(reference, hub)).name for reference in references]
 
 
 def _hub(offline: bool) -> Hub:
@@ -266,33 +266,30 @@ def _plan(reference: Reference, hub: Hub) -> Plan:
     return plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=load_options().quantization)
 
 
-def _pull(name: str, hub: Hub, plan: Plan, *, quiet: bool) -> Installed:
+def _pull(name: str, hub: Hub, plan: Plan) -> Installed:
     from sage_cli.cli.interrupts import resumable
     from sage_cli.session import load_options, settings
     from sage_cli.store.install import install
 
-    if not quiet:
-        quantization = f", {plan.choice.quantization}" if plan.choice.quantization else ""
-        console.say(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
-        if not plan.choice.fits:
-            console.say("this model needs more memory than this machine has: it may not load")
-    with resumable(quiet=quiet), _bars(quiet) as told:
+    quantization = f", {plan.choice.quantization}" if plan.choice.quantization else ""
+    console.note(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
+    if not plan.choice.fits:
+        console.note("this model needs more memory than this machine has: it may not load")
+    with resumable(), _bars() as told:
         model = install(plan, hub, told, name=name)
     if model.kind == "vision" and load_options().model is None:
         settings.change("model", model.name)
-        if not quiet:
-            console.say(f"{model.name} is now the default model; change it with 'sage models default NAME'")
+        console.note(f"{model.name} is now the default model; change it with 'sage models default NAME'")
     return model
 
 
 @contextmanager
-def _bars(quiet: bool) -> Iterator[Callable[[RemoteFile], Callable[[int], None]]]:
+def _bars() -> Iterator[Callable[[RemoteFile], Callable[[int], None]]]:
     """A progress bar per file on a terminal, a line per file elsewhere."""
-    if quiet or not sys.stderr.isatty():
+    if not console.shows_progress():
 
         def line(file: RemoteFile) -> Callable[[int], None]:
-            if not quiet:
-                console.say(f"{file.name} ({_size(file.size)})")
+            console.note(f"{file.name} ({_size(file.size)})")
             return lambda _done: None
 
         yield line

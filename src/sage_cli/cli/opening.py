@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def introduce(session: Session) -> None:
     """Warn about the limits of the bundled model, if it is used."""
-    if session.bundled and not session.options.quiet:
-        console.say(
+    if session.bundled:
+        console.note(
             "nano, the bundled model, knows coloured shapes and a few spoken words, and nothing of your footage. "
             "For your own videos, install a real model: 'sage models list'"
         )
@@ -27,9 +27,9 @@ def tell_plan(session: Session) -> None:
     """Report the memory plan if it is reduced, or if --verbose asks for it."""
     if session.remote:
         return
-    options, plan = session.options, session.plan
-    if not options.quiet and (options.verbose or not plan.fits or (plan.reduced and sys.stderr.isatty())):
-        console.say(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
+    plan = session.plan
+    if session.options.verbose or not plan.fits or (plan.reduced and sys.stderr.isatty()):
+        console.note(f"{'adapted to this machine' if plan.fits else 'this machine has too little memory'}: {plan.text}")
 
 
 def ready(session: Session, name: str) -> Video:
@@ -39,8 +39,8 @@ def ready(session: Session, name: str) -> Video:
     session.check(video)
     introduce(session)
     tell_plan(session)
-    if session.remote and session.remote.outside and not session.options.quiet:  # `sage ask` says so with its events
-        console.say(f"frames and prompts are sent to {session.remote.outside}")
+    if session.remote and session.remote.outside:  # `sage ask` says so with its events
+        console.note(f"frames and prompts are sent to {session.remote.outside}")
     return video
 
 
@@ -50,24 +50,21 @@ def damage_told(session: Session, video: Video) -> Iterator[None]:
     try:
         yield
     finally:
-        if video.damage and not session.options.quiet:
-            console.say(f"{video.label}: {video.damage}")
+        if video.damage:
+            console.note(f"{video.label}: {video.damage}")
 
 
 @contextmanager
 def downloads(session: Session, label: str = "") -> Iterator[None]:
     """Show the download of a link on stderr: a bar on a terminal, else one line; ``label``: of one of several videos."""
-    if session.options.quiet:
-        yield
-        return
-    if not sys.stderr.isatty():
+    if not console.shows_progress():
         told = False
 
         def tell(done: int, total: int) -> None:
             nonlocal told
             if not told:
                 told = True
-                console.say(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
+                console.note(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
 
         session.download_progress = tell
         yield

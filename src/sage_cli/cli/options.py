@@ -45,9 +45,9 @@ def takes(command: str) -> Callable[[Command], Command]:
             from sage_cli.session.settings import misspelt
 
             options = checked(command, given)
-            console.log(verbose=options.verbose, debug=options.debug, quiet=options.quiet)
-            for variable, near in misspelt().items() if not options.quiet else ():
-                console.say(f"{variable} is no setting and has no effect: did you mean {near}?")
+            console.log(verbose=options.verbose, debug=options.debug, quietly=options.quiet)
+            for variable, near in misspelt().items():
+                console.note(f"{variable} is no setting and has no effect: did you mean {near}?")
             return function(**{one.name: given[one.name] for one in own}, options=options)
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -152,7 +151,6 @@ class Asking:
         options = self._options
         return renderer(
             output_form(options),
-            quiet=options.quiet,
             verbose=options.verbose,
             several=len(self._questions) > 1,
             structured=options.schema is not None,
@@ -167,19 +165,19 @@ class Asking:
         self._recalled += sum(bool(run.get("recalled")) for run in runs)
 
     def _tell_recalled(self) -> None:
-        if self._recalled and not self._options.quiet:
-            console.say(f"from the log: {self._recalled} of {self._shown} answers")
+        if self._recalled:
+            console.note(f"from the log: {self._recalled} of {self._shown} answers")
 
     def _show_failure(self, failure: Failure) -> None:
         options = self._options
         form = output_form(options)
         console.write_error(form, failure.reason, failure.code, failure.status, failure.source)
-        if form == "text" and sys.stderr.isatty() and not options.quiet:
+        if form == "text" and console.shows_progress():
             console.say(f"{failure.source} failed; going on with the others")
 
     def _tell(self, problem: str) -> None:
-        if problem and problem not in self._told and not self._options.quiet:
-            console.say(problem)
+        if problem and problem not in self._told:
+            console.note(problem)
             self._told.add(problem)
 
 
@@ -196,12 +194,10 @@ class Worker:
     """Asks about videos in a worker process; the parent shows the answers."""
 
     def __init__(self, options: Options, questions: Sequence[str], given: Options) -> None:
-        from sage_cli.bench.pool import log_nothing
         from sage_cli.session import Session
 
-        log_nothing()
-        console.log(verbose=False, debug=False, quiet=given.quiet)  # errors alone: the parent knows nothing of this process's caches
-        self._session, self._questions = Session(replace(options, quiet=True)), questions
+        console.log_in_worker(quietly=options.quiet)
+        self._session, self._questions = Session(options), questions
         self._session.given = given
         _ = self._session.model
 

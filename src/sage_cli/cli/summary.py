@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -51,12 +50,12 @@ def summary(
     console.need_stdout()
     with Session(options, offer=offer) as session:
         opened = ready(session, video)
-        if session.bundled and not options.quiet:
-            console.say("nano was not trained to summarize: its words mean nothing here, and only show what a summary looks like")
+        if session.bundled:
+            console.note("nano was not trained to summarize: its words mean nothing here, and only show what a summary looks like")
         with damage_told(session, opened):
             made = _made(session, opened)
-    for notice in () if options.quiet else made.notices:
-        console.say(notice)
+    for notice in made.notices:
+        console.note(notice)
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":
@@ -78,19 +77,16 @@ def _made(session: Session, video: Video) -> Summary:
     from sage_cli.session.summary import summarize
     from sage_cli.tools.base import Watched
 
-    quiet = session.options.quiet
-    visible = sys.stderr.isatty() and not quiet
-    shown, advance = "", None
-    with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, resumable(quiet=quiet), ExitStack() as bar:
+    shown = ""
+    with closing(summarize(session, video)) as steps, interrupts() as stop_if_asked, resumable(), ExitStack() as bar:
         for stage in (read := Watched(steps)):
             stop_if_asked()
-            if stage is None or not visible:
+            if stage is None:
                 continue
             if stage.name != shown:
                 bar.close()
                 shown, advance = stage.name, bar.enter_context(progress(_STAGES[stage.name], 0, stage.total))
-            if advance:
-                advance(stage.done)
+            advance(stage.done)
         return read.result
 
 

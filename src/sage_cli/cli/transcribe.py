@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -41,12 +41,12 @@ def transcribe(
     """
     if form := _json(options):
         options = replace(options, format=form)
-    found = of_folders(media, recursive=options.recursive, quiet=options.quiet)
+    found = of_folders(media, recursive=options.recursive)
     tasks = _plan(found, options.output, options.format)
     if options.words:
         _check_words(tasks, options.source)
     if options.skip_existing:
-        tasks = _without_existing(tasks, options.quiet)
+        tasks = _without_existing(tasks)
     if any(task.target is None for task in tasks):
         console.need_stdout()
 
@@ -158,12 +158,12 @@ def _names(tasks: Sequence[Task], inside: Sequence[Path]) -> list[str]:
     return names
 
 
-def _without_existing(tasks: list[Task], quiet: bool) -> list[Task]:
+def _without_existing(tasks: list[Task]) -> list[Task]:
     if any(task.target is None for task in tasks):
         raise UsageError("--skip-existing needs output files: add --output")
     left = [task for task in tasks if task.target is not None and not task.target.exists()]
-    if len(left) < len(tasks) and not quiet:
-        console.say(f"skipped {len(tasks) - len(left)} of {len(tasks)} files: they already have a transcript")
+    if len(left) < len(tasks):
+        console.note(f"skipped {len(tasks) - len(left)} of {len(tasks)} files: they already have a transcript")
     return left
 
 
@@ -197,10 +197,10 @@ class TranscriptMaker:
             OSError: the transcript cannot be written.
         """
         with (
-            _target(task, self._options) as out,
+            _target(task) as out,
             interrupts() as stop_if_asked,
-            resumable(quiet=self._options.quiet),
-            closing(self._pieces(task, self._say)) as pieces,  # this also removes its progress bar
+            resumable(),
+            closing(self._pieces(task, console.note)) as pieces,  # this also removes its progress bar
         ):
             for piece in pieces:
                 out(piece)
@@ -215,10 +215,6 @@ class TranscriptMaker:
         notices: list[str] = []
         with closing(self._pieces(task, notices.append)) as pieces:
             return Whole("".join(pieces), tuple(notices))
-
-    def _say(self, notice: str) -> None:
-        if not self._options.quiet:
-            console.say(notice)
 
     def _pieces(self, task: Task, say: Callable[[str], None]) -> Generator[str]:
         """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence. Notices go to ``say``."""
@@ -241,15 +237,14 @@ class TranscriptMaker:
         about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
         yield format.head(about)
         spoken = Spoken()
-        visible = sys.stderr.isatty() and not self._options.quiet and not (task.target is None and sys.stdout.isatty())
-        with progress(task.name, start, end) if visible else nullcontext() as show, closing(session.parts(video)) as parts:
+        printed = task.target is None and sys.stdout.isatty()  # then the text itself shows how far it is
+        with progress(task.name, start, end, hidden=printed) as advance, closing(session.parts(video)) as parts:
             for part in parts:
                 shown = present(part.segments, start, end, self._layout, words=self._options.words, on_screen=format.on_screen)
                 for segment in shown:
                     spoken.add(segment)
                     yield format.segment(segment)
-                if show:
-                    show(part.seconds)
+                advance(part.seconds)
                 yield ""
         yield format.foot(replace(about, language=spoken.language, notices=tuple(notice.text for notice in video.notices)))
         if video.damage:
@@ -259,7 +254,7 @@ class TranscriptMaker:
 
 
 @contextmanager
-def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
+def _target(task: Task) -> Iterator[Callable[[str], None]]:
     """Opens the target; gives the function that writes to it. A transcript without text does not replace one with text.
 
     Raises:
@@ -287,7 +282,7 @@ def _target(task: Task, options: Options) -> Iterator[Callable[[str], None]]:
         yield out
         if _has_text(task) and not has_text("".join(written), task.format):
             raise SageError(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
-    if sys.stderr.isatty() and not options.quiet:
+    if console.shows_progress():
         console.say(f"wrote {task.target}")
 
 
@@ -310,12 +305,10 @@ def _told(failure: Failure, options: Options) -> Failure:
 class Worker:
     """Transcribes in a worker process and returns the text, so that only the parent writes files and notices."""
 
-    def __init__(self, options: Options, quiet: bool) -> None:
-        from sage_cli.bench.pool import log_nothing
+    def __init__(self, options: Options) -> None:
         from sage_cli.session import Session
 
-        log_nothing()
-        console.log(verbose=False, debug=False, quiet=quiet)  # errors alone: the parent knows nothing of this process's caches
+        console.log_in_worker(quietly=options.quiet)
         self._make = TranscriptMaker(Session(options))
 
     def __call__(self, task: Task) -> Whole | Failure:
@@ -337,12 +330,11 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     jobs = _affordable(session)
     threads = options.threads or max(1, min(MOST_THREADS, cores() // jobs))
     file = session.speech_file
-    own = replace(options, speech_model=str(file) if file else None, quiet=True, jobs=1, threads=threads)
+    own = replace(options, speech_model=str(file) if file else None, jobs=1, threads=threads)
     # A worker has neither stdin nor the descriptors behind other pipes.
     given = [replace(task, copy=session.pipes.copied(task.source)) for task in tasks]
     failures: list[Failure] = []
-    show = progress(f"{len(tasks)} files", 0, len(tasks)) if sys.stderr.isatty() and not options.quiet else nullcontext()
-    with show as advance, closing(work_here(partial(Worker, own, options.quiet), given, jobs)) as outcomes:
+    with progress(f"{len(tasks)} files", 0, len(tasks)) as advance, closing(work_here(partial(Worker, own), given, jobs)) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
                 failures.append(_told(Failure(task.source, outcome.reason), options))
@@ -350,16 +342,15 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
                 failures.append(_told(outcome, options))
             else:
                 try:
-                    for notice in outcome.notices if not options.quiet else ():
-                        console.say(notice)
-                    with _target(task, options) as out:
+                    for notice in outcome.notices:
+                        console.note(notice)
+                    with _target(task) as out:
                         out(outcome.text)
                 except BrokenPipeError:
                     raise
                 except (SageError, OSError) as error:
                     failures.append(_told(Failure.of(task.source, error), options))
-            if advance:
-                advance(done)
+            advance(done)
     return failures
 
 
@@ -372,6 +363,6 @@ def _affordable(session: Session) -> int:
     size = session.speech_file.stat().st_size if session.speech_file else 0
     wanted = session.options.jobs
     bearable = max(1, min(cores(), free_memory() // speech_memory(size)))
-    if bearable < wanted and not session.options.quiet:
-        console.say(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")
+    if bearable < wanted:
+        console.note(f"using --jobs {bearable} instead of {wanted}: cores or memory do not allow more")
     return min(wanted, bearable)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sage_cli.agent.events import Event
+from sage_cli.cli import console
 from sage_cli.cli.interrupts import interrupts
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ class Renderer(Protocol):
 def renderer(
     output: Literal["text", "json", "jsonl"],
     *,
-    quiet: bool,
     verbose: bool,
     several: bool = False,
     structured: bool = False,
@@ -50,7 +50,7 @@ def renderer(
 
     # Events that stream to the same terminal would tear a live view.
     crowded = output == "jsonl" and sys.stdout.isatty()
-    live = live and sys.stderr.isatty() and not quiet and not crowded
+    live = live and console.shows_progress() and not crowded
     results: Renderer
     if output == "json":
         results = Json()
@@ -63,7 +63,7 @@ def renderer(
     else:
         results = Plain(several=several, label=label, first=first)
     if not live:
-        return Notes(results, quiet=quiet, label=label, told=told)
+        return Notes(results, label=label, told=told)
 
     from sage_cli.cli.renderers.terminal import Terminal
 

@@ -60,20 +60,32 @@ class Styled:
         self._console.print(Text(console.neutral(event.answer), "bold"))
 
 
+class Told:
+    """Which notices are news: what is to tell about the file is told once, what is about no file once for all that share ``of_all``."""
+
+    def __init__(self, of_all: set[str] | None = None) -> None:
+        self._of_file: set[str] = set()
+        self._of_all: set[str] = set() if of_all is None else of_all
+
+    def adds(self, notice: Notice) -> bool:
+        told = self._of_all if notice.general else self._of_file
+        known = notice.text in told
+        if notice.general or notice.media:
+            told.add(notice.text)
+        return not known
+
+
 class Notes:
     """Notices, web requests and missing answers as lines on stderr; forwards every event to ``results``.
 
-    What is to tell about the file is told once, what is about no file once for all that share ``told``. Lines about one of several videos
-    begin with its ``label``.
+    Notices are told once; see :class:`Told`. Lines about one of several videos begin with its ``label``.
     """
 
-    def __init__(self, results: Renderer, *, quiet: bool, label: str = "", told: set[str] | None = None) -> None:
+    def __init__(self, results: Renderer, *, label: str = "", told: set[str] | None = None) -> None:
         self._results = results
-        self._quiet = quiet
         self._name = f"{media_name(label)}: " if label else ""
         self._recalled = False
-        self._told: set[str] = set()
-        self._told_of_all: set[str] = set() if told is None else told
+        self._told = Told(told)
 
     def __enter__(self) -> Notes:
         return self
@@ -88,13 +100,9 @@ class Notes:
                 self._recalled = recalled  # what was told then is not told again
             case Notice() | WebRequested() if self._recalled:
                 pass
-            case Notice(text=text) if not self._quiet:
-                told = self._told_of_all if event.general else self._told
-                if text not in told:
-                    console.say(text if event.general else f"{self._name}{text}")
-                if event.general or event.media:
-                    told.add(text)
-            case WebRequested(line=line) if not self._quiet:
-                console.say(f"{self._name}web: {line}")
+            case Notice(text=text) if self._told.adds(event):
+                console.note(text if event.general else f"{self._name}{text}")
+            case WebRequested(line=line):
+                console.note(f"{self._name}web: {line}")
             case NoAnswer(reason=reason):
                 console.say(f"{self._name}no answer: {reason}")

@@ -33,6 +33,7 @@ from sage_cli.agent.events import (
 from sage_cli.cli.console import neutral, screen
 from sage_cli.cli.keys import unseen_keys
 from sage_cli.cli.renderers.live import THINKING, Busy, Head, LiveLine, Paragraph, Rows
+from sage_cli.cli.renderers.plain import Told
 from sage_cli.cli.renderers.words import (
     arguments_text,
     elapsed_text,
@@ -67,8 +68,7 @@ class Terminal:
         self._field: tuple[int, str] | None = None
         self._settings: list[str] = []
         self._video = ""
-        self._told: set[str] = set()  # of the file
-        self._told_of_all: set[str] = set() if told is None else told
+        self._told = Told(told)
 
     def __enter__(self) -> Terminal:
         return self
@@ -102,12 +102,8 @@ class Terminal:
                 self._print(event.elapsed, "web", "magenta", Text(neutral(event.line)))
             case ToolFinished():
                 self._tool_finished(event)
-            case Notice():
-                told = self._told_of_all if event.general else self._told
-                if event.text not in told:
-                    self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
-                if event.general or event.media:
-                    told.add(event.text)
+            case Notice() if self._told.adds(event):
+                self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
         self._results.show(event)
         if isinstance(event, WebRequested):
             self._stop()  # the user may be asked on this terminal
