@@ -136,12 +136,12 @@ def test_times_that_come_out_differently_are_read_as_before_or_forgotten(steady:
     times, forgotten = [0.0, 1.0, 2.0], []
 
     def shifted(wanted: Sequence[float], sampling: Sampling) -> FrameReader:
-        return Video(path).frames([time + 0.1 for time in wanted], SIZE, sampling=sampling)  # type: ignore[return-value]
+        return Video(path).frames([time + 0.1 for time in wanted], SIZE, sampling=sampling)
 
     def anew() -> FrameReader:
-        return Video(path).frames([time + (0 if steady else 0.1) for time in times], SIZE)  # type: ignore[return-value]
+        return Video(path).frames([time + (0 if steady else 0.1) for time in times], SIZE)
 
-    frames = list(CachedFrames("id", times, SIZE, shifted, anew, lambda: forgotten.append(1)))
+    frames = list(CachedFrames("id", times, SIZE, shifted, anew, lambda: forgotten.append(1)).frames())
     if steady:
         assert [round(float(np.abs(frames[n].image - next(Video(path).frames([times[n]], SIZE)).image).max())) for n in (1, 0, 2)] == [
             0

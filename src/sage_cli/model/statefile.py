@@ -60,8 +60,7 @@ class StateFiles:
         if self._limit <= 0 or not path.is_file():
             return False
         try:
-            good = _Check(path, key).passes(load)
-            if good:
+            if _is_good(path, key, load):
                 with suppress(OSError):  # a cache that cannot be written is of use, too
                     os.utime(path)
                 return True
@@ -138,33 +137,29 @@ class Saving:
         self._thread.join()
 
 
-class _Check:
-    """The digests of a state file."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-        self._whole = False
-
-    def passes(self, load: Callable[[Path], bool]) -> bool:
-        size = self._path.stat().st_size - _TRAILER.size
-        if size < 0:
+def _is_good(path: Path, key: str, load: Callable[[Path], bool]) -> bool:
+    """Whether ``load`` read a file whose digests are right; it is not called where that of the head is wrong."""
+    size = path.stat().st_size - _TRAILER.size
+    if size < 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(size)
+        magic, head, of_head, of_all = _TRAILER.unpack(file.read(_TRAILER.size))
+        file.seek(0)
+        if magic != _MAGIC or head > size or _digest(key, file, head) != of_head:
             return False
-        with self._path.open("rb") as file:
-            file.seek(size)
-            magic, head, of_head, of_all = _TRAILER.unpack(file.read(_TRAILER.size))
-            file.seek(0)
-            if magic != _MAGIC or head > size or _digest(self._key, file, head) != of_head:
-                return False
-        thread = background(lambda: self._check(size, of_all), "sage-check")
-        try:
-            loaded = load(self._path)
-        finally:
-            thread.join()
-        return loaded and self._whole
+    found: list[bytes] = []
 
-    def _check(self, size: int, of_all: bytes) -> None:
-        with suppress(OSError), self._path.open("rb") as file:
-            self._whole = _digest(self._key, file, size) == of_all
+    def check() -> None:
+        with suppress(OSError), path.open("rb") as file:
+            found.append(_digest(key, file, size))
+
+    thread = background(check, "sage-check")
+    try:
+        loaded = load(path)
+    finally:
+        thread.join()
+    return loaded and found == [of_all]
 
 
 def _digest(key: str, file: BinaryIO, size: int) -> bytes:

@@ -78,7 +78,6 @@ _LIB.gguf_init_from_file.argtypes = [ctypes.c_char_p, _InitParams]
 _LIB.gguf_free.argtypes = [ctypes.c_void_p]
 _LIB.gguf_find_tensor.restype = ctypes.c_int64
 _LIB.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-_LIB.gguf_get_tensor_ne.restype = ctypes.POINTER(ctypes.c_int64)
 for _name, _result in {
     "gguf_get_tensor_type": ctypes.c_int,
     "gguf_get_tensor_offset": ctypes.c_size_t,

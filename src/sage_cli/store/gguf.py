@@ -22,7 +22,7 @@ VERSIONS = (2, 3)
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_U64 = struct.Struct("<Q")
 _ALIGNMENT = 32  # of tensors, unless general.alignment says another
 _DEEPEST = 4  # arrays within arrays; real files have none
 _LONGEST_STRING = 1 << 20  # a chat template is some 10 kB; a length past this is a broken file, not a string
@@ -38,22 +38,17 @@ def read_metadata(path: Path) -> dict[str, Value]:
     Raises:
         ModelError: the file cannot be read, is not GGUF, or its header is broken.
     """
+    found: dict[str, Value] = {}
     with _opened(path) as file:
-        if file.read(4) != MAGIC:
-            raise ModelError(f"{path} is not a GGUF file: give the path of a model in GGUF format")
-        version = _scalar(file, "<I")
-        if version not in VERSIONS:
-            raise ModelError(f"{path} is GGUF version {version}, which is not supported: download a current conversion of the model")
-        _scalar(file, "<Q")  # number of tensors
-        found: dict[str, Value] = {}
-        for _ in range(int(_scalar(file, "<Q"))):
+        _, entries = _counts(file)
+        for _ in range(entries):
             key = _string(file)
             if key.startswith("tokenizer."):
                 break
             value = _value(file, int(_scalar(file, "<I")))
             if value is not None:
                 found[key] = value
-        return found
+    return found
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -63,32 +58,26 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         ModelError: the file is cut short, or its header is broken. One that ends within the last tensor passes: its size depends on the
             quantization's layout.
     """
-    read_metadata(path)
     shapes = {}
-    with _opened(path) as file, _mapped(file) as data:
-        tensors, entries = struct.unpack_from("<QQ", data, 8)
-        at, alignment = 24, _ALIGNMENT
+    with _opened(path) as file:
+        tensors, entries = _counts(file)
+        _check_mapping(file)
+        alignment, last = _ALIGNMENT, 0
         for _ in range(entries):
-            length = _U64.unpack_from(data, at)[0]
-            key, at = data[at + 8 : at + 8 + length], at + 8 + length
-            kind = _U32.unpack_from(data, at)[0]
-            if key == b"general.alignment":
-                alignment = _U32.unpack_from(data, at + 4)[0]
-            at = _after(data, kind, at + 4)
-        last = 0
+            key, value = _string(file), _value(file, int(_scalar(file, "<I")))
+            if key == "general.alignment" and isinstance(value, int):
+                alignment = value
         for _ in range(tensors):
-            length = _U64.unpack_from(data, at)[0]
-            name, at = data[at + 8 : at + 8 + length], at + 8 + length
-            count = _U32.unpack_from(data, at)[0]
+            name, count = _string(file), int(_scalar(file, "<I"))
             if count > _SHORT:
                 raise ValueError("a tensor of too many dimensions")
-            shapes[name.decode("utf-8", "replace")] = struct.unpack_from(f"<{count}Q", data, at + 4)
-            at += 4 + 8 * count + 4  # dimensions and type
-            last, at = max(last, _U64.unpack_from(data, at)[0]), at + 8
-        begin = -(-at // alignment) * alignment
-        if tensors and len(data) <= begin + last:
+            shapes[name] = struct.unpack(f"<{count}Q", file.read(8 * count))
+            _scalar(file, "<I")  # type
+            last = max(last, int(_scalar(file, "<Q")))
+        begin = -(-file.tell() // alignment) * alignment
+        if tensors and path.stat().st_size <= begin + last:
             raise ModelError(f"{path} is cut short: it ends before its last tensor (an unfinished download?): download it again")
-        return shapes
+    return shapes
 
 
 @contextmanager
@@ -101,30 +90,24 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ModelError(f"{path} has a broken GGUF header (an unfinished download?): download it again") from error
 
 
-def _mapped(file: BinaryIO) -> mmap:
+def _counts(file: BinaryIO) -> tuple[int, int]:
+    """How many tensors and metadata entries a file just opened has."""
+    if file.read(4) != MAGIC:
+        raise ModelError(f"{file.name} is not a GGUF file: give the path of a model in GGUF format")
+    version = _scalar(file, "<I")
+    if version not in VERSIONS:
+        raise ModelError(f"{file.name} is GGUF version {version}, which is not supported: download a current conversion of the model")
+    return int(_scalar(file, "<Q")), int(_scalar(file, "<Q"))
+
+
+def _check_mapping(file: BinaryIO) -> None:
+    """llama.cpp maps the file, which FUSE with direct_io cannot."""
     try:
-        return mmap(file.fileno(), 0, access=ACCESS_READ)
-    except OSError as error:  # FUSE with direct_io; llama.cpp maps the file, too
+        mmap(file.fileno(), 0, access=ACCESS_READ).close()
+    except OSError as error:
         if error.errno != ENODEV:
             raise
         raise ModelError(f"{file.name} is on a file system that cannot map files into memory: copy the model to a local disk") from error
-
-
-def _after(data: mmap, kind: int, at: int, depth: int = 0) -> int:
-    """Where a value ends that begins at a place."""
-    if depth > _DEEPEST:
-        raise ValueError("arrays within arrays")
-    if kind == _STRING:
-        return int(at + 8 + _U64.unpack_from(data, at)[0])
-    if kind != _ARRAY:
-        return at + struct.calcsize(_SCALARS[kind])
-    (item,), (count,) = _U32.unpack_from(data, at), _U64.unpack_from(data, at + 4)
-    at += 12
-    if item in _SCALARS:
-        return int(at + count * struct.calcsize(_SCALARS[item]))
-    for _ in range(count):
-        at = at + 8 + _U64.unpack_from(data, at)[0] if item == _STRING else _after(data, item, at, depth + 1)
-    return at
 
 
 def _scalar(file: BinaryIO, code: str) -> int | float | bool:
@@ -153,6 +136,10 @@ def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value | None:
         return tuple(_scalar(file, _SCALARS[item]) for _ in range(count))
     if item in _SCALARS:
         file.seek(count * struct.calcsize(_SCALARS[item]), 1)
+    elif item == _STRING:
+        for _ in range(count):  # a vocabulary: quick
+            (length,) = _U64.unpack(file.read(8))
+            file.seek(length, 1)
     else:
         for _ in range(count):
             _value(file, item, depth + 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -38,9 +40,7 @@ class FrameTimeCache:
         """Close its files; later use opens them again."""
         self._disk.close()
 
-    def frames(
-        self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read
-    ) -> CachedFrames | RecordedFrames:
+    def frames(self, media: str, times: Sequence[float], size: tuple[int, int], sampling: Sampling, read: Read) -> FrameReader:
         """The frames that ``read`` gives: undecoded if these times of the video were read before, else read now and recorded.
 
         Args:
@@ -53,34 +53,24 @@ class FrameTimeCache:
         key = f"{media}@{digest}"
         shown = _times(self._disk.get(key), len(times))
         if shown is not None:
-            return CachedFrames(media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.delete(key))
-        return RecordedFrames(read(times, sampling), lambda shown: self._disk.set(key, json.dumps(shown).encode()))
+            cached = CachedFrames(media, shown, size, read, lambda: read(times, sampling), lambda: self._disk.delete(key))
+            return FrameReader("cached", cached.frames())
+        reader = read(times, sampling)
+        return FrameReader(reader.method, _recorded(reader, lambda shown: self._disk.set(key, json.dumps(shown).encode())))
 
 
-class RecordedFrames(Iterator[Frame]):
-    """Passes frames on, and records their times once all were read."""
-
-    def __init__(self, reader: FrameReader, note: Callable[[list[float]], object]) -> None:
-        self.method = reader.method
-        self._reader, self._note = reader, note
-        self._shown: list[float] = []
-
-    def __next__(self) -> Frame:
-        frame = next(self._reader, None)
-        if frame is None:
-            self._note(self._shown)
-            raise StopIteration
-        self._shown.append(frame.time)
-        return frame
-
-    def close(self) -> None:
-        self._reader.close()
+def _recorded(reader: FrameReader, note: Callable[[list[float]], object]) -> Generator[Frame, None, None]:
+    """Passes frames on, and notes their times once all were read."""
+    shown = []
+    with closing(reader):
+        for frame in reader:
+            shown.append(frame.time)
+            yield frame
+    note(shown)
 
 
-class CachedFrames(Iterator[Frame]):
+class CachedFrames:
     """Frames with known times. Their images are read on demand; in order, that is one pass over the video."""
-
-    method: Final = "cached"
 
     def __init__(
         self,
@@ -93,18 +83,14 @@ class CachedFrames(Iterator[Frame]):
     ) -> None:
         self._media, self._shown, self._size, self._read = media, shown, size, read
         self._read_anew, self._forget = read_anew, forget
-        self._given = 0
         self._reader: FrameReader | None = None
         self._at = 0  # number of the frame that the reader gives next
         self._anew = False  # frames are read as they were when their times were cached, not by those times
 
-    def __next__(self) -> Frame:
-        number = self._given
-        if number == len(self._shown):
-            raise StopIteration
-        self._given += 1
-        time = self._shown[number]
-        return Frame.undecoded(time, self._size, frame_key(self._media, time, self._size), lambda: self._image(number))
+    def frames(self) -> Generator[Frame, None, None]:
+        with closing(self):
+            for number, time in enumerate(self._shown):
+                yield Frame.undecoded(time, self._size, frame_key(self._media, time, self._size), partial(self._image, number))
 
     def close(self) -> None:
         if self._reader is not None:

@@ -9,7 +9,7 @@ The consumer only waits, which Ctrl-C interrupts at once; PyAV may lose a Ctrl-C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,7 +27,7 @@ from sage_cli.video.sampling import Sampling, keyframes_near
 from sage_cli.video.source import frame_time
 from sage_cli.video.timeline import Keyframe
 
-Method = Literal["seek", "sequential", "keyframe"]
+Method = Literal["seek", "sequential", "keyframe", "cached"]
 
 # More decoders gain little and take much memory: each holds some twenty frames. All together hold no more than eight do for 1080p.
 _MOST_DECODERS = 8
@@ -41,34 +41,15 @@ _SHORTEST_PIECE = 48
 
 
 class FrameReader(Iterator[Frame]):
-    """Iterator over the frames on screen at ``times``, from several :class:`~sage_cli.video.reader.FrameCursor`; see
-    :meth:`sage_cli.video.Video.frames`.
+    """Frames while they are read; see :meth:`sage_cli.video.Video.frames`.
 
     Attributes:
         method: ``"seek"`` when stretches between samples are jumped over, ``"sequential"`` when the video is decoded straight through,
-            ``"keyframe"`` when each time's nearest keyframe is taken.
+            ``"keyframe"`` when each time's nearest keyframe is taken, ``"cached"`` when nothing is decoded until an image is asked for.
     """
 
-    def __init__(
-        self,
-        media: Media,
-        track: VideoTrack,
-        keyframes: Sequence[Keyframe],
-        times: Sequence[float],
-        size: tuple[int, int],
-        sampling: Sampling = "exact",
-    ) -> None:
-        targets = [media.origin + Fraction(time) for time in times]
-        near = keyframes_near([keyframe.time for keyframe in keyframes], targets, sampling)
-        if near:
-            self.method: Method = "keyframe"
-            pieces = [range(index, index + 1) for index in range(len(near))]
-            plan = _Plan(media, track, keyframes, size, [keyframes[number].time for number in near], pieces, keys=True)
-        else:
-            visits = pairwise([keyframes[0].time, *targets])
-            self.method = "seek" if any(jump(keyframes, track, *visit) is not None for visit in visits) else "sequential"
-            plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
-        self._frames = _read(plan)
+    def __init__(self, method: Method, frames: Generator[Frame, None, None]) -> None:
+        self.method, self._frames = method, frames
 
     def __next__(self) -> Frame:
         return next(self._frames)
@@ -76,6 +57,18 @@ class FrameReader(Iterator[Frame]):
     def close(self) -> None:
         """Close the file before the last frame; this also happens at the end, and when the reader is garbage-collected."""
         self._frames.close()
+
+
+def read_frames(media: Media, track: VideoTrack, times: Sequence[float], size: tuple[int, int], sampling: Sampling) -> FrameReader:
+    """The frames on screen at ``times``, from several :class:`~sage_cli.video.reader.FrameCursor`."""
+    keyframes, targets = media.keyframes, [media.origin + Fraction(time) for time in times]
+    if near := keyframes_near([keyframe.time for keyframe in keyframes], targets, sampling):
+        pieces = [range(index, index + 1) for index in range(len(near))]
+        return FrameReader("keyframe", _read(_Plan(media, track, keyframes, size, [keyframes[n].time for n in near], pieces, keys=True)))
+    visits = pairwise([keyframes[0].time, *targets])
+    seeks = any(jump(keyframes, track, *visit) is not None for visit in visits)
+    plan = _Plan(media, track, keyframes, size, targets, _cut(keyframes, track, targets), keys=False)
+    return FrameReader("seek" if seeks else "sequential", _read(plan))
 
 
 @dataclass(frozen=True)
@@ -98,17 +91,6 @@ class _Plan:
         """The same from a target on, with one decoder and without seeks."""
         return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
 
-    def pool(self, damaged: set[int | None]) -> _WorkerPool:
-        pixels = self.track.width * self.track.height
-        decoders = max(1, min(len(self.pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // pixels))
-        threads = max(1, cores() // decoders)
-        waiting = max(decoders, _MOST_WAITING // (3 * self.size[0] * self.size[1]))
-
-        def decoder(stop: Event) -> FrameCursor:
-            return FrameCursor(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
-
-        return _WorkerPool(self.pieces, decoders, waiting, decoder, self.look)
-
     def look(self, cursor: FrameCursor, number: int, last: bool) -> Frame:
         target = self.targets[number]
         shown = cursor.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
@@ -123,7 +105,7 @@ def _read(plan: _Plan) -> Generator[Frame, None, None]:
     try:
         while done < total:
             try:
-                with closing(plan.pool(damaged).frames()) as frames:
+                with closing(_WorkerPool(plan, damaged).frames()) as frames:
                     for frame in frames:
                         done += 1
                         if not plan.keys or frame.key != before:
@@ -149,22 +131,21 @@ def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fra
 
 
 class _WorkerPool:
-    """Threads with a decoder each that read frames by number. A free thread takes the next piece."""
+    """Threads with a decoder each that read the frames of a plan by number. A free thread takes the next piece.
 
-    def __init__(
-        self,
-        pieces: Sequence[range],
-        decoders: int,
-        waiting: int,
-        decoder: Callable[[Event], FrameCursor],
-        look: Callable[[FrameCursor, int, bool], Frame],
-    ) -> None:
-        self._todo, self._waiting, self._decoder, self._look = iter(pieces), waiting, decoder, look
-        self._taken, self._end = pieces[0].start, pieces[-1].stop
+    Args:
+        damaged: see :class:`~sage_cli.video.reader.FrameCursor`.
+    """
+
+    def __init__(self, plan: _Plan, damaged: set[int | None]) -> None:
+        self._plan, self._damaged = plan, damaged
+        self._decoders = max(1, min(len(plan.pieces), cores(), _MOST_DECODERS, _MOST_PIXELS // (plan.track.width * plan.track.height)))
+        self._waiting = max(self._decoders, _MOST_WAITING // (3 * plan.size[0] * plan.size[1]))
+        self._todo = iter(plan.pieces)
+        self._taken, self._end = plan.pieces[0].start, plan.pieces[-1].stop
         self._found: dict[int, Frame | BaseException] = {}
         self._changed = Condition()
         self._stop = Event()
-        self._decoders = decoders
         self._threads: list[Thread] = []
 
     def frames(self) -> Generator[Frame, None, None]:
@@ -196,13 +177,15 @@ class _WorkerPool:
                 thread.join()
 
     def _work(self) -> None:
-        number = self._taken
+        number, plan = self._taken, self._plan
+        threads, alone = max(1, cores() // self._decoders), not plan.seeks
+        cursor = FrameCursor(plan.media, plan.track, plan.keyframes, threads=threads, alone=alone, stop=self._stop, damaged=self._damaged)
         try:
-            with closing(self._decoder(self._stop)) as cursor:
+            with closing(cursor):
                 while (piece := self._next_piece()) is not None:
                     for number in piece:
                         self._wait_for_turn(number)
-                        self._give(number, self._look(cursor, number, number == piece[-1]))
+                        self._give(number, plan.look(cursor, number, number == piece[-1]))
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001  (passed to the waiting thread)

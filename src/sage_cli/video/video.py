@@ -19,11 +19,11 @@ from sage_cli.errors import UsageError, VideoError
 from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.output import check_targets, open_binary
 from sage_cli.text import media_label, media_name
-from sage_cli.video.cached import CachedFrames, FrameTimeCache, RecordedFrames
+from sage_cli.video.cached import FrameTimeCache
 from sage_cli.video.captions import Cue, TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
 from sage_cli.video.damage import DamageCache
-from sage_cli.video.prefetch import FrameReader
+from sage_cli.video.prefetch import FrameReader, read_frames
 from sage_cli.video.probe import MediaNotice, VideoTrack, probe
 from sage_cli.video.sampling import Sampling
 from sage_cli.video.sound import blocks, sound
@@ -153,7 +153,7 @@ class Video:
         size: tuple[int, int] | None = None,
         *,
         sampling: Sampling = "exact",
-    ) -> FrameReader | CachedFrames | RecordedFrames:
+    ) -> FrameReader:
         """The frame on screen at each of the times: the last one that begins at or before it (to half a millisecond).
 
         Before the first frame it is the first one, past the end the last one. Decoding starts when the first frame is taken, on all cores,
@@ -168,9 +168,7 @@ class Video:
                 :func:`sage_cli.video.sampling.keyframes_near`.
 
         Returns:
-            An iterator of :class:`Frame`, each with the time at which it was really presented. Its ``method`` says ``"seek"`` when
-            the reader jumps over stretches between samples, ``"sequential"`` when it decodes straight through, ``"keyframe"`` when it takes
-            keyframes.
+            An iterator of :class:`Frame`, each with the time at which it was really presented.
 
         Raises:
             VideoError: the file has no video (here), or nothing of it can be decoded (while iterating).
@@ -179,7 +177,7 @@ class Video:
         size = size or (self.width, self.height)
 
         def read(times: Sequence[float], sampling: Sampling) -> FrameReader:
-            return FrameReader(self._media, track, self._media.keyframes, times, size, sampling)
+            return read_frames(self._media, track, times, size, sampling)
 
         return self._cache.frames(self.id, times, size, sampling, read) if self._cache else read(times, sampling)
 
