@@ -196,7 +196,7 @@ def test_a_session_in_use_is_not_closed() -> None:
 
     session = open_session(**NANO)
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(list, session._tracked(work()))
+        running = threads.submit(list, session._turns.run(work()))
         began.wait()
         with pytest.raises(UsageError, match="still uses this session"):
             session.close()

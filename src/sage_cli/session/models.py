@@ -121,17 +121,6 @@ class Models:
             pass
         return True
 
-    def require_network(self, purpose: str) -> None:
-        """Call before every connection other than those of the web tools.
-
-        Args:
-            purpose: what needs the connection, for the message.
-
-        Raises:
-            UsageError: ``offline`` is set.
-        """
-        require_network(self.options, purpose)
-
     # ---- the model that answers ----------------------------------------------------------------------------------------
 
     @cached_property
@@ -145,7 +134,7 @@ class Models:
 
         address = RemoteAddress.parse(self.options.model) if self.options.model else None
         if address is not None and not address.loopback:
-            self.require_network(f"the model at {address.host}")
+            require_network(self.options, f"the model at {address.host}")
         return address
 
     @cached_property
@@ -420,7 +409,10 @@ def _release(resources: ExitStack, process: int) -> None:
 
 
 def require_network(options: Options, purpose: str) -> None:
-    """Call before a connection; see :meth:`Session.require_network`.
+    """Call before every connection other than those of the web tools.
+
+    Args:
+        purpose: what needs the connection, for the message.
 
     Raises:
         UsageError: ``offline`` is set.

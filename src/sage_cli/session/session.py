@@ -8,15 +8,14 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
-from weakref import WeakSet
 
 from sage_cli.errors import UsageError, VideoError
 from sage_cli.session.arguments import earlier_argument, media_argument, question_argument
-from sage_cli.session.models import NO_SPEECH_MODEL, Models
+from sage_cli.session.models import NO_SPEECH_MODEL, Models, require_network
 from sage_cli.session.options import Options, declared
 from sage_cli.session.pipes import Pipes
 from sage_cli.session.settings import session_options
-from sage_cli.session.turns import Run, Turns
+from sage_cli.session.turns import Turns
 from sage_cli.session.values import check
 from sage_cli.store import NotInstalledError, cache_dir
 from sage_cli.store.cache import note_media
@@ -94,7 +93,6 @@ class Session(Models):
         self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
-        self._running: WeakSet[Run[Any]] = WeakSet()
 
     def __enter__(self) -> Session:
         return self
@@ -113,11 +111,7 @@ class Session(Models):
     def _stop(self) -> None:
         """Runs and transcripts hold native state of the models, so they must end first."""
         self._end_loading()
-        for run in [*self._running]:
-            try:
-                run.stop()
-            except ValueError as error:  # it is being executed
-                raise UsageError("another thread still uses this session: wait for its end before you close the session") from error
+        self._turns.stop()
         self._agents.clear()
 
     # ---- asking ----------------------------------------------------------------------------------------------------
@@ -159,12 +153,7 @@ class Session(Models):
                     if missing and isinstance(event, RunStarted):
                         yield Notice(event.elapsed, missing, media=True)
 
-        return self._tracked(run())
-
-    def _tracked(self, run: Generator[T]) -> Generator[T]:
-        guarded = self._turns.guarded(run)
-        self._running.add(guarded)
-        return guarded
+        return self._turns.run(run())
 
     def agent(self, video: Video, *, start: Moment = None, end: Moment = None, tools: bool | None = None) -> Agent:
         """The agent for a part of a video. It is reused for the same part, with its frames.
@@ -284,7 +273,7 @@ class Session(Models):
         Raises:
             SageError: the media, the speech model or an option cannot be used, or another thread uses the session.
         """
-        return self._tracked(self._segments(media, start, end))
+        return self._turns.run(self._segments(media, start, end))
 
     def _segments(self, media: str | Path, start: Moment, end: Moment) -> Generator[Segment]:
         video = self.video(media)
@@ -294,11 +283,11 @@ class Session(Models):
 
     def parts(self, video: Video, *, start: Moment = None, end: Moment = None, source: str | None = None) -> Generator[Progress]:
         """The same, window by window, with progress, from a ``source`` if it is given. Yields nothing for media without sound."""
-        return self._tracked(self._parts(video, self.converted(video, source), start, end))
+        return self._turns.run(self._parts(video, self.converted(video, source), start, end))
 
     def said(self, video: Video, *, start: Moment = None, end: Moment = None) -> Generator[Progress]:
         """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
-        return self._tracked(self._parts(video, self.subtitles(video), start, end))
+        return self._turns.run(self._parts(video, self.subtitles(video), start, end))
 
     def _parts(self, video: Video, subtitles: Subtitles | None, start: Moment, end: Moment) -> Generator[Progress]:
         first, last = self.span(video, start, end)
@@ -414,7 +403,7 @@ class Session(Models):
             return self.pipes.local(given)
         from sage_cli.web.links import download, host_of
 
-        self.require_network(f"the link to {host_of(link)}")
+        require_network(self.options, f"the link to {host_of(link)}")
         languages = () if self.options.language == "auto" else (self.options.language,)
         folder = cache_dir() / "links" if self.caching else self._scratch / "links"
         return download(link, folder, self.download_progress, languages=languages)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
-from contextlib import closing
 from inspect import GEN_CLOSED, getgeneratorstate
-from threading import RLock, Thread, current_thread
+from threading import Lock, Thread, current_thread
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from sage_cli.errors import UsageError
 
@@ -26,14 +26,26 @@ if hasattr(os, "register_at_fork"):
 
 
 class Run(Generator[T]):
-    """A generator that :meth:`stop` ends with an error for whoever continues it: a mere end would look as if nothing more came."""
+    """A generator that is continued in turn with the others of a session.
 
-    def __init__(self, steps: Generator[T]) -> None:
-        self._steps, self._stopped = steps, False
+    :meth:`stop` ends it with an error for whoever continues it: a mere end would look as if nothing more came.
+
+    Attributes:
+        thread: the one that continued it last.
+    """
+
+    def __init__(self, steps: Generator[T], turns: Turns) -> None:
+        self._steps, self._turns, self._stopped = steps, turns, False
+        self.thread: Thread | None = None
+
+    @property
+    def ended(self) -> bool:
+        return getgeneratorstate(self._steps) == GEN_CLOSED
 
     def send(self, value: None) -> T:
         if self._stopped:
             raise UsageError("the session was closed before this came to its end: keep the session open until then")
+        self._turns.take(self)
         return self._steps.send(value)
 
     def throw(self, *error: Any) -> T:
@@ -46,10 +58,13 @@ class Run(Generator[T]):
         """End the work.
 
         Raises:
-            ValueError: it is being executed.
+            UsageError: another thread executes it.
         """
-        ended = getgeneratorstate(self._steps) == GEN_CLOSED
-        self._steps.close()
+        ended = self.ended
+        try:
+            self._steps.close()
+        except ValueError as error:
+            raise UsageError("another thread still uses this session: wait for its end before you close the session") from error
         self._stopped = self._stopped or not ended
 
 
@@ -64,42 +79,37 @@ class Turns:
         global _used
         _check_process()
         _used = True
-        self._lock = RLock()  # a suspended run may be collected, and so ended, while its own thread holds the lock
-        self._latest: dict[object, Thread] = {}  # by run, the thread that continued it last
+        self._lock = Lock()
+        self._runs: WeakSet[Run[Any]] = WeakSet()
 
-    def guarded(self, run: Generator[T]) -> Run[T]:
-        """The same run, within these rules.
+    def run(self, steps: Generator[T]) -> Run[T]:
+        """A generator as a run, within these rules: it raises a UsageError if another thread has an unfinished one, or the process is a
+        fork."""
+        run = Run(steps, self)
+        with self._lock:
+            self._runs.add(run)
+        return run
+
+    def stop(self) -> None:
+        """End all runs.
 
         Raises:
-            UsageError: another thread has an unfinished run, or the process is a fork.
+            UsageError: another thread executes one.
         """
-        return Run(self._guarded(run))
+        for run in [*self._runs]:
+            run.stop()
 
-    def _guarded(self, run: Generator[T]) -> Generator[T]:
-        key = object()
-        try:
-            with closing(run):
-                while True:
-                    self._take(key)
-                    try:
-                        item = next(run)
-                    except StopIteration:
-                        return
-                    yield item
-        finally:
-            with self._lock:
-                self._latest.pop(key, None)
-
-    def _take(self, key: object) -> None:
+    def take(self, run: Run[Any]) -> None:
+        """Called before a run is continued."""
         _check_process()
         here = current_thread()
         with self._lock:
-            for other, thread in [*self._latest.items()]:
-                if other is not key and thread is not here and thread.is_alive():
+            for other in self._runs:
+                if other is not run and other.thread not in (None, here) and other.thread.is_alive() and not other.ended:
                     raise UsageError(
                         "this session is in use by another thread: give each thread a session of its own, or let one wait for the other"
                     )
-            self._latest[key] = here
+            run.thread = here
 
 
 def _check_process() -> None:
