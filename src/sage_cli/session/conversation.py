@@ -6,18 +6,22 @@ import secrets
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sage_cli.agent.record import Recorder, RunRecord, recalled
 from sage_cli.errors import SageError
 from sage_cli.session import log
-from sage_cli.session.origin import earlier_run
+from sage_cli.session.arguments import question_argument
+from sage_cli.session.origin import settings
 from sage_cli.session.session import Session
 from sage_cli.text import STDIN
+from sage_cli.version import __version__
 
 if TYPE_CHECKING:
     from sage_cli.agent.events import Event
     from sage_cli.video import Video
+
+_SAME_S: Final = 0.001  # to which spans are rounded in records
 
 
 class Conversation:
@@ -89,9 +93,16 @@ class Conversation:
                     self._log(run)
 
     def _earlier(self, question: str) -> RunRecord | None:
-        span = self.session.span(self.video, *(self.span or ()))
-        run = earlier_run(self.session, self.video, question, span, {"tools": self.tools, "earlier": len(self.earlier)})
-        return run and {**run, "recalled": True}
+        """The newest run of the log with the same question, video, part of it, model, options and version of sage."""
+        session, span = self.session, self.session.span(self.video, *(self.span or ()))
+        model = session.served_name if session.remote else session.model_name
+        same = {"sage": __version__, "settings": settings(session, {"tools": self.tools, "earlier": len(self.earlier)})}
+        for entry in log.of_question(question_argument(question), media=self.video.id):
+            run = entry.record
+            near = abs(run["span"]["start"] - span[0]) <= _SAME_S and abs(run["span"]["end"] - span[1]) <= _SAME_S
+            if near and run["model"]["name"] == model and {name: run.get(name) for name in same} == same:
+                return {**run, "recalled": True}
+        return None
 
     def _log(self, run: RunRecord) -> None:
         """Log a run, if the options say so. A log that cannot be written does not fail the answer."""
