@@ -11,6 +11,7 @@ import typer
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import UsageError
+from sage_cli.session.option import size_text
 
 if TYPE_CHECKING:
     from sage_cli.store.cache import Entry
@@ -40,8 +41,6 @@ Kind = Annotated[KindName | None, typer.Option("--kind", help="Only this kind.")
 @app.command()
 def info(json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> int:
     """Show the cache by kind and by video."""
-    from rich.filesize import decimal
-
     from sage_cli.session import load_options
     from sage_cli.store import cache_dir
     from sage_cli.store.cache import KINDS, entries, media_paths
@@ -70,16 +69,16 @@ def info(json: Annotated[bool, typer.Option("--json", help="Print one JSON objec
         }
         console.write(console.dumps(record))
         return 0
-    tables.facts([("folder", str(cache_dir())), ("size", f"{decimal(_total(found))} of at most {decimal(limit)}")])
+    tables.facts([("folder", str(cache_dir())), ("size", f"{size_text(_total(found))} of at most {size_text(limit)}")])
     console.write("")
     tables.table(
-        ("KIND", "SIZE", "ENTRIES", "CONTENTS"), [(name, decimal(_total(own)), str(len(own)), about) for name, about, own in kinds]
+        ("KIND", "SIZE", "ENTRIES", "CONTENTS"), [(name, size_text(_total(own)), str(len(own)), about) for name, about, own in kinds]
     )
     if ordered:
         rows = []
         for media, own in ordered:
             day = time.strftime("%Y-%m-%d", time.localtime(max(entry.used for entry in own)))
-            rows.append((day, decimal(_total(own)), str(len(own)), names[media].name if media in names else media))
+            rows.append((day, size_text(_total(own)), str(len(own)), names[media].name if media in names else media))
         console.write("")
         tables.table(("LAST USED", "SIZE", "ENTRIES", "VIDEO"), rows)
     return 0
@@ -88,8 +87,6 @@ def info(json: Annotated[bool, typer.Option("--json", help="Print one JSON objec
 @app.command()
 def clear(kind: Kind = None, video: Video = None, yes: Yes = False) -> int:
     """Remove cached data: everything, one kind, or one video's."""
-    from rich.filesize import decimal
-
     from sage_cli.store.cache import KINDS, entries, forget_media, remove
     from sage_cli.store.files import total
 
@@ -102,10 +99,10 @@ def clear(kind: Kind = None, video: Video = None, yes: Yes = False) -> int:
         whole = [one for one in KINDS if kind in (None, one.name)]
         if files := [path for one in whole for path in one.files()]:
             what = _count(len(chosen), "cached entry", "cached entries") if chosen else _count(len(files), "file", "files")
-            confirm(f"remove {what} ({decimal(total(files))})", yes=yes)
+            confirm(f"remove {what} ({size_text(total(files))})", yes=yes)
         freed = sum(one.reset() for one in whole)
     forget_media(but={entry.media for entry in entries()})
-    console.say(f"freed {decimal(freed)}")
+    console.say(f"freed {size_text(freed)}")
     return 0
 
 
@@ -118,8 +115,6 @@ def prune(
     yes: Yes = False,
 ) -> int:
     """Remove old and unfinished entries, then the oldest ones above the limit."""
-    from rich.filesize import decimal
-
     from sage_cli.session import load_options
     from sage_cli.store.cache import entries, forget_media, surplus, trim
 
@@ -127,7 +122,7 @@ def prune(
     _confirm(surplus(limit, older_than=before), yes)
     freed = trim(limit, older_than=before)
     forget_media(but={entry.media for entry in entries()})
-    console.say(f"freed {decimal(freed)}")
+    console.say(f"freed {size_text(freed)}")
     return 0
 
 
@@ -137,19 +132,17 @@ def limit(
     yes: Yes = False,
 ) -> int:
     """Set the cache's maximum size and remove the excess; without SIZE, show it."""
-    from rich.filesize import decimal
-
     from sage_cli.session import load_options, settings
     from sage_cli.store.cache import surplus, trim
 
     if size is None:
-        console.write(decimal(int(load_options().cache_limit)))
+        console.write(size_text(int(load_options().cache_limit)))
         return 0
     wanted = int(load_options({"cache_limit": "cache-limit"}, cache_limit=size).cache_limit)
     _confirm(surplus(wanted), yes)
     settings.change("cache-limit", size)
     if freed := trim(wanted):
-        console.say(f"freed {decimal(freed)}")
+        console.say(f"freed {size_text(freed)}")
     return 0
 
 
@@ -164,10 +157,8 @@ def path() -> int:
 
 def _confirm(unwanted: list[Entry], yes: bool) -> None:
     """Ask before entries are removed, if there are any."""
-    from rich.filesize import decimal
-
     if unwanted:
-        confirm(f"remove {_count(len(unwanted), 'cached entry', 'cached entries')} ({decimal(_total(unwanted))})", yes=yes)
+        confirm(f"remove {_count(len(unwanted), 'cached entry', 'cached entries')} ({size_text(_total(unwanted))})", yes=yes)
 
 
 def _media(video: str) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sage_cli.errors import LibraryError, SageError
 from sage_cli.hardware.builds import Hardware, build_for, can_use, this_hardware
+from sage_cli.session.option import size_text
 
 if TYPE_CHECKING:
     from sage_cli.cli.measure import ModelSpeed
@@ -328,13 +329,11 @@ def _on_speech(setup: Setup) -> list[str]:
 
 
 def _on_machine(system: System, speeds: Speeds) -> list[str]:
-    from rich.filesize import decimal
-
     advice = []
     for name, (folder, free) in system.disks.items():
         if free < LOW_DISK:
             variable = {"cache": "SAGE_CACHE_DIR", "models": "SAGE_MODELS_DIR"}.get(name, "HF_HOME")
-            advice.append(f"only {decimal(free)} are free on the disk of {folder}: free some, or move the {name} with {variable}")
+            advice.append(f"only {size_text(free)} are free on the disk of {folder}: free some, or move the {name} with {variable}")
     if speeds.decoding and system.load > system.machine.cores:
         advice.append(f"the machine is busy (load {system.load:.0f} on {system.machine.cores} cores): it is faster than measured when idle")
     conflicting = [name for name in CONFLICTING if name in system.packages]

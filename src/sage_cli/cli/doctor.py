@@ -11,6 +11,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.errors import LibraryError
+from sage_cli.session.option import size_text
 
 if TYPE_CHECKING:
     from sage_cli.cli.checks import Setup, Speeds, System
@@ -67,8 +68,6 @@ def build_details() -> list[str]:
 
 
 def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]:
-    from rich.filesize import decimal
-
     from sage_cli.cli.checks import install_commands
 
     rows = [
@@ -78,10 +77,10 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
         ("prebuilt", install_commands(system, system.hardware)[0] or "none for this machine: llama.cpp has to be compiled"),
     ]
     for device in system.devices:
-        memory = f", {decimal(device.free)} of {decimal(device.total)} free" if device.total and device.kind == "gpu" else ""
+        memory = f", {size_text(device.free)} of {size_text(device.total)} free" if device.total and device.kind == "gpu" else ""
         rows.append(("device", f"{device.name}: {device.description}{memory}"))
     rows += [
-        ("memory", f"{decimal(system.machine.memory)} free, {system.machine.cores} cores"),
+        ("memory", f"{size_text(system.machine.memory)} free, {system.machine.cores} cores"),
         ("model", setup.model or setup.model_problem or "none"),
         *([("settings", setup.fit.text)] if setup.fit else []),
         ("speech model", setup.speech_model or "none"),
@@ -98,8 +97,8 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
         rows.append(("speech", f"on {speeds.speech_device}: transcribes at {speeds.speech:.1f} times real time"))
     if speeds.decoding:
         rows.append(("video", f"decodes {speeds.decoding:.0f} frames/s of {speeds.codec} at 1280x720"))
-    rows.append(("cache", f"{decimal(system.cache_size)} of at most {decimal(system.cache_limit)}"))
-    return [*rows, *((f"{name} disk", f"{decimal(free)} free ({folder})") for name, (folder, free) in system.disks.items())]
+    rows.append(("cache", f"{size_text(system.cache_size)} of at most {size_text(system.cache_limit)}"))
+    return [*rows, *((f"{name} disk", f"{size_text(free)} free ({folder})") for name, (folder, free) in system.disks.items())]
 
 
 def _record(system: System, setup: Setup, speeds: Speeds, advice: list[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sage_cli.cli import console, tables
 from sage_cli.cli.complete import installed_models, model_names
 from sage_cli.cli.consent import Yes, confirm
 from sage_cli.errors import ModelError, UsageError
+from sage_cli.session.option import size_text
 
 NANO = "nano"  # sage_cli.assets.NANO.name; not imported, so that --help stays quick
 _FACTS = (
@@ -406,6 +407,4 @@ def _status(row: dict[str, Any]) -> str:
 
 def _size(size: int) -> str:
     """Decimal units, as on the hub; empty if unknown."""
-    from rich.filesize import decimal
-
-    return decimal(size) if size else ""
+    return size_text(size) if size else ""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from sage_cli.cli import console
 from sage_cli.cli.consent import agreed, at_terminal, confirm
 from sage_cli.errors import ModelError
+from sage_cli.session.option import size_text
 
 if TYPE_CHECKING:
     from sage_cli.store.models import NotInstalledError
@@ -51,8 +52,6 @@ def download_after_yes(names: list[str], *, yes: bool = False, refusal: ModelErr
         ModelError: see ``refusal``.
         UsageError, typer.Exit: without a ``refusal``, as :func:`confirm` raises them.
     """
-    from rich.filesize import decimal
-
     from sage_cli.cli.models import download
     from sage_cli.store.catalogue import catalogue, parse
 
@@ -60,8 +59,8 @@ def download_after_yes(names: list[str], *, yes: bool = False, refusal: ModelErr
         raise refusal
     entries = [catalogue()[each] for each in (parse(names[0]).name, *names[1:]) if each in catalogue()]
     for entry in entries:
-        console.say(f"{entry.name}: {entry.about} ({decimal(entry.size)})")
-    size = f"about {decimal(sum(entry.size for entry in entries))}" if len(entries) == len(names) else names[0]
+        console.say(f"{entry.name}: {entry.about} ({size_text(entry.size)})")
+    size = f"about {size_text(sum(entry.size for entry in entries))}" if len(entries) == len(names) else names[0]
     host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").netloc
     if refusal is None:
         confirm(f"download {size} from {host}", yes=yes, default=True)
