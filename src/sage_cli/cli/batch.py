@@ -143,6 +143,10 @@ class Failure:
             return cls(source, machine_trouble(error))
         return cls(source, str(error), error.exit_code, error.code)
 
+    def write(self, form: str) -> None:
+        """Print it beside the results, if they are JSON."""
+        console.write_error(form, self.reason, self.code, self.status, self.source)
+
 
 def report(failures: Sequence[Failure], count: int) -> int:
     """Report failures on stderr; return their common exit code, or 1 if they differ."""

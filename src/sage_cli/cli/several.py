@@ -169,9 +169,8 @@ class Asking:
             console.note(f"from the log: {self._recalled} of {self._shown} answers")
 
     def _show_failure(self, failure: Failure) -> None:
-        options = self._options
-        form = output_form(options)
-        console.write_error(form, failure.reason, failure.code, failure.status, failure.source)
+        form = output_form(self._options)
+        failure.write(form)
         if form == "text" and console.shows_progress():
             console.say(f"{failure.source} failed; going on with the others")
 

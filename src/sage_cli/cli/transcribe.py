@@ -54,21 +54,13 @@ def transcribe(
     from sage_cli.session import Session
 
     check_targets([task.target for task in tasks if task.target], [Path(task.source) for task in tasks])
+    failures: list[Failure] = []
     with Session(options) as session:
-        if options.jobs > 1 and len(tasks) > 1 and options.source != "subtitles":
-            return report(_in_parallel(tasks, session), len(tasks))
-        failures: list[Failure] = []
-        if len(tasks) == 1:
-            session.video(tasks[0].source)  # a mistyped path is reported before a missing model
-        make = TranscriptMaker(session)
-        for task in tasks:
-            try:
-                make(task)
-            except (SageError, OSError) as error:
-                if len(tasks) == 1 or isinstance(error, BrokenPipeError):
-                    raise
-                failures.append(_told(Failure.of(task.source, error), options))
-        return report(failures, len(tasks))
+        parallel = options.jobs > 1 and len(tasks) > 1 and options.source != "subtitles"
+        for failure in (_in_parallel if parallel else _in_turn)(tasks, session):
+            failure.write(options.format or "text")
+            failures.append(failure)
+    return report(failures, len(tasks))
 
 
 # ---- what to do ----------------------------------------------------------------------------------------------------
@@ -170,87 +162,80 @@ def _without_existing(tasks: list[Task]) -> list[Task]:
 # ---- one transcript ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """The text of a transcript, and what to tell about it."""
+def _in_turn(tasks: Sequence[Task], session: Session) -> Iterator[Failure]:
+    """Transcribe files one after another; the failure of a single one is an error."""
+    if len(tasks) == 1:
+        session.video(tasks[0].source)  # a mistyped path is reported before a missing model
+    _check_model(session)
+    for task in tasks:
+        try:
+            _write(session, task)
+        except (SageError, OSError) as error:
+            if len(tasks) == 1 or isinstance(error, BrokenPipeError):
+                raise
+            yield Failure.of(task.source, error)
 
-    text: str
-    notices: tuple[str, ...]
+
+def _check_model(session: Session) -> None:
+    """Raises: ModelError: speech is to be decoded, and cannot be: a broken model is not the media's fault."""
+    if session.options.source == "speech":
+        _ = session.transcriber
 
 
-class TranscriptMaker:
-    """Transcribes files one after another with the model of a session."""
+def _write(session: Session, task: Task) -> None:
+    """Write one transcript.
 
-    def __init__(self, session: Session) -> None:
-        from sage_cli.speech.lines import Layout
+    Raises:
+        SageError: the media cannot be read or decoded.
+        OSError: the transcript cannot be written.
+    """
+    with (
+        _target(task) as out,
+        interrupts() as stop_if_asked,
+        resumable(),
+        closing(_pieces(session, task, console.note)) as pieces,  # this also removes its progress bar
+    ):
+        for piece in pieces:
+            out(piece)
+            stop_if_asked()
 
-        self._session, self._options = session, session.options
-        self._layout = Layout(session.options.max_line_width, session.options.max_line_count, session.options.max_cue_seconds)
-        if session.options.source == "speech":
-            _ = session.transcriber  # a broken model is not the media's fault
 
-    def __call__(self, task: Task) -> None:
-        """Write one transcript.
+def _pieces(session: Session, task: Task, say: Callable[[str], None]) -> Generator[str]:
+    """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence. Notices go to ``say``."""
+    from sage_cli.output import check_targets
+    from sage_cli.speech.cues import present
+    from sage_cli.speech.formats import FORMATS, About
+    from sage_cli.speech.lines import Layout
+    from sage_cli.speech.segment import Spoken
 
-        Raises:
-            SageError: the media cannot be read or decoded.
-            OSError: the transcript cannot be written.
-        """
-        with (
-            _target(task) as out,
-            interrupts() as stop_if_asked,
-            resumable(),
-            closing(self._pieces(task, console.note)) as pieces,  # this also removes its progress bar
-        ):
-            for piece in pieces:
-                out(piece)
-                stop_if_asked()
-
-    def whole(self, task: Task) -> Whole:
-        """A whole transcript.
-
-        Raises:
-            SageError: the media cannot be read or decoded.
-        """
-        notices: list[str] = []
-        with closing(self._pieces(task, notices.append)) as pieces:
-            return Whole("".join(pieces), tuple(notices))
-
-    def _pieces(self, task: Task, say: Callable[[str], None]) -> Generator[str]:
-        """The text of the transcript in pieces, as it is decoded; empty pieces report progress during silence. Notices go to ``say``."""
-        from sage_cli.output import check_targets
-        from sage_cli.speech.cues import present
-        from sage_cli.speech.formats import FORMATS, About
-        from sage_cli.speech.segment import Spoken
-
-        session = self._session
-        video = session.video(task.source, task.copy)
-        start, end = session.span(video)
-        subtitles = session.converted(video)
-        format = FORMATS[task.format](self._layout, written=subtitles is not None)
-        if subtitles and subtitles.file and task.target:
-            check_targets([task.target], [subtitles.file])
-        if session.options.source != "speech" and (missing := session.subtitle_trouble(video)):
-            say(f"{task.name}: {missing}")
-        if not subtitles and (foreign := session.language_trouble(video)):
-            say(f"{task.name}: {foreign}")
-        about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
-        yield format.head(about)
-        spoken = Spoken()
-        printed = task.target is None and sys.stdout.isatty()  # then the text itself shows how far it is
-        with progress(task.name, start, end, hidden=printed) as advance, closing(session.parts(video)) as parts:
-            for part in parts:
-                shown = present(part.segments, start, end, self._layout, words=self._options.words, on_screen=format.on_screen)
-                for segment in shown:
-                    spoken.add(segment)
-                    yield format.segment(segment)
-                advance(part.seconds)
-                yield ""
-        yield format.foot(replace(about, language=spoken.language, notices=tuple(notice.text for notice in video.notices)))
-        if video.damage:
-            say(f"{task.name}: {video.damage}")
-        if spoken.language is None and not _has_text(task):  # else it fails, and says more
-            say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
+    options = session.options
+    video = session.video(task.source, task.copy)
+    start, end = session.span(video)
+    subtitles = session.converted(video)
+    layout = Layout(options.max_line_width, options.max_line_count, options.max_cue_seconds)
+    format = FORMATS[task.format](layout, written=subtitles is not None)
+    if subtitles and subtitles.file and task.target:
+        check_targets([task.target], [subtitles.file])
+    if options.source != "speech" and (missing := session.subtitle_trouble(video)):
+        say(f"{task.name}: {missing}")
+    if not subtitles and (foreign := session.language_trouble(video)):
+        say(f"{task.name}: {foreign}")
+    about = About(task.source, task.name, video.duration, subtitles.source if subtitles else session.transcriber_name)
+    yield format.head(about)
+    spoken = Spoken()
+    printed = task.target is None and sys.stdout.isatty()  # then the text itself shows how far it is
+    with progress(task.name, start, end, hidden=printed) as advance, closing(session.parts(video)) as parts:
+        for part in parts:
+            for segment in present(part.segments, start, end, layout, words=options.words, on_screen=format.on_screen):
+                spoken.add(segment)
+                yield format.segment(segment)
+            advance(part.seconds)
+            yield ""
+    yield format.foot(replace(about, language=spoken.language, notices=tuple(notice.text for notice in video.notices)))
+    if video.damage:
+        say(f"{task.name}: {video.damage}")
+    if spoken.language is None and not _has_text(task):  # else it fails, and says more
+        say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
 
 
 @contextmanager
@@ -293,13 +278,15 @@ def _has_text(task: Task) -> bool:
     return bool(task.target and task.target.is_file() and has_text(decode(task.target.read_bytes()), task.format))
 
 
-def _told(failure: Failure, options: Options) -> Failure:
-    """A failure of one file among several, which is an object on stdout if the results are JSON."""
-    console.write_error(options.format or "", failure.reason, failure.code, failure.status, failure.source)
-    return failure
-
-
 # ---- several at a time ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The text of a transcript, and what to tell about it."""
+
+    text: str
+    notices: tuple[str, ...]
 
 
 class Worker:
@@ -309,16 +296,19 @@ class Worker:
         from sage_cli.session import Session
 
         console.log_in_worker(quietly=options.quiet)
-        self._make = TranscriptMaker(Session(options))
+        self._session = Session(options)
+        _check_model(self._session)
 
     def __call__(self, task: Task) -> Whole | Failure:
+        notices: list[str] = []
         try:
-            return self._make.whole(task)
+            with closing(_pieces(self._session, task, notices.append)) as pieces:
+                return Whole("".join(pieces), tuple(notices))
         except (SageError, OSError) as error:
             return Failure.of(task.source, error)
 
 
-def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
+def _in_parallel(tasks: Sequence[Task], session: Session) -> Iterator[Failure]:
     """Transcribe files in worker processes, so that one that crashes whisper.cpp does not affect the others."""
     from sage_cli.bench.pool import Died, work_here
     from sage_cli.hardware.threads import cores
@@ -333,25 +323,23 @@ def _in_parallel(tasks: list[Task], session: Session) -> list[Failure]:
     own = replace(options, speech_model=str(file) if file else None, jobs=1, threads=threads)
     # A worker has neither stdin nor the descriptors behind other pipes.
     given = [replace(task, copy=session.pipes.copied(task.source)) for task in tasks]
-    failures: list[Failure] = []
     with progress(f"{len(tasks)} files", 0, len(tasks)) as advance, closing(work_here(partial(Worker, own), given, jobs)) as outcomes:
         for done, (task, outcome) in enumerate(outcomes, 1):
             if isinstance(outcome, Died):
-                failures.append(_told(Failure(task.source, outcome.reason), options))
+                yield Failure(task.source, outcome.reason)
             elif isinstance(outcome, Failure):
-                failures.append(_told(outcome, options))
+                yield outcome
             else:
+                for notice in outcome.notices:
+                    console.note(notice)
                 try:
-                    for notice in outcome.notices:
-                        console.note(notice)
                     with _target(task) as out:
                         out(outcome.text)
-                except BrokenPipeError:
-                    raise
                 except (SageError, OSError) as error:
-                    failures.append(_told(Failure.of(task.source, error), options))
+                    if isinstance(error, BrokenPipeError):
+                        raise
+                    yield Failure.of(task.source, error)
             advance(done)
-    return failures
 
 
 def _affordable(session: Session) -> int:
