@@ -11,8 +11,8 @@ from typing import NoReturn
 
 import pytest
 
-from sage_cli.bench import Item
 from sage_cli.bench.answer import Answerer, Worker
+from sage_cli.bench.items import Item
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.model.refusals import UnreachableError

@@ -11,8 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from sage_cli.bench import read_dataset
-from sage_cli.bench.items import bucket
+from sage_cli.bench.items import bucket, read_dataset
 from sage_cli.bench.judges import choice
 from sage_cli.errors import UsageError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sage_cli.bench import Item
+from sage_cli.bench.items import Item
 from sage_cli.bench.judges import JudgeChoice, ModelJudge, choice, exact, read_verdict
 from sage_cli.errors import UsageError
 from sage_cli.model.address import RemoteAddress

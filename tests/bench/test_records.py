@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from sage_cli.bench import read_records, summarize
-from sage_cli.bench.records import complete, said
+from sage_cli.bench.records import complete, read_records, said
+from sage_cli.bench.report import summarize
 from sage_cli.errors import UsageError
 
 CALL = {"arguments": {"query": "x"}, "rationale": None, "args_validity": True, "result": {}}

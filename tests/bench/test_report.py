@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sage_cli.bench import Report, compare, summarize
+from sage_cli.bench.report import Report, compare, summarize
 from sage_cli.bench.tables import markdown, tables
 from sage_cli.report.bench import bench_page as page
 

@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from sage_cli.assets import CLIPS, NANO
-from sage_cli.bench import Plan, RunFolder, execute, read_dataset, read_records, summarize
 from sage_cli.bench.answer import Worker
+from sage_cli.bench.items import read_dataset
 from sage_cli.bench.judges import JudgeChoice
-from sage_cli.bench.run import settings_of
+from sage_cli.bench.records import read_records
+from sage_cli.bench.report import summarize
+from sage_cli.bench.run import Plan, RunFolder, execute, settings_of
 from sage_cli.bench.tables import markdown
 from sage_cli.errors import UsageError
 from sage_cli.session import Options, open_session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
-from sage_cli.bench import compare, summarize
+from sage_cli.bench.report import compare, summarize
 from sage_cli.report.bench import bench_page
 from tests.bench.test_report import other, records
 

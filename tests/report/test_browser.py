@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from pypdf import PdfReader
 
-from sage_cli.bench import compare, summarize
+from sage_cli.bench.report import compare, summarize
 from sage_cli.report import write_report
 from sage_cli.report.bench import bench_page
 from sage_cli.video import Video

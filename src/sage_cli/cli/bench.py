@@ -18,10 +18,12 @@ from sage_cli.session.options import Options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sage_cli.bench import Dataset, Plan, Report
     from sage_cli.bench.answer import Worker
+    from sage_cli.bench.items import Dataset
     from sage_cli.bench.judges import JudgeChoice
     from sage_cli.bench.records import Record
+    from sage_cli.bench.report import Report
+    from sage_cli.bench.run import Plan
 
 DIRECT = "direct"
 KEY = "SAGE_JUDGE_KEY"
@@ -38,7 +40,7 @@ def bench(
     Existing results, including published ones, are judged and reported only. Exit code 5: nothing was answered, or nothing judged. See
     `sage help bench`.
     """
-    from sage_cli.bench import Plan, read_dataset
+    from sage_cli.bench.items import read_dataset
     from sage_cli.bench.judges import JudgeChoice
 
     judging = JudgeChoice.parse(options.judge or "choice", options.judge_model)
@@ -54,6 +56,8 @@ def bench(
         raise UsageError("--compare direct needs a run with tools to compare with")
     if not asked.answered and len(asked.missing) == len(asked.items):
         raise VideoError(f"no video was found, for example {asked.missing[0].video}: give their folder with --videos")
+
+    from sage_cli.bench.run import Plan
 
     folder, worker = _prepare(asked, options, judging)
     plan = Plan(asked, worker, options.jobs, options.executor)
@@ -74,8 +78,8 @@ def bench(
 
 def _records(path: Path) -> list[Record]:
     """A judged run, of sage or published."""
-    from sage_cli.bench import read_records
     from sage_cli.bench.items import ANSWERED, RESULTS
+    from sage_cli.bench.records import read_records
 
     records = read_records(path / RESULTS if path.is_dir() else path)
     name = quote(str(path))
@@ -135,7 +139,7 @@ def _folder(dataset: Dataset, model: str | None, direct: bool) -> Path:
 
 
 def _run(plan: Plan, folder: Path, resume: bool) -> list[Record]:
-    from sage_cli.bench import RunFolder, execute
+    from sage_cli.bench.run import RunFolder, execute
 
     opened = RunFolder(folder, plan, resume=resume)
     try:
@@ -172,7 +176,7 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _report(plan: Plan, records: Sequence[Record]) -> Report:
-    from sage_cli.bench import summarize
+    from sage_cli.bench.report import summarize
 
     missing = () if plan.dataset.answered else (item.video for item in plan.dataset.missing)
     return summarize(_name(plan), records, settings=plan.settings, missing=missing)
@@ -180,7 +184,7 @@ def _report(plan: Plan, records: Sequence[Record]) -> Report:
 
 def _existing(dataset: Dataset, source: Path) -> tuple[Report, list[Record]]:
     """The report on existing results, and these."""
-    from sage_cli.bench import summarize
+    from sage_cli.bench.report import summarize
     from sage_cli.bench.run import settings_of
 
     records = [dict(item.given or {}) for item in dataset.items]
@@ -192,7 +196,7 @@ def _existing(dataset: Dataset, source: Path) -> tuple[Report, list[Record]]:
 
 def _compared(report: Report, records: Sequence[Record], other: Sequence[Record] | None, name: str | None) -> Report:
     """The report with a comparison, if there is another run of this name."""
-    from sage_cli.bench import compare, summarize
+    from sage_cli.bench.report import compare, summarize
 
     return report if other is None else replace(report, comparison=compare(records, other, summarize(name or "", other)))
 
