@@ -17,6 +17,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Final
 
+from diskcache import Timeout
+
 from sage_cli.store import scratch
 from sage_cli.store.diskcache import DAMAGE, DATABASE, database_files, drop, open_cache
 from sage_cli.store.files import (
@@ -144,8 +146,6 @@ class Records(Kind):
                     yield self.entry(str(key), max(0, int(size)), float(used) if isfinite(float(used)) else 0.0)
 
     def remove(self, entries: Iterable[Entry]) -> None:
-        from diskcache import Timeout
-
         with suppress(sqlite3.Error, Timeout, OSError, *DAMAGE), open_cache(self.folder) as cache:
             for entry in entries:
                 cache.delete(entry.key)

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing, suppress
-from functools import cache
 from mmap import PAGESIZE, mmap
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import finalize
+
+from diskcache import Cache, Disk, Timeout
+from diskcache.core import MODE_PICKLE
 
 from sage_cli.store.files import RECORDS, delete, report_unused
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import seal, unseal
 
-if TYPE_CHECKING:
-    from diskcache import Cache, Disk
-
 logger = logging.getLogger(__name__)
 
 DATABASE: Final = "cache.db"
 _HEX: Final = "[0-9a-f][0-9a-f]"  # a folder of values
-_OURS: Final = re.compile(rf"cache\.db|{_HEX}\Z")
 _PATIENCE: Final = 2.0  # seconds to wait for another process that holds the database
 # What diskcache raises on a database with wrong contents: it believes every column.
 DAMAGE: Final = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, AssertionError)
@@ -75,8 +72,6 @@ class DiskCache:
 
     def _use(self, call: Callable[[Any], object]) -> object:
         """The result of a call of diskcache's alone, so that what it raises tells about the database."""
-        from diskcache import Timeout  # not at the top: reading a video without a cache need not wait for this import
-
         try:
             cache = self._opened()
             return None if cache is None else call(cache)
@@ -126,8 +121,7 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
         # found, as all damage is.
         settings |= {"sqlite_journal_mode": "delete", "sqlite_synchronous": 0}
     _wait_for_lock(folder / DATABASE)
-    kind = _closed_by_threads()
-    return kind(str(folder), timeout=_PATIENCE, disk=_plain_disk(), eviction_policy="least-recently-used", cull_limit=2, **settings)
+    return _Cache(str(folder), timeout=_PATIENCE, disk=_PlainDisk, eviction_policy="least-recently-used", cull_limit=2, **settings)
 
 
 class _Use:
@@ -144,58 +138,41 @@ def _closed(connection: sqlite3.Connection) -> None:
         connection.close()
 
 
-@cache
-def _closed_by_threads() -> type[Cache]:
-    """A diskcache. Made on first use, as the class below."""
-    from diskcache import Cache
+class _Cache(Cache):  # type: ignore[misc]
+    """Each thread has a connection of its own, which ends with it: diskcache leaves that to Python, which warns of it since 3.13."""
 
-    class Closed(Cache):  # type: ignore[misc]
-        """Each thread has a connection of its own. diskcache leaves it to Python, which warns of that since 3.13."""
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        try:
+            super().__init__(*arguments, **given)
+        except BaseException:
+            with suppress(AttributeError):  # there is no connection yet
+                self.close()
+            raise
 
-        def __init__(self, *arguments: Any, **given: Any) -> None:
-            try:
-                super().__init__(*arguments, **given)
-            except BaseException:
-                with suppress(AttributeError):  # there is no connection yet
-                    self.close()
-                raise
-
-        @property
-        def _con(self) -> sqlite3.Connection:
-            try:
-                return super()._con  # type: ignore[no-any-return]
-            finally:  # also where the new connection finds a damaged database
-                made, use = getattr(self._local, "con", None), getattr(self._local, "use", None)
-                if made is not None and (use is None or use.connection is not made):
-                    self._local.use = _Use(made)
-
-    return Closed
+    @property
+    def _con(self) -> sqlite3.Connection:
+        try:
+            return super()._con  # type: ignore[no-any-return]
+        finally:  # also where the new connection finds a damaged database
+            made, use = getattr(self._local, "con", None), getattr(self._local, "use", None)
+            if made is not None and (use is None or use.connection is not made):
+                self._local.use = _Use(made)
 
 
-_PICKLED: Final = 4  # diskcache.core.MODE_PICKLE
+class _PlainDisk(Disk):  # type: ignore[misc]
+    """Stores and loads no pickles: anyone who can write to the folder could run code with one."""
 
-
-@cache
-def _plain_disk() -> type[Disk]:
-    """What stores values for a diskcache. Made on first use: see the import in :meth:`DiskCache._use`."""
-    from diskcache import Disk
-
-    class Plain(Disk):  # type: ignore[misc]
-        """Stores and loads no pickles: anyone who can write to the folder could run code with one."""
-
-        def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
-            if mode == _PICKLED:
-                raise ValueError("a pickled value")
-            return super().fetch(mode, filename, value, read)
-
-    return Plain
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+        if mode == MODE_PICKLE:
+            raise ValueError("a pickled value")
+        return super().fetch(mode, filename, value, read)
 
 
 class _Frozen:
     """A diskcache that cannot be written: finds values and changes nothing, not even times of use. Safe for threads."""
 
     def __init__(self, folder: Path) -> None:
-        self._disk = _plain_disk()(str(folder))
+        self._disk: Disk = _PlainDisk(str(folder))
         database = (folder / DATABASE).absolute()
         # SQLite needs files beside the database to share it with a writer. Where there are none, nobody writes.
         shared = database.with_name(f"{DATABASE}-wal").exists()
