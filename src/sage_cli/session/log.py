@@ -1,4 +1,7 @@
-"""The log: questions, answers and their evidence, in an SQLite file that only this user can read."""
+"""The log: questions, answers and their evidence, in an SQLite file that only this user can read.
+
+All functions raise a ``SageError`` if it cannot be read or written.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,10 @@ _UNSPACED: Final = re.compile(
     "\U00020000-\U0003ffff]"
 )
 
-_TABLES: Final = """
-CREATE TABLE runs (
+# Another process may make them at the same time.
+_TABLES: Final = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     asked TEXT NOT NULL,
     conversation TEXT NOT NULL,
@@ -39,14 +44,16 @@ CREATE TABLE runs (
     model TEXT NOT NULL,
     record TEXT NOT NULL
 );
-CREATE INDEX runs_by_media ON runs (media, id);
-CREATE VIRTUAL TABLE words USING fts5 (question, answer, video, content='runs', content_rowid='id');
-CREATE TRIGGER runs_added AFTER INSERT ON runs BEGIN
+CREATE INDEX IF NOT EXISTS runs_by_media ON runs (media, id);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (question, answer, video, content='runs', content_rowid='id');
+CREATE TRIGGER IF NOT EXISTS runs_added AFTER INSERT ON runs BEGIN
     INSERT INTO words (rowid, question, answer, video) VALUES (new.id, new.question, new.answer, new.video);
 END;
-CREATE TRIGGER runs_removed AFTER DELETE ON runs BEGIN
+CREATE TRIGGER IF NOT EXISTS runs_removed AFTER DELETE ON runs BEGIN
     INSERT INTO words (words, rowid, question, answer, video) VALUES ('delete', old.id, old.question, old.answer, old.video);
 END;
+PRAGMA user_version = {_VERSION};
+COMMIT;
 """
 
 
@@ -80,11 +87,7 @@ class Entry:
 
 
 def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
-    """Add a run; return its id.
-
-    Raises:
-        SageError: the log cannot be written.
-    """
+    """Add a run; return its id."""
     # A path need not be valid Unicode, and text that Python passes to SQLite has to be.
     path = video.encode(errors="surrogateescape")
     asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -103,24 +106,13 @@ def newest(count: int = 20, *, media: str | None = None, conversation: str | Non
 
     Args:
         media, conversation: limit entries to this video or conversation.
-
-    Raises:
-        SageError: the log cannot be read.
     """
-    with _log() as log:
-        rows = log.execute(
-            f"SELECT {_COLUMNS} FROM runs WHERE (?1 IS NULL OR media = ?1) AND (?2 IS NULL OR conversation = ?2) ORDER BY id DESC LIMIT ?3",
-            (media, conversation, min(count, _MOST)),
-        )
-        return [_entry(row) for row in rows]
+    where = "(?1 IS NULL OR media = ?1) AND (?2 IS NULL OR conversation = ?2)"
+    return _entries(f"{where} ORDER BY id DESC LIMIT ?3", media, conversation, min(count, _MOST))
 
 
 def search(words: str, count: int = 20) -> list[Entry]:
-    """Entries that contain all words in question, answer or path, the best matches, newest first.
-
-    Raises:
-        SageError: the log cannot be read.
-    """
+    """Entries that contain all words in question, answer or path, the best matches, newest first."""
     # FTS5 takes letters without spaces between them for one word, so parts of them are looked for in the text itself.
     parts = [word for word in words.split() if _UNSPACED.search(word)]
     # Each word in quotes: otherwise FTS5 would read OR, NEAR and hyphens as its own syntax.
@@ -128,45 +120,25 @@ def search(words: str, count: int = 20) -> list[Entry]:
     if not parts and not quoted:
         return []
     conditions = [*(["words MATCH ?"] if quoted else []), *[f"instr(lower({_TEXT}), lower(?))"] * len(parts)]
-    with _log() as log:
-        rows = log.execute(
-            f"SELECT {_COLUMNS} FROM runs WHERE id IN (SELECT id FROM runs JOIN words ON words.rowid = id WHERE {' AND '.join(conditions)} "
-            f"ORDER BY {'rank, ' if quoted else ''}id DESC LIMIT ?) ORDER BY id DESC",
-            (*filter(None, [quoted]), *parts, min(count, _MOST)),
-        )
-        return [_entry(row) for row in rows]
+    best = (
+        f"SELECT id FROM runs JOIN words ON words.rowid = id WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {'rank, ' if quoted else ''}id DESC LIMIT ?"
+    )
+    return _entries(f"id IN ({best}) ORDER BY id DESC", *filter(None, [quoted]), *parts, min(count, _MOST))
 
 
 def of_question(question: str, *, media: str) -> list[Entry]:
-    """The entries with this question about this video, newest first.
-
-    Raises:
-        SageError: the log cannot be read.
-    """
-    with _log() as log:
-        rows = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE media = ? AND question = ? ORDER BY id DESC", (media, question))
-        return [_entry(row) for row in rows]
+    """The entries with this question about this video, newest first."""
+    return _entries("media = ? AND question = ? ORDER BY id DESC", media, question)
 
 
 def entry(id: int) -> Entry | None:
-    """One entry; ``None`` if there is none.
-
-    Raises:
-        SageError: the log cannot be read.
-    """
-    if not 0 < id <= _MOST:
-        return None
-    with _log() as log:
-        row = log.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (id,)).fetchone()
-        return _entry(row) if row else None
+    """One entry; ``None`` if there is none."""
+    return next(iter(_entries("id = ?", id)), None) if abs(id) <= _MOST else None
 
 
 def clear() -> int:
-    """Remove all entries, from the disk too, and the lines typed in conversations; return the number of entries.
-
-    Raises:
-        SageError: the log cannot be written.
-    """
+    """Remove all entries, from the disk too, and the lines typed in conversations; return the number of entries."""
     with _log() as log:
         history_path().unlink(missing_ok=True)
         with log:
@@ -178,15 +150,19 @@ def clear() -> int:
 
 # ---- inside --------------------------------------------------------------------------------------------------------
 
-_COLUMNS: Final = "id, asked, conversation, media, video, record"
 _TEXT: Final = "runs.question || char(10) || coalesce(runs.answer, '') || char(10) || runs.video"
 
 
-def _entry(row: tuple[int, str, str, str, str, str]) -> Entry:
-    try:
-        return Entry(row[0], datetime.fromisoformat(row[1]), row[2], row[3], row[4], json.loads(row[5]))
-    except (ValueError, RecursionError) as error:
-        raise sqlite3.DatabaseError(str(error)) from error
+def _entries(where: str, *values: object) -> list[Entry]:
+    with _log() as log:
+        rows = log.execute(f"SELECT id, asked, conversation, media, video, record FROM runs WHERE {where}", values)
+        try:
+            return [
+                Entry(id, datetime.fromisoformat(asked), conversation, media, video, json.loads(record))
+                for id, asked, conversation, media, video, record in rows
+            ]
+        except (ValueError, RecursionError) as error:
+            raise sqlite3.DatabaseError(str(error)) from error
 
 
 _OFF: Final = "turn the log off with 'sage config set log false' or SAGE_LOG=false"
@@ -214,23 +190,8 @@ def _open(path: Path | None) -> sqlite3.Connection:
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-                    for statement in _statements():
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {_VERSION}")
+            connection.executescript(_TABLES)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-def _statements() -> Iterator[str]:
-    """The tables one by one: ``executescript`` would commit before it begins."""
-    gathered = ""
-    for line in _TABLES.splitlines():
-        gathered += f"{line}\n"
-        if sqlite3.complete_statement(gathered):
-            yield gathered
-            gathered = ""
