@@ -6,6 +6,7 @@ A record has the fields of the published result files, followed by fields of sag
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,6 @@ from sage_cli.agent.nonsense import COULD_NOT
 from sage_cli.agent.protocol import WIRE_NAMES
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, JudgeChoice, ModelJudge, Verdict, choice, exact
-from sage_cli.bench.pool import log_nothing
 from sage_cli.bench.records import Record, said
 from sage_cli.errors import LibraryError, MediaReadError, SageError
 from sage_cli.model.refusals import UnreachableError
@@ -63,7 +63,7 @@ class Worker:
             ModelError: one of them cannot be.
         """
         if self.options.quiet:
-            log_nothing()
+            logging.getLogger().addHandler(logging.NullHandler())
         session = self.session()
         if self.asks:
             _ = session.model

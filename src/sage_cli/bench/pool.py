@@ -91,11 +91,6 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
             worker.kill()
 
 
-def log_nothing() -> None:
-    """For a worker whose parent tells what there is to tell."""
-    logging.getLogger().addHandler(logging.NullHandler())
-
-
 def _until_late(workers: Sequence[_Worker[Any]], limit_s: float | None) -> float | None:
     """Seconds until the first of these exceeds the limit."""
     times = [worker.seconds for worker in workers if worker.item is not None]

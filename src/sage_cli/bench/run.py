@@ -53,6 +53,11 @@ class Plan:
     jobs: int = 1
     executor: Executor = "local"
 
+    @property
+    def items(self) -> list[Item]:
+        """The questions to ask or to judge: none without a video."""
+        return [item for item in self.dataset.items if item.path is not None or item.given is not None]
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that answers and verdicts depend on, JSON-ready; models by content, so that a renamed one is the same."""
@@ -102,7 +107,7 @@ class Plan:
     @property
     def notice(self) -> str:
         """A warning about questions for which the judge is too literal; ``""`` if there are none."""
-        literal = [item for item in self.dataset.items if item.open and (item.path is not None or item.given is not None)]
+        literal = [item for item in self.items if item.open]
         count = len(literal)
         if not count or self.worker.judge.kind not in ("choice", "exact"):
             return ""
@@ -206,7 +211,7 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
     Raises:
         SageError: the workers cannot work.
     """
-    items = [item for item in plan.dataset.items if item.path is not None or item.given is not None]
+    items = plan.items
     with folder.records() as (records, add):
         keys = {item.index: plan.key(item) for item in items}
         todo = [item for item in items if keys[item.index] not in records]

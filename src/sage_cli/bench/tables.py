@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sage_cli.bench.report import Comparison, Pairs, Report, Share
+from sage_cli.bench.report import Comparison, Pairs, Report
 from sage_cli.text import escape_markdown
 
 _RULE: Final = "| --- "
@@ -38,10 +38,11 @@ def tables(report: Report) -> Iterator[Table]:
     for name, shares in report.by.items():
         if name == "duration" or len(shares) > 1:
             yield Table(TITLES[name], ("", "accuracy"), tuple((value, share.text) for value, share in shares.items()))
+    horizons = (("single turn", report.single), ("multi-turn", report.multi))
     yield Table(
         "Horizon",
         ("", "share", "accuracy"),
-        tuple((name, _part(share.total, report.accuracy.total), share.text) for name, share in _horizons(report)),
+        tuple((name, _part(share.total, report.accuracy.total), share.text) for name, share in horizons),
     )
     if report.tools:
         used = ((name, str(use.calls), _or_dash(use.failed), _or_dash(use.repeated)) for name, use in report.tools.items())
@@ -123,10 +124,6 @@ def _comparison(report: Report, comparison: Comparison) -> Table:
     if comparison.other.name.endswith("direct"):
         note += " In the paper, too, the model trained by reinforcement is better direct: Qwen3-VL-8B 69.8 % against 68.0 % as an agent."
     return Table("Comparison", columns, tuple(rows), note)
-
-
-def _horizons(report: Report) -> list[tuple[str, Share]]:
-    return [("single turn", report.single), ("multi-turn", report.multi)]
 
 
 def _cost(report: Report) -> Iterator[tuple[str, str, str]]:

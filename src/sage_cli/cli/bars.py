@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
@@ -16,27 +15,22 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress(name: str, start: float, end: float, *, hidden: bool = False) -> Iterator[Callable[[float], None]]:
-    """A progress bar with the time left, where somebody sees it and it is not ``hidden``. Yields a function to call with the position
-    between ``start`` and ``end``."""
+def progress(name: str, start: float, end: float, *, counted: bool = False, hidden: bool = False) -> Iterator[Callable[[float], None]]:
+    """A progress bar with the time left, where somebody sees it and it is not ``hidden``.
+
+    Yields a function to call with the position between ``start`` and ``end``, which is shown as a percentage, or ``counted``.
+    """
     if hidden or not console.shows_progress():
         yield lambda _done: None
         return
-    from rich.progress import TaskProgressColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    label, count = TextColumn("{task.description}", markup=False), MofNCompleteColumn() if counted else TaskProgressColumn()
+    columns = (TimeElapsedColumn(), label, BarColumn(), count, TimeRemainingColumn())
     # Rich prints above the bar what goes to the same terminal; a pipe it must not redirect.
-    with bar(name, TaskProgressColumn(), end - start, redirect_stdout=sys.stdout.isatty()) as update:
-        yield lambda done: update(completed=done - start)
-
-
-@contextmanager
-def bar(name: str, count: ProgressColumn, total: float | None, *, redirect_stdout: bool) -> Iterator[Callable[..., None]]:
-    """A bar with a name, which is no markup, a ``count`` and the time left. Yields rich's function to update it."""
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    columns = (TimeElapsedColumn(), TextColumn("{task.description}", markup=False), BarColumn(), count, TimeRemainingColumn())
-    with bars(*columns, redirect_stdout=redirect_stdout) as shown:
-        yield partial(shown.update, shown.add_task(console.neutral(name), total=total))
+    with bars(*columns, redirect_stdout=sys.stdout.isatty()) as shown:
+        task = shown.add_task(console.neutral(name), total=end - start)
+        yield lambda done: shown.update(task, completed=done - start)
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -140,11 +138,12 @@ def _folder(dataset: Dataset, model: str | None, direct: bool) -> Path:
 
 def _run(plan: Plan, folder: Path, resume: bool) -> list[Record]:
     from sage_cli.bench.run import RunFolder, execute
+    from sage_cli.cli.bars import progress
 
     opened = RunFolder(folder, plan, resume=resume)
     try:
-        with _progress(_name(plan)) as progress:
-            return execute(plan, opened, progress)
+        with progress(_name(plan), 0, len(plan.items), counted=True) as advance:
+            return execute(plan, opened, lambda done, _total: advance(done))
     except (KeyboardInterrupt, SystemExit, SageError):
         if opened.begun:
             console.note(f"progress saved in {folder}; rerun the command with --resume to continue")
@@ -156,20 +155,6 @@ def _name(plan: Plan) -> str:
     model = settings["model"]
     asked = f"{model}{'' if settings['tools'] else f', {DIRECT}'}" if model and not plan.dataset.answered else "judged again"
     return f"{plan.dataset.name}: {asked}"
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, with the time left."""
-    if not console.shows_progress():
-        yield lambda _done, _total: None
-        return
-    from rich.progress import MofNCompleteColumn
-
-    from sage_cli.cli.bars import bar
-
-    with bar(name, MofNCompleteColumn(), None, redirect_stdout=False) as update:
-        yield lambda done, total: update(completed=done, total=total)
 
 
 # ---- what came of it -----------------------------------------------------------------------------------------------

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import setting_names
 from sage_cli.errors import SageError, UsageError
-from sage_cli.session.option import size_text
 from sage_cli.session.options import settable
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ def get(key: Key) -> int:
     from sage_cli.session.settings import in_effect, known
 
     key = known(key)
-    console.write(_text(settable()[key], next(one.value for one in in_effect() if one.key == key)))
+    value = next(one.value for one in in_effect() if one.key == key)
+    console.write("" if value is None else settable()[key].text(value))
     return 0
 
 
@@ -76,7 +76,7 @@ def list_(json: Annotated[bool, typer.Option("--json", help="Print one JSON obje
     rows = []
     for setting in found:
         one = settable()[setting.key]
-        value = (one.auto or "none") if setting.value is None else _text(one, setting.value)
+        value = (one.auto or "none") if setting.value is None else one.text(setting.value)
         rows.append((setting.key, {"environment": one.variable, "file": "file", "default": ""}[setting.origin], value))
     tables.table(("SETTING", "SET BY", "VALUE"), rows)
     console.write(f"\nfile: {config_path()}")
@@ -180,13 +180,5 @@ def warn_if_overridden(key: str) -> None:
 
 def _example(one: Option) -> str:
     """A value in TOML notation."""
-    text = _text(one, one.default)
+    text = "" if one.default is None else one.text(one.default)
     return text if type(one.default) in (bool, int, float) and one.kind != "size" else f'"{text}"'
-
-
-def _text(one: Option, value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return size_text(value) if one.kind == "size" else f"{value:g}" if isinstance(value, float) else str(value)

@@ -172,11 +172,18 @@ def _open_standard_streams() -> None:
             _stdout_closed |= name == "stdout"
 
 
-class _Results:
-    """stdout whose failed writes say what could not be written, whoever writes: our code, rich, or typer."""
+class _Stream:
+    """A standard stream whose writes fail in another way."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Results(_Stream):
+    """stdout whose failed writes say what could not be written, whoever writes: our code, rich, or typer."""
 
     def write(self, text: str) -> int:
         if text:
@@ -188,15 +195,9 @@ class _Results:
         with naming(_STDOUT):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
-
-class _Notices:
+class _Notices(_Stream):
     """stderr whose writes never fail: a notice that cannot be written (``2>/dev/full``) does not cost the answer."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):
@@ -206,9 +207,6 @@ class _Notices:
     def flush(self) -> None:
         with suppress(OSError, ValueError):
             self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def log(*, verbose: bool = False, debug: bool = False, quietly: bool = False) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sage_cli.report.page import FORMATS, report_format, write_report
+from sage_cli.report.page import report_format, write_report
 
-__all__ = ["FORMATS", "report_format", "write_report"]
+__all__ = ["report_format", "write_report"]

@@ -25,8 +25,6 @@ from sage_cli.timecode import format_clock, link_at, parse
 if TYPE_CHECKING:
     from sage_cli.video import Video
 
-FORMATS: Final = ("html", "md")
-
 _TALL: Final = 360  # height of larger frames, in pixels
 _SMALL: Final = 120  # height in the overview, in pixels
 _STILLS: Final = 3  # frames per span

@@ -113,13 +113,13 @@ class Option:
             return self.auto
         if self.default is True:
             return "on"
-        return (
-            size_text(self.default)
-            if self.kind == "size"
-            else f"{self.default:g}"
-            if isinstance(self.default, float)
-            else str(self.default)
-        )
+        return self.text(self.default)
+
+    def text(self, value: Any) -> str:
+        """A value that is not ``None``, as it is given."""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return size_text(value) if self.kind == "size" else f"{value:g}" if isinstance(value, float) else str(value)
 
     @property
     def about(self) -> str:
