@@ -41,11 +41,14 @@ Source = Annotated[
 Notices = Annotated[list[str], Field(description="What limits the result: parts of the file that are damaged or missing.")]
 
 
-class Evidence(BaseModel):
-    """A span of the video that the answer is based on, and how it was examined."""
-
+class Span(BaseModel):
     start: str
     end: str
+
+
+class Evidence(Span):
+    """A span of the video that the answer is based on, and how it was examined."""
+
     how: str
 
 
@@ -59,11 +62,9 @@ class Answered(BaseModel):
     notices: Notices
 
 
-class Said(BaseModel):
+class Said(Span):
     """One segment of a transcript; times are HH:MM:SS."""
 
-    start: str
-    end: str
     text: str
 
 
@@ -76,11 +77,8 @@ class Transcript(BaseModel):
     notices: Notices
 
 
-class Occurrence(BaseModel):
+class Occurrence(Span):
     """Where an event happens."""
-
-    start: str
-    end: str
 
 
 class Occurrences(BaseModel):
@@ -91,11 +89,9 @@ class Occurrences(BaseModel):
     notices: Notices
 
 
-class Part(BaseModel):
+class Part(Span):
     """A chapter of a video."""
 
-    start: str
-    end: str
     title: str
     summary: str
 
@@ -179,10 +175,7 @@ class Tools:
             opened = session.video(self._folders.resolve(video))
             _load(session, opened, report)
             made = _summarized(summarize(session, opened, start=_time(start), end=_time(end)), report)
-            chapters = [
-                Part(start=format_clock_ms(one.start), end=format_clock_ms(one.end), title=one.title, summary=one.summary)
-                for one in made.chapters
-            ]
+            chapters = [Part(**_clocks(one.start, one.end), title=one.title, summary=one.summary) for one in made.chapters]
             notices = [*made.notices, *(notice.text for notice in opened.notices)]
             return Summarized(title=made.title, summary=made.summary, chapters=chapters, notices=notices)
 
@@ -211,7 +204,7 @@ class Tools:
                     spans += step.spans
                     notices += step.notices
                     report(f"looked up to {format_clock(step.until)}")
-            found = [Occurrence(start=format_clock_ms(first), end=format_clock_ms(last)) for first, last in spans]
+            found = [Occurrence(**_clocks(*span)) for span in spans]
             return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
 
         return await self._worker.run(context, work)
@@ -253,7 +246,7 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
         for part in parts:
             report(f"transcribed to {format_clock(part.seconds)}")
             for segment in part.segments:
-                said.append(Said(start=format_clock_ms(segment.start), end=format_clock_ms(segment.end), text=segment.text))
+                said.append(Said(**_clocks(segment.start, segment.end), text=segment.text))
                 spoken.add(segment)
     notices = [notice.text for notice in video.notices]
     if source != "speech" and (trouble := session.subtitle_trouble(video)):
@@ -304,12 +297,8 @@ def _answered(events: Iterator[Event], report: Report) -> Answered:
                 notices.append(text)
                 report(text)
             case Answer() | NoAnswer():
-                evidence = [
-                    Evidence(start=format_clock_ms(one.span.start), end=format_clock_ms(one.span.end), how=one.what)
-                    for one in event.evidence
-                ]
-                reason = event.reason
-                return Answered(answer=event.answer, reason=reason, evidence=evidence, tools_used=used, notices=notices)
+                evidence = [Evidence(**_clocks(one.span.start, one.span.end), how=one.what) for one in event.evidence]
+                return Answered(answer=event.answer, reason=event.reason, evidence=evidence, tools_used=used, notices=notices)
             case _:
                 report("thinking")
     raise ToolError("the run ended without an answer")
@@ -330,6 +319,10 @@ def models(session: Session) -> Models:
     own = [name for name, kind in have.items() if kind == "vision"]
     default = own[0] if len(own) == 1 else None
     return Models(in_use=session.model_name if session.remote else session.options.model or default, models=models)
+
+
+def _clocks(start: float, end: float) -> dict[str, str]:
+    return {"start": format_clock_ms(start), "end": format_clock_ms(end)}
 
 
 def _time(given: Time | None) -> float | None:
