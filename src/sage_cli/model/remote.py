@@ -11,12 +11,13 @@ import logging
 import re
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from itertools import chain
 from threading import Event
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import parse_qsl
 
 from sage_cli.errors import ModelError
 from sage_cli.hardware.waiting import iterate_in_background
@@ -34,7 +35,6 @@ from sage_cli.model.base import (
     Usage,
     bounded_frame_size,
 )
-from sage_cli.model.connection import ask_elsewhere, connect
 from sage_cli.model.dialect import Dialect, Form, Request, other_forms
 from sage_cli.model.received import (
     NotAReplyError,
@@ -48,12 +48,18 @@ from sage_cli.model.received import (
     reported,
     said,
 )
-from sage_cli.model.refusals import UnreachableError, failure
-from sage_cli.text import without_surrogates
+from sage_cli.model.refusals import UnreachableError, failure, is_lasting
+from sage_cli.text import is_key, without_surrogates
 from sage_cli.video.frame import Frame
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import OpenAI
 
 logger = logging.getLogger(__name__)
 
+_CONNECT_S: Final = 10.0
+_SILENCE_S: Final = 600.0  # servers send nothing while they read a large prompt
 _UNITS: Final = {"qwen2.5-vl": 28}  # pixels of a vision token's side, for estimates; others as Qwen3-VL
 _UNIT: Final = 32
 _BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a Chinese character has 3
@@ -97,7 +103,7 @@ class RemoteModel:
         reply_tokens: int = _REPLY_TOKENS,
     ) -> None:
         self.address = address
-        self._client, self._http = connect(address, key, retries)
+        self._client, self._http = _connected(address, key, retries)
         self._dialect = Dialect(strict=address.openai, most=reply_tokens)
         self._told_of_cut = False
         self._interrupted = False
@@ -318,11 +324,60 @@ class RemoteModel:
 
     def _context_elsewhere(self, key: str) -> int | None:
         """The context size where the server does not tell it in its list of models."""
-        if self.address.openai:
-            return None
-        base = self.address.url.removesuffix("/v1")
-        told = (context_elsewhere(ask_elsewhere(self._http, base + path, key), self._name) for path in _ELSEWHERE)
-        return next(filter(None, told), None)
+        import httpx2
+
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        for path in () if self.address.openai else _ELSEWHERE:
+            with suppress(httpx2.HTTPError, ValueError, RecursionError):
+                answer = self._http.get(self.address.url.removesuffix("/v1") + path, headers=headers, timeout=_CONNECT_S)
+                if size := context_elsewhere(answer.raise_for_status().json(), self._name):
+                    return size
+        return None
+
+
+# ---- the connection ------------------------------------------------------------------------------------------------
+
+
+def _connected(address: RemoteAddress, key: str, retries: int) -> tuple[OpenAI, httpx2.Client]:
+    """The client, and the connections that it uses; see :class:`RemoteModel`.
+
+    Raises:
+        ModelError: the environment's proxy or the key cannot be used.
+    """
+    import httpx2
+    from openai import DefaultHttpxClient, Omit, OpenAI
+
+    if not is_key(key):
+        raise ModelError(f"the key for {address.host} holds a letter that no key has, such as a line break: was it pasted whole?")
+    timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+    # A proxy of the environment is for other machines; what it says of certificates is for this one, too.
+    transport = httpx2.HTTPTransport() if address.loopback else None
+    # Of the environment, too: whose account it is concerns OpenAI alone.
+    hidden = cast(dict[str, str], {} if address.openai else dict.fromkeys(("OpenAI-Organization", "OpenAI-Project"), Omit()))
+    try:
+        http = DefaultHttpxClient(timeout=timeout, transport=transport, event_hooks={"response": [_no_vain_retries]})
+    except (ImportError, ValueError, OSError) as error:  # a scheme that is unknown or needs another package; no such certificate
+        raise ModelError(
+            f"no connection to {address.host}: {' '.join(str(error).split())}; see HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+        ) from error
+    client = OpenAI(
+        base_url=address.url,
+        api_key=key or "none",
+        max_retries=retries,
+        timeout=timeout,
+        http_client=http,
+        default_headers=hidden,
+        default_query=dict(parse_qsl(address.query)),
+    )
+    return client, http
+
+
+def _no_vain_retries(response: httpx2.Response) -> None:
+    """Tell the client not to send a request again that is refused for good, whatever the status."""
+    if response.status_code == 429 or response.status_code >= 500:
+        response.read()
+        if is_lasting(response.status_code, response.text, response.headers):
+            response.headers["x-should-retry"] = "false"
 
 
 # ---- what travels --------------------------------------------------------------------------------------------------
