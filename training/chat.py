@@ -25,7 +25,7 @@ from sage_cli.model.base import Delta, ModelInfo, Prompt, Reply, StreamItem, Usa
 from sage_cli.model.constrain import Constraint
 from sage_cli.model.qwen import Item, QwenTemplate, Slice, VisionBlock, item_cells
 from training.language import Cache, positions
-from training.model import IMAGE_PAD, MERGE, PATCH, SLICE_TOKENS, device_of, encode_slices, patches
+from training.model import IMAGE_PAD, SLICE_TOKENS, device_of, encode_slices, patches
 from training.tokens import VOCABULARY, Encoder
 from training.world import SIZE
 
@@ -82,9 +82,7 @@ class Engine:
         self.model, self.encoder = model, Encoder(tokenizer)
         control = self.encoder.control
         self.grammar = LLTokenizer(tokenizer.read_text(encoding="utf-8"), n_vocab=VOCABULARY, eos_token=control["<|im_end|>"])
-        self.template = QwenTemplate(
-            "qwen3-vl", tokenize=self.encoder.plain, control=lambda text: control[text], merge_pixels=PATCH * MERGE
-        )
+        self.template = QwenTemplate("qwen3-vl", tokenize=self.encoder.plain, control=lambda text: control[text])
         self.end = control["<|im_end|>"]
         self.image_pad = control[IMAGE_PAD]
         self.embeddings: dict[str, Tensor] = {}  # of slices, by key

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sage_cli.model.base import Prompt
 from sage_cli.model.qwen import QwenTemplate, VisionBlock
-from training.model import IMAGE_PAD, MERGE, PATCH, patches
+from training.model import IMAGE_PAD, PATCH, patches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
@@ -54,7 +54,7 @@ class RowEncoder:
         self.image_pad = self._control(IMAGE_PAD)
         self._visual = torch.tensor([self._control(text) for text in (IMAGE_PAD, *_AROUND)])
         self._end = self._control(END)
-        self._template = QwenTemplate("qwen3-vl", tokenize=self._plain, control=self._control, merge_pixels=PATCH * MERGE)
+        self._template = QwenTemplate("qwen3-vl", tokenize=self._plain, control=self._control)
 
     def _plain(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

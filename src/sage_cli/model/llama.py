@@ -25,7 +25,7 @@ from sage_cli.model.libraries import llama
 from sage_cli.model.native import Interruptible, KVType, load_weights, make_context, route_logs
 from sage_cli.model.prefill import Prefill
 from sage_cli.model.prefixes import SEQUENCES, Prefixes
-from sage_cli.model.qwen import Family, QwenTemplate
+from sage_cli.model.qwen import MERGE_PIXELS, Family, QwenTemplate
 from sage_cli.model.tokens import TokenEmbeddings
 from sage_cli.model.vision import VisionEncoder
 from sage_cli.model.vocabulary import Vocabulary
@@ -40,7 +40,6 @@ MOST_LAYERS: Final = 9999
 MIN_REPLY: Final = 256  # cells that a prompt has to leave for its reply
 
 _FAMILIES: Final[dict[str, Family]] = {"qwen3vl": "qwen3-vl", "qwen3vlmoe": "qwen3-vl", "qwen2vl": "qwen2.5-vl"}
-_MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
 _PROJECTORS: Final[dict[Family, str]] = {"qwen3-vl": "qwen3vl_merger", "qwen2.5-vl": "qwen2.5vl_merger"}
 
 
@@ -135,8 +134,7 @@ class LlamaModel:
                 )
                 embeddings = TokenEmbeddings(text, self._vocabulary.size, int(llama.llama_model_n_embd(self._model)))
                 self._prefill = Prefill(self._decoder, self._vision, embeddings, width, sizes, self._interruptible, overlapped=cuda)
-                tokenize, control = self._vocabulary.tokenize, self._vocabulary.control
-                self._template = QwenTemplate(self._family, tokenize=tokenize, control=control, merge_pixels=_MERGE_PIXELS[self._family])
+                self._template = QwenTemplate(self._family, tokenize=self._vocabulary.tokenize, control=self._vocabulary.control)
             if cache is not None:
                 # Cells depend on all of these besides the prompt.
                 parts = (*contents, device, self._vision.device, kv_type, str(flash_attention), str(sizes), version("llama-cpp-python"))
@@ -202,7 +200,7 @@ class LlamaModel:
         return self._info
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
-        return bounded_frame_size(width, height, _MERGE_PIXELS[self._family], max_tokens, pixels)
+        return bounded_frame_size(width, height, MERGE_PIXELS[self._family], max_tokens, pixels)
 
     def count_tokens(self, prompt: Prompt) -> int:
         self._opened()

@@ -21,6 +21,8 @@ from sage_cli.video.frame import Frame
 
 Family: TypeAlias = Literal["qwen3-vl", "qwen2.5-vl"]
 
+# Side in pixels of the square that becomes one vision token: patch size times spatial merge.
+MERGE_PIXELS: Final[dict[Family, int]] = {"qwen3-vl": 32, "qwen2.5-vl": 28}
 TEMPORAL_PATCH: Final = 2  # frames the vision encoder merges into one slice
 _RUNS: Final = 1024  # pieces of text whose tokens are kept; a prompt has about one per slice
 TOKENS_PER_SECOND: Final = 2  # Qwen2.5-VL's vision_config.tokens_per_second in every released size; absent from its GGUF
@@ -99,13 +101,12 @@ class QwenTemplate:
         family: decides how video is laid out.
         tokenize: plain text to token ids; must not interpret control tokens.
         control: token id of a control token by its text, e.g. ``control("<|im_start|>")``.
-        merge_pixels: side in pixels of the square that becomes one vision token (patch size times spatial merge): 32 or 28.
     """
 
-    def __init__(self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int], merge_pixels: int) -> None:
+    def __init__(self, family: Family, *, tokenize: Callable[[str], list[int]], control: Callable[[str], int]) -> None:
         self._family = family
         self._tokenize = lru_cache(_RUNS)(tokenize)  # most of a prompt is rendered again and again: to count its tokens, and while it grows
-        self._merge_pixels = merge_pixels
+        self._merge_pixels = MERGE_PIXELS[family]
         self._im_start = control("<|im_start|>")
         self._im_end = control("<|im_end|>")
         self._vision_start = control("<|vision_start|>")

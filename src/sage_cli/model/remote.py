@@ -36,6 +36,7 @@ from sage_cli.model.base import (
     bounded_frame_size,
 )
 from sage_cli.model.dialect import Dialect, Form, Request, other_forms
+from sage_cli.model.qwen import MERGE_PIXELS
 from sage_cli.model.received import (
     NotAReplyError,
     broken,
@@ -60,8 +61,6 @@ logger = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 600.0  # servers send nothing while they read a large prompt
-_UNITS: Final = {"qwen2.5-vl": 28}  # pixels of a vision token's side, for estimates; others as Qwen3-VL
-_UNIT: Final = 32
 _BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a Chinese character has 3
 _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
@@ -115,8 +114,9 @@ class RemoteModel:
             self.close()
             raise
         self._name = str(served["id"])
-        self._family = "qwen2.5-vl" if _QWEN25.search(self._name) else "remote"
-        self._unit = _UNITS.get(self._family, _UNIT)
+        qwen25 = _QWEN25.search(self._name) is not None
+        self._family = "qwen2.5-vl" if qwen25 else "remote"
+        self._unit = MERGE_PIXELS["qwen2.5-vl" if qwen25 else "qwen3-vl"]  # for estimates
         self._context = context_size or context_of(served) or self._context_elsewhere(key) or DEFAULT_CONTEXT
 
     def __enter__(self) -> RemoteModel:

@@ -83,7 +83,7 @@ def _video_packets(
     scale = min(1.0, math.sqrt(_MOST_PIXELS / (track.width * track.height)))
     size = (int(track.width * scale) // 2 * 2 or 2, int(track.height * scale) // 2 * 2 or 2)  # 4:2:0 wants even sides
     codec = next((name for name in _ENCODERS if name in av.codec.codecs_available), _ENCODERS[-1])
-    rate = max(_SLOWEST, Fraction(track.fps or 25).limit_denominator(1001))
+    rate = max(_SLOWEST, track.rate.limit_denominator(1001))
     stream = cast(VideoStream, output.add_stream(codec, rate=rate, options=(_SLOW_OPTIONS if rate < _SLOW else _OPTIONS).get(codec, {})))
     stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
     # Players take untagged pictures for BT.709 or BT.601 by their height.

@@ -123,7 +123,7 @@ def _cut(keyframes: Sequence[Keyframe], track: VideoTrack, targets: Sequence[Fra
     starts = [0]
     for at in range(1, len(targets)):
         if numbers[at] != numbers[at - 1]:
-            decoded = (keyframes[numbers[at]].time - keyframes[numbers[starts[-1]]].time) * Fraction(track.fps or 25)
+            decoded = (keyframes[numbers[at]].time - keyframes[numbers[starts[-1]]].time) * track.rate
             jumps = jump(keyframes, track, targets[at - 1], targets[at]) is not None
             if jumps or decoded >= _SHORTEST_PIECE:
                 starts.append(at)

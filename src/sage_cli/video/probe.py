@@ -12,9 +12,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import av
 import numpy as np
@@ -50,6 +51,7 @@ _MOST_ASPECT: Final = 10
 _MOST_FPS: Final = 10_000
 
 Part = Literal["video", "audio", "file"]
+Opened: TypeAlias = Callable[..., MediaFile]  # opens the file that is probed
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,11 @@ class VideoTrack:
     fps: float | None
     timecode: str = ""
     retiming: Retiming | None = None
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, a usual number if it is unknown."""
+        return Fraction(self.fps or 25)
 
     @property
     def retimings(self) -> dict[int, Retiming]:
@@ -219,10 +226,11 @@ def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | 
 def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool] | None) -> Media:
     with reading(path, VideoError):
         content = identify(path, stop, remember=remember)
+    opened: Opened = partial(MediaFile, path, content=content, stop=stop)
     notices: list[MediaNotice] = []
-    with MediaFile(path, content=content, stop=stop) as file:
+    with opened() as file:
         candidates: dict[Part, list[int]] = {"video": _candidates(file, "video"), "audio": _candidates(file, "audio")}
-    found = _first_of_each(path, content, stop, candidates, notices)
+    found = {part: begun for part, indices in candidates.items() if (begun := _first(opened, indices, notices)) is not None}
     if not found:
         lost = [notice for notice in notices if notice.kind in _LOST]
         if lost:
@@ -234,55 +242,43 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     video, audio = (found[part][0] if part in found else None for part in ("video", "audio"))
     assert video is None or isinstance(video, VideoTrack)
     assert audio is None or isinstance(audio, AudioTrack)
-    with MediaFile(path, retimings=video.retimings if video is not None else {}, content=content, stop=stop) as file:
-        fps = Fraction(video.fps) if video is not None and video.fps else Fraction(25)
-        seen = survey(file, video.index if video else None, audio.index if audio else None, 1 / fps)
+    with opened(retimings=video.retimings if video else {}) as file:
+        seen = survey(file, video.index if video else None, audio.index if audio else None, 1 / video.rate if video else Fraction(0))
     origin = min(begin + seen.first[track.index] for track, begin in found.values())
     duration = float(max(seen.end - origin, Fraction(1, 1000)))
     keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
     parts = {track.index: part for part, (track, _) in found.items()}
     cut = falls_short(seen, origin)
     if cut:
-        with MediaFile(path, content=content, stop=stop) as file:
+        with opened() as file:
             cut = not is_estimated(file, parts) and not outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
     if spoken is not None and audio is not None and len(candidates["audio"]) > 1:  # last, so that the clock is the same whatever is heard
-        audio = _in_language(path, content, stop, audio, candidates["audio"], spoken)
+        audio = _in_language(opened, audio, candidates["audio"], spoken)
     return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, seen.places, notices)
 
 
 # ---- streams -------------------------------------------------------------------------------------------------------
 
 
-def _first_of_each(
-    path: Path, content: Content, stop: Event, candidates: dict[Part, list[int]], notices: list[MediaNotice]
-) -> dict[Part, tuple[VideoTrack | AudioTrack, Fraction]]:
-    """The best video and audio streams that can be decoded, with their start times. Adds notices for those that cannot."""
-    found: dict[Part, tuple[VideoTrack | AudioTrack, Fraction]] = {}
-    for part, indices in candidates.items():
-        for index in indices:
-            with MediaFile(path, content=content, stop=stop) as file:
-                begun = _track(file, index, path)
-            if isinstance(begun, MediaNotice):
-                notices.append(begun)
-            elif begun is not None:
-                found[part] = begun
-                break
-    return found
+def _first(opened: Opened, indices: Sequence[int], notices: list[MediaNotice]) -> tuple[VideoTrack | AudioTrack, Fraction] | None:
+    """The first of these streams that can be decoded, with its start time. Adds notices for those before it."""
+    for index in indices:
+        with opened() as file:
+            begun = _track(file, index)
+        if isinstance(begun, MediaNotice):
+            notices.append(begun)
+        elif begun is not None:
+            return begun
+    return None
 
 
-def _in_language(
-    path: Path, content: Content, stop: Event, best: AudioTrack, candidates: Sequence[int], spoken: Callable[[str], bool]
-) -> AudioTrack:
+def _in_language(opened: Opened, best: AudioTrack, candidates: Sequence[int], spoken: Callable[[str], bool]) -> AudioTrack:
     """The first audio stream in the language asked for that can be decoded; the best one if that is in it, or none is."""
-    with MediaFile(path, content=content, stop=stop) as file:
+    with opened() as file:
         indices = [index for index in candidates if spoken(file.stream(index).language or "")]
-    for index in indices if best.index not in indices else ():
-        with MediaFile(path, content=content, stop=stop) as file:
-            begun = _track(file, index, path)
-        if isinstance(begun, tuple) and isinstance(begun[0], AudioTrack):
-            return replace(begun[0], best=False)
-    return best
+    begun = None if best.index in indices else _first(opened, indices, [])
+    return replace(begun[0], best=False) if begun is not None and isinstance(begun[0], AudioTrack) else best
 
 
 def _candidates(file: MediaFile, part: str) -> list[int]:
@@ -295,7 +291,7 @@ def _candidates(file: MediaFile, part: str) -> list[int]:
     return sorted((stream.index for stream in chosen), key=lambda index: (best is None or index != best.index, index))
 
 
-def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioTrack, Fraction] | MediaNotice | None:
+def _track(file: MediaFile, index: int) -> tuple[VideoTrack | AudioTrack, Fraction] | MediaNotice | None:
     """The track and the time of its first frame, or the reason why it cannot be decoded, or None for an empty stream.
 
     Raises:
@@ -308,7 +304,7 @@ def _track(file: MediaFile, index: int, path: Path) -> tuple[VideoTrack | AudioT
     codec = str(stream.codec_context.codec.canonical_name)
     if part == "video" and (pixels := stream.codec_context.width * stream.codec_context.height) > _MOST_PIXELS:
         raise VideoError(
-            f"{path} has pictures of {stream.codec_context.width}x{stream.codec_context.height} pixels; "
+            f"{file.source.path} has pictures of {stream.codec_context.width}x{stream.codec_context.height} pixels; "
             f"the most that is decoded is {_MOST_PIXELS // 10**6} million, not {pixels // 10**6}: scale it down"
         )
     packets = file.packets(index)

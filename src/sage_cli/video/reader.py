@@ -250,7 +250,7 @@ class FrameCursor:
                     order.shown(frame)
                 if frame.pts is None:  # bare streams (.h264) have no clock: count
                     frame.pts = round(following / time_base(frame))
-                following = frame_time(frame) + 1 / Fraction(self._track.fps or 25)
+                following = frame_time(frame) + 1 / self._track.rate
                 yield frame
 
     def _needed(self, stream: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
@@ -324,7 +324,7 @@ def tell_damage(media: Media, damaged: set[int | None]) -> None:
 def jump(keyframes: Sequence[Keyframe], track: VideoTrack, position: Fraction, target: Fraction) -> int | None:
     """Index of the keyframe to seek to for ``target`` from ``position``; None to go on decoding."""
     number = keyframe_before(keyframes, target)
-    saved = (keyframes[number].time - position) * Fraction(track.fps or 25)
+    saved = (keyframes[number].time - position) * track.rate
     return number if saved > _SEEK_COST or (target < position and saved < 0) else None
 
 
