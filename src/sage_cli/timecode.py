@@ -73,6 +73,11 @@ def format_clock(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def format_span(start: float, end: float) -> str:
+    """``HH:MM:SS-HH:MM:SS``."""
+    return f"{format_clock(start)}-{format_clock(end)}"
+
+
 def format_clock_ms(seconds: float, decimals: int = 3) -> str:
     """``HH:MM:SS.mmm``, rounded to the millisecond, or to other decimals."""
     whole, rest = divmod(round(max(0.0, seconds) * 10**decimals), 10**decimals)
@@ -151,7 +156,7 @@ def repair_window(
         middle = (first + last) / 2 if shortest else first + length / 2
         first = min(max(0.0, middle - length / 2), duration - length)
         last = first + length
-        notes.append(f"the window was too short; widened to {format_clock(first)}-{format_clock(last)}")
+        notes.append(f"the window was too short; widened to {format_span(first, last)}")
     return first, last, notes
 
 

@@ -60,7 +60,7 @@ def test_damage_is_told_by_every_run(tmp_path: Path) -> None:
     told = []
     for _ in range(2):
         with open_session(**NANO) as session:
-            for _ in session.parts(session.video(path)):
+            for _ in session.parts(video := session.video(path), session.converted(video)):
                 pass
             told.append(session.video(path).damage)
         with open_session(**NANO) as session:
@@ -236,7 +236,7 @@ def test_equal_videos_keep_their_own_names_and_subtitles(tmp_path: Path) -> None
         videos = [session.video(tmp_path / name / "talk.mp4") for name in ("one", "two")]
         assert videos[0].id == videos[1].id
         assert [session.agent(video).video for video in videos] == videos
-        assert [[one.text for part in session.said(video) for one in part.segments] for video in videos] == [
+        assert [[one.text for part in session.parts(video, session.subtitles(video)) for one in part.segments] for video in videos] == [
             ["This is one."],
             ["This is two."],
         ]

@@ -169,15 +169,15 @@ class Talk:
             raise UsageError("/from takes one time or two, as in /from 12:30 15:00")
 
     def _part(self, start: float, end: float) -> None:
-        from sage_cli.timecode import format_clock
+        from sage_cli.timecode import format_span
 
         span = self.conversation.session.span(self.conversation.video, max(0.0, start), end)
         self.conversation.span = span
-        console.say(f"asking about {format_clock(span[0])}-{format_clock(span[1])}; /from alone goes back to the whole video")
+        console.say(f"asking about {format_span(*span)}; /from alone goes back to the whole video")
 
     def frames(self, rest: str) -> None:
         from sage_cli.cli.thumbnails import show_spans
-        from sage_cli.timecode import format_clock, format_clock_ms
+        from sage_cli.timecode import format_clock, format_clock_ms, format_span
 
         if not self.conversation.runs:
             raise UsageError("nothing was looked at yet: ask something first")
@@ -185,9 +185,10 @@ class Talk:
         clocks = [format_clock(time) for time in run["frames"]]
         exact = len(set(clocks)) < len(clocks)  # several in a second
         self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks) or 'no frames'}")
-        for one in run["evidence"]:
-            self._show(f"{one['what']}: {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}")
-        show_spans(self.conversation.video, [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]])
+        spans = [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]]
+        for one, span in zip(run["evidence"], spans, strict=True):
+            self._show(f"{one['what']}: {format_span(*span)}")
+        show_spans(self.conversation.video, spans)
 
     def transcript(self, rest: str) -> None:
         from sage_cli.timecode import format_clock, parse
@@ -196,8 +197,8 @@ class Talk:
         if len(words) not in (0, 2):
             raise UsageError("/transcript takes no times or two, as in /transcript 12:30 15:00")
         start, end = map(parse, words) if words else self.conversation.span or (None, None)
-        said = False
-        with closing(self.conversation.session.said(self.conversation.video, start=start, end=end)) as parts:
+        said, session, video = False, self.conversation.session, self.conversation.video
+        with closing(session.parts(video, session.subtitles(video), start=start, end=end)) as parts:
             for segment in (segment for part in parts for segment in part.segments):
                 said = True
                 self._show(f"{format_clock(segment.start)}  {' '.join(segment.text.split())}")
@@ -245,7 +246,7 @@ class Talk:
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""
         if not at_terminal():
-            for text in _texts(sys.stdin.buffer) if sys.stdin else ():
+            for text in _texts(sys.stdin.buffer):
                 yield from lines(text)
             return
         read = _plain_line if console.dumb() else partial(_prompt(keep=self.conversation.session.options.log).prompt, "> ")

@@ -42,7 +42,7 @@ def agreed(action: str, *, default: bool) -> bool:
 
 
 def at_terminal() -> bool:
-    return bool(sys.stdin and sys.stderr and sys.stdin.isatty() and sys.stderr.isatty())
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _ask(question: str, default: str = "") -> str:

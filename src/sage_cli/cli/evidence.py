@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sage_cli.cli import console
 from sage_cli.session.options import Options
-from sage_cli.timecode import format_clock, format_stamp
+from sage_cli.timecode import format_span, format_stamp
 
 _WHOLE: Final = 0.9  # of a video, from which on a clip would be no more than a copy
 
@@ -79,8 +79,7 @@ def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, floa
     parts = [span for span in spans if span[1] - span[0] < _WHOLE * video.duration]
     for span in spans if options.clips else ():
         if span not in parts:
-            told = f"{format_clock(span[0])}-{format_clock(span[1])} is nearly all of it"
-            console.note(f"{video.label}: {told}, which is not copied to {options.clips}")
+            console.note(f"{video.label}: {format_span(*span)} is nearly all of it, which is not copied to {options.clips}")
     for folder, chosen, save in ((options.clips, parts, _save_clip), (options.stills, spans if video.has_video else (), _save_stills)):
         if folder and chosen:
             with output_folder(Path(folder)) as path:

@@ -62,14 +62,16 @@ def frames(
         raise UsageError("--start and --end limit --every: add it")
     if sheet and options.output:
         raise UsageError("--sheet and --output exclude each other: choose one")
-    target = _picture(user_path(sheet)) if sheet else None
+    target = user_path(sheet) if sheet else None
+    if target and target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--sheet {target}: use one of {', '.join(SUFFIXES)}")
     folder = folder_named("--output", options.output or ".")
     with Session(options) as session:
         with downloads(session):
             opened = session.video(video)
         times = _times(session, opened, at or [], every)
         size = opened.size_within(_TILE if sheet and width is None else width or math.inf)
-        told = damage_told(session, opened)
+        told = damage_told(opened)
         if target:
             check_targets([target], [opened.path], text=False)
             with told, closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
@@ -133,12 +135,6 @@ def _times(session: Session, video: Video, at: list[str], every: str | None) -> 
             raise UsageError(f"--every {every}: give a time that makes at most {_MOST} frames, such as 30s")
         times += [start + number * step for number in range(int((end - start) / step) + 1)]
     return sorted(set(times))
-
-
-def _picture(target: Path) -> Path:
-    if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--sheet {target}: use one of {', '.join(SUFFIXES)}")
-    return target
 
 
 def _encoded(image: NDArray[np.uint8], suffix: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sage_cli.video import Video
 
 Form: TypeAlias = Literal["text", "csv", "edl", "ffmetadata"]
+_CSV_HEAD: Final = "start,end,event"
 
 EXAMPLES = """[bold]Examples[/]
   sage ground match.mp4 "a goal is scored"
@@ -60,7 +61,7 @@ def ground(
         steps = look(session, opened, wanted, quick=quick, margin=options.margin)
         bar = progress(opened.label, *session.span(opened))
         try:
-            with damage_told(session, opened), closing(steps) as found, interrupts() as stop_if_asked, bar as advance:
+            with damage_told(opened), closing(steps) as found, interrupts() as stop_if_asked, bar as advance:
                 for step in found:
                     stop_if_asked()
                     if step is None:
@@ -102,7 +103,6 @@ class _Results:
         self._form = "json" if options.json else form
         self._last: Found | None = None
         self._notices: list[str] = []
-        self._begun = False
 
     def add(self, step: Found) -> None:
         from sage_cli.cli.evidence import save_spans
@@ -129,8 +129,9 @@ class _Results:
         from sage_cli.cli.marks import edl, ffmetadata
 
         video = self._video
-        self._begin()
-        if self._form == "json":
+        if self._form == "csv" and not self.spans:
+            console.write(_CSV_HEAD)
+        elif self._form == "json":
             spans = [{"start": start, "end": end} for start, end in self.spans]
             notices = [*self._notices, *(notice.text for notice in video.notices)]
             calls = self._last.calls if self._last else 0
@@ -141,21 +142,14 @@ class _Results:
             console.write(ffmetadata([(*span, self._event) for span in self.spans]))
 
     def _print(self, spans: Sequence[Span]) -> None:
-        from sage_cli.cli.marks import csv_line
-        from sage_cli.timecode import format_clock
+        from sage_cli.speech.formats.csv import row
+        from sage_cli.timecode import format_span
 
-        self.spans += spans
-        if spans:
-            self._begin()
         for start, end in spans:
             if self._form == "text":
-                console.write(f"{format_clock(start)}-{format_clock(end)}")
+                console.write(format_span(start, end))
             elif self._form == "csv":
-                console.write(csv_line(start, end, self._event))
-
-    def _begin(self) -> None:
-        from sage_cli.cli.marks import csv_head
-
-        if self._form == "csv" and not self._begun:
-            console.write(csv_head())
-        self._begun = True
+                if not self.spans:
+                    console.write(_CSV_HEAD)
+                console.write(row(f"{start:.3f}", f"{end:.3f}", self._event), end="")
+            self.spans.append((start, end))

@@ -59,7 +59,7 @@ def show(
     report: Annotated[str | None, typer.Option("--report", metavar="FILE", help="Write a report, .html or .md.")] = None,
 ) -> int:
     """Show an entry: the question, the answer and its evidence."""
-    from sage_cli.timecode import format_clock
+    from sage_cli.timecode import format_span
 
     entry = find_entry(id)
     if report:
@@ -83,7 +83,7 @@ def show(
     tables.text(entry.question)
     tables.text(entry.answer if entry.answer is not None else f"(no answer: {entry.record['reason']})")
     for one in entry.record["evidence"]:
-        tables.text(f"  {format_clock(one['span']['start'])}-{format_clock(one['span']['end'])}  {one['what']}")
+        tables.text(f"  {format_span(one['span']['start'], one['span']['end'])}  {one['what']}")
     return 0
 
 

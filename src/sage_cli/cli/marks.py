@@ -1,4 +1,4 @@
-"""Time spans for other programs: edit lists, chapters and tables."""
+"""Time spans for other programs: edit lists and chapters."""
 
 from __future__ import annotations
 
@@ -61,15 +61,3 @@ def ffmetadata(chapters: Sequence[tuple[float, float, str]], title: str = "") ->
 
 def _escaped(text: str) -> str:
     return "".join(f"\\{character}" if character in "=;#\\\n" else character for character in text)
-
-
-def csv_head() -> str:
-    """The first line of a table of spans."""
-    return "start,end,event"
-
-
-def csv_line(start: float, end: float, event: str) -> str:
-    """A line of it: seconds, and what is seen then."""
-    from sage_cli.speech.formats.csv import row
-
-    return row(f"{start:.3f}", f"{end:.3f}", event).rstrip("\n")

@@ -45,7 +45,7 @@ def ready(session: Session, name: str) -> Video:
 
 
 @contextmanager
-def damage_told(session: Session, video: Video) -> Iterator[None]:
+def damage_told(video: Video) -> Iterator[None]:
     """Report, after the work, what of a video cannot be decoded. Some of it is found only while the video is read."""
     try:
         yield

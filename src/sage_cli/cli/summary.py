@@ -52,7 +52,7 @@ def summary(
         opened = ready(session, video)
         if session.bundled:
             console.note("nano was not trained to summarize: its words mean nothing here, and only show what a summary looks like")
-        with damage_told(session, opened):
+        with damage_told(opened):
             made = _made(session, opened)
     for notice in made.notices:
         console.note(notice)

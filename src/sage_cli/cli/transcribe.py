@@ -224,7 +224,7 @@ def _pieces(session: Session, task: Task, say: Callable[[str], None]) -> Generat
     yield format.head(about)
     spoken = Spoken()
     printed = task.target is None and sys.stdout.isatty()  # then the text itself shows how far it is
-    with progress(task.name, start, end, hidden=printed) as advance, closing(session.parts(video)) as parts:
+    with progress(task.name, start, end, hidden=printed) as advance, closing(session.parts(video, subtitles)) as parts:
         for part in parts:
             for segment in present(part.segments, start, end, layout, words=options.words, on_screen=format.on_screen):
                 spoken.add(segment)

@@ -242,7 +242,7 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
 
     subtitles = session.converted(video, source)
     said, spoken = [], Spoken()
-    with closing(session.parts(video, start=span[0], end=span[1], source=source)) as parts:
+    with closing(session.parts(video, subtitles, start=span[0], end=span[1])) as parts:
         for part in parts:
             report(f"transcribed to {format_clock(part.seconds)}")
             for segment in part.segments:

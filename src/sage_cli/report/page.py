@@ -20,7 +20,7 @@ from sage_cli.errors import UsageError
 from sage_cli.output import open_text
 from sage_cli.signals import check_interrupted
 from sage_cli.text import escape_markdown, is_link, without_controls
-from sage_cli.timecode import format_clock, link_at, parse
+from sage_cli.timecode import format_clock, format_span, link_at, parse
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -290,4 +290,4 @@ def _spread(times: list[float], most: int) -> list[float]:
 
 
 def _span_text(span: tuple[float, float] | None) -> str:
-    return "" if span is None else format_clock(span[0]) if span[1] - span[0] < 1 else f"{format_clock(span[0])}-{format_clock(span[1])}"
+    return "" if span is None else format_clock(span[0]) if span[1] - span[0] < 1 else format_span(*span)

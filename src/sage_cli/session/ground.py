@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sage_cli.errors import ModelError, NoReplyError, UsageError
-from sage_cli.timecode import format_clock
+from sage_cli.timecode import format_span
 
 if TYPE_CHECKING:
     from sage_cli.session.session import Session
@@ -101,7 +101,7 @@ def ground(
                 unread += 1
                 if unread == windows:
                     raise NoReplyError(f"the video could not be searched: {error}; try another model") from error
-                notices.append(f"{format_clock(part.start)}-{format_clock(part.end)} could not be searched: {error}")
+                notices.append(f"{format_span(part.start, part.end)} could not be searched: {error}")
             notices += search.proceed()
             fresh = [notice for notice in dict.fromkeys(notices) if notice not in told]
             told.update(fresh)
@@ -195,7 +195,7 @@ class _Search:
                 self._spans = _joined([*self._spans, self._widened(part)])
             elif self._most > 1 and part.window != full:
                 full = part.window
-                rest = f"{format_clock(part.start)}-{format_clock(self._windows[full][1])}"
+                rest = format_span(part.start, self._windows[full][1])
                 yield f"{rest} may show more: its window had all its {self._most} calls of the model; search that part alone"
 
     def give(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:

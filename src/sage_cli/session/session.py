@@ -281,13 +281,14 @@ class Session(Models):
             for part in parts:
                 yield from part.segments
 
-    def parts(self, video: Video, *, start: Moment = None, end: Moment = None, source: str | None = None) -> Generator[Progress]:
-        """The same, window by window, with progress, from a ``source`` if it is given. Yields nothing for media without sound."""
-        return self._turns.run(self._parts(video, self.converted(video, source), start, end))
+    def parts(self, video: Video, subtitles: Subtitles | None, *, start: Moment = None, end: Moment = None) -> Generator[Progress]:
+        """The same, window by window, with progress. Yields nothing for media without sound.
 
-    def said(self, video: Video, *, start: Moment = None, end: Moment = None) -> Generator[Progress]:
-        """The same with what questions are answered from: subtitles if there are any, whatever ``source`` is for transcripts."""
-        return self._turns.run(self._parts(video, self.subtitles(video), start, end))
+        Args:
+            subtitles: to use in place of a transcript: those that are :meth:`converted`, or those that questions are answered from
+                (:meth:`subtitles`).
+        """
+        return self._turns.run(self._parts(video, subtitles, start, end))
 
     def _parts(self, video: Video, subtitles: Subtitles | None, start: Moment, end: Moment) -> Generator[Progress]:
         first, last = self.span(video, start, end)

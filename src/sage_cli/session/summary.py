@@ -29,7 +29,7 @@ from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
 from sage_cli.store.diskcache import DiskCache
-from sage_cli.timecode import format_clock
+from sage_cli.timecode import format_clock, format_span
 from sage_cli.tools.base import Watched
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
@@ -119,9 +119,10 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
 def _speech(session: Session, video: Video, start: float, end: float) -> Steps[list[Segment]]:
     """What is said, by subtitles or the speech model; nothing where there is neither."""
     segments: list[Segment] = []
-    if session.subtitles(video) is None and (not video.has_audio or (video.has_video and session.speech_file is None)):
+    subtitles = session.subtitles(video)
+    if subtitles is None and (not video.has_audio or (video.has_video and session.speech_file is None)):
         return segments
-    with closing(session.said(video, start=start, end=end)) as parts:
+    with closing(session.parts(video, subtitles, start=start, end=end)) as parts:
         for part in parts:
             segments += part.segments
             yield Stage("speech", part.seconds - start, end - start)
@@ -216,7 +217,7 @@ class _Writer:
 
     def _chapter(self, start: float, end: float) -> Steps[tuple[str, str]]:
         lines = [f"[{format_clock(entry.start)}] {entry.text}" for entry in self._entries if start <= entry.start < end]
-        asked, part = f"chapter {start:.3f} {end:.3f}", f"{format_clock(start)}-{format_clock(end)}"
+        asked, part = f"chapter {start:.3f} {end:.3f}", format_span(start, end)
         if (kept := self._kept.get(asked)) is not None:
             return kept["title"], kept["summary"]
         frames = Frames(())
@@ -329,4 +330,4 @@ def _problem(reply: Reply) -> str:
 
 
 def _told(chapter: Chapter) -> str:
-    return f"[{format_clock(chapter.start)}-{format_clock(chapter.end)}] {chapter.title}: {chapter.summary}"
+    return f"[{format_span(chapter.start, chapter.end)}] {chapter.title}: {chapter.summary}"

@@ -13,7 +13,7 @@ from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
 from sage_cli.cli.console import neutral
 from sage_cli.model.base import ModelInfo, Usage
 from sage_cli.text import STDIN, is_link, media_label
-from sage_cli.timecode import format_clock, link_at, rough
+from sage_cli.timecode import format_clock, format_span, link_at, rough
 
 CLOCK: Final = 8  # columns of the elapsed time
 MARGIN: Final = CLOCK + 2
@@ -55,7 +55,7 @@ def span_text(span: Span, video: str = "") -> Text:
     link = None
     if video not in ("", STDIN):
         link = link_at(video if is_link(video) else Path(video).absolute().as_uri(), span.start)
-    return Text(f"{format_clock(span.start)}-{format_clock(span.end)}", Style(color="cyan", link=link))
+    return Text(format_span(span.start, span.end), Style(color="cyan", link=link))
 
 
 def video_text(event: RunStarted) -> Text:
