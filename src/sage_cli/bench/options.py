@@ -134,10 +134,7 @@ def _name(mark: re.Match[str]) -> str:
 
 
 def _number(mark: re.Match[str]) -> int:
-    return _place(_name(mark))
-
-
-def _place(label: str) -> int:
+    label = _name(mark)
     return int(label) - 1 if label.isdigit() else ord(label.upper()) - ord("A")
 
 

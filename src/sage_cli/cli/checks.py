@@ -38,6 +38,7 @@ PACKAGES = (
 )
 # Packages that overwrite files of opencv-python-headless.
 CONFLICTING = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
+_NO_SPEECH = "no speech model is installed, so speech is not transcribed: sage models pull whisper-base"
 LOW_DISK = 5_000_000_000  # bytes
 
 
@@ -271,10 +272,10 @@ def advise(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     """Advice, most useful first, one line each."""
     return [
         *(line for error in system.broken for line in _again(system, error)),
-        *([setup.speech_problem] if setup.speech_problem else []),
+        *filter(None, [setup.speech_problem]),
         *([] if setup.served else _on_gpu(system)),
         *_on_model(system, setup, speeds),
-        *_on_speech(setup),
+        *([] if setup.speech_model or setup.speech_problem else [_NO_SPEECH]),
         *_on_machine(system, speeds),
     ]
 
@@ -318,14 +319,6 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
             f"sage config set frames {fewer}, or use a smaller model"
         )
     return advice
-
-
-def _on_speech(setup: Setup) -> list[str]:
-    if setup.speech_problem:
-        return []
-    if setup.speech_model is None:
-        return ["no speech model is installed, so speech is not transcribed: sage models pull whisper-base"]
-    return []
 
 
 def _on_machine(system: System, speeds: Speeds) -> list[str]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sage_cli.store.catalogue import Reference
     from sage_cli.store.choose import RemoteFile
     from sage_cli.store.hub import Hub
-    from sage_cli.store.install import Installed, Plan
+    from sage_cli.store.install import Installed
 
 app = typer.Typer(
     name="models",
@@ -125,8 +125,7 @@ def pull(
         wanted = name or reference.name
         model = None if update else find(wanted)
         if model is None:
-            hub = _hub(offline)
-            model = _pull(wanted, hub, _plan(reference, hub))
+            model = _pull(wanted, reference, _hub(offline))
         else:
             console.note(f"{wanted} is already installed; --update checks for newer files")
         console.write_path(model.path)
@@ -245,9 +244,8 @@ def download(names: list[str]) -> list[str]:
     """Download and install models; return the names they are installed under."""
     from sage_cli.store.catalogue import parse
 
-    hub = _hub(offline=False)
-    references = [parse(name) for name in names]
-    return [_pull(reference.name, hub, _plan(reference, hub)).name for reference in references]
+    references, hub = [parse(name) for name in names], _hub(offline=False)
+    return [_pull(reference.name, reference, hub).name for reference in references]
 
 
 def _hub(offline: bool) -> Hub:
@@ -257,27 +255,22 @@ def _hub(offline: bool) -> Hub:
     return Hub(offline=offline or load_options().offline)
 
 
-def _plan(reference: Reference, hub: Hub) -> Plan:
+def _pull(name: str, reference: Reference, hub: Hub) -> Installed:
+    from sage_cli.cli.interrupts import resumable
     from sage_cli.cli.machine import rooms
     from sage_cli.model.devices import this_machine
-    from sage_cli.session import load_options
-    from sage_cli.store.install import plan
+    from sage_cli.session import load_options, settings
+    from sage_cli.store.install import install, plan
 
     kv = reference.entry.kv if reference.entry else 0
-    return plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=load_options().quantization)
-
-
-def _pull(name: str, hub: Hub, plan: Plan) -> Installed:
-    from sage_cli.cli.interrupts import resumable
-    from sage_cli.session import load_options, settings
-    from sage_cli.store.install import install
-
-    quantization = f", {plan.choice.quantization}" if plan.choice.quantization else ""
-    console.note(f"{name}: {_size(plan.choice.size)} from {plan.listing.repository}{quantization}")
-    if not plan.choice.fits:
+    planned = plan(reference, hub, rooms=rooms(kv, this_machine()), preferred=load_options().quantization)
+    choice = planned.choice
+    quantization = f", {choice.quantization}" if choice.quantization else ""
+    console.note(f"{name}: {_size(choice.size)} from {planned.listing.repository}{quantization}")
+    if not choice.fits:
         console.note("this model needs more memory than this machine has: it may not load")
     with resumable(), _bars() as told:
-        model = install(plan, hub, told, name=name)
+        model = install(planned, hub, told, name=name)
     if model.kind == "vision" and load_options().model is None:
         settings.change("model", model.name)
         console.note(f"{model.name} is now the default model; change it with 'sage models default NAME'")
