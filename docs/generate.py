@@ -31,7 +31,7 @@ VARIABLES = {
     "SAGE_WEB_MAX_AGE": "hours that a web result is used again",
     "HTTPS_PROXY`, `DDGS_PROXY": "proxies, see `sage help web`",
     "SSL_CERT_FILE": "certificate authorities to trust instead of the usual ones",
-    "HF_HOME": "folder of the Hugging Face cache, where downloads lie",
+    "HF_HOME": "folder of the Hugging Face cache, for downloads",
     "HF_ENDPOINT": "address of another hub",
     "HF_TOKEN": "token for private and gated repositories",
     "HF_HUB_OFFLINE": "`1`: no downloads",
