@@ -17,7 +17,7 @@ from sage_cli.store import cache, cache_dir
 from sage_cli.store.cache import KINDS, Files, entries, forget_media, media_paths, note_media, remove, trim
 from sage_cli.store.files import part_of
 from sage_cli.store.scratch import scratch_folder
-from sage_cli.web.cache import WebCache
+from sage_cli.web.web import WebCache
 
 TALK, FILM = "a" * 24, "b" * 24
 DAY = 24 * 3600.0

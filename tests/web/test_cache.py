@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sage_cli.web import Found, Page, Request, Web, WebError, WebSettings
-from sage_cli.web import cache as caching
-from sage_cli.web.cache import WebCache
+from sage_cli.web import web as caching
+from sage_cli.web.web import WebCache
 from tests.web.conftest import Open
 from tests.web.internet import Internet, as_json, done, http
 

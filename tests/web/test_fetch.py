@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sage_cli.web import WebError
+from sage_cli.web import WebError, WebSettings
 from sage_cli.web import fetch as fetching
 from sage_cli.web.fetch import Body, Fetcher
 from tests.web.internet import PUBLIC, Answer, Asked, Internet, bomb, done, forever, head, http, redirect
@@ -27,7 +27,7 @@ def fetch(internet: Internet) -> Callable[..., Body]:
 
     def fetch(address: str = "http://site.example/", **settings: object) -> Body:
         given = {"timeout_s": 20.0, "max_bytes": MB, "robots": False, "backoff_s": 0.0, **settings}
-        fetcher = Fetcher(network=internet, **given)  # type: ignore[arg-type]
+        fetcher = Fetcher(WebSettings(**given), internet)  # type: ignore[arg-type]
         body, _ = done(fetcher.page(address, lambda kind: not kind.startswith("image/")))
         return body
 
@@ -141,7 +141,9 @@ def test_the_time_that_a_person_takes_does_not_count(internet: Internet, monkeyp
     clock, later = time.monotonic, 0.0
     monkeypatch.setattr(time, "monotonic", lambda: clock() + later)
     internet.host("site.example", index=redirect("/there"), there=http("hello"))
-    asking = Fetcher(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0, network=internet).page("http://site.example/", lambda _: True)
+    asking = Fetcher(WebSettings(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0), internet).page(
+        "http://site.example/", lambda _: True
+    )
     for purpose in ("page", "redirect"):
         assert next(asking).purpose == purpose
         later += 3600
@@ -232,7 +234,7 @@ def test_a_page_cut_short_inside_its_compression_is_better_than_none(internet: I
 def test_redirects_are_followed_and_told(internet: Internet) -> None:
     internet.host("site.example", index=redirect("/moved", 301), moved=redirect("//other.example/here?x=1", 307))
     internet.host("other.example", here=http("hello"))
-    fetcher = Fetcher(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0, network=internet)
+    fetcher = Fetcher(WebSettings(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0), internet)
     body, sent = done(fetcher.page("http://site.example/", lambda _: True))
     assert body.url == "http://other.example/here?x=1"
     assert [(request.purpose, request.host, request.text) for request in sent] == [
@@ -245,14 +247,18 @@ def test_redirects_are_followed_and_told(internet: Internet) -> None:
 def test_a_redirect_that_is_not_agreed_to_is_not_followed(internet: Internet) -> None:
     internet.host("site.example", rest=redirect("http://other.example/"))
     internet.host("other.example", rest=http("hello"))
-    asking = Fetcher(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0, network=internet).page("http://site.example/", lambda _: True)
+    asking = Fetcher(WebSettings(timeout_s=20, max_bytes=MB, robots=False, backoff_s=0), internet).page(
+        "http://site.example/", lambda _: True
+    )
     next(asking), next(asking)
     asking.close()
     assert internet.resolved == ["site.example"]
 
 
 def test_nothing_is_resolved_before_it_is_agreed_to(internet: Internet) -> None:
-    asking = Fetcher(timeout_s=20, max_bytes=MB, robots=True, backoff_s=0, network=internet).page("http://site.example/", lambda _: True)
+    asking = Fetcher(WebSettings(timeout_s=20, max_bytes=MB, robots=True, backoff_s=0), internet).page(
+        "http://site.example/", lambda _: True
+    )
     assert next(asking).text == "http://site.example/"
     asking.close()
     assert (internet.resolved, internet.dialled) == ([], [])
@@ -403,7 +409,7 @@ def test_rules_are_read_once_a_host_and_told(internet: Internet) -> None:
         "site.example", one=http("1"), two=redirect("http://other.example/three"), robots__txt=redirect("/rules"), rules=robots("")
     )
     internet.host("other.example", three=http("3"))
-    fetcher = Fetcher(timeout_s=20, max_bytes=MB, robots=True, backoff_s=0, network=internet)
+    fetcher = Fetcher(WebSettings(timeout_s=20, max_bytes=MB, robots=True, backoff_s=0), internet)
     sent = [done(fetcher.page(f"http://site.example/{page}", lambda _: True))[1] for page in ("one", "two")]
     assert [[(request.purpose, request.text) for request in requests] for requests in sent] == [
         [

@@ -33,6 +33,7 @@ from sage_cli.hardware.waiting import in_thread
 from sage_cli.version import __version__
 from sage_cli.web.address import Checked, Network, parse_address
 from sage_cli.web.base import Asking, Purpose, Request, WebError
+from sage_cli.web.settings import WebSettings
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -125,16 +126,12 @@ class Fetcher:
     """Fetches pages and calls services.
 
     Args:
-        timeout_s: seconds for one page or call in all.
-        max_bytes: most bytes of an answer, compressed or not.
-        robots: keep to robots.txt for pages.
-        backoff_s: seconds before the first retry, about; doubled with each.
+        settings: their limits; of the cache and of searches nothing.
         network: how connections are made.
     """
 
-    def __init__(self, *, timeout_s: float, max_bytes: int, robots: bool, backoff_s: float, network: Network | None = None) -> None:
-        self.timeout_s, self.max_bytes, self.robots, self.backoff_s = timeout_s, max_bytes, robots, backoff_s
-        self.network = network or Network()
+    def __init__(self, settings: WebSettings, network: Network | None = None) -> None:
+        self._settings, self._network = settings, network or Network()
         self._rules: dict[str, Protego] = {}
 
     @cached_property
@@ -150,7 +147,7 @@ class Fetcher:
         Raises:
             WebError: the address, or one that it redirects to, must not be opened; or the page cannot be fetched within the limits.
         """
-        return (yield from self._follow("page", address, Allowance(self.timeout_s), self.max_bytes, readable))
+        return (yield from self._follow("page", address, Allowance(self._settings.timeout_s), self._settings.max_bytes, readable))
 
     def call(self, url: str, *, headers: Mapping[str, str], body: bytes | None = None, private: bool = False) -> bytes:
         """Call a service: POST with a body, else GET. It may not redirect.
@@ -162,7 +159,9 @@ class Fetcher:
             WebError: it does not answer as it should.
         """
         target = parse_address(url)
-        answer = self._ask(target, Allowance(self.timeout_s), self.max_bytes, headers=headers, body=body, private=private)
+        answer = self._ask(
+            target, Allowance(self._settings.timeout_s), self._settings.max_bytes, headers=headers, body=body, private=private
+        )
         if isinstance(answer, _Moved):
             raise WebError(f"{_host(target)} redirects elsewhere: give its own address")
         return answer.data
@@ -174,7 +173,7 @@ class Fetcher:
         for _ in range(1 + _HOPS):
             target = parse_address(address)
             yield Request(purpose, _host(target), str(target))
-            if first == "page" and self.robots:
+            if first == "page" and self._settings.robots:
                 yield from self._keep_to_robots(target, allowance)
             answer = self._ask(target, allowance, limit, readable)
             if isinstance(answer, Body):
@@ -215,7 +214,7 @@ class Fetcher:
         private: bool = False,
     ) -> Body | _Moved:
         """Ask, and ask again when that may help and there is time: a little later each time, or when the server says."""
-        backoff = wait_random_exponential(self.backoff_s, max=8 * self.backoff_s, min=self.backoff_s / 2)
+        backoff = wait_random_exponential(self._settings.backoff_s, max=8 * self._settings.backoff_s, min=self._settings.backoff_s / 2)
 
         def wait(state: RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
@@ -239,7 +238,7 @@ class Fetcher:
     def _exchange(self, request: httpx2.Request, deadline: float, limit: int, readable: Readable, private: bool) -> Body | _Moved:
         target = request.url
         url = httpcore2.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
-        backend = Checked(self.network, deadline, private=private)
+        backend = Checked(self._network, deadline, private=private)
         try:
             with (
                 httpcore2.ConnectionPool(ssl_context=self._tls, max_connections=1, network_backend=backend) as pool,
@@ -247,7 +246,7 @@ class Fetcher:
             ):
                 return _read(target, response, limit, readable)
         except httpcore2.TimeoutException:
-            raise WebError(f"{_host(target)} is too slow: no answer within {self.timeout_s:g} seconds") from None
+            raise WebError(f"{_host(target)} is too slow: no answer within {self._settings.timeout_s:g} seconds") from None
         except httpcore2.ConnectError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 raise WebError(f"{_host(target)} cannot prove that it is {_host(target)}: its certificate is not valid") from error

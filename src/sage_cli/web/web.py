@@ -1,20 +1,31 @@
-"""Search and pages, remembered on disk."""
+"""Search and pages, remembered on disk for a while: the same question is not sent twice."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sage_cli.web.base import Asking, Found, Kind, Page, WebError
-from sage_cli.web.cache import WebCache
+from sage_cli.store.files import WEB, trim
+from sage_cli.store.seal import read_sealed, write_sealed
+from sage_cli.web.base import Asking, Found, Kind, Page, T, WebError
 from sage_cli.web.search import search
 from sage_cli.web.settings import WebSettings
 
 if TYPE_CHECKING:
     from sage_cli.web.address import Network
     from sage_cli.web.fetch import Fetcher
+
+logger = logging.getLogger(__name__)
+
+LIMIT = 64 << 20  # bytes kept on disk; the oldest go first
 
 
 class Web:
@@ -41,10 +52,7 @@ class Web:
     def _fetcher(self) -> Fetcher:
         from sage_cli.web.fetch import Fetcher  # takes a moment, and what is in the cache needs none of it
 
-        given = self.settings
-        return Fetcher(
-            timeout_s=given.timeout_s, max_bytes=given.max_bytes, robots=given.robots, backoff_s=given.backoff_s, network=self._network
-        )
+        return Fetcher(self.settings, self._network)
 
     def search(self, query: str, kind: Kind = "web", count: int = 3) -> Asking[list[Found]]:
         """Search.
@@ -83,3 +91,34 @@ class Web:
     def _online(self, wanted: str) -> None:
         if self.settings.offline:
             raise WebError(f"{wanted} is not in the cache, and offline nothing else is asked")
+
+
+class WebCache:
+    """A folder of answers, a sealed file each.
+
+    Args:
+        folder: created on first use, readable by this user only. If it cannot be written, nothing is cached.
+        max_age_s: seconds that an answer is good for; ``None``: forever.
+    """
+
+    def __init__(self, folder: Path, max_age_s: float | None) -> None:
+        self._folder, self._max_age_s = folder, max_age_s
+
+    def get(self, make: Callable[[Any], T], *key: str) -> T | None:
+        """The answer kept under this key as ``make`` makes it, ``None`` if there is none that is fresh enough and whole."""
+        with suppress(TypeError, KeyError):  # another version's
+            if stored := read_sealed(self._path(key)):
+                at, value = json.loads(stored)
+                if self._max_age_s is None or 0 <= time.time() - at < self._max_age_s:
+                    return make(value)
+        return None
+
+    def put(self, value: Any, *key: str) -> None:
+        try:
+            write_sealed(self._path(key), json.dumps([time.time(), value]).encode())
+            trim(self._folder, WEB, LIMIT)
+        except OSError as error:
+            logger.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
+
+    def _path(self, key: tuple[str, ...]) -> Path:
+        return self._folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
