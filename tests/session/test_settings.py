@@ -29,7 +29,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def origin(key: str) -> tuple[object, str]:
-    return next((setting.value, setting.origin) for setting in in_effect() if setting.key == key)
+    return in_effect()[key]
 
 
 def test_two_writers_lose_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_a_writer_that_does_not_end_is_told(monkeypatch: pytest.MonkeyPatch, fil
 def test_without_a_file_the_defaults_hold(file: Path) -> None:
     assert config_path() == file
     assert load_options() == Options()
-    assert {setting.origin for setting in in_effect()} == {"default"}
+    assert {setting.origin for setting in in_effect().values()} == {"default"}
     assert not file.exists()
 
 

@@ -12,7 +12,7 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Consent, at_terminal
-from sage_cli.cli.options import argument, check_forms, output_form, takes
+from sage_cli.cli.options import argument, check_forms, takes
 from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
 from sage_cli.text import decode, is_utf16, lines, user_path
@@ -142,8 +142,7 @@ class Talk:
         """One for all questions: it shows the model and the limits once."""
         from sage_cli.cli.renderers import renderer
 
-        options = self.conversation.session.options
-        return renderer(output_form(options), verbose=options.verbose)
+        return renderer(self.conversation.session.options)
 
     # ---- commands --------------------------------------------------------------------------------------------------
 

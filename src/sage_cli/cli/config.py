@@ -33,7 +33,7 @@ def get(key: Key) -> int:
     from sage_cli.session.settings import in_effect, known
 
     key = known(key)
-    value = next(one.value for one in in_effect() if one.key == key)
+    value = in_effect()[key].value
     console.write("" if value is None else settable()[key].text(value))
     return 0
 
@@ -69,15 +69,15 @@ def list_(json: Annotated[bool, typer.Option("--json", help="Print one JSON obje
 
     found = in_effect()
     if json:
-        for setting in found:
-            value = setting.value if setting.value is None or isinstance(setting.value, (bool, int, float)) else str(setting.value)
-            console.write(console.dumps({"key": setting.key, "value": value, "origin": setting.origin}))
+        for key, (value, origin) in found.items():
+            plain = value if value is None or isinstance(value, (bool, int, float)) else str(value)
+            console.write(console.dumps({"key": key, "value": plain, "origin": origin}))
         return 0
     rows = []
-    for setting in found:
-        one = settable()[setting.key]
-        value = (one.auto or "none") if setting.value is None else one.text(setting.value)
-        rows.append((setting.key, {"environment": one.variable, "file": "file", "default": ""}[setting.origin], value))
+    for key, (value, origin) in found.items():
+        one = settable()[key]
+        set_by = {"environment": one.variable, "file": "file", "default": ""}[origin]
+        rows.append((key, set_by, (one.auto or "none") if value is None else one.text(value)))
     tables.table(("SETTING", "SET BY", "VALUE"), rows)
     console.write(f"\nfile: {config_path()}")
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sage_cli.cli import console
-from sage_cli.cli.options import check_forms, output_form, takes
+from sage_cli.cli.options import check_forms, takes
 from sage_cli.errors import EXIT_NO_ANSWER
 from sage_cli.session.options import Options
 
@@ -46,7 +46,7 @@ def demo(options: Options) -> int:
     # Independent of the user's settings, and computed each time.
     own = Options(model=NANO.name, threads=options.threads, verbose=options.verbose, cache_limit=0)
     answered = []
-    with Session(own) as session, renderer(output_form(options), verbose=options.verbose, several=True) as view:
+    with Session(own) as session, renderer(options, several=True) as view:
         introduce(session)
         for number, scene in enumerate(SCENES, start=1):
             console.note(f"{number} of {len(SCENES)}, {scene.title}: {scene.clip}")

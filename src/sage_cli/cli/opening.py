@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
@@ -58,15 +59,12 @@ def damage_told(video: Video) -> Iterator[None]:
 def downloads(session: Session, label: str = "") -> Iterator[None]:
     """Show the download of a link on stderr: a bar on a terminal, else one line; ``label``: of one of several videos."""
     if not console.shows_progress():
-        told = False
 
-        def tell(done: int, total: int) -> None:
-            nonlocal told
-            if not told:
-                told = True
-                console.note(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
+        @cache
+        def tell() -> None:  # once
+            console.note(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
 
-        session.download_progress = tell
+        session.download_progress = lambda _done, _total: tell()
         yield
         return
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn

@@ -148,17 +148,8 @@ class Asking:
     # ---- what is shown ---------------------------------------------------------------------------------------------
 
     def _view(self, label: str, *, live: bool = True) -> AbstractContextManager[Renderer]:
-        options = self._options
-        return renderer(
-            output_form(options),
-            verbose=options.verbose,
-            several=len(self._questions) > 1,
-            structured=options.schema is not None,
-            label=label,
-            first=not self._shown,
-            live=live,
-            told=self._told,
-        )
+        several, first = len(self._questions) > 1, not self._shown
+        return renderer(self._options, several=several, label=label, first=first, live=live, told=self._told)
 
     def _count(self, runs: Sequence[RunRecord]) -> None:
         self._shown += len(runs)

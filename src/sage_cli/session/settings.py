@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 import tomlkit
 from filelock import FileLock, Timeout
@@ -32,18 +32,11 @@ _ALIKE: Final = 0.85  # of 1: SAGE_FRAME and SAGE_FRAMES, but not SAGE_LOG_FILE 
 _PATIENCE_S: Final = 10.0  # with another process that changes the file
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A setting in effect.
+class Setting(NamedTuple):
+    """A setting in effect; its value is ``None`` for automatic."""
 
-    Attributes:
-        value: ``None`` for automatic.
-        origin: ``"environment"``, ``"file"`` or ``"default"``.
-    """
-
-    key: str
     value: Any
-    origin: Literal["environment", "file", "default"]
+    origin: str  # "environment", "file" or "default"
 
 
 def load_options(sources: Mapping[str, str] | None = None, /, **given: Any) -> Options:
@@ -93,18 +86,16 @@ def _require(names: Iterable[str]) -> None:
             raise UsageError(f"no such option: {name}{_nearest(name, declared())}")
 
 
-def in_effect() -> list[Setting]:
-    """Every setting with its value and source.
+def in_effect() -> dict[str, Setting]:
+    """Every setting by key, with its value and source.
 
     Raises:
         UsageError: the file or a variable is invalid.
     """
     file, environment = from_file(), from_environment()
     values = {one.key: one.default for one in settable().values()} | file | environment
-    return [
-        Setting(key, values[key], "environment" if key in environment else "file" if key in file else "default")
-        for key in settable()
-    ]  # fmt: skip
+    origins = dict.fromkeys(settable(), "default") | dict.fromkeys(file, "file") | dict.fromkeys(environment, "environment")
+    return {key: Setting(values[key], origin) for key, origin in origins.items()}
 
 
 def known(key: str) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager, closing
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sage_cli.agent.events import Event
 from sage_cli.cli import console
 from sage_cli.cli.interrupts import interrupts
+from sage_cli.cli.options import output_form
+from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,21 +27,12 @@ class Renderer(Protocol):
 
 
 def renderer(
-    output: Literal["text", "json", "jsonl"],
-    *,
-    verbose: bool,
-    several: bool = False,
-    structured: bool = False,
-    label: str = "",
-    first: bool = True,
-    live: bool = True,
-    told: set[str] | None = None,
+    options: Options, *, several: bool = False, label: str = "", first: bool = True, live: bool = True, told: set[str] | None = None
 ) -> AbstractContextManager[Renderer]:
     """The renderer for this process's stdout and stderr; enter it before the first event.
 
     Args:
         several: more than one question is asked, so answers in a pipe carry their questions.
-        structured: answers are JSON.
         label: heading of the answers in a pipe: the video, if there are several.
         first: nothing was shown before.
         live: show the work on a terminal as it is done.
@@ -48,6 +41,7 @@ def renderer(
     from sage_cli.cli.renderers.json_lines import Json, Jsonl, Structured
     from sage_cli.cli.renderers.plain import Notes, Plain, Styled
 
+    output = output_form(options)
     # Events that stream to the same terminal would tear a live view.
     crowded = output == "jsonl" and sys.stdout.isatty()
     live = live and console.shows_progress() and not crowded
@@ -56,7 +50,7 @@ def renderer(
         results = Json()
     elif output == "jsonl":
         results = Jsonl()
-    elif structured:
+    elif options.schema is not None:
         results = Structured()
     elif live and sys.stdout.isatty():  # the live view shows the question above the answer
         results = Styled()
@@ -67,7 +61,7 @@ def renderer(
 
     from sage_cli.cli.renderers.terminal import Terminal
 
-    return Terminal(results, verbose=verbose, told=told)
+    return Terminal(results, verbose=options.verbose, told=told)
 
 
 def follow(events: Generator[Event], view: Renderer) -> bool:
