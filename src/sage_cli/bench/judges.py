@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from string import whitespace
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from sage_cli.bench.items import Item
 from sage_cli.bench.naming import named
@@ -54,10 +55,7 @@ class Verdict:
     reasoning: str
 
 
-class Judge(Protocol):
-    """Judges the answer to an item."""
-
-    def __call__(self, item: Item, answer: str) -> Verdict: ...
+Judge: TypeAlias = Callable[[Item, str], Verdict]
 
 
 @dataclass(frozen=True, slots=True)

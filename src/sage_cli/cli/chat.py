@@ -268,11 +268,7 @@ def _texts(pipe: BinaryIO) -> Iterator[str]:
 
 
 def _plain_line() -> str:
-    """A line that is typed on a terminal that knows no escape sequences; it is not edited here.
-
-    Raises:
-        EOFError: there are no more.
-    """
+    """A line that is typed on a terminal that knows no escape sequences; it is not edited here."""
     if not (line := console.ask(">")):
         raise EOFError
     return line

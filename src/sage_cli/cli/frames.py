@@ -138,11 +138,7 @@ def _times(session: Session, video: Video, at: list[str], every: str | None) -> 
 
 
 def _encoded(image: NDArray[np.uint8], suffix: str) -> bytes:
-    """The picture as a file of the suffix's format.
-
-    Raises:
-        UsageError: the format holds no picture as large.
-    """
+    """The picture as a file of the suffix's format."""
     import cv2
 
     done, data = cv2.imencode(suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

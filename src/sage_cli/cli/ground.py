@@ -78,11 +78,7 @@ def ground(
 
 
 def _event(video: str, event: str) -> str:
-    """The event that was typed.
-
-    Raises:
-        UsageError: it is empty, or the name of a video.
-    """
+    """The event that was typed."""
     from sage_cli.cli.batch import exists, names_medium
     from sage_cli.session.ground import checked
     from sage_cli.text import from_argument, is_link

@@ -87,11 +87,7 @@ class Task:
 
 
 def _json(options: Options) -> Literal["json", "jsonl"] | None:
-    """The format that ``--json`` or ``--jsonl`` asks for.
-
-    Raises:
-        UsageError: two options exclude each other.
-    """
+    """The format that ``--json`` or ``--jsonl`` asks for."""
     check_forms(options)
     if (form := output_form(options)) == "text":
         return None
@@ -101,11 +97,7 @@ def _json(options: Options) -> Literal["json", "jsonl"] | None:
 
 
 def _plan(found: Sequence[Input], output: str | None, format: str | None) -> list[Task]:
-    """The transcripts to write.
-
-    Raises:
-        UsageError: a target is used twice, or several transcripts have one target.
-    """
+    """The transcripts to write."""
     from sage_cli.output import STDOUT, format_of, is_folder
 
     tasks = [Task(one.name, format or "txt", None) for one in found]
@@ -130,11 +122,7 @@ def _check_words(tasks: Sequence[Task], source: str) -> None:
 
 
 def _names(tasks: Sequence[Task], inside: Sequence[Path]) -> list[str]:
-    """The paths of transcripts in a folder for them, without suffix. What was found in a folder goes into one of the same name.
-
-    Raises:
-        UsageError: two are the same.
-    """
+    """The paths of transcripts in a folder for them, without suffix. What was found in a folder goes into one of the same name."""
     from sage_cli.output import folded
 
     paths = [folder / task.name for folder, task in zip(inside, tasks, strict=True)]

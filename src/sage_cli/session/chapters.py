@@ -65,7 +65,8 @@ def find_chapters(
     edges = start + unit * np.arange(count + 1)
     pictures = yield from _pictures(video, edges)
     words = _Words(segments)
-    said = np.stack([words.around(time + unit / 2, _AROUND_S) for time in edges[:-1]])
+    middles = edges[:-1] + unit / 2
+    said = np.stack([words.between(middle - _AROUND_S, middle + _AROUND_S) for middle in middles])
     # What is seen and said within some seconds is alike: it counts as one observation, or every shot would be a chapter.
     kernel = (pictures @ pictures.T + said @ said.T) * min(1.0, unit / _ALIKE_S)
     cuts = []
@@ -171,11 +172,8 @@ class _Words:
         total = len({block for block, _ in blocks})
         self._weights = np.array([np.log((1 + total) / (1 + spread[word])) for word in range(_WORDS)])
 
-    def around(self, time: float, seconds: float) -> Features:
-        """What is said up to some seconds before and after a time; of length 1, or 0 where nothing is."""
-        return self.between(time - seconds, time + seconds)
-
     def between(self, start: float, end: float) -> Features:
+        """What is said between two times; of length 1, or 0 where nothing is."""
         first, last = np.searchsorted(self._times, [start, end])
         vector = np.bincount(self._hashes[first:last], minlength=_WORDS) * self._weights
         scaled: Features = _unit(vector[None])[0].astype(np.float32)
