@@ -49,7 +49,7 @@ def ask(
     asked = read_questions(questions)
 
     from sage_cli.cli.consent import Consent
-    from sage_cli.cli.evidence import check_evidence, save_evidence
+    from sage_cli.cli.evidence import check_evidence
     from sage_cli.cli.offer import offer
     from sage_cli.cli.several import Asking
     from sage_cli.session import Session
@@ -61,9 +61,9 @@ def ask(
         try:
             status = asking.several(videos) if videos != [video] else asking.one(video)
         except SageError:  # what was answered before is worth keeping
-            save_evidence(options, asking.runs)
+            asking.save()
             raise
-        save_evidence(options, asking.runs)
+        asking.save()
     return status
 
 

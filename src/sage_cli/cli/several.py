@@ -12,6 +12,7 @@ from sage_cli.agent.events import Event, Working
 from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, report
+from sage_cli.cli.evidence import save_evidence
 from sage_cli.cli.opening import downloads, introduce, tell_plan
 from sage_cli.cli.options import output_form
 from sage_cli.cli.renderers import Renderer, follow, renderer
@@ -24,21 +25,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sage_cli.session import Session
-    from sage_cli.video import Video
 
 
 class Asking:
-    """Asks the same questions about each of some videos, and shows the answers.
-
-    Attributes:
-        runs: what was asked and answered, with the video and its name as given.
-    """
+    """Asks the same questions about each of some videos, and shows the answers."""
 
     def __init__(self, session: Session, questions: Sequence[str]) -> None:
         self._session, self._options, self._questions = session, session.options, questions
-        self.runs: list[tuple[RunRecord, Video, str]] = []
+        self._runs: list[tuple[RunRecord, str]] = []  # what was asked and answered, with the video's name as given
         self._started = False
-        self._shown = self._recalled = 0  # answers, and those of the log among them
         self._told: set[str] = set()  # notices that are about no video
 
     def one(self, name: str) -> int:
@@ -67,6 +62,15 @@ class Asking:
                 answered &= outcome
         self._tell_recalled()
         return report(failures, len(names)) or (0 if answered else EXIT_NO_ANSWER)
+
+    def save(self) -> None:
+        """Save the evidence that the options ask for.
+
+        Raises:
+            SageError, OSError: it cannot be written.
+        """
+        if self._options.report or self._options.clips or self._options.stills:
+            save_evidence(self._options, [(run, self._session.video(name), name) for run, name in self._runs])
 
     # ---- in this process -------------------------------------------------------------------------------------------
 
@@ -103,8 +107,7 @@ class Asking:
             try:
                 answered = [follow(conversation.ask(question), view) for question in self._questions]
             finally:  # a later question may fail
-                self._count(conversation.runs)
-                self.runs += [(run, video, name) for run in conversation.runs]
+                self._runs += [(run, name) for run in conversation.runs]
         self._tell(conversation.log_problem)
         return all(answered)
 
@@ -129,35 +132,29 @@ class Asking:
                 if isinstance(outcome, Died):
                     yield Failure(name, outcome.reason)
                     continue
-                answered = self._show(name, outcome) if outcome.events else True
+                answered = self._show(name, outcome)
                 yield outcome.failure or answered
 
     def _show(self, name: str, outcome: Answered) -> bool:
-        recorder, runs = Recorder(), []
+        recorder, answered = Recorder(), True
         with self._view(name, live=False) as view:
             for event in outcome.events:
                 view.show(event)
                 if run := recorder.feed(event):
-                    runs.append(run)
-        self._count(runs)
-        if self._options.report or self._options.clips or self._options.stills:
-            self.runs += [(run, self._session.video(name), name) for run in runs]
+                    self._runs.append((run, name))
+                    answered &= run["answer"] is not None
         self._tell(outcome.log_problem)
-        return all(run["answer"] is not None for run in runs)
+        return answered
 
     # ---- what is shown ---------------------------------------------------------------------------------------------
 
     def _view(self, label: str, *, live: bool = True) -> AbstractContextManager[Renderer]:
-        several, first = len(self._questions) > 1, not self._shown
+        several, first = len(self._questions) > 1, not self._runs
         return renderer(self._options, several=several, label=label, first=first, live=live, told=self._told)
 
-    def _count(self, runs: Sequence[RunRecord]) -> None:
-        self._shown += len(runs)
-        self._recalled += sum(bool(run.get("recalled")) for run in runs)
-
     def _tell_recalled(self) -> None:
-        if self._recalled:
-            console.note(f"from the log: {self._recalled} of {self._shown} answers")
+        if recalled := sum(bool(run.get("recalled")) for run, _ in self._runs):
+            console.note(f"from the log: {recalled} of {len(self._runs)} answers")
 
     def _show_failure(self, failure: Failure) -> None:
         form = output_form(self._options)
