@@ -47,7 +47,7 @@ def plan(answers: Path, judge: str = "exact", **more: Any) -> Plan:
 def test_every_item_has_a_record(answers: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     made = plan(answers, jobs=2)
-    records = execute(made, RunFolder(tmp_path / "run", made, resume=False), lambda done, total: seen.append((done, total)))
+    records = execute(RunFolder(tmp_path / "run", made, resume=False), lambda done, total: seen.append((done, total)))
     assert [record["index"] if "index" in record else record["question"] for record in records] == [f"{n}?" for n in range(ITEMS)]
     assert seen == [(done, ITEMS) for done in range(ITEMS + 1)]
     report = summarize("x", records)
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_no_new_folder(answers: Path, tmp_path: Path) -> None
     (tmp_path / "mine").mkdir()
     for folder in ("new/one", "mine"):
         with full_disk(), pytest.raises(OSError, match="too large"):
-            execute(made, RunFolder(tmp_path / folder, made, resume=False))
+            execute(RunFolder(tmp_path / folder, made, resume=False))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["answers.jsonl", "mine"]
 
 
@@ -129,24 +129,24 @@ def _lines(run: Path) -> list[bytes]:
 
 def test_a_torn_last_line_is_done_again(answers: Path, tmp_path: Path) -> None:
     made = plan(answers)
-    whole = execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    whole = execute(RunFolder(tmp_path / "run", made, resume=False))
     results = tmp_path / "run" / "results.jsonl"
     data = results.read_bytes()
     for cut in (1, len(data) // 2):
         results.write_bytes(data[:-cut])
-        again = execute(made, RunFolder(tmp_path / "run", made, resume=True))
+        again = execute(RunFolder(tmp_path / "run", made, resume=True))
         assert again == whole
         assert results.read_bytes().count(b"\n") == ITEMS
 
 
 def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_path: Path) -> None:
     made = plan(answers)
-    execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    execute(RunFolder(tmp_path / "run", made, resume=False))
     with pytest.raises(UsageError, match="add --resume"):
-        execute(made, RunFolder(tmp_path / "run", made, resume=False))
+        execute(RunFolder(tmp_path / "run", made, resume=False))
     other = plan(answers, "choice")
     with pytest.raises(UsageError, match="made with another judge"):
-        execute(other, RunFolder(tmp_path / "run", other, resume=True))
+        execute(RunFolder(tmp_path / "run", other, resume=True))
 
 
 def test_a_run_that_failed_before_its_first_result_is_none(answers: Path, tmp_path: Path) -> None:
@@ -155,19 +155,19 @@ def test_a_run_that_failed_before_its_first_result_is_none(answers: Path, tmp_pa
     for resume in (False, True):
         assert not RunFolder(tmp_path / "run", plan(answers), resume=resume).begun
     made = plan(answers)
-    records = execute(made, RunFolder(tmp_path / "run", made, resume=True))
+    records = execute(RunFolder(tmp_path / "run", made, resume=True))
     assert markdown(summarize("x", records, settings=made.settings)).startswith("# x\n\njudge: exact.\n")
 
 
 def test_damaged_lines_are_asked_again(answers: Path, tmp_path: Path) -> None:
     """Wherever they are: a results file can always be resumed."""
     made = plan(answers)
-    whole = execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    whole = execute(RunFolder(tmp_path / "run", made, resume=False))
     results = tmp_path / "run" / "results.jsonl"
     lines = results.read_bytes().splitlines(keepends=True)
     damage = [b"{broken\n", b"\n", b"[1]\n", b'{"no": "key"}\n', b"\xff\xfe\n", bytes(4096) + b"\n", b"[" * 99999 + b"\n"]
     results.write_bytes(b"".join([damage[0], *lines[:20], *damage, *lines[22:]]))
-    assert execute(made, RunFolder(tmp_path / "run", made, resume=True)) == whole
+    assert execute(RunFolder(tmp_path / "run", made, resume=True)) == whole
     assert len(read_records(results)) == len(results.read_bytes().splitlines()) == ITEMS
 
 
@@ -178,9 +178,9 @@ def test_what_some_take_for_line_ends_is_text(tmp_path: Path) -> None:
     lines = (json.dumps(row, ensure_ascii=place % 2 == 0) for place, row in enumerate(rows + rows[::-1]))  # each raw and escaped
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     made = plan(path)
-    records = execute(made, RunFolder(tmp_path / "run", made, resume=False))
+    records = execute(RunFolder(tmp_path / "run", made, resume=False))
     assert [record["question"] for record in records] == questions + questions[::-1]
-    assert execute(made, RunFolder(tmp_path / "run", made, resume=True)) == records
+    assert execute(RunFolder(tmp_path / "run", made, resume=True)) == records
     assert read_records(tmp_path / "run" / "results.jsonl") == records
     assert [item.question for item in read_dataset(str(tmp_path / "run")).items] == questions + questions[::-1]
 
@@ -191,7 +191,7 @@ def test_two_processes_do_not_share_a_folder(answers: Path, tmp_path: Path) -> N
     with folder.records():
         refused = RunFolder(tmp_path / "run", other, resume=True)
         with pytest.raises(UsageError, match="another process"):
-            execute(other, refused)
+            execute(refused)
         assert not refused.begun
     assert settings_of(tmp_path / "run") == made.settings  # those of the process at work
 

@@ -134,7 +134,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, plan: Plan, *, resume: bool) -> None:
-        self.path, self._plan, self._resume = path, plan, resume
+        self.path, self.plan, self._resume = path, plan, resume
         self._opened = False
 
     @property
@@ -149,7 +149,7 @@ class RunFolder:
 
     def _open(self) -> None:
         """Check that the folder is free for this run, and note its settings there."""
-        settings, before = self._plan.settings, settings_of(self.path)
+        settings, before = self.plan.settings, settings_of(self.path)
         if before is not None and self._has_results:
             if not self._resume:
                 raise UsageError(f"there is a run in {self.path}: add --resume to go on with it, or choose another folder with --output")
@@ -170,7 +170,7 @@ class RunFolder:
         Raises:
             UsageError: another process has the folder; it has a run and ``resume`` is off, or a run with other settings.
         """
-        _ = self._plan.settings  # what they cannot be made of leaves no folder
+        _ = self.plan.settings  # what they cannot be made of leaves no folder
         path = self.path / RESULTS
         with output_folder(self.path), _alone(self.path):
             self._open()
@@ -199,7 +199,7 @@ def _record(line: bytes) -> Record | None:
     return record if isinstance(record, dict) and isinstance(record.get("key"), str) else None
 
 
-def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Record]:
+def execute(folder: RunFolder, progress: Callable[[int, int], None] = lambda _done, _total: None) -> list[Record]:
     """Run the unfinished items. Items without a video are skipped.
 
     Args:
@@ -211,7 +211,7 @@ def execute(plan: Plan, folder: RunFolder, progress: Callable[[int, int], None] 
     Raises:
         SageError: the workers cannot work.
     """
-    items = plan.items
+    plan, items = folder.plan, folder.plan.items
     with folder.records() as (records, add):
         keys = {item.index: plan.key(item) for item in items}
         todo = [item for item in items if keys[item.index] not in records]

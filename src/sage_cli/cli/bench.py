@@ -143,7 +143,7 @@ def _run(plan: Plan, folder: Path, resume: bool) -> list[Record]:
     opened = RunFolder(folder, plan, resume=resume)
     try:
         with progress(_name(plan), 0, len(plan.items), counted=True) as advance:
-            return execute(plan, opened, lambda done, _total: advance(done))
+            return execute(opened, lambda done, _total: advance(done))
     except (KeyboardInterrupt, SystemExit, SageError):
         if opened.begun:
             console.note(f"progress saved in {folder}; rerun the command with --resume to continue")
