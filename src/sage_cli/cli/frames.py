@@ -51,7 +51,7 @@ def frames(
 
     Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
-    from sage_cli.cli.opening import damage_told, downloads
+    from sage_cli.cli.opening import damage_told, opened
     from sage_cli.output import check_targets, file_name, folder_named, open_binary, output_folder
     from sage_cli.session import Session
     from sage_cli.text import user_path
@@ -67,24 +67,23 @@ def frames(
         raise UsageError(f"--sheet {target}: use one of {', '.join(SUFFIXES)}")
     folder = folder_named("--output", options.output or ".")
     with Session(options) as session:
-        with downloads(session):
-            opened = session.video(video)
-        times = _times(session, opened, at or [], every)
-        size = opened.size_within(_TILE if sheet and width is None else width or math.inf)
-        told = damage_told(opened)
+        source = opened(session, video)
+        times = _times(session, source, at or [], every)
+        size = source.size_within(_TILE if sheet and width is None else width or math.inf)
+        told = damage_told(source)
         if target:
-            check_targets([target], [opened.path], text=False)
-            with told, closing(opened.frames(times, size)) as found, open_binary(target, [opened.path]) as file:
+            check_targets([target], [source.path], text=False)
+            with told, closing(source.frames(times, size)) as found, open_binary(target, [source.path]) as file:
                 shown = list(_distinct(found))
                 file.write(_encoded(contact_sheet(shown), target.suffix))
             _write(options, video, target, times=[round(frame.time, 3) for frame in shown])
             _tell(len(times), len(shown), "in the sheet")
             return 0
         saved: dict[str, float] = {}
-        with told, output_folder(folder), closing(opened.frames(times, size)) as found:
+        with told, output_folder(folder), closing(source.frames(times, size)) as found:
             for frame in _distinct(found):
-                target = folder / file_name(opened.stem, f"_{_stamp(frame.time, saved)}.jpg")
-                with open_binary(target, [opened.path]) as file:
+                target = folder / file_name(source.stem, f"_{_stamp(frame.time, saved)}.jpg")
+                with open_binary(target, [source.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 _write(options, video, target, time=round(frame.time, 3))
         _tell(len(times), len(saved), "saved")

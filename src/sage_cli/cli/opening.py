@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from sage_cli.cli import console
+from sage_cli.text import is_link
 
 if TYPE_CHECKING:
     from sage_cli.session import Session
@@ -35,8 +36,7 @@ def tell_plan(session: Session) -> None:
 
 def ready(session: Session, name: str) -> Video:
     """A video, opened and checked, for a command that looks at it without a question. What is to say before that is said."""
-    with downloads(session):
-        video = session.video(name)
+    video = opened(session, name)
     session.check(video)
     introduce(session)
     tell_plan(session)
@@ -55,18 +55,17 @@ def damage_told(video: Video) -> Iterator[None]:
             console.note(f"{video.label}: {video.damage}")
 
 
-@contextmanager
-def downloads(session: Session, label: str = "") -> Iterator[None]:
-    """Show the download of a link on stderr: a bar on a terminal, else one line; ``label``: of one of several videos."""
+def opened(session: Session, name: str, label: str = "") -> Video:
+    """A video. The download of a link is shown on stderr: by a bar on a terminal, else in one line; ``label``: of one of several videos."""
+    if not is_link(name):
+        return session.video(name)
     if not console.shows_progress():
 
         @cache
         def tell() -> None:  # once
             console.note(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
 
-        session.download_progress = lambda _done, _total: tell()
-        yield
-        return
+        return session.video(name, downloading=lambda _done, _total: tell())
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
 
     from sage_cli.cli.bars import bars
@@ -74,6 +73,8 @@ def downloads(session: Session, label: str = "") -> Iterator[None]:
     columns = (TextColumn("downloading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with bars(*columns) as bar:
         task = bar.add_task("", total=None, visible=False)
-        session.download_progress = lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
-        yield
-    session.download_progress = None
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total or None, visible=True)
+
+        return session.video(name, downloading=show)

@@ -13,7 +13,7 @@ from sage_cli.agent.record import Recorder, RunRecord
 from sage_cli.cli import console
 from sage_cli.cli.batch import Failure, report
 from sage_cli.cli.evidence import save_evidence
-from sage_cli.cli.opening import downloads, introduce, tell_plan
+from sage_cli.cli.opening import introduce, opened, tell_plan
 from sage_cli.cli.options import output_form
 from sage_cli.cli.renderers import Renderer, follow, renderer
 from sage_cli.errors import EXIT_NO_ANSWER, LibraryError, ModelError, SageError, UsageError
@@ -93,9 +93,7 @@ class Asking:
     def _ask(self, name: str, label: str) -> bool:
         session = self._session
         # Cheap checks first: a mistyped path is reported before a model is loaded.
-        with downloads(session, label):
-            video = session.video(name)
-        session.check(video)
+        session.check(opened(session, name, label))
         starts, self._started = not self._started, True
         if starts:
             introduce(session)

@@ -72,7 +72,6 @@ class Session(Models):
 
     Attributes:
         options: in effect.
-        download_progress: called with bytes and total bytes during the download of a linked video.
         pipes: that videos were read from.
     """
 
@@ -86,10 +85,9 @@ class Session(Models):
     ) -> None:
         super().__init__(options, offer=offer, model_cache=model_cache)
         self._consent = consent
-        self.download_progress: Callable[[int, int], None] | None = None
         self._videos: dict[str, Video] = {}
         self.pipes = Pipes(lambda: self._scratch)
-        # With the files beside the video at the time, and what is wrong with some.
+        # After the files beside the video at the time; see _found_subtitles.
         self._subtitles: dict[Video, tuple[object, Subtitles | None, str]] = {}
         self._agents: dict[tuple[Video, Subtitles | None, float, float, bool], Agent] = {}
         self._turns = Turns()
@@ -178,11 +176,12 @@ class Session(Models):
         _ = self.settings
         self.tools(video)
 
-    def video(self, path: str | Path, copy: Path | None = None) -> Video:
+    def video(self, path: str | Path, copy: Path | None = None, downloading: Callable[[int, int], None] | None = None) -> Video:
         """Open a video; again only if it has changed. A pipe is first copied to a temporary file, because it is read more than once.
 
         Args:
             copy: of the pipe, made by another process.
+            downloading: called with bytes and total bytes during the download of a link.
 
         Raises:
             VideoError: it cannot be read.
@@ -192,13 +191,13 @@ class Session(Models):
             self.pipes.add(key, copy)
         video = self._videos.get(key)
         if video is None or video.changed:
-            video = self._opened(path)
+            video = self._opened(path, downloading)
         return _keep(self._videos, key, video, _MOST_VIDEOS)
 
-    def _opened(self, path: str | Path) -> Video:
+    def _opened(self, path: str | Path, downloading: Callable[[int, int], None] | None) -> Video:
         from sage_cli.video import DamageCache, Video
 
-        name, local = str(path), self._local(path)
+        name, local = str(path), self._local(path, downloading)
         damage = DamageCache(cache_dir() / "damage") if self.caching else None
         try:
             video = Video(local, name=name, cache=self._frame_times, damage=damage, remember=self.caching, spoken=self.is_spoken)
@@ -320,9 +319,8 @@ class Session(Models):
             raise UsageError("--translate is for speech, and subtitles stay as they are: leave out --from subtitles or --translate")
         from sage_cli.speech.subtitles import lacking
 
-        found = self._found_subtitles(video)  # asked for, whatever questions are answered from
+        found, reason = self._found_subtitles(video)  # asked for, whatever questions are answered from
         if found is None and source == "subtitles":
-            reason = self._subtitles[video][2]
             none = f" that can be read ({reason})" if reason else lacking(video, self.options.language)
             raise VideoError(f"{media_name(video.name)} has no subtitles{none}: transcribe its speech instead")
         if found is None or (self.options.translate and found.language != "en"):
@@ -331,7 +329,7 @@ class Session(Models):
 
     def subtitles(self, video: Video) -> Subtitles | None:
         """Subtitles to use as the transcript: a file beside the video or a track in it; ``None`` if there are none or they are disabled."""
-        return self._found_subtitles(video) if self.options.subtitles else None
+        return self._found_subtitles(video)[0] if self.options.subtitles else None
 
     def language_trouble(self, video: Video) -> str:
         """One line for people if the file says that its sound is in a language that the speech model does not know; else ``""``."""
@@ -344,11 +342,11 @@ class Session(Models):
 
     def subtitle_trouble(self, video: Video) -> str:
         """One line for people if some of a video's subtitles cannot be read, or do not fit it; else ``""``."""
-        found = self._found_subtitles(video)
-        reason = self._subtitles[video][2]
+        found, reason = self._found_subtitles(video)
         return f"{reason}: going on without subtitles" if reason and found is None else reason
 
-    def _found_subtitles(self, video: Video) -> Subtitles | None:
+    def _found_subtitles(self, video: Video) -> tuple[Subtitles | None, str]:
+        """The subtitles, and what is wrong with some."""
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
         files, found = files_beside(video.path), self._subtitles.get(video)
@@ -356,7 +354,7 @@ class Session(Models):
             reasons: list[str] = []
             language = "en" if self.options.translate else self.options.language
             found = files, find_subtitles(video, language, reasons.append), "; ".join(reasons)
-        return _keep(self._subtitles, video, found, _MOST_VIDEOS)[1]
+        return _keep(self._subtitles, video, found, _MOST_VIDEOS)[1:]
 
     def forget(self) -> None:
         """Drop all videos, frames and prompts, so that the next answer does not depend on earlier ones. Loaded models stay."""
@@ -397,7 +395,7 @@ class Session(Models):
             consent=consent,
         )
 
-    def _local(self, given: str | Path) -> Path:
+    def _local(self, given: str | Path, downloading: Callable[[int, int], None] | None) -> Path:
         """The media as a file that can be read more than once. Typing a link is consent to its download."""
         link = str(given)
         if not is_link(link):
@@ -407,7 +405,7 @@ class Session(Models):
         require_network(self.options, f"the link to {host_of(link)}")
         languages = () if self.options.language == "auto" else (self.options.language,)
         folder = cache_dir() / "links" if self.caching else self._scratch / "links"
-        return download(link, folder, self.download_progress, languages=languages)
+        return download(link, folder, downloading, languages=languages)
 
 
 def _keep(store: dict[K, V], key: K, value: V, most: int) -> V:
