@@ -150,7 +150,7 @@ class RunFolder:
     def _open(self) -> None:
         """Check that the folder is free for this run, and note its settings there."""
         settings, before = self.plan.settings, settings_of(self.path)
-        if before is not None and self._has_results:
+        if before and self._has_results:
             if not self._resume:
                 raise UsageError(f"there is a run in {self.path}: add --resume to go on with it, or choose another folder with --output")
             if before != settings:
@@ -227,13 +227,18 @@ def execute(folder: RunFolder, progress: Callable[[int, int], None] = lambda _do
         return [records[key] for key in keys.values()]
 
 
-def settings_of(folder: Path) -> dict[str, Any] | None:
-    """The settings of the run in a folder, if there is one."""
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of the run in a folder; empty if there is none."""
+    return noted(folder / SETTINGS)
+
+
+def noted(file: Path) -> dict[str, Any]:
+    """The object in a file of a run; empty if there is none."""
     try:
-        settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        return settings
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @contextmanager

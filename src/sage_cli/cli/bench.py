@@ -122,7 +122,7 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
         _ = session.allowed_tools, session.settings
         folder = Path(options.output) if options.output else _folder(asked, session.model_name, own.direct)
     # A resumed run keeps the memory plan that it began with.
-    before = (settings_of(folder) if options.resume else None) or {}
+    before = settings_of(folder) if options.resume else {}
     chosen = {"ctx_size": "context", "frames": "frames", "kv_type": "kv_type"}
     kept: dict[str, Any] = {name: getattr(own, name) or before.get(key) for name, key in chosen.items()}
     with Session(replace(own, **kept)) as session:
@@ -170,13 +170,14 @@ def _report(plan: Plan, records: Sequence[Record]) -> Report:
 def _existing(dataset: Dataset, source: Path) -> tuple[Report, list[Record]]:
     """The report on existing results, and these."""
     from sage_cli.bench.report import summarize
-    from sage_cli.bench.run import settings_of
+    from sage_cli.bench.run import noted, settings_of
 
     records = [dict(item.given or {}) for item in dataset.items]
     if all(record.get("is_correct") is None for record in records):
         raise UsageError(f"{source} has answers but no verdicts: choose a judge with --judge")
     folder = source if source.is_dir() else source.parent
-    return summarize(dataset.name, records, settings=settings_of(folder), missing=_missing(folder)), records
+    missing = noted(folder / "report.json").get("missing", [])
+    return summarize(dataset.name, records, settings=settings_of(folder), missing=missing), records
 
 
 def _compared(report: Report, records: Sequence[Record], other: Sequence[Record] | None, name: str | None) -> Report:
@@ -228,17 +229,6 @@ def _outcome(report: Report) -> int:
     if unjudged:
         console.say(f"{len(unjudged)} of {report.asked} answers were not judged: {unjudged[0].reasoning}")
     return 0 if answered > len(unjudged) or not report.asked else EXIT_NO_ANSWER
-
-
-def _missing(folder: Path) -> list[str]:
-    """The missing videos, from an earlier report on a run."""
-    import json
-
-    try:
-        missing: list[str] = json.loads((folder / "report.json").read_text(encoding="utf-8"))["missing"]
-        return missing
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return []
 
 
 def _print(report: Report) -> None:
