@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
-from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+from filelock import FileLock, Timeout
 
 from sage_cli.bench.answer import Worker, failure
 from sage_cli.bench.items import RESULTS, Dataset, Item
@@ -243,18 +243,16 @@ def noted(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    lock = WeakFileLock(folder / LOCK, timeout=0.5)
     try:
-        lock.__enter__()
-    except TimeoutError as error:
+        with FileLock(folder / LOCK, timeout=0.5):
+            try:
+                yield
+            finally:
+                if not (folder / SETTINGS).exists():  # nothing could be written
+                    with suppress(OSError):
+                        (folder / LOCK).unlink()
+    except Timeout as error:
         raise UsageError(f"another process is at work in {folder}: wait for it, or choose another folder with --output") from error
-    try:
-        yield
-    finally:
-        if not (folder / SETTINGS).exists():  # nothing could be written
-            with suppress(OSError):
-                (folder / LOCK).unlink()
-        lock.__exit__(None, None, None)
 
 
 def _digest(value: Mapping[str, Any] | Sequence[Any]) -> str:
