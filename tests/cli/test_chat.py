@@ -163,7 +163,7 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
     for name in ("one", "two", "\N{CJK UNIFIED IDEOGRAPH-6F22}" * 80):
         shutil.copy(CLIPS / "short.mp4", tmp_path / f"{name}.mp4")
         videos.append(Video(tmp_path / f"{name}.mp4"))
-    runs = [({"evidence": [{"span": {"start": 1.0, "end": 2.5}}]}, video, video.name) for video in videos]
+    runs = [({"evidence": [{"span": {"start": 1.0, "end": 2.5}}]}, video) for video in videos]
     save_evidence(Options(stills=str(tmp_path / "stills")), runs)
     names = [path.name for path in (tmp_path / "stills").iterdir()]
     assert sorted(name for name in names if name.startswith("one")) == [
@@ -174,7 +174,7 @@ def test_each_span_of_each_video_is_a_file_of_its_own(tmp_path: Path) -> None:
 
 def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     video = Video(CLIPS / "short.mp4")
-    runs = [({"evidence": [{"span": {"start": start, "end": end}} for start, end in ((0.0, 11.0), (2.0, 4.0))]}, video, video.name)]
+    runs = [({"evidence": [{"span": {"start": start, "end": end}} for start, end in ((0.0, 11.0), (2.0, 4.0))]}, video)]
     for quiet in (False, True):
         monkeypatch.setattr(console, "quiet", quiet)
         save_evidence(Options(clips=str(tmp_path / "clips")), runs)
@@ -189,7 +189,7 @@ def test_videos_whose_names_differ_in_case_keep_their_stills(tmp_path: Path) -> 
         (tmp_path / folder).parent.mkdir()
         shutil.copy(CLIPS / f"{clip}.mp4", tmp_path / folder)
         videos.append(Video(tmp_path / folder))
-    runs = [({"evidence": [{"span": {"start": 1.0, "end": 1.0}}]}, video, video.name) for video in videos]
+    runs = [({"evidence": [{"span": {"start": 1.0, "end": 1.0}}]}, video) for video in videos]
     save_evidence(Options(stills=str(tmp_path / "stills")), runs)
     assert len({path.name.casefold() for path in (tmp_path / "stills").iterdir()}) == 2
 

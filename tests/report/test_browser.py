@@ -102,7 +102,7 @@ def measured() -> str:
 
 @pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True)])
 def test_a_browser_shows_the_report(clip_path: Path, tmp_path: Path, width: int, dark: bool) -> None:
-    write_report(tmp_path / "report.html", [(_run(question="Who said that? " * 12), Video(clip_path), str(clip_path))])
+    write_report(tmp_path / "report.html", [(_run(question="Who said that? " * 12), Video(clip_path))])
     seen = look((tmp_path / "report.html").read_text(encoding="utf-8"), tmp_path, width=width, dark=dark)
     assert len(seen["pictures"]) >= 8
     assert min(seen["pictures"]) > 0
@@ -115,7 +115,7 @@ def test_text_runs_in_the_direction_of_its_language(clip_path: Path, tmp_path: P
     words = {"transcript": str({0: {"text": HEBREW, "start": "00:01", "end": "00:02"}})}
     call = {"tool": "transcribe-speech", "span": span, "rationale": HEBREW, "summary": HEBREW, "result": words}
     run = _run(question=HEBREW, answer=HEBREW, tool_calls=[call], notices=[HEBREW, "In English."])
-    write_report(tmp_path / "report.html", [(run, Video(clip_path), str(clip_path))])
+    write_report(tmp_path / "report.html", [(run, Video(clip_path))])
     seen = look((tmp_path / "report.html").read_text(encoding="utf-8"), tmp_path, width=1280)["texts"]
     assert [one["last"] < one["first"] for one in seen if one["text"] == HEBREW] == [True] * 6
     assert [one["last"] > one["first"] for one in seen if one["text"] == "In English."] == [True]

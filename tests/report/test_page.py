@@ -60,7 +60,7 @@ def _read(path: Path) -> _Reader:
 
 def test_a_page_holds_the_frames_of_the_events_and_loads_nothing(clip_path: Path, tmp_path: Path) -> None:
     video = Video(clip_path)
-    write_report(tmp_path / "r.html", [(_run(), video, str(clip_path))])
+    write_report(tmp_path / "r.html", [(_run(), video)])
     page = _read(tmp_path / "r.html")
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     overview = images[-len(TIMES) :]
@@ -96,8 +96,8 @@ def test_a_report_says_what_its_answer_comes_from(clip_path: Path, tmp_path: Pat
         "tools": ["analyze"],
     }
     made = {"asked": "2026-11-27T17:07:03+00:00", "sage": "1.2", "budget": budget, "settings": {"seed": 7, "no_tool": ["ground-event"]}}
-    for name, video in ((str(clip_path), Video(clip_path)), ("-", Video(clip_path, name="-"))):
-        write_report(tmp_path / f"r{suffix}", [(_run(**made), video, name)])
+    for name in (str(clip_path), "-"):
+        write_report(tmp_path / f"r{suffix}", [(_run(**made), Video(clip_path, name=name))])
         text = re.sub(r"\\(?=\W)", "", (tmp_path / f"r{suffix}").read_text()) if suffix == ".md" else _read(tmp_path / f"r{suffix}").text
         for fact in (
             "2026-11-27 17:07:03 UTC",
@@ -113,7 +113,7 @@ def test_a_report_says_what_its_answer_comes_from(clip_path: Path, tmp_path: Pat
 
 
 def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
-    write_report(tmp_path / "r.html", [(_run(), Video(clip_path), "https://a.example/watch?v=1")])
+    write_report(tmp_path / "r.html", [(_run(), Video(clip_path, name="https://a.example/watch?v=1"))])
     links = [str(attributes["href"]) for tag, attributes in _read(tmp_path / "r.html").tags if tag == "a"]
     assert "https://a.example/watch?v=1&t=1#t=1" in links
     assert "https://a.example/watch?v=1, 00:00:04" in _read(tmp_path / "r.html").text
@@ -121,7 +121,7 @@ def test_links_open_a_site_at_the_time(clip_path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".html", ".md"])
 def test_a_video_from_a_pipe_has_a_name_and_no_link(clip_path: Path, tmp_path: Path, suffix: str) -> None:
-    write_report(tmp_path / f"r{suffix}", [(_run(), Video(clip_path, name="-"), "-")])
+    write_report(tmp_path / f"r{suffix}", [(_run(), Video(clip_path, name="-"))])
     text = (tmp_path / f"r{suffix}").read_text()
     assert "stdin, 00:00:04" in text
     assert not any(part in text for part in (clip_path.name, "href", "]("))
@@ -130,14 +130,16 @@ def test_a_video_from_a_pipe_has_a_name_and_no_link(clip_path: Path, tmp_path: P
 @pytest.mark.parametrize("suffix", [".html", ".md"])
 def test_no_control_character_is_written(clip_path: Path, tmp_path: Path, suffix: str) -> None:
     hostile = "\x1b]0;title\x07 \x9b31m\nand\tmore"
-    write_report(tmp_path / f"r{suffix}", [(_run(question=hostile, answer=hostile, notices=[hostile]), Video(clip_path), f"{hostile}.mp4")])
+    write_report(
+        tmp_path / f"r{suffix}", [(_run(question=hostile, answer=hostile, notices=[hostile]), Video(clip_path, name=f"{hostile}.mp4"))]
+    )
     text = (tmp_path / f"r{suffix}").read_text()
     assert "title" in text
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
 
 
 def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
-    runs = [(_run(), Video(clip_path), str(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path), str(clip_path))]
+    runs = [(_run(), Video(clip_path)), (_run(answer=None, reason="the time limit"), Video(clip_path))]
     write_report(tmp_path / "r.md", runs)
     text = (tmp_path / "r.md").read_text()
     assert r"# Who \<b\>said\</b\> that?" in text
@@ -149,7 +151,7 @@ def test_markdown_has_all_but_pictures(clip_path: Path, tmp_path: Path) -> None:
 
 def test_markdown_shows_text_as_it_is(clip_path: Path, tmp_path: Path) -> None:
     link = "https://a.example/watch_(1)?v=1"
-    write_report(tmp_path / "r.md", [(_run(answer="- 1 * 2\n[x](y)\n\n# <b>"), Video(clip_path), link)])
+    write_report(tmp_path / "r.md", [(_run(answer="- 1 * 2\n[x](y)\n\n# <b>"), Video(clip_path, name=link))])
     text = (tmp_path / "r.md").read_text()
     assert "\n\\- 1 \\* 2\\\n\\[x\\](y)\n\n\\# \\<b\\>\n" in text
     assert r"[https://a.example/watch\_(1)?v=1](https://a.example/watch_%281%29?v=1)" in text
@@ -159,7 +161,7 @@ def test_a_report_never_replaces_the_video(clip_path: Path, tmp_path: Path) -> N
     video = tmp_path / "v.html"
     video.write_bytes(clip_path.read_bytes())
     with pytest.raises(UsageError, match="is the input"):
-        write_report(video, [(_run(), Video(video), str(video))])
+        write_report(video, [(_run(), Video(video))])
     assert video.read_bytes() == clip_path.read_bytes()
     with pytest.raises(UsageError, match=r"\.html or \.md"):
         write_report(tmp_path / "r.pdf", [])

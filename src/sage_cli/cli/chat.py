@@ -220,7 +220,7 @@ class Talk:
             raise UsageError("/save takes a file name, as in /save talk.html")
         if not self.conversation.runs:
             raise UsageError("there is nothing to save yet: ask something first")
-        write_report(user_path(name), [(run, self.conversation.video, self.conversation.name) for run in self.conversation.runs])
+        write_report(user_path(name), [(run, self.conversation.video) for run in self.conversation.runs])
         console.say(f"saved {name}")
 
     def open(self, rest: str) -> None:

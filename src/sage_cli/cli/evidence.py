@@ -37,11 +37,11 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
             folder_named(f"--{name}", folder)
 
 
-def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:
+def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> None:
     """Write what the options ask for.
 
     Args:
-        runs: each with the video and its name as given.
+        runs: each with its video.
 
     Raises:
         SageError, OSError: it cannot be written.
@@ -54,7 +54,7 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
         from sage_cli.report import write_report
 
         write_report(Path(options.report), runs)
-    videos = list(dict.fromkeys(video for _, video, _ in runs))
+    videos = list(dict.fromkeys(video for _, video in runs))
     if options.stills:
         for video in (video for video in videos if not video.has_video):
             console.note(f"{video.label} has no picture: there are no stills of it")
@@ -62,7 +62,7 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video, str]]
     for video in videos:
         # Two videos of one name in different folders.
         stem = video.stem if stems[folded(video.stem)] == 1 else f"{video.stem}_{video.id[:8]}"
-        save_spans(options, video, _spans(run for run, asked, _ in runs if asked is video), stem)
+        save_spans(options, video, _spans(run for run, asked in runs if asked is video), stem)
 
 
 def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, float]], stem: str = "") -> None:

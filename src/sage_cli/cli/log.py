@@ -73,7 +73,7 @@ def show(
             video = session.video(entry.video)
             if video.id != entry.media:
                 raise UsageError(f"{entry.video} is not the video that was asked about any more: it has changed since")
-            write_report(user_path(report), [(entry.record, video, entry.video)])
+            write_report(user_path(report), [(entry.record, video)])
         console.say(f"saved {report}")
         return 0
     if json:

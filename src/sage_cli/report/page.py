@@ -129,12 +129,12 @@ def report_format(target: str | Path) -> Literal["html", "md"]:
     raise UsageError(f"--report {target}: reports are .html or .md files")
 
 
-def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video, str]]) -> None:
+def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video]]) -> None:
     """Write a report on one or several questions.
 
     Args:
         target: the file; its suffix is the format.
-        runs: each run, its video, and the path or link given by the user.
+        runs: each run and its video.
 
     Raises:
         UsageError: the format is unknown, or the target is one of the videos.
@@ -142,8 +142,8 @@ def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video, str]]) -> 
         OSError: the file cannot be written.
     """
     kind = report_format(target)
-    pages = [_page(run, video, name) for run, video, name in runs]
-    with open_text(target, [video.path for _, video, _ in runs]) as file:
+    pages = [_page(run, video) for run, video in runs]
+    with open_text(target, [video.path for _, video in runs]) as file:
         file.write(render(f"report.{kind}", pages=pages))
 
 
@@ -180,8 +180,8 @@ def _target(link: str) -> str:
 # ---- gathering -----------------------------------------------------------------------------------------------------
 
 
-def _page(run: RunRecord, video: Video, name: str) -> Page:
-    name, link = (name, name) if is_link(name) else (video.label, "" if video.copied else video.path.resolve().as_uri())
+def _page(run: RunRecord, video: Video) -> Page:
+    name, link = (video.name, video.name) if is_link(video.name) else (video.label, "" if video.copied else video.path.resolve().as_uri())
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
     evidence = tuple(
