@@ -11,14 +11,14 @@ import pytest
 
 from sage_cli.assets import NANO
 from sage_cli.errors import ModelError
-from sage_cli.store.gguf import read_metadata, read_shapes
+from sage_cli.store.gguf import read_metadata, read_tensors
 from tests.models import write_qwen3_vl
 
 
 def test_whole_files_pass(tmp_path: Path) -> None:
     tiny = write_qwen3_vl(tmp_path)
     for path in (NANO.text, NANO.mmproj, tiny.text, tiny.mmproj):
-        read_shapes(path)
+        read_tensors(path)
 
 
 def test_a_file_that_ends_anywhere_is_cut_short(tmp_path: Path) -> None:
@@ -27,11 +27,11 @@ def test_a_file_that_ends_anywhere_is_cut_short(tmp_path: Path) -> None:
     for share in (0.0, 0.0001, 0.01, 0.02, 0.03, 0.1, 0.5, 0.9):
         path.write_bytes(data[: int(share * len(data))])
         with pytest.raises(ModelError, match=r"cut.gguf"):
-            read_shapes(path)
+            read_tensors(path)
     path.write_bytes(data[: len(data) // 2])
     assert read_metadata(path)  # the header alone is whole
     with pytest.raises(ModelError, match="cut short: it ends before its last tensor"):
-        read_shapes(path)
+        read_tensors(path)
 
 
 def test_a_file_system_that_cannot_map_files_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_a_file_system_that_cannot_map_files_is_named(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("sage_cli.store.gguf.mmap", refuse)
     with pytest.raises(ModelError, match=r"\.gguf is on .* cannot map files into memory: copy the model to a local disk"):
-        read_shapes(NANO.text)
+        read_tensors(NANO.text)
 
 
 def test_no_header_breaks_the_check(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_no_header_breaks_the_check(tmp_path: Path) -> None:
             broken[rng.randrange(len(broken))] = rng.randrange(256)
         (tmp_path / "x.gguf").write_bytes(broken)
         with pytest.raises(ModelError):
-            read_shapes(tmp_path / "x.gguf")
+            read_tensors(tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize("key", ["general.nested", "tokenizer.nested"])
@@ -62,4 +62,4 @@ def test_arrays_within_arrays_are_a_broken_header(tmp_path: Path, key: str) -> N
     path = tmp_path / "nested.gguf"
     path.write_bytes(header + struct.pack("<IQ", array, one) * 100_000 + struct.pack("<IQQ", text, one, 0))
     with pytest.raises(ModelError, match=r"nested\.gguf has a broken GGUF header"):
-        read_shapes(path)
+        read_tensors(path)

@@ -347,11 +347,11 @@ def _installed(name: str) -> Installed:
 def _cut_short(model: Installed) -> str | None:
     """What is wrong with the files beyond their headers, if anything is."""
     from sage_cli.speech.ggml import check_whisper
-    from sage_cli.store.gguf import read_shapes
+    from sage_cli.store.gguf import read_tensors
 
     try:
         for path in model.files:
-            (read_shapes if path.suffix == ".gguf" else check_whisper)(path)
+            (read_tensors if path.suffix == ".gguf" else check_whisper)(path)
     except ModelError as error:
         return str(error)
     return None

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from rich.filesize import decimal
 
-from sage_cli.store.gguf import read_metadata
+from sage_cli.store.gguf import number, read_metadata
 from sage_cli.store.models import ModelFiles, shards
 
 KVType: TypeAlias = Literal["f16", "q8_0"]
@@ -81,17 +81,12 @@ class Needs:
         """
         header = read_metadata(files.text)
         family = header.get("general.architecture")
-
-        def number(key: str, default: int) -> int:
-            value = header.get(f"{family}.{key}", default)
-            return int(value) if isinstance(value, (int, float)) else default
-
-        heads = number("attention.head_count", 1)
-        size = number("attention.key_length", number("embedding_length", 0) // max(1, heads))
-        layers = number("block_count", 1)
-        kv = 2 * 2 * layers * number("attention.head_count_kv", heads) * size
+        heads = number(header, f"{family}.attention.head_count", 1)
+        size = number(header, f"{family}.attention.key_length", number(header, f"{family}.embedding_length", 0) // max(1, heads))
+        layers = number(header, f"{family}.block_count", 1)
+        kv = 2 * 2 * layers * number(header, f"{family}.attention.head_count_kv", heads) * size
         weights = sum(path.stat().st_size for path in shards(files.text))
-        return cls(weights, files.mmproj.stat().st_size, kv, layers, number("context_length", 32768))
+        return cls(weights, files.mmproj.stat().st_size, kv, layers, number(header, f"{family}.context_length", 32768))
 
     def beside(self, gpu_layers: int | None) -> int:
         """Weights that stay in main memory with that many layers on the GPU; ``None`` for all."""

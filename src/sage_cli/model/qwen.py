@@ -163,18 +163,13 @@ class QwenTemplate:
             steps = tuple(int(i * max(1.0, seconds_per_slice * TOKENS_PER_SECOND)) for i in range(len(slices)))
             yield from (self._vision_start, VisionBlock(slices, rows, columns, steps), self._vision_end)
             return
-        for part_slice in slices:
+        for merged in slices:
             if part.timed:
-                yield f"<{slice_time(part_slice):.1f} seconds>"
-            yield from (self._vision_start, VisionBlock((part_slice,), rows, columns, (0,)), self._vision_end)
+                yield f"<{sum(frame.time for frame in merged.frames) / len(merged.frames):.1f} seconds>"
+            yield from (self._vision_start, VisionBlock((merged,), rows, columns, (0,)), self._vision_end)
 
 
 def slices_of(part: Frames) -> tuple[Slice, ...]:
     """The frames as the vision encoder takes them."""
     step = TEMPORAL_PATCH if part.pairs else 1
     return tuple(Slice(part.frames[i : i + step]) for i in range(0, len(part.frames), step))
-
-
-def slice_time(part: Slice) -> float:
-    """Mean presentation time of the slice's frames, in seconds: what Qwen3-VL writes before it."""
-    return sum(frame.time for frame in part.frames) / len(part.frames)

@@ -6,7 +6,6 @@ A ``llama_batch`` carries either tokens or embeddings. To decode text and frames
 from __future__ import annotations
 
 import ctypes
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError
 from sage_cli.model.libraries import llama
+from sage_cli.store.gguf import read_tensors
 from sage_cli.store.models import shards
 
-_NAME: Final = b"token_embd.weight"
+_NAME: Final = "token_embd.weight"
 _LIB: Final = llama._lib
 
 
@@ -34,12 +34,12 @@ class TokenEmbeddings:
 
     def __init__(self, path: Path, tokens: int, width: int) -> None:
         self._width = width
-        place = next((found for part in shards(path) if (found := _find(part)) is not None), None)
-        if place is None or place[2] != (width, tokens):
+        part, tensor = next(((part, found) for part in shards(path) if (found := read_tensors(part).get(_NAME))), (path, None))
+        if tensor is None or tensor.shape != (width, tokens):
             raise ModelError(f"{path}: its token embeddings cannot be found; download the model again")
-        part, kind, _, offset, size = place
-        self._rows: NDArray[np.uint8] = np.memmap(part, np.uint8, "r", offset, (tokens, size // tokens))
-        traits = _LIB.ggml_get_type_traits(kind).contents
+        traits = _LIB.ggml_get_type_traits(tensor.type).contents
+        row = width // traits.blck_size * traits.type_size
+        self._rows: NDArray[np.uint8] = np.memmap(part, np.uint8, "r", tensor.offset, (tokens, row))
         self._to_float = _TO_FLOAT(traits.to_float) if traits.to_float else None  # none for f32
 
     def row(self, token: int, out: NDArray[np.float32]) -> None:
@@ -64,45 +64,9 @@ class _Traits(ctypes.Structure):
     )
 
 
-class _InitParams(ctypes.Structure):
-    """``gguf_init_params``."""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
-
-
 _TO_FLOAT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
 _LIB.ggml_get_type_traits.restype = ctypes.POINTER(_Traits)
 _LIB.ggml_get_type_traits.argtypes = [ctypes.c_int]
-_LIB.gguf_init_from_file.restype = ctypes.c_void_p
-_LIB.gguf_init_from_file.argtypes = [ctypes.c_char_p, _InitParams]
-_LIB.gguf_free.argtypes = [ctypes.c_void_p]
-_LIB.gguf_find_tensor.restype = ctypes.c_int64
-_LIB.gguf_find_tensor.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
-for _name, _result in {
-    "gguf_get_tensor_type": ctypes.c_int,
-    "gguf_get_tensor_offset": ctypes.c_size_t,
-    "gguf_get_tensor_size": ctypes.c_size_t,
-    "gguf_get_tensor_ne": ctypes.POINTER(ctypes.c_int64),
-}.items():
-    getattr(_LIB, _name).argtypes, getattr(_LIB, _name).restype = [ctypes.c_void_p, ctypes.c_int64], _result
-_LIB.gguf_get_data_offset.argtypes, _LIB.gguf_get_data_offset.restype = [ctypes.c_void_p], ctypes.c_size_t
-
-
-def _find(path: Path) -> tuple[Path, int, tuple[int, int], int, int] | None:
-    """File, type, shape, offset and bytes of the matrix, if this file holds it."""
-    header = _LIB.gguf_init_from_file(os.fsencode(path), _InitParams(True, None))
-    if not header:
-        return None
-    try:
-        number = _LIB.gguf_find_tensor(header, _NAME)
-        if number < 0:
-            return None
-        shape = _LIB.gguf_get_tensor_ne(header, number)
-        offset = _LIB.gguf_get_data_offset(header) + _LIB.gguf_get_tensor_offset(header, number)
-        kind, size = _LIB.gguf_get_tensor_type(header, number), _LIB.gguf_get_tensor_size(header, number)
-        return path, kind, (shape[0], shape[1]), offset, size
-    finally:
-        _LIB.gguf_free(header)
 
 
 # ---- half precision ------------------------------------------------------------------------------------------------

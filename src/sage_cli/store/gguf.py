@@ -1,6 +1,6 @@
-"""The first few metadata keys of a GGUF file, read in microseconds.
+"""The header of a GGUF file: its first metadata keys, read in microseconds, and its tensors.
 
-They tell a language model from a vision encoder, and whether the two belong together, before gigabytes are loaded. The ``gguf`` package
+The keys tell a language model from a vision encoder, and whether the two belong together, before gigabytes are loaded. The ``gguf`` package
 parses the whole file, vocabulary included (seconds for a real model), and llama.cpp reports a bad file only as a null pointer; so the
 plain part of the header is read here. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -8,12 +8,12 @@ plain part of the header is read here. Format: https://github.com/ggml-org/ggml/
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import ENODEV
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 from sage_cli.errors import ModelError, reading
 
@@ -51,33 +51,52 @@ def read_metadata(path: Path) -> dict[str, Value]:
     return found
 
 
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors by name, as llama.cpp orders dimensions. It takes a tenth of a second for a real vocabulary.
+def number(header: Mapping[str, Value], key: str, default: int) -> int:
+    """A whole number of a header; the default if there is none under this key."""
+    value = header.get(key, default)
+    return value if isinstance(value, int) else default
+
+
+class Tensor(NamedTuple):
+    """A tensor in a file.
+
+    Attributes:
+        shape: as llama.cpp orders dimensions.
+        type: number of a ``ggml_type``.
+        offset: of its data, in bytes from the start of the file.
+    """
+
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors by name. It takes a tenth of a second for a real vocabulary.
 
     Raises:
         ModelError: the file is cut short, or its header is broken. One that ends within the last tensor passes: its size depends on the
             quantization's layout.
     """
-    shapes = {}
     with _opened(path) as file:
-        tensors, entries = _counts(file)
+        count, entries = _counts(file)
         _check_mapping(file)
-        alignment, last = _ALIGNMENT, 0
+        alignment, found = _ALIGNMENT, {}
         for _ in range(entries):
             key, value = _string(file), _value(file, int(_scalar(file, "<I")))
             if key == "general.alignment" and isinstance(value, int):
                 alignment = value
-        for _ in range(tensors):
-            name, count = _string(file), int(_scalar(file, "<I"))
-            if count > _SHORT:
+        for _ in range(count):
+            name, dimensions = _string(file), int(_scalar(file, "<I"))
+            if dimensions > _SHORT:
                 raise ValueError("a tensor of too many dimensions")
-            shapes[name] = struct.unpack(f"<{count}Q", file.read(8 * count))
-            _scalar(file, "<I")  # type
-            last = max(last, int(_scalar(file, "<Q")))
+            shape = struct.unpack(f"<{dimensions}Q", file.read(8 * dimensions))
+            found[name] = Tensor(shape, int(_scalar(file, "<I")), int(_scalar(file, "<Q")))
         begin = -(-file.tell() // alignment) * alignment
-        if tensors and path.stat().st_size <= begin + last:
+        tensors = {name: tensor._replace(offset=begin + tensor.offset) for name, tensor in found.items()}
+        if path.stat().st_size <= max((tensor.offset for tensor in tensors.values()), default=-1):
             raise ModelError(f"{path} is cut short: it ends before its last tensor (an unfinished download?): download it again")
-    return shapes
+        return tensors
 
 
 @contextmanager

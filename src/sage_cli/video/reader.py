@@ -188,20 +188,17 @@ class FrameCursor:
 
     def _packets_from(self, number: int) -> Iterator[Packet[Any]] | None:
         """Packets from near a keyframe on; None if the demuxer cannot seek there."""
-        stamp = self._keyframes[number].stamp
-        if self._media.shifts:  # times are not unique, so packets are counted
-            if not self._fresh:
-                self._open()
-            assert self._file is not None
-            self._fresh = False
-            return islice(self._file.packets(self._track.index), stamp, None)
+        stamp, counted = self._keyframes[number].stamp, bool(self._media.shifts)  # times are not unique then, so packets are counted
+        if counted and not self._fresh:
+            self._open()
         assert self._file is not None
         self._fresh = False
         try:
-            self._file.seek(stamp, self._track.index)
+            if not counted:
+                self._file.seek(stamp, self._track.index)
         except av.FFmpegError:
             return None
-        return self._file.packets(self._track.index)
+        return islice(self._file.packets(self._track.index), stamp if counted else 0, None)
 
     def _go(self, number: int, target: Fraction) -> None:
         """Seek to a keyframe, or to an earlier one if the demuxer lands too late or nothing decodes, or to the start of the file.
