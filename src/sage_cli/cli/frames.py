@@ -52,7 +52,7 @@ def frames(
     Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
     from sage_cli.cli.opening import damage_told, opened
-    from sage_cli.output import check_targets, file_name, folder_named, open_binary, output_folder
+    from sage_cli.output import file_name, folder_named, open_binary, output_folder
     from sage_cli.session import Session
     from sage_cli.text import user_path
 
@@ -72,8 +72,7 @@ def frames(
         size = source.size_within(_TILE if sheet and width is None else width or math.inf)
         told = damage_told(source)
         if target:
-            check_targets([target], [source.path], text=False)
-            with told, closing(source.frames(times, size)) as found, open_binary(target, [source.path]) as file:
+            with told, open_binary(target, [source.path]) as file, closing(source.frames(times, size)) as found:
                 shown = list(_distinct(found))
                 file.write(_encoded(contact_sheet(shown), target.suffix))
             _write(options, video, target, times=[round(frame.time, 3) for frame in shown])
