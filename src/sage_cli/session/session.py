@@ -248,16 +248,13 @@ class Session(Models):
         """
         from sage_cli.tools import TranscribeSpeech
 
-        def hears(tools: Sequence[AnyTool]) -> bool:
-            return any(tool.name == TranscribeSpeech.name for tool in tools)
-
         if video.has_video:
             return
         video.check_picture()
         alone = f"{media_name(video.name)} has sound but no picture"
-        if not (self._in_effect("tools", tools) and hears(self.allowed_tools)):
+        if not self._in_effect("tools", tools) or TranscribeSpeech.name not in [tool.name for tool in self.allowed_tools]:
             raise UsageError(f"{alone}: what is said has to be transcribed; leave out --no-tools and --no-tool transcribe-speech")
-        if not hears(self.tools(video)):
+        if TranscribeSpeech.name not in [tool.name for tool in self.tools(video)]:
             raise VideoError(f"{alone}, and there is {NO_SPEECH_MODEL}")
 
     # ---- transcribing ----------------------------------------------------------------------------------------------
@@ -272,13 +269,14 @@ class Session(Models):
         Raises:
             SageError: the media, the speech model or an option cannot be used, or another thread uses the session.
         """
-        return self._turns.run(self._segments(media, start, end))
 
-    def _segments(self, media: str | Path, start: Moment, end: Moment) -> Generator[Segment]:
-        video = self.video(media)
-        with closing(self._parts(video, self.converted(video), start, end)) as parts:
-            for part in parts:
-                yield from part.segments
+        def run() -> Generator[Segment]:
+            video = self.video(media)
+            with closing(self._parts(video, self.converted(video), start, end)) as parts:
+                for part in parts:
+                    yield from part.segments
+
+        return self._turns.run(run())
 
     def parts(self, video: Video, subtitles: Subtitles | None, *, start: Moment = None, end: Moment = None) -> Generator[Progress]:
         """The same, window by window, with progress. Yields nothing for media without sound.
