@@ -109,7 +109,7 @@ def test_json_gathers_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert answered["evidence"] == [{"span": {"start": 45.0, "end": 65.0}, "what": "frames analyzed"}]
     assert answered["notices"] == ["analyze: start and end were the same"]
     assert answered["frames"] == [0.0, 0.5, 60.0]
-    section = DOCUMENT.read_text(encoding="utf-8").partition("## `--json`")[2]
+    section = DOCUMENT.read_text(encoding="utf-8").partition("## `--json`")[2].partition("\n## ")[0]
     assert set(re.findall(r"`(\w+)`", section)) - {"tool_called", "tool_finished"} == set(answered)
 
 
