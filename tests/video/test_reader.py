@@ -15,7 +15,7 @@ import pytest
 
 from sage_cli.errors import VideoError
 from sage_cli.video import Video, uniform_times
-from sage_cli.video.probe import Orientation
+from sage_cli.video.media import Orientation
 from sage_cli.video.reader import FrameCursor, picture
 from tests.media import Image, corners, display_matrix, make_audio, make_video, numbered, read_number, tone
 

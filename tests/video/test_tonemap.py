@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from sage_cli.video import Video
-from sage_cli.video.probe import Orientation
+from sage_cli.video.media import Orientation
 from sage_cli.video.reader import picture
 
 SHADES = np.array([(255, 255, 255), (230, 200, 30), (30, 200, 30), (200, 30, 30), (30, 30, 200), (128, 128, 128)], np.uint8)

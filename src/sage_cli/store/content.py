@@ -81,13 +81,12 @@ class Content:
     remember: bool = True
 
     def still_in(self, path: Path) -> bool:
-        """Whether the file at ``path`` has this content now. Reads it only if its state differs.
-
-        Raises:
-            OSError: the file is gone or cannot be read.
-        """
-        state = FileState.of(path)
-        return state == self.state or (state.size == self.state.size and fingerprint(path, remember=self.remember) == self.fingerprint)
+        """Whether there is a file at ``path`` that has this content now. Reads it only if its state differs."""
+        try:
+            state = FileState.of(path)
+            return state == self.state or (state.size == self.state.size and fingerprint(path, remember=self.remember) == self.fingerprint)
+        except OSError:
+            return False
 
 
 def fingerprint(path: Path, *, remember: bool = True) -> str:

@@ -10,8 +10,8 @@ with loading("opencv-python-headless"):
 from sage_cli.video.cached import FrameTimeCache
 from sage_cli.video.damage import DamageCache
 from sage_cli.video.frame import Frame
+from sage_cli.video.media import MediaNotice
 from sage_cli.video.prefetch import FrameReader
-from sage_cli.video.probe import MediaNotice
 from sage_cli.video.sampling import Sampling, fit_size, uniform_times
 from sage_cli.video.video import SAMPLE_RATE, NoAudioError, SilentError, Video
 

@@ -22,7 +22,7 @@ from av.stream import Disposition
 
 from sage_cli.errors import VideoError
 from sage_cli.text import decode
-from sage_cli.video.probe import Media
+from sage_cli.video.media import Media
 from sage_cli.video.source import packet_time, time_base
 from sage_cli.video.ttml import is_ttml, ttml_cues
 

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media, VideoTrack
+from sage_cli.video.media import AudioTrack, Media, VideoTrack
 from sage_cli.video.reader import TOLERANCE, FrameCursor, picture
 from sage_cli.video.sound import blocks, sound
 from sage_cli.video.source import frame_time, time_base

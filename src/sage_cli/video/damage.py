@@ -10,7 +10,7 @@ from typing import Final
 
 from sage_cli.store.seal import read_sealed, write_sealed
 from sage_cli.video.frame import pixel_version
-from sage_cli.video.probe import Part
+from sage_cli.video.media import Part
 
 _PARTS: Final[tuple[Part, ...]] = ("video", "audio")
 

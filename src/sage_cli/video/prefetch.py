@@ -21,7 +21,7 @@ from sage_cli.hardware.threads import background, cores
 from sage_cli.hardware.waiting import GLANCE_S, Stopped
 from sage_cli.signals import check_interrupted, signals_held
 from sage_cli.video.frame import Frame, frame_key
-from sage_cli.video.probe import Media, VideoTrack
+from sage_cli.video.media import Media, VideoTrack
 from sage_cli.video.reader import FrameCursor, Unseekable, jump, keyframe_before, picture, tell_damage
 from sage_cli.video.sampling import Sampling, keyframes_near
 from sage_cli.video.source import frame_time

@@ -9,13 +9,13 @@ be used as they are.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import av
 import numpy as np
@@ -23,18 +23,16 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from sage_cli.errors import MediaReadError, VideoError, reading
 from sage_cli.hardware.waiting import in_background
-from sage_cli.store.content import Content, identify
+from sage_cli.store.content import identify
 from sage_cli.text import SUBTITLES
-from sage_cli.video.completeness import WORTH_SAYING, falls_short, is_estimated, outlasts
 from sage_cli.video.encryption import is_encrypted
-from sage_cli.video.matroska import crops
+from sage_cli.video.matroska import crops, is_whole
+from sage_cli.video.media import LOST, AudioTrack, Media, MediaNotice, Orientation, Part, VideoTrack
 from sage_cli.video.order import retiming
-from sage_cli.video.places import Places
-from sage_cli.video.source import MediaFile, Retiming, Shifts, frame_time, packet_time
+from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe, Survey, survey
 
 # Audio that starts less than this many seconds before a container's zero is encoder priming.
@@ -50,156 +48,15 @@ _MOST_PIXELS: Final = 128_000_000
 _MOST_ASPECT: Final = 10
 _MOST_FPS: Final = 10_000
 
-Part = Literal["video", "audio", "file"]
-Opened: TypeAlias = Callable[..., MediaFile]  # opens the file that is probed
+# The smallest share of packets, or of the duration in the header, whose loss is reported.
+_WORTH_SAYING: Final = Fraction(1, 50)
 
+_SAME: Final = Fraction(1)  # seconds by which a stream may miss the duration that the header has of it
+_MOSTLY_SOUND, _ROUNDING = Fraction(9, 10), Fraction(1, 1000)  # of the bytes of a file
 
-@dataclass(frozen=True, slots=True)
-class MediaNotice:
-    """A part of a file that cannot be decoded, or only with errors.
-
-    Attributes:
-        part: the stream it is about, or ``"file"``.
-        kind: ``"no decoder"``, ``"encrypted"``, ``"undecodable"``, ``"missing"`` (the stream is left out); ``"damaged"`` (some of it is);
-            ``"cut short"``, ``"unreadable"`` (some of the file); ``"joined"`` (timestamps restarted and were made continuous).
-        text: for people, without the file's name: ``"the sound cannot be decoded (aac, encrypted)"``.
-    """
-
-    part: Part
-    kind: Literal["no decoder", "encrypted", "undecodable", "missing", "damaged", "cut short", "unreadable", "joined"]
-    text: str
-
-    def remedy(self, codec: str) -> str:
-        """What to do where the stream is needed.
-
-        Args:
-            codec: to convert it to, if that may help.
-        """
-        remedies = {"encrypted": "use a copy without protection", "missing": "download, record or export it again"}
-        return remedies.get(self.kind, f"convert it to {codec}")
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """How stored pixels are turned before display: cropped first, then transposed, then flipped.
-
-    Attributes:
-        crop: pixels cut off on the left, at the top, on the right and at the bottom.
-    """
-
-    transpose: bool = False
-    flip_x: bool = False
-    flip_y: bool = False
-    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
-
-    @property
-    def rotation(self) -> Literal[0, 90, 180, 270]:
-        """Degrees clockwise; a mirrored picture counts as its rotation alone."""
-        if self.transpose:
-            return 90 if self.flip_x else 270
-        return 180 if self.flip_y else 0
-
-
-@dataclass(frozen=True, slots=True)
-class VideoTrack:
-    """The video stream; sizes are for display: upright, square pixels.
-
-    Attributes:
-        timecode: of the first frame, as the file gives it: ``"10:00:00;00"``; ``""`` if it gives none.
-        retiming: if its packets have no presentation times of their own.
-    """
-
-    index: int
-    codec: str
-    width: int
-    height: int
-    orientation: Orientation
-    fps: float | None
-    timecode: str = ""
-    retiming: Retiming | None = None
-
-    @property
-    def rate(self) -> Fraction:
-        """Frames per second, a usual number if it is unknown."""
-        return Fraction(self.fps or 25)
-
-    @property
-    def retimings(self) -> dict[int, Retiming]:
-        """For :class:`~sage_cli.video.source.MediaFile`."""
-        return {} if self.retiming is None else {self.index: self.retiming}
-
-
-@dataclass(frozen=True, slots=True)
-class AudioTrack:
-    """The audio stream.
-
-    Attributes:
-        language: as the file has it; ``""`` if it names none.
-        best: of several streams the one that players choose, and not one in a language that was asked for.
-    """
-
-    index: int
-    codec: str
-    rate: int
-    channels: int
-    language: str = ""
-    best: bool = True
-
-
-@dataclass(frozen=True)
-class Media:
-    """A probed file.
-
-    Attributes:
-        name: in messages.
-        content: of the file; reading fails if it has changed.
-        origin: the container's time at which the clock reads zero, in seconds.
-        duration: the last moment on the clock, in seconds.
-        keyframes: of the video, in container seconds; at least one where there is a video.
-        shifts: see :class:`~sage_cli.video.source.MediaFile`.
-        places: by stream, where its packets are.
-        notices: grows while damage is met.
-        mixes: by the index of a stream of sound that was listened to and a number of channels, their weights in mono.
-        keep_damage: called when damage of a stream is met for the first time.
-    """
-
-    path: Path
-    name: str
-    content: Content
-    origin: Fraction
-    duration: float
-    video: VideoTrack | None
-    audio: AudioTrack | None
-    keyframes: Sequence[Keyframe]
-    shifts: Shifts
-    places: Mapping[int, Places] = field(default_factory=dict)
-    notices: list[MediaNotice] = field(default_factory=list)
-    mixes: dict[tuple[int, int], NDArray[np.float32]] = field(default_factory=dict)
-    keep_damage: Callable[[Part], object] = field(default=lambda _part: None)
-
-    def open(self, stop: Event | None = None) -> MediaFile:
-        """Open the file on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
-        retimings = self.video.retimings if self.video is not None else {}
-        return MediaFile(self.path, shifts=self.shifts, retimings=retimings, content=self.content, stop=stop)
-
-    def damaged(self, part: Part) -> None:
-        """Note that packets of a stream could not be decoded."""
-        notice = MediaNotice(part, "damaged", _DAMAGED[part])
-        if notice not in self.notices:
-            self.notices.append(notice)
-            self.keep_damage(part)
-
-    def lost(self, part: Part) -> MediaNotice | None:
-        """Why the video or audio of the file cannot be used, if so."""
-        return next((notice for notice in self.notices if notice.part == part and notice.kind in _LOST), None)
-
-
-_LOST: Final = ("no decoder", "encrypted", "undecodable", "missing")
-_DAMAGED: Final[dict[Part, str]] = {
-    "video": "some of the picture is damaged: frames there are missing or wrong",
-    "audio": "some of the sound is damaged: what could not be decoded is silent",
-}
 _NAMES: Final = {"video": "picture", "audio": "sound"}
+
+Opened: TypeAlias = Callable[..., MediaFile]  # opens the file that is probed
 
 
 def probe(path: Path, *, remember: bool = True, spoken: Callable[[str], bool] | None = None) -> Media:
@@ -232,7 +89,7 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
         candidates: dict[Part, list[int]] = {"video": _candidates(file, "video"), "audio": _candidates(file, "audio")}
     found = {part: begun for part, indices in candidates.items() if (begun := _first(opened, indices, notices)) is not None}
     if not found:
-        lost = [notice for notice in notices if notice.kind in _LOST]
+        lost = [notice for notice in notices if notice.kind in LOST]
         if lost:
             first = min(lost, key=lambda notice: notice.kind not in ("encrypted", "missing"))
             raise VideoError(
@@ -248,10 +105,10 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     duration = float(max(seen.end - origin, Fraction(1, 1000)))
     keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
     parts = {track.index: part for part, (track, _) in found.items()}
-    cut = falls_short(seen, origin)
+    cut = _falls_short(seen, origin)
     if cut:
         with opened() as file:
-            cut = not is_estimated(file, parts) and not outlasts(file, parts, seen)
+            cut = not _is_estimated(file, parts) and not _outlasts(file, parts, seen)
     _tell(seen, parts, origin, notices, cut=cut)
     if spoken is not None and audio is not None and len(candidates["audio"]) > 1:  # last, so that the clock is the same whatever is heard
         audio = _in_language(opened, audio, candidates["audio"], spoken)
@@ -406,7 +263,7 @@ def _crop(file: MediaFile, index: int, frame: VideoFrame) -> tuple[int, int, int
 def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice], *, cut: bool) -> None:
     for index, part in parts.items():
         count, zeros = seen.packets[index], seen.zeros[index]
-        if zeros > count * WORTH_SAYING:
+        if zeros > count * _WORTH_SAYING:
             notices.append(
                 MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
             )
@@ -416,7 +273,7 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
     elif seen.followed:
         text = f"only the first {float(seen.end - origin):.0f} s are read: another recording follows in the file; give the parts one by one"
         notices.append(MediaNotice("file", "unreadable", text))
-    elif seen.missing > total * WORTH_SAYING or seen.short or cut:
+    elif seen.missing > total * _WORTH_SAYING or seen.short or cut:
         length = f"{float(seen.end - origin):.0f} s"
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
         notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))
@@ -426,6 +283,46 @@ def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[
         notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read"))
     if seen.shifts and not seen.followed:
         notices.append(MediaNotice("file", "joined", "the file's times start again or jump: its parts are taken one after the other"))
+
+
+def _falls_short(seen: Survey, origin: Fraction) -> bool:
+    """Whether picture and sound end before the header says that the file does. Where times start again, it says nothing."""
+    return (
+        seen.claimed is not None and not seen.shifts and seen.claimed - seen.end > max(Fraction(2), (seen.claimed - origin) * _WORTH_SAYING)
+    )
+
+
+def _outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
+    """Whether a file just opened is longer than the chosen streams because another one is, such as subtitles that end late.
+
+    That stream must end where the header says, and go on after the others: subtitles that are shown until the end begin before a cut, too,
+    so where they begin early, the file must have its full size.
+
+    Raises:
+        MediaReadError: the file could not be read to its end.
+    """
+    others = [
+        stream.index for stream in file.container.streams if stream.index not in streams and stream.type in ("subtitle", "audio", "video")
+    ]
+    begin = end = Fraction(0)
+    for packet in file.packets(*others) if others else ():
+        if (time := packet_time(packet)) is not None:
+            begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
+    reaches = seen.claimed is not None and seen.claimed - end < _SAME
+    return reaches and (begin >= seen.end or is_whole(file.source))
+
+
+def _is_estimated(file: MediaFile, streams: Collection[int]) -> bool:
+    """Whether the duration is no claim of the header, but the size of the file by a bit rate: a whole file of sound may be shorter.
+
+    The rate is that of the beginning where it varies (AAC, MP3), and not the real one of ADPCM in AVI.
+    """
+    chosen = [file.stream(index) for index in streams]
+    rate = sum(stream.codec_context.bit_rate or 0 for stream in chosen)
+    if not rate or not file.container.duration or any(stream.type != "audio" for stream in chosen):
+        return False
+    share = Fraction(file.container.duration, av.time_base) * rate / (8 * file.source.size)
+    return bool(_MOSTLY_SOUND <= share <= 1 + _ROUNDING)
 
 
 def _check_file(path: Path) -> None:

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.hardware.waiting import Stopped
+from sage_cli.video.media import Media, Orientation, VideoTrack
 from sage_cli.video.order import DisplayOrder
-from sage_cli.video.probe import Media, Orientation, VideoTrack
 from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 from sage_cli.video.timeline import Keyframe
 from sage_cli.video.tonemap import MATRICES, is_hdr, tone_mapped

@@ -16,7 +16,7 @@ from av.audio.plane import AudioPlane
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
-from sage_cli.video.probe import AudioTrack, Media
+from sage_cli.video.media import AudioTrack, Media
 from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
 
 log = logging.getLogger(__name__)

@@ -104,7 +104,7 @@ class Source:
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._since_packet = 0
-        if content is not None and self._state != content.state and not holds(path, content):
+        if content is not None and self._state != content.state and not content.still_in(path):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
 
@@ -119,7 +119,8 @@ class Source:
         try:
             data = self._file.read(size) or b""
         except OSError as error:
-            self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({self._where()})")
+            where = f"at byte {self._file.tell()} of {self._state.size}"
+            self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({where})")
             return b""
         self._since_packet += len(data)
         return data
@@ -180,11 +181,8 @@ class Source:
             raise MediaReadError(
                 f"{self.path} was cut from {self._state.size} to {state.size} bytes while it was read; run the command again"
             )
-        if self._content is not None and state != self._state and not holds(self.path, self._content):
+        if self._content is not None and state != self._state and not self._content.still_in(self.path):
             raise MediaReadError(f"{self.path} was changed while it was read; run the command again")
-
-    def _where(self) -> str:
-        return f"at byte {self._file.tell()} of {self._state.size}"
 
 
 class MediaFile:
@@ -341,14 +339,6 @@ def frame_time(frame: Any) -> Fraction:
 def _is_padding(packet: Packet[Any]) -> bool:
     """Whether the packet is zeros, as parsers make of the zeros at the end of a file."""
     return memoryview(packet)[-4096:].tobytes() == bytes(4096)
-
-
-def holds(path: Path, content: Content) -> bool:
-    """Whether the file at a path has this content now."""
-    try:
-        return content.still_in(path)
-    except OSError:
-        return False
 
 
 def _check_memory(error: BaseException, path: Path) -> None:

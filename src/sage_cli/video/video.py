@@ -23,11 +23,11 @@ from sage_cli.video.cached import FrameTimeCache
 from sage_cli.video.captions import Cue, TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
 from sage_cli.video.damage import DamageCache
+from sage_cli.video.media import MediaNotice, VideoTrack
 from sage_cli.video.prefetch import FrameReader, read_frames
-from sage_cli.video.probe import MediaNotice, VideoTrack, probe
+from sage_cli.video.probe import probe
 from sage_cli.video.sampling import Sampling
 from sage_cli.video.sound import blocks, sound
-from sage_cli.video.source import holds
 
 SAMPLE_RATE = 16_000  # what speech models listen at
 
@@ -112,7 +112,7 @@ class Video:
     @property
     def changed(self) -> bool:
         """Whether the file was edited, replaced or removed since it was opened."""
-        return not holds(self.path, self._media.content)
+        return not self._media.content.still_in(self.path)
 
     @property
     def notices(self) -> tuple[MediaNotice, ...]:
