@@ -59,7 +59,7 @@ def ask(
     with Session(options, consent=Consent(options.web), offer=offer) as session:
         asking = Asking(session, asked)
         try:
-            status = asking.several(videos) if videos != [video] else asking.one(video)
+            status = asking.about(videos, several=videos != [video])
         except SageError:  # what was answered before is worth keeping
             asking.save()
             raise

@@ -36,25 +36,18 @@ class Asking:
         self._started = False
         self._told: set[str] = set()  # notices that are about no video
 
-    def one(self, name: str) -> int:
-        """Ask about a single video; return the exit code.
+    def about(self, names: Sequence[str], *, several: bool) -> int:
+        """Ask about each video; return the exit code.
+
+        Args:
+            several: answers name their video, and videos that fail are reported at the end.
 
         Raises:
-            SageError: it, the model or an option cannot be used.
-        """
-        answered = self._ask(name, "")
-        self._tell_recalled()
-        return 0 if answered else EXIT_NO_ANSWER
-
-    def several(self, names: Sequence[str]) -> int:
-        """Ask about each video; return the exit code. Videos that fail are reported at the end.
-
-        Raises:
-            SageError: the model cannot be used, or stdin is given twice.
+            SageError: the model cannot be used, stdin is given twice, or the only video fails.
         """
         failures: list[Failure] = []
         answered = True
-        for outcome in self._in_parallel(names) if self._options.jobs > 1 and len(names) > 1 else self._in_turn(names):
+        for outcome in self._in_parallel(names) if self._options.jobs > 1 and len(names) > 1 else self._in_turn(names, several):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
                 self._show_failure(outcome)
@@ -74,12 +67,12 @@ class Asking:
 
     # ---- in this process -------------------------------------------------------------------------------------------
 
-    def _in_turn(self, names: Sequence[str]) -> Iterator[bool | Failure]:
+    def _in_turn(self, names: Sequence[str], several: bool) -> Iterator[bool | Failure]:
         for name in names:
             try:
-                yield self._ask(name, name)
+                yield self._ask(name, name if several else "")
             except (SageError, OSError) as error:
-                if isinstance(error, BrokenPipeError) or self._concerns_all(error):
+                if not several or isinstance(error, BrokenPipeError) or self._concerns_all(error):
                     raise
                 yield Failure.of(name, error)
 
