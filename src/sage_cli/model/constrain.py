@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError, loading
-from sage_cli.model.recursion import satisfiable, subschemas
+from sage_cli.model.schemas import satisfiable, subschemas
 
 with loading("llguidance"):
     from llguidance import LLMatcher, LLTokenizer

@@ -12,7 +12,7 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Any, Final
 
-from sage_cli.model.recursion import subschemas
+from sage_cli.model.schemas import both, subschemas
 
 # What only forbids values, or says something about them.
 _BOUNDS: Final = frozenset(
@@ -55,7 +55,7 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
     made = {key: value for key, value in schema.items() if key not in _BOUNDS}
     if isinstance(made.get("allOf"), Sequence):
         parts: Sequence[Any] = made.pop("allOf")
-        return _simple(reduce(_with, parts, made), nulls)
+        return _simple(reduce(both, parts, made), nulls)
     if "oneOf" in made:  # not more than one of them: that only forbids values, too
         made = {"anyOf": made.pop("oneOf"), **made}
     if "const" in made:
@@ -72,16 +72,6 @@ def _simple(schema: Any, nulls: bool) -> dict[str, Any]:
     return made
 
 
-def _with(one: dict[str, Any], other: Any) -> dict[str, Any]:
-    """A schema that allows all that satisfies both."""
-    if not isinstance(other, Mapping):
-        return one
-    properties = {**one.get("properties", {}), **other.get("properties", {})}
-    required = [*dict.fromkeys([*one.get("required", ()), *other.get("required", ())])]
-    objects = {name: value for name, value in (("properties", properties), ("required", required)) if name in one or name in other}
-    return {**one, **other, **objects}
-
-
 def _typed(values: Sequence[Any]) -> dict[str, Any]:
     types = {_TYPES.get(type(value)) for value in values}
     return {"type": types.pop()} if len(types) == 1 and None not in types else {}
@@ -94,12 +84,12 @@ def _merged(alternatives: Sequence[Mapping[str, Any]], nulls: bool) -> dict[str,
         for part in one["anyOf"] if one.keys() == {"anyOf"} else [one]:
             kind = part.get("type")
             kind = kind if isinstance(kind, str) else id(part)  # of several types, or of none
-            kinds[kind] = _both(kinds[kind], part, nulls) if kind in kinds else part
+            kinds[kind] = _either(kinds[kind], part, nulls) if kind in kinds else part
     made = list(kinds.values())
     return dict(made[0]) if len(made) == 1 else {"anyOf": made}
 
 
-def _both(one: Mapping[str, Any], other: Mapping[str, Any], nulls: bool) -> dict[str, Any]:
+def _either(one: Mapping[str, Any], other: Mapping[str, Any], nulls: bool) -> dict[str, Any]:
     """Of two schemas of the same type."""
     kind: dict[str, Any] = {"type": one["type"]}
     if "enum" in one and "enum" in other:

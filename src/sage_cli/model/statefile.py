@@ -120,13 +120,9 @@ class Saving:
         self._part, self._head = part, head
         self._thread = background(store, "sage-prefix")
 
-    @property
-    def done(self) -> bool:
-        return not self._thread.is_alive()
-
     def wait_for_head(self) -> None:
         """Wait until more than the head is written."""
-        while not self.done:
+        while self._thread.is_alive():
             with suppress(OSError):  # not there yet
                 if self._part.stat().st_size > self._head:
                     return

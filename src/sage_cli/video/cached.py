@@ -20,7 +20,7 @@ from sage_cli.video.frame import Frame, frame_key, pixel_version
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
 
-LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
+_LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
 
 Read: TypeAlias = Callable[[Sequence[float], Sampling], FrameReader]
 
@@ -30,11 +30,10 @@ class FrameTimeCache:
 
     Args:
         folder: created on first use. If it cannot be used, nothing is cached.
-        limit: most bytes to keep; 0 keeps none.
     """
 
-    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
-        self._disk = DiskCache(folder, limit)
+    def __init__(self, folder: Path) -> None:
+        self._disk = DiskCache(folder, _LIMIT)
 
     def close(self) -> None:
         """Close its files; later use opens them again."""

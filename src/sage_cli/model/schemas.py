@@ -1,4 +1,4 @@
-"""Whether a JSON schema that refers to itself has a finite value: llguidance finds out only while it writes one."""
+"""Parts of JSON schemas, and whether one that refers to itself has a finite value: llguidance finds out only while it writes one."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def _ends(schema: Any, endless: Container[str]) -> bool:
         return False
     for key in ("anyOf", "oneOf"):
         if key in schema:
-            return any(_ends(_both(_without(schema, key), part), endless) for part in schema[key])
+            return any(_ends(both(_without(schema, key), part), endless) for part in schema[key])
     if parts := schema.get("allOf"):
-        return not any(_refers(part, endless) for part in parts) and _ends(reduce(_both, parts, _without(schema, "allOf")), endless)
+        return not any(_refers(part, endless) for part in parts) and _ends(reduce(both, parts, _without(schema, "allOf")), endless)
     kinds = schema.get("type", "null")  # of any type: null is finite
     return any(all(_ends(part, endless) for part in _needed(schema, kind)) for kind in (kinds if isinstance(kinds, list) else [kinds]))
 
@@ -72,14 +72,16 @@ def _without(schema: Mapping[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in schema.items() if name != key}
 
 
-def _both(one: Any, other: Any) -> Any:
-    """A schema of what satisfies both, as far as it concerns what a value needs."""
+def both(one: Any, other: Any) -> Any:
+    """A schema that allows all that satisfies both, and maybe more."""
     if one is False or other is False:
         return False
     if not isinstance(one, dict) or not isinstance(other, dict):
         return one if isinstance(one, dict) else other
-    required = [*one.get("required", ()), *other.get("required", ())]
-    return {**one, **other, "required": required, "properties": {**one.get("properties", {}), **other.get("properties", {})}}
+    properties = {**one.get("properties", {}), **other.get("properties", {})}
+    required = [*dict.fromkeys([*one.get("required", ()), *other.get("required", ())])]
+    objects = {name: value for name, value in (("properties", properties), ("required", required)) if name in one or name in other}
+    return {**one, **other, **objects}
 
 
 def subschemas(value: Any) -> Iterator[Mapping[str, Any]]:
