@@ -25,7 +25,7 @@ EXAMPLES = """[bold]Examples[/]
 
 @takes("ask")
 def ask(
-    video: Annotated[str, argument("VIDEO", "Video or recording, or a folder of them.")],
+    video: Annotated[str, argument("VIDEO", "Video or recording, or a folder of them; - reads stdin.")],
     words: Annotated[
         list[str] | None, argument("[QUESTION...]", "Question; [bold]-[/] reads stdin, one per line. With --question: more videos.")
     ] = None,
