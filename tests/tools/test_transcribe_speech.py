@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from sage_cli.prompts import PACKS, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
-from sage_cli.tools.base import EvidenceSpan, ToolNotice
+from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, Watched
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
@@ -107,3 +109,45 @@ def test_the_schema_keeps_to_this_video_and_its_length(video: Video) -> None:
     assert not accepts(schema, text.format("other.mp4", "00:10", "00:00:20"))
     assert not accepts(schema, text.format("holiday.mp4", "00:09", "00:00:20"))
     assert not accepts(schema, text.format("holiday.mp4", "00:10", "00:21"))
+
+
+# An hour, in which someone speaks every other half minute; a token is a character.
+_LONG = [(60.0 * minute, 60.0 * minute + 30, f"Number {minute} is said here, and much else besides.") for minute in range(60)]
+_LONG[40] = (2400.0, 2430.0, "The tomatoes are planted along the south wall.")
+
+
+def passages(pack: str, question: str, context: int = 8000) -> tuple[dict[int, dict[str, str]], Outcome, list[str]]:
+    video = SimpleNamespace(label="talk.mp4", copied=False, has_audio=True, has_video=True, duration=3600.0, width=64, height=48, fps=30.0)
+    listener = Listener(*_LONG)
+    with Workspace(
+        ScriptedModel(context_size=context), cast("Video", video), prompts=Prompts(pack), transcriber=lambda: listener, asked=question
+    ) as workspace:
+        items = Watched(TranscribeSpeech().run(arguments("00:00:00", "01:00:00", "talk.mp4"), workspace))
+        notices = [item.text for item in items if isinstance(item, ToolNotice)]
+    return ast.literal_eval(items.result.result["transcript"]), items.result, notices
+
+
+@pytest.mark.parametrize("pack", PACKS)
+def test_of_a_transcript_that_is_too_long_the_model_reads_what_the_question_is_about(pack: str) -> None:
+    """Regression: it read the beginning alone, whatever the question was."""
+    read, outcome, notices = passages(pack, "Where are the tomatoes?")
+    assert list(read) == [39, 40, 41]
+    assert "south wall" in read[40]["text"]
+    assert read[40]["start"] == "40:00"
+    assert outcome.evidence == tuple(EvidenceSpan(60.0 * minute, 60.0 * minute + 30, "speech transcribed") for minute in (39, 40, 41))
+    assert outcome.summary == "539 words in 60 segments from a script"
+    assert ["reads 3 of 60 passages" in notice for notice in notices] == [True]
+    assert ("nearest to the question" in outcome.result.get("note", "")) == (pack == "general")  # trained models know no notes
+
+
+def test_passages_take_a_quarter_of_the_context() -> None:
+    read, outcome, _ = passages("general", "Number?")
+    assert 1000 < len(str(read)) <= 2000
+    assert len(outcome.evidence) == len(read)
+    assert len(passages("general", "Number?", 20_000)[0]) == 60
+
+
+def test_without_a_word_in_common_the_passages_are_spread_evenly() -> None:
+    read, _, _ = passages("general", "Was ist das?")
+    assert {0, 59} < set(read)
+    assert len(read) > 10

@@ -135,11 +135,12 @@ class Agent:
         """
         return _Run(self, question, earlier).events()
 
-    def workspace(self, addresses: Iterable[str] = ()) -> Workspace:
-        """The workspace of a run, for a tool that is called without a question.
+    def workspace(self, question: str = "", earlier: Iterable[str] = ()) -> Workspace:
+        """The workspace of a run; without a question, for a tool that is called alone.
 
         Args:
-            addresses: web pages that may be opened.
+            question: its addresses may be opened, and long transcripts are searched for its words.
+            earlier: questions before it, which say what its pronouns stand for.
         """
         return Workspace(
             self.model,
@@ -151,7 +152,8 @@ class Agent:
             frames=self.settings.frames,
             frame_tokens=self.settings.frame_tokens,
             frame_size=self.settings.frame_size,
-            addresses=addresses,
+            addresses=addresses_in(question),
+            asked=" ".join([*earlier, question]),
         )
 
     def web_hint(self, occasion: str) -> str | None:
@@ -171,7 +173,7 @@ class _Run:
         self._watch = Stopwatch(agent.clock, settings.timeout_s)
         self._results = Results()
         self._told: set[MediaNotice] = set(agent.video.notices if earlier else ())  # a conversation says it once
-        self._workspace = agent.workspace(addresses_in(question))
+        self._workspace = agent.workspace(question, [asked for asked, _ in earlier[-1:]])
         room = agent.model.info.context_size - agent.reply_tokens
         self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
         sampling = agent.reply_tokens, settings.temperature, settings.seed, agent.prompts.style.answer_characters

@@ -6,7 +6,6 @@ All functions raise a ``SageError`` if it cannot be read or written.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,16 +18,11 @@ from sage_cli.agent.record import RunRecord
 from sage_cli.errors import SageError
 from sage_cli.store.paths import history_path, log_path
 from sage_cli.store.private import private_file
+from sage_cli.text import UNSPACED
 
 _VERSION: Final = 1  # of the tables, in SQLite's user_version
 _WAIT_S: Final = 5.0  # seconds to wait for another process that writes
 _MOST: Final = 2**63 - 1  # the largest number that SQLite knows
-
-# Letters of scripts without spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese.
-_UNSPACED: Final = re.compile(
-    "[\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
-    "\U00020000-\U0003ffff]"
-)
 
 # Another process may make them at the same time.
 _TABLES: Final = f"""
@@ -114,7 +108,7 @@ def newest(count: int = 20, *, media: str | None = None, conversation: str | Non
 def search(words: str, count: int = 20) -> list[Entry]:
     """Entries that contain all words in question, answer or path, the best matches, newest first."""
     # FTS5 takes letters without spaces between them for one word, so parts of them are looked for in the text itself.
-    parts = [word for word in words.split() if _UNSPACED.search(word)]
+    parts = [word for word in words.split() if UNSPACED.search(word)]
     # Each word in quotes: otherwise FTS5 would read OR, NEAR and hyphens as its own syntax.
     quoted = " ".join('"' + word.replace('"', '""') + '"' for word in words.split() if word not in parts)
     if not parts and not quoted:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sage_cli.timecode import format_clock
-from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun
+from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
 from sage_cli.tools.schema import Schema, clock, constant, record
-from sage_cli.tools.workspace import Workspace
+from sage_cli.tools.workspace import Workspace, most, thin
 from sage_cli.video import SilentError
 
 if TYPE_CHECKING:
+    from sage_cli.speech.merge import Entry
     from sage_cli.speech.segment import Segment
 
 _NO_SOUND: Final = "The video has no sound, so there is no speech to transcribe."
 _NO_SPEECH: Final = "Nobody speaks in this part of the video, so there is nothing to transcribe."
+
+# A transcript of more than half of the context is given in passages, which take a quarter: of a long recording they hold what a question
+# needs, and the rest only costs time and attention.
+_WHOLE: Final = 2
+_PART: Final = 4
+_PASSAGES: Final = (
+    "The transcript is too long to be read at once: these are the passages nearest to the question. All that is said in a shorter stretch "
+    "can be read by calling again for it."
+)
 
 
 class TranscribeSpeechArguments(Arguments):
@@ -31,7 +41,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
-        if workspace.transcript_first:
+        if workspace.transcript_whole:
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
@@ -52,26 +62,52 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         for part in transcriber.parts(start, end):
             segments += part.segments
             yield ToolProgress("speech", round(part.seconds - start), round(end - start))
-        transcript = dict(enumerate(_entries(segments, workspace.prompts.style.transcript_entry_s)))
-        evidence = (EvidenceSpan(start, end, "subtitles read" if subtitles else "speech transcribed"),)
-        if not transcript:
+        what: What = "subtitles read" if subtitles else "speech transcribed"
+        evidence: tuple[EvidenceSpan, ...] = (EvidenceSpan(start, end, what),)
+        said = _entries(segments, workspace)
+        if not said:
             if not workspace.video.has_video and end - start > workspace.end - workspace.start - 1:  # models give times in whole seconds
                 raise SilentError(workspace.video)
             return Outcome({"transcript": _NO_SPEECH}, "no speech", evidence, workspace.prompts.render("no_speech"))
-        # The transcript is a string: the models were trained on the dictionary's Python notation.
-        result = workspace.noted({"transcript": str(transcript)}, notes)
         words = sum(len(segment.text.split()) for segment in segments)
-        return Outcome(result, f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}", evidence)
+        summary = f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}"
+        shown = dict(enumerate(said))
+        if not workspace.holds(_notation(shown, workspace), _WHOLE):
+            shown = _nearest(said, workspace)
+            evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
+            yield ToolNotice(
+                f"the model reads {len(shown)} of {len(said)} passages, those nearest to the question: its context is too small for all"
+            )
+            notes = [*notes, _PASSAGES]
+        # A string: the models were trained on the dictionary's Python notation.
+        return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
 
 
-def _entries(segments: Sequence[Segment], longest: float) -> Iterator[dict[str, str]]:
-    """Segments as entries of at most ``longest`` seconds, with a leading blank as in the models' training data; with 0, every segment
-    unchanged."""
+def _entries(segments: Sequence[Segment], workspace: Workspace) -> list[Entry]:
     from sage_cli.speech.merge import entries
 
-    blank = " " if longest else ""
-    for entry in entries(segments, longest):
-        yield {"text": f"{blank}{entry.text}", "start": _short(entry.start), "end": _short(entry.end)}
+    return list(entries(segments, workspace.prompts.style.transcript_entry_s))
+
+
+def _notation(entries: Mapping[int, Entry], workspace: Workspace) -> str:
+    """Entries by number in Python's notation; merged ones with a leading blank, as in the models' training data."""
+    blank = " " if workspace.prompts.style.transcript_entry_s else ""
+    values = [{"text": f"{blank}{entry.text}", "start": _short(entry.start), "end": _short(entry.end)} for entry in entries.values()]
+    return str(dict(zip(entries, values, strict=True)))
+
+
+def _nearest(entries: Sequence[Entry], workspace: Workspace) -> dict[int, Entry]:
+    """The entries that have most to do with the question, each with the one before and the one after it, as many as fit. Where none has,
+    they are spread evenly."""
+    from sage_cli.speech.passages import ranked
+
+    order = ranked([entry.text for entry in entries], workspace.asked)
+
+    def chosen(count: int) -> dict[int, Entry]:
+        near = {number for best in order[:count] for number in (best - 1, best, best + 1)} if order else thin(range(len(entries)), count)
+        return {number: entry for number, entry in enumerate(entries) if number in near}
+
+    return chosen(max(1, most(len(order or entries), lambda count: workspace.holds(_notation(chosen(count), workspace), _PART))))
 
 
 def _short(seconds: float) -> str:

@@ -90,6 +90,7 @@ class Workspace:
         frame_tokens: maximum vision tokens per frame or frame pair, in the first look and in tools; ``None``: set by ``frame_size``.
         frame_size: the size of frames: as in the released configuration, or as in the paper.
         addresses: web addresses that may be opened; searches add their results.
+        asked: the question that passages of a long transcript are selected for.
 
     Attributes:
         usage: sum over the model calls that tools made, also those that failed in the end.
@@ -108,6 +109,7 @@ class Workspace:
         frame_tokens: int | None = None,
         frame_size: FrameSize = "reference",
         addresses: Iterable[str] = (),
+        asked: str = "",
     ) -> None:
         self.model = model
         self.video = video
@@ -121,6 +123,7 @@ class Workspace:
         self.addresses: list[str] = []
         self.allow_addresses(addresses)
         self.subtitles = subtitles
+        self.asked = asked
         self._load_speech = transcriber
         self.usage = Usage()
         self._made = {"f": 0, "c": 0}
@@ -140,8 +143,13 @@ class Workspace:
 
     @property
     def transcript_first(self) -> bool:
-        """Whether the first call has to be a transcript of the whole video: untrained models search frames for what was said, and a short
-        video is quickly transcribed. A recording without a picture has nothing else: every model reads all that its context holds."""
+        """Whether the first call has to be a transcript: untrained models search frames for what was said, and a short video is quickly
+        transcribed. A recording without a picture has nothing else."""
+        return self.video.has_audio and (not self.video.has_video or self.transcript_whole)
+
+    @property
+    def transcript_whole(self) -> bool:
+        """Whether a transcript has to cover the whole span, which the model reads at once."""
         longest = self.prompts.style.whole_transcript_s if self.video.has_video else self.model.info.context_size / _TOKENS_PER_S
         return self.video.has_audio and self.end - self.start <= longest
 
@@ -288,6 +296,10 @@ class Workspace:
         self.addresses = list(dict.fromkeys([*self.addresses, *addresses]))
 
     # ---- the model -------------------------------------------------------------------------------------------------
+
+    def holds(self, text: str, divisor: int) -> bool:
+        """Whether the model's context holds a text ``divisor`` times."""
+        return divisor * self.model.count_tokens([Message("user", (Text(text),))]) <= self.model.info.context_size
 
     def question(self, *parts: Part, system: Literal["system", "analyze"] = "system") -> Prompt:
         """A single question, after the pack's system turn if it has one.

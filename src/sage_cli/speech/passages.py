@@ -1,0 +1,47 @@
+"""Rank passages of a transcript by how much they have to do with a question: BM25, by SQLite's FTS5."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import pairwise
+from typing import Final
+
+from sage_cli.text import UNSPACED
+
+_WORD: Final = re.compile(r"\w+")
+_STEM: Final = 3  # letters that a word keeps at least
+_ENDING: Final = 2  # letters that inflection may change
+
+
+def ranked(passages: Sequence[str], question: str) -> list[int]:
+    """The numbers of the passages that share words with a question, best first.
+
+    Words match up to their last letters, as inflection changes them: there is no stemmer for every language. In scripts without spaces
+    between words, pairs of letters match.
+    """
+    query = " OR ".join(dict.fromkeys(_terms(question)))
+    if not query:
+        return []
+    with closing(sqlite3.connect(":memory:")) as base:
+        base.execute("CREATE VIRTUAL TABLE passages USING fts5 (text, tokenize = 'unicode61 remove_diacritics 2')")
+        base.executemany("INSERT INTO passages (rowid, text) VALUES (?, ?)", enumerate(map(_spaced, passages)))
+        return [number for (number,) in base.execute("SELECT rowid FROM passages WHERE passages MATCH ? ORDER BY rank, rowid", (query,))]
+
+
+def _spaced(text: str) -> str:
+    """The text with each letter of a script without spaces as a word of its own."""
+    return UNSPACED.sub(r" \g<0> ", text)
+
+
+def _terms(question: str) -> list[str]:
+    """What to look for, in FTS5's syntax."""
+    terms = []
+    for word in _WORD.findall(question.lower()):
+        letters = UNSPACED.findall(word)
+        terms += [f'"{one} {other}"' for one, other in pairwise(letters)] or [f'"{letter}"' for letter in letters]
+        for spaced in UNSPACED.sub(" ", word).split():
+            terms += [f'"{spaced}"', f'"{spaced[: max(_STEM, len(spaced) - _ENDING)]}" *']
+    return terms
