@@ -325,6 +325,9 @@ class Listener:
     def __init__(self, world: World, cut: float = 0.0) -> None:
         self._world, self._cut = world, cut
 
+    def is_cached(self, start: float, end: float) -> bool:
+        return False
+
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         for line in self._world.lines:
             if start <= line.start and line.end <= end + self._cut:

@@ -46,6 +46,9 @@ EXTRACT = call(
 class Listener:
     source = "a script"
 
+    def is_cached(self, start: float, end: float) -> bool:
+        return False
+
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         assert start < end
         yield Progress((Segment(start + 1, start + 2, "Look at that.", 1.0),), end)
@@ -850,3 +853,9 @@ def test_an_error_of_the_machine_is_not_a_result(video: Video, error: Exception)
     with pytest.raises(type(error)):
         list(Agent(model, video, transcriber=lambda: listener).run("What is said?"))
     assert len(model.script) == 1
+
+
+def test_a_long_transcript_is_searched_for_the_question_and_the_one_before(video: Video) -> None:
+    agent = Agent(ScriptedModel(), video)
+    assert agent.workspace("And when?", ["Where was the whale?"]).asked == "Where was the whale? And when?"
+    assert agent.workspace("See https://example.com/a").addresses == ["https://example.com/a"]

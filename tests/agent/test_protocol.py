@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from sage_cli.agent.protocol import (
     reasoner_schema,
     tool_lines,
 )
+from sage_cli.errors import ModelError
 from sage_cli.prompts import PACKS, Prompts
+from sage_cli.speech.segment import Progress
+from sage_cli.speech.subtitles import Subtitles
 from sage_cli.tools import TOOLS, Workspace, web_tools
 from sage_cli.tools.reply import WRAP
 from sage_cli.tools.schema import Schema
@@ -25,6 +29,7 @@ from tests.media import make_video, tone
 
 WHERE = {"video_path": "holiday.mp4", "timestamp_start": "00:05", "timestamp_end": "00:00:15"}
 TRANSCRIBE = call("verbal_transcript", **WHERE)
+LOOK = call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])
 
 
 def allows(schema: Schema, reply: Any) -> bool:
@@ -196,4 +201,43 @@ def test_a_general_model_chooses_windows_of_a_long_video(tmp_path: Path) -> None
     long = Video(make_video(tmp_path / "holiday.mp4", times=[0, 1000], size=(64, 48), audio=tone(1, rate=8000), audio_rate=8000))
     schema = context_schema(TOOLS, Workspace(ScriptedModel(), long, prompts=Prompts("general")))
     assert allows(schema, general(None, TRANSCRIBE))
-    assert allows(schema, general(None, call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])))
+    assert allows(schema, general(None, LOOK))
+
+
+class Known:
+    """Has the transcript of all before a time in its cache."""
+
+    source = "a script"
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+
+    def is_cached(self, start: float, end: float) -> bool:
+        return end <= self.until
+
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
+        raise AssertionError("nothing is to be heard here")
+
+
+def broken() -> Known:
+    raise ModelError("the speech model is broken")
+
+
+@pytest.mark.parametrize("pack", ["general", "sage-mm"])
+@pytest.mark.parametrize(
+    ("given", "exists"),
+    [
+        ({"subtitles": Subtitles("talk.srt", "en", False, list)}, True),
+        ({"transcriber": lambda: Known(1001.0)}, True),
+        ({"transcriber": lambda: Known(900.0)}, False),
+        ({"transcriber": broken}, False),  # that is told when it is needed
+    ],
+)
+def test_a_general_model_reads_a_transcript_first_where_there_is_one(
+    tmp_path: Path, pack: str, given: Mapping[str, Any], *, exists: bool
+) -> None:
+    long = Video(make_video(tmp_path / "holiday.mp4", times=[0, 1000], size=(64, 48), audio=tone(1, rate=8000), audio_rate=8000))
+    schema = context_schema(TOOLS, Workspace(ScriptedModel(), long, prompts=Prompts(pack), **given))
+    reply = general if pack == "general" else context
+    assert allows(schema, reply(None, TRANSCRIBE))  # of any part
+    assert allows(schema, reply(None, LOOK)) != (exists and pack == "general")

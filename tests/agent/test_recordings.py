@@ -23,6 +23,9 @@ class Listener:
     source = "a script"
     said = "We meet on Tuesday."
 
+    def is_cached(self, start: float, end: float) -> bool:
+        return False
+
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         yield Progress((Segment(start, end, self.said, 1.0),) if self.said else (), end)
 

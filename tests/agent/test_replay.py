@@ -41,6 +41,9 @@ ANSWERS = ("He left.", "(B) text", "b) text", "D", "Two", "Could not produce it"
 class Listener:
     source = "a script"
 
+    def is_cached(self, start: float, end: float) -> bool:
+        return False
+
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         yield Progress((Segment(start + 1, start + 2, "Look at that.", 1.0),), end)
 

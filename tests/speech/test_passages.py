@@ -35,7 +35,7 @@ def test_a_word_counts_more_than_its_beginning() -> None:
         (["今天天气很好。", "我们把西红柿种在南墙边。"], "西红柿种在哪里?"),
         (["寒いですね。", "トマトは南の壁に植えます。"], "トマトはどこですか"),
         (["Es regnet.", "Die Tomaten wachsen an der Südwand."], "Wo wächst die Tomate? An der SUDWAND?"),
-        (["Холодно сегодня.", "Помидоры растут у южной стены."], "Где растёт помидор?"),
+        (["Холодно сегодня.", "Помидоры зреют на южной стене."], "Где растёт помидор?"),
     ],
 )
 def test_in_other_languages(passages: list[str], question: str) -> None:

@@ -96,6 +96,19 @@ def test_the_second_time_nothing_is_read(transcriber: Transcriber, sound: Counte
     assert sound.reads == 0
 
 
+def test_what_is_cached_is_known(transcriber: Transcriber, sound: Counted, cache: TranscriptCache) -> None:
+    transcript = Transcript(transcriber, sound, "talk", cache)
+    assert not transcript.is_cached(0.0, 10.0)
+    list(transcript.segments(45.0, 100.0))
+    reads = sound.reads
+    assert transcript.is_cached(50.0, 100.0)
+    assert not transcript.is_cached(0.0, 100.0)
+    assert not transcript.is_cached(50.0, sound.duration)
+    assert sound.reads == reads
+    list(transcript.segments())
+    assert transcript.is_cached(0.0, sound.duration)
+
+
 def test_media_and_models_are_kept_apart(transcriber: Transcriber, sound: Counted, cache: TranscriptCache, tmp_path: Path) -> None:
     list(Transcript(transcriber, sound, "talk", cache).segments(0, 5))
     other = Transcriber(write_whisper(tmp_path / "other.bin", seed=1), threads=1)

@@ -35,6 +35,9 @@ class Heard:
     def source(self) -> str:
         return self._transcript.source
 
+    def is_cached(self, start: float, end: float) -> bool:
+        return self._transcript.is_cached(start, end)
+
     def parts(self, start: float, end: float) -> Iterator[Progress]:
         with self._lock:
             found = list(self._transcript.parts(start, end))

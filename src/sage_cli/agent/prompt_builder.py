@@ -22,7 +22,7 @@ from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
 
-_EXAMPLE_S: Final = 4 * 3600.0  # longest span that a call in an example has transcribed without subtitles
+_EXAMPLE_S: Final = 4 * 3600.0  # longest span that a call in an example has transcribed
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class PromptBuilder:
     def _example(self) -> dict[str, str]:
         """The arguments of a call in an example: copied as they are, they make sense. JSON, without quotation marks."""
         start, end = self.workspace.start, self.workspace.end
-        last = end if end - start <= _EXAMPLE_S or self.workspace.subtitles else start + _EXAMPLE_S
+        last = end if end - start <= _EXAMPLE_S or self.workspace.transcript_exists else start + _EXAMPLE_S
         path = json.dumps(self.workspace.video_path, ensure_ascii=False)[1:-1]
         return {"video_path": path, "begin": format_clock(start), "end": format_clock(math.ceil(last))}
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, fi
 import numpy as np
 
 from sage_cli import timecode
+from sage_cli.errors import SageError
 from sage_cli.model.base import ChatModel, Delta, Message, Part, Progress, Prompt, Reply, Text, Usage
 from sage_cli.prompts import Prompts
 from sage_cli.text import from_argument
@@ -47,6 +48,8 @@ class SpeechModel(Protocol):
 
     @property
     def source(self) -> str: ...
+
+    def is_cached(self, start: float, end: float) -> bool: ...
 
     def parts(self, start: float, end: float) -> Iterator[Heard]: ...
 
@@ -143,9 +146,20 @@ class Workspace:
 
     @property
     def transcript_first(self) -> bool:
-        """Whether the first call has to be a transcript: untrained models search frames for what was said, and a short video is quickly
-        transcribed. A recording without a picture has nothing else."""
-        return self.video.has_audio and (not self.video.has_video or self.transcript_whole)
+        """Whether the first call has to be a transcript: of untrained models, which search frames for what was said, where it costs little,
+        and of a recording without a picture, which has nothing else."""
+        untrained = self.prompts.style.whole_transcript_s > 0
+        return self.video.has_audio and (not self.video.has_video or self.transcript_whole or (untrained and self.transcript_exists))
+
+    @cached_property
+    def transcript_exists(self) -> bool:
+        """Whether the whole span has subtitles, or its transcript is in the cache."""
+        if self.subtitles is not None or self._load_speech is None:
+            return self.subtitles is not None
+        try:
+            return self.transcriber.is_cached(self.start, self.end)
+        except SageError:  # told when it is needed
+            return False
 
     @property
     def transcript_whole(self) -> bool:
