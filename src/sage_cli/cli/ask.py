@@ -80,8 +80,6 @@ def _converse(video: str, options: Options) -> int:
 
 # ---- what was typed ------------------------------------------------------------------------------------------------
 
-_EMPTY = "the question is empty: write what you want to know about the video"
-
 
 def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[list[str], list[str]]:
     """The videos and the questions of a command line.
@@ -93,31 +91,24 @@ def split_words(first: str, words: list[str], given: Sequence[str]) -> tuple[lis
     Raises:
         UsageError: the arguments cannot be meant as they are.
     """
-    check_order(first, words, named=bool(given))
+    from sage_cli.session.arguments import media_argument
+
     videos, questions = ([first, *words], [*given]) if given else ([first], words)
+    for video in videos:
+        media_argument(video)
+    if not given:
+        _check_order(first, words)
+    elif lost := next((word for word in words if (" " in word or word.endswith("?")) and not (exists(word) or is_link(word))), None):
+        raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")
     if STDIN in questions and {STDIN, "/dev/stdin"} & {*videos}:
         raise UsageError("stdin holds the video or the questions, not both: name the video, or write the question")
     return videos, questions
 
 
-def check_order(video: str, words: list[str], *, named: bool) -> None:
-    """Recognize common mistakes in the arguments.
+def _check_order(video: str, words: list[str]) -> None:
+    """Recognize common mistakes: the question comes first, there are two videos without ``--question``, or a question is not quoted."""
+    from sage_cli.session.arguments import question_argument
 
-    Args:
-        named: ``--question`` is given.
-
-    Raises:
-        UsageError: a video is an address but no link or not a file but words, the question comes first, there are two videos without
-            ``--question``, or a question is not quoted.
-    """
-    from sage_cli.session.arguments import media_argument
-
-    for word in [video, *words] if named else [video]:
-        media_argument(word)
-    if named:
-        if lost := next((word for word in words if (" " in word or word.endswith("?")) and not (exists(word) or is_link(word))), None):
-            raise UsageError(f"{from_argument(lost)!r} is not a video: with --question, every argument is one")
-        return
     files = [word for word in words if word != STDIN and (names_medium(word) or exists(word))]
     if files and not is_link(video) and not exists(video) and not video.lower().endswith(MEDIA):
         raise UsageError(f"the video comes before the question: sage ask {quote(files[0])} {quote(from_argument(video))}")
@@ -126,8 +117,8 @@ def check_order(video: str, words: list[str], *, named: bool) -> None:
             f"{files[0]} is a file, not a question; for several videos: "
             f'sage ask {quote(video)} {quote(files[0])} --question "What happens?"'
         )
-    if not all(word.strip() for word in words):
-        raise UsageError(_EMPTY)
+    for word in words:
+        question_argument(word)
     if len(words) > 1 and not any(" " in word or word.endswith("?") or word == STDIN for word in words[:-1]):
         whole = " ".join(map(from_argument, words))
         raise UsageError(f"put the question in quotes: sage ask {quote(video)} {quote(whole)}")
@@ -139,14 +130,11 @@ def read_questions(words: list[str]) -> list[str]:
     Raises:
         UsageError: a question is empty, or there is none.
     """
+    from sage_cli.session.arguments import question_argument
+
     questions: list[str] = []
     for word in words:
-        if word == STDIN:
-            questions += lines(decode(sys.stdin.buffer.read()))
-        elif word.strip():
-            questions.append(from_argument(word).strip())
-        else:
-            raise UsageError(_EMPTY)
+        questions += lines(decode(sys.stdin.buffer.read())) if word == STDIN else [question_argument(from_argument(word)).strip()]
     if not questions:
         raise UsageError("no question on stdin: write one per line")
     return questions
