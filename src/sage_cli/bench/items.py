@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
@@ -186,19 +187,14 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
         try:
             items.append(_item(index, row, ids, folders, answered, counting))
         except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
-            raise UsageError(
-                f"{source}, record {index + 1}: {_problem(error)}; see 'sage help bench' for the fields of a question"
-            ) from error
+            problem = f"there is no {error.args[0]}" if isinstance(error, KeyError) else error
+            raise UsageError(f"{source}, record {index + 1}: {problem}; see 'sage help bench' for the fields of a question") from error
     name = source.removeprefix(HUB).rpartition("/")[2] if source.startswith(HUB) else _name(path)
     return Dataset(name, tuple(items), answered)
 
 
 def _name(path: Path) -> str:
     return path.resolve().parent.name if path.name == RESULTS else path.resolve().stem
-
-
-def _problem(error: Exception) -> str:
-    return f"there is no {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def _tables(path: Path, source: str) -> list[Path]:
@@ -339,18 +335,11 @@ def _item(index: int, row: Row, ids: Sequence[str], folders: Sequence[Path], ans
 
 def seconds_of(duration: object) -> float | None:
     """A duration in any form of question sets: a number, a number as text, or a clock time; ``None`` for -1, NaN and ``""``."""
-    try:
-        seconds = float(duration) if isinstance(duration, (int, float)) else _seconds_in(str(duration))
-    except (UsageError, ValueError, OverflowError):
-        return None
-    return seconds if 0 < seconds < float("inf") else None
-
-
-def _seconds_in(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return parse_time(text)
+    for read in (float, parse_time):
+        with suppress(UsageError, ValueError):
+            seconds = read(str(duration))
+            return seconds if 0 < seconds < float("inf") else None
+    return None
 
 
 def _kind(row: Row) -> str | None:
