@@ -91,6 +91,9 @@ class _Plan:
         """The same from a target on, with one decoder and without seeks."""
         return replace(self, keyframes=self.keyframes[:1], pieces=[range(first, len(self.targets))])
 
+    def cursor(self, threads: int, stop: Event, damaged: set[int | None]) -> FrameCursor:
+        return FrameCursor(self.media, self.track, self.keyframes, threads=threads, alone=not self.seeks, stop=stop, damaged=damaged)
+
     def look(self, cursor: FrameCursor, number: int, last: bool) -> Frame:
         target = self.targets[number]
         shown = cursor.keyframe(keyframe_before(self.keyframes, target)) if self.keys and self.seeks else None
@@ -177,15 +180,16 @@ class _WorkerPool:
                 thread.join()
 
     def _work(self) -> None:
-        number, plan = self._taken, self._plan
-        threads, alone = max(1, cores() // self._decoders), not plan.seeks
-        cursor = FrameCursor(plan.media, plan.track, plan.keyframes, threads=threads, alone=alone, stop=self._stop, damaged=self._damaged)
+        if (piece := self._next_piece()) is None:
+            return
+        number, plan = piece.start, self._plan
         try:
-            with closing(cursor):
-                while (piece := self._next_piece()) is not None:
+            with closing(plan.cursor(max(1, cores() // self._decoders), self._stop, self._damaged)) as cursor:
+                while piece is not None:
                     for number in piece:
                         self._wait_for_turn(number)
                         self._give(number, plan.look(cursor, number, number == piece[-1]))
+                    piece = self._next_piece()
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001  (passed to the waiting thread)

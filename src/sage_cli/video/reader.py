@@ -82,20 +82,21 @@ class FrameCursor:
         self._media, self._track, self._keyframes = media, track, keyframes
         self._threads, self._alone, self._stop = threads, alone, stop
         self._tells, self._damaged = damaged is None, set() if damaged is None else damaged
-        self._file: MediaFile | None = None
+        self._file = self._open()
+        # If a frame may be two packets, one per field, packets do not show what is on screen when. (PyAV before 18 cannot tell.)
+        field_order = int(getattr(self._codec, "field_order", 0))
+        timed = track.retiming is None and (track.codec != "h264" or field_order == _PROGRESSIVE)
+        self._looks_ahead = timed and track.codec in _ONE_PACKET_A_FRAME
         self._frames: Iterator[VideoFrame] = iter(())
         self._shown: VideoFrame | None = None
         self._next: VideoFrame | None = None
         self._target, self._last = Fraction(0), False
         self._due: Fraction | None = None  # a frame for which others were skipped
-        self._skips = self._looks_ahead = False
-        self._plain = False  # the two are not to be used
-        self._fresh = False  # nothing has been read since opening
+        self._fresh = True  # nothing has been read since opening
         self._drained = False  # the decoder was given no more than it needed: only a seek leads on
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
         if self._tells:
             tell_damage(self._media, self._damaged)
 
@@ -111,8 +112,7 @@ class FrameCursor:
         target += TOLERANCE
         self._target, self._last = target, last
         position = self._shown or self._next
-        if self._file is None:
-            self._open()
+        if self._fresh:
             self._go(jump(self._keyframes, self._track, self._keyframes[0].time, target) or 0, target)
         elif self._drained:
             self._go(keyframe_before(self._keyframes, target), target)
@@ -121,7 +121,7 @@ class FrameCursor:
         self._forward(target)
         if self._due is not None and (self._shown is None or frame_time(self._shown) < self._due):
             # The frame for which others were skipped is missing, as in damaged files: the closest frame may be among the skipped ones.
-            self._plain, self._skips, self._looks_ahead = True, False, False
+            self._looks_ahead = False
             self._go(keyframe_before(self._keyframes, target), target)
             self._forward(target)
         frame = self._shown or self._next
@@ -135,8 +135,6 @@ class FrameCursor:
         Raises:
             Unseekable: a seek to it ends elsewhere.
         """
-        if self._file is None:
-            self._open()
         stream = self._packets_from(number)
         first = _first_keyframe(stream) if stream is not None else None
         time = packet_time(first) if first is not None else None
@@ -156,30 +154,28 @@ class FrameCursor:
         before, after = self._keyframes[:number][-1:], self._keyframes[number + 1 :][:1]
         return all(keyframe.time < time for keyframe in before) and all(time < keyframe.time for keyframe in after)
 
-    def _open(self) -> None:
-        if self._file is not None:
-            self._file.close()
-        self._file = self._media.open(self._stop)
-        codec = self._file.stream(self._track.index).codec_context
+    @property
+    def _codec(self) -> Any:
+        return self._file.stream(self._track.index).codec_context
+
+    def _open(self) -> MediaFile:
+        file = self._media.open(self._stop)
+        codec = file.stream(self._track.index).codec_context
         # Each thread of a decoder may hold a picture.
         threads = 1 if self._track.width * self._track.height > _LARGE else self._threads
         codec.thread_type = "NONE" if threads == 1 else "AUTO"
         codec.thread_count = threads
-        # If a frame may be two packets, one per field, packets do not show what is on screen when. (PyAV before 18 cannot tell.)
-        progressive = self._track.codec != "h264" or int(getattr(codec, "field_order", 0)) == _PROGRESSIVE
-        timed = self._track.retiming is None
-        self._looks_ahead = timed and progressive and self._track.codec in _ONE_PACKET_A_FRAME and not self._plain
-        self._skips = self._looks_ahead and self._track.codec in _MARKS_UNREFERENCED
-        self._fresh = True
+        return file
 
-    def _restart(self) -> None:
+    def _packets_from_start(self) -> Iterator[Packet[Any]]:
         if not self._fresh:
-            self._open()
-        assert self._file is not None
-        self._begin(self._decode(self._file.packets(self._track.index)))
+            self._file.close()
+            self._file = self._open()
+        self._fresh = False
+        return self._file.packets(self._track.index)
 
     def _begin(self, frames: Iterator[VideoFrame]) -> None:
-        self._frames, self._shown, self._due, self._drained, self._fresh = frames, None, None, False, False
+        self._frames, self._shown, self._due, self._drained = frames, None, None, False
         self._next = next(frames, None)
 
     def _forward(self, target: Fraction) -> None:
@@ -188,17 +184,15 @@ class FrameCursor:
 
     def _packets_from(self, number: int) -> Iterator[Packet[Any]] | None:
         """Packets from near a keyframe on; None if the demuxer cannot seek there."""
-        stamp, counted = self._keyframes[number].stamp, bool(self._media.shifts)  # times are not unique then, so packets are counted
-        if counted and not self._fresh:
-            self._open()
-        assert self._file is not None
+        stamp = self._keyframes[number].stamp
+        if self._media.shifts:  # times are not unique, so packets are counted
+            return islice(self._packets_from_start(), stamp, None)
         self._fresh = False
         try:
-            if not counted:
-                self._file.seek(stamp, self._track.index)
+            self._file.seek(stamp, self._track.index)
         except av.FFmpegError:
             return None
-        return islice(self._file.packets(self._track.index), stamp if counted else 0, None)
+        return self._file.packets(self._track.index)
 
     def _go(self, number: int, target: Fraction) -> None:
         """Seek to a keyframe, or to an earlier one if the demuxer lands too late or nothing decodes, or to the start of the file.
@@ -223,7 +217,7 @@ class FrameCursor:
             if not self._alone:
                 raise Unseekable
             self._keyframes = self._keyframes[:1]
-        self._restart()
+        self._begin(self._decode(self._packets_from_start()))
 
     def _decode(self, stream: Iterator[Packet[Any]]) -> Iterator[VideoFrame]:
         """Frames in presentation order, without damaged packets; each has a presentation time."""
@@ -252,14 +246,13 @@ class FrameCursor:
 
     def _needed(self, stream: Iterator[Packet[Any]]) -> Iterator[Packet[Any]]:
         """The packets up to the last frame needed, with the decoder set to skip frames that no other frame depends on."""
-        assert self._file is not None
-        codec = self._file.stream(self._track.index).codec_context
+        codec = self._codec
         ahead: deque[Packet[Any]] = deque()
         skipping = False
         codec.skip_frame = "DEFAULT"
         while (packet := ahead.popleft() if ahead else next(stream, None)) is not None:
             outlook = self._outlook(packet, ahead, stream) if self._looks_ahead else None
-            if self._skips and skipping != (outlook == "gives way"):
+            if self._track.codec in _MARKS_UNREFERENCED and skipping != (outlook == "gives way"):
                 skipping = not skipping
                 codec.skip_frame = "NONREF" if skipping else "DEFAULT"
             yield packet
