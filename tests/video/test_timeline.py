@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -231,10 +232,11 @@ def test_a_flipped_bit_in_a_time_stamp_is_not_believed(bit: int, tag: int, tmp_p
 
 
 def test_a_length_that_wrapped_around_is_not_believed() -> None:
-    track = _Track(Fraction(1, 8000), Fraction(1, 8), False, None, None, False)
+    codec = SimpleNamespace(name="")
+    track = _Track(SimpleNamespace(time_base=Fraction(1, 8000), codec_context=codec), None, False, Fraction(1, 8))
     assert track.length((1 << 31) - 5, 13 * 8000) == 1000
     assert track.length(2000, 13 * 8000) == 2000
-    still = _Track(Fraction(1, 1000), Fraction(1, 25), False, None, Fraction(1800), False)
+    still = _Track(SimpleNamespace(time_base=Fraction(1, 1000), codec_context=codec), Fraction(1800), False, Fraction(1, 25))
     assert still.length(1_800_000, 0) == 1_800_000  # the header says the same
 
 
@@ -301,15 +303,14 @@ def test_a_displaced_cluster_is_put_back(tmp_path: Path) -> None:
 
 def decide(*streams: list[tuple[int, float, float]], discontinuous: bool = False, claimed: float | None = None) -> list[list[float]]:
     """Shifts of runs that are given as place in the file, start and end."""
-    tracks = []
+    tracks: list[list[Run]] = []
     for runs in streams:
-        track = _Track(Fraction(1), Fraction(1), False, None, None, False)
+        tracks.append([])
         for number, (place, start, end) in enumerate(runs):
             begin, after = Fraction(start).limit_denominator(1000), Fraction(end).limit_denominator(1000)
-            track.runs.append(Run(number * 100, place, begin, begin, after, after))
-        tracks.append(track)
-    decide_runs([track.runs for track in tracks], discontinuous, None if claimed is None else Fraction(claimed))
-    return [[float(run.shift) for run in track.runs] for track in tracks]
+            tracks[-1].append(Run(number * 100, place, begin, begin, after, after))
+    decide_runs(tracks, discontinuous, None if claimed is None else Fraction(claimed))
+    return [[float(run.shift) for run in track] for track in tracks]
 
 
 def test_streams_are_moved_together() -> None:

@@ -109,7 +109,7 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     if cut:
         with opened() as file:
             cut = not _is_estimated(file, parts) and not _outlasts(file, parts, seen)
-    _tell(seen, parts, origin, notices, cut=cut)
+    notices += _wrong(seen, parts, origin, cut=cut)
     if spoken is not None and audio is not None and len(candidates["audio"]) > 1:  # last, so that the clock is the same whatever is heard
         audio = _in_language(opened, audio, candidates["audio"], spoken)
     return Media(path, str(path), content, origin, duration, video, audio, keyframes if video else [], seen.shifts, seen.places, notices)
@@ -260,29 +260,26 @@ def _crop(file: MediaFile, index: int, frame: VideoFrame) -> tuple[int, int, int
 # ---- what is wrong -------------------------------------------------------------------------------------------------
 
 
-def _tell(seen: Survey, parts: dict[int, Part], origin: Fraction, notices: list[MediaNotice], *, cut: bool) -> None:
+def _wrong(seen: Survey, parts: dict[int, Part], origin: Fraction, *, cut: bool) -> Iterator[MediaNotice]:
     for index, part in parts.items():
         count, zeros = seen.packets[index], seen.zeros[index]
         if zeros > count * _WORTH_SAYING:
-            notices.append(
-                MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
-            )
-    total = sum(seen.packets.values()) + seen.missing
+            yield MediaNotice(part, "damaged", f"about {100 * zeros // count} % of the {_NAMES[part]} is blank: the file is damaged")
+    length = f"{float(seen.end - origin):.0f} s"
     if seen.gave_up:
-        notices.append(MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read"))
+        yield MediaNotice("file", "unreadable", "the rest of the file holds nothing that can be read")
     elif seen.followed:
-        text = f"only the first {float(seen.end - origin):.0f} s are read: another recording follows in the file; give the parts one by one"
-        notices.append(MediaNotice("file", "unreadable", text))
-    elif seen.missing > total * _WORTH_SAYING or seen.short or cut:
-        length = f"{float(seen.end - origin):.0f} s"
+        text = f"only the first {length} are read: another recording follows in the file; give the parts one by one"
+        yield MediaNotice("file", "unreadable", text)
+    elif seen.missing > (sum(seen.packets.values()) + seen.missing) * _WORTH_SAYING or seen.short or cut:
         claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
-        notices.append(MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there"))
+        yield MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there")
     elif seen.blank:
-        notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.blank:,} bytes of it are blank"))
+        yield MediaNotice("file", "damaged", f"the file is damaged: {seen.blank:,} bytes of it are blank")
     elif seen.errors:
-        notices.append(MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read"))
+        yield MediaNotice("file", "damaged", f"the file is damaged: {seen.errors} places could not be read")
     if seen.shifts and not seen.followed:
-        notices.append(MediaNotice("file", "joined", "the file's times start again or jump: its parts are taken one after the other"))
+        yield MediaNotice("file", "joined", "the file's times start again or jump: its parts are taken one after the other")
 
 
 def _falls_short(seen: Survey, origin: Fraction) -> bool:

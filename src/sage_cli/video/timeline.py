@@ -126,25 +126,24 @@ class _Track:
     """Collects the packets of one stream. It counts in ticks for speed: an hour has hundreds of thousands of packets.
 
     Args:
-        base: seconds in a tick.
-        usual: duration of a packet in seconds, if unknown.
-        is_entry: see :mod:`sage_cli.video.entry`; None for sound.
         claimed: the end of the file by its header, in seconds.
         by_pts: whether seeks use presentation times.
-        palette: pictures have one, which may change.
+        usual: duration of a packet in seconds, if unknown.
+        is_entry: see :mod:`sage_cli.video.entry`; None for sound.
     """
 
     def __init__(
         self,
-        base: Fraction,
-        usual: Fraction,
-        never_zeros: bool,
-        is_entry: Callable[[bytes], bool] | None,
+        stream: Any,
         claimed: Fraction | None,
         by_pts: bool,
-        palette: bool = False,
+        usual: Fraction = Fraction(0),
+        is_entry: Callable[[bytes], bool] | None = None,
     ) -> None:
-        self.base, self.never_zeros, self.is_entry, self.by_pts, self.palette = base, never_zeros, is_entry, by_pts, palette
+        self.base = base = time_base(stream)
+        self.by_pts, self.is_entry = by_pts, is_entry
+        self.never_zeros = stream.codec_context.name in _NEVER_ZEROS
+        self.palette = is_entry is not None and stream.codec_context.pix_fmt == "pal8"  # it may change
         self.usual, self._back, self._ahead, self._leap, self._longest = (
             round(seconds / base) for seconds in (usual, BACK, AHEAD, DISCONTINUITY, _LONGEST_PACKET)
         )
@@ -230,17 +229,9 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
 
     def fresh(index: int) -> _Track:
         stream = file.stream(index)
-        closed = index in file.retimings
-        usual, is_entry = (frame_length, entry_points(stream, closed=closed)) if index == video else (Fraction(0), None)
-        return _Track(
-            time_base(stream),
-            usual,
-            stream.codec_context.name in _NEVER_ZEROS,
-            is_entry,
-            claimed,
-            by_pts,
-            stream.type == "video" and stream.codec_context.pix_fmt == "pal8",
-        )
+        if index != video:
+            return _Track(stream, claimed, by_pts)
+        return _Track(stream, claimed, by_pts, frame_length, entry_points(stream, closed=index in file.retimings))
 
     tracks = {index: fresh(index) for index in (video, audio) if index is not None}
     indexed, blank = _is_indexed(file, tracks), 0
