@@ -73,6 +73,12 @@ def format_clock(seconds: float) -> str:
     return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
+def format_short(seconds: int) -> str:
+    """``M:SS``, from an hour on ``H:MM:SS``."""
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 def format_span(start: float, end: float) -> str:
     """``HH:MM:SS-HH:MM:SS``."""
     return f"{format_clock(start)}-{format_clock(end)}"

@@ -110,12 +110,13 @@ def _markdown(made: Summary) -> str:
 
 def _youtube(made: Summary) -> str:
     """Lines for a video's description. The first is at 0:00, and chapters too short for YouTube are left out."""
+    from sage_cli.timecode import format_short
+
     lines, last = [], -_YOUTUBE_S
     for number, one in enumerate(made.chapters):
         at = 0 if number == 0 else int(one.start)
         if at - last >= _YOUTUBE_S:
-            hours, minutes, seconds = at // 3600, at // 60 % 60, at % 60
-            lines.append(f"{f'{hours}:{minutes:02}' if hours else minutes}:{seconds:02} {one.title}")
+            lines.append(f"{format_short(at)} {one.title}")
             last = at
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from sage_cli.agent.events import Budget, FramesSampled, RunStarted, Span
 from sage_cli.cli.console import neutral
 from sage_cli.model.base import ModelInfo, Usage
 from sage_cli.text import STDIN, is_link, media_label
-from sage_cli.timecode import format_clock, format_span, link_at, rough
+from sage_cli.timecode import format_clock, format_short, format_span, link_at, rough
 
 CLOCK: Final = 8  # columns of the elapsed time
 MARGIN: Final = CLOCK + 2
@@ -32,12 +32,7 @@ _HIDDEN_ARGUMENTS: Final = frozenset({"video_path", "media_paths", "extract_type
 
 def elapsed_text(seconds: float) -> str:
     """``   12.4s``, ``   2:05`` or ``1:02:05``, right-aligned in the clock's columns."""
-    if seconds < 59.95:
-        text = f"{seconds:.1f}s"
-    else:
-        minutes, rest = divmod(round(seconds), 60)
-        text = f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-    return text.rjust(CLOCK)
+    return (f"{seconds:.1f}s" if seconds < 59.95 else format_short(round(seconds))).rjust(CLOCK)
 
 
 def left_text(seconds: float) -> str:
