@@ -11,7 +11,7 @@ import av
 import numpy as np
 import pytest
 
-from sage_cli.video import Video
+from sage_cli.video import Video, source
 from sage_cli.video.captions import Line
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
@@ -61,3 +61,27 @@ def test_ttml_in_mp4(packets: list[tuple[int, int, bytes]], tmp_path: Path) -> N
 
 def test_data_of_an_unknown_kind_is_no_text(tmp_path: Path) -> None:
     assert with_documents(tmp_path / "a.mp4", [(0, 4, b"\x89PNG...")]).text_tracks() == []
+
+
+def test_subtitles_far_apart_in_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures lie between two subtitles of Matroska, of more bytes than are read without finding a packet."""
+    monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        picture: Any = container.add_stream("rawvideo", rate=10)
+        picture.width, picture.height, picture.pix_fmt = 320, 240, "yuv420p"
+        text: Any = container.add_stream("subrip")
+        text.time_base, text.codec_context.subtitle_header = Fraction(1, 1000), HEADER
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), number, np.uint8), format="rgb24")
+            frame.pts = number
+            container.mux(picture.encode(frame))
+            if number in (1, 38):
+                packet = av.Packet(f"At {number}.".encode())
+                packet.stream, packet.time_base = text, text.time_base
+                packet.pts = packet.dts = number * 100
+                packet.duration = 100
+                container.mux(packet)
+    video = Video(path)
+    (track,) = video.text_tracks()
+    assert [line.text for *_, lines in video.text_cues(track.index) for line in lines] == ["At 1.", "At 38."]

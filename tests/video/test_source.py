@@ -261,6 +261,38 @@ def test_a_tail_of_zeros_is_given_up(suffix: str, tmp_path: Path, monkeypatch: p
     assert length > 1
 
 
+@pytest.mark.parametrize("suffix", [".mpg", ".nut", ".caf", ".ts"])
+def test_what_is_found_in_vain_for_streams_ends_no_recording(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some formats are searched for streams far beyond the packets of those that were found."""
+    monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)
+    path = tmp_path / f"tail{suffix}"
+    if suffix == ".caf":
+        make_audio(path, tone(1.0), codec="pcm_s16be")
+    else:
+        make_video(path, seconds=1, size=SIZE, codec="mpeg2video", audio="tone", audio_codec="mp2")
+    length = Video(path).duration
+    os.truncate(path, 6 << 20)
+    assert Video(path).duration == pytest.approx(length, abs=0.1)
+
+
+def test_zeros_behind_wav_are_not_chunks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes each eight of them for a chunk, and asks for the size of the file."""
+    path = make_audio(tmp_path / "tail.wav", tone(1.0))
+    os.truncate(path, 16 << 20)
+    seeks, original = 0, Source.seek
+
+    def seek(self: Source, offset: int, whence: int = os.SEEK_SET) -> int:
+        nonlocal seeks
+        seeks += 1
+        return original(self, offset, whence)
+
+    monkeypatch.setattr(Source, "seek", seek)
+    with MediaFile(path) as file:
+        assert sum(packet.size for packet in file.packets(0)) == 2 * 48000
+        assert not file.source.gave_up
+    assert seeks < 400_000
+
+
 def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:
     path = make(tmp_path / "a.ts")
     stop = Event()

@@ -8,6 +8,7 @@ can stop a read.
 from __future__ import annotations
 
 import errno
+import math
 import mmap
 import os
 import re
@@ -33,6 +34,9 @@ _MAX_ERRORS: Final = 32
 # everything in memory while they search, or that search byte by byte.
 _MAX_WITHOUT_PACKET: Final = 128 << 20
 
+# Bytes that a seek counts for: among zeros, the demuxer of WAV does not read on for long, but seeks four times for every eight of them.
+_SEEK: Final = 2 << 10
+
 _PADDING: Final = 1 << 16  # larger packets are checked for being nothing but zeros
 
 _BUFFER: Final = 256 << 10
@@ -51,8 +55,6 @@ _PLAYLISTS: Final = (
     (rb"(<\?xml.*?)?<MPD\b", "DASH"),
     (rb"v=0\r?\no=", "SDP"),
 )
-
-_AVSEEK_SIZE: Final = 0x10000
 
 _AMPLE: Final = 1 << 30  # bytes, more than any packet needs
 
@@ -104,6 +106,7 @@ class Source:
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._since_packet = 0
+        self._end: float = math.inf  # bytes from here on are not read
         if content is not None and self._state != content.state and not content.still_in(path):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
@@ -114,7 +117,11 @@ class Source:
     # ---- for FFmpeg ------------------------------------------------------------------------------------------------
 
     def read(self, size: int) -> bytes:
-        if self._error is not None or self.gave_up or (self._stop is not None and self._stop.is_set()):
+        if self._error is not None or (self._stop is not None and self._stop.is_set()):
+            return b""
+        if self._since_packet > _MAX_WITHOUT_PACKET:
+            self._end, self._since_packet = min(self._end, self._file.tell()), 0
+        if self._file.tell() >= self._end:
             return b""
         try:
             data = self._file.read(size) or b""
@@ -126,10 +133,9 @@ class Source:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence & _AVSEEK_SIZE:
-            return self._state.size
+        self._since_packet += _SEEK
         try:
-            return self._file.seek(offset, whence & 3)
+            return self._file.seek(offset, whence)
         except OSError as error:  # an invalid position, computed from damaged data
             return -(error.errno or errno.EINVAL)
 
@@ -156,11 +162,15 @@ class Source:
     @property
     def gave_up(self) -> bool:
         """Whether so much was read without finding a packet that the rest counts as empty."""
-        return self._since_packet > _MAX_WITHOUT_PACKET
+        return self._end < math.inf
 
     def found_packet(self) -> None:
         """Note that a packet was found."""
         self._since_packet = 0
+
+    def search_again(self) -> None:
+        """Read the rest again, too."""
+        self._since_packet, self._end = 0, math.inf
 
     def check(self) -> None:
         """Raise the error that kept the file from being read to its end, if any.
@@ -228,6 +238,7 @@ class MediaFile:
             # No protocols: files and addresses that a file refers to are not opened.
             options = {"protocol_whitelist": "none", "analyzeduration": str(_ANALYZED)}
             container: InputContainer = av.open(self.source, "r", options=options, buffer_size=_BUFFER, **_LENIENT)
+            self.source.search_again()  # what was searched for streams in vain ends none that was found
             return container
         except (av.FFmpegError, ValueError, MemoryError) as error:
             self.source.check()
@@ -263,13 +274,14 @@ class MediaFile:
         Raises:
             av.FFmpegError: the demuxer cannot.
         """
-        self.source.found_packet()
+        self.source.search_again()
         self.container.seek(stamp, stream=self.stream(index))
 
     def packets(self, *indices: int) -> Iterator[Packet[Any]]:
         """Packets of the given streams from the current position on, skipping errors; then the empty packets that flush decoders.
 
-        Other streams are not read at all: what is missing of them ends nothing.
+        Other streams are not read at all: what is missing of them ends nothing. Only subtitles are searched for among them, where there may
+        be more between two of them than is read without finding a packet; MP4 has an index for that.
 
         Raises:
             MediaReadError: the file could not be read to its end; all packets before that were yielded.
@@ -277,14 +289,19 @@ class MediaFile:
             Stopped: another thread asked for it.
         """
         streams = [self.stream(index) for index in indices]
+        if "mp4" not in self.container.format.name and any(stream.type == "subtitle" for stream in streams):
+            streams = list(self.container.streams)
+        needed = {stream.index for stream in streams}
         for stream in self.container.streams:
-            stream.discard = Discard.default if stream.index in indices else Discard.all
+            stream.discard = Discard.default if stream.index in needed else Discard.all
         errors = 0
         while errors < _MAX_ERRORS:
             try:
                 for packet in self.container.demux(streams):
                     if 0 < packet.size < _PADDING or (packet.size and not _is_padding(packet)):
                         self.source.found_packet()
+                    if packet.stream_index not in indices:
+                        continue
                     if packet.stream_index in self.retimings:
                         self.retimings[packet.stream_index].apply(packet)
                     if self._shifts and packet.size:
