@@ -163,24 +163,18 @@ def find_speech_model(model: str | None) -> Path | None:
     found = [path for path in visible(folder, "**/ggml-*.bin") if "silero" not in path.name]
     if model is None:
         return max(found, key=lambda path: path.stat().st_size, default=None)
-    for path in (user_path(model), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin"):
-        if path.is_file():
-            return _checked_speech_model(path)
     plain = model.removeprefix("whisper-").removeprefix("ggml-").replace(":", "-").lower()
-    for path in found:
-        if path.stem.lower() == f"ggml-{plain}":
-            return _checked_speech_model(path)
-    for name in model, f"whisper-{model}":
-        _offer(name)
-    raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
-
-
-def _checked_speech_model(path: Path) -> Path:
-    with reading(path, ModelError), path.open("rb") as file:
+    paths = (user_path(model), folder / model, folder / f"{model}.bin", folder / f"ggml-{model}.bin")
+    named = [path for path in paths if path.is_file()] + [path for path in found if path.stem.lower() == f"ggml-{plain}"]
+    if not named:
+        for name in model, f"whisper-{model}":
+            _offer(name)
+        raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
+    with reading(named[0], ModelError), named[0].open("rb") as file:
         magic = file.read(4)
     if magic != SPEECH_MAGIC:
-        raise ModelError(f"{path} is not a Whisper model in whisper.cpp's format: give a ggml-*.bin file")
-    return path
+        raise ModelError(f"{named[0]} is not a Whisper model in whisper.cpp's format: give a ggml-*.bin file")
+    return named[0]
 
 
 # ---- the language model --------------------------------------------------------------------------------------------
