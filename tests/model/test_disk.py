@@ -273,7 +273,7 @@ def test_a_prefix_in_a_folder_that_cannot_be_written_to_is_read(folder: Path, mo
     def read_only(path: Path) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr("sage_cli.model.statefile.os.utime", read_only)
+    monkeypatch.setattr("sage_cli.model.disk.os.utime", read_only)
     assert files.load(key, lambda path: True)
 
 

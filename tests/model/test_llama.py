@@ -21,11 +21,11 @@ from sage_cli.hardware.threads import Sharing, Worker
 from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
 from sage_cli.model.disk import ModelCache
+from sage_cli.model.generate import LoopDetector
 from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.libraries import llama, mtmd
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
-from sage_cli.model.sampling import LoopDetector
 from sage_cli.signals import ENDING
 from sage_cli.video import Frame
 from tests.model.conftest import WRITERS, Load

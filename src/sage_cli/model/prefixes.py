@@ -16,10 +16,10 @@ from typing import Final
 
 from sage_cli.model.batches import Boundary, cells_of, end_of_frames
 from sage_cli.model.decoder import Decoder
+from sage_cli.model.disk import Saving, StateFiles
 from sage_cli.model.kvcache import MAX_SEQUENCES, CachedSequence
 from sage_cli.model.libraries import llama
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
-from sage_cli.model.statefile import Saving, StateFiles
 from sage_cli.signals import signals_held
 
 SEQUENCES: Final = MAX_SEQUENCES + 1  # that a context needs

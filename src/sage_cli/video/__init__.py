@@ -7,8 +7,7 @@ with loading("av"):
 with loading("opencv-python-headless"):
     import cv2  # noqa: F401
 
-from sage_cli.video.cached import FrameTimeCache
-from sage_cli.video.damage import DamageCache
+from sage_cli.video.cached import DamageCache, FrameTimeCache
 from sage_cli.video.frame import Frame
 from sage_cli.video.media import MediaNotice
 from sage_cli.video.prefetch import FrameReader

@@ -1,11 +1,12 @@
-"""Frames read by an earlier run: their times are cached on disk, their pixels decoded only on demand."""
+"""What earlier runs found in a video, on disk: the times of frames, whose pixels are decoded on demand only, and damage."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
 from sage_cli.store.diskcache import DiskCache
+from sage_cli.store.seal import read_sealed, write_sealed
 from sage_cli.video.frame import Frame, frame_key, pixel_version
+from sage_cli.video.media import Part
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling
 
 _LIMIT: Final = 32 << 20  # bytes; the times of 128 frames take about 2 KB
+_PARTS: Final[tuple[Part, ...]] = ("video", "audio")
 
 Read: TypeAlias = Callable[[Sequence[float], Sampling], FrameReader]
 
@@ -129,3 +133,33 @@ def _times(stored: memoryview | None, count: int) -> list[float] | None:
     if not isinstance(times, list) or not 0 < len(times) <= count:
         return None
     return times if all(isinstance(time, float) and isfinite(time) for time in times) else None
+
+
+class DamageCache:
+    """Damage that decoding met: results in other caches spare the decoding, and must not hide it.
+
+    A folder with a file for each damaged stream, which holds nothing but its seal. What cannot be written is not kept.
+
+    Args:
+        folder: created on first use.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, media: str, part: Part) -> None:
+        """Note damage of a stream of the file with this fingerprint."""
+        with suppress(OSError):
+            write_sealed(self._note(media, part), b"")
+
+    def parts(self, media: str) -> Iterator[Part]:
+        """The streams whose damage is known."""
+        for part in _PARTS:
+            note = self._note(media, part)
+            if read_sealed(note) is not None:
+                with suppress(OSError):  # notes are used last when their media is
+                    os.utime(note)
+                yield part
+
+    def _note(self, media: str, part: Part) -> Path:
+        return self._folder / f"{media}-{part}-{pixel_version()}"  # another FFmpeg may decode it

@@ -19,10 +19,9 @@ from sage_cli.errors import UsageError, VideoError
 from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.output import check_targets, open_binary
 from sage_cli.text import media_label, media_name
-from sage_cli.video.cached import FrameTimeCache
+from sage_cli.video.cached import DamageCache, FrameTimeCache
 from sage_cli.video.captions import Cue, TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
-from sage_cli.video.damage import DamageCache
 from sage_cli.video.media import MediaNotice, VideoTrack
 from sage_cli.video.prefetch import FrameReader, read_frames
 from sage_cli.video.probe import probe
