@@ -11,6 +11,7 @@ ANIMALS = ("cat", "dog", "blue dog", "18", "B vitamins", "Two")
 COLOURS = ("red", "blue", "green", "dark green")
 SHAPES = ("A red star", "A blue circle")
 YES = ("Yes", "No")
+TIMES = ("00:10", "00:20", "01:05:00")
 PRICES = ("$5", "$50", "50", "$500")
 
 
@@ -291,6 +292,10 @@ def test_replies(reply: str, option: str | None) -> None:
         ("Both red and blue", ("red", "blue", "Both red and blue"), "C"),
         ("more than 5", ("3", "5"), None),
         ("There are no stars", YES, None),
+        ("0:20", TIMES, "B"),
+        ("It happens at 00:00:20.", TIMES, "B"),
+        ("It is 1:05:00, not 0:20", TIMES, "C"),
+        ("0:21", TIMES, None),
     ],
 )
 def test_words_of_options(reply: str, options: tuple[str, ...], option: str | None) -> None:

@@ -37,6 +37,10 @@ from sage_cli.bench.words import amounts, words
         ("50 %", "50%"),
         ("50 percent", "50%"),
         ("Fifty percent.", "50 %"),
+        ("00:00:20", "0:20"),
+        ("At 00:20.", "at 0:20"),
+        ("01:05:00.00", "1:05:00"),
+        ("65:00", "1:05:00"),
     ],
 )
 def test_the_same(one: str, other: str) -> None:
@@ -63,6 +67,10 @@ def test_the_same(one: str, other: str) -> None:
         ("5 percent", "5"),
         ("5 km", "5 m"),
         ("5 km 3", "5 km3"),
+        ("0:20", "20"),
+        ("0:20", "0:20:00"),
+        ("0:20", "0:20.5"),
+        ("16:9", "16:09"),
         ("a percent", "a%"),
         ("twenty one two", "212"),
         ("two hundred three hundred", "203 hundred"),

@@ -1,4 +1,5 @@
-"""Texts as words that can be compared: without case, punctuation and spacing, with numbers as numbers ("two hundred" is "200")."""
+"""Texts as words that can be compared: without case, punctuation and spacing, with numbers as numbers ("two hundred" is "200"), and times
+as times ("00:01:05" is "1:05")."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
+
+from sage_cli.timecode import format_short
 
 _UNITS: Final = """
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen
@@ -29,6 +32,7 @@ _SAME_SYMBOLS: Final = {"<=": "\u2264", ">=": "\u2265", "!=": "\u2260"}
 _COMPARING: Final = frozenset("<>\u2264\u2265\u2260\u00b1")
 _DIGITS: Final = re.compile(r"(-?[$\u20ac\u00a3]*)([0-9]+(?:\.[0-9]+)?)")
 _UNIT: Final = re.compile(r"(?<=\d) (?=[^\W\d_])")
+_CLOCK: Final = re.compile(r"(?:(\d{1,4}):)?(\d{1,4}):(\d{2})(?:\.0+)?")
 _AMOUNT: Final = re.compile(r"(-?[$\u20ac\u00a3]*)((?=\.?\d)(?:\d{1,3}(?:,\d{3})+|\d*))((?:\.\d+)?)([^\d.,:]*)")
 
 
@@ -100,7 +104,10 @@ def _is_sign(text: str, match: re.Match[str], found: Sequence[Word]) -> bool:
 
 
 def _in_one_form(word: str) -> str:
-    """A number without separators and needless zeros: ``1,000`` and ``1000.0``, ``.5`` and ``0.50``, ``+5`` and ``5``."""
+    """A number or time without separators and needless zeros: ``1,000`` and ``1000.0``, ``.5`` and ``0.50``, ``+5`` and ``5``."""
+    if clock := _CLOCK.fullmatch(word):
+        hours, minutes, seconds = (int(field or 0) for field in clock.groups())
+        return format_short(3600 * hours + 60 * minutes + seconds)
     amount = _AMOUNT.fullmatch(word.removeprefix("+"))
     if amount is None:
         return word

@@ -21,6 +21,7 @@ from sage_cli.output import open_text
 from sage_cli.signals import check_interrupted
 from sage_cli.text import escape_markdown, is_link, without_controls
 from sage_cli.timecode import format_clock, format_span, link_at, parse
+from sage_cli.tools import TITLES, TranscribeSpeech
 
 if TYPE_CHECKING:
     from sage_cli.video import Video
@@ -32,16 +33,6 @@ _LAST_S: Final = 0.1  # before the end of a span: its last frame, at 10 frames a
 _OVERVIEW: Final = 32  # frames of the first look to show
 _JPEG_QUALITY: Final = 82
 _CHUNK: Final = 1 << 20  # bytes
-
-# Titles of steps, by tool.
-_TITLES: Final = {
-    "transcribe-speech": "Listened",
-    "ground-event": "Looked for an event",
-    "extract-video-parts": "Took frames",
-    "analyze": "Looked closely",
-    "web-search": "Searched the web",
-    "parse-website": "Read a page",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +221,9 @@ def _sha256(path: Path) -> str:
 def _step(call: dict[str, Any], video: Video) -> Step:
     span = (call["span"]["start"], call["span"]["end"]) if call.get("span") else None
     tool = str(call["tool"])
-    heard = tool == "transcribe-speech"
+    heard = tool == TranscribeSpeech.name
     return Step(
-        _TITLES.get(tool, tool),
+        TITLES.get(tool, tool),
         str(call.get("summary", "")),
         str(call.get("rationale", "")),
         span,

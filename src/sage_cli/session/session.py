@@ -226,7 +226,7 @@ class Session(Models):
         return first, last
 
     def tools(self, video: Video) -> list[AnyTool]:
-        """The tools for questions about a video: the enabled ones, without transcribe-speech if there is nothing to transcribe.
+        """The tools for questions about a video: the enabled ones; the one for speech only if there is something to transcribe.
 
         Raises:
             UsageError: as :attr:`allowed_tools`.
@@ -253,7 +253,8 @@ class Session(Models):
         video.check_picture()
         alone = f"{media_name(video.name)} has sound but no picture"
         if not self._in_effect("tools", tools) or TranscribeSpeech.name not in [tool.name for tool in self.allowed_tools]:
-            raise UsageError(f"{alone}: what is said has to be transcribed; leave out --no-tools and --no-tool transcribe-speech")
+            forbidding = f"--no-tools and --no-tool {TranscribeSpeech.name}"
+            raise UsageError(f"{alone}: what is said has to be transcribed; leave out {forbidding}")
         if TranscribeSpeech.name not in [tool.name for tool in self.tools(video)]:
             raise VideoError(f"{alone}, and there is {NO_SPEECH_MODEL}")
 

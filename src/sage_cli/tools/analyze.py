@@ -33,6 +33,7 @@ class AnalyzeArguments(Arguments):
 
 class Analyze(Tool[AnalyzeArguments]):
     name = "analyze"
+    title = "Looked closely"
     looks = True
     arguments = AnalyzeArguments
 

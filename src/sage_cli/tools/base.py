@@ -99,11 +99,13 @@ class Tool(ABC, Generic[A]):
 
     Attributes:
         name: the paper's name (``ground-event``); the wire name lives in :mod:`sage_cli.agent.protocol`.
+        title: what a report calls a step with it.
         arguments: the argument model; its fields are the wire keys.
         looks: whether it looks at the picture, which a recording of sound does not have.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
     looks: ClassVar[bool] = False
     arguments: type[A]
 

@@ -35,6 +35,7 @@ class ExtractVideoPartsArguments(Arguments):
 
 class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
     name = "extract-video-parts"
+    title = "Took frames"
     looks = True
     arguments = ExtractVideoPartsArguments
 

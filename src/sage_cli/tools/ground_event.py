@@ -31,6 +31,7 @@ class GroundEventArguments(Arguments):
 
 class GroundEvent(Tool[GroundEventArguments]):
     name = "ground-event"
+    title = "Looked for an event"
     looks = True
     arguments = GroundEventArguments
 

@@ -27,6 +27,7 @@ class ParseWebsite(Tool[ParseWebsiteArguments]):
     """Fetches pages with ``web``."""
 
     name = "parse-website"
+    title = "Read a page"
     arguments = ParseWebsiteArguments
 
     def __init__(self, web: Web) -> None:

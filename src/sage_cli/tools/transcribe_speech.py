@@ -37,6 +37,7 @@ class TranscribeSpeechArguments(Arguments):
 
 class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
     name = "transcribe-speech"
+    title = "Listened"
     arguments = TranscribeSpeechArguments
 
     def schema(self, workspace: Workspace) -> Schema:

@@ -25,6 +25,7 @@ class WebSearch(Tool[WebSearchArguments]):
     """Searches with ``web``."""
 
     name = "web-search"
+    title = "Searched the web"
     arguments = WebSearchArguments
 
     def __init__(self, web: Web) -> None:
