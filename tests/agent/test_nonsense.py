@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from sage_cli.agent.nonsense import gives_up, in_circles, is_nonsense, without_repetition
+from sage_cli.agent.nonsense import gives_up, has_words, in_circles, is_nonsense, without_repetition
 from sage_cli.prompts import PACKS, Prompts
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
@@ -55,6 +55,9 @@ Example. The frames show a woman at a desk:
         "",
         "...",
         '", "',
+        ": null,",
+        'er": null}',
+        '{"final_answer": null, "needed": ',
         "The answer, short and direct, if the frames are enough for it; otherwise null",
         "Describe what the frames show",
         "no spa. " * 30,
@@ -71,6 +74,10 @@ def test_answers_that_say_nothing(answer: str) -> None:
         "7",
         "D",
         "the answer",
+        ": 7,",
+        "true",
+        "null and void",
+        'She says "no": nobody may.',
         "\u4e16\u754c",
         "The frames are red, and enough for it.",
         "It is a short and direct way.",
@@ -82,6 +89,16 @@ def test_answers_that_say_nothing(answer: str) -> None:
 )
 def test_answers_that_say_something(answer: str) -> None:
     assert not is_nonsense(answer, SAID)
+
+
+@pytest.mark.parametrize("text", ["", "...", "04:04:04:0", ": null,", ': true, "title": ', 'mary": "', r"\"summary\": [1, 2]"])
+def test_numbers_and_scraps_of_json_are_no_words(text: str) -> None:
+    assert not has_words(text)
+
+
+@pytest.mark.parametrize("text", ["A", "\u4e16\u754c", 'A car: "null".', "In 1984 nothing is true.", '"title": A car'])
+def test_words(text: str) -> None:
+    assert has_words(text)
 
 
 @pytest.mark.parametrize(

@@ -90,9 +90,9 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
 
             result = await client.call_tool("list_videos", {})
             assert result.structured_content == {"videos": ["long.mp4", "short.mp4", "speech.mp4"], "more": 0}
-            result = await client.call_tool("summary", {"video": "short.mp4", "end": 4})
+            result = await client.call_tool("summary", {"video": "long.mp4", "end": 30})
             assert result.structured_content
-            assert result.structured_content["chapters"][-1]["end"] == "00:00:04.000"
+            assert result.structured_content["chapters"][-1]["end"] == "00:00:30.000"
 
             result = await client.call_tool("transcribe", {"video": "speech.mp4"})
             assert result.structured_content

@@ -1,4 +1,4 @@
-"""Recognizes answers without content: empty, repetitive, copied from the prompt, or giving up."""
+"""Recognizes answers without content: empty, scraps of JSON, repetitive, copied from the prompt, or giving up."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ COULD_NOT: Final = "Could not produce an answer"
 
 _SENTENCE: Final = re.compile(r"[^.!?\n]+[.!?\n]*\s*")
 _WORD: Final = re.compile(r"\w+")
+_SYNTAX: Final = re.compile(r'\w*\\*"\s*:|\bnull\b')  # JSON that is spelled with letters: a key, perhaps the end of one
+_TRUTH: Final = re.compile(r"\b(?:true|false)\b")
 _FORM: Final = re.compile(r"(?:^[^\n]*\n\s*)?<json>(.*?)</json>", re.DOTALL | re.MULTILINE)  # with the line that introduces it
 _FIELD: Final = re.compile(r'"([^"]*)"')
 _FEWEST: Final = 5  # words; shorter answers may be equal to a sentence of a prompt by chance, and repeat themselves as scores do
@@ -34,10 +36,15 @@ def is_nonsense(answer: str, instructions: str) -> bool:
         instructions: all prompt texts. An answer that is a sentence of them, or what a form to fill in says about a field, is a copy.
             What stands in an example may be the right answer.
     """
-    words = _WORD.findall(answer.casefold())
-    if not words or in_circles(answer):
+    if not _WORD.search(_SYNTAX.sub(" ", answer)) or in_circles(answer):
         return True
+    words = _WORD.findall(answer.casefold())
     return len(words) >= _FEWEST and " ".join(words) in _told(instructions)
+
+
+def has_words(text: str) -> bool:
+    """Whether a text holds more than numbers and scraps of JSON. These can be an answer, but no summary."""
+    return any(map(str.isalpha, _TRUTH.sub(" ", _SYNTAX.sub(" ", text))))
 
 
 @lru_cache(maxsize=8)

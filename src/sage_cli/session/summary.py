@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sage_cli.agent.asking import Asker, UnusableReplyError, attempts
 from sage_cli.agent.events import Notice
-from sage_cli.agent.nonsense import is_nonsense, without_repetition
+from sage_cli.agent.nonsense import has_words, is_nonsense, without_repetition
 from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError, NoReplyError, UsageError
@@ -283,7 +283,7 @@ class _Writer:
             except ValueError:  # a served model that keeps to no schema
                 found = {"summary": prose(reply.text)}
             title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
-            if summary:
+            if has_words(summary):
                 if reply.finish == "length":
                     self._notices.append(f"{part}: {reply.notice}")
                 elif not self._partial:
@@ -326,7 +326,7 @@ def _problem(reply: Reply) -> str:
     """What is wrong with a reply that holds no summary, and what to do about it."""
     if reply.finish == "length":
         return "was cut off before its summary; raise --ctx-size, or try another model"
-    return f"{'could not be read' if reply.text.strip() else 'is empty'}; try another model"
+    return f"{'holds no summary' if reply.text.strip() else 'is empty'}; try another model"
 
 
 def _told(chapter: Chapter) -> str:
