@@ -4,6 +4,8 @@
 question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` asks; ``... table RUN...`` prints the counts of runs side by
 side. Half of the questions need one sentence of the speech, a quarter two that are minutes apart, and a quarter have no answer.
 
+``make WORK --between TEXT`` writes one video instead, with subtitles: the ten talks, and before each a tenth of the words of a text.
+
 Questions about a video are asked one after another by one session, as ``sage ask VIDEO QUESTION QUESTION...`` does, so the model reads
 frames and instructions once.
 """
@@ -15,7 +17,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +30,15 @@ from numpy.typing import NDArray
 from sage_cli import open_session
 from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, Working
+from sage_cli.speech.formats.srt import Srt
+from sage_cli.speech.segment import Segment
 from tests.media import make_video
 
 SPEECH: Final = ("speech", "two facts")
 RATE: Final = 22050  # of espeak-ng
+_LONG: Final = "long.mp4"
+_CUE: Final = 14  # words of a subtitle
+_WORDS_A_SECOND: Final = 2.5
 # Phrases of an answer that found nothing.
 _DENIES: Final = re.compile(
     r"\b(no|not|nothing|never|none|cannot|can't|doesn't|don't|didn't|isn't|aren't|wasn't|unknown|unclear|unable|without)\b", re.IGNORECASE
@@ -63,18 +70,46 @@ def make(work: Path) -> None:
                 make_video(
                     work / name, seconds=seconds, fps=2, size=(320, 240), painter=_painter(talk["title"]), audio=sound, audio_rate=RATE
                 )
-            for number, (kind, question, right) in enumerate(talk["ask"]):
-                row = {
-                    "id": f"{Path(name).stem}-{number}",
-                    "video_path": name,
-                    "question": question,
-                    "answer": right[0] if right else "The video does not say.",
-                    "right": right,
-                    "kind": kind,
-                    "modality": "verbal",
-                    "duration": round(seconds, 3),
-                }
-                table.write(json.dumps(row) + "\n")
+            for row in _rows(talk):
+                table.write(json.dumps({**row, "duration": round(seconds, 3)}) + "\n")
+
+
+def _rows(talk: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The questions about a talk, but for the duration of their video."""
+    name = video_name(talk)
+    for number, (kind, question, right) in enumerate(talk["ask"]):
+        yield {
+            "id": f"{Path(name).stem}-{number}",
+            "video_path": name,
+            "question": question,
+            "answer": right[0] if right else "The video does not say.",
+            "right": right,
+            "kind": kind,
+            "modality": "verbal",
+        }
+
+
+def make_long(work: Path, between: Path) -> None:
+    """Write one video with the talks between stretches of a text, as subtitles, and the question set about it."""
+    words, rows, at = between.read_text(encoding="utf-8").split(), [], 0.0
+    length = len(words) // len(talks())
+    subtitles = Srt()
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / _LONG).with_suffix(".srt").open("w", encoding="utf-8") as file:
+
+        def write(start: float, text: str) -> float:
+            end = start + len(text.split()) / _WORDS_A_SECOND
+            file.write(subtitles.cue(Segment(start, end, text, 1.0)))
+            return end
+
+        for number, talk in enumerate(talks()):
+            for first in range(number * length, (number + 1) * length, _CUE):
+                at = write(at, " ".join(words[first : first + _CUE]))
+            at = max(write(at + second, text) for second, text in talk["said"])
+            rows += [{**row, "video_path": _LONG} for row in _rows(talk)]
+    (work / "set.jsonl").write_text("".join(json.dumps({**row, "duration": round(at, 3)}) + "\n" for row in rows), encoding="utf-8")
+    picture = {"times": range(0, round(at), 10), "size": (320, 240), "painter": _painter("A long day")}
+    make_video(work / _LONG, **picture, audio=np.zeros(RATE, np.float32), audio_rate=RATE)
 
 
 def _speech(said: Iterable[tuple[float, str]], voice: str) -> NDArray[np.float32]:
@@ -153,6 +188,7 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {
         "questions": str(len(rows)),
         "transcript called, questions about speech": share("transcribe-speech" in row["tools"] for row in spoken),
+        "its words read, questions about speech": share(right(row, _heard(row)) for row in spoken),
         **{f"right, {kind}": share(right(row, row["answer"]) for row in rows if row["kind"] == kind) for kind in (*SPEECH, "none")},
         "right, speech and two facts": share(right(row, row["answer"]) for row in spoken),
         "degenerate answers": share(degenerate(row["answer"]) for row in rows),
@@ -164,6 +200,11 @@ def _count(rows: list[dict[str, Any]]) -> dict[str, str]:
         "processor seconds, a video's first question": mean("cpu", 1, [row for row in timed if row["id"] in new]),
         "processor seconds, later questions": mean("cpu", 1, [row for row in timed if row["id"] not in new]),
     }
+
+
+def _heard(row: Mapping[str, Any]) -> str:
+    """All that the model read of transcripts."""
+    return " ".join(str(event["result"]) for event in row["events"] if event.get("tool") == "transcribe-speech" and "result" in event)
 
 
 # ---- asking --------------------------------------------------------------------------------------------------------
@@ -220,13 +261,15 @@ def ask_options(asking: argparse.ArgumentParser) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("make").add_argument("work", type=Path)
+    making = commands.add_parser("make")
+    making.add_argument("work", type=Path)
+    making.add_argument("--between", type=Path, help="text file")
     ask_options(commands.add_parser("ask"))
     commands.add_parser("table").add_argument("run", type=Path, nargs="+")
     given = vars(parser.parse_args())
     match given.pop("command"):
         case "make":
-            make(given["work"])
+            make_long(given["work"], given["between"]) if given["between"] else make(given["work"])
         case "ask":
             ask(**{name: value for name, value in given.items() if value is not None})
         case "table":

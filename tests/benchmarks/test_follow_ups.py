@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.follow_ups import table
-from benchmarks.speech_questions import right, talks
+from benchmarks.speech_questions import make_long, read, right, talks
+from sage_cli.video import Video
 
 
 @pytest.mark.parametrize("talk", talks(), ids=lambda talk: str(talk["title"]))
@@ -34,3 +35,19 @@ def test_turns_are_counted_apart(tmp_path: Path) -> None:
     assert "| right, follow-up | 1/3 (33 %) |" in counted
     assert "| right, follow-up to a right answer | 1/2 (50 %) |" in counted
     assert "| follow-ups without an answer | 1/3 (33 %) |" in counted
+
+
+def test_one_long_video_holds_all_talks_between_the_words_of_a_text(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(f"word{number}" for number in range(200)))
+    make_long(tmp_path / "set", text)
+    said = " ".join((tmp_path / "set" / "long.srt").read_text().split())
+    assert all(sentence in said for talk in talks() for _, sentence in talk["said"])
+    assert "word0 " in said
+    assert "word199" in said
+    rows = read(tmp_path / "set" / "set.jsonl")
+    assert len(rows) == 40
+    assert {row["video_path"] for row in rows} == {"long.mp4"}
+    video = Video(tmp_path / "set" / "long.mp4")
+    assert video.has_audio
+    assert abs(video.duration - rows[0]["duration"]) < 20
