@@ -35,12 +35,10 @@ _CAUSES: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType(
 )
 _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "quota": "",
         "key": f"set {KEY_VARIABLE} (for a judge, SAGE_JUDGE_KEY)",
         "number": "use fewer --frames, or raise the server's limit (vLLM: --limit-mm-per-prompt)",
         "pictures": "the model must take pictures: name another one, or start the server with its vision encoder (llama-server: --mmproj)",
         "length": "use fewer --frames or --frame-tokens, or start the server with a larger context",
-        "format": "",
     }
 )
 # What passes, whatever else is said: providers end such a refusal with what a plan for more of it costs.

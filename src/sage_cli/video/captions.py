@@ -126,7 +126,7 @@ def text_cues(media: Media, index: int) -> Iterator[Cue]:
             cues += (
                 _documents(packets) if file.stream(index).codec_context is None else (cue for packet in packets for cue in _cues(packet))
             )
-        except (av.FFmpegError, ValueError) as error:
+        except ValueError as error:
             raise VideoError(f"subtitle track {index} cannot be read") from error
     origin = float(media.origin)
     for start, end, lines in _ended(cues, media.duration + origin):

@@ -197,11 +197,12 @@ def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | Non
     """Decoded frames with their times on the video's clock, from some time before ``start`` on, without damaged packets."""
     begin = start - _RUN_UP
     jumps = begin > _NEAR and not (track.codec in _DIFFERENCES or track.codec.endswith("_dpcm"))
-    with closing(media.open(stop)) as file:
-        if jumps and not media.shifts and _land(file, media, track, begin):
-            yield from _frames(file, media, track, start)
-            return
-    with closing(media.open(stop)) as file:
+    if jumps and not media.shifts:
+        with media.open(stop) as file:
+            if _land(file, media, track, begin):
+                yield from _frames(file, media, track, start)
+                return
+    with media.open(stop) as file:
         yield from _frames(file, media, track, start, begin if jumps or media.shifts else None)
 
 
