@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
+
+# What users should know though the results are right. The command line shows it; other logs are for --verbose.
+NOTICES: Final = logging.getLogger("sage_cli.notices")
 
 # Exit codes that are outcomes, too.
 EXIT_NO_ANSWER = 5

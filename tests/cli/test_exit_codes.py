@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,14 @@ def test_full_disk(start: Start, model: TinyModel, clip: Path) -> None:
         _, stderr = process.communicate()
     assert process.returncode == 1
     assert stderr == "sage: error: standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("words", [["ask"], ["transcribe"]])
+def test_a_link_that_cannot_be_reached(sage: Sage, words: list[str]) -> None:
+    """Regression: what yt-dlp logs was shown as a notice, before the line that says the same."""
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        link = f"http://127.0.0.1:{unused.getsockname()[1]}/talk.mp4"
+    refused(sage(*words, link, *["What?"][: words == ["ask"]]), 1, "refused; check the connection, and try again to resume")
 
 
 # ---- 2: usage ------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from contextlib import suppress
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
-from sage_cli.errors import SageError, naming
+from sage_cli.errors import NOTICES, SageError, naming
 from sage_cli.signals import clean_up_when_ended
 
 if TYPE_CHECKING:
@@ -210,13 +210,12 @@ class _Notices(_Stream):
 
 
 def log(*, verbose: bool = False, debug: bool = False, quietly: bool = False) -> None:
-    """Show the logs of sage's packages and of the native libraries on stderr, or only their errors: what users should know though the
-    results are right. ``quietly``: neither these nor notices."""
+    """Show the logs of sage's packages and of the libraries on stderr, or only notices. ``quietly``: not even these."""
     global debugging, quiet
     debugging, quiet = debug, quietly
     if not (verbose or debug):
         if not quietly:
-            logging.getLogger("sage_cli").addHandler(_Notice(logging.ERROR))
+            NOTICES.addHandler(_Notice())
         return
     handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -246,10 +245,10 @@ class _StderrHandler(logging.Handler):
 
 
 class _Notice(logging.Handler):
-    """Tells each kind of error once: the caches of a run are in one place, and each video opens them again."""
+    """Tells each kind of notice once: the caches of a run are in one place, and each video opens them again."""
 
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
+    def __init__(self) -> None:
+        super().__init__()
         self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:

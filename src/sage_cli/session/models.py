@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -14,7 +13,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Final
 from weakref import finalize
 
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import NOTICES, ModelError, UsageError
 from sage_cli.session.options import Options
 from sage_cli.signals import interrupted_by, signals_held
 from sage_cli.store import ModelFiles, NotInstalledError, cache_dir, check_scratch, find_model, find_speech_model
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from sage_cli.model.base import ChatModel
     from sage_cli.speech import Transcriber
     from sage_cli.tools.base import AnyTool
-
-logger = logging.getLogger(__name__)
 
 NO_SPEECH_MODEL: Final = (
     "no speech model: run 'sage models pull whisper-base', or give the path of a Whisper model (ggml-*.bin) to --speech-model"
@@ -115,7 +112,7 @@ class Models:
         try:
             os.scandir(cache_dir()).close()
         except PermissionError:
-            logger.error("nothing is cached: %s belongs to another user; set SAGE_CACHE_DIR", cache_dir())
+            NOTICES.warning("nothing is cached: %s belongs to another user; set SAGE_CACHE_DIR", cache_dir())
             return False
         except OSError:  # it will be made, or tell what is wrong
             pass

@@ -7,7 +7,6 @@ here are deleted; the names contain digests, so that nobody else's do.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import re
 import secrets
@@ -19,7 +18,7 @@ from stat import S_ISREG
 from tempfile import NamedTemporaryFile
 from typing import Final
 
-logger = logging.getLogger(__name__)
+from sage_cli.errors import NOTICES
 
 _MEDIA: Final = "(?P<media>[0-9a-f]{24})"  # fingerprint of the video that an entry was made from
 
@@ -44,7 +43,13 @@ _ABANDONED: Final = 3600.0  # seconds without a write after which an unfinished 
 def report_unused(folder: Path, error: Exception) -> None:
     """Log that a cache cannot be used. The words are the same for all: those of a run are in one place, and one line tells of that."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    logger.error("the cache in %s is not used: %s; if this persists, set SAGE_CACHE_DIR to a folder on another disk", folder, reason)
+    NOTICES.warning("the cache in %s is not used: %s; if this persists, set SAGE_CACHE_DIR to a folder on another disk", folder, reason)
+
+
+
+def report_damaged(folder: Path) -> None:
+    """Log that entries of a cache are damaged. Whoever finds one removes it, so that the next run does not meet it again."""
+    NOTICES.warning("the cache in %s has damaged entries, which are replaced; if this persists, check the disk", folder)
 
 
 def named(folder: Path, *patterns: re.Pattern[str]) -> Iterator[Path]:
