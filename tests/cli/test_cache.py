@@ -11,12 +11,14 @@ from typing import get_args
 
 import pytest
 
+from sage_cli.assets import CLIPS
 from sage_cli.cli.cache import KindName, info
 from sage_cli.store.cache import KINDS, Entry
 from sage_cli.video import Video
 from tests.cli.conftest import SMALL, Popen
 from tests.models import TinyModel
 
+NANO = "--model", "nano", "--threads", "1"
 Sage = Callable[..., CompletedProcess[str]]
 
 
@@ -113,6 +115,21 @@ def test_a_cache_that_cannot_be_used_is_told_once(
             == stderr.count("\n")
             == lines
         )
+
+
+def test_damage_is_told_once_and_mended(sage: Sage, environment: dict[str, str]) -> None:
+    """Regression: it was mended without a word."""
+    words = "ask", CLIPS / "short.mp4", "Which shape appears last?", *NANO, "--no-tools", "--no-log", "--kv-cache", "on"
+    answer = sage(*words).stdout
+    for more, told in ((), 1), (("--quiet",), 0):
+        damaged = [path for path in Path(environment["SAGE_CACHE_DIR"]).rglob("*") if path.is_file()]
+        assert len(damaged) > 2
+        for path in damaged:
+            path.write_bytes(bytes(path.stat().st_size))
+        for count in told, 0:
+            done = sage(*words, *more)
+            assert done.stdout == answer
+            assert done.stderr.count("has damaged entries, which are replaced; if this persists, check the disk\n") == count
 
 
 def test_clear_asks_before_it_removes_anything(sage: Sage, environment: dict[str, str]) -> None:

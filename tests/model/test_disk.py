@@ -124,6 +124,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "garbage": lambda data: b"garbage",
     "half": lambda data: data[: len(data) // 2],
     "a byte short": lambda data: data[:-1],
+    "the inside is missing": lambda data: data[: len(data) // 2] + data[len(data) * 3 // 4 :],
     "longer": lambda data: data + b"more",
     **{f"bit at {share}": partial(flipped, at=share) for share in (0.0, 0.01, 0.3, 0.777, 0.95, 1.0)},
 }
@@ -138,7 +139,7 @@ def test_a_damaged_prefix_is_computed_again(load: Load, family: str, folder: Pat
     reply = in_a_process(load, folder, prompt, max_tokens=16)
     assert reply.text == good
     assert (reply.usage.prompt_reused, reply.usage.images_reused) == (0, 4)  # the embeddings are whole
-    assert "computed again" in caplog.text
+    assert "has damaged entries" in caplog.text
     assert in_a_process(load, folder, prompt, max_tokens=4).usage.prompt_reused > 0
 
 
@@ -155,11 +156,11 @@ def test_the_prefix_of_another_prompt_is_computed_again(
     for number, prompt in enumerate(prompts):
         reply = in_a_process(load, folder, prompt, max_tokens=16)
         assert (reply.text, reply.usage.prompt_reused) == (good[number], 0)
-    assert caplog.text.count("computed again") == 2
+    assert caplog.text.count("has damaged entries") == 2
     assert [in_a_process(load, folder, prompt, max_tokens=16).usage.prompt_reused > 0 for prompt in prompts] == [True, True]
 
 
-def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: Path) -> None:
+def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     prompt = ask("What?", clip(8, family=family))
     good = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16).text
     with closing(sqlite3.connect(folder / "embeddings" / "cache.db")) as index, index:
@@ -172,6 +173,7 @@ def test_damaged_embeddings_are_computed_again(load: Load, family: str, folder: 
     reply = in_a_process(load, folder, prompt, prefixes=0, max_tokens=16)
     assert reply.text == good
     assert (reply.usage.prompt_reused, reply.usage.images_reused) == (0, 0)
+    assert "has damaged entries" in caplog.text
 
 
 def test_what_is_quick_to_compute_is_not_kept(folder: Path) -> None:
@@ -235,7 +237,7 @@ def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, 
         path.write_bytes(b"not a database" * 1000)
     with caplog.at_level(logging.WARNING):
         assert in_a_process(load, folder, prompt, prefixes=0, max_tokens=8).text == good
-    assert "is damaged" in caplog.text
+    assert "has damaged entries" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_is_done_without(load: Load, family: str, tmp_path: Path) -> None:

@@ -168,6 +168,28 @@ def test_a_damaged_byte_anywhere_is_never_believed(
         assert list(transcript.segments(0, 30)) == expected
 
 
+def test_lost_windows_are_told(transcriber: Transcriber, sound: Counted, cache: TranscriptCache, caplog: pytest.LogCaptureFixture) -> None:
+    """What a kill left is no damage."""
+    transcript = Transcript(transcriber, sound, "talk", cache)
+    list(transcript.segments(0, 30))
+    path = files(cache)[0]
+    head, first, second = filter(None, path.read_bytes().split(b"\n"))
+    for lines, told in (
+        ([head, first, second[:-9]], 0),
+        ([head, first, second[:-9], second, b""], 0),
+        ([head, second, b""], 1),
+        ([head, first[:-9], second, b""], 1),
+        ([head, first[:-9], b""], 1),
+        ([first, second, b""], 0),
+        ([head[:-9], first, second, b""], 1),
+    ):
+        path.write_bytes(b"\n".join(lines))
+        caplog.clear()
+        for _ in range(2):
+            list(transcript.segments(0, 30))
+        assert caplog.text.count("has damaged entries") == told
+
+
 def test_the_lines_of_another_recording_are_never_believed(tmp_path: Path, cache: TranscriptCache, sound: Counted) -> None:
     transcriber = Transcriber(write_whisper(tmp_path / "m.bin", multilingual=True), threads=1)
     quiet = Sound(hush(3))

@@ -93,6 +93,15 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not (tmp_path / "trapped").exists()
 
 
+def test_a_damaged_value_is_told_and_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sqlite3.connect(filled(tmp_path / "cache")) as connection:
+        connection.execute("UPDATE Cache SET value = x'00' WHERE key = '1'")
+    connection.close()
+    for _ in range(2):
+        assert read(tmp_path / "cache")[:3] == [b"0", None, b"2"]
+    assert ["has damaged entries" in line for line in caplog.messages] == [True]
+
+
 def test_a_deleted_value_is_gone(tmp_path: Path) -> None:
     filled(tmp_path / "cache")
     cache = DiskCache(tmp_path / "cache", 1 << 30)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from sage_cli.store.seal import seal, unseal
+from pathlib import Path
+
+import pytest
+
+from sage_cli.store.seal import read_sealed, seal, unseal, write_sealed
 
 
 def opened(key: str, sealed: object) -> bytes | None:
@@ -26,3 +30,15 @@ def test_a_seal_is_of_one_key() -> None:
     assert opened("keyd", seal("key", b"data")) is None
     assert opened("key", seal("keyd", b"ata")) is None
     assert opened("key\udcff", seal("key\udcff", b"")) == b""
+
+
+def test_a_damaged_file_is_told_and_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "cache" / "entry"
+    assert read_sealed(path) is None
+    write_sealed(path, b"data")
+    assert read_sealed(path) == b"data"
+    assert not caplog.messages
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [read_sealed(path), read_sealed(path)] == [None, None]
+    assert [str(path.parent) in line for line in caplog.messages] == [True]
+    assert not path.exists()

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sage_cli.hardware.threads import background
 from sage_cli.signals import signals_held
 from sage_cli.store.diskcache import DiskCache
-from sage_cli.store.files import PREFIXES, part_of, report_unused, trim
+from sage_cli.store.files import PREFIXES, delete, part_of, report_damaged, report_unused, trim
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import digest
 
@@ -40,8 +40,9 @@ _WORTH: Final = 20
 _CLOSE: Final = ""  # in place of a key: the thread ends
 _PATIENCE: Final = 0.2  # seconds that closing waits for embeddings still to be written
 
-_TRAILER: Final = struct.Struct("<8sQ16s16s")  # magic, length of the head, sealing digests of the head and of all before the trailer
-_MAGIC: Final = b"sagekv02"
+# Magic, length of the head, length of all before the trailer, sealing digests of the head and of all before the trailer.
+_TRAILER: Final = struct.Struct("<8sQQ16s16s")
+_MAGIC: Final = b"sagekv03"
 _CHUNK: Final = 4 << 20
 _POLL_S: Final = 0.0005
 
@@ -196,7 +197,8 @@ class StateFiles:
     def load(self, key: str, load: Callable[[Path], bool]) -> bool:
         """Let ``load`` read the file stored under ``key``.
 
-        The head, whose damage could abort the process, is verified first, the rest while ``load`` reads.
+        The length and the head, whose damage could abort the process, are verified first, the rest while ``load`` reads. A damaged file
+        is reported and removed.
 
         Returns:
             Whether an undamaged file of this key was read. If not, discard what ``load`` may have read.
@@ -209,8 +211,8 @@ class StateFiles:
                 with suppress(OSError):  # a cache that cannot be written is of use, too
                     os.utime(path)
                 return True
-            logger.warning("a saved KV prefix cannot be read; it is computed again")
-            path.unlink()
+            report_damaged(self._folder)
+            delete([path])
         except OSError as error:
             self._give_up(error)
         return False
@@ -240,7 +242,7 @@ class StateFiles:
                 file.seek(0)
                 of_all = _digest(key, file, size)
                 file.seek(size)
-                file.write(_TRAILER.pack(_MAGIC, min(head, size), of_head, of_all))
+                file.write(_TRAILER.pack(_MAGIC, min(head, size), size, of_head, of_all))
             part.replace(self._path(key))
             trim(self._folder, PREFIXES, self._limit)
         except OSError as error:
@@ -279,15 +281,15 @@ class Saving:
 
 
 def _is_good(path: Path, key: str, load: Callable[[Path], bool]) -> bool:
-    """Whether ``load`` read a file whose digests are right; it is not called where that of the head is wrong."""
+    """Whether ``load`` read a file whose digests are right; it is not called where the length or the head is wrong."""
     size = path.stat().st_size - _TRAILER.size
     if size < 0:
         return False
     with path.open("rb") as file:
         file.seek(size)
-        magic, head, of_head, of_all = _TRAILER.unpack(file.read(_TRAILER.size))
+        magic, head, whole, of_head, of_all = _TRAILER.unpack(file.read(_TRAILER.size))
         file.seek(0)
-        if magic != _MAGIC or head > size or _digest(key, file, head) != of_head:
+        if magic != _MAGIC or whole != size or head > size or _digest(key, file, head) != of_head:
             return False
     found: list[bytes] = []
 

@@ -12,7 +12,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,12 +21,13 @@ from typing import Any, BinaryIO, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
-from sage_cli.store.files import TRANSCRIPTS, read_file, trim
+from sage_cli.store.files import TRANSCRIPTS, read_file, report_damaged, trim
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import digest
 
 LIMIT = 256 << 20  # bytes of transcripts kept, some hundred hours; the oldest go first
 _SUM = 16  # characters of a line's checksum
+_DAMAGED: dict[str, Any] = {}  # in place of a record
 
 _PART = TypeAdapter(Part)
 _log = logging.getLogger(__name__)
@@ -61,24 +62,11 @@ class TranscriptCache:
         self._folder = folder if self._limit > 0 else None
 
     def load(self, stem: str, number: int) -> Chapter | None:
-        """A chapter with the windows that are stored; ``None`` if there are none."""
-        records = self._read(f"{stem}-{number}")
-        heads = [record for record in records if isinstance(record.get("start"), float) and isinstance(record.get("end"), float)]
-        if not heads:
-            return None
-        start, end = heads[0]["start"], heads[0]["end"]
-        parts: list[Part] = []
-        position = 0
-        for record in records:
-            if record.get("at") != position:
-                continue
-            if "done" in record:
-                return Chapter(start, end, tuple(parts), done=True)
-            if "segments" in record:
-                with suppress(ValidationError):  # another version's
-                    parts.append(_PART.validate_python({"segments": record["segments"], "after": record.get("after")}))
-                    position = parts[-1].after.position
-        return Chapter(start, end, tuple(parts))
+        """A chapter with the windows that are stored; ``None`` if there are none. Damage is reported if it costs windows."""
+        chapter, damaged = _chapter(self._read(f"{stem}-{number}"))
+        if damaged and self._folder is not None:
+            report_damaged(self._folder)
+        return chapter
 
     @contextmanager
     def recorder(self, stem: str, number: int, chapter: Chapter) -> Iterator[Recorder]:
@@ -106,25 +94,18 @@ class TranscriptCache:
                 Recorder(name, file, 0).line({"language": language})
 
     def _read(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a file that are whole."""
+        """The lines of a file; :data:`_DAMAGED` in place of those that are not whole, unless a kill cut the last one short."""
         if self._folder is None:
             return []
         path = self._folder / f"{name}.jsonl"
         try:
-            lines = read_file(path).split(b"\n")
+            *lines, last = read_file(path).split(b"\n")
         except OSError:
             return []
         with suppress(OSError):  # a cache that cannot be written is of use, too
             os.utime(path)
-        records = []
-        for line in lines:
-            total, _, text = line.partition(b" ")
-            if total == _checksum(name, text):
-                with suppress(ValueError, RecursionError):
-                    record = json.loads(text, parse_constant=_refuse)
-                    if isinstance(record, dict):
-                        records.append(record)
-        return records
+        records = [_record(name, line) for line in lines if line]
+        return records if (cut := _record(name, last)) is _DAMAGED else [*records, cut]
 
     def _open(self, name: str) -> BinaryIO | None:
         if self._folder is None:
@@ -141,6 +122,27 @@ class TranscriptCache:
         except OSError as error:
             _log.warning("transcripts are not kept: %s: %s", self._folder, error.strerror or error)
             return None
+
+
+def _chapter(records: Sequence[dict[str, Any]]) -> tuple[Chapter | None, bool]:
+    """The windows that continue each other from the chapter's start; and whether a damaged line, or a missing one, ends them."""
+    heads = [record for record in records if isinstance(record.get("start"), float) and isinstance(record.get("end"), float)]
+    if not heads:
+        return None, _DAMAGED in records
+    start, end = heads[0]["start"], heads[0]["end"]
+    parts: list[Part] = []
+    position, damaged = 0, False
+    for record in records:
+        if record.get("at") != position:
+            damaged = damaged or record is _DAMAGED or (isinstance(at := record.get("at"), int) and at > position)
+            continue
+        if "done" in record:
+            return Chapter(start, end, tuple(parts), done=True), False
+        if "segments" in record:
+            with suppress(ValidationError):  # another version's
+                parts.append(_PART.validate_python({"segments": record["segments"], "after": record.get("after")}))
+                position, damaged = parts[-1].after.position, False  # what was lost before is written again
+    return Chapter(start, end, tuple(parts)), damaged
 
 
 class Recorder:
@@ -171,6 +173,16 @@ class Recorder:
         except OSError as error:  # a full disk
             _log.warning("the rest of this transcript is not kept: %s", error.strerror or error)
             self._file = None
+
+
+def _record(name: str, line: bytes) -> dict[str, Any]:
+    total, _, text = line.partition(b" ")
+    if total == _checksum(name, text):
+        with suppress(ValueError, RecursionError):
+            record = json.loads(text, parse_constant=_refuse)
+            if isinstance(record, dict):
+                return record
+    return _DAMAGED
 
 
 def _checksum(name: str, text: bytes) -> bytes:

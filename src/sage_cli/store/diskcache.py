@@ -17,7 +17,7 @@ from weakref import finalize
 from diskcache import Cache, Disk, Timeout
 from diskcache.core import MODE_PICKLE
 
-from sage_cli.store.files import RECORDS, delete, report_unused
+from sage_cli.store.files import RECORDS, delete, report_damaged, report_unused
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import seal, unseal
 
@@ -53,8 +53,13 @@ class DiskCache:
         self.usable = limit > 0
 
     def get(self, key: str) -> memoryview | None:
-        """The value stored under a key; ``None`` if there is no whole one, or if the cache cannot be used."""
-        return unseal(key, self._use(lambda cache: cache.get(key)))
+        """The value stored under a key; ``None`` if there is none that can be used. A damaged one is reported and removed."""
+        stored = self._use(lambda cache: cache.get(key))
+        data = unseal(key, stored)
+        if data is None and stored is not None:
+            report_damaged(self._folder)
+            self.delete(key)
+        return data
 
     def set(self, key: str, value: bytes) -> bool:
         """Store a value; returns whether it was."""
@@ -100,7 +105,8 @@ class DiskCache:
             told, self.usable = not self.usable, False
         if not told:
             if mends_itself:
-                logger.warning("the cache in %s is damaged, and the next run starts a new one: %r", self._folder, error)
+                logger.info("%s is dropped: %r", self._folder, error)
+                report_damaged(self._folder)
             else:
                 report_unused(self._folder, error)
         self.close()

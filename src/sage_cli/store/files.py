@@ -46,7 +46,6 @@ def report_unused(folder: Path, error: Exception) -> None:
     NOTICES.warning("the cache in %s is not used: %s; if this persists, set SAGE_CACHE_DIR to a folder on another disk", folder, reason)
 
 
-
 def report_damaged(folder: Path) -> None:
     """Log that entries of a cache are damaged. Whoever finds one removes it, so that the next run does not meet it again."""
     NOTICES.warning("the cache in %s has damaged entries, which are replaced; if this persists, check the disk", folder)

@@ -11,7 +11,7 @@ from typing import Final
 
 import xxhash
 
-from sage_cli.store.files import read_file, write_whole
+from sage_cli.store.files import delete, read_file, report_damaged, write_whole
 from sage_cli.store.private import private_folder
 
 SIZE: Final = 16  # bytes of a digest
@@ -46,12 +46,16 @@ def write_sealed(path: Path, data: bytes) -> None:
 
 
 def read_sealed(path: Path) -> bytes | None:
-    """The data of such a file; ``None`` if there is no whole one, or if it cannot be read."""
+    """The data of such a file; ``None`` if there is none, or if it cannot be read. A damaged one is reported and removed."""
     try:
         data = unseal(path.name, read_file(path))
     except OSError:
         return None
-    return None if data is None else bytes(data)
+    if data is None:
+        report_damaged(path.parent)
+        delete([path])
+        return None
+    return bytes(data)
 
 
 def _digest_of(key: str, data: bytes | memoryview) -> bytes:
