@@ -94,6 +94,23 @@ def test_nothing_of_a_page_is_cut(columns: int, monkeypatch: pytest.MonkeyPatch,
         assert capsys.readouterr().out.count("…") == text.count("…"), page.name
 
 
+def test_every_link_of_a_page_leads_somewhere_from_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    targets = set()
+    for page in _pages().values():
+        _show(page.read_text(encoding="utf-8"))
+        targets |= set(re.findall(r"\x1b\]8;[^;]*;([^\x1b\x07]+)", capsys.readouterr().out))
+    assert targets
+    assert [target for target in targets if not target.startswith("https://")] == []
+    _show(
+        "[Notes](models.md#size), [the short way](../README.md#install), [above](#top), ![a curve](training/rl.svg), [paper](https://a.example/b)."
+    )
+    shown = " ".join(re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out).split())
+    assert shown.startswith("Notes (sage help models), the short way, above, a curve, \x1b]8;")
+
+
 def test_help_of_a_command(sage: Sage) -> None:
     assert sage("help", "cache", "clear").stdout == sage("cache", "clear", "--help").stdout != ""
     done = sage("help", "transcrib")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.complete import Completions, quietly
 from sage_cli.errors import UsageError
+from sage_cli.text import is_link
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 EXAMPLES = """[bold]Examples[/]
   sage help models
@@ -91,5 +96,34 @@ def _show(text: str) -> None:
     class Page(Markdown):
         elements = Markdown.elements | {"table_open": Folded}
 
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            for block in self.parsed:
+                block.children = _without_files(block.children or [])
+
     terminal = console.screen()
     terminal.print(Page(text), width=min(terminal.width, 100))
+
+
+def _without_files(tokens: Sequence[Token]) -> list[Token]:
+    """Inline Markdown of which all links lead somewhere from a terminal: a link to another page names the command that shows it, and of
+    files that are not installed, such as pictures, the text is left."""
+    from markdown_it.token import Token
+
+    left: list[Token] = []
+    pages = _pages()
+    page: str | None = None  # that the link being read leads to; empty if to none
+    for token in tokens:
+        target = str(token.attrs.get("href") or token.attrs.get("src") or "")
+        if token.type == "link_close" and page is not None:
+            if page:
+                command = Token("code_inline", "code", 0, content=f"sage help {page}")
+                left += [Token("text", "", 0, content=" ("), command, Token("text", "", 0, content=")")]
+            page = None
+        elif not target or is_link(target):
+            left.append(token)
+        elif token.type == "image":
+            left.append(Token("text", "", 0, content=token.content))
+        else:
+            page = name if (name := target.partition("#")[0].removesuffix(".md")) in pages else ""
+    return left
