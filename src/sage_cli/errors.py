@@ -65,6 +65,24 @@ class LibraryError(ModelError):
         return f"{self.problem}; {f'unset {self.variable}' if self.variable else again}"
 
 
+class ExtraError(SageError):
+    """A feature whose packages are not installed: those of an extra of the package.
+
+    Args:
+        need: what needs which package.
+    """
+
+    exit_code = ModelError.exit_code  # as every library that is missing; but it concerns only what needs it
+    code = ModelError.code
+
+    def __init__(self, need: str, extra: str) -> None:
+        super().__init__(need, extra)
+        self.need, self.extra = need, extra
+
+    def __str__(self) -> str:
+        return f"{self.need}: install sage with this extra, as in uv tool install '.[{self.extra}]' (see 'sage help install')"
+
+
 class VideoError(SageError):
     """A media file that cannot be read."""
 

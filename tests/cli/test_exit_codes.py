@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -214,6 +215,28 @@ def test_context_too_small(sage: Sage, model: TinyModel, clip: Path) -> None:
 
 def test_speech_model_that_is_none(sage: Sage, model: TinyModel, clip: Path) -> None:
     refused(sage("ask", clip, "what?", "-m", model.text, "--speech-model", clip), 3, "not a Whisper model")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "words"),
+    [
+        ("mcp", "mcp", ["mcp"]),
+        ("yt_dlp", "url", ["frames", "http://127.0.0.1:1/talk.mp4", "--at", "1"]),
+        ("pyarrow", "bench", ["bench", "set.parquet", "-m", "nano", "-o", "run"]),
+        ("ray", "ray", ["bench", "set.jsonl", "-m", "nano", "-o", "run", "--executor", "ray"]),
+    ],
+)
+def test_extra_that_is_not_installed(
+    refusal: Refusal, monkeypatch: pytest.MonkeyPatch, clip: Path, tmp_path: Path, module: str, extra: str, words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, module, None)
+    Path("set.parquet").touch()
+    Path("set.jsonl").write_text(json.dumps({"video": str(clip), "question": "What?", "answer": "A"}))
+    status, told = refusal(*words)
+    assert status == 3
+    assert f": install sage with this extra, as in uv tool install '.[{extra}]'" in told.splitlines()[-1]
 
 
 # ---- 4: the video --------------------------------------------------------------------------------------------------

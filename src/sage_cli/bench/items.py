@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 from sage_cli.bench.choices import First, choices, counted_from, first
 from sage_cli.bench.options import letter as label
-from sage_cli.errors import SageError, UsageError
+from sage_cli.errors import ExtraError, SageError, UsageError
 from sage_cli.text import read_unicode, user_path
 from sage_cli.timecode import parse as parse_time
 
@@ -275,7 +275,7 @@ def _parquet(file: Path) -> list[dict[str, Any]]:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise UsageError(f"{file}: to read parquet, install the extra 'bench': uv tool install '.[bench]'") from error
+        raise ExtraError(f"{file}: parquet needs pyarrow", "bench") from error
     # Columns with pictures or other binary data would only use memory.
     table = pyarrow.parquet.ParquetFile(file)
     names = [field.name for field in table.schema_arrow if not pyarrow.types.is_binary(field.type)]

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from sage_cli.errors import SageError, UsageError, machine_trouble
+from sage_cli.errors import ExtraError, SageError, UsageError, machine_trouble
 from sage_cli.signals import clean_up_when_ended, ignore_interrupts, interrupts_blocked, signals_held
 
 T = TypeVar("T")
@@ -194,14 +194,15 @@ def work_on_ray(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit
     """The same on a running Ray cluster (``RAY_ADDRESS``, or the one on this machine). Files must have the same paths on all nodes.
 
     Raises:
-        UsageError: Ray is not installed, or there is no cluster.
+        ExtraError: Ray is not installed.
+        UsageError: there is no cluster.
         SageError: a worker could not be made.
     """
     try:
         import ray
         from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
     except ImportError as error:
-        raise UsageError("--executor ray needs the extra 'ray': uv tool install '.[ray]'") from error
+        raise ExtraError("--executor ray needs Ray", "ray") from error
     if not ray.is_initialized():
         try:
             ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), log_to_driver=False, logging_level="error")

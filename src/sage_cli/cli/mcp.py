@@ -9,7 +9,7 @@ import typer
 
 from sage_cli.cli import console
 from sage_cli.cli.options import takes
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ExtraError, ModelError, UsageError
 from sage_cli.session.options import Options
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def mcp(
     try:
         import mcp as _sdk  # noqa: F401
     except ImportError:
-        raise UsageError("sage mcp needs the MCP SDK: install sage with its extra, as in uv tool install '.[mcp]'") from None
+        raise ExtraError("sage mcp needs the MCP SDK", "mcp") from None
 
     from sage_cli.hardware.memory import limit_heaps
     from sage_cli.mcp import Folders, run

@@ -14,14 +14,12 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
-from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.errors import ExtraError, SageError, VideoError
 from sage_cli.hardware.waiting import GLANCE_S
 from sage_cli.signals import check_interrupted
 from sage_cli.store.private import private_folder
 
 logger = logging.getLogger(__name__)
-
-INSTALL: Final = "links need yt-dlp: install sage with its extra, as in uv tool install '.[url]' (see `sage help links`)"
 
 _TALLEST: Final = 720  # pixels; models see a fraction of that
 _RETRIES: Final = 5
@@ -47,7 +45,7 @@ def download(link: str, folder: Path, progress: Callable[[int, int], None] | Non
         languages: of captions to download; the site's default if empty.
 
     Raises:
-        UsageError: yt-dlp is not installed.
+        ExtraError: yt-dlp is not installed.
         VideoError: there is no video, or it cannot be downloaded.
         SageError: the host cannot be reached, or the connection broke.
     """
@@ -79,7 +77,7 @@ def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more:
         from yt_dlp.networking.exceptions import TransportError
         from yt_dlp.utils import DownloadError, YoutubeDLError
     except ImportError:
-        raise UsageError(INSTALL) from None
+        raise ExtraError("links need yt-dlp", "url") from None
 
     # Without an ffmpeg program, picture and sound cannot be merged: take a single file.
     together = f"b[height<={_TALLEST}]/b/bv*+ba"
