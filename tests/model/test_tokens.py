@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
 from sage_cli.errors import ModelError
-from sage_cli.model.tokens import TokenEmbeddings, fill, to_half
+from sage_cli.model.tokens import TokenEmbeddings, copy_floats, to_half
 from tests.models.tiny_vl import Shape, write_qwen3_vl_of
 
 SHAPE = Shape(width=128)
@@ -47,7 +47,7 @@ def test_half_precision_is_numpys() -> None:
         half = to_half(part)
         np.testing.assert_array_equal(half, part.astype(np.float16))
         out = np.empty_like(part)
-        fill(out, half)
+        copy_floats(out, half)
         np.testing.assert_array_equal(out, half.astype(np.float32))
-        fill(out, part)
+        copy_floats(out, part)
         np.testing.assert_array_equal(out, part)

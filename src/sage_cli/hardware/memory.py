@@ -12,7 +12,7 @@ import psutil
 from rich.filesize import decimal
 
 from sage_cli.errors import ModelError
-from sage_cli.hardware import groups
+from sage_cli.hardware import cgroups
 
 _UNLIMITED: Final = 1 << 62
 _WORKSPACE: Final = 700_000_000  # bytes of address space that any model takes beside its own: KV cache, graphs, buffers, stacks of threads
@@ -78,14 +78,14 @@ def _set_allocator(options: Mapping[int, int]) -> None:
             mallopt(option, value)
 
 
-def _group_memory(root: Path = groups.ROOT, own: Path = groups.OWN) -> int:
+def _group_memory(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> int:
     """Memory left within the limits of the control groups; cached file pages count as available."""
     left = _UNLIMITED
-    for folder in groups.folders("memory", root, own):
+    for folder in cgroups.folders("memory", root, own):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             try:
-                most, now = int(groups.read(folder / limit)), int(groups.read(folder / used))
-                fields = dict(line.split() for line in groups.read(folder / "memory.stat").splitlines())
+                most, now = int(cgroups.read(folder / limit)), int(cgroups.read(folder / used))
+                fields = dict(line.split() for line in cgroups.read(folder / "memory.stat").splitlines())
                 cached = int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
             except ValueError:  # no such file, or "max"
                 continue

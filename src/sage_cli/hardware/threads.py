@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from sage_cli.hardware import groups
+from sage_cli.hardware import cgroups
 from sage_cli.signals import leave_signals_to_main_thread, signals_held
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Sharing:
         Only programs that were running at every one of the last looks count.
         """
         try:
-            self._running.append(int(groups.read(self._load).split()[3].partition("/")[0]))
+            self._running.append(int(cgroups.read(self._load).split()[3].partition("/")[0]))
         except (IndexError, ValueError):
             return self.most
         others = min(self._running) - 1 if len(self._running) == _LOOKS else 0  # the caller runs, too
@@ -86,14 +86,16 @@ def _full_cores(system: Path = Path("/sys/devices")) -> int:
         return _sysctl("hw.perflevel0.physicalcpu") or _sysctl("hw.physicalcpu") or os.cpu_count() or 1
     processors = _processors()
     fast = processors & _listed(system / "cpu_core" / "cpus")  # on Intel's hybrid processors
-    found = {groups.read(system / "system" / "cpu" / f"cpu{number}" / "topology" / "thread_siblings_list") for number in fast or processors}
+    found = {
+        cgroups.read(system / "system" / "cpu" / f"cpu{number}" / "topology" / "thread_siblings_list") for number in fast or processors
+    }
     return len(found) if "" not in found else len(processors) // 2  # unknown: most have two threads a core
 
 
 def _listed(path: Path) -> set[int]:
     """Numbers in a Linux list such as ``0-3,8``; none if the file does not exist."""
     numbers: set[int] = set()
-    for part in filter(None, groups.read(path).split(",")):
+    for part in filter(None, cgroups.read(path).split(",")):
         first, _, last = part.partition("-")
         numbers |= set(range(int(first), int(last or first) + 1))
     return numbers
@@ -106,13 +108,13 @@ def _sysctl(name: str) -> int:
     return value.value if found == 0 else 0
 
 
-def _group_share(root: Path = groups.ROOT, own: Path = groups.OWN) -> float | None:
+def _group_share(root: Path = cgroups.ROOT, own: Path = cgroups.OWN) -> float | None:
     """Processors that the control groups grant; ``None`` for no limit."""
     shares = []
-    for folder in groups.folders("cpu", root, own):
+    for folder in cgroups.folders("cpu", root, own):
         for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
             try:
-                granted, each = (int(field) for name in names for field in groups.read(folder / name).split())
+                granted, each = (int(field) for name in names for field in cgroups.read(folder / name).split())
             except ValueError:  # no such file, or "max"
                 continue
             if granted > 0 and each > 0:

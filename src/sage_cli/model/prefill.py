@@ -22,7 +22,7 @@ from sage_cli.model.decoder import Decoder, Filled, Rows
 from sage_cli.model.kvcache import CachedSequence, Prefetched
 from sage_cli.model.native import Interruptible
 from sage_cli.model.qwen import Item, VisionBlock, item_positions
-from sage_cli.model.tokens import TokenEmbeddings, fill
+from sage_cli.model.tokens import TokenEmbeddings, copy_floats
 from sage_cli.model.vision import Embedded, VisionEncoder
 
 T = TypeVar("T")
@@ -295,7 +295,7 @@ class Prefill:
                 yield Rows(embeddings, np.array([[position]] * 3 + [[0]], np.int32))
                 position += 1
             else:
-                fill(embeddings, next(waiting).values)
+                copy_floats(embeddings, next(waiting).values)
                 yield Rows(embeddings, piece.block.slice_positions(piece.index, position))
                 if piece.index == len(piece.block.slices) - 1:
                     position += item_positions(piece.block)

@@ -94,7 +94,7 @@ def to_half(values: NDArray[np.float32]) -> NDArray[np.float16]:
     return half
 
 
-def fill(out: NDArray[np.float32], values: NDArray[np.floating]) -> None:
+def copy_floats(out: NDArray[np.float32], values: NDArray[np.floating]) -> None:
     """Copy contiguous values of either precision into a contiguous array of the same shape."""
     if _FROM_HALF is None or values.dtype != np.float16 or values.size % _VECTOR:
         out[:] = values
