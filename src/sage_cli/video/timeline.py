@@ -51,6 +51,7 @@ _BEGINNINGS: Final = re.compile(
     rb"|caff\0\x01\0\0desc|TTA1",
     re.DOTALL,
 )
+_MARK: Final = 16  # bytes with which a file begins, and another one of its format by the same program
 _BEHIND: Final = 32 << 20  # bytes after the last packet that are searched for another file
 _SAMPLES: Final = 512  # packets of an index that are examined
 
@@ -319,10 +320,14 @@ def _is_short(file: MediaFile) -> bool:
 
 
 def _is_followed(file: MediaFile, behind: int) -> bool:
-    """Whether another file begins after the last packet."""
-    if not behind or not _BEGINNINGS.match(file.source.peek(0, 64)):
+    """Whether another file begins after the last packet: where demuxers read on, there are packets of it."""
+    if not behind:
         return False
-    return _BEGINNINGS.search(file.source.peek(behind, _BEHIND)) is not None
+    head, rest = file.source.peek(0, 64), file.source.peek(behind, _BEHIND)
+    if _BEGINNINGS.match(head):
+        return _BEGINNINGS.search(rest) is not None
+    repeats = bool(int(file.container.format.flags) & _TS_DISCONT)  # of itself: formats that are made to be joined
+    return not repeats and any(head[:4]) and head[:_MARK] in rest
 
 
 # ---- MP4's index ---------------------------------------------------------------------------------------------------
