@@ -94,6 +94,33 @@ def test_a_recording_that_follows_and_cannot_be_reached_is_told(suffix: str, tmp
     ]
 
 
+@pytest.mark.parametrize("flags", ["", "+default_base_moof"])
+def test_fragments_that_follow_and_are_misread_are_told(flags: str, tmp_path: Path) -> None:
+    """FFmpeg takes their samples from the first file, or drops them, as their times are not later."""
+    path = joined(tmp_path, ".mp4", container_options={"movflags": f"frag_keyframe+empty_moov{flags}"})
+    video = Video(path)
+    assert video.duration == pytest.approx(3.0, abs=0.1)
+    assert [notice.text for notice in video.notices] == [
+        "only the first 3 s are read: another recording follows in the file; give the parts one by one"
+    ]
+    assert pitches(video.audio(0.5, 2.5)) == [400] * 4
+    times = [0.5, 1.5, 2.5]
+    assert [round(read_number(frame.image) / 25, 1) for frame in video.frames(times, SIZE)] == pytest.approx(times, abs=0.2)
+
+
+def test_fragments_that_go_on_after_a_second_header_are_read(tmp_path: Path) -> None:
+    """As in a saved stream: each stretch of it begins with the header."""
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = make_video(tmp_path / "a.mp4", seconds=3, size=SIZE, audio=tone(3.0), container_options=options)
+    data = path.read_bytes()
+    first, later = data.index(b"moof") - 4, data.rindex(b"moof") - 4
+    path.write_bytes(data[:later] + data[:first] + data[later:])
+    video = Video(path)
+    assert video.duration == pytest.approx(3.0, abs=0.1)
+    assert video.notices == ()
+    assert read_number(next(video.frames([2.9], SIZE)).image) >= 70
+
+
 def test_joined_avi_is_played_whole_and_not_damaged(tmp_path: Path) -> None:
     """The second file's header holds padding of zeros."""
     video = Video(joined(tmp_path, ".avi", codec="mpeg4"))

@@ -8,7 +8,6 @@ can stop a read.
 from __future__ import annotations
 
 import errno
-import math
 import mmap
 import os
 import re
@@ -26,6 +25,7 @@ from av.stream import Discard
 from sage_cli.errors import MediaReadError, VideoError
 from sage_cli.hardware.waiting import Stopped
 from sage_cli.store.content import Content, FileState
+from sage_cli.video.fragments import misread_from
 
 # Consecutive errors of a demuxer after which the rest of a file is given up.
 _MAX_ERRORS: Final = 32
@@ -106,10 +106,11 @@ class Source:
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._since_packet = 0
-        self._end: float = math.inf  # bytes from here on are not read
         if content is not None and self._state != content.state and not content.still_in(path):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
+        self._limit = misread_from(self.peek)  # bytes from here on are never read,
+        self._end = self._limit  # and from here on not now
 
     def close(self) -> None:
         self._file.close()
@@ -121,10 +122,11 @@ class Source:
             return b""
         if self._since_packet > _MAX_WITHOUT_PACKET:
             self._end, self._since_packet = min(self._end, self._file.tell()), 0
-        if self._file.tell() >= self._end:
+        left = self._end - self._file.tell()
+        if left <= 0:
             return b""
         try:
-            data = self._file.read(size) or b""
+            data = self._file.read(size if size <= left else int(left)) or b""
         except OSError as error:
             where = f"at byte {self._file.tell()} of {self._state.size}"
             self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({where})")
@@ -162,7 +164,7 @@ class Source:
     @property
     def gave_up(self) -> bool:
         """Whether so much was read without finding a packet that the rest counts as empty."""
-        return self._end < math.inf
+        return self._end < self._limit
 
     def found_packet(self) -> None:
         """Note that a packet was found."""
@@ -170,7 +172,7 @@ class Source:
 
     def search_again(self) -> None:
         """Read the rest again, too."""
-        self._since_packet, self._end = 0, math.inf
+        self._since_packet, self._end = 0, self._limit
 
     def check(self) -> None:
         """Raise the error that kept the file from being read to its end, if any.
