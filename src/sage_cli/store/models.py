@@ -12,8 +12,7 @@ from pathlib import Path, PurePath
 from sage_cli.assets import NANO, Nano
 from sage_cli.errors import ModelError, UsageError, reading
 from sage_cli.store.content import fingerprint
-from sage_cli.store.dimensions import check_text, check_vision
-from sage_cli.store.gguf import Value, read_metadata
+from sage_cli.store.gguf import Value, check_text, check_vision, read_metadata
 from sage_cli.store.paths import models_dir
 from sage_cli.text import user_path
 
