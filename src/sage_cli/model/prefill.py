@@ -9,7 +9,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -49,13 +49,6 @@ class _Course:
         return not self.failed and prompt[: self.items] == self.prompt[: self.items]
 
 
-class _Sent(NamedTuple):
-    """A batch on its way, and its cells."""
-
-    decoded: Future[None]
-    cells: int
-
-
 class Prefill:
     """Decodes prompts into sequences.
 
@@ -86,7 +79,7 @@ class Prefill:
         self._threads = [Worker("sage-fill"), Worker("sage-decode")] if overlapped else []
         if overlapped:
             reuse_memory()
-        self._sent: deque[_Sent] = deque()
+        self._sent: deque[tuple[Future[None], int]] = deque()  # batches on their way, and their cells
         self._ahead: _Course | None = None  # of the prompt that :meth:`begin` works on
 
     def close(self) -> None:
@@ -206,7 +199,7 @@ class Prefill:
         course.position += sum(map(item_positions, course.prompt[course.items : batch.items]))
         course.items = batch.items
         decoded = self._later(1, partial(self._decode, course, course.prompt, batch, filled, tally, prefetched))
-        self._sent.append(_Sent(decoded, batch.cells))
+        self._sent.append((decoded, batch.cells))
 
     def _later(self, thread: int, work: Callable[[], T]) -> Future[T]:
         """Work for the thread of that number; done at once where there is none."""
@@ -262,12 +255,12 @@ class Prefill:
 
     def _take(self) -> int:
         """Wait for the first batch on its way, and return its cells."""
-        sent = self._sent[0]
+        decoded, cells = self._sent[0]
         with self._interruptible.guard():
-            wait([sent.decoded])
+            wait([decoded])
         self._sent.popleft()
-        sent.decoded.result()
-        return sent.cells
+        decoded.result()
+        return cells
 
     def _end(self, course: _Course | None) -> None:
         """Leave out the batches that have not begun, and wait for the one that has, even if an interrupt kept it from being noted."""
