@@ -209,6 +209,8 @@ def test_nothing_said_is_a_result(sage: Sage, whisper: Path, tmp_path: Path, kin
     done = sage("transcribe", path, "-m", whisper, "-f", "vtt")
     assert (done.returncode, done.stdout) == (0, "WEBVTT\n\n")
     assert re.search(rf"^sage: {path.name} {said}: its transcript is empty$", done.stderr, re.MULTILINE)
+    part = sage("transcribe", path, "-m", whisper, "--end", "1")
+    assert f"{path.name} {said}{' at 00:00:00-00:00:01' if kind == 'silence' else ''}: its transcript is empty" in part.stderr
     (target := tmp_path / "old.txt").write_text("of another\n")
     kept = sage("transcribe", path, "-m", whisper, "-o", target)
     assert (kept.returncode, target.read_text()) == (1, "of another\n")

@@ -220,6 +220,7 @@ def test_damage_is_told_and_wrong_arguments_are_refused_in_words(connect: Callab
                 assert "the file is cut short" in (await texts(tool, **arguments))[-1]
             assert "The number is seven." in (await texts("ask", video="talk.wav", question="Which number is spoken?"))[-1]
             assert "there is no sound" in (await texts("transcribe", video="short.mp4"))[0]
+            assert "no speech at 00:00:05-00:00:08" in (await texts("transcribe", video="talk.wav", start="5", end="0:08"))[0]
 
             shown = await texts("frames", video="short.mp4", times=[1, "0:02", 3.5])
             assert shown == ["00:00:01.000:", "00:00:02.000:", "00:00:03.500:"]

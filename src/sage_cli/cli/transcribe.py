@@ -195,6 +195,7 @@ def _pieces(session: Session, task: Task, say: Callable[[str], None]) -> Generat
     from sage_cli.speech.formats import FORMATS, About
     from sage_cli.speech.lines import Layout
     from sage_cli.speech.segment import Spoken
+    from sage_cli.video import no_speech
 
     options = session.options
     video = session.video(task.source, task.copy)
@@ -223,7 +224,7 @@ def _pieces(session: Session, task: Task, say: Callable[[str], None]) -> Generat
     if video.damage:
         say(f"{task.name}: {video.damage}")
     if spoken.language is None and not _has_text(task):  # else it fails, and says more
-        say(f"{task.name} has no {'speech' if video.has_audio else 'sound'}: its transcript is empty")
+        say(f"{task.name} has {no_speech(video, start, end)}: its transcript is empty")
 
 
 @contextmanager

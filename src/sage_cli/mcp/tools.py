@@ -20,7 +20,7 @@ from sage_cli.session.ground import Found, checked, ground
 from sage_cli.session.summary import Stage, Summary, summarize
 from sage_cli.timecode import format_clock, format_clock_ms, parse, parse_within
 from sage_cli.tools.base import Watched
-from sage_cli.video import Video
+from sage_cli.video import Video, no_speech
 
 Report = Callable[[str], None]
 
@@ -252,7 +252,7 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
     if source != "speech" and (trouble := session.subtitle_trouble(video)):
         notices.append(trouble)
     if not said:
-        notices.append(f"there is no {'speech' if video.has_audio else 'sound'}: the transcript is empty")
+        notices.append(f"there is {no_speech(video, *session.span(video, *span))}: the transcript is empty")
     made_of = subtitles.source if subtitles else session.transcriber_name
     return Transcript(source=made_of, language=spoken.language, segments=said, notices=notices)
 

@@ -12,7 +12,7 @@ from sage_cli.video.frame import Frame
 from sage_cli.video.media import MediaNotice
 from sage_cli.video.prefetch import FrameReader
 from sage_cli.video.sampling import Sampling, fit_size, uniform_times
-from sage_cli.video.video import SAMPLE_RATE, NoAudioError, SilentError, Video
+from sage_cli.video.video import SAMPLE_RATE, NoAudioError, SilentError, Video, no_speech
 
 __all__ = [
     "SAMPLE_RATE",
@@ -26,5 +26,6 @@ __all__ = [
     "SilentError",
     "Video",
     "fit_size",
+    "no_speech",
     "uniform_times",
 ]

@@ -19,6 +19,7 @@ from sage_cli.errors import UsageError, VideoError
 from sage_cli.hardware.waiting import iterate_in_background
 from sage_cli.output import check_targets, open_binary
 from sage_cli.text import media_label, media_name
+from sage_cli.timecode import format_span
 from sage_cli.video.cached import DamageCache, FrameTimeCache
 from sage_cli.video.captions import Cue, TextTrack, text_cues, text_tracks
 from sage_cli.video.clip import CONTAINERS, cut
@@ -41,6 +42,13 @@ class SilentError(VideoError):
     def __init__(self, video: Video) -> None:
         name = media_name(video.name)
         super().__init__(f"{name}: there is no picture, and nothing is said; ask about another part, or give a video")
+
+
+def no_speech(video: Video, start: float, end: float) -> str:
+    """What a part of it lacks in which nobody speaks: its sound, or speech, there or everywhere."""
+    if not video.has_audio:
+        return "no sound"
+    return "no speech" if start <= 0 and end >= video.duration else f"no speech at {format_span(start, end)}"
 
 
 class Video:
