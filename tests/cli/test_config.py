@@ -166,8 +166,10 @@ def test_commands_take_what_is_declared() -> None:
 
 
 def test_a_misspelt_variable_is_told_once(sage: Sage, environment: dict[str, str], tmp_path: Path) -> None:
+    """By every command, those without settings too."""
     environment["SAGE_FRAME"] = "8"
     video = str(CLIPS / "short.mp4")
-    told = "sage: SAGE_FRAME is no setting and has no effect: did you mean SAGE_FRAMES?\n"
-    assert sage("frames", video, "--at", "1", "-o", str(tmp_path)).stderr.count(told) == 1
+    told = "sage: SAGE_FRAME has no effect: did you mean SAGE_FRAMES?\n"
+    for words in ("frames", video, "--at", "1", "-o", tmp_path), ("config", "get", "frames"), ("models", "default"), ("help", "config"):
+        assert sage(*words).stderr.count(told) == 1
     assert told not in sage("frames", video, "--at", "1", "-q", "-o", str(tmp_path)).stderr

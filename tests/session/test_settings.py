@@ -13,8 +13,8 @@ from tomlkit import TOMLDocument
 
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session import Options, load_options, settings
-from sage_cli.session.options import declared
-from sage_cli.session.settings import change, from_file, in_effect, misspelt
+from sage_cli.session.options import declared, settable
+from sage_cli.session.settings import VARIABLES, change, from_file, in_effect, misspelt
 from sage_cli.session.values import check
 from sage_cli.store import config_path
 
@@ -169,9 +169,11 @@ def test_a_byte_order_mark_is_no_part_of_the_file(file: Path, encoding: str) -> 
 
 def test_variables_that_are_nearly_settings_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     documented = re.findall(r"SAGE_[A-Z_]*[A-Z]", (Path(__file__).parents[2] / "docs" / "config.md").read_text())
+    assert {*VARIABLES} == {*documented} - {one.variable for one in settable().values()}
     for name in (*documented, "SAGE_ROOT", "SAGE_LOCAL", "SAGEMAKER_FRAMES"):
         monkeypatch.setenv(name, "1")
     assert misspelt() == {}
     monkeypatch.setenv("SAGE_FRAME", "8")
     monkeypatch.setenv("SAGE_CONTEXT_SIZE", "4096")
-    assert misspelt() == {"SAGE_FRAME": "SAGE_FRAMES", "SAGE_CONTEXT_SIZE": "SAGE_CTX_SIZE"}
+    monkeypatch.setenv("SAGE_CACHEDIR", "/tmp")
+    assert misspelt() == {"SAGE_FRAME": "SAGE_FRAMES", "SAGE_CONTEXT_SIZE": "SAGE_CTX_SIZE", "SAGE_CACHEDIR": "SAGE_CACHE_DIR"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import Annotated, Any, NoReturn, cast
@@ -136,6 +136,7 @@ def _run() -> int:
     _name_shell(sys.argv[1:])
     try:
         with parse(_without_colours(sys.argv[1:])) as context:
+            _begin(context.params)
             return int(context.command.invoke(context) or 0)
     except typer.Exit as stop:
         return stop.exit_code
@@ -157,6 +158,20 @@ def _run() -> int:
         return _failure(import_trouble(error), ModelError.exit_code, ModelError.code)
     except Exception as error:  # noqa: BLE001
         return _failure(f"unexpected {type(error).__name__}: {error} (this is a bug in sage; --debug shows where)", 1, "bug")
+
+
+def _begin(given: Mapping[str, Any]) -> None:
+    """What every command begins with.
+
+    Args:
+        given: its parameters, by name.
+    """
+    console.log(verbose=bool(given.get("verbose")), debug=bool(given.get("debug")), quietly=bool(given.get("quiet")))
+    if any(name.startswith("SAGE_") for name in os.environ):
+        from sage_cli.session.settings import misspelt
+
+        for variable, near in misspelt().items():
+            console.note(f"{variable} has no effect: did you mean {near}?")
 
 
 def _name_shell(words: list[str]) -> None:

@@ -31,7 +31,6 @@ def doctor(
     Checks versions, devices, models, memory and disks, then measures the installed models and video decoding for less than a minute.
     Makes no connections.
     """
-    console.log(verbose=verbose)
     from sage_cli.cli.checks import Speeds, advise, check_setup, check_system, measure
 
     system = check_system()

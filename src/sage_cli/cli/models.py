@@ -116,7 +116,6 @@ def pull(
     from sage_cli.store.catalogue import parse
     from sage_cli.store.install import check_name, find
 
-    console.log(quietly=quiet)
     if name is not None:
         if len(names) > 1:
             raise UsageError("--name works with one model only")

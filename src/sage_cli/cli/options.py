@@ -42,13 +42,7 @@ def takes(command: str) -> Callable[[Command], Command]:
 
         @wraps(function)
         def run(**given: Any) -> int:
-            from sage_cli.session.settings import misspelt
-
-            options = checked(command, given)
-            console.log(verbose=options.verbose, debug=options.debug, quietly=options.quiet)
-            for variable, near in misspelt().items():
-                console.note(f"{variable} is no setting and has no effect: did you mean {near}?")
-            return function(**{one.name: given[one.name] for one in own}, options=options)
+            return function(**{one.name: given[one.name] for one in own}, options=checked(command, given))
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {one.name: one.annotation for one in parameters}

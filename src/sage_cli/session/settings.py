@@ -28,6 +28,11 @@ from sage_cli.store.private import private_folder
 from sage_cli.text import decode_unicode
 
 LARGEST_FILE: Final = 1 << 20  # bytes of a settings file; /dev/zero has no end
+# Those of the environment that are no settings.
+VARIABLES: Final = (
+    *("SAGE_CONFIG", "SAGE_CACHE_DIR", "SAGE_MODELS_DIR", "SAGE_LOG_FILE", "SAGE_API_KEY", "SAGE_JUDGE_KEY", "SAGE_SEARCH_KEY"),
+    *("SAGE_WEB_ROBOTS", "SAGE_WEB_MAX_AGE"),
+)
 _ALIKE: Final = 0.85  # of 1: SAGE_FRAME and SAGE_FRAMES, but not SAGE_LOG_FILE and SAGE_LOG
 _PATIENCE_S: Final = 10.0  # with another process that changes the file
 
@@ -111,8 +116,8 @@ def known(key: str) -> str:
 
 
 def misspelt() -> dict[str, str]:
-    """Variables that are no settings but nearly one, with that one. Less alike are those of other programs: SageMath has ``SAGE_ROOT``."""
-    names = [one.variable for one in settable().values()]
+    """Variables that nearly have a name of ours, with that name. Less alike are those of other programs: SageMath has ``SAGE_ROOT``."""
+    names = [*(one.variable for one in settable().values()), *VARIABLES]
     others = [name for name in os.environ if name.startswith("SAGE_") and name not in names]
     return {name: near for name in others for near in get_close_matches(name, names, n=1, cutoff=_ALIKE)}
 
