@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from sage_cli.cli import application
-from sage_cli.cli.help import TOPICS, topics
+from sage_cli.cli.help import topics
 from sage_cli.session.option import Option
 from sage_cli.session.options import settable, taken_by
 from sage_cli.store.catalogue import catalogue
 
 DOCS = Path(__file__).parent
-NOTE = "<!-- Written by docs/generate.py: change the code, or a topic in src/sage_cli/cli/topics, and run it again. -->\n\n"
+TOPICS = DOCS / "topics"
+NOTE = "<!-- Written by docs/generate.py: change the code, or a topic in docs/topics, and run it again. -->\n\n"
 
 # Variables that are no settings.
 VARIABLES = {

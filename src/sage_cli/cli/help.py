@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -22,7 +23,6 @@ EXAMPLES = """[bold]Examples[/]
   sage help models
   sage help transcribe"""
 
-TOPICS = Path(__file__).with_name("topics")  # sources of generated pages
 INSTALLED = Path(__file__).parents[1] / "docs"  # a wheel's copy of the folder `docs` (see pyproject.toml)
 DOCS = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[3] / "docs"
 
@@ -47,18 +47,23 @@ def help(
         console.write("\n'sage help TOPIC' shows a page, 'sage COMMAND --help' a command's options.")
         return 0
     if len(topic) == 1 and topic[0] in topics():
-        _show(_pages()[topic[0]].read_text(encoding="utf-8"))
+        _show(_page(_pages()[topic[0]]))
         return 0
     return _command(topic)
 
 
 def topics() -> dict[str, str]:
     """Titles of the pages by name, in alphabetical order."""
-    return {name: _title(path.read_text(encoding="utf-8")) for name, path in sorted(_pages().items())}
+    return {name: _title(_page(path)) for name, path in sorted(_pages().items())}
 
 
 def _pages() -> dict[str, Path]:
-    return {path.stem: path for folder in (DOCS, TOPICS) for path in folder.glob("*.md") if path.stem.islower()}
+    return {path.stem: path for path in DOCS.glob("*.md") if path.stem.islower()}
+
+
+def _page(path: Path) -> str:
+    """The Markdown of a page, without the note in front of a generated one."""
+    return re.sub(r"\A<!--.*?-->\s*", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def _title(text: str) -> str:
