@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,11 +50,12 @@ class LibraryError(ModelError):
         package: that contains the library, as installers name it.
         reason: in the words of the system's loader.
         variable: of the environment, if it says where the library is.
+        starved: memory is missing, not the library.
     """
 
-    def __init__(self, package: str, reason: str, variable: str | None = None) -> None:
-        super().__init__(package, reason, variable)
-        self.package, self.reason, self.variable = package, reason, variable
+    def __init__(self, package: str, reason: str, variable: str | None = None, starved: bool = False) -> None:
+        super().__init__(package, reason, variable, starved)
+        self.package, self.reason, self.variable, self.starved = package, reason, variable, starved
 
     @property
     def problem(self) -> str:
@@ -61,6 +63,8 @@ class LibraryError(ModelError):
         return f"{self.package} cannot be loaded: {self.reason}"
 
     def __str__(self) -> str:
+        if self.starved:
+            return f"{self.problem}; memory is missing, not the package: close other programs, or raise the limit (ulimit -v)"
         again = "install what is missing, or the package again for this machine ('sage doctor' shows how)"
         return f"{self.problem}; {f'unset {self.variable}' if self.variable else again}"
 
@@ -105,6 +109,7 @@ class NoReplyError(SageError):
 
 
 _PROC = Path("/proc")
+_AMPLE = 1 << 30  # bytes
 _LONGEST_REASON = 500  # characters: a mangled name of C++ can fill a screen
 
 
@@ -139,6 +144,15 @@ def naming(path: os.PathLike[str] | str) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
+def is_memory_short() -> bool:
+    """Whether the system has no gigabyte more for this process: more than anything but a model needs."""
+    try:
+        mmap.mmap(-1, _AMPLE).close()
+    except OSError:
+        return True
+    return False
+
+
 @contextmanager
 def reading(path: os.PathLike[str] | str, kind: type[SageError]) -> Iterator[None]:
     """Turn errors of the machine into one of a kind: ``cannot read FILE: Permission denied``."""
@@ -163,6 +177,8 @@ def loading(package: str, *, variable: str | None = None) -> Iterator[None]:
     except Exception as error:  # ImportError, OSError, RuntimeError, AttributeError: each package has its own
         reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
         folder = os.environ.get(variable) if variable else None
-        if folder is None:
-            raise LibraryError(package, reason) from error
+        # The loader's words, without a reason: the same where a disk forbids to run programs.
+        starved = isinstance(error, MemoryError) or ("failed to map segment" in reason and is_memory_short())
+        if folder is None or starved:
+            raise LibraryError(package, reason, starved=starved) from error
         raise LibraryError(package, f"{reason} ({variable} is {folder!r})", variable) from error

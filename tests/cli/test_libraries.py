@@ -119,5 +119,22 @@ def test_whatever_an_import_raises_is_one_line() -> None:
     with pytest.raises(LibraryError, match=r"^numpy cannot be loaded: one two; install") as failure, loading("numpy"):
         raise AttributeError("one\n  two")
     assert str(pickle.loads(pickle.dumps(failure.value))) == str(failure.value)  # from a worker process to its parent
+    assert not failure.value.starved
     with pytest.raises(KeyboardInterrupt), loading("numpy"):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("error", "short", "advice"),
+    [
+        (ImportError("a.so: failed to map segment from shared object"), True, "memory is missing"),
+        (ImportError("a.so: failed to map segment from shared object"), False, "install what is missing"),
+        (ImportError("a.so: cannot open shared object file"), True, "install what is missing"),
+        (MemoryError(), False, "memory is missing"),
+    ],
+)
+def test_a_library_that_finds_no_memory(error: Exception, short: bool, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sage_cli.errors.is_memory_short", lambda: short)
+    with pytest.raises(LibraryError, match=f"; {advice}") as failure, loading("numpy"):
+        raise error
+    assert str(pickle.loads(pickle.dumps(failure.value))) == str(failure.value)

@@ -159,3 +159,14 @@ def test_a_settings_file_without_end(file: Path) -> None:
     program = "from sage_cli.session import load_options; load_options()"
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "SAGE_CONFIG": "/dev/zero"}, capture_output=True, text=True)
     assert "larger than 1 MiB" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_pipe_is_no_settings_file(file: Path) -> None:
+    """Nobody writes to it: to open it would take for ever."""
+    os.mkfifo(file)
+    program = "from sage_cli.session import load_options; load_options()"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "SAGE_CONFIG": str(file)}, capture_output=True, text=True, timeout=60
+    )
+    assert "is no settings file, but a pipe" in done.stderr

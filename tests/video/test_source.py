@@ -166,7 +166,7 @@ def test_impossible_sizes_are_damage_and_no_lack_of_memory(tmp_path: Path, monke
     path.write_bytes(data)
     video = Video(path)
     assert 1.5 < video.duration < 4.1
-    monkeypatch.setattr(source, "_AMPLE", 1 << 62)
+    monkeypatch.setattr("sage_cli.errors._AMPLE", 1 << 62)
     with pytest.raises(MemoryError, match="not enough memory to read"):
         Video(path)
 

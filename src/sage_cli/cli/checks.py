@@ -337,7 +337,7 @@ def _on_machine(system: System, speeds: Speeds) -> list[str]:
 
 def _again(system: System, error: LibraryError) -> list[str]:
     """How to get a library that can be loaded."""
-    if error.variable:
+    if error.variable or error.starved:
         return [str(error)]
     if error.package == LLAMA_CPP:
         advice = _installs(system, error.problem)

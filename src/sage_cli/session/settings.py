@@ -201,6 +201,8 @@ def _writing() -> Iterator[Path]:
 def _read() -> tomlkit.TOMLDocument:
     path = config_path()
     try:
+        if path.is_fifo():  # opening it may wait for ever
+            raise UsageError(f"{path} is no settings file, but a pipe; write the settings to a file (SAGE_CONFIG names it)")
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:

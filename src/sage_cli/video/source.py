@@ -8,7 +8,6 @@ can stop a read.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 
-from sage_cli.errors import MediaReadError, VideoError
+from sage_cli.errors import MediaReadError, VideoError, is_memory_short
 from sage_cli.hardware.waiting import Stopped
 from sage_cli.store.content import Content, FileState
 from sage_cli.video.fragments import misread_from
@@ -55,8 +54,6 @@ _PLAYLISTS: Final = (
     (rb"(<\?xml.*?)?<MPD\b", "DASH"),
     (rb"v=0\r?\no=", "SDP"),
 )
-
-_AMPLE: Final = 1 << 30  # bytes, more than any packet needs
 
 # For each stream: from which packet on (by number) how many seconds are added to its times.
 Shifts = Mapping[int, Sequence[tuple[int, Fraction]]]
@@ -362,11 +359,8 @@ def _is_padding(packet: Packet[Any]) -> bool:
 
 def _check_memory(error: BaseException, path: Path) -> None:
     """Raise a MemoryError if FFmpeg failed for lack of memory. It says the same of impossible sizes in damaged files."""
-    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
-        try:
-            mmap.mmap(-1, _AMPLE).close()
-        except OSError:
-            raise MemoryError(f"not enough memory to read {path}") from error
+    if (isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM) and is_memory_short():
+        raise MemoryError(f"not enough memory to read {path}") from error
 
 
 def _playlist(path: Path) -> str | None:
