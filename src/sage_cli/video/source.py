@@ -48,6 +48,7 @@ _LENIENT: Final[dict[str, Any]] = {"metadata_errors": "replace"} if int(av.__ver
 
 # Formats that refer to other files or addresses, and text files that FFmpeg would render.
 _REFUSED: Final = {"hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webm_dash_manifest", "tty", "ffmetadata"}
+_START: Final = 1000  # bytes that tell a playlist
 _PLAYLISTS: Final = (
     (rb"#EXTM3U", "HLS"),
     (rb"ffconcat version", "FFmpeg concat"),
@@ -233,6 +234,8 @@ class MediaFile:
 
     def _open(self) -> InputContainer:
         path = self.source.path
+        if kind := _playlist(self.source.peek(0, _START)):  # FFmpeg would wait for what it names
+            raise VideoError(f"{path} is a playlist ({kind}), not media; give one of the files it names")
         try:
             # No protocols: files and addresses that a file refers to are not opened.
             options = {"protocol_whitelist": "none", "analyzeduration": str(_ANALYZED)}
@@ -242,8 +245,6 @@ class MediaFile:
         except (av.FFmpegError, ValueError, MemoryError) as error:
             self.source.check()
             _check_memory(error, path)
-            if kind := _playlist(path):
-                raise VideoError(f"{path} is a playlist ({kind}), not media; give one of the files it names") from error
             raise VideoError(f"{path} cannot be read as video: damaged, cut short, or not a media file; try it in a player") from error
 
     def again(self) -> MediaFile:
@@ -363,10 +364,6 @@ def _check_memory(error: BaseException, path: Path) -> None:
         raise MemoryError(f"not enough memory to read {path}") from error
 
 
-def _playlist(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip()
-    except OSError:
-        return None
+def _playlist(start: bytes) -> str | None:
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     return next((kind for mark, kind in _PLAYLISTS if re.match(mark, start, re.DOTALL)), None)
