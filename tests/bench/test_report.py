@@ -160,6 +160,7 @@ def test_the_same_figures_in_every_form(report: Report) -> None:
         "Missing videos",
     ]
     assert [table.title for table in tables(report)] == titles
+    assert next(table.columns for table in tables(report) if table.title == "Cost") == ("", "total", "per question")
     without_costs = summarize("answers of others", [{"question": "Why?", "answer": "b", "is_correct": True}])
     assert [table.title for table in tables(without_costs)] == ["Overall", "Horizon"]
     for said in ("12/19", "gone.mp4", "ended by SIGABRT", "600-1200 s", "2 : 5", "0.4531"):

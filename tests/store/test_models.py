@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,9 +143,13 @@ def test_no_model_at_all(models: Path) -> None:
         find_model(None)
 
 
-def test_a_missing_model(models: Path) -> None:
-    with pytest.raises(ModelError, match="no such model: nonesuch"):
-        find_model("nonesuch")
+@pytest.mark.parametrize("find", [find_model, find_speech_model])
+def test_a_missing_model(models: Path, find: Callable[[str], object]) -> None:
+    """The message says what to do, too."""
+    with pytest.raises(ModelError, match=r"no such model: nonesuch is neither .*; 'sage models list' shows all"):
+        find("nonesuch")
+    with pytest.raises(ModelError, match=r"no such model: .*; did you mean whisper-base\?"):
+        find("wisper-base")
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

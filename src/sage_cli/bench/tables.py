@@ -48,7 +48,7 @@ def tables(report: Report) -> Iterator[Table]:
         used = ((name, str(use.calls), _or_dash(use.failed), _or_dash(use.repeated)) for name, use in report.tools.items())
         yield Table("Tool calls", ("", "calls", "failed", "repeated"), tuple(used))
     if cost := tuple(_cost(report)):
-        yield Table("Cost", ("", "total", "a question"), cost)
+        yield Table("Cost", ("", "total", "per question"), cost)
     if report.failed:
         yield Table("Failures", ("question", "reason"), report.failed, "Counted as wrong answers.")
     if report.missing:

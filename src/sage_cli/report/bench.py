@@ -42,9 +42,9 @@ def _plots(report: Report, runs: Sequence[Report]) -> Iterator[Plot]:
     for name in report.by:
         yield _accuracy(TITLES[name], [run.by.get(name, {}) for run in runs])
     if report.turns:
-        yield _bars("Model turns a question", {str(turns): count for turns, count in report.turns.items()})
+        yield _bars("Model turns per question", {str(turns): count for turns, count in report.turns.items()})
     if len(report.seconds_by_question) > 1:
-        yield _bars("Seconds a question", _histogram(report.seconds_by_question))
+        yield _bars("Seconds per question", _histogram(report.seconds_by_question))
 
 
 def _accuracy(title: str, runs: Sequence[dict[str, Share]]) -> Plot:

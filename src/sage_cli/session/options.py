@@ -301,7 +301,7 @@ class Options:
         per={"ground": {"help": "Save pictures of each span.", "advanced": False}},
         advanced=True,
     )
-    log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help log`.", advanced=True)
+    log: bool = setting(True, OUTPUT, "ask chat", "Keep questions and answers in the log; see `sage help chat`.", advanced=True)
 
     cache_limit: int = setting(
         12_000_000_000, NOWHERE, "", "Maximum size of the cache, such as 20 GB; 0 keeps nothing.", "SIZE", kind="size", at_least=0

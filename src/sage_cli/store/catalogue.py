@@ -91,8 +91,12 @@ def parse(text: str) -> Reference:
     if head == NANO.name:
         raise UsageError(f"{head} comes with the package: use it with --model {head}")
     if head not in catalogue():
-        near = get_close_matches(head, catalogue(), n=1)
-        hint = f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"
-        raise ModelError(f"no such model: {head}; {hint}")
+        raise ModelError(f"no such model: {head}; {other_names(head)}")
     entry = catalogue()[head]
     return Reference(entry, entry.repositories, quantization or None)
+
+
+def other_names(name: str) -> str:
+    """What to write in place of a name that no model has."""
+    near = get_close_matches(name, catalogue(), n=1)
+    return f"did you mean {near[0]}?" if near else "'sage models list' shows all, hf:OWNER/REPO names any other"

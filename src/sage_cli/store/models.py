@@ -168,7 +168,7 @@ def find_speech_model(model: str | None) -> Path | None:
     if not named:
         for name in model, f"whisper-{model}":
             _offer(name)
-        raise ModelError(f"no such model: {model} is neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
+        raise _no_such(model, f"neither a file nor the name of a Whisper model (ggml-*.bin) in {folder}")
     with reading(named[0], ModelError), named[0].open("rb") as file:
         magic = file.read(4)
     if magic != SPEECH_MAGIC:
@@ -197,7 +197,13 @@ def _find_text(model: str | None) -> Path:
             return path
     if (pulled := _offer(model)) is not None and (folder / pulled).is_dir():
         return _in_folder(folder / pulled)
-    raise ModelError(f"no such model: {model} is neither a file or folder nor a name in {folder}")
+    raise _no_such(model, f"neither a file or folder nor a name in {folder}")
+
+
+def _no_such(model: str, problem: str) -> ModelError:
+    from sage_cli.store.catalogue import other_names
+
+    return ModelError(f"no such model: {model} is {problem}; {other_names(model)}")
 
 
 def _offer(model: str, *, gone: bool = False) -> str | None:
