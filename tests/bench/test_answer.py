@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,14 +33,6 @@ def answerer(clip_path: Path, request: pytest.FixtureRequest, monkeypatch: pytes
 
 def item(path: Path) -> Item:
     return Item(0, "0", "What?", "a dog", str(path), path, (), None)
-
-
-@pytest.mark.parametrize("quiet", [True, False])
-def test_a_quiet_worker_logs_nothing(quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = logging.getLogger()
-    monkeypatch.setattr(root, "handlers", [])
-    Worker(Options(quiet=quiet), JudgeChoice("exact"), asks=False)()
-    assert root.hasHandlers() == quiet
 
 
 MACHINE = [

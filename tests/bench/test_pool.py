@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import signal
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from sage_cli.bench.pool import Died, work_here, work_on_ray
-from sage_cli.errors import ModelError, SageError
+from sage_cli.cli.console import log
+from sage_cli.errors import NOTICES, ModelError, SageError
 from tests.bench.newborn import interrupted_at_birth
 from tests.bench.workers import obedient, stillborn, unwilling
 
@@ -40,6 +42,17 @@ def test_a_worker_serves_item_after_item() -> None:
     done = dict(work_here(obedient, list("abcdef"), jobs=2))
     assert sorted(done) == list("abcdef")
     assert len({str(outcome).split()[-1] for outcome in done.values()}) <= 2
+
+
+def test_what_workers_log_is_logged_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """So that a notice that each of them has is told once."""
+    notices = logging.Logger("notices")
+    monkeypatch.setattr("sage_cli.cli.console.NOTICES", notices)
+    log()
+    monkeypatch.setattr(NOTICES, "handlers", notices.handlers)
+    items = ["cannot keep 100%", "cannot keep that", "sleep 0.1", "cannot keep this"]
+    assert {*dict(work_here(obedient, items, jobs=3))} == {*items}
+    assert re.fullmatch("sage: (100%|that|this) is not kept\n", capfd.readouterr().err)
 
 
 def test_a_worker_that_hangs_is_ended() -> None:

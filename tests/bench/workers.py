@@ -8,7 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from sage_cli.errors import MediaReadError, ModelError
+from sage_cli.errors import NOTICES, MediaReadError, ModelError
+
+
+class Unpicklable(str):
+    def __reduce__(self) -> str:
+        raise TypeError
 
 
 def obedient() -> Callable[[str], str]:
@@ -29,6 +34,8 @@ def obedient() -> Callable[[str], str]:
                 raise MediaReadError("cannot read v.mp4: Input/output error")
             case ["no", "memory"]:
                 raise MemoryError
+            case ["cannot", "keep", what]:
+                NOTICES.warning("%s is not kept", Unpicklable(what))
             case ["sleep", seconds]:
                 time.sleep(float(seconds))
         return f"{item} by {os.getpid()}"

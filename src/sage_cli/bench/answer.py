@@ -6,7 +6,6 @@ A record has the fields of the published result files, followed by fields of sag
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -62,8 +61,6 @@ class Worker:
         Raises:
             ModelError: one of them cannot be.
         """
-        if self.options.quiet:
-            logging.getLogger().addHandler(logging.NullHandler())
         session = self.session()
         if self.asks:
             _ = session.model

@@ -1,7 +1,7 @@
 """A pool of worker processes that may crash, on this machine or on a Ray cluster.
 
 A worker is loaded once and processes one item after another. If its process dies, for any reason, only its current item is lost: the death
-is that item's outcome, and a new worker replaces it.
+is that item's outcome, and a new worker replaces it. What workers on this machine log, the parent logs: it tells each notice once.
 """
 
 from __future__ import annotations
@@ -72,6 +72,9 @@ def work_here(factory: Factory[T, R], items: Iterable[T], jobs: int = 1, limit_s
                 elif worker.item is not None and limit_s is not None and worker.seconds > limit_s:
                     outcome = Died(f"no reply after {limit_s:.0f} s: its process was ended")
                 else:
+                    continue
+                if isinstance(outcome, _Logged):
+                    outcome.log()
                     continue
                 if isinstance(outcome, SageError):
                     raise outcome
@@ -151,31 +154,64 @@ def _how_it_ended(status: int) -> str:
         return f"its process was ended by signal {-status}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """A log record of a worker, in words: not everything that is logged can be pickled."""
+
+    name: str
+    level: int
+    kind: str  # what records that differ in their arguments have in common
+    text: str
+
+    def log(self) -> None:
+        logging.getLogger(self.name).log(self.level, self.text, extra={"kind": self.kind})
+
+
+class _Reports(logging.Handler):
+    """The worker's end of the pipe, for its thread and all that log."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self._connection, self._turn = connection, threading.RLock()
+
+    def send(self, value: object) -> None:
+        with self._turn:
+            self._connection.send(value)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self.send(_Logged(record.name, record.levelno, str(record.msg), record.getMessage()))
+        except OSError:  # the parent has ended
+            pass
+        except Exception:  # noqa: BLE001  (a library's mistake, as logging's own handlers take it)
+            self.handleError(record)
+
+
 def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     """The main function of a worker process."""
-    if logging.lastResort is not None:  # not for native libraries, whose log has a handler
-        logging.lastResort.setFormatter(logging.Formatter("sage: %(message)s"))
+    reports = _Reports(connection)
+    logging.getLogger().addHandler(reports)
     clean_up_when_ended()
     ignore_interrupts()  # the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = factory()
     except SageError as error:
-        connection.send(error)
+        reports.send(error)
         return
-    connection.send(_READY)
+    reports.send(_READY)
     while True:
         try:
             item = connection.recv()
         except EOFError:
             return
         try:
-            connection.send(work(item))
+            reports.send(work(item))
         except (OSError, MemoryError) as error:  # a full disk or lack of memory would fail the other items too
-            connection.send(SageError(machine_trouble(error)))
+            reports.send(SageError(machine_trouble(error)))
             return
         except SageError as error:
-            connection.send(error)
+            reports.send(error)
             return
 
 

@@ -223,14 +223,6 @@ def log(*, verbose: bool = False, debug: bool = False, quietly: bool = False) ->
     logging.getLogger("sage_cli").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
-def log_in_worker(*, quietly: bool) -> None:
-    """The same for a process whose parent tells what there is to tell, but knows nothing of the errors of this one's caches."""
-    global quiet
-    logging.getLogger().addHandler(logging.NullHandler())
-    log(quietly=quietly)
-    quiet = True
-
-
 def output_closed() -> int:
     """Handle a closed stdout (``| head -1``): redirect it, or Python would report the error again at shutdown."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -252,8 +244,9 @@ class _Notice(logging.Handler):
         self._told: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg not in self._told:
-            self._told.add(record.msg)
+        kind = getattr(record, "kind", record.msg)  # that of a worker's, whose words are all that its parent gets
+        if kind not in self._told:
+            self._told.add(kind)
             say(record.getMessage())
 
 

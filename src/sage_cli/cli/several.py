@@ -174,7 +174,7 @@ class Worker:
     def __init__(self, options: Options, questions: Sequence[str], given: Options) -> None:
         from sage_cli.session import Session
 
-        console.log_in_worker(quietly=options.quiet)
+        console.quiet = True  # the parent tells what there is to tell
         self._session, self._questions = Session(options), questions
         self._session.given = given
         _ = self._session.model

@@ -284,7 +284,7 @@ class Worker:
     def __init__(self, options: Options) -> None:
         from sage_cli.session import Session
 
-        console.log_in_worker(quietly=options.quiet)
+        console.quiet = True  # the parent tells what there is to tell
         self._session = Session(options)
         _check_model(self._session)
 
