@@ -75,8 +75,11 @@ def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyMode
     assert json.loads(resumed.stdout)["seconds"] == report["seconds"]
     shown = sage("bench", run, "--compare", run, "--json")
     assert json.loads(shown.stdout)["comparison"]["overall"]["neither"] == 3
-    judged = sage("bench", run, "--judge", "exact", "-o", tmp_path / "judged", "--json", "-q")
-    assert json.loads(judged.stdout)["agreement"]["value"] == 1.0
+    judged = json.loads(sage("bench", run, "--judge", "exact", "-o", tmp_path / "judged", "--json", "-q").stdout)
+    assert judged["agreement"]["value"] == 1.0
+    # What is known of the run stays known.
+    assert judged["missing"] == ["gone.mp4"]
+    assert judged["settings"] == {**report["settings"], "dataset": "run", "judge": "exact"}
 
 
 def test_a_run_that_measures_nothing_says_so(sage: Sage, questions: Path, model: TinyModel, tmp_path: Path) -> None:

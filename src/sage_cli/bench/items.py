@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeAlias
 
@@ -102,11 +102,13 @@ class Dataset:
         name: short, for folders and headings.
         items: in order.
         answered: whether it is a results file.
+        folder: of its file; of a run, if it is a run's results.
     """
 
     name: str
     items: tuple[Item, ...]
     answered: bool
+    folder: Path
 
     @property
     def missing(self) -> tuple[Item, ...]:
@@ -144,7 +146,7 @@ class Dataset:
             if not items:
                 known = sorted({str(value) for item in self.items if (value := getattr(item, key)) is not None})[:8]
                 raise UsageError(f"--filter {filter}: no question is left; {key} is one of: {', '.join(known) or 'nothing'}")
-        return Dataset(self.name, tuple(items[:limit]), self.answered)
+        return replace(self, items=tuple(items[:limit]))
 
 
 def bucket(seconds: float) -> str:
@@ -190,7 +192,7 @@ def read_dataset(source: str, videos: Path | None = None, *, offline: bool = Fal
             problem = f"there is no {error.args[0]}" if isinstance(error, KeyError) else error
             raise UsageError(f"{source}, record {index + 1}: {problem}; see 'sage help bench' for the fields of a question") from error
     name = source.removeprefix(HUB).rpartition("/")[2] if source.startswith(HUB) else _name(path)
-    return Dataset(name, tuple(items), answered)
+    return Dataset(name, tuple(items), answered, files[0].parent)
 
 
 def _name(path: Path) -> str:

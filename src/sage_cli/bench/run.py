@@ -35,7 +35,9 @@ from sage_cli.video.frame import pixel_version
 Executor: TypeAlias = Literal["local", "ray"]
 
 SETTINGS: Final = "run.json"
+REPORT: Final = "report.json"
 LOCK: Final = ".lock"
+JUDGE: Final = "judge "  # begins the names of settings of a model that only judges
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,32 @@ class Plan:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Everything that answers and verdicts depend on, JSON-ready; models by content, so that a renamed one is the same."""
+        """Everything that answers and verdicts depend on, JSON-ready; models by content, so that a renamed one is the same. Of answers that
+        are only judged, what their run noted."""
         worker, options = self.worker, self.worker.options
         known: dict[str, Any] = {"sage": __version__, "dataset": self.dataset.name, "judge": str(worker.judge)}
+        if self.dataset.answered:
+            noted = {key: value for key, value in settings_of(self.dataset.folder).items() if not key.startswith(JUDGE)}
+            known = {"model": None, **noted, **known}
         if not worker.asks:
-            return {**known, "model": None}
+            return known
         with worker.session() as session:
+            model = session.served_name if session.remote else session.model_name
+            files = [] if session.remote else session.files.fingerprints(remember=session.caching)
+            if self.dataset.answered:
+                return {
+                    **known,
+                    "judge": f"{worker.judge} {model}",
+                    f"{JUDGE}files": files,
+                    f"{JUDGE}context": options.ctx_size,
+                    f"{JUDGE}kv_type": options.kv_type,
+                }
             tools = [tool.name for tool in session.allowed_tools]
             agent = {key: value for key, value in asdict(session.settings).items() if key not in ("prompts", "pack")}
             return {
                 **known,
-                "model": session.served_name if session.remote else session.model_name,
-                "files": [] if session.remote else session.files.fingerprints(remember=session.caching),
+                "model": model,
+                "files": files,
                 "speech": session.transcriber.identity if session.speech_file and TranscribeSpeech.name in tools else None,
                 "language": options.language,
                 "subtitles": options.subtitles,
@@ -230,6 +246,13 @@ def execute(folder: RunFolder, progress: Callable[[int, int], None] = lambda _do
 def settings_of(folder: Path) -> dict[str, Any]:
     """The settings of the run in a folder; empty if there is none."""
     return noted(folder / SETTINGS)
+
+
+def missing_videos(dataset: Dataset) -> list[str]:
+    """The videos of questions that cannot be asked; of results, those that their run did not have."""
+    if not dataset.answered:
+        return [item.video for item in dataset.missing]
+    return [str(video) for video in noted(dataset.folder / REPORT).get("missing", [])]
 
 
 def noted(file: Path) -> dict[str, Any]:

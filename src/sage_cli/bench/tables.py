@@ -79,7 +79,7 @@ def _row(cells: Any) -> str:
 
 
 def _settings(report: Report) -> str:
-    """The settings that are known: answers of others, and those that are judged again, come without frames and tools."""
+    """The settings that are known: answers of others come without frames and tools."""
     ways: dict[str, Callable[[Any], str]] = {
         "model": str,
         "frames": "{} frames".format,

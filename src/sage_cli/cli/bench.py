@@ -48,7 +48,7 @@ def bench(
         raise UsageError("--direct-prompt is for direct answers: add --direct, or --compare direct")
     other = _records(Path(compare)) if compare and compare != DIRECT else None
     if asked.answered and options.judge is None:
-        report, records = _existing(asked, Path(dataset))
+        report, records = _existing(asked, dataset)
         return _show(_compared(report, records, other, compare), Path(options.output) if options.output else None, options.json)
     if compare == DIRECT and (options.direct or asked.answered):
         raise UsageError("--compare direct needs a run with tools to compare with")
@@ -106,7 +106,7 @@ def _tell(plan: Plan) -> None:
 def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Path, Worker]:
     """The output folder, and what works: with everything that was left open chosen."""
     from sage_cli.bench.answer import Worker
-    from sage_cli.bench.run import settings_of
+    from sage_cli.bench.run import JUDGE, settings_of
     from sage_cli.model.address import api_key
     from sage_cli.session import Session
     from sage_cli.session.models import require_network
@@ -122,9 +122,9 @@ def _prepare(asked: Dataset, options: Options, judging: JudgeChoice) -> tuple[Pa
         _ = session.allowed_tools, session.settings
         folder = Path(options.output) if options.output else _folder(asked, session.model_name, own.direct)
     # A resumed run keeps the memory plan that it began with.
-    before = settings_of(folder) if options.resume else {}
+    before, whose = settings_of(folder) if options.resume else {}, JUDGE if asked.answered else ""
     chosen = {"ctx_size": "context", "frames": "frames", "kv_type": "kv_type"}
-    kept: dict[str, Any] = {name: getattr(own, name) or before.get(key) for name, key in chosen.items()}
+    kept: dict[str, Any] = {name: getattr(own, name) or before.get(f"{whose}{key}") for name, key in chosen.items()}
     with Session(replace(own, **kept)) as session:
         if not session.remote and not session.plan.fits:
             console.note(f"this machine has too little memory for {options.jobs} worker{'s'[: options.jobs > 1]}: {session.plan.text}")
@@ -162,22 +162,20 @@ def _name(plan: Plan) -> str:
 
 def _report(plan: Plan, records: Sequence[Record]) -> Report:
     from sage_cli.bench.report import summarize
+    from sage_cli.bench.run import missing_videos
 
-    missing = () if plan.dataset.answered else (item.video for item in plan.dataset.missing)
-    return summarize(_name(plan), records, settings=plan.settings, missing=missing)
+    return summarize(_name(plan), records, settings=plan.settings, missing=missing_videos(plan.dataset))
 
 
-def _existing(dataset: Dataset, source: Path) -> tuple[Report, list[Record]]:
+def _existing(dataset: Dataset, source: str) -> tuple[Report, list[Record]]:
     """The report on existing results, and these."""
     from sage_cli.bench.report import summarize
-    from sage_cli.bench.run import noted, settings_of
+    from sage_cli.bench.run import missing_videos, settings_of
 
     records = [dict(item.given or {}) for item in dataset.items]
     if all(record.get("is_correct") is None for record in records):
         raise UsageError(f"{source} has answers but no verdicts: choose a judge with --judge")
-    folder = source if source.is_dir() else source.parent
-    missing = noted(folder / "report.json").get("missing", [])
-    return summarize(dataset.name, records, settings=settings_of(folder), missing=missing), records
+    return summarize(dataset.name, records, settings=settings_of(dataset.folder), missing=missing_videos(dataset)), records
 
 
 def _compared(report: Report, records: Sequence[Record], other: Sequence[Record] | None, name: str | None) -> Report:
