@@ -10,13 +10,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from sage_cli.errors import MediaReadError, VideoError
@@ -294,6 +295,28 @@ def test_zeros_behind_wav_are_not_chunks_without_end(tmp_path: Path, monkeypatch
         assert sum(packet.size for packet in file.packets(0)) == 2 * 48000
         assert not file.source.gave_up
     assert seeks < 400_000
+
+
+def test_a_long_recording_without_an_index_can_be_seeked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As browsers write it. To seek, FFmpeg reads all that comes before, and its packets are not seen."""
+    monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)
+    noise = np.random.default_rng(0)
+    options: dict[str, Any] = {"gop": 5, "codec_options": {"preset": "ultrafast"}, "container_options": {"live": "1"}}
+    path = make_video(
+        tmp_path / "a.mkv", seconds=3, size=(320, 240), painter=lambda *_: noise.integers(0, 256, (240, 320, 3), np.uint8), **options
+    )
+    assert path.stat().st_size > 2 << 20
+    video, read, original = Video(path), 0, MediaFile.packets
+
+    def packets(self: MediaFile, *indices: int) -> Iterator[Any]:
+        nonlocal read
+        for packet in original(self, *indices):
+            read += 1
+            yield packet
+
+    monkeypatch.setattr(MediaFile, "packets", packets)
+    assert next(video.frames([2.8], SIZE)).time == pytest.approx(2.8)
+    assert read < 10
 
 
 def test_reading_stops_when_it_is_told_to(tmp_path: Path) -> None:

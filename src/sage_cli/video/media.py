@@ -146,7 +146,8 @@ class Media:
     def open(self, stop: Event | None = None) -> MediaFile:
         """Open the file on its timeline; see :class:`~sage_cli.video.source.MediaFile`."""
         retimings = self.video.retimings if self.video is not None else {}
-        return MediaFile(self.path, shifts=self.shifts, retimings=retimings, content=self.content, stop=stop)
+        known = max((places.last for places in self.places.values()), default=0)
+        return MediaFile(self.path, shifts=self.shifts, retimings=retimings, known=known, content=self.content, stop=stop)
 
     def damaged(self, part: Part) -> None:
         """Note that packets of a stream could not be decoded."""

@@ -33,6 +33,11 @@ class Places:
         self._places.append(place)
         self._times.append(ticks)
 
+    @property
+    def last(self) -> int:
+        """The last one."""
+        return self._places[-1] if self._places else 0
+
     def contradict(self, packet: Packet[Any]) -> bool:
         """Whether the packet's time cannot be right."""
         time, place = packet_time(packet), packet.pos

@@ -168,9 +168,13 @@ class Source:
         """Note that a packet was found."""
         self._since_packet = 0
 
-    def search_again(self) -> None:
-        """Read the rest again, too."""
-        self._since_packet, self._end = 0, self._limit
+    def search_again(self, known: int = 0) -> None:
+        """Read the rest again, too.
+
+        Args:
+            known: bytes to read besides without finding a packet.
+        """
+        self._since_packet, self._end = -known, self._limit
 
     def check(self) -> None:
         """Raise the error that kept the file from being read to its end, if any.
@@ -201,6 +205,7 @@ class MediaFile:
     Args:
         shifts: seconds to add to times, for files whose clock restarts. Such files can only be read from the start.
         retimings: of streams without presentation times.
+        known: bytes of the file that are known to hold packets. Where there is no index, a seek reads them.
         content, stop: see :class:`Source`.
 
     Raises:
@@ -215,10 +220,11 @@ class MediaFile:
         *,
         shifts: Shifts | None = None,
         retimings: Mapping[int, Retiming] | None = None,
+        known: int = 0,
         content: Content | None = None,
         stop: Event | None = None,
     ) -> None:
-        self._content, self._stop = content, stop
+        self._content, self._stop, self._known = content, stop, known
         self._shifts, self.retimings = shifts or {}, retimings or {}
         self._counts = dict.fromkeys(self._shifts, 0)
         self.source = Source(path, content, stop)
@@ -274,7 +280,7 @@ class MediaFile:
         Raises:
             av.FFmpegError: the demuxer cannot.
         """
-        self.source.search_again()
+        self.source.search_again(self._known)
         self.container.seek(stamp, stream=self.stream(index))
 
     def packets(self, *indices: int) -> Iterator[Packet[Any]]:
