@@ -4,7 +4,8 @@
 question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` asks; ``... table RUN...`` prints the counts of runs side by
 side. Half of the questions need one sentence of the speech, a quarter two that are minutes apart, and a quarter have no answer.
 
-``make WORK --between TEXT`` writes one video instead, with subtitles: the ten talks, and before each a tenth of the words of a text.
+``make WORK --between TEXT`` writes one recording of sound instead, with subtitles: the ten talks, and before each a tenth of the words of a
+text. ``search WORK --model MODEL`` counts how many answers the passages hold that the model would read.
 
 Questions about a video are asked one after another by one session, as ``sage ask VIDEO QUESTION QUESTION...`` does, so the model reads
 frames and instructions once.
@@ -19,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +32,18 @@ from numpy.typing import NDArray
 from sage_cli import open_session
 from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, Working
+from sage_cli.prompts import Prompts
 from sage_cli.speech.formats.srt import Srt
 from sage_cli.speech.segment import Segment
-from tests.media import make_video
+from sage_cli.timecode import format_clock
+from sage_cli.tools import TranscribeSpeech, Workspace, complete
+from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
+from tests.media import make_audio, make_video
 
 SPEECH: Final = ("speech", "two facts")
 RATE: Final = 22050  # of espeak-ng
-_LONG: Final = "long.mp4"
+_LONG: Final = "long.flac"
+_SILENCE: Final = 8000  # samples a second of the recording, whose words are in its subtitles
 _CUE: Final = 14  # words of a subtitle
 _WORDS_A_SECOND: Final = 2.5
 # Phrases of an answer that found nothing.
@@ -90,7 +97,7 @@ def _rows(talk: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def make_long(work: Path, between: Path) -> None:
-    """Write one video with the talks between stretches of a text, as subtitles, and the question set about it."""
+    """Write one recording with the talks between stretches of a text, as subtitles, and the question set about it."""
     words, rows, at = between.read_text(encoding="utf-8").split(), [], 0.0
     length = len(words) // len(talks())
     subtitles = Srt()
@@ -108,8 +115,7 @@ def make_long(work: Path, between: Path) -> None:
             at = max(write(at + second, text) for second, text in talk["said"])
             rows += [{**row, "video_path": _LONG} for row in _rows(talk)]
     (work / "set.jsonl").write_text("".join(json.dumps({**row, "duration": round(at, 3)}) + "\n" for row in rows), encoding="utf-8")
-    picture = {"times": range(0, round(at), 10), "size": (320, 240), "painter": _painter("A long day")}
-    make_video(work / _LONG, **picture, audio=np.zeros(RATE, np.float32), audio_rate=RATE)
+    make_audio(work / _LONG, np.zeros(round(at * _SILENCE), np.float32), rate=_SILENCE)
 
 
 def _speech(said: Iterable[tuple[float, str]], voice: str) -> NDArray[np.float32]:
@@ -225,6 +231,23 @@ def ask(work: Path, run: Path, limit: int | None = None, **options: Any) -> None
             print(f"{row['id']} ({row['kind']}): {record['tools']} {record['answer']!r} {record['seconds']:.0f} s", flush=True)
 
 
+def search(work: Path, **options: Any) -> str:
+    """How many answers are in the passages that a model reads of the transcripts, and how many words these have."""
+    held, words = [], []
+    with open_session(**options) as session:
+        for row in read(work / "set.jsonl"):
+            video = session.video(work / row["video_path"])
+            subtitles = session.subtitles(video)
+            with Workspace(session.model, video, prompts=Prompts("general"), subtitles=subtitles, asked=row["question"]) as workspace:
+                whole = {"timestamp_start": "00:00:00", "timestamp_end": format_clock(ceil(video.duration))}
+                arguments = TranscribeSpeechArguments(video_path=workspace.video_path, **whole)
+                transcript = complete(TranscribeSpeech().run(arguments, workspace)).result["transcript"]
+            words.append(len(transcript.split()))
+            if row["right"]:
+                held.append(right(row, transcript))
+    return f"the answers of {share(held)} questions are in the passages, which have {round(sum(words) / len(words))} words on average"
+
+
 def summary(run: Iterable[Event], reply_tokens: int) -> dict[str, Any]:
     """What came of a run, and its events without the streamed text."""
     events = [event for event in run if not isinstance(event, Working | TextDelta)]
@@ -265,6 +288,11 @@ def main() -> None:
     making.add_argument("work", type=Path)
     making.add_argument("--between", type=Path, help="text file")
     ask_options(commands.add_parser("ask"))
+    searching = commands.add_parser("search")
+    searching.add_argument("work", type=Path)
+    searching.add_argument("--model", required=True)
+    searching.add_argument("--mmproj", type=Path)
+    searching.add_argument("--ctx-size", type=int, default=8192)
     commands.add_parser("table").add_argument("run", type=Path, nargs="+")
     given = vars(parser.parse_args())
     match given.pop("command"):
@@ -272,6 +300,8 @@ def main() -> None:
             make_long(given["work"], given["between"]) if given["between"] else make(given["work"])
         case "ask":
             ask(**{name: value for name, value in given.items() if value is not None})
+        case "search":
+            print(search(**given))
         case "table":
             print(table(given["run"]))
 
