@@ -59,6 +59,18 @@ def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, 
     assert sage("log", "list").stdout == ""
 
 
+def test_a_report_on_a_video_that_has_changed_is_refused(
+    refusal: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "log.db"))
+    video = CLIPS / "short.mp4"
+    record = {"question": "What?", "answer": "A star.", "model": {"name": "nano"}}
+    entry = log.add(record, media="of another file", video=str(video), conversation="c")
+    status, line = refusal("log", "show", entry, "--report", tmp_path / "r.html")
+    told = f"sage: error: {video} is not the video that was asked about any more, it has changed since: ask again\n"
+    assert (status, line) == (2, told)
+
+
 def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "speech.mp4").write_bytes((CLIPS / "speech.mp4").read_bytes())
     (tmp_path / "speech.srt").write_text("1\n00:00:09,984 --> 00:00:11,648\nThe secret number is four.\n")

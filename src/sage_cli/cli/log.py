@@ -72,7 +72,7 @@ def show(
         with open_session() as session:
             video = session.video(entry.video)
             if video.id != entry.media:
-                raise UsageError(f"{entry.video} is not the video that was asked about any more: it has changed since")
+                raise UsageError(f"{entry.video} is not the video that was asked about any more, it has changed since: ask again")
             write_report(user_path(report), [(entry.record, video)])
         console.say(f"saved {report}")
         return 0
