@@ -99,7 +99,7 @@ def _command(path: str, command: Any, variables: Mapping[str, str]) -> list[str]
         blocks.append(
             _table(("option", "variable", ""), rows) if any(row[1] for row in rows) else _table(("option", ""), [row[::2] for row in rows])
         )
-    if command.epilog:
+    if command.epilog and not children:
         blocks.append(
             "```sh\n" + "\n".join(line.strip() for line in _plain(command.epilog).splitlines() if line.strip() != "Examples") + "\n```"
         )

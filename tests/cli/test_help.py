@@ -6,7 +6,7 @@ import ast
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -18,10 +18,12 @@ from docs.generate import TOPICS, pages
 from sage_cli.cli import application, parse
 from sage_cli.cli.help import _page, _pages, _show, topics
 from sage_cli.cli.options import checked
+from sage_cli.session.options import taken_by
 
 Sage = Callable[..., CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
+REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 WRITTEN = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -35,10 +37,10 @@ def commands(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[
         yield from commands(child, (*path, name))
 
 
-def examples() -> list[list[str]]:
-    """The arguments of every example in the documentation, up to a pipe or redirection."""
+def examples(pages: Iterable[Path] = (*WRITTEN, *REFERENCE)) -> list[list[str]]:
+    """The arguments of every example in the documentation and, by the reference, in the help, up to a pipe or redirection."""
     found = []
-    for path in WRITTEN:
+    for path in pages:
         for block in re.findall(r"^```(?:sh|console|bash)\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
             for line in block.splitlines():
                 words = shlex.split(line.removeprefix("$ "), comments=True) if re.match(r"(\$ )?(\w+=\S+ )*sage ", line) else []
@@ -72,6 +74,37 @@ def test_every_example_is_understood(words: list[str], environment: dict[str, st
 def test_every_parameter_is_explained(path: tuple[str, ...], command: Any) -> None:
     assert command.help
     assert [parameter.name for parameter in command.params if not parameter.help] == []
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands()), ids=lambda value: "-".join(value) if isinstance(value, tuple) else "")
+def test_help_ends_with_examples(path: tuple[str, ...], command: Any) -> None:
+    assert f"sage {' '.join(path)}" in (command.epilog or "")
+
+
+def test_every_option_has_an_example() -> None:
+    """One of its commands is shown with it, in the form that changes something: ``--no-vad``. An option of one command, with that one."""
+    written, missing = examples(), []
+    for path, command in commands():
+        shared = {one.name: one for one in taken_by(path[0])}
+        for option in (one for one in command.params if one.param_type_name == "option" and one.name not in ("help", "help_all")):
+            known = shared.get(option.name)
+            names = option.secondary_opts if known and known.default is True else option.opts
+            shown = (words for words in written if known or words[: len(path)] == [*path])
+            if not any(word.partition("=")[0] in names for words in shown for word in words):
+                missing.append(f"sage {' '.join(path)} {names[0]}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
+def test_measurements_of_a_page_have_folders_of_their_own(page: Path) -> None:
+    """A page can be followed from top to bottom: no command finds the run of an earlier one in its folder."""
+    folders = []
+    for words in examples([page]):
+        if words[:1] == ["bench"] and "--resume" not in words:
+            given = parse(words).params
+            folders += [given["output"] or (given["dataset"], given["model"])]
+            folders += [f"{given['output']}-direct"] if given["compare"] == "direct" else []
+    assert sorted({*map(str, folders)}) == sorted(map(str, folders))
 
 
 def test_topics_are_listed_and_shown(sage: Sage) -> None:

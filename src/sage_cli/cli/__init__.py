@@ -73,6 +73,7 @@ def application(names: Iterable[str] = COMMANDS, *, listed_only: bool = False) -
             app.command(name, cls=OptionsCommand, epilog=getattr(module, "EXAMPLES", None))(getattr(module, name))
     group = cast(TyperGroup, typer.main.get_command(app))
     for command in _leaves(group):
+        _share_examples(command)
         show_plainly(command)
     return group
 
@@ -88,6 +89,14 @@ def _leaves(command: Any) -> Iterator[Any]:
     for child in getattr(command, "commands", {}).values():
         yield from _leaves(child)
     yield command
+
+
+def _share_examples(group: Any) -> None:
+    """End the help of each subcommand with the examples of it among its group's."""
+    head, *lines = (group.epilog or "").splitlines() or [""]
+    for name, child in getattr(group, "commands", {}).items():
+        if own := [line for line in lines if f"sage {group.name} {name} " in f"{line} "]:
+            child.epilog = "\n".join([head, *own])
 
 
 def _show_version(wanted: bool) -> None:

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from sage_cli.bench.report import Report
     from sage_cli.bench.run import Plan
 
+EXAMPLES = """[bold]Examples[/]
+  sage bench questions.jsonl --videos clips/ --output runs/first
+  sage bench questions.jsonl --videos clips/ --compare direct
+  sage bench runs/first --judge exact --output runs/judged
+  sage bench runs/first --compare runs/other"""
+
 DIRECT = "direct"
 KEY = "SAGE_JUDGE_KEY"
 

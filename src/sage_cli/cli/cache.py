@@ -26,9 +26,10 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog="""[bold]Examples[/]
   sage cache info
-  sage cache clear --video talk.mp4
-  sage cache prune --older-than 7
-  sage cache limit '20 GB'""",
+  sage cache clear --video talk.mp4 --yes
+  sage cache prune --older-than 7 --yes
+  sage cache limit '20 GB' --yes
+  sage cache path""",
 )
 
 Video = Annotated[

@@ -20,8 +20,11 @@ app = typer.Typer(
     no_args_is_help=True,
     epilog="""[bold]Examples[/]
   sage config set frames 64
+  sage config unset frames
   sage config list
-  SAGE_FRAMES=32 sage config get frames""",
+  SAGE_FRAMES=32 sage config get frames
+  sage config edit
+  sage config path""",
 )
 
 Key = Annotated[str, typer.Argument(metavar="KEY", help="A setting, such as frames.", autocompletion=setting_names)]

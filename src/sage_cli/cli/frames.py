@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp")
 
 EXAMPLES = """[bold]Examples[/]
-  sage frames talk.mp4 --at 1:23 --at 2:40
+  sage frames talk.mp4 --at 1:23 --at 2:40 --width 640
   sage frames talk.mp4 --every 30s -o frames/ --start 10:00
   sage frames talk.mp4 --every 1m --sheet talk.jpg"""
 

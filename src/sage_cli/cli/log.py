@@ -21,10 +21,12 @@ app = typer.Typer(
     "`sage config set log false` turns that off.",
     no_args_is_help=True,
     epilog="""[bold]Examples[/]
-  sage log list
-  sage log search train station
+  sage log list --count 5
+  sage log list --json
+  sage log search train station -n 3 --json
   sage log show 12 --report talk.html
-  sage log clear""",
+  sage log show 12 --json
+  sage log clear --yes""",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per entry.")]

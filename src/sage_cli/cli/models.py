@@ -38,7 +38,10 @@ app = typer.Typer(
   sage models pull qwen3-vl-4b
   sage models pull hf:unsloth/Qwen3-VL-4B-Instruct-GGUF:Q8_0 --name big
   sage models pull whisper-base
-  sage models default qwen3-vl-4b""",
+  sage models default qwen3-vl-4b
+  sage models info qwen3-vl-4b
+  sage models path whisper-base
+  sage models rm big --keep-files""",
 )
 
 AnyName = Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=model_names)]

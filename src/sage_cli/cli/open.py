@@ -9,10 +9,10 @@ import typer
 from sage_cli.errors import UsageError
 
 EXAMPLES = """[bold]Examples[/]
-  sage open               the video asked about last, at its evidence
-  sage open 12:30         the same at this time
-  sage open 12            the video of entry 12 of the log, at its evidence
-  sage open 12 -e 2       at the second part of its evidence"""
+  sage open             # the video asked about last, at its evidence
+  sage open 12:30       # the same at this time
+  sage open 12          # the video of entry 12 of the log, at its evidence
+  sage open 12 -e 2     # at the second part of its evidence"""
 
 
 def open(
