@@ -297,6 +297,21 @@ def test_zeros_behind_wav_are_not_chunks_without_end(tmp_path: Path, monkeypatch
     assert seeks < 400_000
 
 
+def test_black_that_is_zeros_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)
+    path = tmp_path / "black.avi"
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("rawvideo", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "bgr24"
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((240, 320, 3), 200 * (number == 19), np.uint8), format="bgr24")
+            frame.pts = number
+            container.mux(stream.encode(frame))
+    video = Video(path)
+    assert (video.duration, video.notices) == (2, ())
+    assert next(video.frames([1.95], SIZE)).image.mean() == pytest.approx(200, abs=2)
+
+
 def test_a_long_recording_without_an_index_can_be_seeked_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As browsers write it. To seek, FFmpeg reads all that comes before, and its packets are not seen."""
     monkeypatch.setattr(source, "_MAX_WITHOUT_PACKET", 1 << 20)

@@ -36,7 +36,8 @@ _MAX_WITHOUT_PACKET: Final = 128 << 20
 # Bytes that a seek counts for: among zeros, the demuxer of WAV does not read on for long, but seeks four times for every eight of them.
 _SEEK: Final = 2 << 10
 
-_PADDING: Final = 1 << 16  # larger packets are checked for being nothing but zeros
+_PADDING: Final = 1 << 16  # larger packets are checked for being nothing but zeros,
+_RAW: Final = {"rawvideo", "v210", "v308", "v408", "v410", "r210", "r10k", "yuv4", "ayuv"}  # unless zeros are black
 
 _BUFFER: Final = 256 << 10
 
@@ -300,11 +301,12 @@ class MediaFile:
         needed = {stream.index for stream in streams}
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in needed else Discard.all
+        raw = {stream.index for stream in streams if stream.codec_context is not None and stream.codec_context.name in _RAW}
         errors = 0
         while errors < _MAX_ERRORS:
             try:
                 for packet in self.container.demux(streams):
-                    if 0 < packet.size < _PADDING or (packet.size and not _is_padding(packet)):
+                    if 0 < packet.size < _PADDING or (packet.size and (packet.stream_index in raw or not _is_padding(packet))):
                         self.source.found_packet()
                     if packet.stream_index not in indices:
                         continue
