@@ -857,5 +857,5 @@ def test_an_error_of_the_machine_is_not_a_result(video: Video, error: Exception)
 
 def test_a_long_transcript_is_searched_for_the_question_and_the_one_before(video: Video) -> None:
     agent = Agent(ScriptedModel(), video)
-    assert agent.workspace("And when?", ["Where was the whale?"]).asked == "Where was the whale? And when?"
+    assert agent.workspace("And when?", ["Where was the whale?"]).asked == "And when? Where was the whale?"
     assert agent.workspace("See https://example.com/a").addresses == ["https://example.com/a"]

@@ -42,6 +42,11 @@ def test_in_other_languages(passages: list[str], question: str) -> None:
     assert ranked(passages, question)[0] == 1
 
 
+def test_halves_of_characters_and_long_questions_do_no_harm() -> None:
+    """Regression: a question of thousands of words took minutes."""
+    assert ranked([*TALK, "A tomato \ud83c."], "tomato \ud83c " + " ".join(f"word{number}" for number in range(5000)))[0] == 4
+
+
 @pytest.mark.parametrize("question", ["", "?!", "Elephants"])
 def test_nothing_in_common(question: str) -> None:
     assert ranked(TALK, question) == []

@@ -105,6 +105,8 @@ def test_what_is_cached_is_known(transcriber: Transcriber, sound: Counted, cache
     assert not transcript.is_cached(0.0, 100.0)
     assert not transcript.is_cached(50.0, sound.duration)
     assert sound.reads == reads
+    next(transcript.segments(0.0, 20.0))  # interrupted
+    assert not transcript.is_cached(0.0, 100.0)
     list(transcript.segments())
     assert transcript.is_cached(0.0, sound.duration)
 

@@ -153,7 +153,7 @@ class Agent:
             frame_tokens=self.settings.frame_tokens,
             frame_size=self.settings.frame_size,
             addresses=addresses_in(question),
-            asked=" ".join([*earlier, question]),
+            asked=" ".join([question, *earlier]),
         )
 
     def web_hint(self, occasion: str) -> str | None:

@@ -9,12 +9,13 @@ from contextlib import closing
 from itertools import pairwise
 from typing import Final
 
-from sage_cli.text import UNSPACED
+from sage_cli.text import UNSPACED, without_surrogates
 
 _WORD: Final = re.compile(r"\w+")
 _WORTH: Final = 0.4  # of the best passage's score; `benchmarks.speech_questions` finds as many answers in these as in all
 _STEM: Final = 3  # letters that a word keeps at least
 _ENDING: Final = 2  # letters that inflection may change
+_MOST: Final = 200  # terms that are looked for; the time grows with them
 
 
 def ranked(passages: Sequence[str], question: str) -> list[int]:
@@ -23,25 +24,26 @@ def ranked(passages: Sequence[str], question: str) -> list[int]:
     Words match up to their last letters, as inflection changes them: there is no stemmer for every language. In scripts without spaces
     between words, pairs of letters match.
     """
-    query = " OR ".join(dict.fromkeys(_terms(question)))
-    if not query:
+    terms = list(dict.fromkeys(_terms(question)))[:_MOST]
+    if not terms:
         return []
     with closing(sqlite3.connect(":memory:")) as base:
         base.execute("CREATE VIRTUAL TABLE passages USING fts5 (text, tokenize = 'unicode61 remove_diacritics 2')")
         base.executemany("INSERT INTO passages (rowid, text) VALUES (?, ?)", enumerate(map(_spaced, passages)))
-        found = base.execute("SELECT rowid, -rank FROM passages WHERE passages MATCH ? ORDER BY rank, rowid", (query,)).fetchall()
+        search = "SELECT rowid, -rank FROM passages WHERE passages MATCH ? ORDER BY rank, rowid"
+        found = base.execute(search, (" OR ".join(terms),)).fetchall()
     return [number for number, score in found if score >= _WORTH * found[0][1]]
 
 
 def _spaced(text: str) -> str:
     """The text with each letter of a script without spaces as a word of its own."""
-    return UNSPACED.sub(r" \g<0> ", text)
+    return UNSPACED.sub(r" \g<0> ", without_surrogates(text))
 
 
 def _terms(question: str) -> list[str]:
     """What to look for, in FTS5's syntax."""
     terms = []
-    for word in _WORD.findall(question.lower()):
+    for word in _WORD.findall(question.casefold()):
         letters = UNSPACED.findall(word)
         terms += [f'"{one} {other}"' for one, other in pairwise(letters)] or [f'"{letter}"' for letter in letters]
         for spaced in UNSPACED.sub(" ", word).split():

@@ -79,13 +79,15 @@ class Transcript:
 
     def is_cached(self, start: float, end: float) -> bool:
         """Whether nothing of ``[start, end)`` would have to be decoded."""
-        at = start
         for number in range(max(0, int((start - _AROUND) // CHAPTER)), self._count):
-            chapter = self._cache.load(self._stem, number) if at < end else None
+            chapter = self._cache.load(self._stem, number)
             if chapter is None:
-                break
-            at = max(at, chapter.end if chapter.done else chapter.start + chapter.parts[-1].after.seconds if chapter.parts else 0.0)
-        return at >= end
+                return False
+            if not chapter.done:
+                return bool(chapter.parts) and chapter.start + chapter.parts[-1].after.seconds >= end
+            if chapter.end >= end:
+                return True
+        return False
 
     def segments(self, start: float = 0.0, end: float | None = None) -> Iterator[Segment]:
         """The segments that reach into ``[start, end)``, in time order and without overlaps.

@@ -76,10 +76,10 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         if not workspace.holds(_notation(shown, workspace), _WHOLE):
             shown = _nearest(said, workspace)
             evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
-            yield ToolNotice(
-                f"the model reads {len(shown)} of {len(said)} passages, those nearest to the question: its context is too small for all"
-            )
-            notes = [*notes, _PASSAGES]
+            if len(shown) < len(said):
+                part = f"{len(shown)} of {len(said)} passages"
+                yield ToolNotice(f"the model reads {part}, those nearest to the question: its context is too small for all")
+                notes = [*notes, _PASSAGES]
         # A string: the models were trained on the dictionary's Python notation.
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
 
@@ -105,7 +105,8 @@ def _nearest(entries: Sequence[Entry], workspace: Workspace) -> dict[int, Entry]
     order = ranked([entry.text for entry in entries], workspace.asked)
 
     def chosen(count: int) -> dict[int, Entry]:
-        near = {number for best in order[:count] for number in (best - 1, best, best + 1)} if order else thin(range(len(entries)), count)
+        found = [number for best in order[:count] for number in (best - 1, best, best + 1)]
+        near = set(found if order else thin(range(len(entries)), count))
         return {number: entry for number, entry in enumerate(entries) if number in near}
 
     return chosen(max(1, most(len(order or entries), lambda count: workspace.holds(_notation(chosen(count), workspace), _PART))))
