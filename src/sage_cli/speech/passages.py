@@ -43,7 +43,7 @@ def _spaced(text: str) -> str:
 def _terms(question: str) -> list[str]:
     """What to look for, in FTS5's syntax."""
     terms = []
-    for word in _WORD.findall(question.casefold()):
+    for word in _WORD.findall(question.lower()):
         letters = UNSPACED.findall(word)
         terms += [f'"{one} {other}"' for one, other in pairwise(letters)] or [f'"{letter}"' for letter in letters]
         for spaced in UNSPACED.sub(" ", word).split():

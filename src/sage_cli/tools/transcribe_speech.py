@@ -77,8 +77,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             shown = _nearest(said, workspace)
             evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
             if len(shown) < len(said):
-                part = f"{len(shown)} of {len(said)} passages"
-                yield ToolNotice(f"the model reads {part}, those nearest to the question: its context is too small for all")
+                share = f"{len(shown)} of {len(said)} passages"
+                yield ToolNotice(f"the model reads {share}, those nearest to the question: its context is too small for all")
                 notes = [*notes, _PASSAGES]
         # A string: the models were trained on the dictionary's Python notation.
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
