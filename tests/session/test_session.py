@@ -392,6 +392,8 @@ def test_only_a_part_is_asked_about() -> None:
         ({"question": ["Why?"]}, "the question is text"),
         ({"earlier": ["x"]}, "earlier is a list of pairs"),
         ({"earlier": [("x", None)]}, "earlier is a list of pairs"),
+        ({"earlier": [(b"x", b"y")]}, "earlier is a list of pairs"),
+        ({"earlier": [{"x", "y"}]}, "earlier is a list of pairs"),
         ({"tools": "no way"}, "tools cannot be 'no way': expected true or false"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

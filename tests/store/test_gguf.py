@@ -56,6 +56,30 @@ def test_no_header_breaks_the_check(tmp_path: Path) -> None:
             read_tensors(tmp_path / "x.gguf")
 
 
+def _with_string(path: Path, key: bytes, value: bytes) -> None:
+    """nano with another metadata entry, a string, behind the others."""
+    data = NANO.text.read_bytes()
+    tensors, entries = struct.unpack_from("<QQ", data, 8)
+    entry = struct.pack("<Q", len(key)) + key + struct.pack("<IQ", 8, len(value)) + value
+    path.write_bytes(data[:8] + struct.pack("<QQ", tensors, entries + 1) + entry + data[24:])
+
+
+@pytest.mark.parametrize("value", [b"caf\xe9", b"x" * (2 << 20)], ids=["latin-1", "2 MiB"])
+def test_what_llama_cpp_takes_is_no_broken_header(tmp_path: Path, value: bytes) -> None:
+    _with_string(tmp_path / "odd.gguf", b"tokenizer.note", value)
+    assert set(read_tensors(tmp_path / "odd.gguf")) == set(read_tensors(NANO.text))
+    _with_string(tmp_path / "odd.gguf", b"general.note", value)
+    assert read_metadata(tmp_path / "odd.gguf")["general.architecture"]
+
+
+def test_a_string_that_would_end_past_any_file(tmp_path: Path) -> None:
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 1) + b"a"
+    strings = struct.pack("<IIQ", 9, 8, 20) + struct.pack("<Q", 2**63)
+    (tmp_path / "x.gguf").write_bytes(head + strings + bytes(100))
+    with pytest.raises(ModelError, match="broken GGUF header"):
+        read_tensors(tmp_path / "x.gguf")
+
+
 @pytest.mark.parametrize("key", ["general.nested", "tokenizer.nested"])
 def test_arrays_within_arrays_are_a_broken_header(tmp_path: Path, key: str) -> None:
     """Regression: behind the tokenizer, where only the check of the whole file reads, they ended in a RecursionError."""

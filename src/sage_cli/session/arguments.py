@@ -44,9 +44,7 @@ def earlier_argument(given: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     Raises:
         UsageError: they are not pairs of text.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        return TypeAdapter(list[tuple[str, str]]).validate_python(given)
-    except ValidationError as error:
-        raise UsageError('earlier is a list of pairs, such as [("Who speaks?", "A woman.")]: questions and their answers') from error
+    pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else () for pair in given] if isinstance(given, (list, tuple)) else [()]
+    if not all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs):
+        raise UsageError('earlier is a list of pairs, such as [("Who speaks?", "A woman.")]: questions and their answers')
+    return [(question, answer) for question, answer in pairs]

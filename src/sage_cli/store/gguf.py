@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import ENODEV
 from mmap import ACCESS_READ, mmap
+from os import fstat
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -25,7 +26,7 @@ _STRING, _ARRAY = 8, 9
 _U64 = struct.Struct("<Q")
 _ALIGNMENT = 32  # of tensors, unless general.alignment says another
 _DEEPEST = 4  # arrays within arrays; real files have none
-_LONGEST_STRING = 1 << 20  # a chat template is some 10 kB; a length past this is a broken file, not a string
+_FARTHEST = 1 << 48  # bytes
 
 _SHORT: Final = 16  # items of an array that is kept
 _MOST_LAYERS: Final = 512  # llama.cpp's LLAMA_MAX_LAYERS
@@ -137,10 +138,10 @@ def _scalar(file: BinaryIO, code: str) -> int | float | bool:
 
 def _string(file: BinaryIO) -> str:
     length = int(_scalar(file, "<Q"))
-    data = file.read(min(length, _LONGEST_STRING))
-    if len(data) != length:
+    if file.tell() + length > fstat(file.fileno()).st_size:
         raise ValueError("string runs past the end")
-    return data.decode()
+    data = file.read(length)
+    return data.decode(errors="replace")  # llama.cpp takes any bytes
 
 
 def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value | None:
@@ -155,15 +156,20 @@ def _value(file: BinaryIO, kind: int, depth: int = 0) -> Value | None:
     if item in _SCALARS and count <= _SHORT:
         return tuple(_scalar(file, _SCALARS[item]) for _ in range(count))
     if item in _SCALARS:
-        file.seek(count * struct.calcsize(_SCALARS[item]), 1)
+        _skip(file, count * struct.calcsize(_SCALARS[item]))
     elif item == _STRING:
         for _ in range(count):  # a vocabulary: quick
-            (length,) = _U64.unpack(file.read(8))
-            file.seek(length, 1)
+            _skip(file, *_U64.unpack(file.read(8)))
     else:
         for _ in range(count):
             _value(file, item, depth + 1)
     return None
+
+
+def _skip(file: BinaryIO, length: int) -> None:
+    if length > _FARTHEST:
+        raise ValueError("it would be past the end of any file")
+    file.seek(length, 1)
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
