@@ -151,6 +151,7 @@ def test_passages_take_a_quarter_of_the_context() -> None:
 
 
 def test_without_a_word_in_common_the_passages_are_spread_evenly() -> None:
-    read, _, _ = passages("general", "Was ist das?")
+    read, outcome, notices = passages("general", "Was ist das?")
+    assert all("spread evenly" in text for text in (outcome.result["note"], *notices))
     assert {0, 59} < set(read)
     assert len(read) > 10

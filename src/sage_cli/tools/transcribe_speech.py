@@ -23,10 +23,7 @@ _NO_SPEECH: Final = "Nobody speaks in this part of the video, so there is nothin
 # needs, and the rest only costs time and attention.
 _WHOLE: Final = 2
 _PART: Final = 4
-_PASSAGES: Final = (
-    "The transcript is too long to be read at once: these are the passages nearest to the question. All that is said in a shorter stretch "
-    "can be read by calling again for it."
-)
+_PASSAGES: Final = "The transcript is too long to be read at once: these are {}. All that is said in a shorter stretch can be read by calling again for it."
 
 
 class TranscribeSpeechArguments(Arguments):
@@ -74,12 +71,12 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         summary = f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}"
         shown = dict(enumerate(said))
         if not workspace.holds(_notation(shown, workspace), _WHOLE):
-            shown = _nearest(said, workspace)
+            shown, which = _passages(said, workspace)
             evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
             if len(shown) < len(said):
                 share = f"{len(shown)} of {len(said)} passages"
-                yield ToolNotice(f"the model reads {share}, those nearest to the question: its context is too small for all")
-                notes = [*notes, _PASSAGES]
+                yield ToolNotice(f"its context is too small for the transcript: the model reads {share}, {which}")
+                notes = [*notes, _PASSAGES.format(which)]
         # A string: the models were trained on the dictionary's Python notation.
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
 
@@ -97,9 +94,9 @@ def _notation(entries: Mapping[int, Entry], workspace: Workspace) -> str:
     return str(dict(zip(entries, values, strict=True)))
 
 
-def _nearest(entries: Sequence[Entry], workspace: Workspace) -> dict[int, Entry]:
-    """The entries that have most to do with the question, each with the one before and the one after it, as many as fit. Where none has,
-    they are spread evenly."""
+def _passages(entries: Sequence[Entry], workspace: Workspace) -> tuple[dict[int, Entry], str]:
+    """As many entries as fit, and which they are: those that have most to do with the question, each with the one before and the one after
+    it, or, where none has, some of all parts."""
     from sage_cli.speech.passages import ranked
 
     order = ranked([entry.text for entry in entries], workspace.asked)
@@ -109,7 +106,8 @@ def _nearest(entries: Sequence[Entry], workspace: Workspace) -> dict[int, Entry]
         near = set(found if order else thin(range(len(entries)), count))
         return {number: entry for number, entry in enumerate(entries) if number in near}
 
-    return chosen(max(1, most(len(order or entries), lambda count: workspace.holds(_notation(chosen(count), workspace), _PART))))
+    count = most(len(order or entries), lambda count: workspace.holds(_notation(chosen(count), workspace), _PART))
+    return chosen(max(1, count)), "those nearest to the question" if order else "spread evenly, because none has a word of the question"
 
 
 def _short(seconds: float) -> str:
