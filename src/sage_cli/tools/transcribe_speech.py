@@ -23,7 +23,10 @@ _NO_SPEECH: Final = "Nobody speaks in this part of the video, so there is nothin
 # needs, and the rest only costs time and attention.
 _WHOLE: Final = 2
 _PART: Final = 4
-_PASSAGES: Final = "The transcript is too long to be read at once: these are {}. All that is said in a shorter stretch can be read by calling again for it."
+_PASSAGES: Final = (
+    "The transcript is too long to be read at once: these are passages of it, {}. All that is said in a shorter stretch can be read by "
+    "calling again for it."
+)
 
 
 class TranscribeSpeechArguments(Arguments):
@@ -75,7 +78,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
             if len(shown) < len(said):
                 share = f"{len(shown)} of {len(said)} passages"
-                yield ToolNotice(f"its context is too small for the transcript: the model reads {share}, {which}")
+                yield ToolNotice(f"the model's context is too small for the transcript: it reads {share}, {which}")
                 notes = [*notes, _PASSAGES.format(which)]
         # A string: the models were trained on the dictionary's Python notation.
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
