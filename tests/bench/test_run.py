@@ -22,7 +22,7 @@ from sage_cli.bench.items import read_dataset
 from sage_cli.bench.judges import JudgeChoice
 from sage_cli.bench.records import read_records
 from sage_cli.bench.report import summarize
-from sage_cli.bench.run import Plan, RunFolder, execute, settings_of
+from sage_cli.bench.run import SETTINGS, Plan, RunFolder, execute, settings_of
 from sage_cli.bench.tables import markdown
 from sage_cli.errors import UsageError
 from sage_cli.session import Options, open_session
@@ -147,6 +147,10 @@ def test_a_run_is_gone_on_with_under_its_own_settings_only(answers: Path, tmp_pa
     other = plan(answers, "choice")
     with pytest.raises(UsageError, match="made with another judge"):
         execute(RunFolder(tmp_path / "run", other, resume=True))
+    for broken in ("{}", "3"):
+        (tmp_path / "run" / SETTINGS).write_text(broken)
+        with pytest.raises(UsageError, match="made with another"):
+            execute(RunFolder(tmp_path / "run", made, resume=True))
 
 
 def test_a_run_that_failed_before_its_first_result_is_none(answers: Path, tmp_path: Path) -> None:

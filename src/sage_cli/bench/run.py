@@ -166,7 +166,7 @@ class RunFolder:
     def _open(self) -> None:
         """Check that the folder is free for this run, and note its settings there."""
         settings, before = self.plan.settings, settings_of(self.path)
-        if before and self._has_results:
+        if self._has_results and (self.path / SETTINGS).exists():
             if not self._resume:
                 raise UsageError(f"there is a run in {self.path}: add --resume to go on with it, or choose another folder with --output")
             if before != settings:
@@ -252,7 +252,8 @@ def missing_videos(dataset: Dataset) -> list[str]:
     """The videos of questions that cannot be asked; of results, those that their run did not have."""
     if not dataset.answered:
         return [item.video for item in dataset.missing]
-    return [str(video) for video in noted(dataset.folder / REPORT).get("missing", [])]
+    found = noted(dataset.folder / REPORT).get("missing")
+    return [str(video) for video in found] if isinstance(found, list) else []
 
 
 def noted(file: Path) -> dict[str, Any]:
@@ -267,7 +268,7 @@ def noted(file: Path) -> dict[str, Any]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     try:
-        with FileLock(folder / LOCK, timeout=0.5):
+        with FileLock(folder / LOCK, timeout=0.5, mode=0o664):
             try:
                 yield
             finally:
