@@ -147,6 +147,9 @@ def test_clear_asks_before_it_removes_anything(sage: Sage, environment: dict[str
     refused = sage("cache", "clear")
     assert (refused.returncode, damaged.exists()) == (2, True)
     assert "cannot ask whether to remove 1 file (500 bytes): add --yes" in refused.stderr
+    (folder / "fingerprints").mkdir()
+    (folder / "fingerprints" / f"{'0' * 24}.json").touch()  # an earlier version's
+    (folder / "web" / f"{'0' * 32}.json").touch()
     done = sage("cache", "clear", "-y")
     assert (done.returncode, done.stderr) == (0, "sage: freed 500 bytes\n")
     assert sorted(path.name for path in folder.rglob("*")) == ["index.html", "interview.docx", "transcripts", "web"]
