@@ -108,7 +108,7 @@ def test_every_changed_byte_is_noticed(tmp_path: Path) -> None:
     for other in b"[" * 100_000, b'{"digest": NaN}', b"\xff", whole[:-1]:
         file.write_bytes(other)
         assert cache.get(dict, "page", "u") is None
-    file.unlink()
+        assert not file.exists()
     file.mkdir()
     assert cache.get(dict, "page", "u") is None
     cache.put({}, "page", "u")  # cannot be kept, which harms nobody
