@@ -133,8 +133,9 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
 class _Use:
     """The use that one thread makes of a connection."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, cache: Cache) -> None:
         self.connection = connection
+        self._cache = cache  # lives as long: dropped by another thread, it would take the connection along, which only its own can close
         # Not by __del__: the connection may be collected with this object, and before it.
         finalize(self, _closed, connection).atexit = False
 
@@ -162,7 +163,7 @@ class _Cache(Cache):  # type: ignore[misc]
         finally:  # also where the new connection finds a damaged database
             made, use = getattr(self._local, "con", None), getattr(self._local, "use", None)
             if made is not None and (use is None or use.connection is not made):
-                self._local.use = _Use(made)
+                self._local.use = _Use(made, self)
 
 
 class _PlainDisk(Disk):  # type: ignore[misc]
