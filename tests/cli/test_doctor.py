@@ -10,12 +10,15 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from sage_cli.cli.checks import Setup, Speeds, System, advise
+from sage_cli.assets import CLIPS
+from sage_cli.cli.checks import Setup, Speeds, System, advise, check_setup
 from sage_cli.cli.measure import ModelSpeed
 from sage_cli.errors import LibraryError
 from sage_cli.hardware.builds import Hardware
 from sage_cli.hardware.plan import GIB, Machine, Needs, plan_memory
+from sage_cli.hardware.threads import compute_threads
 from sage_cli.model.devices import Device, devices, gpu_backends
+from sage_cli.session import open_session
 from tests.models import TinyModel
 from tests.models.tiny_whisper import write_whisper
 
@@ -132,6 +135,32 @@ def test_devices_of_this_machine() -> None:
     assert [device.name for device in found if device.kind == "cpu"] == ["CPU"]
     assert all(device.description for device in found)
     assert bool(gpu_backends()) >= any(device.kind == "gpu" for device in found)
+
+
+@pytest.mark.parametrize("settings", [{}, {"SAGE_FRAMES": "4", "SAGE_CTX_SIZE": "2048", "SAGE_KV_TYPE": "q8_0", "SAGE_THREADS": "3"}])
+def test_the_settings_shown_are_those_of_a_run(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # On so many cores, another model than the bundled one would look at more frames.
+    monkeypatch.setattr("sage_cli.model.devices.this_machine", lambda: Machine(32 * GIB, 0, 64, "a processor"))
+    for name, value in {"SAGE_MODEL": "nano", **settings}.items():
+        monkeypatch.setenv(name, value)
+    setup = check_setup()
+    with open_session() as session:
+        info = session.model.info
+        agent = session.agent(session.video(CLIPS / "short.mp4"))
+    assert setup.fit
+    assert setup.fit == session.plan
+    assert setup.fit.frames == agent.settings.frames
+    assert setup.fit.context == info.context_size
+    assert setup.threads == (int(settings["SAGE_THREADS"]) if settings else compute_threads())
+
+
+def test_settings_that_no_run_can_use_are_a_problem_of_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAGE_MODEL", "nano")
+    monkeypatch.setenv("SAGE_PROMPTS", str(tmp_path / "none"))
+    setup = check_setup()
+    assert setup.fit is None
+    assert "none" in (setup.model_problem or "")
+    assert setup.model_problem in advise(SYSTEM, setup, SPEEDS)
 
 
 def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dict[str, str]) -> None:

@@ -80,7 +80,8 @@ class Setup:
     Attributes:
         model: path of the language model, or address of a served one; ``None`` without a problem if none is installed.
         served: whether it is served.
-        fit: the settings that a run would choose for a local model.
+        fit: the memory plan of a run with a local model.
+        threads: that such a run computes with.
         timeout: seconds per question; ``None`` or 0 for no limit.
     """
 
@@ -88,6 +89,7 @@ class Setup:
     served: bool = False
     model_problem: str | None = None
     fit: MemoryPlan | None = None
+    threads: int | None = None
     speech_model: str | None = None
     speech_problem: str | None = None
     timeout: float | None = None
@@ -178,15 +180,14 @@ def _broken() -> tuple[LibraryError, ...]:
     return tuple(found.values())
 
 
-def check_setup(machine: Machine) -> Setup:
-    from sage_cli.hardware.plan import Needs, plan_memory
+def check_setup() -> Setup:
     from sage_cli.session import load_options
     from sage_cli.session.models import Models
     from sage_cli.store import NotInstalledError
 
     options = load_options()
     models = Models(options)
-    model = problem = fitted = speech = speech_problem = None
+    model = problem = fitted = threads = speech = speech_problem = None
     served = False
     try:
         if models.remote:
@@ -194,14 +195,7 @@ def check_setup(machine: Machine) -> Setup:
             model = models.remote.shown
         else:
             model = str(models.files.text)
-            fitted = plan_memory(
-                Needs.of(models.files),
-                machine,
-                frames=options.frames,
-                context=options.ctx_size,
-                kv_type=options.kv_type,
-                gpu_layers=options.gpu_layers,
-            )
+            fitted, threads = models.plan, models.threads
     except LibraryError as error:
         problem = error.problem
     except SageError as error:
@@ -211,7 +205,7 @@ def check_setup(machine: Machine) -> Setup:
         speech = models.speech_file
     except SageError as error:
         speech_problem = str(error)
-    return Setup(model, served, problem, fitted, str(speech) if speech else None, speech_problem, options.timeout)
+    return Setup(model, served, problem, fitted, threads, str(speech) if speech else None, speech_problem, options.timeout)
 
 
 def _free(folder: Path) -> int:
@@ -222,7 +216,7 @@ def _free(folder: Path) -> int:
 # ---- measuring -----------------------------------------------------------------------------------------------------
 
 
-def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speeds:
+def measure(setup: Setup, say: Callable[[str], None]) -> Speeds:
     """Measure the bundled model, the user's models, and video decoding.
 
     Args:
@@ -230,25 +224,23 @@ def measure(setup: Setup, machine: Machine, say: Callable[[str], None]) -> Speed
     """
     from sage_cli.assets import NANO
     from sage_cli.cli.measure import measure_decoding, measure_model, measure_speech
-    from sage_cli.hardware.plan import Needs, plan_memory
-    from sage_cli.session import load_options
-    from sage_cli.store import find_model
+    from sage_cli.session import Options, load_options
+    from sage_cli.session.models import Models
     from sage_cli.store.scratch import scratch_folder
 
     options = load_options()
-    threads = options.threads
     models: list[ModelSpeed] = []
     problems: list[str] = []
     speech = device = decoding = codec = None
-    for files in [find_model(NANO.name), *([find_model(setup.model, options.mmproj)] if setup.fit else [])]:
-        say(f"measuring {files.text.stem} ...")
+    bundled = Models(Options(model=NANO.name, threads=options.threads))
+    for run in [bundled, *([Models(options)] if setup.fit and setup.model != str(NANO.text) else [])]:
+        say(f"measuring {run.files.text.stem} ...")
         with _noting(problems):
-            chosen = setup.fit if setup.fit and str(files.text) == setup.model else plan_memory(Needs.of(files), machine)
-            models.append(measure_model(files, chosen, threads))
+            models.append(measure_model(run.files, run.plan, run.threads))
     whisper = Path(setup.speech_model or NANO.speech)
     say(f"measuring {whisper.stem} ...")
     with _noting(problems):
-        speech, device = measure_speech(whisper, threads)
+        speech, device = measure_speech(whisper, options.threads)
     say("measuring video decoding ...")
     with _noting(problems), scratch_folder() as folder:
         decoding, codec = measure_decoding(folder)
@@ -295,10 +287,12 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     from sage_cli.cli.machine import recommended
 
     advice = []
-    if setup.model is None and setup.model_problem not in [error.problem for error in system.broken]:
+    if setup.model_problem in [error.problem for error in system.broken]:
+        pass  # said of the library
+    elif setup.model is None:
         problem = setup.model_problem or "no model is installed"
         advice.append(f"{problem}; recommended for this machine: sage models pull {recommended(system.machine).name}")
-    elif setup.model and setup.model_problem:
+    elif setup.model_problem:
         advice.append(setup.model_problem)
     advice += speeds.problems
     fit = setup.fit

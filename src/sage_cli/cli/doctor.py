@@ -34,9 +34,9 @@ def doctor(
     from sage_cli.cli.checks import Speeds, advise, check_setup, check_system, measure
 
     system = check_system()
-    setup = check_setup(system.machine)
+    setup = check_setup()
     silent = json or not sys.stderr.isatty()
-    speeds = Speeds() if quick else measure(setup, system.machine, (lambda _line: None) if silent else console.say)
+    speeds = Speeds() if quick else measure(setup, (lambda _line: None) if silent else console.say)
     advice = advise(system, setup, speeds)
     if json:
         console.write(console.dumps(_record(system, setup, speeds, advice)))
@@ -81,7 +81,7 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
     rows += [
         ("memory", f"{size_text(system.machine.memory)} free, {system.machine.cores} cores"),
         ("model", setup.model or setup.model_problem or "none"),
-        *([("settings", setup.fit.text)] if setup.fit else []),
+        *([("settings", f"{setup.threads} CPU threads, {setup.fit.text}")] if setup.fit else []),
         ("speech model", setup.speech_model or "none"),
     ]
     for speed in speeds.models:

@@ -26,14 +26,14 @@ def setup(yes: Annotated[bool, typer.Option("--yes", "-y", help="Download withou
     from sage_cli.session.models import require_network
 
     system = check_system()
-    found = check_setup(system.machine)
+    found = check_setup()
     if system.broken and not found.served:  # a model would be of no use
         raise system.broken[0]
     names = [*([] if found.model else [recommended(system.machine).name]), *([] if found.speech_model else [SPEECH])]
     if names:
         require_network(load_options(), f"downloading {' and '.join(names)}")
         download_after_yes(names, yes=yes)
-        found = check_setup(system.machine)
+        found = check_setup()
     console.say(f"questions: {found.model or found.model_problem}")
     console.say(f"speech: {found.speech_model or found.speech_problem}")
     for line in advise(system, found, Speeds()):

@@ -250,6 +250,13 @@ class Models:
             gpu_layers=given.gpu_layers,
         )
 
+    @property
+    def threads(self) -> int:
+        """CPU threads that a local model computes with."""
+        from sage_cli.hardware.threads import compute_threads
+
+        return self.options.threads or compute_threads()
+
     @cached_property
     def model(self) -> ChatModel:
         """The model, loaded.
@@ -282,7 +289,7 @@ class Models:
                 self.files.mmproj,
                 context_size=self.plan.context,
                 gpu_layers=self.plan.gpu_layers,
-                threads=self.options.threads,
+                threads=self.threads,
                 sharing=self.options.threads is None and self._model_cache,
                 kv_type=self.plan.kv_type,
                 cache=cache,
