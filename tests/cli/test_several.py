@@ -159,6 +159,13 @@ def test_a_batch_that_was_broken_off_is_continued_from_the_log(
     for other in (["--end", "8"], ["--max-steps", "3"], ["--no-tools"], ["--seed", "1"]):
         assert ask(folder / "b.mp4", LAST, "--resume", *other)[0] == ["b.mp4"]
         assert ask(folder / "b.mp4", LAST, "--resume", *other)[0] == []
+    for said in ("Four.", "Five."):
+        (folder / "b.srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{said}\n")
+        assert ask(folder / "b.mp4", LAST, "--resume")[0] == ["b.mp4"]
+        assert ask(folder / "b.mp4", LAST, "--resume", "--no-tools")[0] == []  # which reads no subtitles
+        assert ask(folder / "b.mp4", LAST, "--resume")[0] == []
+    (folder / "b.srt").unlink()
+    assert ask(folder / "b.mp4", LAST, "--resume")[0] == []
     (folder / "b.mp4").write_bytes((folder / "b.mp4").read_bytes() + b"x")
     assert ask(folder / "b.mp4", LAST, "--resume")[0] == ["b.mp4"]
     assert ask(folder / "b.mp4", "Which shape appears first?", "--resume")[0] == ["b.mp4"]

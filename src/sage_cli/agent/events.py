@@ -51,7 +51,7 @@ class RunStarted:
     Attributes:
         asked: when, in UTC (ISO 8601).
         sage: version of sage.
-        settings: the options that answers depend on, as far as they differ from their defaults.
+        settings: the options that answers depend on, as far as they differ from their defaults, and digests of the files that they read.
         recalled: the run is one of the log, not a new one.
     """
 

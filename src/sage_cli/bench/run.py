@@ -26,7 +26,7 @@ from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, output_folder, write_text
 from sage_cli.prompts import Prompts
-from sage_cli.speech.subtitles import files_beside
+from sage_cli.speech.subtitles import contents_beside
 from sage_cli.store.content import fingerprint
 from sage_cli.tools import TranscribeSpeech
 from sage_cli.version import __version__
@@ -114,11 +114,7 @@ class Plan:
         if item.path is None or item.given is not None:
             return [""]
         path, remember = Path(item.path), self.worker.options.cache_limit > 0
-        files = sorted(files_beside(path)) if self.worker.options.subtitles else []
-        return [
-            fingerprint(path, remember=remember),
-            [[file.name.removeprefix(path.stem), fingerprint(file, remember=remember)] for file in files],
-        ]
+        return [fingerprint(path, remember=remember), contents_beside(path, remember=remember) if self.worker.options.subtitles else []]
 
     @property
     def notice(self) -> str:

@@ -96,7 +96,7 @@ class Conversation:
         """The newest run of the log with the same question, video, part of it, model, options and version of sage."""
         session, span = self.session, self.session.span(self.video, *(self.span or ()))
         model = session.served_name if session.remote else session.model_name
-        same = {"sage": __version__, "settings": settings(session, {"tools": self.tools, "earlier": len(self.earlier)})}
+        same = {"sage": __version__, "settings": settings(session, self.video, {"tools": self.tools, "earlier": len(self.earlier)})}
         for entry in log.of_question(question_argument(question), media=self.video.id):
             run = entry.record
             near = abs(run["span"]["start"] - span[0]) <= _SAME_S and abs(run["span"]["end"] - span[1]) <= _SAME_S

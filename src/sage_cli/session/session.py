@@ -147,7 +147,7 @@ class Session(Models):
             missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
             with closing(agent.run(question, pairs)) as events:
                 for event in estimated(events) if self.caching else events:
-                    yield signed(event, self, {"tools": tools, "earlier": len(pairs)}) if isinstance(event, RunStarted) else event
+                    yield signed(event, self, opened, {"tools": tools, "earlier": len(pairs)}) if isinstance(event, RunStarted) else event
                     if missing and isinstance(event, RunStarted):
                         yield Notice(event.elapsed, missing, media=True)
 

@@ -10,6 +10,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from itertools import groupby, zip_longest
@@ -20,7 +21,7 @@ from sage_cli.errors import VideoError, reading
 from sage_cli.output import folded
 from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
-from sage_cli.store.content import FileState
+from sage_cli.store.content import FileState, fingerprint
 from sage_cli.text import SUBTITLES, decode_prose, without_controls
 from sage_cli.timecode import format_clock
 
@@ -123,6 +124,22 @@ def lacking(video: Video, language: str = "") -> str:
 def files_beside(path: Path) -> dict[Path, FileState]:
     """Subtitle files whose names begin as a video's does. While their states are the same, so are its subtitles."""
     return {file: state for file, _, state in _named_alike(path)}
+
+
+def contents_beside(path: Path, *, remember: bool = True) -> list[tuple[str, str]]:
+    """The files of :func:`files_beside` by content: what each name adds to the video's, and a fingerprint, ``""`` of one that cannot be
+    read. Renamed with the video, they are the same.
+
+    Args:
+        remember: see :func:`sage_cli.store.content.fingerprint`.
+    """
+    found = []
+    for file, added, _ in _named_alike(path):
+        content = ""
+        with suppress(OSError):
+            content = fingerprint(file, remember=remember)
+        found.append((f"{added}{file.suffix}", content))
+    return sorted(found)
 
 
 def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
