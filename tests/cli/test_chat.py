@@ -59,16 +59,28 @@ def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, 
     assert sage("log", "list").stdout == ""
 
 
-def test_a_report_on_a_video_that_has_changed_is_refused(
-    refusal: Callable[..., tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "log.db"))
-    video = CLIPS / "short.mp4"
-    record = {"question": "What?", "answer": "A star.", "model": {"name": "nano"}}
-    entry = log.add(record, media="of another file", video=str(video), conversation="c")
-    status, line = refusal("log", "show", entry, "--report", tmp_path / "r.html")
-    told = f"sage: error: {video} is not the video that was asked about any more, it has changed since: ask again\n"
-    assert (status, line) == (2, told)
+def test_a_report_on_a_video_that_is_not_there_any_more_has_what_the_log_holds(sage: Sage, start: Start, tmp_path: Path) -> None:
+    video, report = tmp_path / "talk.mp4", tmp_path / "r.html"
+    video.write_bytes((CLIPS / "short.mp4").read_bytes())
+    for medium in video, "-":
+        with video.open("rb") as stdin, start("ask", medium, "Which shape appears last?", *NANO, stdin=stdin) as process:
+            assert process.communicate()[0] == "A red star appears last.\n"
+    stdin, file = (json.loads(line)["id"] for line in sage("log", "list", "--json").stdout.splitlines())
+
+    def reported(entry: int) -> str:
+        done = sage("log", "show", entry, "--report", report)
+        assert done.returncode == 0, done.stderr
+        text = report.read_text()
+        assert "A red star appears last." in text
+        assert ("<figure>" in text) != ("This report has no frames" in text) == ("without frames" in done.stderr)
+        return str(done.stderr)
+
+    assert reported(file) == f"sage: saved {report}\n"
+    assert "stdin, which is not kept" in reported(stdin)
+    video.write_bytes((CLIPS / "long.mp4").read_bytes())
+    assert reported(file) == f"sage: saved {report}, without frames: {video} has changed since it was asked about\n"
+    video.unlink()
+    assert str(video) in reported(file)
 
 
 def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -128,6 +128,18 @@ def test_a_video_from_a_pipe_has_a_name_and_no_link(clip_path: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_without_the_video_there_are_no_frames_and_no_link_to_it(tmp_path: Path, suffix: str) -> None:
+    write_report(tmp_path / f"r{suffix}", [(_run(), "/videos/talk.mp4 does not exist")])
+    text = (tmp_path / f"r{suffix}").read_text()
+    for part in ("talk.mp4, 00:00:04", "/videos/talk.mp4 does not exist", "Ann", "late again", "00:00:01-00:00:03", "nano"):
+        assert part in text
+    assert not any(part in text for part in ("<img", "href", "](", "SHA-256"))
+    link = "https://a.example/watch?v=1"  # may be played by others
+    write_report(tmp_path / f"r{suffix}", [(_run(video=link), "it is offline")])
+    assert f"{link}&t=1#t=1" in (tmp_path / f"r{suffix}").read_text().replace("&amp;", "&")
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md"])
 def test_no_control_character_is_written(clip_path: Path, tmp_path: Path, suffix: str) -> None:
     hostile = "\x1b]0;title\x07 \x9b31m\nand\tmore"
     write_report(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Yes, confirm
-from sage_cli.errors import UsageError
+from sage_cli.errors import SageError, UsageError
 from sage_cli.text import STDIN, from_argument, user_path
 
 if TYPE_CHECKING:
+    from sage_cli.session import Session
     from sage_cli.session.log import Entry
+    from sage_cli.video import Video
 
 app = typer.Typer(
     name="log",
@@ -69,14 +70,10 @@ def show(
         from sage_cli.session import open_session
 
         report_format(report)
-        if entry.video == STDIN:
-            raise UsageError(f"entry {id} is about a video from stdin, which is not kept: pipe it into sage ask - --report {quote(report)}")
         with open_session() as session:
-            video = session.video(entry.video)
-            if video.id != entry.media:
-                raise UsageError(f"{entry.video} is not the video that was asked about any more, it has changed since: ask again")
+            video = _video(entry, session)
             write_report(user_path(report), [(entry.record, video)])
-        console.say(f"saved {report}")
+        console.say(f"saved {report}{f', without frames: {video}' if isinstance(video, str) else ''}")
         return 0
     if json:
         console.write(console.dumps(_record(entry)))
@@ -111,6 +108,17 @@ def find_entry(id: int) -> Entry:
     if entry is None:
         raise UsageError(f"there is no entry {id}: 'sage log list' shows which there are")
     return entry
+
+
+def _video(entry: Entry, session: Session) -> Video | str:
+    """The video that an entry is about, or why it cannot be had any more."""
+    if entry.video == STDIN:
+        return "the video came from stdin, which is not kept"
+    try:
+        video = session.video(entry.video)
+    except SageError as error:
+        return str(error)
+    return video if video.id == entry.media else f"{entry.video} has changed since it was asked about"
 
 
 def _show(entries: list[Entry], json: bool) -> int:

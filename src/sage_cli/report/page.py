@@ -19,7 +19,7 @@ from sage_cli.agent.record import RunRecord
 from sage_cli.errors import UsageError
 from sage_cli.output import open_text
 from sage_cli.signals import check_interrupted
-from sage_cli.text import escape_markdown, is_link, without_controls
+from sage_cli.text import escape_markdown, is_link, media_label, without_controls
 from sage_cli.timecode import format_clock, format_span, link_at, parse
 from sage_cli.tools import TITLES, TranscribeSpeech
 
@@ -90,6 +90,7 @@ class Page:
         overview: frames of the first look.
         steps: of the run.
         evidence: spans that the answer rests on.
+        lacking: why there are no frames of the video; ``""`` if there can be.
         origin: what the answer comes from, by name: when, which file, which program and settings.
     """
 
@@ -99,6 +100,7 @@ class Page:
     overview: tuple[Still, ...]
     steps: tuple[Step, ...]
     evidence: tuple[Step, ...]
+    lacking: str
     origin: Mapping[str, str]
 
     def at(self, time: float) -> str:
@@ -120,12 +122,12 @@ def report_format(target: str | Path) -> Literal["html", "md"]:
     raise UsageError(f"--report {target}: reports are .html or .md files")
 
 
-def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video]]) -> None:
+def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video | str]]) -> None:
     """Write a report on one or several questions.
 
     Args:
         target: the file; its suffix is the format.
-        runs: each run and its video.
+        runs: each run, and its video or why there is none any more. The report then has what the run knows, and says so.
 
     Raises:
         UsageError: the format is unknown, or the target is one of the videos.
@@ -134,7 +136,7 @@ def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video]]) -> None:
     """
     kind = report_format(target)
     pages = [_page(run, video) for run, video in runs]
-    with open_text(target, [video.path for _, video in runs]) as file:
+    with open_text(target, [video.path for _, video in runs if not isinstance(video, str)]) as file:
         file.write(render(f"report.{kind}", pages=pages))
 
 
@@ -171,32 +173,43 @@ def _target(link: str) -> str:
 # ---- gathering -----------------------------------------------------------------------------------------------------
 
 
-def _page(run: RunRecord, video: Video) -> Page:
-    name, link = (video.name, video.name) if is_link(video.name) else (video.label, "" if video.copied else video.path.resolve().as_uri())
+def _page(run: RunRecord, video: Video | str) -> Page:
+    given = str(run["video"]) if isinstance(video, str) else video.name
+    name, link = (given, given) if is_link(given) else (media_label(given), _file_link(video))
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
     evidence = tuple(
         Step(str(one["what"]).capitalize(), "", "", span := (one["span"]["start"], one["span"]["end"]), _of_span(video, span))
         for one in run["evidence"]
     )
-    return Page(run, name, link, overview, steps, evidence, _origin(run, video, name))
+    return Page(run, name, link, overview, steps, evidence, video if isinstance(video, str) else "", _origin(run, video, name))
 
 
-def _origin(run: RunRecord, video: Video, name: str) -> dict[str, str]:
+def _file_link(video: Video | str) -> str:
+    return "" if isinstance(video, str) or video.copied else video.path.resolve().as_uri()
+
+
+def _origin(run: RunRecord, video: Video | str, name: str) -> dict[str, str]:
     """Facts by which others can check that they have the same video, and ask it the same. Entries of old logs lack some."""
     asked, model, budget = run.get("asked"), run["model"], run.get("budget")
     device = f"at {model['host']}" if model.get("host") else f"on {model['device']}" if model.get("device") else ""
     facts = {
         "Asked": f"{datetime.fromisoformat(asked):%Y-%m-%d %H:%M:%S} UTC" if asked else "",
-        "Video": name if video.copied else str(video.path.resolve()),
-        "Size": f"{video.path.stat().st_size:,} bytes",
-        "SHA-256": _sha256(video.path),
+        **({"Video": name} if isinstance(video, str) else _file_facts(video, name)),
         "Model": f"{model['name']} {device}",
         "Program": f"sage {run.get('sage', '')}",
         "Limits": _limits(budget) if budget else "",
         "Settings": "; ".join(f"{key.replace('_', '-')} = {_value(value)}" for key, value in run.get("settings", {}).items()) or "defaults",
     }
     return {key: value.strip() for key, value in facts.items() if value}
+
+
+def _file_facts(video: Video, name: str) -> dict[str, str]:
+    return {
+        "Video": name if video.copied else str(video.path.resolve()),
+        "Size": f"{video.path.stat().st_size:,} bytes",
+        "SHA-256": _sha256(video.path),
+    }
 
 
 def _limits(budget: Mapping[str, Any]) -> str:
@@ -218,7 +231,7 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _step(call: dict[str, Any], video: Video) -> Step:
+def _step(call: dict[str, Any], video: Video | str) -> Step:
     span = (call["span"]["start"], call["span"]["end"]) if call.get("span") else None
     tool = str(call["tool"])
     heard = tool == TranscribeSpeech.name
@@ -241,7 +254,7 @@ def _heard(result: dict[str, Any]) -> tuple[tuple[float, str], ...]:
         return ((0.0, str(result["transcript"])),) if result.get("transcript") else ()
 
 
-def _of_span(video: Video, span: tuple[float, float]) -> tuple[Still, ...]:
+def _of_span(video: Video | str, span: tuple[float, float]) -> tuple[Still, ...]:
     return stills(video, still_times(*span), _TALL)
 
 
@@ -253,8 +266,8 @@ def still_times(start: float, end: float) -> list[float]:
     return [start + (end - _LAST_S - start) * number / (_STILLS - 1) for number in range(_STILLS)]
 
 
-def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ...]:
-    """Frames of a video as JPEG files.
+def stills(video: Video | str, times: Iterable[float], height: int) -> tuple[Still, ...]:
+    """Frames of a video as JPEG files; none if it has no picture, or is not there.
 
     Args:
         times: seconds, ascending.
@@ -264,7 +277,7 @@ def stills(video: Video, times: Iterable[float], height: int) -> tuple[Still, ..
         VideoError: nothing can be decoded.
     """
     wanted = list(times)
-    if not wanted or not video.has_video:
+    if not wanted or isinstance(video, str) or not video.has_video:
         return ()
     found = []
     with closing(video.frames(wanted, video.size_within(height=height))) as frames:
