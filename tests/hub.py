@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -56,6 +58,7 @@ class FakeHub:
         drops: bytes after which the storage host drops each of the next connections.
         ranges: whether the storage host supports ranges.
         trickle: seconds between pieces of 4 kB.
+        holds: bytes after which each of the next connections stays open and brings nothing, until the client leaves.
         corrupt: bytes to flip in the response.
         requests: method, path and headers of every request to the hub; ``transfers`` to the storage host.
     """
@@ -65,12 +68,11 @@ class FakeHub:
     drops: deque[int] = field(default_factory=deque)
     ranges: bool = True
     trickle: float = 0.0
-    stalls: deque[float] = field(default_factory=deque)
+    holds: deque[int] = field(default_factory=deque)
     corrupt: bool = False
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     transfers: list[tuple[str, str | None, int]] = field(default_factory=list)  # hash, range, bytes sent
     leaks: list[str] = field(default_factory=list)  # tokens the storage host saw
-    started: threading.Event = field(default_factory=threading.Event)  # set when the first bytes have been sent
     endpoint: str = ""
     storage: str = ""
 
@@ -190,17 +192,17 @@ class _StorageHandler(_Handler):
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         rest = content[start:]
-        dropped = hub.drops.popleft() if hub.drops else None
-        sent = rest if dropped is None else rest[:dropped]
+        held = hub.holds.popleft() if hub.holds else None
+        dropped = hub.drops.popleft() if hub.drops and held is None else None
+        sent = rest[: held if held is not None else dropped]
         hub.transfers.append((digest, asked, len(sent)))
         try:
             for at in range(0, len(sent), 4096) if hub.trickle else (0,):
                 self.wfile.write(sent[at : at + 4096] if hub.trickle else sent)
                 self.wfile.flush()
-                hub.started.set()
                 time.sleep(hub.trickle)
-            if hub.stalls:
-                time.sleep(hub.stalls.popleft())
+            if held is not None:
+                self.connection.recv(1)
         except OSError:  # the client has gone
             pass
         if len(sent) < len(rest):
@@ -229,3 +231,10 @@ def running() -> Iterator[FakeHub]:
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+def wait_for_part(process: subprocess.Popen[str], cache: Path, size: int) -> None:
+    """Until a process that downloads has written so many bytes of a file."""
+    while [part.stat().st_size for part in cache.rglob("*.incomplete")] != [size]:
+        assert process.poll() is None
+        time.sleep(0.01)
