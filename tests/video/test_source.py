@@ -279,6 +279,42 @@ def test_what_is_found_in_vain_for_streams_ends_no_recording(suffix: str, tmp_pa
     assert Video(path).duration == pytest.approx(length, abs=0.1)
 
 
+@pytest.mark.parametrize("suffix", [".caf", ".nut", ".mpg"])
+def test_to_open_a_file_its_tail_of_zeros_is_not_gone_through(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes each twelve of them for a chunk of CAF, and a file is opened several times."""
+    path = tmp_path / f"tail{suffix}"
+    if suffix == ".caf":
+        make_audio(path, tone(1.0), codec="pcm_s16be")
+    else:
+        make_video(path, seconds=1, size=SIZE, codec="mpeg2video", audio="tone", audio_codec="mp2")
+    length, most = Video(path).duration, 1 << 20
+    monkeypatch.setattr(source, "_SEARCHED", most)
+    os.truncate(path, 16 << 20)
+    read, original = 0, Source.read
+
+    def counted(self: Source, size: int) -> bytes:
+        nonlocal read
+        data = original(self, size)
+        read += len(data)
+        return data
+
+    monkeypatch.setattr(Source, "read", counted)
+    MediaFile(path).close()
+    assert read < 3 * most
+    assert Video(path).duration == pytest.approx(length, abs=0.1)
+
+
+def test_sound_that_begins_behind_zeros_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MPEG-PS lists no streams: they are searched for in its beginning."""
+    monkeypatch.setattr(source, "_SEARCHED", 1 << 20)
+    silent = make_video(tmp_path / "silent.mpg", seconds=1, size=SIZE, codec="mpeg2video").read_bytes()
+    path = make_video(tmp_path / "late.mpg", seconds=1, size=SIZE, codec="mpeg2video", audio="tone", audio_codec="mp2")
+    path.write_bytes(silent + bytes(3 << 20) + path.read_bytes())
+    video = Video(path)
+    assert video.has_audio
+    assert np.abs(video.audio()).max() > 0.3
+
+
 def test_zeros_behind_wav_are_not_chunks_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """FFmpeg takes each eight of them for a chunk, and asks for the size of the file."""
     path = make_audio(tmp_path / "tail.wav", tone(1.0))

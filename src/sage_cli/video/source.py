@@ -8,6 +8,7 @@ can stop a read.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,11 @@ _MAX_ERRORS: Final = 32
 # Most bytes read without finding a packet. More than the largest frame (8K, uncompressed), but few enough for demuxers that keep
 # everything in memory while they search, or that search byte by byte.
 _MAX_WITHOUT_PACKET: Final = 128 << 20
+
+# Bytes that FFmpeg reads at most to find streams, and some more. Beyond them, zeros up to the end tell nothing, but take seconds to go
+# through: the demuxer of CAF takes each twelve of them for an empty chunk.
+_SEARCHED: Final = 8 << 20
+_BLOCK: Final = 1 << 20  # bytes that are looked at together
 
 # Bytes that a seek counts for: among zeros, the demuxer of WAV does not read on for long, but seeks four times for every eight of them.
 _SEEK: Final = 2 << 10
@@ -105,6 +111,7 @@ class Source:
         self._state = FileState.of(self._file.fileno())
         self._error: MediaReadError | None = None
         self._since_packet = 0
+        self._opening, self._zeros_end = True, 0.0
         if content is not None and self._state != content.state and not content.still_in(path):
             self._file.close()
             raise MediaReadError(f"{path} was changed while it was in use; run the command again")
@@ -131,6 +138,8 @@ class Source:
             self._error = MediaReadError(f"cannot read {self.path}: {error.strerror or error} ({where})")
             return b""
         self._since_packet += len(data)
+        if self._opening and self._since_packet > _SEARCHED and self._ends_blank(self._file.tell() - len(data)):
+            self._end = min(self._end, self._file.tell())
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -160,6 +169,13 @@ class Source:
         finally:
             self._file.seek(here)
 
+    def _ends_blank(self, offset: int) -> bool:
+        """Whether there are only zeros from an offset on, as far as would be read in search of packets."""
+        if offset >= self._zeros_end:
+            places = range(offset, min(self.size, offset + _MAX_WITHOUT_PACKET), _BLOCK)
+            self._zeros_end = next((at for at in places if (block := self.peek(at, _BLOCK)) != bytes(len(block))), math.inf)
+        return self._zeros_end == math.inf
+
     @property
     def gave_up(self) -> bool:
         """Whether so much was read without finding a packet that the rest counts as empty."""
@@ -175,7 +191,7 @@ class Source:
         Args:
             known: bytes to read besides without finding a packet.
         """
-        self._since_packet, self._end = -known, self._limit
+        self._since_packet, self._end, self._opening = -known, self._limit, False
 
     def check(self) -> None:
         """Raise the error that kept the file from being read to its end, if any.
