@@ -76,12 +76,16 @@ def test_joined_recordings_are_seen_and_heard_whole(suffix: str, tmp_path: Path)
     assert 800 not in pitches(video.audio(1.0, 2.5))
 
 
-@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".mov", ".wav", ".aiff", ".asf", ".wtv"])
+@pytest.mark.parametrize("suffix", [".flv", ".mp4", ".mov", ".wav", ".aiff", ".asf", ".wtv", ".ivf"])
 def test_a_recording_that_follows_and_cannot_be_reached_is_told(suffix: str, tmp_path: Path) -> None:
     """FFmpeg ends with the first of several such files."""
     if suffix in (".wav", ".aiff"):
         one = make_audio(tmp_path / f"one{suffix}", tone(3.0), codec="pcm_s16be" if suffix == ".aiff" else None)
         (path := tmp_path / f"joined{suffix}").write_bytes(one.read_bytes() * 2)
+    elif suffix == ".ivf":
+        one = make_video(tmp_path / "one.ivf", seconds=3, size=SIZE, codec="libvpx-vp9")
+        other = make_video(tmp_path / "other.ivf", seconds=1, size=(80, 60), codec="libvpx-vp9")
+        (path := tmp_path / "joined.ivf").write_bytes(one.read_bytes() + other.read_bytes())
     else:
         mpeg2: dict[str, Any] = {"codec": "mpeg2video", "audio_codec": "mp2"}
         path = joined(tmp_path, suffix, **mpeg2 if suffix in (".asf", ".wtv") else {})

@@ -25,7 +25,7 @@ from av.stream import Discard
 from sage_cli.errors import MediaReadError, VideoError, is_memory_short
 from sage_cli.hardware.waiting import Stopped
 from sage_cli.store.content import Content, FileState
-from sage_cli.video.fragments import misread_from
+from sage_cli.video.joined import misread_from
 
 # Consecutive errors of a demuxer after which the rest of a file is given up.
 _MAX_ERRORS: Final = 32

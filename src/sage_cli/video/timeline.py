@@ -48,7 +48,7 @@ _PADDING: Final = re.compile(rb"\0?(?:JUNK|LIST|RIFF|idx1|ix\d\d|....(?:free|ski
 # The first bytes of containers whose demuxers stop after the first of several files joined end to end.
 _BEGINNINGS: Final = re.compile(
     rb"\0\0\0.ftyp[\w ]{4}|FLV\x01[\x01\x04\x05]\0\0\0\x09|RIFF....(?:WAVE|AVI )|RF64....WAVE|FORM....AIF[FC]|riff\x2e\x91\xcf\x11"
-    rb"|caff\0\x01\0\0desc|TTA1",
+    rb"|caff\0\x01\0\0desc|TTA1|DKIF\0\0 \0",
     re.DOTALL,
 )
 _MARK: Final = 16  # bytes with which a file begins, and another one of its format by the same program

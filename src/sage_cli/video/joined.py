@@ -1,4 +1,4 @@
-"""Fragmented MP4 files joined end to end. FFmpeg reads them as one, which is right only where the second goes on as the first one ends."""
+"""Files joined end to end that FFmpeg reads as one. In fragmented MP4 that is right where the second goes on as the first one ends."""
 
 from __future__ import annotations
 
@@ -14,14 +14,30 @@ _MOST: Final = 1_000_000  # boxes
 _HEADER: Final = 1 << 20  # bytes of a box that are looked at
 _LATEST: Final = 8  # fragments: each may hold one stream
 _TRACK: Final = re.compile(rb"tfhd.(...)(....)|tfdt(?:\x01...(.{8})|\0...(....))", re.DOTALL)
+_IVF: Final = b"DKIF"
+_FRAME: Final = 12  # bytes before a frame of IVF
 _ABSOLUTE: Final = 1  # flag: samples are given by their places in the file, which is now another one
 
 
 def misread_from(peek: Peek) -> float:
-    """Where a joined file begins that FFmpeg misreads; infinite if there is none.
+    """Where a joined file begins that FFmpeg misreads; infinite if there is none."""
+    return _second_ivf(peek) if peek(0, len(_IVF)) == _IVF else _misread_fragments(peek)
 
-    It would decode with the first file's parameters, take samples from wrong places, and drop those whose times are not later.
-    """
+
+def _second_ivf(peek: Peek) -> float:
+    """FFmpeg takes its header for that of a frame, which would be longer than the file."""
+    at = int.from_bytes(peek(6, 2), "little")
+    for _ in range(_MOST):
+        head = peek(at, _FRAME)
+        size = int.from_bytes(head[:4], "little")
+        if head.startswith(_IVF) or not size:
+            return at if size else math.inf
+        at += _FRAME + size
+    return math.inf
+
+
+def _misread_fragments(peek: Peek) -> float:
+    """FFmpeg would decode with the first file's parameters, take samples from wrong places, and drop those whose times are not later."""
     described: list[bytes] = []
     second, latest = None, deque[bytes](maxlen=_LATEST)
     for kind, at, size in _boxes(peek):
