@@ -43,6 +43,7 @@ class Served:
         key: the required key; ``""`` for none.
         models: listed names.
         listed: status of the list of models.
+        busy: requests for it that are refused first with status 429, which does not say for how long.
         told: what it tells at other addresses.
         context_size: of a slot, as llama-server tells it who has the key; 0 for another server.
         refuse: says why a request is refused, and with which status; empty to take it.
@@ -69,6 +70,7 @@ class Served:
     key: str = ""
     models: tuple[dict[str, Any], ...] = ({"id": "served", "max_model_len": 8192},)
     listed: int = 200
+    busy: int = 0
     told: Mapping[str, Any] = field(default_factory=dict)
     context_size: int = 0
     refuse: Callable[[dict[str, Any]], tuple[int, Any] | None] = lambda _: None
@@ -166,7 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.served.gets.append((self.path, dict(self.headers.items())))
         path = self.path.partition("?")[0]
-        if path == "/v1/models" and self.served.listed == 200:
+        if path == "/v1/models" and self.served.busy:
+            self.served.busy -= 1
+            self._json(429, {"error": {"message": "too many requests"}})
+        elif path == "/v1/models" and self.served.listed == 200:
             self._json(
                 200, {"object": "list", "data": [{"object": "model", "created": 0, "owned_by": "x", **one} for one in self.served.models]}
             )

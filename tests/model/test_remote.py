@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import trustme
 
-from sage_cli.agent.events import Answer
+from sage_cli.agent.events import Answer, RunStarted
 from sage_cli.assets import CLIPS, NANO
 from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.address import RemoteAddress, api_key
-from sage_cli.model.base import Delta, Frames, Message, Progress, Reply, Text
+from sage_cli.model.base import DEFAULT_CONTEXT, Delta, Frames, Message, Progress, Reply, Text
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
-from sage_cli.session import open_session
+from sage_cli.session import Session, open_session
+from sage_cli.session.conversation import Conversation
+from sage_cli.session.options import Options
 from sage_cli.video.frame import Frame
 from tests.models import write_qwen3_vl
 from tests.openai_server import Fault, Served, serve
@@ -213,6 +215,61 @@ def test_the_prompts_are_those_for_the_model_that_is_served(server: Served, name
     assert isinstance(last, Answer)
 
 
+# As vLLM lists one model with two names and an adapter; one of llama-server; one of Ollama.
+VLLM: list[dict[str, Any]] = [{"id": name, "root": "/models/q", "parent": None, "max_model_len": 4096} for name in ("first", "second")]
+ADAPTER = {"id": "adapter", "root": "/adapters/a", "parent": "first", "max_model_len": None}
+LISTS = (*VLLM, ADAPTER, {"id": "llama", "aliases": ["llama", "lama"], "context_length": 4096}, {"id": "qwen3-vl:latest"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "known"),
+    [
+        ("first", "first"),
+        ("second", "first"),
+        ("adapter", "adapter"),
+        ("lama", "llama"),
+        ("qwen3-vl", "qwen3-vl:latest"),
+        ("unlisted", "unlisted"),
+    ],
+)
+def test_a_model_is_the_same_by_each_of_its_names(server: Served, asked: str, known: str) -> None:
+    server.models, server.text = LISTS, "Red."
+    server.told = {"/api/ps": {"models": [{"name": "qwen3-vl:latest", "context_length": 4096}]}}
+    with RemoteModel(RemoteAddress(server.url, asked)) as model:
+        _ask(model)
+        assert model.info.name == known
+        assert model.info.context_size == (4096 if known not in ("adapter", "unlisted") else DEFAULT_CONTEXT)
+    assert server.requests[0]["model"] == asked
+
+
+def test_names_of_one_model_are_no_choice(server: Served) -> None:
+    server.models = tuple(VLLM)
+    with _connect(server) as model:
+        assert model.info.name == "first"
+    server.models = (*VLLM, ADAPTER, {**ADAPTER, "id": "other"})
+    with pytest.raises(ModelError, match=r"serves 3 models: .*#first \(first, adapter, other\)"):
+        _connect(server)
+
+
+def test_an_answer_of_the_log_is_the_models_by_whatever_name(
+    server: Served, clip_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGE_LOG_FILE", str(tmp_path / "log.db"))
+    server.models, server.text = tuple(VLLM), '{"final_answer": "Red."}'
+
+    def is_recalled(name: str) -> bool:
+        options = Options(model=f"{server.url}#{name}", frames=2, frame_tokens=16, cache_limit=0, resume=True)
+        with Session(options) as session:
+            started, *_, last = Conversation(session, clip_path).ask("What is shown?")
+        assert isinstance(started, RunStarted)
+        assert isinstance(last, Answer)
+        return started.recalled
+
+    assert [is_recalled(name) for name in ("second", "first", "second", "other", "other")] == [False, True, True, False, True]
+    server.stop()
+    assert is_recalled("first")  # no server is needed, where the log has the very name
+
+
 def test_the_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SAGE_API_KEY", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
@@ -268,6 +325,15 @@ def test_what_passes_is_tried_again(server: Served, faults: list[Fault]) -> None
         _, reply = _ask(model)
     assert reply.text.split() == ["one", "two", "three", "four", "five", "six"]
     assert not server.faults
+
+
+def test_a_server_that_limits_requests_is_asked_again_for_its_models_too(server: Served) -> None:
+    server.busy = 2
+    with _connect(server) as model:
+        assert model.info.name == "served"
+    server.busy = 100
+    with pytest.raises(ModelError, match=r"status 429 \(too many requests\): it takes no more requests for now, try again later$"):
+        _connect(server, retries=0)
 
 
 def test_what_does_not_pass_is_one_line(server: Served) -> None:

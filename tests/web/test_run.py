@@ -218,7 +218,12 @@ def test_without_web_there_is_no_socket(web: list[str], tiny: TinyModel, video: 
     """Not one is made, not one name is looked up, with a question that names an address and a real model that uses real tools."""
     words = ["ask", str(video.path), "What is on http://site.example/ ?", "-m", str(tiny.text), "--frames", "2", "--frame-tokens", "16"]
     words += ["--ctx-size", "8192", "--max-steps", "1", "--timeout", "3", "--threads", "1", "--json", *web]
-    environment = {"SAGE_CACHE_DIR": str(tmp_path), "SAGE_MODELS_DIR": str(tmp_path), "SAGE_CONFIG": str(tmp_path / "none.toml")}
+    environment = {
+        "SAGE_CACHE_DIR": str(tmp_path),
+        "SAGE_MODELS_DIR": str(tmp_path),
+        "SAGE_CONFIG": str(tmp_path / "none.toml"),
+        "SAGE_LOG_FILE": str(tmp_path / "log.db"),
+    }
     done = subprocess.run(
         [sys.executable, "-c", SOCKETLESS, *words],
         capture_output=True,

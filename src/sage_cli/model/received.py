@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -155,6 +155,34 @@ def is_json_object(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def entry_of(models: Sequence[Mapping[str, Any]], name: str) -> Mapping[str, Any] | None:
+    """A server's entry of the model with a name: its id, another name that the entry lists (llama-server, Mistral), or an id of Ollama's
+    without the tag ``latest``."""
+    exact = (model for model in models if model["id"] == name)
+    other = (model for model in models if model["id"] == f"{name}:latest" or name in _listed(model.get("aliases")))
+    return next(exact, None) or next(other, None)
+
+
+def distinct(models: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A server's entries, one for each model: the first one. vLLM has an entry for each name of a model, with the same files."""
+    return [model for model in models if first_of(models, model) is model]
+
+
+def first_of(models: Sequence[Mapping[str, Any]], model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first entry of the same model."""
+    return next(one for one in models if one is model or (_files(one) is not None and _files(one) == _files(model)))
+
+
+def _files(model: Mapping[str, Any]) -> tuple[object, ...] | None:
+    """What vLLM says of a model's files. Its adapters have a parent or no context size; to other servers a root is something else."""
+    found = model.get("root"), model.get("max_model_len")
+    return (*found, model.get("parent")) if all(found) else None
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def context_of(model: Mapping[str, Any]) -> int | None:

@@ -43,6 +43,9 @@ from sage_cli.model.received import (
     chunks_of,
     context_elsewhere,
     context_of,
+    distinct,
+    entry_of,
+    first_of,
     is_json_object,
     read_chunk,
     reason,
@@ -107,14 +110,15 @@ class RemoteModel:
         self._told_of_cut = False
         self._interrupted = False
         self._images: dict[str, str] = {}
-        self._name = address.name
+        self._name = self._id = address.name  # as it is asked for; as the server lists it
         try:
             served = self._served()
         except BaseException:
             self.close()
             raise
-        self._name = str(served["id"])
-        qwen25 = _QWEN25.search(self._name) is not None
+        self._id = str(served["id"])
+        self._name = self._name or self._id
+        qwen25 = _QWEN25.search(self._id) is not None
         self._family = "qwen2.5-vl" if qwen25 else "remote"
         self._unit = MERGE_PIXELS["qwen2.5-vl" if qwen25 else "qwen3-vl"]  # for estimates
         self._context = context_size or context_of(served) or self._context_elsewhere(key) or DEFAULT_CONTEXT
@@ -132,7 +136,7 @@ class RemoteModel:
     @cached_property
     def info(self) -> ModelInfo:
         at = f"a server at {self.address.host}"
-        return ModelInfo(self._name, self._family, self._context, at, at, self.address.outside)
+        return ModelInfo(self._id, self._family, self._context, at, at, self.address.outside)
 
     def frame_size(self, width: int, height: int, max_tokens: int | None = None, pixels: tuple[int, int] | None = None) -> tuple[int, int]:
         return bounded_frame_size(width, height, self._unit, max_tokens, pixels)
@@ -294,14 +298,12 @@ class RemoteModel:
                     self._dialect.accepted(request, forms[0])
                 return chunks
 
-    def _served(self) -> dict[str, Any]:
-        """The server's entry for the model."""
+    def _served(self) -> Mapping[str, Any]:
+        """The server's entry for the model, the same by whatever name it is asked for."""
         from openai import APIError, APIStatusError
 
         try:
-            # A mistyped address should fail soon; what is worth waiting for comes later.
-            client = self._client.with_options(max_retries=min(self._client.max_retries, 1))
-            models = [model.model_dump(warnings=False) for model in client.models.list().data]
+            models: list[dict[str, Any]] = [model.model_dump(warnings=False) for model in self._listed()]
             models = [model for model in models if isinstance(model.get("id"), str)]
         except APIError as error:
             if self.address.name and isinstance(error, APIStatusError) and error.status_code in _NO_LIST:
@@ -309,11 +311,12 @@ class RemoteModel:
             raise failure(error, self.address, self._name) from error
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{self.address.shown} is not an OpenAI-compatible server: it lists no models") from error
-        names = [model["id"] for model in models]
         if self.address.name:
+            found = entry_of(models, self.address.name)
             # Some servers know more names than they list, and OpenAI's list is long.
-            return next((model for model in models if model.get("id") == self.address.name), {"id": self.address.name})
-        if len(models) == 1:
+            return {"id": self.address.name} if found is None else first_of(models, found)
+        names = [str(model["id"]) for model in distinct(models)]
+        if len(names) == 1:
             return models[0]
         if not models:
             raise ModelError(f"{self.address.host} serves no model: load one there first")
@@ -321,6 +324,17 @@ class RemoteModel:
         raise ModelError(
             f"{self.address.host} serves {len(names)} models: name one, as in --model {self.address.shown}#{names[0]} ({shown})"
         )
+
+    def _listed(self) -> list[Any]:
+        """The server's list of models. A mistyped address fails soon; a server that is there may be loading, or limit requests."""
+        from openai import APIStatusError
+
+        try:
+            return self._client.with_options(max_retries=min(self._client.max_retries, 1)).models.list().data
+        except APIStatusError as error:
+            if is_lasting(error.status_code, error.body, error.response.headers):
+                raise
+            return self._client.models.list().data
 
     def _context_elsewhere(self, key: str) -> int | None:
         """The context size where the server does not tell it in its list of models."""
@@ -330,7 +344,7 @@ class RemoteModel:
         for path in () if self.address.openai else _ELSEWHERE:
             with suppress(httpx2.HTTPError, ValueError, RecursionError):
                 answer = self._http.get(self.address.url.removesuffix("/v1") + path, headers=headers, timeout=_CONNECT_S)
-                if size := context_elsewhere(answer.raise_for_status().json(), self._name):
+                if size := context_elsewhere(answer.raise_for_status().json(), self._id):
                     return size
         return None
 

@@ -95,14 +95,17 @@ class Conversation:
     def _earlier(self, question: str) -> RunRecord | None:
         """The newest run of the log with the same question, video, part of it, model, options and version of sage."""
         session, span = self.session, self.session.span(self.video, *(self.span or ()))
-        model = session.served_name if session.remote else session.model_name
         same = {"sage": __version__, "settings": settings(session, self.video, {"tools": self.tools, "earlier": len(self.earlier)})}
-        for entry in log.of_question(question_argument(question), media=self.video.id):
-            run = entry.record
-            near = abs(run["span"]["start"] - span[0]) <= _SAME_S and abs(run["span"]["end"] - span[1]) <= _SAME_S
-            if near and run["model"]["name"] == model and {name: run.get(name) for name in same} == same:
-                return {**run, "recalled": True}
-        return None
+        found = [
+            run
+            for run in (entry.record for entry in log.of_question(question_argument(question), media=self.video.id))
+            if abs(run["span"]["start"] - span[0]) <= _SAME_S and abs(run["span"]["end"] - span[1]) <= _SAME_S
+            if {name: run.get(name) for name in same} == same
+        ]
+        runs = [run for run in found if run["model"]["name"] == session.model_name]
+        if found and not runs and session.remote:  # the server is asked only if no run has the name that was given
+            runs = [run for run in found if run["model"]["name"] == session.served_name]
+        return {**runs[0], "recalled": True} if runs else None
 
     def _log(self, run: RunRecord) -> None:
         """Log a run, if the options say so. A log that cannot be written does not fail the answer."""

@@ -359,12 +359,12 @@ class Models:
 
     @property
     def served_name(self) -> str:
-        """Name of the served model; where the address has none, the server is asked.
+        """Name of the served model, as the server lists it: the same for all names that the server knows it by.
 
         Raises:
-            ModelError: it cannot be reached.
+            ModelError: the server cannot be reached.
         """
-        return (self.remote and self.remote.name) or self.model.info.name
+        return self.model.info.name
 
     @property
     def transcriber_name(self) -> str:

@@ -139,7 +139,7 @@ def _spans(video: Video, segments: Sequence[Segment], start: float, end: float) 
 def _identity(session: Session, segments: Sequence[Segment], start: float, end: float) -> str:
     """All that a summary depends on besides the video."""
     if session.remote:
-        model = [session.options.model, session.served_name]
+        model = [session.remote.shown, session.served_name]
     else:
         model = [*session.files.fingerprints(remember=session.caching), version("llama-cpp-python")]
     prompts = Prompts(session.settings.prompts, session.settings.pack).digest
