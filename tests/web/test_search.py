@@ -255,7 +255,7 @@ def engines(secure: Secure, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interne
     """The internet with search engines for people, of which none finds anything. The package that asks them is let in through a tunnel."""
     internet = secure(*ENGINES)
     for name in ENGINES:
-        internet.host(name, rest=http("<html><body>Are you a robot?</body></html>", status=202))
+        internet.host(name, rest=http("<html><body>No results.</body></html>"))
     with tunnel(internet) as proxy:
         monkeypatch.setenv("DDGS_PROXY", proxy)
         yield internet
@@ -292,6 +292,23 @@ def test_no_engine_finds_anything(engines: Internet, open_web: Open) -> None:
     assert (results, len(sent)) == ([], 3)
 
 
+@pytest.mark.parametrize("status", [202, 403, 429, 503])
+def test_engines_that_refuse_are_no_answer_without_results(status: int, engines: Internet, open_web: Open) -> None:
+    for name in ENGINES:
+        engines.host(name, rest=http("<html><body>Are you a robot?</body></html>", status=status))
+    with pytest.raises(WebError, match=r"no search engine answers \(html\.duckduckgo\.com, .*wait, or use another --search-provider$"):
+        done(open_web().search("who wrote Emma"))
+    engines.host("search.brave.com", rest=http("<html><body>No results.</body></html>"))
+    assert done(open_web().search("who wrote Emma"))[0] == []
+
+
+def test_an_engine_that_ddgs_lost_is_an_engine_that_fails(engines: Internet, open_web: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddgs.engines.ENGINES", {"text": {}})
+    with pytest.raises(WebError, match="no search engine can be reached"):
+        done(open_web().search("who wrote Emma"))
+    assert engines.asked == []
+
+
 def test_no_engine_can_be_reached(open_web: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDGS_PROXY", "http://127.0.0.1:9")
     with pytest.raises(WebError, match=r"no search engine can be reached \(html\.duckduckgo\.com"):
@@ -309,14 +326,14 @@ def test_an_engine_whose_library_fails_is_an_engine_that_fails(
     def fail(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr("ddgs.DDGS.text", fail)
+    monkeypatch.setattr("ddgs.base.BaseSearchEngine.search", fail)
     with pytest.raises(WebError, match="no search engine can be reached"):
         done(open_web().search("who wrote Emma"))
 
 
 def test_an_engine_that_never_answers_is_left(engines: Internet, open_web: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     never = Event()
-    monkeypatch.setattr("ddgs.DDGS.text", lambda *_, **__: never.wait())
+    monkeypatch.setattr("ddgs.base.BaseSearchEngine.search", lambda *_, **__: never.wait())
     with pytest.raises(WebError, match="no search engine can be reached"):
         done(open_web(timeout_s=0.01).search("who wrote Emma"))
     never.set()

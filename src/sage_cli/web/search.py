@@ -6,9 +6,10 @@ To add one: a function here, and a line in :func:`search`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from html import unescape
 from types import MappingProxyType
@@ -22,6 +23,8 @@ from sage_cli.web.settings import WebSettings
 
 if TYPE_CHECKING:
     from sage_cli.web.fetch import Fetcher
+
+logger = logging.getLogger(__name__)
 
 _TITLE, _SNIPPET, _LINK = 200, 600, 2000  # characters
 # What providers call a result's text and its address; an image without a text has a source.
@@ -62,43 +65,44 @@ def _ddgs(timeout_s: float, query: str, kind: Kind, count: int) -> Asking[list[F
     """Search engines' pages for people, read by the ``ddgs`` package: no key, and no promise that it works tomorrow.
 
     One engine after the other until one has results, so that a query goes no further than it must. The package brings its own HTTP client,
-    which talks to the engines alone.
+    which talks to the engines alone. Its own loop over engines is not used: it takes a refusal for an answer without results, and asks all
+    engines in place of one that it no longer knows.
     """
-    from ddgs import DDGS
-    from ddgs.exceptions import DDGSException
-
-    engines = _ENGINES[kind]
-    failures = []
-    for engine, host in engines:
+    refused, failed = [], []
+    for engine, host in _ENGINES[kind]:
         yield Request("search", host, query)
-        asking = DDGS(timeout=max(round(timeout_s / len(engines)), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
-        ask = asking.text if kind == "web" else asking.images
         try:
-            found = in_thread(partial(_ask, ask, query, max_results=count, backend=engine), timeout_s)
-        except DDGSException as error:
-            if "No results" not in str(error):
-                failures.append(host)
+            found = in_thread(partial(_ask, kind, engine, query, timeout_s / len(_ENGINES[kind])), timeout_s)
+        except (WebError, TimeoutError) as error:
+            logger.info("%s: %s", host, error)
+            failed.append(host)
             continue
-        except TimeoutError:
-            failures.append(host)
-            continue
-        if results := _found(found, count):
+        if found is None:
+            refused.append(host)
+        elif results := _found(found, count):
             return results
-    if len(failures) == len(engines):
-        raise WebError(f"no search engine can be reached ({', '.join(failures)})")
-    return []
+    if len(refused) + len(failed) < len(_ENGINES[kind]):
+        return []
+    if refused:
+        raise WebError(f"no search engine answers ({', '.join(refused)}): they may limit requests; wait, or use another --search-provider")
+    raise WebError(f"no search engine can be reached ({', '.join(failed)})")
 
 
-def _ask(ask: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """What ddgs answers. All errors are the engine's, also panics of its HTTP client, which is in Rust: they are no ``Exception``."""
-    from ddgs.exceptions import DDGSException
+def _ask(kind: Kind, name: str, query: str, timeout_s: float) -> list[dict[str, Any]] | None:
+    """What an engine answers; ``None`` if it refuses, as with status 429.
+
+    Raises:
+        WebError: for all errors, which are the engine's; also for panics of the HTTP client of ddgs, which is in Rust: no ``Exception``.
+    """
+    from ddgs.engines import ENGINES
 
     try:
-        return ask(*arguments, **named)
-    except DDGSException:
-        raise
+        make = ENGINES["text" if kind == "web" else "images"][name]
+        engine = make(os.environ.get("DDGS_PROXY"), max(round(timeout_s), 1), verify=os.environ.get("SSL_CERT_FILE") or True)
+        found = engine.search(query)
+        return None if found is None else [vars(one) for one in found]
     except BaseException as error:
-        raise DDGSException(f"{type(error).__name__}: {error}") from error
+        raise WebError(f"{type(error).__name__}: {error}") from error
 
 
 def _serper(settings: WebSettings, fetcher: Fetcher, query: str, kind: Kind, count: int) -> Asking[list[Found]]:
