@@ -38,7 +38,13 @@ def bars(*columns: ProgressColumn, transient: bool = True, redirect_stdout: bool
     """Bars with these columns, drawn by rich."""
     from rich.progress import Progress
 
+    from sage_cli.cli.drawn import Drawn
+
     screen = console.screen(stderr=True)
+    shown = Progress(*columns, console=screen)
+    shown.live = Drawn(
+        console=screen, get_renderable=shown.get_renderable, transient=transient, redirect_stdout=redirect_stdout, refresh_per_second=10
+    )
     keys = unseen_keys() if screen.is_interactive else nullcontext()  # rich draws none on a dumb terminal
-    with keys, Progress(*columns, console=screen, transient=transient, redirect_stdout=redirect_stdout) as shown:
+    with keys, shown:
         yield shown

@@ -9,6 +9,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Final
+
+# The cursor's row and all below, with the cursor at its beginning. Below from the second column on: tmux keeps, in its history, what is
+# erased from the first place of a screen on.
+ERASE: Final = "\r\x1b[2K\x1b[C\x1b[J\r"
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def _echo(on: bool) -> bool:
 
 
 def _cursor(shown: bool) -> None:
-    """Show the cursor, on a line that is cleared; or hide it. Not by rich: a signal may come while it writes."""
+    """Show the cursor, where what was drawn is erased; or hide it. Not by rich: a signal may come while it writes."""
     with suppress(OSError, ValueError):
         if sys.stderr.isatty():
-            os.write(sys.stderr.fileno(), b"\r\x1b[2K\x1b[?25h" if shown else b"\x1b[?25l")
+            os.write(sys.stderr.fileno(), f"{ERASE}\x1b[?25h".encode() if shown else b"\x1b[?25l")

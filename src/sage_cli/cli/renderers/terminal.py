@@ -1,8 +1,7 @@
 """The live view of a run on a terminal.
 
 Finished lines are printed for good: elapsed time, a label, text, folded for the width that the terminal has at that moment and never cut.
-Below them one single line changes in place (see :mod:`.live`). One line at a time cannot tear, and leaves a clean scroll-back. A terminal
-that is made narrower while the line is drawn may keep a copy of it; no text is lost.
+Below them one single line changes in place (see :mod:`.live`). One line at a time cannot tear, and leaves a clean scroll-back.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from sage_cli.agent.events import (
@@ -31,6 +29,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.cli.console import neutral, screen
+from sage_cli.cli.drawn import Drawn
 from sage_cli.cli.keys import unseen_keys
 from sage_cli.cli.renderers.live import THINKING, Busy, Head, LiveLine, Paragraph, Rows
 from sage_cli.cli.renderers.plain import Told
@@ -62,7 +61,7 @@ class Terminal:
         self._results = results
         self._verbose = verbose
         self._console = console or screen(stderr=True)
-        self._live: Live | None = None
+        self._live: Drawn | None = None
         self._drawn = ExitStack()
         self._line = LiveLine()
         self._field: tuple[int, str] | None = None
@@ -194,7 +193,7 @@ class Terminal:
 
     def _start(self) -> None:
         if self._live is None and self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._live = Live(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10)
+            self._live = Drawn(self._line, console=self._console, transient=True, redirect_stdout=False, refresh_per_second=10)
             self._drawn.enter_context(unseen_keys())
             # This thread draws first. Otherwise it may take its next line for the first one while rich's thread draws, and erase nothing.
             self._drawn.enter_context(self._live)
