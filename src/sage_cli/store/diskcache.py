@@ -131,22 +131,20 @@ def open_cache(folder: Path, limit: int | None = None) -> Cache:
 
 
 class _Use:
-    """The use that one thread makes of a connection."""
+    """The use that one thread makes of a cache: ends with the thread or the cache, and its connection with it."""
 
-    def __init__(self, connection: sqlite3.Connection, cache: Cache) -> None:
-        self.connection = connection
-        self._cache = cache  # lives as long: dropped by another thread, it would take the connection along, which only its own can close
+    def __init__(self, connection: sqlite3.Connection) -> None:
         # Not by __del__: the connection may be collected with this object, and before it.
         finalize(self, _closed, connection).atexit = False
 
 
 def _closed(connection: sqlite3.Connection) -> None:
-    with suppress(sqlite3.Error):  # another thread drops the cache
+    with suppress(sqlite3.Error):
         connection.close()
 
 
 class _Cache(Cache):  # type: ignore[misc]
-    """Each thread has a connection of its own, which ends with it: diskcache leaves that to Python, which warns of it since 3.13."""
+    """Closes the connection of each thread: diskcache leaves that to Python, which warns of it since 3.13."""
 
     def __init__(self, *arguments: Any, **given: Any) -> None:
         try:
@@ -158,12 +156,23 @@ class _Cache(Cache):  # type: ignore[misc]
 
     @property
     def _con(self) -> sqlite3.Connection:
-        try:
-            return super()._con  # type: ignore[no-any-return]
-        finally:  # also where the new connection finds a damaged database
-            made, use = getattr(self._local, "con", None), getattr(self._local, "use", None)
-            if made is not None and (use is None or use.connection is not made):
-                self._local.use = _Use(made, self)
+        """This thread's connection. As diskcache makes it, but any thread may close it: whichever drops the cache, or collects garbage."""
+        here: Any = self._local
+        if getattr(here, "pid", None) != os.getpid():  # forked
+            self.close()
+            here.pid = os.getpid()
+        if getattr(here, "con", None) is None:
+            database = Path(self.directory) / DATABASE
+            here.con = sqlite3.connect(database, timeout=self.timeout, isolation_level=None, check_same_thread=False)
+            here.use = _Use(here.con)
+            try:
+                settings = here.con.execute("SELECT key, value FROM Settings").fetchall()
+            except sqlite3.OperationalError:  # it is new
+                settings = []
+            for key, value in settings:
+                if key.startswith("sqlite_"):  # connections do not share these
+                    self.reset(key, value, update=False)
+        return here.con  # type: ignore[no-any-return]
 
 
 class _PlainDisk(Disk):  # type: ignore[misc]
