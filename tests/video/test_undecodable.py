@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import wave
 import zlib
 from collections.abc import Callable
@@ -202,6 +203,42 @@ def test_a_clock_that_jumps_is_no_claim(tmp_path: Path) -> None:
     video = Video(path)
     assert video.duration == pytest.approx(6, abs=0.2)
     assert kinds(video) == [("file", "joined")]
+
+
+CUT: dict[str, dict[str, Any]] = {
+    "start.mp4": {"container_options": {"movflags": "faststart"}},
+    "fragments.mp4": {"container_options": {"movflags": "frag_every_frame+empty_moov+default_base_moof"}},
+    "a.flv": {},
+    "a.mkv": {},
+    "a.avi": {"codec": "mjpeg"},
+    "a.ivf": {"codec": "libvpx-vp9"},
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_all_pictures_before_a_cut_are_shown_and_nothing_else(name: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / name, seconds=2, size=SIZE, bframes=0 if "codec" not in CUT[name] else None, **CUT[name])
+    with av.open(str(path)) as container:
+        place, size = next((packet.pos, packet.size) for number, packet in enumerate(container.demux(video=0)) if number == 40)
+    assert place is not None
+    os.truncate(path, place + size * 3 // 4)
+    video = Video(path)
+    assert video.duration == pytest.approx(1.6, abs=0.05)
+    assert [read_number(frame.image) for frame in video.frames([index / 25 + 0.02 for index in range(40)])] == list(range(40))
+    assert "damaged" not in [kind for _, kind in kinds(video)]
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.aac", "aac"), ("a.flac", "flac"), ("a.flv", "aac")])
+def test_sound_that_ends_inside_a_packet_is_cut_and_not_damaged(name: str, codec: str, tmp_path: Path) -> None:
+    path = make_audio(tmp_path / name, tone(4.0), codec=codec)
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    middle = packets[len(packets) // 2]
+    assert middle.pos is not None
+    os.truncate(path, middle.pos + middle.size // 2 + 8)
+    video = Video(path)
+    assert np.abs(video.audio()[24000:28800]).max() > 0.3
+    assert "damaged" not in [kind for _, kind in kinds(video)]
 
 
 @pytest.mark.parametrize(("start", "seconds"), [(1, 9), (3, 7), (7, 2)])

@@ -232,10 +232,12 @@ def _frames(
 ) -> Iterator[tuple[Fraction | None, AudioFrame]]:
     """Decoded frames from the current position, or from ``begin`` on. Damage before ``start`` takes nothing away, and is not told.
 
+    Nor is that of the last packet, which the end of the file may cut.
+
     Raises:
         VideoError: everything is damaged.
     """
-    decoded = damaged = missed = 0
+    decoded = damaged = missed = last = 0
     try:
         for packet in file.packets(track.index):
             time = packet_time(packet)
@@ -245,12 +247,15 @@ def _frames(
                 frames = cast("list[AudioFrame]", packet.decode())
             except (av.FFmpegError, ValueError) as error:
                 damaged += 1
-                missed += time is None or time + (packet.duration or 0) * time_base(packet) - media.origin > start
+                last = int(time is None or time + (packet.duration or 0) * time_base(packet) - media.origin > start)
+                missed += last
                 log.debug("%s: damaged packet at %s: %s", media.path.name, packet.pts, error)
                 continue
+            last = 0 if packet.size else last
             decoded += bool(frames)
             for frame in frames:
                 yield None if frame.pts is None else frame_time(frame) - media.origin, frame
+        missed -= last
     finally:
         if missed:
             log.warning("%s: skipped %d damaged packets of sound", media.path.name, missed)

@@ -42,6 +42,8 @@ _BLOCK: Final = 1 << 20  # bytes that are looked at together
 # Bytes that a seek counts for: among zeros, the demuxer of WAV does not read on for long, but seeks four times for every eight of them.
 _SEEK: Final = 2 << 10
 
+_PREFIX: Final = 64  # bytes between a packet's place and its content, and some more
+
 _PADDING: Final = 1 << 16  # larger packets are checked for being nothing but zeros,
 _RAW: Final = {"rawvideo", "v210", "v308", "v408", "v410", "r210", "r10k", "yuv4", "ayuv"}  # unless zeros are black
 
@@ -303,6 +305,9 @@ class MediaFile:
     def packets(self, *indices: int) -> Iterator[Packet[Any]]:
         """Packets of the given streams from the current position on, skipping errors; then the empty packets that flush decoders.
 
+        The packet that the end of the file cuts is left out, unless it is the only one: a decoder with threads would lose whole pictures
+        that come before it, and others would show it damaged.
+
         Other streams are not read at all: what is missing of them ends nothing. Only subtitles are searched for among them, where there may
         be more between two of them than is read without finding a packet; MP4 has an index for that.
 
@@ -318,14 +323,15 @@ class MediaFile:
         for stream in self.container.streams:
             stream.discard = Discard.default if stream.index in needed else Discard.all
         raw = {stream.index for stream in streams if stream.codec_context is not None and stream.codec_context.name in _RAW}
-        errors = 0
+        errors, begun = 0, set[int]()
         while errors < _MAX_ERRORS:
             try:
                 for packet in self.container.demux(streams):
                     if 0 < packet.size < _PADDING or (packet.size and (packet.stream_index in raw or not _is_padding(packet))):
                         self.source.found_packet()
-                    if packet.stream_index not in indices:
+                    if packet.stream_index not in indices or (packet.stream_index in begun and self._is_cut(packet)):
                         continue
+                    begun.add(packet.stream_index)
                     if packet.stream_index in self.retimings:
                         self.retimings[packet.stream_index].apply(packet)
                     if self._shifts and packet.size:
@@ -341,6 +347,13 @@ class MediaFile:
                 errors += 1
                 self.errors += 1
         self.source.check()
+
+    def _is_cut(self, packet: Packet[Any]) -> bool:
+        """Whether the file ends inside the packet. Of plain samples all are good that are there."""
+        if not packet.is_corrupt or packet.pos is None or packet.pos + packet.size + _PREFIX < self.source.size:
+            return False
+        codec = packet.stream.codec_context
+        return codec is None or not codec.name.startswith("pcm_")
 
     def _shift(self, packet: Packet[Any]) -> None:
         index = packet.stream_index
