@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,24 @@ def complete(environment: dict[str, str], tmp_path: Path) -> Complete:
 )
 def test_bash(complete: Complete, line: str, shown: list[str]) -> None:
     assert complete(line) == shown
+
+
+def test_zsh_completes_with_the_first_tab(sage: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    """Regression: zsh loads the script with the first TAB, which then only defined the function."""
+    script = sage("--show-completion", "zsh").stdout
+    assert script.startswith("#compdef sage\n")
+    if (zsh := shutil.which("zsh")) is None:
+        pytest.skip("no zsh")
+    (tmp_path / "_sage").write_text(script.replace("eval $(env", "echo completed $(: "))
+    for begin in ("autoload -U _sage; _sage; _sage", ". ./_sage; _sage_completion; _sage_completion"):
+        done = subprocess.run(
+            [zsh, "-f", "-c", f"compdef() {{ }}; fpath=(.) words=(sage) CURRENT=1; {begin}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (done.stdout, done.stderr) == ("completed\n" * 2, "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -142,7 +142,7 @@ def _run() -> int:
         with suppress(KeyboardInterrupt):  # whose line is the user's prompt
             return int(application().main(prog_name="sage", standalone_mode=False) or 0)
         return EXIT_INTERRUPTED
-    _name_shell(sys.argv[1:])
+    _set_up_completion(sys.argv[1:])
     try:
         with parse(_without_colours(sys.argv[1:])) as context:
             _begin(context.params)
@@ -183,14 +183,19 @@ def _begin(given: Mapping[str, Any]) -> None:
             console.note(f"{variable} has no effect: did you mean {near}?")
 
 
-def _name_shell(words: list[str]) -> None:
-    """Let ``--show-completion`` and ``--install-completion`` take a shell's name, if one is given.
+def _set_up_completion(words: list[str]) -> None:
+    """Let ``--show-completion`` and ``--install-completion`` take a shell's name, if one is given, and mend typer's script for zsh.
 
     Typer has either options without a value, for the shell that is running, or, with this variable, options that need one.
     """
     option, _, shell = " ".join(words[:2]).replace("=", " ", 1).partition(" ")
-    if option in ("--show-completion", "--install-completion") and shell and not shell.startswith("-"):
+    if option not in ("--show-completion", "--install-completion"):
+        return
+    if shell and not shell.startswith("-"):
         os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
+    from sage_cli.cli.complete import complete_at_once
+
+    complete_at_once()
 
 
 def _without_colours(words: list[str]) -> list[str]:

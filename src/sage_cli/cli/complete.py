@@ -15,6 +15,22 @@ Completions = list[tuple[str, str]]
 
 _PLAIN: Final = re.compile(r"[\w.:/@+-]+")  # what no shell takes for code, quoted or not
 
+# A file of a function, to zsh: with the first TAB, zsh runs it in place of the function, and it only defined that.
+_AT_ONCE: Final = """
+if [ "$funcstack[1]" = "_%(prog_name)s" ]; then
+  %(complete_func)s
+fi
+"""
+
+
+def complete_at_once() -> None:
+    """Let typer's script for zsh complete with the first TAB, not the second."""
+    with suppress(ImportError, AttributeError, KeyError):  # another version's, which may do so itself
+        from typer._completion_shared import _completion_scripts
+
+        if "funcstack" not in _completion_scripts["zsh"]:
+            _completion_scripts["zsh"] += _AT_ONCE
+
 
 def quietly(complete: Callable[[str], Completions]) -> Callable[[str], Completions]:
     """No completions instead of an error, which would ruin the prompt, and none that a shell could take for code."""
