@@ -25,6 +25,7 @@ from sage_cli.output import (
     open_text,
     output_folder,
     same_folder,
+    telling_replaced,
     write_text,
 )
 
@@ -84,6 +85,15 @@ def test_files_of_others_beside_the_target_stay(tmp_path: Path) -> None:
     (tmp_path / "talk.srt.part").write_text("mine")
     write_text(tmp_path / "talk.srt", "words\n")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"talk.srt": "words\n", "talk.srt.part": "mine"}
+
+
+def test_a_file_that_was_different_is_replaced_with_a_notice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    target = tmp_path / "talk.srt"
+    for text, told in (("one", 0), ("one", 0), ("two", 1)):
+        with telling_replaced(target), open_text(target) as file:
+            file.write(text)
+        assert len(caplog.messages) == told
+    assert caplog.messages == [f"replaced {target}, which was different; videos of one name need a folder each"]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

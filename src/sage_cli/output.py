@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TextIO, cast
 from unicodedata import normalize
 
-from sage_cli.errors import UsageError, naming
+from sage_cli.errors import NOTICES, UsageError, naming
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -146,6 +146,19 @@ def output_folder(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 path.rmdir()
         raise
+
+
+@contextmanager
+def telling_replaced(target: Path) -> Iterator[None]:
+    """Tell if what the block writes replaces a file that was different. For names made from the input's, which another input may have."""
+    before = _read(target)
+    yield
+    if before not in (None, _read(target)):
+        NOTICES.warning("replaced %s, which was different; videos of one name need a folder each", target)
+
+
+def _read(target: Path) -> bytes | None:
+    return target.read_bytes() if target.is_file() else None
 
 
 @contextmanager

@@ -111,6 +111,17 @@ def test_a_frame_that_several_times_show_is_saved_once(sage: Sage, tmp_path: Pat
     assert sage("frames", video, "--at", "1", "-o", tmp_path).stderr == ""
 
 
+def test_frames_of_another_video_of_that_name_are_not_replaced_unseen(sage: Sage, tmp_path: Path) -> None:
+    told = []
+    for name in ("short", "short", "long"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        video = tmp_path / name / "talk.mp4"
+        video.write_bytes((CLIPS / f"{name}.mp4").read_bytes())
+        told.append(sage("frames", video, "--at", "1", "--at", "2", "-o", tmp_path / "out").stderr)
+    assert told[:2] == ["", ""]
+    assert told[2].count("which was different") == 1
+
+
 def test_frames_as_json(sage: Sage, tmp_path: Path) -> None:
     video = make_video(tmp_path / "talk.mp4", seconds=4)
     done = sage("frames", video, "--every", "1", "--start", "1", "--end", "2.5", "-o", tmp_path / "new" / "out", "--json", "--quiet")

@@ -19,10 +19,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from sage_cli.cli import main
 from sage_cli.cli.batch import Input
-from sage_cli.cli.transcribe import _plan
+from sage_cli.cli.transcribe import _plan, _shown
 from sage_cli.errors import UsageError
 from sage_cli.session import Session
 from sage_cli.speech import Progress, Segment
@@ -629,6 +630,35 @@ def test_subtitles_are_converted_without_a_speech_model(sage: Sage, tmp_path: Pa
         assert sage("transcribe", video, "--from", source).stdout == "[00:00:00.250 --> 00:00:01.500]  The train is late.\n"
     done = sage("transcribe", video, "--from", "subtitles", "-f", "srt", "--start", "1")
     assert "00:00:00,250 --> 00:00:01,500" in done.stdout
+
+
+def test_a_transcript_of_another_recording_of_that_name_is_not_replaced_unseen(sage: Sage, tmp_path: Path, clip: Path) -> None:
+    told = []
+    for name in ("a", "a", "b"):  # as a loop does
+        (tmp_path / name).mkdir(exist_ok=True)
+        video = Path(shutil.copy(clip, tmp_path / name / "talk.mp4"))
+        video.with_suffix(".srt").write_text(f"1\n00:00:00,250 --> 00:00:01,500\nThis is {name}.\n")
+        done = sage("transcribe", video, "--from", "subtitles", "-f", "vtt", "-o", f"{tmp_path / 'out'}/")
+        assert done.returncode == 0
+        told.append(done.stderr)
+    assert told == ["", "", f"sage: replaced {tmp_path / 'out' / 'talk.vtt'}, which was different; videos of one name need a folder each\n"]
+
+
+@pytest.mark.parametrize("columns", [40, 80, 140])
+def test_on_a_terminal_lines_are_wrapped_at_words(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    english = "a sentence that somebody says without a pause so that it is longer than the terminal is wide, however wide that is. " * 2
+    chinese = "今天天气很好我们一起去公园散步然后在湖边吃午饭" * 4
+    time = "[00:00:00.000 --> 00:00:02.000]"
+    rows = _shown("".join(f"{time}  {text}\n" for text in (english, chinese))).splitlines()
+    assert all(cell_len(row) <= columns for row in rows)
+    beside, below = f"{time}  a sentence", (time, "  a sentence")
+    assert rows[0].startswith(beside) if columns >= 80 else (rows[0], rows[1][:12]) == below
+    assert {len(row) - len(row.lstrip()) for row in rows} == {0, 33 if columns >= 80 else 2}
+    parts = [row.removeprefix(time).strip() for row in rows]
+    assert [" ".join(parts).split()[: len(english.split())], "".join(parts)[-len(chinese) :]] == [english.split(), chinese]
+    assert _shown("") == ""
+    assert _shown("# talk\n\n**00:00** One.\n") == "# talk\n\n**00:00** One.\n"
 
 
 def test_conversion_keeps_times_sounds_and_speakers(sage: Sage, tmp_path: Path, clip: Path) -> None:

@@ -93,17 +93,19 @@ def _spans(runs: Iterable[RunRecord]) -> list[tuple[float, float]]:
 
 
 def _save_clip(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
-    from sage_cli.output import file_name
+    from sage_cli.output import file_name, telling_replaced
 
     first = max(0.0, min(start, video.duration - 1.0))
-    video.clip(first, max(end, first + 1.0), folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}.mp4"))
+    target = folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}.mp4")
+    with telling_replaced(target):
+        video.clip(first, max(end, first + 1.0), target)
 
 
 def _save_stills(video: Video, start: float, end: float, folder: Path, stem: str) -> None:
-    from sage_cli.output import file_name, open_binary
+    from sage_cli.output import file_name, open_binary, telling_replaced
     from sage_cli.report.page import still_times, stills
 
     for still in stills(video, still_times(start, end), video.height):
-        name = file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}_{format_stamp(still.time)}.jpg")
-        with open_binary(folder / name, [video.path]) as file:
+        target = folder / file_name(stem, f"_{format_stamp(start)}-{format_stamp(end)}_{format_stamp(still.time)}.jpg")
+        with telling_replaced(target), open_binary(target, [video.path]) as file:
             file.write(still.data)

@@ -52,7 +52,7 @@ def frames(
     Each is the frame on screen at that time, named by its own time, and saved once if several times show it. The names go to stdout.
     """
     from sage_cli.cli.opening import damage_told, opened
-    from sage_cli.output import file_name, folder_named, open_binary, output_folder
+    from sage_cli.output import file_name, folder_named, open_binary, output_folder, telling_replaced
     from sage_cli.session import Session
     from sage_cli.text import user_path
 
@@ -82,7 +82,7 @@ def frames(
         with told, output_folder(folder), closing(source.frames(times, size)) as found:
             for frame in _distinct(found):
                 target = folder / file_name(source.stem, f"_{_stamp(frame.time, saved)}.jpg")
-                with open_binary(target, [source.path]) as file:
+                with telling_replaced(target), open_binary(target, [source.path]) as file:
                     file.write(_encoded(frame.image, target.suffix))
                 _write(options, video, target, time=round(frame.time, 3))
         _tell(len(times), len(saved), "saved")

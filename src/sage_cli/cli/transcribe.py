@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from sage_cli.cli import console
 from sage_cli.cli.bars import progress
@@ -28,6 +29,9 @@ EXAMPLES = """[bold]Examples[/]
   sage transcribe *.mp4 -o subtitles/ -f vtt --skip-existing
   sage transcribe recordings/ --recursive --jsonl > all.jsonl
   sage transcribe talk.mp4 --language de --translate"""
+
+_FOR_EYES: Final = ("txt", "md")  # formats; programs read the others, also from a terminal's screen
+_TIME: Final = re.compile(r"\[[\d:. >-]+\]  ")  # of a line
 
 
 @takes("transcribe")
@@ -73,6 +77,7 @@ class Task:
     Attributes:
         source: the media as given by the user.
         target: the output file; ``None`` for stdout.
+        named: whether the target is named after the source.
         copy: of the media, if it is a pipe that another process has read.
     """
 
@@ -80,6 +85,7 @@ class Task:
     format: str
     target: Path | None
     copy: Path | None = None
+    named: bool = False
 
     @property
     def name(self) -> str:
@@ -107,7 +113,7 @@ def _plan(found: Sequence[Input], output: str | None, format: str | None) -> lis
         return tasks
     if is_folder(output):
         names = _names(tasks, [one.inside for one in found])
-        return [replace(task, target=Path(output) / f"{name}.{task.format}") for task, name in zip(tasks, names, strict=True)]
+        return [replace(task, target=Path(output) / f"{name}.{task.format}", named=True) for task, name in zip(tasks, names, strict=True)]
     if len(tasks) > 1:
         raise UsageError(f"--output {output} is one file for {len(tasks)} transcripts: name a folder (for a new one: {output}/)")
     return [Task(tasks[0].source, format or format_of(output, declared()["format"].choices, "txt"), Path(output))]
@@ -235,7 +241,8 @@ def _target(task: Task) -> Iterator[Callable[[str], None]]:
         SageError: it would have. The file is not what was asked for, and a script would take it for that.
     """
     if task.target is None:
-        safe = console.neutral_json if task.format.startswith("json") else console.neutral if sys.stdout.isatty() else str
+        shown = _shown if task.format in _FOR_EYES else console.neutral
+        safe = console.neutral_json if task.format.startswith("json") else shown if sys.stdout.isatty() else str
         if task.format != "json":
             yield lambda text: console.write(safe(text), end="")
             return
@@ -243,11 +250,12 @@ def _target(task: Task) -> Iterator[Callable[[str], None]]:
         yield held.append
         console.write(safe("".join(held)), end="")
         return
-    from sage_cli.output import open_text
+    from sage_cli.output import open_text, telling_replaced
     from sage_cli.speech.formats import has_text
 
     written: list[str] = []
-    with open_text(task.target, [Path(task.source)]) as file:
+    told = telling_replaced(task.target) if task.named else nullcontext()
+    with told, open_text(task.target, [Path(task.source)]) as file:
 
         def out(text: str) -> None:
             written.append(text)
@@ -258,6 +266,24 @@ def _target(task: Task) -> Iterator[Callable[[str], None]]:
             raise SageError(f"{task.target} stays as it is: it has text, and {task.name} has none (delete the file to replace it)")
     if console.shows_progress():
         console.say(f"wrote {task.target}")
+
+
+def _shown(text: str) -> str:
+    """Lines for a terminal as wide as it is now: wrapped at words, beside their times, or below them if there is no room for words."""
+    from sage_cli.cli.renderers.live import fold
+    from sage_cli.cli.tables import NARROWEST
+
+    width, rows = console.screen().width, list[str]()
+    for line in console.neutral(text).splitlines():
+        time = _TIME.match(line)
+        indent = time.end() if time else 0
+        if time and width - indent < NARROWEST:
+            rows.append(time[0].rstrip())
+            rows += [f"  {part}" for part in fold(line[indent:], width - 2)]
+        else:
+            first, *others = fold(line[indent:], max(2, width - indent))
+            rows += [line[:indent] + first, *(" " * indent + part for part in others)]
+    return "".join(f"{row}\n" for row in rows)
 
 
 def _has_text(task: Task) -> bool:
