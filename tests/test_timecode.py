@@ -5,7 +5,18 @@ import math
 import pytest
 
 from sage_cli.errors import UsageError
-from sage_cli.timecode import format_clock, format_clock_ms, format_stamp, link_at, parse, parse_within, repair, repair_window, rough
+from sage_cli.timecode import (
+    format_clock,
+    format_clock_ms,
+    format_stamp,
+    link_at,
+    parse,
+    parse_within,
+    repair,
+    repair_window,
+    rough,
+    without_clocks,
+)
 
 # More than a float holds; the last ones more digits than Python reads as a whole number.
 HUGE = [form.format("9" * digits) for digits in (400, 5000) for form in ("{}", "{}:00", "{}:00:00", "{}h", "1h{}s")]
@@ -44,6 +55,12 @@ def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(UsageError, match="is not a time; write HH:MM:SS") as caught:
         parse(text)
     assert "\n" not in str(caught.value)
+
+
+def test_clock_times_are_found_in_prose() -> None:
+    told = "From 1:02 to 00:01:10.5, or 1:02:03,250; at 3:5, 16:75 and 1:05pm."
+    assert without_clocks(told) == ("From time to time, or time; at 3:5, 16:75 and 1:05pm.", [62, 70.5, 3723.25])
+    assert without_clocks("9" * 5000 + ":00") == ("9" * 5000 + ":00", [])
 
 
 def test_times_past_the_end_are_refused() -> None:

@@ -19,6 +19,8 @@ _LONGEST = 1000  # characters of a time
 
 _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
+# In prose: with two digits of seconds, as no score or ratio has, and with decimals.
+_TOLD = re.compile(r"\b(?:\d{1,4}:)?\d{1,4}:\d{2}(?:\.\d+|,\d{3})?\b")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
 _SPOKEN = re.compile(
     r"(?<!\d)"  # not from within a number: a very long one would be read again from each of its digits
@@ -64,6 +66,19 @@ def _parsed(text: str) -> float:
     elif text and (match := _UNITS.fullmatch(text)):
         return 3600 * float(match[1] or 0) + 60 * float(match[2] or 0) + float(match[3] or 0)
     return math.nan
+
+
+def without_clocks(text: str) -> tuple[str, list[float]]:
+    """A text with the word ``time`` in place of each clock time, and the times in seconds."""
+    times: list[float] = []
+
+    def taken(found: re.Match[str]) -> str:
+        if not math.isfinite(time := _parsed(found[0].replace(",", "."))):
+            return found[0]
+        times.append(time)
+        return "time"
+
+    return _TOLD.sub(taken, text), times
 
 
 def format_clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from sage_cli.bench.words import amounts, words
 from sage_cli.errors import SageError, UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import ChatModel, Message, Reply, Text
+from sage_cli.timecode import without_clocks
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import record, text
 
@@ -23,7 +24,6 @@ Kind: TypeAlias = Literal["exact", "choice", "model", "server"]
 TOLERANCE: Final = 2.0  # tolerance of clock times, in seconds
 
 _PLAIN: Final[tuple[Kind, ...]] = ("exact", "choice", "model")
-_CLOCK: Final = re.compile(r"\b(?:(\d{1,4}):)?(\d{1,4}):(\d{2})\b")
 # "It is not 7" and "more than 7" are other answers than 7.
 _DENIED: Final = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|without|except|\w+ than|at (?:least|most))\b|n['\u2019]t\b", re.IGNORECASE
@@ -100,9 +100,10 @@ def exact(item: Item, answer: str) -> Verdict:
 
     A reference that is a single number is also matched by an answer whose only number it is: "The number is seven."
     """
-    if not _times(answer, item.reference):
+    (told, times), (reference, meant) = without_clocks(answer), without_clocks(item.reference)
+    if any(abs(time - other) > TOLERANCE for time, other in zip(times, meant, strict=False)):
         return Verdict(False, "other times")
-    said, right = words(_CLOCK.sub("time", answer)), words(_CLOCK.sub("time", item.reference))
+    said, right = words(told), words(reference)
     if said == right:
         return Verdict(True, "the same words")
     if amounts(item.reference) == [right] == amounts(answer) and not _DENIED.search(answer):
@@ -119,15 +120,6 @@ def choice(item: Item, answer: str) -> Verdict:
     if place is None:
         return Verdict(False, "names none of the options, or several, or denies them")
     return Verdict(letter(place) == item.letter, f"names option {letter(place)}; {item.letter} is right")
-
-
-def _times(one: str, other: str) -> bool:
-    pairs = zip(_CLOCK.findall(one), _CLOCK.findall(other), strict=False)
-    return all(abs(_seconds(first) - _seconds(second)) <= TOLERANCE for first, second in pairs)
-
-
-def _seconds(fields: tuple[str, str, str]) -> int:
-    return 3600 * int(fields[0] or 0) + 60 * int(fields[1]) + int(fields[2])
 
 
 # ---- by a model ----------------------------------------------------------------------------------------------------
