@@ -30,7 +30,7 @@ WEB: Final = re.compile(r"[0-9a-f]{32}(\.json)?")  # earlier versions wrote a su
 LINKS: Final = re.compile(r"[0-9a-f]{24}\..+")  # yt-dlp names captions and unfinished parts
 LINK_LOCKS: Final = re.compile(r"\.[0-9a-f]{24}\.lock")
 FINGERPRINTS: Final = re.compile(r"[0-9a-f]{24}(\.json)?")
-SPEEDS: Final = re.compile(r"speeds\.json")
+SPEEDS: Final = re.compile(r"speeds(\.json)?")
 RECORD_KEYS: Final = re.compile(rf"(?s:.*?){_MEDIA}@")  # after the model's identity, in an embedding's
 RECORDS: Final = re.compile(
     r"cache\.db(-journal|-shm|-wal)?|[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val"
