@@ -105,9 +105,11 @@ def test_a_cache_that_cannot_be_used_is_told_once(
 ) -> None:
     """Regression: who had put it on a disk that cannot hold it saw only slowness."""
     (tmp_path / "file").touch()
-    for words, lines in ((), 1), (("--quiet",), 0):
-        unusable = environment | {"SAGE_CACHE_DIR": str(tmp_path / "file")}
-        with start("frames", clip, "--at", 1, "-o", tmp_path / "frames", *words, env=unusable) as process:
+    unusable = environment | {"SAGE_CACHE_DIR": str(tmp_path / "file")}
+    frames = "frames", clip, "--at", 1, "-o", tmp_path / "frames"
+    speech = "transcribe", CLIPS / "speech.mp4", "-m", "nano"
+    for words, lines in (frames, 1), ((*frames, "--quiet"), 0), (speech, 1):
+        with start(*words, env=unusable) as process:
             _, stderr = process.communicate()
         assert process.returncode == 0
         assert (

@@ -122,11 +122,12 @@ def test_only_this_user_reads_it(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o77 == 0
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     cache = WebCache(tmp_path / "file" / "web", 100)
     cache.put(1, "a")
     assert cache.get(int, "a") is None
+    assert "web is not used: Not a directory" in caplog.text
 
 
 def test_the_oldest_go_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

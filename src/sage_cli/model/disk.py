@@ -7,7 +7,6 @@ would be computed again, or a miss.
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import struct
@@ -27,8 +26,6 @@ from sage_cli.store.diskcache import DiskCache
 from sage_cli.store.files import PREFIXES, delete, part_of, report_damaged, report_unused, trim
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import digest
-
-logger = logging.getLogger(__name__)
 
 EMBEDDINGS_LIMIT: Final = 4 << 30
 PREFIXES_LIMIT: Final = 8 << 30
@@ -82,7 +79,7 @@ class Embeddings:
     """
 
     def __init__(self, folder: Path, limit: int, everything: bool) -> None:
-        self._disk = DiskCache(folder, limit)
+        self._folder, self._disk = folder, DiskCache(folder, limit)
         self._everything = everything
         self.read_s: float | None = None
         self.keeps = limit > 0
@@ -168,7 +165,7 @@ class Embeddings:
     def _give_up(self, error: Exception) -> None:
         self._stopped.set()
         self.keeps = False
-        logger.warning("frame embeddings are not saved: %s", error or type(error).__name__)
+        report_unused(self._folder, error)
 
 
 # ---- KV prefixes ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import json
-import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any, BinaryIO, NoReturn
 from pydantic import TypeAdapter, ValidationError
 
 from sage_cli.speech.transcriber import Part
-from sage_cli.store.files import TRANSCRIPTS, read_file, report_damaged, trim
+from sage_cli.store.files import TRANSCRIPTS, read_file, report_damaged, report_unused, trim
 from sage_cli.store.private import private_folder
 from sage_cli.store.seal import digest
 
@@ -30,7 +29,6 @@ _SUM = 16  # characters of a line's checksum
 _DAMAGED: dict[str, Any] = {}  # in place of a record
 
 _PART = TypeAdapter(Part)
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class TranscriptCache:
         name = f"{stem}-{number}"
         file = self._open(name)
         try:
-            recorder = Recorder(name, file, chapter.parts[-1].after.position if chapter.parts else 0)
+            recorder = Recorder(name, file, self._folder, chapter.parts[-1].after.position if chapter.parts else 0)
             if not chapter.parts:
                 recorder.line({"start": float(chapter.start), "end": float(chapter.end)})
             yield recorder
@@ -91,7 +89,7 @@ class TranscriptCache:
         name = f"{stem}-language"
         if (file := self._open(name)) is not None:
             with file:
-                Recorder(name, file, 0).line({"language": language})
+                Recorder(name, file, self._folder, 0).line({"language": language})
 
     def _read(self, name: str) -> list[dict[str, Any]]:
         """The lines of a file; :data:`_DAMAGED` in place of those that are not whole, unless a kill cut the last one short."""
@@ -120,7 +118,7 @@ class TranscriptCache:
             file.write(b"\n")  # ends a line that was cut short
             return file
         except OSError as error:
-            _log.warning("transcripts are not kept: %s: %s", self._folder, error.strerror or error)
+            report_unused(self._folder, error)
             return None
 
 
@@ -151,11 +149,12 @@ class Recorder:
     Args:
         name: of the file, without its suffix.
         file: open for appending; ``None`` writes nothing.
+        folder: it is in.
         position: samples of the chapter that are done with.
     """
 
-    def __init__(self, name: str, file: BinaryIO | None, position: int) -> None:
-        self._name, self._file, self._position = name, file, position
+    def __init__(self, name: str, file: BinaryIO | None, folder: Path | None, position: int) -> None:
+        self._name, self._file, self._folder, self._position = name, file, folder, position
 
     def part(self, part: Part) -> None:
         self.line({"at": self._position, **asdict(part)})
@@ -165,13 +164,13 @@ class Recorder:
         self.line({"at": self._position, "done": True})
 
     def line(self, record: dict[str, Any]) -> None:
-        if self._file is None:
+        if self._file is None or self._folder is None:
             return
         text = json.dumps(record).encode()
         try:
             self._file.write(_checksum(self._name, text) + b" " + text + b"\n")
         except OSError as error:  # a full disk
-            _log.warning("the rest of this transcript is not kept: %s", error.strerror or error)
+            report_unused(self._folder, error)
             self._file = None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sage_cli.store.files import WEB, trim
+from sage_cli.store.files import WEB, report_unused, trim
 from sage_cli.store.seal import read_sealed, write_sealed
 from sage_cli.web.base import Asking, Found, Kind, Page, T, WebError
 from sage_cli.web.search import search
@@ -22,8 +21,6 @@ from sage_cli.web.settings import WebSettings
 if TYPE_CHECKING:
     from sage_cli.web.address import Network
     from sage_cli.web.fetch import Fetcher
-
-logger = logging.getLogger(__name__)
 
 LIMIT = 64 << 20  # bytes kept on disk; the oldest go first
 
@@ -118,7 +115,7 @@ class WebCache:
             write_sealed(self._path(key), json.dumps([time.time(), value]).encode())
             trim(self._folder, WEB, LIMIT)
         except OSError as error:
-            logger.warning("web results are not kept: %s: %s", self._folder, error.strerror or error)
+            report_unused(self._folder, error)
 
     def _path(self, key: tuple[str, ...]) -> Path:
         return self._folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
