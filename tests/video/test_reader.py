@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from sage_cli.errors import VideoError
 from sage_cli.video import Video, uniform_times
 from sage_cli.video.media import Orientation
+from sage_cli.video.mp4 import _crop
 from sage_cli.video.reader import FrameCursor, picture
 from tests.media import Image, corners, display_matrix, make_audio, make_video, numbered, read_number, tone
 
@@ -299,6 +301,28 @@ def test_what_a_container_crops_is_not_seen(elements: str, tmp_path: Path) -> No
         image = next(video.frames([0.5], shape)).image
         assert image.shape[1::-1] == (shape or CROPS[elements])
         assert image[image.shape[0] // 4 :].max() < 30
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_what_the_clean_aperture_cuts_off_is_not_seen(suffix: str, tmp_path: Path) -> None:
+    path = make_video(tmp_path / f"a{suffix}", seconds=1, size=SIZE, painter=in_a_border, audio="tone")
+    data = bytearray(path.read_bytes())
+    aperture = struct.pack(">I4s8i", 40, b"clap", 96, 2, 40, 1, 8, 1, 12, 3)  # 48 x 40, its center 8 to the right and 4 down
+    boxes = [data.index(kind, data.index(b"moov")) - 4 for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1")]
+    end = boxes[-1] + int.from_bytes(data[boxes[-1] : boxes[-1] + 4], "big")
+    for at in boxes:
+        data[at : at + 4] = (int.from_bytes(data[at : at + 4], "big") + len(aperture)).to_bytes(4, "big")
+    path.write_bytes(data[:end] + aperture + data[end:])
+    video = Video(path)
+    assert (video.width, video.height) == (48, 40)
+    assert next(video.frames([0.5])).image.max() < 30
+
+
+@pytest.mark.parametrize(
+    "numbers", ["", "64 1 48 1 0 1 0 1", "48 0 40 1 0 1 0 1", "48 1 40 1 30 1 0 1", "-48 1 40 1 0 1 0 1", "80 1 48 1 0 1 0 1"]
+)
+def test_a_clean_aperture_that_cuts_nothing_off_or_cannot_be(numbers: str) -> None:
+    assert _crop(struct.pack(f">{len(numbers.split())}i", *map(int, numbers.split())), 64, 48) == (0, 0, 0, 0)
 
 
 def test_pictures_are_cropped_before_they_are_turned() -> None:

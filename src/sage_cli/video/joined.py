@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from collections.abc import Iterator
+from typing import Final
 
-Peek: TypeAlias = Callable[[int, int], bytes]  # bytes of a file from a place on, at most so many
+from sage_cli.video.mp4 import Peek, boxes
 
-_MOST: Final = 1_000_000  # boxes
+_MOST: Final = 1_000_000  # frames
 _HEADER: Final = 1 << 20  # bytes of a box that are looked at
 _LATEST: Final = 8  # fragments: each may hold one stream
 _TRACK: Final = re.compile(rb"tfhd.(...)(....)|tfdt(?:\x01...(.{8})|\0...(....))", re.DOTALL)
@@ -40,7 +40,7 @@ def _misread_fragments(peek: Peek) -> float:
     """FFmpeg would decode with the first file's parameters, take samples from wrong places, and drop those whose times are not later."""
     described: list[bytes] = []
     second, latest = None, deque[bytes](maxlen=_LATEST)
-    for kind, at, size in _boxes(peek):
+    for kind, at, size in boxes(peek) if peek(4, 4) == b"ftyp" else ():
         if kind == b"ftyp" and latest:
             second = at
         elif kind in (b"moov", b"moof"):
@@ -55,22 +55,6 @@ def _misread_fragments(peek: Peek) -> float:
             second = None
             latest.append(box)
     return math.inf
-
-
-def _boxes(peek: Peek) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of a file, unless it is no MP4: their kind, where they begin, and how long they are."""
-    at = 0
-    for _ in range(_MOST):
-        head = peek(at, 16)
-        if len(head) < 16 or not (at or head[4:8] == b"ftyp"):
-            return
-        size = int.from_bytes(head[:4], "big")
-        if size == 1:
-            size = int.from_bytes(head[8:], "big")
-        if size < 8:
-            return
-        yield head[4:8], at, size
-        at += size
 
 
 def _descriptions(header: bytes) -> list[bytes]:

@@ -28,8 +28,8 @@ from sage_cli.errors import MediaReadError, VideoError, reading
 from sage_cli.hardware.waiting import in_background
 from sage_cli.store.content import identify
 from sage_cli.text import SUBTITLES
+from sage_cli.video import matroska, mp4
 from sage_cli.video.encryption import is_encrypted
-from sage_cli.video.matroska import crops, is_whole
 from sage_cli.video.media import LOST, AudioTrack, Media, MediaNotice, Orientation, Part, VideoTrack
 from sage_cli.video.order import retiming
 from sage_cli.video.source import MediaFile, frame_time, packet_time, time_base
@@ -252,7 +252,11 @@ def _orientation(frame: VideoFrame) -> Orientation:
 def _crop(file: MediaFile, index: int, frame: VideoFrame) -> tuple[int, int, int, int]:
     """See :attr:`Orientation.crop`. The shape of pixels is that of a cropped picture."""
     number = [stream.index for stream in file.container.streams.video].index(index)
-    found = crops(file.source) if "matroska" in file.container.format.name else []
+    kind, found = file.container.format.name, list[tuple[int, int, int, int]]()
+    if "matroska" in kind:
+        found = matroska.crops(file.source)
+    elif "mp4" in kind:
+        found = mp4.crops(file.source.peek, frame.width, frame.height)
     left, top, right, bottom = crop = found[number] if number < len(found) else (0, 0, 0, 0)
     return crop if left + right < frame.width and top + bottom < frame.height else (0, 0, 0, 0)
 
@@ -306,7 +310,7 @@ def _outlasts(file: MediaFile, streams: Collection[int], seen: Survey) -> bool:
         if (time := packet_time(packet)) is not None:
             begin, end = max(begin, time), max(end, time + (packet.duration or 0) * time_base(packet))
     reaches = seen.claimed is not None and seen.claimed - end < _SAME
-    return reaches and (begin >= seen.end or is_whole(file.source))
+    return reaches and (begin >= seen.end or matroska.is_whole(file.source))
 
 
 def _is_estimated(file: MediaFile, streams: Collection[int]) -> bool:
