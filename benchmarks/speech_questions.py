@@ -5,7 +5,7 @@ question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` 
 side. Half of the questions need one sentence of the speech, a quarter two that are minutes apart, and a quarter have no answer.
 
 ``make WORK --between TEXT`` writes one recording of sound instead, with subtitles: the ten talks, and before each a tenth of the words of a
-text. ``search WORK --model MODEL`` counts how many answers the passages hold that the model would read.
+text; ``--language de`` asks in German. ``search WORK --model MODEL`` counts how many answers the passages hold that the model would read.
 
 Questions about a video are asked one after another by one session, as ``sage ask VIDEO QUESTION QUESTION...`` does, so the model reads
 frames and instructions once.
@@ -96,8 +96,9 @@ def _rows(talk: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         }
 
 
-def make_long(work: Path, between: Path) -> None:
-    """Write one recording with the talks between stretches of a text, as subtitles, and the question set about it."""
+def make_long(work: Path, between: Path, language: str | None = None) -> None:
+    """Write one recording with the talks between stretches of a text, as subtitles, and the question set about it. In another language
+    it has the questions that have an answer."""
     words, rows, at = between.read_text(encoding="utf-8").split(), [], 0.0
     length = len(words) // len(talks())
     subtitles = Srt()
@@ -113,7 +114,8 @@ def make_long(work: Path, between: Path) -> None:
             for first in range(number * length, (number + 1) * length, _CUE):
                 at = write(at, " ".join(words[first : first + _CUE]))
             at = max(write(at + second, text) for second, text in talk["said"])
-            rows += [{**row, "video_path": _LONG} for row in _rows(talk)]
+            asked = [{**row, "video_path": _LONG} for row in _rows(talk)]
+            rows += [{**row, "question": said} for row, said in zip(asked, talk[language], strict=False)] if language else asked
     (work / "set.jsonl").write_text("".join(json.dumps({**row, "duration": round(at, 3)}) + "\n" for row in rows), encoding="utf-8")
     make_audio(work / _LONG, np.zeros(round(at * _SILENCE), np.float32), rate=_SILENCE)
 
@@ -287,6 +289,7 @@ def main() -> None:
     making = commands.add_parser("make")
     making.add_argument("work", type=Path)
     making.add_argument("--between", type=Path, help="text file")
+    making.add_argument("--language", choices=["de", "zh"], help="of the questions, with --between")
     ask_options(commands.add_parser("ask"))
     searching = commands.add_parser("search")
     searching.add_argument("work", type=Path)
@@ -297,7 +300,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     match given.pop("command"):
         case "make":
-            make_long(given["work"], given["between"]) if given["between"] else make(given["work"])
+            make_long(**given) if given["between"] else make(given["work"])
         case "ask":
             ask(**{name: value for name, value in given.items() if value is not None})
         case "search":

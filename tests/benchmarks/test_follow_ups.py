@@ -50,3 +50,7 @@ def test_one_long_recording_holds_all_talks_between_the_words_of_a_text(tmp_path
     assert {row["video_path"] for row in rows} == {"long.flac"}
     video = Video(tmp_path / "set" / "long.flac")
     assert abs(video.duration - rows[0]["duration"]) < 20
+    make_long(tmp_path / "german", text, "de")
+    german = read(tmp_path / "german" / "set.jsonl")
+    assert [row["id"] for row in german] == [row["id"] for row in rows if row["right"]]
+    assert german[0]["question"] == "Wo sind die Tomaten gepflanzt?"

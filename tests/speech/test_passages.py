@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sage_cli.speech.passages import ranked
+from sage_cli.speech.passages import known, ranked
 
 TALK = [
     "Welcome back to the garden club.",
@@ -50,3 +50,17 @@ def test_halves_of_characters_and_long_questions_do_no_harm() -> None:
 @pytest.mark.parametrize("question", ["", "?!", "Elephants"])
 def test_nothing_in_common(question: str) -> None:
     assert ranked(TALK, question) == []
+
+
+@pytest.mark.parametrize(
+    ("passages", "question", "share"),
+    [
+        (TALK, "Where are the tomatoes? And the beds?", 4 / 6),
+        (TALK, "Wo wachsen die Tomaten?", 0.0),
+        (TALK, "西红柿种在哪里?", 0.0),
+        (["我们把西红柿种在南墙边。"], "西红柿种在哪里?", 4 / 6),
+        (TALK, "?!", 1.0),
+    ],
+)
+def test_a_question_in_another_language_has_few_known_words(passages: list[str], question: str, share: float) -> None:
+    assert known(passages, question) == pytest.approx(share)

@@ -12,7 +12,7 @@ import pytest
 
 from sage_cli.errors import VideoError
 from sage_cli.output import folded
-from sage_cli.speech.subtitles import beside, files_beside, find_subtitles, lacking, short, tracks
+from sage_cli.speech.subtitles import beside, files_beside, find_subtitles, lacking, tracks
 from sage_cli.video import Video
 
 SRT = """1
@@ -313,14 +313,6 @@ def test_tracks_that_do_not_count_are_told(tmp_path: Path, video: Path) -> None:
     assert lacking(Video(video)) == " but forced ones"
 
 
-def test_every_language_of_whisper_finds_its_track() -> None:
-    from sage_cli.speech.whisper import languages
-
-    alone = {short(language) for language in languages()}
-    assert len(alone) == len(languages())
-    assert all(short(three) == short(two) for three, two in (("jav", "jw"), ("tgl", "tl"), ("heb", "he"), ("hrv", "hr"), ("msa", "ms")))
-
-
 def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> None:
     path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "from the track")])
     assert [one.text for one in tracks(Video(path))[0].cues] == ["from the track"]
@@ -511,14 +503,3 @@ def test_a_broken_file_says_so_when_it_is_read(video: Path) -> None:
     video.with_suffix(".srt").write_bytes(b"nothing of the kind")
     with pytest.raises(VideoError, match=r"^talk\.srt holds no subtitles that can be read$"):
         _ = beside(video)[0].cues
-
-
-CODES = (
-    "eng:en en-US:en ger:de deu:de zho:zh chi:zh bul:bg ind:id lit:lt rum:ro ron:ro lav:lv mac:mk mlt:mt per:fa fas:fa kaz:kk kan:kn "
-    "ben:bn bos:bs nob:no nor:no nno:nn yue:yue haw:haw und: :"
-)
-
-
-@pytest.mark.parametrize(("code", "expected"), [pair.split(":") for pair in CODES.split()])
-def test_language_codes(code: str, expected: str) -> None:
-    assert short(code) == expected

@@ -21,8 +21,8 @@ class Listener:
 
     source = "a script"
 
-    def __init__(self, *segments: tuple[float, float, str]) -> None:
-        self.said = [Segment(start, end, text, 1.0) for start, end, text in segments]
+    def __init__(self, *segments: tuple[float, float, str], language: str = "en") -> None:
+        self.said = [Segment(start, end, text, 1.0, language=language) for start, end, text in segments]
         self.heard: list[tuple[float, float]] = []
 
     def is_cached(self, start: float, end: float) -> bool:
@@ -119,11 +119,17 @@ _LONG = [(60.0 * minute, 60.0 * minute + 30, f"Number {minute} is said here, and
 _LONG[40] = (2400.0, 2430.0, "The tomatoes are planted along the south wall.")
 
 
-def passages(pack: str, question: str, context: int = 8000) -> tuple[dict[int, dict[str, str]], Outcome, list[str]]:
+def passages(
+    pack: str, question: str, *replies: str, context: int = 8000, language: str = "en", strict: bool = True
+) -> tuple[dict[int, dict[str, str]], Outcome, list[str]]:
     video = SimpleNamespace(label="talk.mp4", copied=False, has_audio=True, has_video=True, duration=3600.0, width=64, height=48, fps=30.0)
-    listener = Listener(*_LONG)
+    listener = Listener(*_LONG, language=language)
     with Workspace(
-        ScriptedModel(context_size=context), cast("Video", video), prompts=Prompts(pack), transcriber=lambda: listener, asked=question
+        ScriptedModel(*replies, context_size=context, strict=strict),
+        cast("Video", video),
+        prompts=Prompts(pack),
+        transcriber=lambda: listener,
+        asked=question,
     ) as workspace:
         items = Watched(TranscribeSpeech().run(arguments("00:00:00", "01:00:00", "talk.mp4"), workspace))
         notices = [item.text for item in items if isinstance(item, ToolNotice)]
@@ -147,11 +153,30 @@ def test_passages_take_a_quarter_of_the_context() -> None:
     read, outcome, _ = passages("general", "Number?")
     assert 1000 < len(str(read)) <= 2000
     assert len(outcome.evidence) == len(read)
-    assert len(passages("general", "Number?", 20_000)[0]) == 60
+    assert len(passages("general", "Number?", context=20_000)[0]) == 60
 
 
 def test_without_a_word_in_common_the_passages_are_spread_evenly() -> None:
-    read, outcome, notices = passages("general", "Was ist das?")
-    assert all("spread evenly" in text for text in (outcome.result["note"], *notices))
+    read, outcome, notices = passages("nano", "Was ist das?")  # which cannot translate
+    assert "note" not in outcome.result
+    assert all("spread evenly" in text for text in notices)
     assert {0, 59} < set(read)
     assert len(read) > 10
+
+
+TRANSLATION = '{"translation": "Where are the tomatoes?"}'
+
+
+@pytest.mark.parametrize("pack", ["sage-mm", "general"])
+@pytest.mark.parametrize(("language", "replies"), [("en", (TRANSLATION,)), ("", ('{"language": "English"}', TRANSLATION))])
+def test_a_question_in_another_language_is_translated(pack: str, language: str, replies: tuple[str, ...]) -> None:
+    read, _, notices = passages(pack, "Wo sind die Tomaten?", *replies, language=language)
+    assert list(read) == [39, 40, 41]
+    assert ['nearest to the question (in English: "Where are the tomatoes?")' in notice for notice in notices] == [True]
+
+
+def test_a_translation_that_helps_nothing_does_no_harm() -> None:
+    read, outcome, notices = passages("general", "Was ist das?", "What?\nI cannot", strict=False)  # a server that takes no schema
+    assert all('spread evenly, because none has a word of the question (in English: "What? I cannot")' in text for text in notices)
+    assert outcome.result["note"]
+    assert {0, 59} < set(read)

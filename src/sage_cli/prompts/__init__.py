@@ -48,6 +48,8 @@ PLACEHOLDERS: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "confirm": frozenset({"query", "visual_context", "told"}),
         "unconfirmed": frozenset({"answer"}),
         "last_step": frozenset(),
+        "language": frozenset({"told"}),
+        "translation": frozenset({"language", "query"}),
         "no_sound": frozenset(),
         "no_speech": frozenset(),
     }
@@ -119,6 +121,7 @@ class Style:
         second_look: after a first reply that says that nothing was shown or said, ask again for a call.
         confirm: before an answer after transcripts alone, ask whether they or the description hold it at all.
         whole_transcript_s: in videos up to this length, the first call of a run is a transcript, and transcripts cover the whole video.
+        translates: translate a question that shares few words with a long transcript.
         frames: sampling and sizes by model family.
     """
 
@@ -145,6 +148,7 @@ class Style:
     second_look: bool = False
     confirm: bool = False
     whole_transcript_s: float = 0.0
+    translates: bool = True
     frames: Mapping[str, FrameStyle]
 
     def of_frames(self, family: str) -> FrameStyle:

@@ -325,7 +325,7 @@ class Models:
     def is_spoken(self, language: str) -> bool:
         """Whether an audio track in this language, as the file has it, is to be heard. Asked where there are several: it looks into the
         speech model."""
-        from sage_cli.speech.subtitles import short
+        from sage_cli.speech.codes import short
 
         return self.spoken_language != "auto" and short(language) == short(self.spoken_language)
 

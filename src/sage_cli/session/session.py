@@ -332,7 +332,7 @@ class Session(Models):
 
     def language_trouble(self, video: Video) -> str:
         """One line for people if the file says that its sound is in a language that the speech model does not know; else ``""``."""
-        from sage_cli.speech.subtitles import short
+        from sage_cli.speech.codes import short
 
         marked = short(video.sound_language)
         if not marked or marked == "en" or self.options.language != "auto" or self.spoken_language != "en":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from typing import Final
@@ -16,6 +16,13 @@ _WORTH: Final = 0.4  # of the best passage's score; `benchmarks.speech_questions
 _STEM: Final = 3  # letters that a word keeps at least
 _ENDING: Final = 2  # letters that inflection may change
 _MOST: Final = 200  # terms that are looked for; the time grows with them
+
+
+def known(passages: Sequence[str], question: str) -> float:
+    """The share of a question's words that some passage has, 0 to 1: of a question in the language of the passages it is most."""
+    wanted = set(_words(question))
+    there = {word for passage in passages for word in _words(passage)}
+    return len(wanted & there) / len(wanted) if wanted else 1.0
 
 
 def ranked(passages: Sequence[str], question: str) -> list[int]:
@@ -40,12 +47,21 @@ def _spaced(text: str) -> str:
     return UNSPACED.sub(r" \g<0> ", without_surrogates(text))
 
 
+def _words(text: str) -> Iterator[str]:
+    """The words of a text; in scripts without spaces between words, pairs of letters."""
+    for word in _WORD.findall(text.lower()):
+        letters = UNSPACED.findall(word)
+        yield from (f"{one} {other}" for one, other in pairwise(letters))
+        if len(letters) == 1:
+            yield from letters
+        yield from UNSPACED.sub(" ", word).split()
+
+
 def _terms(question: str) -> list[str]:
     """What to look for, in FTS5's syntax."""
     terms = []
-    for word in _WORD.findall(question.lower()):
-        letters = UNSPACED.findall(word)
-        terms += [f'"{one} {other}"' for one, other in pairwise(letters)] or [f'"{letter}"' for letter in letters]
-        for spaced in UNSPACED.sub(" ", word).split():
-            terms += [f'"{spaced}"', f'"{spaced[: max(_STEM, len(spaced) - _ENDING)]}" *']
+    for word in _words(question):
+        terms.append(f'"{word}"')
+        if len(word) >= _STEM and not UNSPACED.search(word):
+            terms.append(f'"{word[: max(_STEM, len(word) - _ENDING)]}" *')
     return terms

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from sage_cli.errors import VideoError, reading
 from sage_cli.output import folded
+from sage_cli.speech.codes import short
 from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState, fingerprint
@@ -211,17 +212,6 @@ def tracks(video: Video) -> list[Subtitles]:
         source = f"subtitle track {track.index}{f' ({language})' if language else ''}"
         found.append(Subtitles(source, language, track.forced, cache(partial(_track_cues, video, track.index))))
     return found
-
-
-def short(language: str) -> str:
-    """The shortest code of a language: ``"en"`` of ``"eng"`` or ``"en-US"``; ``""`` of ``"und"``. Several codes of one give the same."""
-    from babel.core import get_global
-
-    code = re.split(r"[-_]", language.lower())[0]
-    if code in ("", "und", "mul", "zxx", "mis"):
-        return ""
-    preferred = get_global("language_aliases").get(code, code).partition("_")[0]
-    return "no" if preferred == "nb" else preferred
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from sage_cli.model.base import Text
 from sage_cli.timecode import format_clock
 from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
-from sage_cli.tools.schema import Schema, clock, constant, record
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import Schema, clock, constant, record, text
 from sage_cli.tools.workspace import Workspace, most, thin
 from sage_cli.video import SilentError
 
@@ -23,6 +25,8 @@ _NO_SPEECH: Final = "Nobody speaks in this part of the video, so there is nothin
 # needs, and the rest only costs time and attention.
 _WHOLE: Final = 2
 _PART: Final = 4
+_KNOWN: Final = 0.5  # the share of a question's words; of `benchmarks.speech_questions`' 0.56 to 1 are in its talks, translated 0 to 0.38
+_SAMPLE: Final = 500  # characters that tell a language
 _PASSAGES: Final = (
     "The transcript is too long to be read at once: these are passages of it, {}. All that is said in a shorter stretch can be read by "
     "calling again for it."
@@ -74,7 +78,9 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         summary = f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}"
         shown = dict(enumerate(said))
         if not workspace.holds(_notation(shown, workspace), _WHOLE):
-            shown, which = _passages(said, workspace)
+            question, searched = yield from _question(said, segments, workspace)
+            shown, which = _passages(said, question, workspace)
+            which += searched
             evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
             if len(shown) < len(said):
                 share = f"{len(shown)} of {len(said)} passages"
@@ -97,12 +103,45 @@ def _notation(entries: Mapping[int, Entry], workspace: Workspace) -> str:
     return str(dict(zip(entries, values, strict=True)))
 
 
-def _passages(entries: Sequence[Entry], workspace: Workspace) -> tuple[dict[int, Entry], str]:
+def _question(
+    entries: Sequence[Entry], segments: Sequence[Segment], workspace: Workspace
+) -> Generator[ToolProgress | ToolNotice, None, tuple[str, str]]:
+    """What to look for, and how it was found: where most words of the question are nowhere in the transcript, it is most likely in another
+    language, and the model translates it. Its own words stay: names are the same."""
+    from sage_cli.speech.codes import english_name
+    from sage_cli.speech.passages import known
+    from sage_cli.speech.segment import Spoken
+
+    asked = workspace.asked
+    if not workspace.prompts.style.translates or known([entry.text for entry in entries], asked) >= _KNOWN:
+        return asked, ""
+    spoken = Spoken()
+    for segment in segments:
+        spoken.add(segment)
+    if not (language := english_name(spoken.language or "")):
+        told = " ".join(entry.text for entry in entries)[:_SAMPLE]
+        language = yield from _reply("language", 40, workspace, told=told)
+    translation = yield from _reply("translation", len(asked) + 200, workspace, language=language, query=asked)
+    return f"{asked}\n{translation}", f' (in {language}: "{translation}")'
+
+
+def _reply(name: str, limit: int, workspace: Workspace, **values: str) -> Generator[ToolProgress | ToolNotice, None, str]:
+    """The model's reply of so many characters at most to the prompt of that name; what it is unable to put into JSON counts, too."""
+    prompt = workspace.question(Text(workspace.prompts.render(name, **values)))
+    reply = yield from workspace.ask(prompt, max_tokens=limit, schema=record(**{name: text(limit)}))
+    try:
+        said = str(json_object(reply.text, (name,))[name])
+    except (ValueError, KeyError):
+        said = reply.text[:limit]
+    return " ".join(said.split())
+
+
+def _passages(entries: Sequence[Entry], question: str, workspace: Workspace) -> tuple[dict[int, Entry], str]:
     """As many entries as fit, and which they are: those that have most to do with the question, each with the one before and the one after
     it, or, where none has, some of all parts."""
     from sage_cli.speech.passages import ranked
 
-    order = ranked([entry.text for entry in entries], workspace.asked)
+    order = ranked([entry.text for entry in entries], question)
 
     def chosen(count: int) -> dict[int, Entry]:
         found = [number for best in order[:count] for number in (best - 1, best, best + 1)]
