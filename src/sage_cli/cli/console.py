@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 from contextlib import suppress
-from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from sage_cli.errors import NOTICES, SageError, naming
@@ -69,9 +68,23 @@ def say(text: str) -> None:
     """Print a line for the user on stderr; wrapped at words on a terminal."""
     line = f"sage: {' '.join(neutral(text).split())}"
     if sys.stderr.isatty():
-        width = max(10, os.get_terminal_size(sys.stderr.fileno()).columns)
-        line = fill(line, width, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+        line = _wrapped(line, max(10, os.get_terminal_size(sys.stderr.fileno()).columns), indent=" " * 6)
     print(line, file=sys.stderr, flush=True)
+
+
+def _wrapped(line: str, width: int, indent: str) -> str:
+    """A line in rows of whole words. A word wider than a row is left to the terminal: a path that it breaks can still be copied."""
+    from rich.cells import cell_len
+
+    first, *words = line.split(" ")
+    rows = [first]
+    for word in words:
+        row = f"{rows[-1]} {word}"
+        if cell_len(row) > width:
+            rows.append(indent + word)
+        else:
+            rows[-1] = row
+    return "\n".join(rows)
 
 
 def note(text: str) -> None:
