@@ -19,6 +19,7 @@ import pytest
 from sage_cli.assets import NANO
 from sage_cli.cli.machine import recommended
 from sage_cli.hardware.plan import GIB, Machine
+from sage_cli.session import open_session
 from tests.cli import pseudo
 from tests.cli.conftest import SMALL, Popen
 from tests.hub import FakeHub, Repository, running, wait_for_part
@@ -358,11 +359,16 @@ def test_the_choice_fits_the_machine(machine: Machine, name: str) -> None:
     assert recommended(machine).name == name
 
 
-def test_the_bundled_model_is_shown_by_every_command(sage: Sage) -> None:
+def test_the_bundled_model_is_shown_by_every_command(sage: Sage, environment: dict[str, str]) -> None:
     row = rows(sage)["nano"]
     assert (row["installed"], row["default"], row["fits"]) == (True, False, "yes")
     info = json.loads(sage("models", "info", "nano", "--json").stdout)
     assert (info["installed"], info["kind"], info["architecture"]) == (True, "vision", "qwen3vl")
+    with open_session(model="nano") as session:
+        frames = session.plan.frames
+    assert info["fit"].startswith(f"{frames} frames, context 8192, ")
+    environment |= {"SAGE_FRAMES": "4", "SAGE_CTX_SIZE": "3000"}
+    assert json.loads(sage("models", "info", "nano", "--json").stdout)["fit"].startswith("4 frames, context 3000, ")
     assert sage("models", "path", "nano").stdout == f"{row['path']}\n"
     assert sage("models", "default", "nano").returncode == 0
     assert rows(sage)["nano"]["default"]

@@ -195,6 +195,7 @@ def check_setup() -> Setup:
             model = models.remote.shown
         else:
             model = str(models.files.text)
+            _ = models.settings
             fitted, threads = models.plan, models.threads
     except LibraryError as error:
         problem = error.problem

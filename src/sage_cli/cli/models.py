@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -168,9 +169,9 @@ def info(name: AnyName, json: Json = False) -> int:
     """Show a model's source, files and memory use on this machine; exit code 3 if its files are damaged."""
     from sage_cli import assets
     from sage_cli.cli.machine import entry_fit
-    from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.model.devices import this_machine
-    from sage_cli.store import ModelFiles
+    from sage_cli.session import load_options
+    from sage_cli.session.models import Models
     from sage_cli.store.catalogue import catalogue, parse
     from sage_cli.store.gguf import read_metadata
     from sage_cli.store.models import named_mmproj
@@ -196,8 +197,9 @@ def info(name: AnyName, json: Json = False) -> int:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
-            needed = plan_memory(Needs.of(ModelFiles(model.path, encoder)), this_machine())
-            facts |= {"memory": needed.bytes, "fit": needed.text}
+            with suppress(ModelError):  # no run can use it
+                plan = Models(replace(load_options(), model=str(model.path), mmproj=encoder)).plan
+                facts |= {"memory": plan.bytes, "fit": plan.text}
     status = ModelError.exit_code if facts["damaged"] else 0
     if json:
         console.write(console.dumps(facts))

@@ -167,7 +167,7 @@ class Models:
         given, nano = self.options, self.bundled
         pack = self.pack
         settings = Settings(
-            frames=given.frames or (nano.frames if nano else _SERVED_FRAMES if self.remote else 0),
+            frames=self._frames,
             sampling=given.sampling,
             frame_size=given.frame_size,
             frame_tokens=given.frame_tokens or (nano.frame_tokens if nano else None),
@@ -233,6 +233,11 @@ class Models:
             return pack_for({}, self.served_name)
         return pack_for(read_metadata(self.files.text), self.files.text.stem)
 
+    @property
+    def _frames(self) -> int:
+        """Maximum frames of the first look, before the memory plan; 0 leaves them to it."""
+        return self.options.frames or (self.bundled.frames if self.bundled else _SERVED_FRAMES if self.remote else 0)
+
     @cached_property
     def plan(self) -> MemoryPlan:
         """The memory plan: values for options that are not set, so that all jobs fit this machine."""
@@ -244,7 +249,7 @@ class Models:
         return plan_memory(
             Needs.of(self.files),
             share,
-            frames=self.settings.frames or None,
+            frames=self._frames or None,
             context=given.ctx_size,
             kv_type=given.kv_type,
             gpu_layers=given.gpu_layers,
