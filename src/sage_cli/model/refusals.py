@@ -122,8 +122,8 @@ def _of_status(error: APIStatusError, address: RemoteAddress, model: str) -> Mod
     if moved is not None:  # the client follows it with another method, as browsers do
         return ModelError(f"{host} has moved to {moved.headers.get('location', 'another address')}: use that")
     if not is_lasting(status, error.body, error.response.headers):
-        advice = "it takes no more requests for now, try again later" if status == 429 else "is it overloaded?"
-        return UnreachableError(f"{host} answered with status {status}{told}: {advice}")
+        advice = ": it takes no more requests for now, try again later" if status == 429 else "" if told else ": is it overloaded?"
+        return UnreachableError(f"{host} answered with status {status}{told}{advice}")
     if status in (401, 403):
         return ModelError(f"{host} refuses the key{told}: {_REMEDIES['key']}")
     if status == 413:
