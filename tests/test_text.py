@@ -38,6 +38,10 @@ SENTENCES = {
     "es cp1252": "¡Qué lástima, señor!|¿Dónde está el niño?|Mañana será otro día.",
     "de cp1252": "Die Tür ist größer als früher.|Ich weiß nicht, was du möchtest.|Schöne Grüße aus München.",
     "DE cp1252": "DIE TÜR IST GRÖSSER ALS FRÜHER.|WIR MÜSSEN JETZT GEHEN.|SCHÖNE GRÜSSE AUS MÜNCHEN.",
+    "fr mac_roman": "Où étais-tu hier ? Ça m'est égal.|Je ne sais pas ce que ça veut dire.|Il est déjà trop tard, mon frère.",
+    "de mac_roman": "Die Tür ist größer als früher.|Wir müssen jetzt gehen.|Schöne Grüße aus München.",
+    "sv mac_roman": "Jag förstår inte vad du säger.|Vi åker till Göteborg på fredag.|Det är för sent nu.",
+    "da cp865": "Jeg har aldrig hørt om det før.|Hvor har du været hele året?|Kom nu, køkkenet er åbent.",
     "it cp1252": "Perché non è venuto?|La città è più bella di sera.|Lunedì sarà già troppo tardi.",
     "nl cp1252": "Hij heeft één kind en drie katten.|België is een mooi land.|Dat is het idee, hè?",
     "sv cp1252": "Jag förstår inte vad du säger.|Vi åker till Göteborg på fredag.|Det är för sent nu.",
@@ -47,6 +51,7 @@ SENTENCES = {
     "en cp1252": "I’ve never seen him before.|She went to the café yesterday.|“Don’t go,” he said.",
     "pl cp1250": "Nie wiem, o co ci chodzi.|Gdzie są moje książki?|Zadzwonię do ciebie później.",
     "pl iso8859-2": "Proszę, usiądź tutaj.|Chcę wrócić do domu.|Myślę, że już czas iść.",
+    "pl mac_latin2": "Nie wiem, o co ci chodzi.|Gdzie są moje książki?|Zadzwonię do ciebie później.",
     "cs cp1250": "Nevím, co chceš říct.|Přijď zítra večer domů.|Už je příliš pozdě.",
     "hu cp1250": "Nem tudom, mit akarsz mondani.|Később felhívlak.|Szeretnék hazamenni ősszel.",
     "ro cp1250": "Unde este fratele meu?|Vino mâine seară acasă.|Copiii merg la şcoală.",
@@ -88,6 +93,12 @@ def test_sentences_in_old_encodings(language: str, shape: str) -> None:
 )
 def test_a_line_or_two_of_japanese(text: str, encoding: str) -> None:
     assert decode_prose(text.encode(encoding)) == decode_prose(text.encode(encoding), "ja") == text
+
+
+@pytest.mark.parametrize("encoding", ["cp1253", "iso8859-7"])
+def test_greek_sets_differ_in_one_letter(encoding: str) -> None:
+    text = "Δημοκρατία της Νότιας Αφρικής\nΛίστα όλων των μελών της ομάδας\nΠαλιά Νότια Αραβικά\nΆνοιγμα σε νέο παράθυρο"
+    assert decode_prose(text.encode(encoding)) == text
 
 
 def test_a_language_decides_where_letters_do_not() -> None:

@@ -46,12 +46,15 @@ _LIKELY: Final = 0.5  # the same for an encoding of the language that the text i
 _NEAR: Final = 0.9  # the same for an encoding of Windows where one of DOS is the best
 _NOT_WESTERN: Final = re.compile("[ðþýšžÐÞÝŠŽ]")  # letters of Windows-1252 that Turkish, Baltic and Slavic encodings have others for
 # What text hardly has: control characters, accents alone, lines and blocks, Arabic letters by shape; signs between letters, except the
-# hyphen, the dot of Catalan and an accent in place of an apostrophe. And the share that it may have in the characters beyond ASCII.
+# hyphen, the dot of Catalan, an apostrophe and an accent in its place. And the share that it may have in the characters beyond ASCII.
 _NO_TEXT: Final = re.compile(
-    "[\x80-\x9f\u02c7\u02d8\u02d9\u02db\u02dd\u2500-\u259f\ufe70-\ufefc]|[a-z][\xa1-\xac\xae-\xb3\xb5\xb6\xb8-\xbf\xd7\xf7](?=[a-z])",
+    "[\x80-\x9f\u02c7\u02d8\u02d9\u02db\u02dd\u2500-\u259f\ufe70-\ufefc]"
+    "|[a-z][\xa1-\xac\xae-\xb3\xb5\xb6\xb8-\xbf\xd7\xf7\u0192\u02c6\u201a\u201c-\u201e\u2020-\u2022\u2030\u2039\u203a\u2122](?=[a-z])",
     re.IGNORECASE,
 )
 _NO_TEXT_SHARE: Final = 0.1
+_GREEK_OF_ISO: Final = re.compile("\xb6[\u03ac-\u03ce]")  # Ά, read as that of Windows
+_HARDLY_USED: Final = {"mac-cyrillic", "mac-greek", "mac-turkish", "mac-iceland"}  # and nearly the same as sets that are
 _MULTIBYTE: Final = re.compile("gb|big5|cp9|euc|johab|shift|iso2022|hz|utf")
 # Hiragana in Japanese text: the share in the characters beyond ASCII, and how many different ones.
 _KANA_SHARE: Final = 0.2
@@ -146,7 +149,7 @@ def _guessed(foreign: bytes, language: str) -> str:
 
 def _is_plausible(text: str) -> bool:
     """Whether words have one script each and no signs in them, as they often have if their accents are read in a wrong encoding."""
-    if len(_NO_TEXT.findall(text)) > _NO_TEXT_SHARE * sum(char > "\x7f" for char in text):
+    if len(_NO_TEXT.findall(text)) > _NO_TEXT_SHARE * sum(char > "\x7f" for char in text) or _GREEK_OF_ISO.search(text):
         return False
     return all(
         len(re.findall(f"[A-Za-z][{letters}]|[{letters}][A-Za-z]", text)) <= share * len(re.findall(f"[{letters}]+", text))
@@ -158,9 +161,11 @@ def _likelihoods(data: bytes) -> dict[str, tuple[float, str]]:
     """The likelihood of each encoding that the data may have, 0 to 1, and the likeliest language in it."""
     import chardet
 
-    eras = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO | chardet.EncodingEra.DOS
+    era = chardet.EncodingEra
+    eras = era.MODERN_WEB | era.LEGACY_ISO | era.LEGACY_MAC | era.DOS
     found = chardet.detect_all(data, ignore_threshold=True, encoding_era=eras, compat_names=False)
-    return {one["encoding"]: (one["confidence"], one["language"] or "") for one in found if one["encoding"]}
+    named = ((one["encoding"] or "", one["confidence"], one["language"] or "") for one in found)
+    return {name: (likelihood, language) for name, likelihood, language in named if name and name not in _HARDLY_USED}
 
 
 def _unicode(data: bytes, errors: Literal["replace", "strict"]) -> str | None:
