@@ -31,6 +31,7 @@ from sage_cli.mcp.tools import models
 from sage_cli.model.base import Message, Text
 from sage_cli.output import folded
 from sage_cli.session import Session, open_session
+from sage_cli.session.ground import Found
 from sage_cli.store.models import SPEECH_MAGIC
 from sage_cli.video import Video
 from tests.media import make_audio, make_video
@@ -70,7 +71,7 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
     async def talk() -> None:
         async with connect() as client:
             tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            assert list(tools) == ["list_videos", "ask", "transcribe", "summary", "find_event", "list_models", "frames"]
+            assert list(tools) == ["list_videos", "ask", "summary", "find_event", "list_models", "transcribe", "frames"]
             assert tools["ask"].input_schema["required"] == ["video", "question"]
             assert tools["ask"].output_schema
 
@@ -94,18 +95,18 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
             assert result.structured_content
             assert result.structured_content["chapters"][-1]["end"] == "00:00:30.000"
 
-            result = await client.call_tool("transcribe", {"video": "speech.mp4"})
-            assert result.structured_content
-            assert result.structured_content["segments"]
-            heard = result.structured_content["segments"]
+            async def transcript(**arguments: Any) -> list[str]:
+                result = await client.call_tool("transcribe", {"video": "speech.mp4"} | arguments)
+                assert result.structured_content is None
+                (text,) = result.content
+                return list(text.text.splitlines())
+
+            heard = await transcript()
+            assert heard[0] == "From ggml-sage-nano.bin, language en:"
+            assert heard[1:]
             (folder / "speech.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Seven.</v>\n")
-            result = await client.call_tool("transcribe", {"video": "speech.mp4"})
-            assert result.structured_content
-            assert result.structured_content["source"] == "speech.vtt"
-            assert [said["text"] for said in result.structured_content["segments"]] == ["Ann: Seven."]
-            result = await client.call_tool("transcribe", {"video": "speech.mp4", "source": "speech"})
-            assert result.structured_content
-            assert (result.structured_content["source"], result.structured_content["segments"]) == ("ggml-sage-nano.bin", heard)
+            assert await transcript() == ["From speech.vtt:", "00:00:01  Ann: Seven."]
+            assert await transcript(source="speech") == heard
 
             for quick in (True, False):
                 result = await client.call_tool("find_event", {"video": "short.mp4", "event": "red star", "quick": quick})
@@ -179,6 +180,50 @@ def test_wrong_arguments_are_told_in_a_line(folder: Path, tmp_path: Path, monkey
             with pytest.raises(ToolError) as raised:
                 await server.call_tool(name, arguments)
             assert str(raised.value) == told
+
+    with open_session(model="nano", cache_limit=0) as session:
+        anyio.run(talk, make_server(Worker(session), Folders([folder])))
+
+
+def test_a_long_result_comes_in_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
+    cues = [
+        (f"{number * 5 // 1000:02}.{number * 5 % 1000:03}", f"This is sentence {number} of 2000, in German: Straße.")
+        for number in range(2000)
+    ]
+    ends = [*(start for start, _ in cues[1:]), "11.000"]
+    timed = "\n\n".join(f"00:{start} --> 00:{end}\n{text}" for (start, text), end in zip(cues, ends, strict=True))
+    (folder / "short.vtt").write_text(f"WEBVTT\n\n{timed}\n", encoding="utf-8")
+
+    async def parts(client: Client) -> AsyncIterator[list[str]]:
+        start = ""
+        while True:
+            result: Any = await client.call_tool("transcribe", {"video": "short.mp4", "start": start})
+            (text,) = result.content
+            assert len(text.text.encode()) < 45_000
+            _, *lines, last = text.text.splitlines()
+            if "goes on" not in last:
+                yield [*lines, last]
+                return
+            yield lines
+            start = last.split("start ")[1].rstrip(".")
+
+    async def talk(server: MCPServer) -> None:
+        async with Client(server) as client:
+            await through(client)
+
+    async def through(client: Client) -> None:
+        came = [part async for part in parts(client)]
+        assert len(came) > 2
+        assert [line.split("  ", 1)[1] for part in came for line in part] == [text for _, text in cues]
+
+        found = [Found(2.0 * number + 2, ((2.0 * number, 2.0 * number + 1),)) for number in range(500)]
+        monkeypatch.setattr("sage_cli.mcp.tools.ground", lambda *_, **__: (one for one in found))
+        monkeypatch.setattr("sage_cli.mcp.tools._load", lambda *_: None)
+        monkeypatch.setattr(Session, "span", lambda *_: (0.0, 1000.0))
+        result: Any = await client.call_tool("find_event", {"video": "short.mp4", "event": "a blink"})
+        assert len(result.structured_content["found"]) == 200
+        assert result.structured_content["notices"] == ["the search ended here: call again with start 00:06:39.000"]
 
     with open_session(model="nano", cache_limit=0) as session:
         anyio.run(talk, make_server(Worker(session), Folders([folder])))

@@ -26,14 +26,16 @@ INSTRUCTIONS: Final = (
 def make_server(worker: Worker, folders: Folders) -> MCPServer:
     """A server whose tools open files in these folders. The caller closes the worker, after the server has ended."""
     tools = Tools(worker, folders)
-    structured = (tools.list_videos, tools.ask, tools.transcribe, tools.summary, tools.find_event, tools.list_models)
+    # A structured result is in the reply twice, also as text for clients that read no other. So what can be long is text alone.
+    structured = (tools.list_videos, tools.ask, tools.summary, tools.find_event, tools.list_models)
+    plain = (tools.transcribe, tools.frames)
     return MCPServer(
         "sage",
         title="sage",
         instructions=INSTRUCTIONS,
         version=__version__,
         log_level="WARNING",
-        tools=[*(StrictTool.of(tool) for tool in structured), StrictTool.of(tools.frames, structured=False)],
+        tools=[*(StrictTool.of(tool) for tool in structured), *(StrictTool.of(tool, structured=False) for tool in plain)],
     )
 
 

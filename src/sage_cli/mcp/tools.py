@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import wait
 from contextlib import closing
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import anyio.to_thread
 from mcp.server.mcpserver import Context, Image
@@ -22,12 +23,17 @@ from sage_cli.timecode import format_clock, format_clock_ms, parse, parse_within
 from sage_cli.tools.base import Watched
 from sage_cli.video import Video, no_speech
 
+if TYPE_CHECKING:
+    from sage_cli.speech.segment import Progress, Segment
+
 Report = Callable[[str], None]
 
 _MOST_FRAMES: Final = 16  # images of one reply: clients pay for each
 _JPEG_QUALITY: Final = 95
 _LONGEST_SIDE: Final = 768  # pixels
 _MOST_LISTED: Final = 1000  # paths of one reply
+_MOST_FOUND: Final = 200  # occurrences of one reply
+_MOST_SAID: Final = 40_000  # bytes of a transcript in one reply: some 10,000 tokens, of which clients take 25,000 or less
 
 Path = Annotated[str, Field(description="Path of the video or audio file, absolute or relative to an allowed folder.")]
 Seen = Annotated[str, Field(description="Path of the video file (not of sound alone), absolute or relative to an allowed folder.")]
@@ -62,27 +68,12 @@ class Answered(BaseModel):
     notices: Notices
 
 
-class Said(Span):
-    """One segment of a transcript; times are HH:MM:SS."""
-
-    text: str
-
-
-class Transcript(BaseModel):
-    """The transcript, in time order."""
-
-    source: Annotated[str, Field(description="The subtitles, or the speech model.")]
-    language: str | None
-    segments: list[Said]
-    notices: Notices
-
-
 class Occurrence(Span):
     """Where an event happens."""
 
 
 class Occurrences(BaseModel):
-    """Where an event happens; an empty list if it was not found."""
+    """Where an event happens; an empty list if it was not found. ``notices`` say what was not searched."""
 
     event: str
     found: list[Occurrence]
@@ -160,10 +151,11 @@ class Tools:
 
         return await self._worker.run(context, work)
 
-    async def transcribe(self, video: Path, context: Context, start: Start = None, end: End = None, source: Source = "auto") -> Transcript:
-        """Transcribe the speech of a video or recording, with times."""
+    async def transcribe(self, video: Path, context: Context, start: Start = None, end: End = None, source: Source = "auto") -> str:
+        """Transcribe the speech of a video or recording: a line for each sentence or subtitle, after the time at which it begins. A long
+        transcript comes in parts; each ends with the start of the next one."""
 
-        def work(session: Session, report: Report) -> Transcript:
+        def work(session: Session, report: Report) -> str:
             return _transcribed(session, session.video(self._folders.resolve(video)), (_time(start), _time(end)), source, report)
 
         return await self._worker.run(context, work)
@@ -195,17 +187,9 @@ class Tools:
         def work(session: Session, report: Report) -> Occurrences:
             wanted, opened = checked(event), session.video(self._folders.resolve(video))
             opened.require_picture()
+            first, last = session.span(opened, _time(start), _time(end))
             _load(session, opened, report)
-            spans: list[tuple[float, float]] = []
-            notices: list[str] = []
-            for step in ground(session, opened, wanted, start=_time(start), end=_time(end), quick=quick):
-                report("looking")
-                if isinstance(step, Found):
-                    spans += step.spans
-                    notices += step.notices
-                    report(f"looked up to {format_clock(step.until)}")
-            found = [Occurrence(**_clocks(*span)) for span in spans]
-            return Occurrences(event=wanted, found=found, notices=[*notices, *(notice.text for notice in opened.notices)])
+            return _searched(ground(session, opened, wanted, start=first, end=last, quick=quick), wanted, opened, last, report)
 
         return await self._worker.run(context, work)
 
@@ -237,24 +221,59 @@ def _load(session: Session, video: Video, report: Report) -> None:
     loading.result()
 
 
-def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], source: str, report: Report) -> Transcript:
+def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], source: str, report: Report) -> str:
+    """A transcript as lines, as far as a reply goes: what does not fit is not decoded. Then what limits it, and where to read on."""
+    from sage_cli.speech.formats.base import one_line
     from sage_cli.speech.segment import Spoken
 
     subtitles = session.converted(video, source)
-    said, spoken = [], Spoken()
+    said, spoken, room, rest = list[str](), Spoken(), _MOST_SAID, list[str]()
     with closing(session.parts(video, subtitles, start=span[0], end=span[1])) as parts:
-        for part in parts:
-            report(f"transcribed to {format_clock(part.seconds)}")
-            for segment in part.segments:
-                said.append(Said(**_clocks(segment.start, segment.end), text=segment.text))
-                spoken.add(segment)
+        for segment in _segments(parts, report):
+            line = f"{format_clock(segment.start)}  {one_line(segment)}"
+            room -= len(line.encode())
+            if room < 0 and said:
+                rest = [f"The transcript goes on: {_again(segment.start)}."]
+                break
+            said.append(line)
+            spoken.add(segment)
     notices = [notice.text for notice in video.notices]
     if source != "speech" and (trouble := session.subtitle_trouble(video)):
         notices.append(trouble)
     if not said:
         notices.append(f"there is {no_speech(video, *session.span(video, *span))}: the transcript is empty")
     made_of = subtitles.source if subtitles else session.transcriber_name
-    return Transcript(source=made_of, language=spoken.language, segments=said, notices=notices)
+    head = f"From {made_of}{f', language {spoken.language}' if spoken.language else ''}:"
+    return "\n".join([head, *said, *(f"Notice: {notice}." for notice in notices), *rest])
+
+
+def _segments(parts: Iterator[Progress], report: Report) -> Iterator[Segment]:
+    for part in parts:
+        report(f"transcribed to {format_clock(part.seconds)}")
+        yield from part.segments
+
+
+def _again(time: float) -> str:
+    """How to get the rest, from a time on: rounded up, because what ends there was given."""
+    return f"call again with start {format_clock_ms(math.ceil(time * 1000) / 1000)}"
+
+
+def _searched(steps: Generator[Found | None], event: str, video: Video, end: float, report: Report) -> Occurrences:
+    """What a search finds until its end, as many as a reply takes."""
+    spans, notices = list[tuple[float, float]](), list[str]()
+    with closing(steps):
+        for step in steps:
+            report("looking")
+            if step is None:
+                continue
+            spans += step.spans
+            notices += step.notices
+            report(f"looked up to {format_clock(step.until)}")
+            if len(spans) >= _MOST_FOUND and step.until < end:
+                notices.append(f"the search ended here: {_again(spans[-1][1])}")
+                break
+    found = [Occurrence(**_clocks(*span)) for span in spans]
+    return Occurrences(event=event, found=found, notices=[*notices, *(notice.text for notice in video.notices)])
 
 
 def _summarized(steps: Generator[Stage | None, None, Summary], report: Report) -> Summary:
