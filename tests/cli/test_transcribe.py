@@ -453,16 +453,17 @@ def test_each_its_own_output_and_failures_at_the_end(transcribe: Sage, several: 
 def test_workers_tell_what_one_process_tells(sage: Sage, whisper: Path, talk: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     cache = Path(environment["SAGE_CACHE_DIR"])
     cache.mkdir(exist_ok=True)
-    (cache / "transcripts").touch()  # that they are not kept is for the log
+    (cache / "transcripts").touch()
     silent = make_audio(tmp_path / "silent.wav", hush(2), rate=RATE)
     joined = tmp_path / "joined.wav"
     os.mkfifo(joined)
     threading.Thread(target=lambda: joined.write_bytes(talk.read_bytes() * 2), daemon=True).start()
     done = sage("transcribe", silent, joined, "-o", tmp_path / "out", "-m", whisper, "--threads", "1", "--jobs", "2")
     assert done.returncode == 0
-    first, second = sorted(done.stderr.splitlines())
-    assert first.startswith("sage: joined.wav: only the first 9 s are read")
-    assert second == "sage: silent.wav has no speech: its transcript is empty"
+    joined_is_cut, is_silent, not_kept = sorted(done.stderr.splitlines())
+    assert joined_is_cut.startswith("sage: joined.wav: only the first 9 s are read")
+    assert is_silent == "sage: silent.wav has no speech: its transcript is empty"
+    assert not_kept.startswith(f"sage: the cache in {cache / 'transcripts'} is not used: ")
 
 
 def test_skip_existing(transcribe: Sage, several: list[Path], tmp_path: Path) -> None:
