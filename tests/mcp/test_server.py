@@ -107,6 +107,9 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
             (folder / "speech.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ann>Seven.</v>\n")
             assert await transcript() == ["From speech.vtt:", "00:00:01  Ann: Seven."]
             assert await transcript(source="speech") == heard
+            (folder / "speech.de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nSieben.\n")
+            choice = "Notice: speech.vtt is used: --language de takes speech.de.srt (options are for the person who starts 'sage mcp')."
+            assert (await transcript())[1:] == ["00:00:01  Ann: Seven.", choice]
 
             for quick in (True, False):
                 result = await client.call_tool("find_event", {"video": "short.mp4", "event": "red star", "quick": quick})

@@ -52,6 +52,8 @@ def summary(
         opened = ready(session, video)
         if session.bundled:
             console.note("nano was not trained to summarize: its words mean nothing here, and only show what a summary looks like")
+        if subtitles := session.subtitle_trouble(opened) if options.subtitles else "":
+            console.note(subtitles)
         with damage_told(opened):
             made = _made(session, opened)
     for notice in made.notices:
@@ -61,7 +63,7 @@ def summary(
     elif options.json or form == "json":
         record: dict[str, Any] = {"video": opened.name, "duration": round(opened.duration, 3), **asdict(made)}
         del record["value"]
-        record["notices"] = [*made.notices, *(notice.text for notice in opened.notices)]
+        record["notices"] = [*filter(None, [subtitles]), *made.notices, *(notice.text for notice in opened.notices)]
         console.write(console.dumps(record))
     else:
         (tables.text if form == "text" else console.write)(console.neutral(_FORMS[form](made)))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, Strict
 
 from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, ToolCalled, ToolFinished, WebRequested, Working
 from sage_cli.mcp.folders import Folders
-from sage_cli.mcp.worker import GLANCE_S, Worker
+from sage_cli.mcp.worker import GLANCE_S, Worker, for_agent
 from sage_cli.session import Session
 from sage_cli.session.ground import Found, checked, ground
 from sage_cli.session.summary import Stage, Summary, summarize
@@ -168,8 +168,9 @@ class Tools:
             _load(session, opened, report)
             made = _summarized(summarize(session, opened, start=_time(start), end=_time(end)), report)
             chapters = [Part(**_clocks(one.start, one.end), title=one.title, summary=one.summary) for one in made.chapters]
-            notices = [*made.notices, *(notice.text for notice in opened.notices)]
-            return Summarized(title=made.title, summary=made.summary, chapters=chapters, notices=notices)
+            subtitles = session.subtitle_trouble(opened) if session.options.subtitles else ""
+            notices = [*filter(None, [subtitles]), *made.notices, *(notice.text for notice in opened.notices)]
+            return Summarized(title=made.title, summary=made.summary, chapters=chapters, notices=[*map(for_agent, notices)])
 
         return await self._worker.run(context, work)
 
@@ -239,7 +240,7 @@ def _transcribed(session: Session, video: Video, span: tuple[float | None, float
             spoken.add(segment)
     notices = [notice.text for notice in video.notices]
     if source != "speech" and (trouble := session.subtitle_trouble(video)):
-        notices.append(trouble)
+        notices.append(for_agent(trouble))
     if not said:
         notices.append(f"there is {no_speech(video, *session.span(video, *span))}: the transcript is empty")
     made_of = subtitles.source if subtitles else session.transcriber_name
@@ -267,7 +268,7 @@ def _searched(steps: Generator[Found | None], event: str, video: Video, end: flo
             if step is None:
                 continue
             spans += step.spans
-            notices += step.notices
+            notices += map(for_agent, step.notices)
             report(f"looked up to {format_clock(step.until)}")
             if len(spans) >= _MOST_FOUND and step.until < end:
                 notices.append(f"the search ended here: {_again(spans[-1][1])}")
@@ -313,7 +314,7 @@ def _answered(events: Iterator[Event], report: Report) -> Answered:
             case WebRequested() as request:
                 report(request.line)
             case Notice(text=text):
-                notices.append(text)
+                notices.append(for_agent(text))
                 report(text)
             case Answer() | NoAnswer():
                 evidence = [Evidence(**_clocks(one.span.start, one.span.end), how=one.what) for one in event.evidence]

@@ -102,8 +102,17 @@ class Worker:
 
 
 def _told(error: SageError | OSError) -> str:
-    """An error for an agent, who does not start the server and cannot give it options."""
-    message = machine_trouble(error) if isinstance(error, OSError) else str(error)
+    return for_agent(
+        machine_trouble(error) if isinstance(error, OSError) else str(error), "; a shorter part, from start to end, also needs less room"
+    )
+
+
+def for_agent(message: str, besides: str = "") -> str:
+    """A message for an agent, who does not start the server and cannot give it options.
+
+    Args:
+        besides: what the agent can do itself.
+    """
     if not re.search(r"(^|\s)--[a-z]", message):
         return message
-    return f"{message} (options are for the person who starts 'sage mcp'; a shorter part, from start to end, also needs less room)"
+    return f"{message} (options are for the person who starts 'sage mcp'{besides})"

@@ -340,12 +340,12 @@ class Session(Models):
         return f"the sound is marked {marked}, and {self.transcriber_name} knows English only: use a multilingual model"
 
     def subtitle_trouble(self, video: Video) -> str:
-        """One line for people if some of a video's subtitles cannot be read, or do not fit it; else ``""``."""
+        """One line for people if some of a video's subtitles cannot be read or do not fit it, or if others could be used; else ``""``."""
         found, reason = self._found_subtitles(video)
         return f"{reason}: going on without subtitles" if reason and found is None else reason
 
     def _found_subtitles(self, video: Video) -> tuple[Subtitles | None, str]:
-        """The subtitles, and what is wrong with some."""
+        """The subtitles, and what is wrong with some, or which others there are."""
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
         files, found = files_beside(video.path), self._subtitles.get(video)

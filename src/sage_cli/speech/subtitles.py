@@ -91,22 +91,36 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
 
     Args:
         language: ISO 639-1 code; ``""`` or ``"auto"`` takes the first that is not forced.
-        tell: called with the reason if one cannot be read (the next one is taken), or if its times are another video's.
+        tell: called with the reason if one cannot be read (the next one is taken), or if its times are another video's; and with the choice
+            that there was, if no language was asked for.
     """
     wanted = "" if language == "auto" else short(language)
     found = [one for one in (*beside(video.path, wanted, video.duration), *tracks(video)) if not one.forced]
     if wanted:
         found = sorted((one for one in found if one.language in (wanted, "")), key=lambda one: not one.language)  # named ones first
-    for one in found:
+    for number, one in enumerate(found):
         try:
-            if one.cues:
-                if one.cues[-1].start > video.duration + _LATE_S:
-                    end = format_clock(video.duration)
-                    tell(f"{one.source} goes on after the end of the video, at {end}: it may belong to another version of it")
-                return one
+            if not one.cues:
+                continue
         except VideoError as error:
             tell(str(error))
+            continue
+        if late := sum(cue.start > video.duration + _LATE_S for cue in one.cues):
+            end, left_out = format_clock(video.duration), f"{late} of {len(one.cues)} subtitles are left out"
+            tell(f"{one.source} goes on after the end of the video, at {end}: it may belong to another version of it ({left_out})")
+        if not wanted and (choice := _choice(one, found[number + 1 :])):
+            tell(choice)
+        return one
     return None
+
+
+def _choice(used: Subtitles, others: Iterable[Subtitles]) -> str:
+    """What to say of subtitles in other languages than the ones used; nothing if there are none."""
+    by_language = {one.language: one.source for one in reversed([*others]) if one.language not in ("", used.language)}
+    if len(by_language) == 1:
+        ((language, source),) = by_language.items()
+        return f"{used.source} is used: --language {language} takes {source}"
+    return f"{used.source} is used: --language takes others ({', '.join(sorted(by_language))})" if by_language else ""
 
 
 def lacking(video: Video, language: str = "") -> str:
