@@ -762,6 +762,14 @@ def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_v
     assert "It has sound. You see 10 frames of it, one every 1.6 s." in message
 
 
+def test_frames_that_are_far_apart_are_counted_in_whole_seconds(tmp_path: Path) -> None:
+    """Regression: "one every 3e+03 s", and calls for three seconds of hours."""
+    long = Video(make_video(tmp_path / "long.mp4", seconds=9000, fps=0.01, size=(32, 32)))
+    model = ScriptedModel(general("Red."))
+    run(model, long, prompts="general", frames=4)
+    assert "You see 4 frames of it, one every 2967 s." in model.asked[0].texts[1]
+
+
 def test_denials_and_trained_models_are_not_asked_again(video: Video) -> None:
     assert isinstance(run(ScriptedModel(general(None, HEARD), NOT_SAID), video, prompts="general")[-1], Answer)
     assert isinstance(run(ScriptedModel(context(None, HEARD), reasoner("Forty minutes.")), video)[-1], Answer)

@@ -167,4 +167,5 @@ def _count(frames: Sequence[Frame]) -> str:
     """How many frames there are, and how far apart."""
     if len(frames) < 2:
         return "one frame of it" if frames else "no frames of it"
-    return f"{len(frames)} frames of it, one every {(frames[-1].time - frames[0].time) / (len(frames) - 1):.2g} s"
+    gap = (frames[-1].time - frames[0].time) / (len(frames) - 1)
+    return f"{len(frames)} frames of it, one every {f'{gap:.0f}' if gap >= 10 else f'{gap:.2g}'} s"
