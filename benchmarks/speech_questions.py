@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.speech_questions make WORK`` writes ten videos of some 3.5 minutes (speech by espeak-ng) and ``set.jsonl``, a
 question set that ``sage bench`` takes, too. ``... ask WORK RUN --model MODEL`` asks; ``... table RUN...`` prints the counts of runs side by
-side. Half of the questions need one sentence of the speech, a quarter two that are minutes apart, and a quarter have no answer.
+side, and ``... evidence RUN`` how well the evidence of the right answers fits. Half of the questions need one sentence of the speech, a
+quarter two that are minutes apart, and a quarter have no answer.
 
 ``make WORK --between TEXT`` writes one recording of sound instead, with subtitles: the ten talks, and before each a tenth of the words of a
 text; ``--language de`` asks in German. ``search WORK --model MODEL`` counts how many answers the passages hold that the model would read.
@@ -18,7 +19,9 @@ import json
 import re
 import subprocess
 import time
+from ast import literal_eval
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -32,11 +35,14 @@ from numpy.typing import NDArray
 from sage_cli import open_session
 from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, Working
+from sage_cli.agent.evidence import rested_on
 from sage_cli.prompts import Prompts
 from sage_cli.speech.formats.srt import Srt
+from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Segment
-from sage_cli.timecode import format_clock
+from sage_cli.timecode import format_clock, parse
 from sage_cli.tools import TranscribeSpeech, Workspace, complete
+from sage_cli.tools.base import EvidenceSpan
 from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
 from tests.media import make_audio, make_video
 
@@ -250,6 +256,28 @@ def search(work: Path, **options: Any) -> str:
     return f"the answers of {share(held)} questions are in the passages, which have {round(sum(words) / len(words))} words on average"
 
 
+def evidence(run: Path) -> str:
+    """How many right answers of a run name the sentences that say them as evidence, and in how much of the recording."""
+    held, shares = [], []
+    for row in read(run):
+        said = [entry for event in row["events"] if event.get("tool") == TranscribeSpeech.name for entry in _entries(event.get("result"))]
+        if not (said and row["right"] and row["answer"] and right(row, row["answer"])):
+            continue
+        span = EvidenceSpan(0.0, row["duration"], "speech transcribed", tuple(said))
+        rests = rested_on([span], row["question"], row["answer"])
+        shares.append(sum(one.end - one.start for one in rests) / row["duration"])
+        inside = [entry.text for entry in said if any(one.start <= entry.start and entry.end <= one.end for one in rests)]
+        held.append(right(row, " ".join(inside)))
+    return f"the evidence of {share(held)} right answers holds what they say, in {100 * sum(shares) / len(shares):.1f} % of the recording"
+
+
+def _entries(result: Mapping[str, Any] | None) -> Iterator[Entry]:
+    """The entries of a transcript as the model read it; none of a text that is none."""
+    with suppress(ValueError, SyntaxError):
+        for entry in literal_eval((result or {}).get("transcript", "{}")).values():
+            yield Entry(parse(entry["start"]), parse(entry["end"]), entry["text"])
+
+
 def summary(run: Iterable[Event], reply_tokens: int) -> dict[str, Any]:
     """What came of a run, and its events without the streamed text."""
     events = [event for event in run if not isinstance(event, Working | TextDelta)]
@@ -296,6 +324,7 @@ def main() -> None:
     searching.add_argument("--model", required=True)
     searching.add_argument("--mmproj", type=Path)
     searching.add_argument("--ctx-size", type=int, default=8192)
+    commands.add_parser("evidence").add_argument("run", type=Path)
     commands.add_parser("table").add_argument("run", type=Path, nargs="+")
     given = vars(parser.parse_args())
     match given.pop("command"):
@@ -305,6 +334,8 @@ def main() -> None:
             ask(**{name: value for name, value in given.items() if value is not None})
         case "search":
             print(search(**given))
+        case "evidence":
+            print(evidence(**given))
         case "table":
             print(table(given["run"]))
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sage_cli.agent.events import Evidence, Span
-from sage_cli.agent.evidence import merged
+from sage_cli.agent.evidence import merged, rested_on
+from sage_cli.speech.merge import Entry
 from sage_cli.tools.base import EvidenceSpan
 
 
@@ -25,3 +26,41 @@ from sage_cli.tools.base import EvidenceSpan
 def test_each_span_appears_once_in_time_order(spans: list[tuple[float, float, str]], expected: list[tuple[float, float, str]]) -> None:
     given = merged(EvidenceSpan(*item) for item in spans)  # type: ignore[arg-type]
     assert given == tuple(Evidence(Span(start, end), what) for start, end, what in expected)  # type: ignore[arg-type]
+
+
+SAID = (
+    Entry(6.0, 10.0, "Welcome back to the garden club."),
+    Entry(24.0, 28.0, "We plant the tomatoes along the south wall, because it keeps them warm."),
+    Entry(48.0, 52.0, "My neighbour gave me twelve young pepper plants this morning."),
+    Entry(75.0, 79.0, "Never water the beds at noon."),
+    Entry(188.0, 192.0, "Of those pepper plants, five died in the frost last night."),
+    Entry(206.0, 209.0, "Next week we talk about roses. Goodbye."),
+)
+WHOLE = EvidenceSpan(0.0, 212.0, "speech transcribed", SAID)
+SEEN = EvidenceSpan(30.0, 40.0, "clip analyzed")
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "spans"),
+    [
+        ("Where are the tomatoes planted?", "Along the south wall.", [(24.0, 28.0)]),
+        ("How many pepper plants were there, and how many died?", "Twelve, and five died.", [(48.0, 52.0), (188.0, 192.0)]),
+        ("Wo wachsen die Tomaten?", "An der S\u00fcdwand.", [(0.0, 212.0)]),  # in another language
+        (
+            "What is it about?",
+            "The garden club: tomatoes at a wall, pepper plants, frost, water for beds, roses next week.",
+            [(0.0, 212.0)],
+        ),
+    ],
+)
+def test_of_a_transcript_an_answer_rests_on_the_sentences_that_say_it(question: str, answer: str, spans: list[tuple[float, float]]) -> None:
+    """Regression: on all that was transcribed, which was the whole video in short ones."""
+    rests = rested_on([SEEN, WHOLE], question, answer)
+    assert SEEN in rests
+    assert sorted((one.start, one.end) for one in rests if one != SEEN) == spans
+
+
+def test_passages_of_a_long_transcript_are_told_apart() -> None:
+    passages = [EvidenceSpan(entry.start, entry.end, "subtitles read", (entry,)) for entry in SAID]
+    assert rested_on(passages, "Who gave the peppers?", "A neighbour.") == [EvidenceSpan(48.0, 52.0, "subtitles read")]
+    assert rested_on(passages, "?", "!") == passages

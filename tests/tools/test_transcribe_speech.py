@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from sage_cli.prompts import PACKS, Prompts
+from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, Watched
@@ -46,7 +47,8 @@ def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:
         0: {"text": " It's here.", "start": "00:05", "end": "00:07"},
         1: {"text": ' He said "go".', "start": "01:01:01", "end": "01:01:02"},
     }
-    assert outcome.evidence == (EvidenceSpan(5.0, 15.0, "speech transcribed"),)
+    said = (Entry(5.2, 7.9, "It's here."), Entry(3661.0, 3662.5, 'He said "go".'))
+    assert outcome.evidence == (EvidenceSpan(5.0, 15.0, "speech transcribed", said),)
     assert outcome.summary == "5 words in 2 segments from a script"
     assert listener.heard == [(5.0, 15.0)]
 
@@ -143,7 +145,8 @@ def test_of_a_transcript_that_is_too_long_the_model_reads_what_the_question_is_a
     assert list(read) == [39, 40, 41]
     assert "south wall" in read[40]["text"]
     assert read[40]["start"] == "40:00"
-    assert outcome.evidence == tuple(EvidenceSpan(60.0 * minute, 60.0 * minute + 30, "speech transcribed") for minute in (39, 40, 41))
+    said = [Entry(*_LONG[minute]) for minute in (39, 40, 41)]
+    assert outcome.evidence == tuple(EvidenceSpan(one.start, one.end, "speech transcribed", (one,)) for one in said)
     assert outcome.summary == "539 words in 60 segments from a script"
     assert ["reads 3 of 60 passages" in notice for notice in notices] == [True]
     assert ("nearest to the question" in outcome.result.get("note", "")) == (pack == "general")  # trained models know no notes

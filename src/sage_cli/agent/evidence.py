@@ -1,8 +1,8 @@
-"""The evidence for an answer: the time spans that were examined, merged."""
+"""The evidence for an answer: the time spans that were examined, merged; of transcripts those in which the answer is said."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sage_cli.agent.events import Evidence, Span
@@ -10,6 +10,25 @@ from sage_cli.tools.base import EvidenceSpan
 
 # Spans of the same kind that are this close together, in seconds, are merged.
 _GAP: Final = 1.0
+
+# An answer that more of a transcript has to do with is about all of it.
+_FEW: Final = 3
+_MOST: Final = 8
+_KNOWN: Final = 0.3  # of the words of question and answer: fewer are a coincidence, as in another language
+
+
+def rested_on(spans: Sequence[EvidenceSpan], question: str, answer: str) -> list[EvidenceSpan]:
+    """The spans with what an answer rests on in place of whole transcripts: what was said with the words of question and answer, as long as
+    that is little. If little can be told, the spans as they are."""
+    from sage_cli.speech.passages import known, ranked
+
+    said = [(entry, span.what) for span in spans for entry in span.said]
+    texts, words = [entry.text for entry, _ in said], f"{question}\n{answer}"
+    found = ranked(texts, words) if said and known(texts, words) >= _KNOWN else []
+    if not found or len(found) > min(_MOST, max(_FEW, len(said) // 2)):
+        return list(spans)
+    chosen = [EvidenceSpan(entry.start, entry.end, what) for entry, what in map(said.__getitem__, found)]
+    return [*(span for span in spans if not span.said), *chosen]
 
 
 def merged(spans: Iterable[EvidenceSpan]) -> tuple[Evidence, ...]:

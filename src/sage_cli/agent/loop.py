@@ -15,7 +15,7 @@ from typing import Final
 from sage_cli.agent.asking import Asker, Steps, UnusableReplyError
 from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
-from sage_cli.agent.evidence import merged
+from sage_cli.agent.evidence import merged, rested_on
 from sage_cli.agent.first_look import FirstLook, choose
 from sage_cli.agent.nonsense import gives_up
 from sage_cli.agent.prompt_builder import PromptBuilder
@@ -309,11 +309,12 @@ class _Run:
         if gives_up(text):
             yield self._no_answer(step, "the model could not produce one")
             return
+        rests = merged(rested_on(evidence, self._question, text))
         shape, value = self._agent.settings.schema, None
         if shape is not None:
             value = yield from self._asker.ask_in_shape(step, self._prompts.in_shape(prompt, said, text, shape), shape)
             text = json.dumps(value, ensure_ascii=False)
-        yield Answer(self._watch.elapsed, self._question, text, step, merged(evidence), self._usage, value)
+        yield Answer(self._watch.elapsed, self._question, text, step, rests, self._usage, value)
 
     def _no_answer(self, step: int, reason: str) -> NoAnswer:
         return NoAnswer(self._watch.elapsed, self._question, reason, step, merged(self._results.evidence), self._usage)

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sage_cli.web.base import Request
 
 if TYPE_CHECKING:
+    from sage_cli.speech.merge import Entry
     from sage_cli.tools.workspace import Workspace
 
 
@@ -60,11 +61,12 @@ What: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSpan:
-    """A time span of the original video, in seconds, that a tool examined, and how."""
+    """A time span of the original video, in seconds, that a tool examined, and how; of a transcript what was said in it, too."""
 
     start: float
     end: float
     what: What
+    said: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,8 +68,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             segments += part.segments
             yield ToolProgress("speech", round(part.seconds - start), round(end - start))
         what: What = "subtitles read" if subtitles else "speech transcribed"
-        evidence: tuple[EvidenceSpan, ...] = (EvidenceSpan(start, end, what),)
         said = _entries(segments, workspace)
+        evidence: tuple[EvidenceSpan, ...] = (EvidenceSpan(start, end, what, tuple(said)),)
         if not said:
             if not workspace.video.has_video and end - start > workspace.end - workspace.start - 1:  # models give times in whole seconds
                 raise SilentError(workspace.video)
@@ -81,10 +81,10 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             question, searched = yield from _question(said, segments, workspace)
             shown, which = _passages(said, question, workspace)
             which += searched
-            evidence = tuple(EvidenceSpan(entry.start, entry.end, what) for entry in shown.values())
+            evidence = tuple(EvidenceSpan(entry.start, entry.end, what, (entry,)) for entry in shown.values())
             if len(shown) < len(said):
                 share = f"{len(shown)} of {len(said)} passages"
-                yield ToolNotice(f"the model's context is too small for the transcript: it reads {share}, {which}")
+                yield ToolNotice(f"the transcript is too long to be read at once: the model reads {share}, {which}")
                 notes = [*notes, _PASSAGES.format(which)]
         # A string: the models were trained on the dictionary's Python notation.
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
