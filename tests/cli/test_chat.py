@@ -207,6 +207,18 @@ def test_the_whole_video_is_no_clip(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert [path.name for path in (tmp_path / "clips").iterdir()] == ["short_00-00-02.000-00-00-04.000.mp4"]
 
 
+def test_that_there_is_no_evidence_to_save_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video, clips, stills = Video(CLIPS / "short.mp4"), str(tmp_path / "clips"), str(tmp_path / "stills")
+    runs: list[tuple[dict[str, Any], Video]] = [({"evidence": []}, video)] * 2
+    save_evidence(Options(clips=clips, stills=stills), runs)
+    save_evidence(Options(stills=stills), runs)
+    assert capsys.readouterr().err.splitlines() == [
+        "sage: short.mp4: there is no evidence, so no clips and no stills are saved",
+        "sage: short.mp4: there is no evidence, so no stills are saved",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_videos_whose_names_differ_in_case_keep_their_stills(tmp_path: Path) -> None:
     videos = []
     for folder, clip in (("one/Talk.mp4", "short"), ("two/talk.mkv", "speech")):

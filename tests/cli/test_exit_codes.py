@@ -127,6 +127,7 @@ def test_no_question_on_stdin(sage: Sage, clip: Path) -> None:
     ("words", "said"),
     [
         (["aks"], "Did you mean 'ask'"),
+        (["chapters", "talk.mp4"], r"no such command 'chapters'\. Did you mean 'summary'\? \(see 'sage --help'\)"),
         (["ask", "v.mp4"], 'no question: sage ask v.mp4 "What happens\\?"'),
         (["ask", "v.mp4", "what?", "--frames", "0"], "--frames"),
         (["ask", "v.mp4", "what?", "--frame"], r"no such option.*\(see 'sage ask --help'\)"),

@@ -15,9 +15,10 @@ import pytest
 import typer
 
 from docs.generate import TOPICS, pages
-from sage_cli.cli import application, parse
-from sage_cli.cli.help import _page, _pages, _show, topics
+from sage_cli.cli import CALLED, COMMANDS, application, parse
+from sage_cli.cli.help import _page, _pages, _show, help, topics
 from sage_cli.cli.options import checked
+from sage_cli.errors import UsageError
 from sage_cli.session.options import taken_by
 
 Sage = Callable[..., CompletedProcess[str]]
@@ -148,6 +149,10 @@ def test_help_of_a_command(sage: Sage) -> None:
     done = sage("help", "transcrib")
     assert (done.returncode, done.stdout) == (2, "")
     assert "did you mean transcribe?" in done.stderr
+    assert CALLED.keys().isdisjoint(COMMANDS)
+    assert {*CALLED.values()} < {*COMMANDS}
+    with pytest.raises(UsageError, match=r"chapters, did you mean summary\?"):
+        help(["chapters"])
 
 
 @pytest.mark.parametrize("words", [["-h"], ["ask", "-h"], ["models", "pull", "-h"]])

@@ -17,7 +17,8 @@ from sage_cli.store.paths import log_path
 
 
 def _record(question: str, answer: str | None) -> dict[str, Any]:
-    return {"question": question, "answer": answer, "model": {"name": "nano"}, "evidence": [], "reason": None}
+    about: dict[str, Any] = {"model": {"name": "nano"}, "evidence": [], "reason": None, "asked": "2026-01-31T23:59:58+00:00"}
+    return {"question": question, "answer": answer, **about}
 
 
 def _add(question: str, answer: str | None = "yes", *, media: str = "m1", conversation: str = "c1") -> int:
@@ -38,7 +39,7 @@ def test_entries_come_back_newest_first() -> None:
     entry = log.entry(first)
     assert entry is not None
     assert (entry.question, entry.answer, entry.video) == ("Who speaks?", "Ann", "/videos/talk.mp4")
-    assert entry.asked.utcoffset() is not None
+    assert entry.asked.isoformat() == entry.record["asked"]  # when the run began, not when it ended
     assert log.entry(99) is None
     assert stat.S_IMODE(log_path().stat().st_mode) == 0o600
 

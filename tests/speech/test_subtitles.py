@@ -331,6 +331,13 @@ def test_tracks_that_do_not_count_are_told(tmp_path: Path, video: Path) -> None:
     assert lacking(Video(video)) == " but forced ones"
 
 
+def test_files_of_other_formats_are_told(video: Path) -> None:
+    for name in ("talk.en.json3", "talk.sub", "talker.json3", "talk.json", "talk.jpg"):
+        (video.parent / name).write_text("{}")
+    assert find_subtitles(Video(video)) is None
+    assert lacking(Video(video)) == " that can be read (talk.en.json3, talk.sub; sage reads .srt, .vtt, .ass, .ssa, .ttml)"
+
+
 def test_a_file_beside_the_video_is_preferred_to_its_track(tmp_path: Path) -> None:
     path = _with_track(tmp_path / "talk.mkv", "subrip", [(0, 900, "from the track")])
     assert [one.text for one in tracks(Video(path))[0].cues] == ["from the track"]

@@ -37,6 +37,21 @@ COMMANDS = (
     *("bench", "setup", "models", "doctor", "config", "cache", "help"),
 )
 
+# What people call commands that no spelling leads to.
+CALLED = {
+    **dict.fromkeys(("chapters", "summarize", "summarise"), "summary"),
+    **dict.fromkeys(("subtitles", "subs", "captions", "transcript"), "transcribe"),
+    **dict.fromkeys(("find", "search", "locate"), "ground"),
+    **dict.fromkeys(("screenshots", "stills", "images"), "frames"),
+    **dict.fromkeys(("pull", "install", "download"), "models"),
+    **dict.fromkeys(("serve", "server"), "mcp"),
+    **dict.fromkeys(("settings", "set"), "config"),
+    "history": "log",
+    "play": "open",
+    "check": "doctor",
+    "benchmark": "bench",
+}
+
 
 # Typer reports invalid values in the words of pydantic.
 _PYDANTIC = (
@@ -213,7 +228,10 @@ def parse(words: list[str]) -> Any:
     Raises:
         typer.TyperException: unknown command or option, or an invalid value.
         typer.Exit: ``--help`` or ``--version`` was given, and has been printed.
+        UsageError: a command has another name.
     """
+    if meant := CALLED.get(words[0]) if words else None:
+        raise UsageError(f"no such command {words[0]!r}. Did you mean {meant!r}? (see 'sage --help')")
     one = bool(words) and words[0] in COMMANDS
     command: TyperCommand | TyperGroup = application(
         words[:1] if one else COMMANDS, listed_only=all(word.startswith("-") for word in words)

@@ -62,7 +62,11 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> 
     for video in videos:
         # Two videos of one name in different folders.
         stem = video.stem if stems[folded(video.stem)] == 1 else f"{video.stem}_{video.id[:8]}"
-        save_spans(options, video, _spans(run for run, asked in runs if asked is video), stem)
+        spans = _spans(run for run, asked in runs if asked is video)
+        wanted = [name for name, folder in (("clips", options.clips), ("stills", options.stills)) if folder]
+        if wanted and not spans:
+            console.note(f"{video.label}: there is no evidence, so no {' and no '.join(wanted)} are saved")
+        save_spans(options, video, spans, stem)
 
 
 def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, float]], stem: str = "") -> None:

@@ -72,10 +72,10 @@ def _title(text: str) -> str:
 
 def _command(words: list[str]) -> int:
     """The help of a command, as ``--help`` shows it."""
-    from sage_cli.cli import COMMANDS, parse
+    from sage_cli.cli import CALLED, COMMANDS, parse
 
     if words[0] not in COMMANDS:
-        near = get_close_matches(words[0], [*topics(), *COMMANDS], n=1)
+        near = [CALLED[words[0]]] if words[0] in CALLED else get_close_matches(words[0], [*topics(), *COMMANDS], n=1)
         raise UsageError(f"no such topic or command: {words[0]}{f', did you mean {near[0]}?' if near else ''} (see 'sage help')")
     parse([*words, "--help"])
     return 0

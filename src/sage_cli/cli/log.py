@@ -139,4 +139,4 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 
 def _record(entry: Entry) -> dict[str, object]:
-    return {"id": entry.id, "asked": entry.asked.isoformat(), "conversation": entry.conversation, "path": entry.video, **entry.record}
+    return {"id": entry.id, "conversation": entry.conversation, "path": entry.video, **entry.record}

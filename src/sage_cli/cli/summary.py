@@ -58,6 +58,8 @@ def summary(
             made = _made(session, opened)
     for notice in made.notices:
         console.note(notice)
+    if form == "youtube" and int(made.chapters[0].start) > 0:
+        console.note("YouTube shows chapters only if the first is at 0:00: add a line for what comes before")
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":
@@ -111,12 +113,12 @@ def _markdown(made: Summary) -> str:
 
 
 def _youtube(made: Summary) -> str:
-    """Lines for a video's description. The first is at 0:00, and chapters too short for YouTube are left out."""
+    """Lines for the description of the whole video, even of a part. Chapters too short for YouTube are left out."""
     from sage_cli.timecode import format_short
 
     lines, last = [], -_YOUTUBE_S
-    for number, one in enumerate(made.chapters):
-        at = 0 if number == 0 else int(one.start)
+    for one in made.chapters:
+        at = int(one.start)
         if at - last >= _YOUTUBE_S:
             lines.append(f"{format_short(at)} {one.title}")
             last = at

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -84,8 +84,7 @@ def add(record: RunRecord, *, media: str, video: str, conversation: str) -> int:
     """Add a run; return its id."""
     # A path need not be valid Unicode, and text that Python passes to SQLite has to be.
     path = video.encode(errors="surrogateescape")
-    asked = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    row = (asked, conversation, media, path, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
+    row = (record["asked"], conversation, media, path, record["question"], record["answer"], record["model"]["name"], json.dumps(record))
     with _log(create=True) as log, log:
         cursor = log.execute(
             "INSERT INTO runs (asked, conversation, media, video, question, answer, model, record) "

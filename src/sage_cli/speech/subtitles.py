@@ -23,7 +23,7 @@ from sage_cli.speech.codes import short
 from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState, fingerprint
-from sage_cli.text import SUBTITLES, decode_prose, without_controls
+from sage_cli.text import OTHER_SUBTITLES, SUBTITLES, decode_prose, without_controls
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -124,7 +124,8 @@ def _choice(used: Subtitles, others: Iterable[Subtitles]) -> str:
 
 
 def lacking(video: Video, language: str = "") -> str:
-    """What completes "has no subtitles" for people: the languages that there are instead of the one asked for, or only forced ones.
+    """What completes "has no subtitles" for people: the languages that there are instead of the one asked for, only forced ones, or
+    only files of other formats.
 
     Args:
         language: ISO 639-1 code; ``""`` or ``"auto"`` for any.
@@ -133,7 +134,11 @@ def lacking(video: Video, language: str = "") -> str:
     others = dict.fromkeys(one.language for one in there if not one.forced and one.language)
     if language not in ("", "auto") and others and short(language) not in others:
         return f" in {language}; it has {', '.join(sorted(others))}"
-    return " but forced ones" if there and all(one.forced for one in there) else ", beside it or in it"
+    if there and all(one.forced for one in there):
+        return " but forced ones"
+    if unread := sorted(file.name for file, added, _ in _named_alike(video.path, OTHER_SUBTITLES) if not added or added.startswith(".")):
+        return f" that can be read ({', '.join(unread)}; sage reads {', '.join(SUBTITLES)})"
+    return ", beside it or in it"
 
 
 def files_beside(path: Path) -> dict[Path, FileState]:
@@ -157,12 +162,12 @@ def contents_beside(path: Path, *, remember: bool = True) -> list[tuple[str, str
     return sorted(found)
 
 
-def _named_alike(path: Path) -> list[tuple[Path, str, FileState]]:
-    """The files of :func:`files_beside`, each with what its name adds to the video's, less the suffix."""
+def _named_alike(path: Path, suffixes: Sequence[str] = SUBTITLES) -> list[tuple[Path, str, FileState]]:
+    """The files of :func:`files_beside`, or others, each with what its name adds to the video's, less the suffix."""
     try:
         entries = [*path.parent.iterdir()]
         stem = _composed(_entry(path, entries).stem)
-        found = [(file, _added(file, stem, entries)) for file in entries if file.suffix.lower() in SUBTITLES]
+        found = [(file, _added(file, stem, entries)) for file in entries if file.suffix.lower() in suffixes]
         return [(file, added, FileState.of(file)) for file, added in found if added is not None and file.is_file()]
     except OSError:
         return []
