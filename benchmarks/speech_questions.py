@@ -265,8 +265,8 @@ def evidence(run: Path) -> str:
             continue
         span = EvidenceSpan(0.0, row["duration"], "speech transcribed", tuple(said))
         rests = rested_on([span], row["question"], row["answer"])
-        shares.append(sum(one.end - one.start for one in rests) / row["duration"])
-        inside = [entry.text for entry in said if any(one.start <= entry.start and entry.end <= one.end for one in rests)]
+        shares.append(sum(one.span.end - one.span.start for one in rests) / row["duration"])
+        inside = [entry.text for entry in said if any(one.span.start <= entry.start and entry.end <= one.span.end for one in rests)]
         held.append(right(row, " ".join(inside)))
     return f"the evidence of {share(held)} right answers holds what they say, in {100 * sum(shares) / len(shares):.1f} % of the recording"
 

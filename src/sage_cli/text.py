@@ -258,6 +258,11 @@ def escape_markdown(text: str, *, cell: bool = False) -> str:
     return "\n".join(lines if cell else [_LINE_MARKER.sub(r"\1\\\2", line) for line in lines])
 
 
+def shortened(text: str, most: int) -> str:
+    """The beginning of a text that is longer than so many characters, with an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}\u2026"
+
+
 def user_path(name: str | Path) -> Path:
     """The path that a user means, ``~`` and ``~user`` expanded. Where there is no such user, the file is really called so."""
     return Path(os.path.expanduser(name))  # noqa: PTH111  (Path.expanduser raises RuntimeError there)

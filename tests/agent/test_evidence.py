@@ -55,12 +55,20 @@ SEEN = EvidenceSpan(30.0, 40.0, "clip analyzed")
 )
 def test_of_a_transcript_an_answer_rests_on_the_sentences_that_say_it(question: str, answer: str, spans: list[tuple[float, float]]) -> None:
     """Regression: on all that was transcribed, which was the whole video in short ones."""
-    rests = rested_on([SEEN, WHOLE], question, answer)
-    assert SEEN in rests
-    assert sorted((one.start, one.end) for one in rests if one != SEEN) == spans
+    seen, *rests = sorted(rested_on([SEEN, WHOLE], question, answer), key=lambda one: one.what)
+    assert seen == Evidence(Span(30.0, 40.0), "clip analyzed")
+    quotes = {(entry.start, entry.end): entry.text for entry in SAID}
+    assert rests == [Evidence(Span(*span), "speech transcribed", quotes.get(span, "")) for span in spans]
 
 
 def test_passages_of_a_long_transcript_are_told_apart() -> None:
     passages = [EvidenceSpan(entry.start, entry.end, "subtitles read", (entry,)) for entry in SAID]
-    assert rested_on(passages, "Who gave the peppers?", "A neighbour.") == [EvidenceSpan(48.0, 52.0, "subtitles read")]
-    assert rested_on(passages, "?", "!") == passages
+    assert rested_on(passages, "Who gave the peppers?", "A neighbour.") == (Evidence(Span(48.0, 52.0), "subtitles read", SAID[2].text),)
+    assert rested_on(passages, "?", "!") == tuple(Evidence(Span(entry.start, entry.end), "subtitles read") for entry in SAID)
+
+
+def test_sentences_that_follow_each_other_are_one_span_with_both_quotes() -> None:
+    said = (Entry(0.0, 4.0, "Red apples."), Entry(4.5, 8.0, "Green apples."), *SAID[4:])
+    assert rested_on([EvidenceSpan(0.0, 212.0, "speech transcribed", said)], "Which apples?", "Red and green apples.") == (
+        Evidence(Span(0.0, 8.0), "speech transcribed", "Red apples. Green apples."),
+    )

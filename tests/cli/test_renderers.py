@@ -106,7 +106,7 @@ def test_json_gathers_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert unanswered["answer"] is None and unanswered["reason"] == NO_ANSWER.reason
     assert [call["tool"] for call in unanswered["tool_calls"]] == ["ground-event", "analyze"]
     assert answered["tool_calls"][0]["summary"] == "found at 00:00:45-00:01:05"
-    assert answered["evidence"] == [{"span": {"start": 45.0, "end": 65.0}, "what": "frames analyzed"}]
+    assert answered["evidence"] == [{"span": {"start": 45.0, "end": 65.0}, "what": "frames analyzed", "said": ""}]
     assert answered["notices"] == ["analyze: start and end were the same"]
     assert answered["frames"] == [0.0, 0.5, 60.0]
     section = DOCUMENT.read_text(encoding="utf-8").partition("## `--json`")[2].partition("\n## ")[0]

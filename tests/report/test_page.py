@@ -33,7 +33,7 @@ def _run(**changes: Any) -> dict[str, Any]:
         "model": {"name": "nano", "host": ""},
         "frames": TIMES,
         "tool_calls": [call, call | {"tool": "ground-event", "result": {}, "summary": "found"}],
-        "evidence": [{"span": span, "what": "speech transcribed"}],
+        "evidence": [{"span": span, "what": "speech transcribed", "said": "Ann is late."}, {"span": span, "what": "frames analyzed"}],
         "notices": ["only 4 frames"],
     }
     return run | changes
@@ -78,6 +78,7 @@ def test_a_page_holds_the_frames_of_the_events_and_loads_nothing(clip_path: Path
     assert "Who <b>said</b> that?" in page.text
     assert "Ann & Bob" in page.text
     assert "late again" in page.text
+    assert "Ann is late." in page.text
     links = [str(attributes["href"]) for tag, attributes in page.tags if tag == "a"]
     assert f"{clip_path.resolve().as_uri()}#t=1" in links
     assert clip_path.name in page.text

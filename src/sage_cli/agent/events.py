@@ -25,10 +25,11 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A time span that the answer is based on, and how it was examined."""
+    """A time span that the answer is based on, and how it was examined; ``said`` there, if the answer is from a transcript."""
 
     span: Span
     what: What
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True)

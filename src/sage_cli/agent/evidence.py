@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sage_cli.agent.events import Evidence, Span
@@ -17,18 +18,24 @@ _MOST: Final = 8
 _KNOWN: Final = 0.3  # of the words of question and answer: fewer are a coincidence, as in another language
 
 
-def rested_on(spans: Sequence[EvidenceSpan], question: str, answer: str) -> list[EvidenceSpan]:
-    """The spans with what an answer rests on in place of whole transcripts: what was said with the words of question and answer, as long as
-    that is little. If little can be told, the spans as they are."""
+def rested_on(spans: Sequence[EvidenceSpan], question: str, answer: str) -> tuple[Evidence, ...]:
+    """The spans, merged, with what an answer rests on in place of whole transcripts: what was said with the words of question and answer,
+    if that is little. If it is not known, the transcripts stay."""
     from sage_cli.speech.passages import known, ranked
 
     said = [(entry, span.what) for span in spans for entry in span.said]
     texts, words = [entry.text for entry, _ in said], f"{question}\n{answer}"
     found = ranked(texts, words) if said and known(texts, words) >= _KNOWN else []
     if not found or len(found) > min(_MOST, max(_FEW, len(said) // 2)):
-        return list(spans)
-    chosen = [EvidenceSpan(entry.start, entry.end, what) for entry, what in map(said.__getitem__, found)]
-    return [*(span for span in spans if not span.said), *chosen]
+        return merged(spans)
+    chosen = [said[number] for number in sorted(found)]
+    rest = [span for span in spans if not span.said]
+
+    def quoted(one: Evidence) -> Evidence:
+        inside = (entry.text for entry, what in chosen if what == one.what and one.span.start <= entry.start <= one.span.end)
+        return replace(one, said=" ".join(inside))
+
+    return tuple(map(quoted, merged([*rest, *(EvidenceSpan(entry.start, entry.end, what) for entry, what in chosen)])))
 
 
 def merged(spans: Iterable[EvidenceSpan]) -> tuple[Evidence, ...]:

@@ -186,7 +186,7 @@ class Talk:
         self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks) or 'no frames'}")
         spans = [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]]
         for one, span in zip(run["evidence"], spans, strict=True):
-            self._show(f"{one['what']}: {format_span(*span)}")
+            self._show(f"{format_span(*span)}  {console.basis(one['what'], one.get('said', ''))}")
         show_spans(self.conversation.video, spans)
 
     def transcript(self, rest: str) -> None:

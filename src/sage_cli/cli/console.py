@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from sage_cli.errors import NOTICES, SageError, naming
 from sage_cli.signals import clean_up_when_ended
+from sage_cli.text import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 EXIT_OUTPUT_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 _STDOUT = "standard output"
+_QUOTED: Final = 160  # characters of what is said in a span of evidence
 
 debugging = False  # --debug
 quiet = False  # --quiet
@@ -39,6 +41,11 @@ _FOREIGN = re.compile("[^\t\n -~]")
 def neutral(text: str) -> str:
     """Sanitize text from a model or a file for a terminal: control characters become visible substitutes."""
     return _UNSAFE.sub(lambda match: chr(0x2400 + ord(match[0])) if match[0] < " " else "\ufffd", text.replace("\r\n", "\n"))
+
+
+def basis(what: str, said: str) -> str:
+    """How a span of evidence was examined, and the beginning of what is said there, if that is known."""
+    return f'{what}: "{shortened(said, _QUOTED)}"' if said else what
 
 
 def neutral_json(text: str) -> str:

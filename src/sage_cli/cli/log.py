@@ -82,7 +82,7 @@ def show(
     tables.text(entry.question)
     tables.text(entry.answer if entry.answer is not None else f"(no answer: {entry.record['reason']})")
     for one in entry.record["evidence"]:
-        tables.text(f"  {format_span(one['span']['start'], one['span']['end'])}  {one['what']}")
+        tables.text(f"  {format_span(one['span']['start'], one['span']['end'])}  {console.basis(one['what'], one.get('said', ''))}")
     return 0
 
 

@@ -53,9 +53,10 @@ class Span(BaseModel):
 
 
 class Evidence(Span):
-    """A span of the video that the answer is based on, and how it was examined."""
+    """A span of the video that the answer is based on, how it was examined, and what is said there, if the answer is from a transcript."""
 
     how: str
+    said: str
 
 
 class Answered(BaseModel):
@@ -317,7 +318,7 @@ def _answered(events: Iterator[Event], report: Report) -> Answered:
                 notices.append(for_agent(text))
                 report(text)
             case Answer() | NoAnswer():
-                evidence = [Evidence(**_clocks(one.span.start, one.span.end), how=one.what) for one in event.evidence]
+                evidence = [Evidence(**_clocks(one.span.start, one.span.end), how=one.what, said=one.said) for one in event.evidence]
                 return Answered(answer=event.answer, reason=event.reason, evidence=evidence, tools_used=used, notices=notices)
             case _:
                 report("thinking")

@@ -11,6 +11,7 @@ from typing import Final
 from sage_cli.bench.report import Report, Share
 from sage_cli.bench.tables import TITLES, answers, tables
 from sage_cli.report.page import render
+from sage_cli.text import shortened
 
 _COLOURS: Final = ("first", "second")
 _WIDTH, _LEFT, _RIGHT, _ROW = 420, 110, 12, 26  # of a plot, in its own units: readable when scaled down to a phone
@@ -59,7 +60,7 @@ def _accuracy(title: str, runs: Sequence[dict[str, Share]]) -> Plot:
         parts.append(f'<text class="soft" x="{x:.1f}" y="{height - 4}" text-anchor="middle">{percent}</text>')
     for row, value in enumerate(values):
         middle = _ROW * row + _ROW / 2
-        parts.append(f'<text x="{_LEFT - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(_short(value))}</text>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{middle + 4:.1f}" text-anchor="end">{escape(shortened(value, 15))}</text>')
         for number, (run, colour) in enumerate(zip(runs, _COLOURS, strict=False)):
             if value in run:
                 share, y = run[value], middle + (number - (len(runs) - 1) / 2) * 9
@@ -79,10 +80,6 @@ def _bars(title: str, counts: dict[str, int]) -> Plot:
         parts.append(f'<rect class="first" x="{_LEFT}" y="{y}" width="{length:.1f}" height="{_ROW - 10}"/>')
         parts.append(f'<text class="soft" x="{_LEFT + length + 6:.1f}" y="{y + 13}">{count}</text>')
     return Plot(title, _ROW * len(counts), "".join(parts))
-
-
-def _short(label: str, most: int = 15) -> str:
-    return label if len(label) <= most else f"{label[: most - 1]}\u2026"
 
 
 def _histogram(values: Sequence[float]) -> dict[str, int]:

@@ -178,11 +178,13 @@ def _page(run: RunRecord, video: Video | str) -> Page:
     name, link = (given, given) if is_link(given) else (media_label(given), _file_link(video))
     overview = stills(video, _spread([float(time) for time in run["frames"]], _OVERVIEW), _SMALL)
     steps = tuple(_step(call, video) for call in run["tool_calls"])
-    evidence = tuple(
-        Step(str(one["what"]).capitalize(), "", "", span := (one["span"]["start"], one["span"]["end"]), _of_span(video, span))
-        for one in run["evidence"]
-    )
+    evidence = tuple(_evidence(one, video) for one in run["evidence"])
     return Page(run, name, link, overview, steps, evidence, video if isinstance(video, str) else "", _origin(run, video, name))
+
+
+def _evidence(one: dict[str, Any], video: Video | str) -> Step:
+    span = one["span"]["start"], one["span"]["end"]
+    return Step(str(one["what"]).capitalize(), one.get("said", ""), "", span, _of_span(video, span))
 
 
 def _file_link(video: Video | str) -> str:

@@ -28,7 +28,7 @@ from sage_cli.agent.events import (
     WebRequested,
     Working,
 )
-from sage_cli.cli.console import neutral, screen
+from sage_cli.cli.console import basis, neutral, screen
 from sage_cli.cli.drawn import Drawn
 from sage_cli.cli.keys import unseen_keys
 from sage_cli.cli.renderers.live import THINKING, Busy, Head, LiveLine, Paragraph, Rows
@@ -174,7 +174,7 @@ class Terminal:
             self._put([Text(head)])
             head = indent = "  "
         for evidence in found:
-            text = Text.assemble(span_text(evidence.span, self._video), f"  {evidence.what}")
+            text = Text.assemble(span_text(evidence.span, self._video), f"  {neutral(basis(evidence.what, evidence.said))}")
             for line in text.wrap(self._console, max(self._console.width - len(indent), 2)):
                 self._put([Text.assemble(head, line)])
                 head = indent
