@@ -164,7 +164,7 @@ def test_where_modes_cannot_be_changed(tmp_path: Path, monkeypatch: pytest.Monke
     """A file is replaced nevertheless, and nobody may read the new one who could not read the old one."""
     (file := tmp_path / "file.txt").write_text("old")
     file.chmod(mode)
-    monkeypatch.setattr(os, "chmod", _refuse)
+    monkeypatch.setattr(Path, "chmod", _refuse)
     before = os.umask(0o022)
     try:
         write_text(file, "new")

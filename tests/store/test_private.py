@@ -58,11 +58,15 @@ def test_root_locks_nobody_out_of_his_own_home(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_disk_that_is_only_read_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(30, "Read-only file system")
 
+    def mkdir(folder: Path, *_: object, exist_ok: bool = False, **__: object) -> None:
+        if not (exist_ok and folder.is_dir()):
+            refuse()
+
     (tmp_path / "kept").mkdir(mode=0o755)
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", mkdir)
     monkeypatch.setattr(os, "fchmod", refuse)
     private_folder(tmp_path / "kept")
     with pytest.raises(OSError):
