@@ -51,23 +51,6 @@ def test_silero_hears_quiet_recordings_at_the_usual_level(tmp_path: Path) -> Non
     assert detector(hush(0)).tolist() == []
 
 
-@pytest.mark.parametrize(("apart", "found"), [(4, True), (20, False)])
-def test_a_soft_beginning_after_long_noise_is_heard(apart: int, found: bool, tmp_path: Path) -> None:
-    """The real network then hears it only if it has not heard the noise before."""
-
-    class Numb(Silero):
-        def probabilities(self, samples: Sound) -> Sound:
-            loudness = np.abs(samples[: len(samples) // FRAME * FRAME].reshape(-1, FRAME)).max(axis=1)
-            voice = (loudness > 0.01) & (loudness < 0.5)
-            return np.asarray(voice & ((loudness > 0.1) | (np.cumsum(loudness > 0.5) < 300)), np.float32)
-
-    noise, soft, gap, clear = (
-        np.full(frames * FRAME, level, np.float32) for frames, level in ((400, 0.9), (10, 0.05), (apart, 0), (60, 0.2))
-    )
-    flags = Numb(write_silero(tmp_path / "silero.bin"))(np.concatenate([noise, soft, gap, clear]))
-    assert flags.tolist() == [False] * 400 + [found] * 10 + [False] * apart + [True] * 60
-
-
 def noise(seconds: float, level: float) -> Sound:
     return (10 ** (level / 20) * np.random.default_rng(0).standard_normal(round(seconds * RATE))).astype(np.float32)
 

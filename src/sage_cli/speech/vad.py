@@ -18,9 +18,6 @@ FRAME = 512  # samples, 32 ms: what Silero looks at in one step
 
 _CLICK = 6  # frames; any word has as many that are loud, and a click has not
 
-_BEFORE, _BEHIND = 47, 16  # frames, 1.5 and 0.5 s, around an onset of speech that are heard afresh,
-_APART = 8  # and those between it and another sound
-
 Flags = NDArray[np.bool_]
 
 
@@ -63,19 +60,7 @@ class Silero:
             raise ModelError(f"{path} is not a Silero VAD model that whisper.cpp knows: download a current one") from error
 
     def __call__(self, samples: Samples) -> Flags:
-        sound = self._audible(samples)
-        flags = self._flags(sound)
-        # After long applause or music the network is deaf to a soft beginning; asked afresh it is not.
-        for onset in (np.flatnonzero(np.diff(flags.astype(np.int8)) > 0) + 1).tolist():
-            begin = max(0, onset - _BEFORE)
-            if not flags[begin:onset].any():
-                heard = np.flatnonzero(self._flags(sound[begin * FRAME : (onset + _BEHIND) * FRAME])[: onset - begin]) + begin
-                gaps = np.flatnonzero(np.diff(np.append(heard, onset)) > _APART)
-                flags[heard[gaps[-1] + 1 :] if len(gaps) else heard] = True
-        return flags
-
-    def _flags(self, sound: Samples) -> Flags:
-        probabilities = self.probabilities(sound)
+        probabilities = self.probabilities(self._audible(samples))
         # Between the two thresholds a frame is what the last decided frame before it was.
         decided = np.flatnonzero((probabilities >= self.on) | (probabilities < self.off))
         latest = np.searchsorted(decided, np.arange(len(probabilities)), side="right") - 1
