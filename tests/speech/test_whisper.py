@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -250,6 +252,19 @@ def test_ctrl_c_before_a_decode_is_noted_leaves_none_behind(model: Path, monkeyp
     with pytest.raises(KeyboardInterrupt):
         whisper.decode(sound, SpeechOptions(beam_size=8))
     assert whisper.decode(sound, SpeechOptions(beam_size=8)) == whole
+
+
+def test_as_garbage_it_is_freed_without_its_thread(model: Path) -> None:
+    """Regression: Python ends the thread of a garbage executor first, and who waited for that thread waited for ever."""
+    whisper: Any = Whisper(model, threads=1)
+    whisper.decode(babble(2), SpeechOptions())
+    whisper.itself, freed = whisper, ref(whisper)
+    del whisper
+    collecting = Thread(target=gc.collect, daemon=True)
+    collecting.start()
+    collecting.join(60)
+    assert not collecting.is_alive()
+    assert freed() is None
 
 
 def test_a_prompt_changes_the_text_and_a_long_one_is_cut(whisper: Whisper) -> None:

@@ -184,17 +184,21 @@ class Whisper:
         """Free the model's memory. It is loaded again when it is needed again."""
         if self._context is not None:
             self._worker.wait()
-            with signals_held():  # none may come between freeing it and noting that
-                self._binding.whisper_free(self._context)
-                self._context = None
+            self._free()
+
+    def _free(self) -> None:
+        with signals_held():  # none may come between freeing it and noting that
+            self._binding.whisper_free(self._context)
+            self._context = None
 
     def interrupt(self) -> None:
         """From any thread: end the decode under way; who waits for it gets a KeyboardInterrupt."""
         self._stop.set()
 
     def __del__(self) -> None:
+        # No decode is under way: it would keep this object. Nor is one waited for: its thread may have ended as garbage, or be this one.
         if getattr(self, "_context", None) is not None:
-            self.close()
+            self._free()
 
     def _load(self) -> None:
         self._worker.wait()  # Ctrl-C can come at any moment, and once more while the first one is obeyed
