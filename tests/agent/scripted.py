@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 from llguidance import LLTokenizer
 
 from sage_cli.errors import ModelError
-from sage_cli.model.base import Delta, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage
+from sage_cli.model.base import Delta, Finish, Frames, ModelInfo, Progress, Prompt, Reply, StreamItem, Text, Usage
 from sage_cli.model.constrain import Constraint
+from sage_cli.tools.reply import WRAP
 
 # Every byte is a token: whatever a grammar allows can be written, and nothing else decides what is.
 BYTES = LLTokenizer("byte")
@@ -90,10 +91,31 @@ class TestModel:
         text = self.reply(asked)
         for at in range(0, len(text), 7):
             yield Delta(text[at : at + 7])
-        yield Reply(text, "length" if len(text) > max_tokens else "stop", Usage(prompt_tokens=tokens, output_tokens=len(text)))
+        usage = Usage(prompt_tokens=tokens, output_tokens=len(text))
+        if isinstance(text, Stopped):
+            yield Reply(text, text.finish, usage, closing=text.closing)
+        else:
+            yield Reply(text, "length" if len(text) > max_tokens else "stop", usage)
 
     def reply(self, asked: Asked) -> str:
         raise NotImplementedError
+
+
+class Stopped(str):
+    """A reply that was stopped, and closed by force.
+
+    Args:
+        at: where the text begins that only closes it; the end by default.
+    """
+
+    __slots__ = ("closing", "finish")
+    finish: Finish
+    closing: str
+
+    def __new__(cls, text: str | Mapping[str, Any], finish: Finish = "loop", at: str = "", wrap: tuple[str, str] = WRAP) -> Stopped:
+        made = super().__new__(cls, text if isinstance(text, str) else f"{wrap[0]}{json.dumps(text, ensure_ascii=False)}{wrap[1]}")
+        made.finish, made.closing = finish, made[made.rindex(at) :] if at else ""
+        return made
 
 
 Line: TypeAlias = "str | Mapping[str, Any] | Callable[[Asked], str | Mapping[str, Any]]"

@@ -28,10 +28,10 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Frames, Prompt, StreamItem, Usage
+from sage_cli.model.base import Finish, Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import Video
-from tests.agent.scripted import Asked, ScriptedModel, call, context, general, later, reasoner
+from tests.agent.scripted import Asked, ScriptedModel, Stopped, call, context, general, later, reasoner
 from tests.media import make_video
 
 E = TypeVar("E")
@@ -584,6 +584,65 @@ def test_a_result_longer_than_the_context_is_cut(video: Video) -> None:
     events = run(model, video, frames=4, reply_tokens=100)
     assert isinstance(events[-1], Answer)
     assert any("perform_reasoning_#1 was cut" in notice.text for notice in only(Notice, events))
+
+
+# ---- replies that are stopped --------------------------------------------------------------------------------------
+
+ROUND = "It jumps over the wall. " * 5
+FORCED = context("The", seen=ROUND)
+CALL = context(None, TRANSCRIBE)
+
+
+@pytest.mark.parametrize("finish", ["loop", "length"])
+@pytest.mark.parametrize(
+    ("before", "forced", "at"),
+    [
+        ((), FORCED, ', "final_answer"'),
+        ((), FORCED, 'The"'),
+        ((), context(None, GROUND), ':10"'),
+        ((CALL,), reasoner("The", reasoning=ROUND), ', "final_answer"'),
+        ((CALL,), reasoner(None, GROUND), ', "timestamp_start"'),
+    ],
+)
+def test_what_was_written_to_close_a_reply_is_not_its_answer_or_call(
+    video: Video, finish: Finish, before: tuple[Any, ...], forced: dict[str, Any], at: str
+) -> None:
+    stopped = Stopped(forced, finish, at)
+    model = ScriptedModel(*before, stopped, reasoner("Red.") if before else context("Red."), strict=False)
+    events = run(model, video)
+    assert only(Answer, events)[0].answer == "Red."
+    assert [asked.temperature for asked in model.asked] == [0.0] * (len(before) + 1) + [0.7]
+    events = run(ScriptedModel(*before, stopped, stopped, strict=False), video)
+    assert "stopped before" in only(NoAnswer, events)[0].reason
+    assert len(only(ToolCalled, events)) == len(before)
+
+
+def test_an_answer_after_a_loop_in_another_field_is_the_models_own(video: Video) -> None:
+    model = ScriptedModel(Stopped(context("Red.", seen=ROUND)))
+    events = run(model, video)
+    assert (only(Answer, events)[0].answer, len(model.asked)) == ("Red.", 1)
+    assert [notice.text for notice in only(Notice, events)] == [
+        "the model repeated itself and was stopped there: its answer may be wrong or incomplete"
+    ]
+
+
+def test_a_loop_is_not_handed_on(video: Video) -> None:
+    asked = call("perform_reasoning", query=ROUND, media_paths=[])
+    model = ScriptedModel(Stopped(context(None, asked, seen=ROUND)), "Yes.", reasoner("Red."))
+    events = run(model, video)
+    assert only(ToolCalled, events)[0].arguments["query"] == "It jumps over the wall."
+    assert ROUND.strip() not in "".join(model.asked[-1].texts)
+
+
+@pytest.mark.parametrize("at", ["", ', "recommended_tools"'])
+def test_a_loop_in_the_answer_is_cut_from_it(video: Video, at: str) -> None:
+    events = run(ScriptedModel(Stopped(context(ROUND), at=at)), video)
+    assert only(Answer, events)[0].answer == "It jumps over the wall."
+    assert len(only(Notice, events)) == 1
+    direct = Agent(ScriptedModel(Stopped(ROUND)), video, tools=(), settings=Settings(direct_prompt=True))
+    events = list(direct.run("Why?"))
+    assert only(Answer, events)[0].answer == "It jumps over the wall."
+    assert len(only(Notice, events)) == 1
 
 
 # ---- the event stream ----------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from sage_cli.agent.events import Answer, NoAnswer, Notice, StepStarted, TextDel
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.model.llama import LlamaModel
 from sage_cli.video import Video
-from tests.agent.scripted import ScriptedModel, context, reasoner
+from tests.agent.scripted import ScriptedModel, Stopped, context, reasoner
 from tests.agent.test_loop import TRANSCRIBE, only, run
 from tests.models import write_qwen3_vl
 from tests.schemas import OBEYED
@@ -73,6 +73,29 @@ def test_a_reply_that_does_not_obey_is_asked_for_again_and_never_printed(video: 
     events = run(ScriptedModel(context("Red."), wrong, wrong, strict=False), video, schema=SHAPE)
     assert isinstance(events[-1], NoAnswer)
     assert "does not obey the schema" in events[-1].reason
+
+
+def test_values_that_nobody_meant_are_asked_for_again(video: Video) -> None:
+    """A reply that is stopped is closed by force: brackets are no values."""
+    forced = Stopped({"colour": "blue", "x": 1}, at=', "x"', wrap=("", ""))
+    events = run(ScriptedModel(context("Red."), forced, {"colour": "red"}), video, schema=SHAPE)
+    assert only(Answer, events)[0].value == {"colour": "red"}
+    events = run(ScriptedModel(context("Red."), forced, forced), video, schema=SHAPE)
+    assert "stopped before" in only(NoAnswer, events)[0].reason
+    closed = Stopped({"colour": "red", "x": 1}, "length", at="}", wrap=("", ""))
+    events = run(ScriptedModel(context("Red."), closed), video, schema=SHAPE)
+    assert only(Answer, events)[0].value == {"colour": "red", "x": 1}
+    assert "cut off" in only(Notice, events)[0].text
+
+
+def test_a_loop_is_cut_from_a_value(video: Video) -> None:
+    said = AnswerSchema(json.dumps({"type": "array", "items": {"type": "string", "minLength": 5}}))
+    looped = Stopped('["A red car. ", "It jumps over the wall. ' + "It jumps over the wall. " * 4 + '"]')
+    events = run(ScriptedModel(context("Red."), looped), video, schema=said)
+    assert only(Answer, events)[0].value == ["A red car. ", "It jumps over the wall."]
+    assert "repeated itself" in only(Notice, events)[0].text
+    events = run(ScriptedModel(context("Red."), Stopped(json.dumps(["no spa " * 40])), ["It is red."]), video, schema=said)
+    assert only(Answer, events)[0].value == ["It is red."]
 
 
 def test_an_untrained_model_obeys(tmp_path: Path) -> None:

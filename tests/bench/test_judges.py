@@ -15,7 +15,7 @@ from sage_cli.errors import UsageError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
-from tests.agent.scripted import ScriptedModel
+from tests.agent.scripted import ScriptedModel, Stopped
 from tests.models import write_qwen3_vl
 from tests.openai_server import Served, serve
 
@@ -138,6 +138,9 @@ def test_a_local_model_has_to_give_a_verdict(tmp_path: Path) -> None:
     assert verdict.reasoning
     cut = ScriptedModel('{"reasoning": "%s", "verdict": false}' % ("Hm. " * 300), strict=False)
     assert ModelJudge(cut)(item(), "A red star.").correct is None
+    said = {"reasoning": "Hm. " * 30, "verdict": True}
+    looped, forced = Stopped(said, wrap=("", "")), Stopped(said, at="true", wrap=("", ""))
+    assert [ModelJudge(ScriptedModel(reply))(item(), "A red star.").correct for reply in (looped, forced)] == [True, None]
     with LlamaModel(files.text, files.mmproj, context_size=256, threads=1) as model:
         verdict = ModelJudge(model)(item(), "long " * 400)
     assert verdict.correct is None

@@ -20,13 +20,16 @@ from sage_cli.errors import ModelError
 from sage_cli.hardware.threads import Sharing, Worker
 from sage_cli.model.base import Delta, Frames, Message, Progress, Prompt, Reply, Text
 from sage_cli.model.batches import ON_CPU
+from sage_cli.model.constrain import Mask
 from sage_cli.model.disk import ModelCache
-from sage_cli.model.generate import LoopDetector
+from sage_cli.model.generate import LoopDetector, Sampler
 from sage_cli.model.kvcache import CachedSequence
 from sage_cli.model.libraries import llama, mtmd
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.qwen import slices_of
 from sage_cli.signals import ENDING
+from sage_cli.tools.reply import json_object
+from sage_cli.tools.schema import record, text
 from sage_cli.video import Frame
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import SCHEMA, WRAP, ask, clip, complete
@@ -600,6 +603,83 @@ def test_a_reply_that_repeats_itself_ends(tmp_path: Path) -> None:
             json.loads(bound.text)
     assert lengths[0] == 300
     assert lengths[1] < 150
+
+
+FIELDS = record(a=text(2000), b=text(2000), c={"anyOf": [{"type": "null"}, text(9)]})
+ROUND = "on and on "
+
+
+@pytest.fixture
+def playing(load: Load, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reply]:
+    """The reply of a tiny model that samples the given texts. The text in a list goes on until it is found to loop."""
+    add = LoopDetector.add
+
+    def play(schema: dict[str, Any], *script: str | list[str], **options: Any) -> Reply:
+        model = load()
+        pieces = [model._vocabulary.piece(token) for token in range(model._vocabulary.size)]
+        quote = pieces.index(b'"')
+        parts = [(part if isinstance(part, str) else part[0] * 300).encode() for part in script]
+        loops = [isinstance(part, list) for part in script]
+
+        def sample(self: Sampler, logits: NDArray[np.float32], mask: Mask | None) -> int:
+            assert mask is not None
+            allowed = mask.tokens(len(logits)).tolist()
+            fitting = [token for token in allowed if parts and pieces[token] and parts[0].startswith(pieces[token])]
+            if not fitting:  # the quote before a text is not always forced
+                return quote if quote in allowed else int(allowed[0])
+            token = max(fitting, key=lambda token: len(pieces[token]))
+            parts[0] = parts[0][len(pieces[token]) :]
+            if not parts[0]:
+                del parts[0], loops[0]
+            return token
+
+        def watched(self: LoopDetector, token: int) -> bool:
+            looped = add(self, token)
+            if looped:
+                assert loops.pop(0)
+                del parts[0]
+            return looped
+
+        monkeypatch.setattr(Sampler, "sample", sample)
+        monkeypatch.setattr(LoopDetector, "add", watched)
+        reply = complete(model, ask("Why?"), schema=schema, **{"max_tokens": 1500, **options})
+        assert not parts
+        return reply
+
+    return play
+
+
+@pytest.mark.parametrize("loop", [ROUND, 'no \\"', "\\\\", "x, "])
+def test_a_loop_in_a_string_ends_the_string_alone(playing: Callable[..., Reply], loop: str) -> None:
+    first = playing(FIELDS, [loop], 'Red."', '"Yes."')
+    body = json.loads(first.text)
+    assert body["a"].startswith(json.loads(f'"{loop * 4}"'))
+    assert (body["b"], body["c"]) == ("Red.", "Yes.")
+    assert (first.finish, first.closing, first.said) == ("loop", "", first.text)
+    every = playing(FIELDS, [loop], [loop], '"Yes."')  # the detector starts afresh
+    assert json.loads(every.text)["a"] == json.loads(every.text)["b"]
+    assert json.loads(every.text)["c"] == "Yes."
+    assert every.closing == ""
+
+
+def test_a_loop_through_several_values_ends_the_reply(playing: Callable[..., Reply]) -> None:
+    reply = playing(record(a=text(99), n={"type": "array", "items": {"type": "integer"}}, b=text(99)), 'Red."', "1", [",1"])
+    body = json.loads(reply.text)
+    assert set(body["n"]) == {1}
+    assert reply.finish == "loop"
+    assert reply.closing == reply.text[reply.text.index("1]") :]
+    assert json_object(reply.said).keys() == {"a", "n"}
+
+
+def test_what_is_written_after_the_limit_only_closes_the_reply(load: Load) -> None:
+    model = load()
+    replies = [complete(model, ask("Why?"), schema=FIELDS, max_tokens=120, temperature=1.0, seed=seed) for seed in range(4)]
+    assert any(reply.closing for reply in replies)
+    for reply in replies:
+        assert bool(reply.closing) == (reply.finish == "length")
+        assert reply.text == reply.said + reply.closing
+        meant = {name: value for name, value in json_object(reply.said).items() if value != ""}
+        assert meant.items() <= json.loads(reply.text).items()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sage_cli.tools import Analyze, ToolError, Workspace, complete
 from sage_cli.tools.analyze import AnalyzeArguments
 from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.video import Video
-from tests.agent.scripted import ScriptedModel, accepts
+from tests.agent.scripted import ScriptedModel, Stopped, accepts
 
 
 def test_frames_are_looked_at_one_by_one_in_time_order(video: Video) -> None:
@@ -89,6 +89,10 @@ def test_a_long_answer_is_cut_and_said_to_be(video: Video) -> None:
         items = list(Analyze().run(AnalyzeArguments(query="What?", media_paths=[]), workspace))
     assert isinstance(items[-1], ToolNotice)
     assert "cut off" in items[-1].text
+    with Workspace(ScriptedModel(Stopped("And then. " * 9)), video) as workspace:
+        items = list(Analyze().run(AnalyzeArguments(query="What?", media_paths=[]), workspace))
+    assert isinstance(items[-1], ToolNotice)
+    assert "repeated itself" in items[-1].text
 
 
 def test_the_schema_offers_the_media_that_exist(video: Video) -> None:

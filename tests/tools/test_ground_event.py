@@ -9,7 +9,7 @@ from sage_cli.tools import GroundEvent, ToolError, Workspace, complete
 from sage_cli.tools.base import EvidenceSpan, ToolNotice
 from sage_cli.tools.ground_event import GroundEventArguments
 from sage_cli.video import Video
-from tests.agent.scripted import ScriptedModel
+from tests.agent.scripted import ScriptedModel, Stopped
 
 
 def arguments(start: str = "00:10", end: str = "00:20", event: str = "a dog jumps") -> GroundEventArguments:
@@ -80,6 +80,12 @@ def test_an_unconstrained_reply_is_understood(video: Video, start: Any, end: Any
 @pytest.mark.parametrize("reply", ["I see a dog.", '{"timestamps": [1, 2]}', '{"timestamps": {"start": "soon", "end": "later"}}'])
 def test_a_reply_without_sense_is_a_tool_error(video: Video, reply: str) -> None:
     with Workspace(ScriptedModel(reply, strict=False), video) as workspace, pytest.raises(ToolError, match="no times"):
+        complete(GroundEvent().run(arguments(), workspace))
+
+
+def test_times_that_only_close_a_reply_are_none(video: Video) -> None:
+    forced = Stopped(found("00:00:10", "00:00:11"), "length", at=', "timestamps"')
+    with Workspace(ScriptedModel(forced), video) as workspace, pytest.raises(ToolError, match="no times"):
         complete(GroundEvent().run(arguments(), workspace))
 
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, TypeVar
 
 from sage_cli.agent.events import Event, Notice, StepFinished, StepStarted, TextDelta, Working
-from sage_cli.agent.nonsense import is_nonsense, without_repetition
+from sage_cli.agent.nonsense import is_nonsense, without_loops, without_repetition
 from sage_cli.agent.protocol import ContextReply, ReasonerReply
 from sage_cli.agent.reading import FieldStream, as_answer, prose, read
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
-from sage_cli.model.base import ChatModel, Delta, Progress, Prompt, Reply, Usage
+from sage_cli.model.base import ChatModel, Delta, Finish, Progress, Prompt, Reply, Usage
 from sage_cli.tools.reply import WRAP, json_object, without_thinking
 from sage_cli.tools.schema import Schema, one_of, record
 
@@ -23,6 +23,7 @@ T = TypeVar("T")
 Steps: TypeAlias = Generator[Event, None, T]
 
 _RETRY_TEMPERATURE: Final = 0.7
+_BRACKETS: Final = re.compile(r"[\]}\s]*")  # the end of a reply that adds no value to it
 _ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 
 
@@ -58,17 +59,21 @@ class Asker:
     usage: Usage = field(default_factory=Usage)
 
     def ask(self, kind: type[R], step: int, prompt: Prompt, schema: Schema) -> Steps[R]:
-        """Ask and parse the reply. Ask once more at a higher temperature if it cannot be parsed or says nothing (only without a schema), or
-        if its answer is nonsense. Plain text at last is the answer: so reply models that know no JSON.
+        """Ask and parse the reply. Ask once more at a higher temperature if it cannot be parsed or says nothing (only without a schema), if
+        it was stopped before it held an answer or a whole call, or if its answer is nonsense. Plain text at last is the answer: so reply
+        models that know no JSON.
 
         Raises:
             UnusableReplyError: both replies were unusable.
         """
         said = ""
         for last, (temperature, seed) in zip((False, True), attempts(self.temperature, self.seed), strict=True):
-            text = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
+            given = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
+            text = without_thinking(given.said)
             try:
                 reply = read(kind, text)
+                if given.finish == "loop" and (call := reply.recommended_tools.call):
+                    call.arguments = without_loops(call.arguments)
             except ValueError:
                 problem = "the model's reply could not be read"
                 said = prose(text) or said
@@ -77,59 +82,71 @@ class Asker:
                     continue
                 yield Notice(self.watch.elapsed, "the model does not reply in JSON: its words are taken for its answer")
                 reply = as_answer(kind, said)
-            if reply.final_answer is None:
+            if reply.final_answer is None and given.closing:
+                problem = "the model's reply was stopped before it held an answer or a whole tool call"
+            elif reply.final_answer is None:
                 if last or kind is not ContextReply or reply.recommended_tools.call:
                     return reply
                 problem = "the model gave neither an answer nor a tool call"
             else:
                 answer = without_repetition(reply.final_answer)
                 if not is_nonsense(answer, self.instructions):
-                    yield from self._cut(reply.final_answer, answer)
+                    yield from self._cut(reply.final_answer, answer, given.finish)
                     return reply.model_copy(update={"final_answer": answer})
                 problem = "the model's answer made no sense"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
 
-    def _cut(self, given: str, answer: str) -> Iterator[Notice]:
-        """A notice if something may be missing from the answer."""
+    def _cut(self, given: str, answer: str, finish: Finish) -> Iterator[Notice]:
+        """A notice if something may be missing from the answer, and the notice of its reply did not say so."""
         if answer != given:
-            yield Notice(self.watch.elapsed, "the end of the model's answer repeated itself and was cut")
+            if finish != "loop":
+                yield Notice(self.watch.elapsed, "the end of the model's answer repeated itself and was cut")
         elif self.answer_characters and self.answer_characters - 1 <= len(answer) <= self.answer_characters:  # the last may be a blank
             yield Notice(self.watch.elapsed, f"the model's answer was cut off at {self.answer_characters} characters")
 
     def ask_directly(self, prompt: Prompt) -> Steps[str | None]:
         """Ask in plain text. The answer is the text between ``<answer>`` tags, or else all that follows the thinking."""
-        text = yield from self._stream(0, prompt, self.temperature, self.seed)
-        answer = marked[-1] if (marked := _ANSWER.findall(text)) else text
-        return None if is_nonsense(answer, "") else answer.strip()
+        reply = yield from self._stream(0, prompt, self.temperature, self.seed)
+        text = without_thinking(reply.text)
+        given = (marked[-1] if (marked := _ANSWER.findall(text)) else text).strip()
+        answer = without_repetition(given)
+        if is_nonsense(answer, ""):
+            return None
+        yield from self._cut(given, answer, reply.finish)
+        return answer
 
     def ask_yes_or_no(self, step: int, prompt: Prompt, yes: str = "yes", no: str = "no") -> Steps[bool]:
         """Ask for one of two words. What is neither or both, as served models may write, counts as yes."""
-        text = yield from self._stream(step, prompt, 0.0, self.seed, record(answer=one_of((yes, no))))
+        reply = yield from self._stream(step, prompt, 0.0, self.seed, record(answer=one_of((yes, no))))
+        text = without_thinking(reply.text)
         with suppress(ValueError):
             text = str(json_object(text, ("answer",)).get("answer"))
         return {word for word in (yes, no) if re.search(rf"\b{word}\b", text.casefold())} != {no}
 
     def ask_in_shape(self, step: int, prompt: Prompt, shape: AnswerSchema) -> Steps[Any]:
         """Ask for a JSON value of the user's schema; once more at a higher temperature if the reply does not obey it, as replies of served
-        models may not.
+        models may not, or if it was stopped before its last value.
 
         Raises:
             UnusableReplyError: both replies did not.
         """
         for temperature, seed in attempts(self.temperature, self.seed):
-            text = yield from self._stream(step, prompt, temperature, seed, shape.schema)
-            try:
-                return shape.read(text)
-            except (ValueError, RecursionError) as error:
-                problem = f"the model's answer does not obey the schema ({error})"
+            reply = yield from self._stream(step, prompt, temperature, seed, shape.schema)
+            if _BRACKETS.fullmatch(reply.closing):
+                try:
+                    return shape.read(without_thinking(reply.text), looped=reply.finish == "loop")
+                except (ValueError, RecursionError) as error:
+                    problem = f"the model's answer does not obey the schema ({error})"
+            else:
+                problem = "the model's answer was stopped before it held all that the schema asks for"
             yield Notice(self.watch.elapsed, problem)
         raise UnusableReplyError(problem)
 
     def _stream(
         self, step: int, prompt: Prompt, temperature: float, seed: int, schema: Schema | None = None, wrap: tuple[str, str] = ("", "")
-    ) -> Steps[str]:
-        """A reply's text, without thinking. Only replies of the protocol, which are wrapped, have fields to show."""
+    ) -> Steps[Reply]:
+        """A reply. Only replies of the protocol, which are wrapped, have fields to show."""
         yield StepStarted(self.watch.elapsed, step)
         self.watch.check()
         fields = FieldStream() if wrap == WRAP else None
@@ -144,12 +161,12 @@ class Asker:
                         for name, piece in fields.feed(text) if fields else ():
                             yield TextDelta(self.watch.elapsed, step, name, piece)
                         self.watch.check()
-                    case Reply(text, finish, usage, advice):
-                        reply = text
+                    case Reply(_, finish, usage, advice):
+                        reply = item
                         self.usage += usage
                         if finish == "length" and not advice and self.reply_tokens == self.model.info.context_size // 4:
                             item = replace(item, advice="raise --ctx-size")  # see Agent.reply_tokens
                         if item.notice:
                             yield Notice(self.watch.elapsed, item.notice)
                         yield StepFinished(self.watch.elapsed, step, usage)
-        return without_thinking(reply)
+        return reply

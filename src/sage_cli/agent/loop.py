@@ -17,7 +17,7 @@ from sage_cli.agent.conversation import in_conversation
 from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged, rested_on
 from sage_cli.agent.first_look import FirstLook, choose
-from sage_cli.agent.nonsense import gives_up
+from sage_cli.agent.nonsense import gives_up, without_repetition
 from sage_cli.agent.prompt_builder import PromptBuilder
 from sage_cli.agent.protocol import WIRE_NAMES, ContextReply, ReasonerReply, as_reply, context_schema, reasoner_schema
 from sage_cli.agent.results import Results
@@ -231,7 +231,7 @@ class _Run:
         reply = yield from self._look(prompt, shown=bool(frames))
         if agent.tools and reply.recommended_tools.call:
             yield from self._runner.act(0, reply.recommended_tools)
-            yield from self._reason(reply.video_context)
+            yield from self._reason(without_repetition(reply.video_context))  # what loops in a prompt makes models loop
         elif reply.final_answer:
             yield from self._answer(0, prompt, as_reply(reply), reply.final_answer, _sampled(frames))
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 # The reference's scorer looks for this text in place of an answer.
 COULD_NOT: Final = "Could not produce an answer"
@@ -88,6 +88,24 @@ def without_repetition(answer: str) -> str:
             if not few or in_circles(answer):
                 return "".join(pieces[:start]).strip()
     return answer
+
+
+def without_loops(value: Any) -> Any:
+    """A JSON value whose strings lose a tail that repeats itself.
+
+    Raises:
+        ValueError: one of them holds nothing else.
+    """
+    match value:
+        case str():
+            if in_circles(cut := without_repetition(value)):
+                raise ValueError("it only repeats itself")
+            return cut
+        case list():
+            return [without_loops(part) for part in value]
+        case dict():
+            return {name: without_loops(part) for name, part in value.items()}
+    return value
 
 
 def in_circles(text: str) -> bool:

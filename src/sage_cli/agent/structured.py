@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from sage_cli.agent.nonsense import without_loops
 from sage_cli.text import standard_json
 
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ class AnswerSchema:
         parsed: dict[str, Any] = json.loads(self.text)
         return parsed
 
-    def read(self, reply: str) -> Any:
+    def read(self, reply: str, *, looped: bool = False) -> Any:
         """The value that a reply holds: JSON alone, or in a code fence, as served models write it.
 
+        Args:
+            looped: the reply was stopped where it repeated itself: strings lose such a tail.
+
         Raises:
-            ValueError: it is not JSON, or does not obey the schema; the message says where.
+            ValueError: it is not JSON, or does not obey the schema; the message says where. Or it only repeats itself.
         """
         from jsonschema.exceptions import best_match
 
@@ -45,6 +49,8 @@ class AnswerSchema:
         if said.startswith(_FENCE) and said.endswith(_FENCE):
             said = said.removeprefix(_FENCE).removesuffix(_FENCE).removeprefix("json")
         value = standard_json(json.loads(said))
+        if looped:
+            value = without_loops(value)
         if (error := best_match(self._validator.iter_errors(value))) is not None:
             raise ValueError(f"{error.json_path}: {error.message[:200]}")
         return value

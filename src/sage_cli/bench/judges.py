@@ -136,7 +136,7 @@ class ModelJudge:
         try:
             for part in self.model.stream(prompt, schema=_SCHEMA, max_tokens=_REPLY_TOKENS):
                 if isinstance(part, Reply):
-                    if part.finish != "stop":  # a verdict after it is forced by the schema, and nobody's
+                    if part.finish == "length" or part.closing:  # a verdict after it is forced by the schema, and nobody's
                         return Verdict(None, "no verdict: the judge's reply did not come to an end")
                     return read_verdict(part.text)
         except (SageError, ValueError) as error:

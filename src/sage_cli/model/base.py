@@ -142,12 +142,14 @@ class Reply:
 
     Attributes:
         text: the concatenated deltas.
-        finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did, ``"loop"`` when it
-            was ended because it repeated itself. A reply under a schema is complete, valid JSON in any case: it is closed by the
-            shortest way out. Only a schema that leaves none (a pattern that nothing matches soon) can leave it incomplete.
+        finish: ``"stop"`` when the model (or the schema) ended it, ``"length"`` when the token limit did, ``"loop"`` when it repeated
+            itself and was stopped there. Under a schema, a loop within a string ends that string alone: the model goes on after it.
         usage: what it cost.
         advice: what the user can do about a reply that was cut off, or about a prompt of which the model read only a part (told once).
         partial: whether the model read only a part of the prompt.
+        closing: the end of the text that the model did not mean. A reply under a schema that is stopped by a limit or a loop is closed by
+            the shortest way out of the schema, so that it is complete, valid JSON in any case. Only a schema that leaves no way out (a
+            pattern that nothing matches soon) can leave it incomplete.
     """
 
     text: str
@@ -155,12 +157,20 @@ class Reply:
     usage: Usage
     advice: str = ""
     partial: bool = False
+    closing: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the model meant: under a schema, JSON that may be incomplete."""
+        return self.text.removesuffix(self.closing)
 
     @property
     def notice(self) -> str:
         """What the user has to know of it; ``""`` if nothing."""
-        if self.finish != "length":
+        if self.finish == "stop":
             return self.advice
+        if self.finish == "loop":
+            return "the model repeated itself and was stopped there: its answer may be wrong or incomplete"
         after = f" after {self.usage.output_tokens} tokens" if self.usage.output_tokens else ""
         cut = f"the model's reply was cut off{after}: its answer may be wrong or incomplete"
         return f"{cut}; {self.advice}" if self.advice else cut

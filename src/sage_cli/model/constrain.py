@@ -65,7 +65,9 @@ class Constraint:
         if self._matcher.is_error():
             raise ValueError(f"reply schema: {self._matcher.get_error()}")
         self._tokenizer = tokenizer
-        self._accepted: list[int] = []
+        self._count = 0
+        self._string: int | None = None
+        self._escapes = b""
         self._closers = [ids[0] if len(ids := tokenizer.tokenize_str(text)) == 1 else None for text in _CLOSERS]
 
     @property
@@ -83,7 +85,13 @@ class Constraint:
     def accept(self, tokens: list[int]) -> None:
         """Accept tokens that were chosen under :meth:`mask`."""
         self._matcher.consume_tokens(tokens)
-        self._accepted += tokens
+        for token in tokens:
+            bare = _ESCAPED.sub(b"", self._escapes + self._tokenizer.decode_bytes([token]))
+            self._escapes = b"\\" if bare.endswith(b"\\") else b""  # of the next token's first character
+            if quotes := bare.count(b'"'):
+                inside = (self._string is not None) == (quotes % 2 == 0)
+                self._string = self._count if inside else None
+            self._count += 1
         self._check()
 
     def mask(self) -> Mask:
@@ -97,10 +105,19 @@ class Constraint:
         """Whether the reply may end here."""
         return bool(self._matcher.is_accepting())
 
+    @property
+    def string(self) -> int | None:
+        """The number of the token that began the string which is being written; ``None`` outside strings."""
+        return self._string
+
+    @property
+    def count(self) -> int:
+        """Tokens accepted so far."""
+        return self._count
+
     def closer(self, mask: Mask) -> int | None:
         """The allowed token that leads soonest to the end of the reply, or ``None`` if no known one is allowed."""
-        quotes = _ESCAPED.sub(b"", self._tokenizer.decode_bytes(self._accepted)).count(b'"')
-        closers = self._closers[:1] if quotes % 2 else self._closers[1:]  # inside a string, brackets and digits are text
+        closers = self._closers[1:] if self._string is None else self._closers[:1]  # inside a string, brackets and digits are text
         return next((token for token in closers if token is not None and token in mask), None)
 
     def _check(self) -> None:

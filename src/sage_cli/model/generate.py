@@ -34,7 +34,7 @@ class Generation:
         tally: of the reply's usage.
         overlapped: decoding continues in the background after its call (a GPU's does). Then a token is sent to be decoded before it is
             handed out, so that neither Python nor the consumer costs time.
-        stop_loops: end a reply that repeats itself.
+        stop_loops: stop where the reply repeats itself: end the string that does, or else the reply.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Generation:
         self._wind_down = max(max_tokens - WIND_DOWN, max_tokens // 2)
         self._most = min(2 * max_tokens + WIND_DOWN, room - _SPARE)
         self._loops = LoopDetector() if stop_loops else None
+        self._looped = self._ended = False  # something was stopped because it repeated itself; the whole reply was
+        self._stopped: int | None = None  # the string that has to end, as Constraint.string
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._text: list[str] = []
 
@@ -63,9 +65,10 @@ class Generation:
         """Sample until the schema, the model or the limit ends the reply."""
         started = time.perf_counter()  # the time a consumer takes over a delta counts too
         finish: Finish = "stop"
+        meant: int | None = None  # pieces of the text before those that only close it
         constraint = self._constraint
         tokens: list[int] = []  # accepted, and neither decoded nor handed out yet
-        looped, forced_tokens = False, 0
+        forced_tokens = 0
         with closing(Sampler(temperature, seed)) as sampler:
             while True:
                 if constraint:
@@ -73,10 +76,11 @@ class Generation:
                     forced_tokens += len(forced)
                     tokens += forced
                 self._written += len(tokens)
-                limited = looped or self._written >= (self._wind_down if constraint else self._max_tokens)
+                limited = self._ended or self._written >= (self._wind_down if constraint else self._max_tokens)
                 over = self._over(limited)
                 if finish == "stop" and limited and not (constraint and constraint.finished):
-                    finish = "loop" if looped else "length"
+                    finish = "loop" if self._ended else "length"
+                    self._stopped = constraint.string if constraint else None
                 if over or not self._overlapped:
                     yield from self._hand_out(tokens)
                 if over:
@@ -85,19 +89,39 @@ class Generation:
                     self._decoder.tokens(self._sequence, tokens, logits=True)
                 if self._overlapped:
                     yield from self._hand_out(tokens)
-                token = self._next(sampler, limited)
+                if limited and meant is None and not self._stopping:
+                    meant = len(self._text)
+                token = self._next(sampler, limited or self._stopping)
                 if self._vocabulary.ends_reply(token):
                     break
                 if constraint:
                     constraint.accept([token])
                 tokens = [token]
-                looped = looped or (self._loops is not None and self._loops.add(token))
+                self._watch(token)
         if tail := self._utf8.decode(b"", final=True):
             self._text.append(tail)
             yield Delta(tail)
         spent = time.perf_counter() - started
         self._tally.add(Usage(output_tokens=self._written, output_forced=forced_tokens, decode_s=spent))
-        yield Reply("".join(self._text), finish, self._tally.usage)
+        finish = "loop" if finish == "stop" and self._looped else finish
+        closers = "" if meant is None else "".join(self._text[meant:])
+        yield Reply("".join(self._text), finish, self._tally.usage, closing=closers)
+
+    @property
+    def _stopping(self) -> bool:
+        """Whether the string that has to end goes on."""
+        return self._stopped is not None and self._constraint is not None and self._constraint.string == self._stopped
+
+    def _watch(self, token: int) -> None:
+        """Stop what repeats itself. A loop in a string ends the string: the model can go on after it. Any other ends the reply."""
+        if self._loops is None or not self._loops.add(token):
+            return
+        self._looped = True
+        string = self._constraint.string if self._constraint else None
+        if self._constraint is None or string is None or self._stopping or self._constraint.count - string <= LoopDetector.LONGEST:
+            self._ended = True
+        else:
+            self._stopped = string
 
     def _over(self, limited: bool) -> bool:
         """Whether the reply ends here. One that has no way out of its schema, such as a pattern that never matches, ends incomplete."""
@@ -105,11 +129,11 @@ class Generation:
             return limited
         return self._constraint.finished or (limited and (self._constraint.complete or self._written >= self._most))
 
-    def _next(self, sampler: Sampler, limited: bool) -> int:
-        """The token to write next; ``limited`` takes the shortest way out of the schema."""
+    def _next(self, sampler: Sampler, ending: bool) -> int:
+        """The token to write next; ``ending`` takes the shortest way out of the string or the schema."""
         mask = self._constraint.mask() if self._constraint else None  # first: a GPU is still decoding meanwhile
         logits = self._decoder.logits()
-        closer = self._constraint.closer(mask) if self._constraint and mask and limited else None
+        closer = self._constraint.closer(mask) if self._constraint and mask and ending else None
         return sampler.sample(logits, mask) if closer is None else closer
 
     def _hand_out(self, tokens: Sequence[int]) -> Iterator[Delta]:
@@ -173,7 +197,7 @@ _CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.
 
 
 class LoopDetector:
-    """Detects a reply that only repeats itself, as small models do until the token limit.
+    """Detects a reply that only repeats itself, as small models do until the token limit. After a loop it starts afresh.
 
     A loop is a sequence of at most :attr:`LONGEST` tokens, repeated :attr:`TIMES` times in a row, at least :attr:`LEAST` tokens in all.
     Tables and lists repeat less than that verbatim.
@@ -190,9 +214,10 @@ class LoopDetector:
         """Add a sampled token; returns whether the reply loops."""
         self._last.append(token)
         tokens = list(self._last)
-        return any(
-            self._repeats(tokens, length) for length in range(1, self.LONGEST + 1) if len(tokens) > length and tokens[-1 - length] == token
-        )
+        lengths = (length for length in range(1, self.LONGEST + 1) if len(tokens) > length and tokens[-1 - length] == token)
+        if looped := any(self._repeats(tokens, length) for length in lengths):
+            self._last.clear()
+        return looped
 
     def _repeats(self, tokens: list[int], length: int) -> bool:
         span = max(self.LEAST, length * self.TIMES)

@@ -284,7 +284,7 @@ class _Writer:
                 found = {"summary": prose(reply.text)}
             title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
             if has_words(summary):
-                if reply.finish == "length":
+                if reply.finish != "stop":
                     self._notices.append(f"{part}: {reply.notice}")
                 elif not self._partial:
                     self._kept.set(asked, {"title": title, "summary": summary})

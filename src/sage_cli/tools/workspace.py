@@ -334,7 +334,7 @@ class Workspace:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generator[ToolProgress | ToolNotice, None, Reply]:
-        """Ask the model, by default greedily, as the reference's tools do. The reply comes without thinking."""
+        """Ask the model, by default greedily, as the reference's tools do. The reply is what it meant, without thinking."""
         pieces = 0
         items = self.model.stream(prompt, schema=schema, wrap=wrap, max_tokens=max_tokens, temperature=temperature, seed=seed)
         with closing(items) as stream:
@@ -346,7 +346,7 @@ class Workspace:
                         pieces += bool(text)
                         yield ToolProgress("decode", pieces, max_tokens)
                     case Reply():
-                        reply = replace(item, text=without_thinking(item.text))
+                        reply = replace(item, text=without_thinking(item.said), closing="")
                         self.usage += item.usage
                         if item.notice:
                             yield ToolNotice(item.notice)
