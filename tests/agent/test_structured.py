@@ -94,7 +94,7 @@ def test_a_loop_is_cut_from_a_value(video: Video) -> None:
     events = run(ScriptedModel(context("Red."), looped), video, schema=said)
     assert only(Answer, events)[0].value == ["A red car. ", "It jumps over the wall."]
     assert "repeated itself" in only(Notice, events)[0].text
-    events = run(ScriptedModel(context("Red."), Stopped(json.dumps(["no spa " * 40])), ["It is red."]), video, schema=said)
+    events = run(ScriptedModel(context("Red."), Stopped(json.dumps(["no spa " * 40])), '["It is red."]'), video, schema=said)
     assert only(Answer, events)[0].value == ["It is red."]
 
 

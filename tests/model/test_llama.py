@@ -623,11 +623,11 @@ def playing(load: Load, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Reply]
 
         def sample(self: Sampler, logits: NDArray[np.float32], mask: Mask | None) -> int:
             assert mask is not None
-            allowed = mask.tokens(len(logits)).tolist()
+            allowed: list[int] = mask.tokens(len(logits)).tolist()
             fitting = [token for token in allowed if parts and pieces[token] and parts[0].startswith(pieces[token])]
             if not fitting:  # the quote before a text is not always forced
-                return quote if quote in allowed else int(allowed[0])
-            token = max(fitting, key=lambda token: len(pieces[token]))
+                return quote if quote in allowed else allowed[0]
+            token: int = max(fitting, key=lambda token: len(pieces[token]))
             parts[0] = parts[0][len(pieces[token]) :]
             if not parts[0]:
                 del parts[0], loops[0]

@@ -110,8 +110,9 @@ def summarize(session: Session, video: Video, *, start: float | None = None, end
         if spans is None:
             spans = yield from _spans(video, segments, first, last)
             kept.set("chapters", spans)
-        summary = yield from _Writer(session, video, segments, kept, first).write(spans)
-        if not summary.notices:
+        writer = _Writer(session, video, segments, kept, first)
+        summary = yield from writer.write(spans)
+        if writer.complete:
             kept.set("summary", asdict(summary))
         return _titled(summary, video)
 
@@ -177,7 +178,9 @@ def _titled(summary: Summary, video: Video) -> Summary:
 
 
 def _summary(record: dict[str, Any]) -> Summary:
-    return Summary(**{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"]), "notices": ()})
+    return Summary(
+        **{**record, "chapters": tuple(Chapter(**chapter) for chapter in record["chapters"]), "notices": tuple(record["notices"])}
+    )
 
 
 class _Writer:
@@ -194,6 +197,7 @@ class _Writer:
         self._reply_tokens = min(_REPLY_TOKENS, self._agent.reply_tokens)
         self._room = session.model.info.context_size - self._reply_tokens
         self._notices: list[str] = []
+        self.complete = True  # another run would write nothing else
         self._partial = False  # whether the server read only a part of a prompt: what it then writes is not kept
         self._problem = ""  # with the last reply that could not be used
 
@@ -218,8 +222,8 @@ class _Writer:
     def _chapter(self, start: float, end: float) -> Steps[tuple[str, str]]:
         lines = [f"[{format_clock(entry.start)}] {entry.text}" for entry in self._entries if start <= entry.start < end]
         asked, part = f"chapter {start:.3f} {end:.3f}", format_span(start, end)
-        if (kept := self._kept.get(asked)) is not None:
-            return kept["title"], kept["summary"]
+        if (kept := self._recalled(asked, part)) is not None:
+            return kept
         frames = Frames(())
         if self._video.has_video:
             times = uniform_times(self._video.duration, min(_FRAMES, self._work.frame_limit), start=start, end=max(start, end - 0.1))
@@ -271,12 +275,13 @@ class _Writer:
     def _ask(self, prompt: Prompt, part: str, asked: str = "") -> Steps[tuple[str, str]]:
         """Title, which may be empty, and summary. If the model writes none twice, both are empty, and a notice tells it of the part."""
         asked = asked or _digest([part.text for message in prompt for part in message.parts if isinstance(part, Text)])
-        if (kept := self._kept.get(asked)) is not None:
-            return kept["title"], kept["summary"]
+        if (kept := self._recalled(asked, part)) is not None:
+            return kept
         for temperature, seed in attempts(self._settings.temperature, self._settings.seed):
             reply = yield from self._reply(prompt, temperature, seed)
             if reply.partial and not self._partial:
                 self._partial = True
+                self.complete = False
                 self._notices.append(reply.advice or "the server read only a part of the prompts")  # the model tells its advice once
             try:
                 found = json_object(reply.text, ("summary", "title"))
@@ -284,14 +289,26 @@ class _Writer:
                 found = {"summary": prose(reply.text)}
             title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
             if has_words(summary):
-                if reply.finish != "stop":
-                    self._notices.append(f"{part}: {reply.notice}")
+                notice = "" if reply.finish == "stop" else reply.notice
+                if notice:
+                    self._notices.append(f"{part}: {notice}")
+                if reply.finish == "length":
+                    self.complete = False
                 elif not self._partial:
-                    self._kept.set(asked, {"title": title, "summary": summary})
+                    self._kept.set(asked, {"title": title, "summary": summary, "notice": notice})
                 return title, summary
             self._problem = f"the model's reply {_problem(reply)}"
+        self.complete = False
         self._notices.append(f"{part} has no summary: {self._problem}")
         return "", ""
+
+    def _recalled(self, asked: str, part: str) -> tuple[str, str] | None:
+        """Title and summary of an earlier run."""
+        if (kept := self._kept.get(asked)) is None:
+            return None
+        if notice := kept.get("notice"):
+            self._notices.append(f"{part}: {notice}")
+        return kept["title"], kept["summary"]
 
     def _reply(self, prompt: Prompt, temperature: float, seed: int) -> Steps[Reply]:
         with closing(self._work.ask(prompt, max_tokens=self._reply_tokens, schema=_SCHEMA, temperature=temperature, seed=seed)) as steps:
@@ -309,6 +326,7 @@ class _Writer:
         try:
             for step in steps:
                 if isinstance(step, Notice):
+                    self.complete = False
                     self._notices.append(step.text)
                 yield None
         except UnusableReplyError as error:
