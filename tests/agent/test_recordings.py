@@ -64,7 +64,7 @@ def test_a_recording_is_answered_from_its_words(talk: Video, pack: str, script: 
     assert [(event.times, event.method) for event in events if isinstance(event, FramesSampled)] == [((), "none")]
     assert isinstance(end, Answer)
     assert (end.answer, end.steps) == ("On Tuesday.", 1)
-    assert end.evidence == (Evidence(Span(0.0, 4.5), "speech transcribed"),)
+    assert end.evidence == (Evidence(Span(0.0, 4.5), "speech transcribed", "We meet on Tuesday."),)
     assert not any(isinstance(event, Notice) for event in events)
     assert all(not part.frames for asked in model.asked for part in asked.frames)
     system, message = model.asked[0].texts
