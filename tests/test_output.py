@@ -93,7 +93,7 @@ def test_a_file_that_was_different_is_replaced_with_a_notice(tmp_path: Path, cap
         with telling_replaced(target), open_text(target) as file:
             file.write(text)
         assert len(caplog.messages) == told
-    assert caplog.messages == [f"replaced {target}, which was different; videos of one name need a folder each"]
+    assert caplog.messages == [f"replaced {target}, whose content was different"]
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

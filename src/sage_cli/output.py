@@ -154,7 +154,7 @@ def telling_replaced(target: Path) -> Iterator[None]:
     before = _read(target)
     yield
     if before not in (None, _read(target)):
-        NOTICES.warning("replaced %s, which was different; videos of one name need a folder each", target)
+        NOTICES.warning("replaced %s, whose content was different", target)
 
 
 def _read(target: Path) -> bytes | None:

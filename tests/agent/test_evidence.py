@@ -72,3 +72,11 @@ def test_sentences_that_follow_each_other_are_one_span_with_both_quotes() -> Non
     assert rested_on([EvidenceSpan(0.0, 212.0, "speech transcribed", said)], "Which apples?", "Red and green apples.") == (
         Evidence(Span(0.0, 8.0), "speech transcribed", "Red apples. Green apples."),
     )
+
+
+def test_two_transcripts_quote_a_sentence_once_and_in_time_order() -> None:
+    said = (Entry(0.0, 4.0, "Red apples."), Entry(4.5, 8.0, "Green apples."), *SAID[4:])
+    calls = [EvidenceSpan(4.0, 212.0, "subtitles read", said[1:]), EvidenceSpan(0.0, 212.0, "subtitles read", said)]
+    assert rested_on(calls, "Which apples?", "Red and green apples.") == (
+        Evidence(Span(0.0, 8.0), "subtitles read", "Red apples. Green apples."),
+    )

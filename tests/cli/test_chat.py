@@ -345,21 +345,30 @@ def test_subtitles_that_cannot_be_read_are_told_once(sage: Sage, tmp_path: Path)
 @pytest.mark.parametrize(
     "words",
     [
-        ["ask", "VIDEO", "Which shape appears last?", "Which shape appears first?", *NANO[:-1]],
+        ["ask", "VIDEO", "Which number is spoken?", "Which shape appears last?", *NANO[:-1]],
         ["summary", "VIDEO", *NANO[:-1]],
         ["transcribe", "VIDEO", "--from", "subtitles"],
     ],
 )
-def test_which_of_two_languages_is_used_is_told_once(words: list[str], sage: Sage, tmp_path: Path) -> None:
-    (tmp_path / "short.mp4").write_bytes((CLIPS / "short.mp4").read_bytes())
+def test_which_of_two_languages_is_used_is_told_once(words: list[str], sage: Sage, tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "short.mp4").write_bytes((CLIPS / "speech.mp4").read_bytes())
     for language, text in ("de", "Vier."), ("en", "Four."):
         (tmp_path / f"short.{language}.srt").write_text(f"1\n00:00:01,000 --> 00:00:03,000\n{text}\n")
     words = [str(tmp_path / "short.mp4") if word == "VIDEO" else word for word in words]
     done = sage(*words)
     assert done.returncode == 0
-    assert done.stderr.count("short.de.srt is used: --language en takes short.en.srt") == 1
+    assert done.stderr.count("short.de.srt is used: SAGE_LANGUAGE=en takes short.en.srt") == 1
     assert ".srt" not in done.stdout
-    assert ".srt" not in sage(*words, "--language", "en").stderr
+    environment["SAGE_LANGUAGE"] = "en"
+    named = sage(*words)
+    assert (named.returncode, ".srt is used" in named.stderr) == (0, False)
+
+
+def test_subtitles_that_no_answer_needs_are_not_told(sage: Sage, tmp_path: Path) -> None:
+    (tmp_path / "short.mp4").write_bytes((CLIPS / "short.mp4").read_bytes())
+    for language in ("de", "en"):
+        (tmp_path / f"short.{language}.srt").write_text("1\n00:00:01,000 --> 00:00:03,000\nVier.\n")
+    assert ".srt" not in sage("ask", tmp_path / "short.mp4", "Which shape appears last?", *NANO).stderr
 
 
 def test_a_clip_of_the_last_moment_is_the_last_second(tmp_path: Path) -> None:

@@ -642,7 +642,7 @@ def test_a_transcript_of_another_recording_of_that_name_is_not_replaced_unseen(s
         done = sage("transcribe", video, "--from", "subtitles", "-f", "vtt", "-o", f"{tmp_path / 'out'}/")
         assert done.returncode == 0
         told.append(done.stderr)
-    assert told == ["", "", f"sage: replaced {tmp_path / 'out' / 'talk.vtt'}, which was different; videos of one name need a folder each\n"]
+    assert told == ["", "", f"sage: replaced {tmp_path / 'out' / 'talk.vtt'}, whose content was different\n"]
 
 
 @pytest.mark.parametrize("columns", [40, 80, 140])

@@ -215,20 +215,20 @@ def test_subtitles_of_another_version_are_told(video: Path) -> None:
 
 
 def test_a_choice_of_languages_is_told(video: Path, tmp_path: Path) -> None:
-    def told(language: str = "auto") -> list[str]:
-        lines: list[str] = []
-        find_subtitles(Video(video), language, lines.append)
-        return lines
+    def told(language: str = "auto") -> str:
+        found = find_subtitles(Video(video), language)
+        assert found is not None
+        return found.choice
 
     for name in ("talk.de.srt", "talk.de.vtt", "talk.de.sdh.srt", "talk.fr.forced.srt"):
         (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nHallo\n")
-    assert told() == []
+    assert told() == ""
     (video.parent / "talk.en.srt").write_text(SRT)
     (video.parent / "talk.en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n")
-    assert told() == ["talk.de.srt is used: --language en takes talk.en.srt"]
-    assert told("de") == told("en") == []
+    assert told() == "talk.de.srt is used: SAGE_LANGUAGE=en takes talk.en.srt"
+    assert told("de") == told("en") == ""
     (video.parent / "talk.ja.srt").write_text(SRT)
-    assert told() == ["talk.de.srt is used: --language takes others (en, ja)"]
+    assert told() == "talk.de.srt is used: SAGE_LANGUAGE takes others (en, ja)"
 
 
 def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:

@@ -7,6 +7,8 @@ from typing import cast
 
 import pytest
 
+from sage_cli.agent.events import Span
+from sage_cli.agent.evidence import rested_on
 from sage_cli.prompts import PACKS, Prompts
 from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Progress, Segment
@@ -176,6 +178,28 @@ def test_a_question_in_another_language_is_translated(pack: str, language: str, 
     read, _, notices = passages(pack, "Wo sind die Tomaten?", *replies, language=language)
     assert list(read) == [39, 40, 41]
     assert ['nearest to the question (in English: "Where are the tomatoes?")' in notice for notice in notices] == [True]
+
+
+def test_a_question_of_few_known_words_that_needs_no_translation_is_not_told_as_one() -> None:
+    _, _, notices = passages("general", "Please summarize everything.", '{"translation": "Summarize everything, please!"}')
+    assert [notice.endswith("spread evenly, because none has a word of the question") for notice in notices] == [True]
+
+
+def test_the_evidence_of_passages_has_their_sentences() -> None:
+    """Regression: passages of half a minute, of which people saw the beginning."""
+    said = [(5.0 * number, 5.0 * number + 5, f"We then went on with number {number} of the work.") for number in range(700)]
+    said[604] = (3020.0, 3025.0, "The treasure is under the oak tree.")
+    video = SimpleNamespace(label="talk.mp4", copied=False, has_audio=True, has_video=True, duration=3600.0, width=64, height=48, fps=30.0)
+    with Workspace(
+        ScriptedModel(context_size=8000),
+        cast("Video", video),
+        prompts=Prompts("general"),
+        transcriber=lambda: Listener(*said),
+        asked="The treasure?",
+    ) as workspace:
+        outcome = complete(TranscribeSpeech().run(arguments("00:00:00", "01:00:00", "talk.mp4"), workspace))
+    (found,) = rested_on(outcome.evidence, "Where is the treasure?", "Under the oak tree.")
+    assert (found.span, found.said) == (Span(3020.0, 3025.0), "The treasure is under the oak tree.")
 
 
 def test_a_translation_that_helps_nothing_does_no_harm() -> None:

@@ -23,7 +23,7 @@ def rested_on(spans: Sequence[EvidenceSpan], question: str, answer: str) -> tupl
     if that is little. If it is not known, the transcripts stay."""
     from sage_cli.speech.passages import known, ranked
 
-    said = [(entry, span.what) for span in spans for entry in span.said]
+    said = sorted({(entry, span.what): None for span in spans for entry in span.said}, key=lambda one: one[0].start)
     texts, words = [entry.text for entry, _ in said], f"{question}\n{answer}"
     found = ranked(texts, words) if said and known(texts, words) >= _KNOWN else []
     if not found or len(found) > min(_MOST, max(_FEW, len(said) // 2)):

@@ -309,7 +309,7 @@ class _Run:
         if gives_up(text):
             yield self._no_answer(step, "the model could not produce one")
             return
-        rests = rested_on(evidence, self._question, text)
+        rests = rested_on(evidence, self._workspace.searched or self._question, text)
         shape, value = self._agent.settings.schema, None
         if shape is not None:
             value = yield from self._asker.ask_in_shape(step, self._prompts.in_shape(prompt, said, text, shape), shape)

@@ -144,7 +144,7 @@ class Session(Models):
             opened = self.video(video)
             self.check_senses(opened, tools=tools)
             agent = self.agent(opened, start=start, end=end, tools=tools)
-            missing = self.subtitle_trouble(opened) if self.options.subtitles and agent.tools and not pairs else ""
+            missing = self.subtitle_trouble(opened, choice=False) if self.options.subtitles and agent.tools and not pairs else ""
             with closing(agent.run(question, pairs)) as events:
                 for event in estimated(events) if self.caching else events:
                     yield signed(event, self, opened, {"tools": tools, "earlier": len(pairs)}) if isinstance(event, RunStarted) else event
@@ -339,13 +339,19 @@ class Session(Models):
             return ""  # who names the language knows better than the file
         return f"the sound is marked {marked}, and {self.transcriber_name} knows English only: use a multilingual model"
 
-    def subtitle_trouble(self, video: Video) -> str:
-        """One line for people if some of a video's subtitles cannot be read or do not fit it, or if others could be used; else ``""``."""
+    def subtitle_trouble(self, video: Video, *, choice: bool = True) -> str:
+        """One line for people if some of a video's subtitles cannot be read or do not fit it; else ``""``.
+
+        Args:
+            choice: or if there are others in other languages.
+        """
         found, reason = self._found_subtitles(video)
-        return f"{reason}: going on without subtitles" if reason and found is None else reason
+        if found is None:
+            return f"{reason}: going on without subtitles" if reason else ""
+        return "; ".join(filter(None, [reason, found.choice if choice else ""]))
 
     def _found_subtitles(self, video: Video) -> tuple[Subtitles | None, str]:
-        """The subtitles, and what is wrong with some, or which others there are."""
+        """The subtitles, and what is wrong with some."""
         from sage_cli.speech.subtitles import files_beside, find_subtitles
 
         files, found = files_beside(video.path), self._subtitles.get(video)

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -60,6 +60,7 @@ class Subtitles:
         read: gives the cues as they are; what has read them once keeps them.
         file: they are in; ``None`` for a track of the video.
         sounds: whether cues that only name sounds, such as ``[Music]``, are cues: viewers need them, and a transcript does not.
+        choice: for people, who asked for no language: that there are others in other languages; ``""`` if there are none.
     """
 
     source: str
@@ -68,6 +69,7 @@ class Subtitles:
     read: Callable[[], Sequence[Cue]]
     file: Path | None = None
     sounds: bool = False
+    choice: str = ""
 
     @cached_property
     def cues(self) -> tuple[Segment, ...]:
@@ -108,9 +110,7 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
         if late := sum(cue.start > video.duration + _LATE_S for cue in one.cues):
             end, left_out = format_clock(video.duration), f"{late} of {len(one.cues)} subtitles are left out"
             tell(f"{one.source} goes on after the end of the video, at {end}: it may belong to another version of it ({left_out})")
-        if not wanted and (choice := _choice(one, found[number + 1 :])):
-            tell(choice)
-        return one
+        return one if wanted else replace(one, choice=_choice(one, found[number + 1 :]))
     return None
 
 
@@ -119,8 +119,8 @@ def _choice(used: Subtitles, others: Iterable[Subtitles]) -> str:
     by_language = {one.language: one.source for one in reversed([*others]) if one.language not in ("", used.language)}
     if len(by_language) == 1:
         ((language, source),) = by_language.items()
-        return f"{used.source} is used: --language {language} takes {source}"
-    return f"{used.source} is used: --language takes others ({', '.join(sorted(by_language))})" if by_language else ""
+        return f"{used.source} is used: SAGE_LANGUAGE={language} takes {source}"
+    return f"{used.source} is used: SAGE_LANGUAGE takes others ({', '.join(sorted(by_language))})" if by_language else ""
 
 
 def lacking(video: Video, language: str = "") -> str:

@@ -61,6 +61,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         if not workspace.video.has_audio and not subtitles:
             workspace.video.check_audio()
             return Outcome({"transcript": _NO_SOUND}, "no audio track", text=workspace.prompts.render("no_sound"))
+        if subtitles and subtitles.choice:
+            yield ToolNotice(subtitles.choice)
         transcriber = subtitles or workspace.transcriber
         segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))
@@ -68,8 +70,8 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             segments += part.segments
             yield ToolProgress("speech", round(part.seconds - start), round(end - start))
         what: What = "subtitles read" if subtitles else "speech transcribed"
-        said = _entries(segments, workspace)
-        evidence: tuple[EvidenceSpan, ...] = (EvidenceSpan(start, end, what, tuple(said)),)
+        said, sentences = _entries(segments, workspace.prompts.style.transcript_entry_s), _entries(segments, 0.0)
+        evidence: tuple[EvidenceSpan, ...] = (EvidenceSpan(start, end, what, tuple(sentences)),)
         if not said:
             if not workspace.video.has_video and end - start > workspace.end - workspace.start - 1:  # models give times in whole seconds
                 raise SilentError(workspace.video)
@@ -78,10 +80,10 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         summary = f"{words} words in {len(segments)} segment{'s'[: len(segments) != 1]} from {transcriber.source}"
         shown = dict(enumerate(said))
         if not workspace.holds(_notation(shown, workspace), _WHOLE):
-            question, searched = yield from _question(said, segments, workspace)
-            shown, which = _passages(said, question, workspace)
-            which += searched
-            evidence = tuple(EvidenceSpan(entry.start, entry.end, what, (entry,)) for entry in shown.values())
+            workspace.searched, translated = yield from _question(said, segments, workspace)
+            shown, which = _passages(said, workspace.searched, workspace)
+            which += translated
+            evidence = tuple(_examined(entry, what, sentences) for entry in shown.values())
             if len(shown) < len(said):
                 share = f"{len(shown)} of {len(said)} passages"
                 yield ToolNotice(f"the transcript is too long to be read at once: the model reads {share}, {which}")
@@ -90,10 +92,14 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
         return Outcome(workspace.noted({"transcript": _notation(shown, workspace)}, notes), summary, evidence)
 
 
-def _entries(segments: Sequence[Segment], workspace: Workspace) -> list[Entry]:
+def _entries(segments: Sequence[Segment], longest: float) -> list[Entry]:
     from sage_cli.speech.merge import entries
 
-    return list(entries(segments, workspace.prompts.style.transcript_entry_s))
+    return list(entries(segments, longest))
+
+
+def _examined(entry: Entry, what: What, sentences: Sequence[Entry]) -> EvidenceSpan:
+    return EvidenceSpan(entry.start, entry.end, what, tuple(one for one in sentences if entry.start <= one.start < entry.end))
 
 
 def _notation(entries: Mapping[int, Entry], workspace: Workspace) -> str:
@@ -122,6 +128,8 @@ def _question(
         told = " ".join(entry.text for entry in entries)[:_SAMPLE]
         language = yield from _reply("language", 40, workspace, told=told)
     translation = yield from _reply("translation", len(asked) + 200, workspace, language=language, query=asked)
+    if known([asked], translation) == 1:  # it was in that language
+        return asked, ""
     return f"{asked}\n{translation}", f' (in {language}: "{translation}")'
 
 
@@ -133,7 +141,7 @@ def _reply(name: str, limit: int, workspace: Workspace, **values: str) -> Genera
         said = str(json_object(reply.text, (name,))[name])
     except (ValueError, KeyError):
         said = reply.text[:limit]
-    return " ".join(said.split())
+    return " ".join(said.replace('"', "'").split())
 
 
 def _passages(entries: Sequence[Entry], question: str, workspace: Workspace) -> tuple[dict[int, Entry], str]:

@@ -96,6 +96,7 @@ class Workspace:
         asked: the question that passages of a long transcript are selected for.
 
     Attributes:
+        searched: the question as a long transcript was searched for it, with its translation; ``""`` if none was.
         usage: sum over the model calls that tools made, also those that failed in the end.
     """
 
@@ -126,7 +127,7 @@ class Workspace:
         self.addresses: list[str] = []
         self.allow_addresses(addresses)
         self.subtitles = subtitles
-        self.asked = asked
+        self.asked, self.searched = asked, ""
         self._load_speech = transcriber
         self.usage = Usage()
         self._made = {"f": 0, "c": 0}
