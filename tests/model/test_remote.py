@@ -20,6 +20,7 @@ from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
 from sage_cli.session import Session, open_session
 from sage_cli.session.conversation import Conversation
+from sage_cli.session.models import Models
 from sage_cli.session.options import Options
 from sage_cli.video.frame import Frame
 from tests.models import write_qwen3_vl
@@ -260,6 +261,7 @@ def test_an_answer_of_the_log_is_the_models_by_whatever_name(
     def is_recalled(name: str) -> bool:
         options = Options(model=f"{server.url}#{name}", frames=2, frame_tokens=16, cache_limit=0, resume=True)
         with Session(options) as session:
+            session.check(session.video(clip_path))
             started, *_, last = Conversation(session, clip_path).ask("What is shown?")
         assert isinstance(started, RunStarted)
         assert isinstance(last, Answer)
@@ -268,6 +270,7 @@ def test_an_answer_of_the_log_is_the_models_by_whatever_name(
     assert [is_recalled(name) for name in ("second", "first", "second", "other", "other")] == [False, True, True, False, True]
     server.stop()
     assert is_recalled("first")  # no server is needed, where the log has the very name
+    assert Models(Options(model=f"{server.url}#second")).served_name == "second"
 
 
 def test_the_key_of_openai_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:

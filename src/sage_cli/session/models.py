@@ -230,7 +230,7 @@ class Models:
         if self.bundled:
             return self.bundled.name
         if self.remote:
-            return pack_for({}, self.served_name)
+            return pack_for({}, self.remote.name or self.served_name)  # runs of the log need no server
         return pack_for(read_metadata(self.files.text), self.files.text.stem)
 
     @property
@@ -364,12 +364,20 @@ class Models:
 
     @property
     def served_name(self) -> str:
-        """Name of the served model, as the server lists it: the same for all names that the server knows it by.
+        """Name of the served model, as the server lists it: the same for all names that the server knows it by. While the server cannot be
+        reached, the name that was given.
 
         Raises:
-            ModelError: the server cannot be reached.
+            ModelError: the server cannot be reached, and no name was given.
         """
-        return self.model.info.name
+        from sage_cli.model.refusals import UnreachableError
+
+        try:
+            return self.model.info.name
+        except UnreachableError:
+            if self.remote and self.remote.name:
+                return self.remote.name
+            raise
 
     @property
     def transcriber_name(self) -> str:
