@@ -58,8 +58,8 @@ def test_what_is_not_a_time_is_refused_in_one_line(text: str) -> None:
 
 
 def test_clock_times_are_found_in_prose() -> None:
-    told = "From 1:02 to 00:01:10.5, or 1:02:03,250; at 3:5, 16:75 and 1:05pm."
-    assert without_clocks(told) == ("From time to time, or time; at 3:5, 16:75 and 1:05pm.", [62, 70.5, 3723.25])
+    told = "From 1:02 to 00:01:10.5, or 1:02:03,250; at 3:5, 16:75 and 1:05pm. At 1:30,200 people."
+    assert without_clocks(told) == ("From time to time, or time; at 3:5, 16:75 and 1:05pm. At time,200 people.", [62, 70.5, 3723.25, 90])
     assert without_clocks("9" * 5000 + ":00") == ("9" * 5000 + ":00", [])
 
 

@@ -20,7 +20,7 @@ _LONGEST = 1000  # characters of a time
 _NUMBER = r"(\d+(?:\.\d*)?)"
 _CLOCK = re.compile(rf"(?:(\d+):)?(\d+):{_NUMBER}")
 # In prose: with two digits of seconds, as no score or ratio has, and with decimals.
-_TOLD = re.compile(r"\b(?:\d{1,4}:)?\d{1,4}:\d{2}(?:\.\d+|,\d{3})?\b")
+_TOLD = re.compile(r"\b(?:\d{1,4}:\d{1,4}:\d{2}(?:\.\d+|,\d{3})?|\d{1,4}:\d{2}(?:\.\d+)?)\b")
 _LOOSE = re.compile(r"\d+(?:[.,]\d+)?(?::\d+(?:[.,]\d+)?){0,3}")
 _SPOKEN = re.compile(
     r"(?<!\d)"  # not from within a number: a very long one would be read again from each of its digits

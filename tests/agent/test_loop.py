@@ -821,6 +821,17 @@ def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_v
     assert "It has sound. You see 10 frames of it, one every 1.6 s." in message
 
 
+def test_that_something_is_not_said_rests_on_all_that_was_heard(video: Video) -> None:
+    """Regression: on a sentence that merely shares words with the question."""
+    quotes = []
+    for found in (True, False):
+        model = ScriptedModel(general(None, HEARD), later("He says: look at that.", found=found), YES)
+        end = run(model, video, "What does he say?", prompts="general")[-1]
+        assert isinstance(end, Answer)
+        quotes.append([one.said for one in end.evidence])
+    assert quotes == [["Look at that."], [""]]
+
+
 def test_frames_that_are_far_apart_are_counted_in_whole_seconds(tmp_path: Path) -> None:
     """Regression: "one every 3e+03 s", and calls for three seconds of hours."""
     long = Video(make_video(tmp_path / "long.mp4", seconds=9000, fps=0.01, size=(32, 32)))

@@ -213,7 +213,7 @@ def test_that_there_is_no_evidence_to_save_is_told(tmp_path: Path, capsys: pytes
     save_evidence(Options(clips=clips, stills=stills), runs)
     save_evidence(Options(stills=stills), runs)
     assert capsys.readouterr().err.splitlines() == [
-        "sage: short.mp4: there is no evidence, so no clips and no stills are saved",
+        "sage: short.mp4: no evidence, so no clips or stills were saved",
         "sage: short.mp4: there is no evidence, so no stills are saved",
     ]
     assert list(tmp_path.iterdir()) == []
@@ -357,7 +357,7 @@ def test_which_of_two_languages_is_used_is_told_once(words: list[str], sage: Sag
     words = [str(tmp_path / "short.mp4") if word == "VIDEO" else word for word in words]
     done = sage(*words)
     assert done.returncode == 0
-    assert done.stderr.count("short.de.srt is used: SAGE_LANGUAGE=en takes short.en.srt") == 1
+    assert done.stderr.count("short.de.srt is used; for short.en.srt, set SAGE_LANGUAGE=en") == 1
     assert ".srt" not in done.stdout
     environment["SAGE_LANGUAGE"] = "en"
     named = sage(*words)

@@ -108,7 +108,9 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
             assert await transcript() == ["From speech.vtt:", "00:00:01  Ann: Seven."]
             assert await transcript(source="speech") == heard
             (folder / "speech.de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nSieben.\n")
-            choice = "Notice: speech.vtt is used: SAGE_LANGUAGE=de takes speech.de.srt."
+            choice = (
+                "Notice: speech.vtt is used; for speech.de.srt, set SAGE_LANGUAGE=de (options are for the person who starts 'sage mcp')."
+            )
             assert (await transcript())[1:] == ["00:00:01  Ann: Seven.", choice]
 
             for quick in (True, False):

@@ -225,10 +225,10 @@ def test_a_choice_of_languages_is_told(video: Path, tmp_path: Path) -> None:
     assert told() == ""
     (video.parent / "talk.en.srt").write_text(SRT)
     (video.parent / "talk.en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n")
-    assert told() == "talk.de.srt is used: SAGE_LANGUAGE=en takes talk.en.srt"
+    assert told() == "talk.de.srt is used; for talk.en.srt, set SAGE_LANGUAGE=en"
     assert told("de") == told("en") == ""
     (video.parent / "talk.ja.srt").write_text(SRT)
-    assert told() == "talk.de.srt is used: SAGE_LANGUAGE takes others (en, ja)"
+    assert told() == "talk.de.srt is used; for other languages (en, ja), set SAGE_LANGUAGE"
 
 
 def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:

@@ -267,7 +267,8 @@ class _Run:
             reply = yield from self._asker.ask(ReasonerReply, step, prompt, schema)
             if reply.answerable.verdict and reply.final_answer:
                 if (yield from self._confirmed(step, reply, video_context)):
-                    yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, self._results.evidence)
+                    evidence = self._results.evidence
+                    yield from self._answer(step, prompt, as_reply(reply), reply.final_answer, evidence, denied=reply.found is False)
                     return
                 doubted, guess = bool(guess), reply.final_answer
                 if doubted:
@@ -300,16 +301,19 @@ class _Run:
 
     # ---- the end ---------------------------------------------------------------------------------------------------
 
-    def _answer(self, step: int, prompt: Prompt, said: str, text: str, evidence: Sequence[EvidenceSpan]) -> Iterator[Event]:
+    def _answer(
+        self, step: int, prompt: Prompt, said: str, text: str, evidence: Sequence[EvidenceSpan], *, denied: bool = False
+    ) -> Iterator[Event]:
         """The answer, in the shape of the user's schema if there is one; no answer if the text stands for none.
 
         Args:
             prompt, said: of the reply that holds the answer.
+            denied: the answer says that the video does not hold what was asked, which no sentence of it says.
         """
         if gives_up(text):
             yield self._no_answer(step, "the model could not produce one")
             return
-        rests = rested_on(evidence, self._workspace.searched or self._question, text)
+        rests = merged(evidence) if denied else rested_on(evidence, self._workspace.searched or self._question, text)
         shape, value = self._agent.settings.schema, None
         if shape is not None:
             value = yield from self._asker.ask_in_shape(step, self._prompts.in_shape(prompt, said, text, shape), shape)

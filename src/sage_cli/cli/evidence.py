@@ -65,7 +65,7 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> 
         spans = _spans(run for run, asked in runs if asked is video)
         wanted = [name for name, folder in (("clips", options.clips), ("stills", options.stills)) if folder]
         if wanted and not spans:
-            console.note(f"{video.label}: there is no evidence, so no {' and no '.join(wanted)} are saved")
+            console.note(f"{video.label}: no evidence, so no {' or '.join(wanted)} were saved")
         save_spans(options, video, spans, stem)
 
 

@@ -197,7 +197,7 @@ def info(name: AnyName, json: Json = False) -> int:
             header = read_metadata(model.path)
             facts["architecture"] = header.get("general.architecture")
             facts["context"] = header.get(f"{facts['architecture']}.context_length")
-            with suppress(ModelError):  # no run can use it
+            with suppress(ModelError, UsageError):  # no run can use it, or none begins
                 plan = Models(replace(load_options(), model=str(model.path), mmproj=encoder)).plan
                 facts |= {"memory": plan.bytes, "fit": plan.text}
     status = ModelError.exit_code if facts["damaged"] else 0

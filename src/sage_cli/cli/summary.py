@@ -59,7 +59,7 @@ def summary(
     for notice in made.notices:
         console.note(notice)
     if form == "youtube" and int(made.chapters[0].start) > 0:
-        console.note("YouTube shows chapters only if the first is at 0:00: add a line for what comes before")
+        console.note("YouTube shows chapters only if the first is at 0:00: add a line at 0:00")
     if options.schema is not None:
         console.write(console.dumps(made.value))
     elif options.json or form == "json":

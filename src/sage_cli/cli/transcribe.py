@@ -281,7 +281,7 @@ def _shown(text: str) -> str:
             rows.append(time[0].rstrip())
             rows += [f"  {part}" for part in fold(line[indent:], width - 2)]
         else:
-            first, *others = fold(line[indent:], max(2, width - indent))
+            first, *others = fold(line[indent:], width - indent)
             rows += [line[:indent] + first, *(" " * indent + part for part in others)]
     return "".join(f"{row}\n" for row in rows)
 

@@ -113,6 +113,6 @@ def for_agent(message: str, besides: str = "") -> str:
     Args:
         besides: what the agent can do itself.
     """
-    if not re.search(r"(^|\s)--[a-z]", message):
+    if not re.search(r"(^|\s)(--[a-z]|SAGE_)", message):
         return message
     return f"{message} (options are for the person who starts 'sage mcp'{besides})"

@@ -114,13 +114,21 @@ def find_subtitles(video: Video, language: str = "", tell: Callable[[str], None]
     return None
 
 
+def _is_readable(subtitles: Subtitles) -> bool:
+    with suppress(VideoError):
+        return bool(subtitles.cues)
+    return False
+
+
 def _choice(used: Subtitles, others: Iterable[Subtitles]) -> str:
-    """What to say of subtitles in other languages than the ones used; nothing if there are none."""
-    by_language = {one.language: one.source for one in reversed([*others]) if one.language not in ("", used.language)}
+    """What to say of subtitles in other languages than the ones used; nothing if there are none. Tracks are not read for it, as the
+    video is then."""
+    foreign = [one for one in others if one.language not in ("", used.language) and (one.file is None or _is_readable(one))]
+    by_language = {one.language: one.source for one in reversed(foreign)}
     if len(by_language) == 1:
         ((language, source),) = by_language.items()
-        return f"{used.source} is used: SAGE_LANGUAGE={language} takes {source}"
-    return f"{used.source} is used: SAGE_LANGUAGE takes others ({', '.join(sorted(by_language))})" if by_language else ""
+        return f"{used.source} is used; for {source}, set SAGE_LANGUAGE={language}"
+    return f"{used.source} is used; for other languages ({', '.join(sorted(by_language))}), set SAGE_LANGUAGE" if by_language else ""
 
 
 def lacking(video: Video, language: str = "") -> str:

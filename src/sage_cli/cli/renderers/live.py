@@ -189,10 +189,10 @@ class LiveLine:
 def fold(text: str, width: int) -> list[str]:
     """Split a paragraph into lines at spaces, or anywhere if there are none; the last line keeps its trailing space, for it may grow.
 
-    Tabs become spaces, so that a line takes the columns that are counted.
+    Tabs become spaces, so that a line takes the columns that are counted. Characters have up to two: lines are no narrower.
     """
     lines = []
-    text = text.expandtabs()
+    text, width = text.expandtabs(), max(2, width)
     while cell_len(text.rstrip(" ")) > width:
         head = chop_cells(text, width)[0]
         cut = head.rfind(" ") if text[len(head)] != " " else len(head)
