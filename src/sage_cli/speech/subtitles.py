@@ -342,13 +342,9 @@ def _repeats(cues: Sequence[Cue]) -> Iterator[tuple[int, bool]]:
 
 
 def _are_rolling(cues: Sequence[Cue], repeats: Sequence[tuple[int, bool]]) -> bool:
-    """Whether most cues, or most of those that follow closely, repeat a line and some add one. In other captions a repeated line was said
-    twice."""
-    every = [(count, len(lines), close) for (*_, lines), (count, close) in zip(cues, repeats, strict=True)][1:]
-    return any(
-        sum(0 < count < length for count, length, _ in some) >= 2 and 2 * sum(count > 0 for count, *_ in some) > len(some)
-        for some in (every, [one for one in every if one[2]])
-    )
+    """Whether most cues that follow closely repeat a line and some add one. In other captions a repeated line was said twice."""
+    grown = sum(close and 0 < count < len(lines) for (*_, lines), (count, close) in zip(cues, repeats, strict=True))
+    return grown >= 2 and 2 * sum(close and count > 0 for count, close in repeats) > sum(close for _, close in repeats[1:])
 
 
 def _in_turn(cues: Iterable[Cue]) -> Iterator[Cue]:
