@@ -214,7 +214,7 @@ def test_that_there_is_no_evidence_to_save_is_told(tmp_path: Path, capsys: pytes
     save_evidence(Options(stills=stills), runs)
     assert capsys.readouterr().err.splitlines() == [
         "sage: short.mp4: no evidence, so no clips or stills were saved",
-        "sage: short.mp4: there is no evidence, so no stills are saved",
+        "sage: short.mp4: no evidence, so no stills were saved",
     ]
     assert list(tmp_path.iterdir()) == []
 

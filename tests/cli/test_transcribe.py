@@ -658,11 +658,11 @@ def test_on_a_terminal_lines_are_wrapped_at_words(columns: int, monkeypatch: pyt
     assert {len(row) - len(row.lstrip()) for row in rows} == {0, 33 if columns >= 80 else 2}
     parts = [row.removeprefix(time).strip() for row in rows]
     assert [" ".join(parts).split()[: len(english.split())], "".join(parts)[-len(chinese) :]] == [english.split(), chinese]
+    assert _shown("") == ""
+    assert _shown("# talk\n\n**00:00** One.\n") == "# talk\n\n**00:00** One.\n"
     for narrow in ("1", "2", "3"):  # as far as characters are no wider
         monkeypatch.setenv("COLUMNS", narrow)
         assert "".join(_shown(f"{time}  {chinese}\n").split()).endswith(chinese)
-    assert _shown("") == ""
-    assert _shown("# talk\n\n**00:00** One.\n") == "# talk\n\n**00:00** One.\n"
 
 
 def test_conversion_keeps_times_sounds_and_speakers(sage: Sage, tmp_path: Path, clip: Path) -> None:
