@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sage_cli.cli import main
+from sage_cli.cli import console, main
 from tests.media import make_video, tone
 from tests.models import TinyModel, write_qwen2_5_vl, write_qwen3_vl
 
@@ -35,6 +35,12 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 @pytest.fixture(scope="session")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("clip") / "clip.mp4", seconds=2, audio=tone(2))
+
+
+@pytest.fixture(autouse=True)
+def _notices_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands and workers that run in this process change it for good."""
+    monkeypatch.setattr(console, "quiet", False)
 
 
 @pytest.fixture

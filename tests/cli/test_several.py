@@ -103,7 +103,6 @@ def in_process(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(console, "quiet", False)  # a worker changes it
     return monkeypatch
 
 
