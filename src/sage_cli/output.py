@@ -151,14 +151,17 @@ def output_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def telling_replaced(target: Path) -> Iterator[None]:
     """Tell if what the block writes replaces a file that was different. For names made from the input's, which another input may have."""
-    before = _read(target)
+    before = _digest(target) if target.is_file() else None
     yield
-    if before not in (None, _read(target)):
+    if before is not None and before != _digest(target):
         NOTICES.warning("replaced %s, whose content was different", target)
 
 
-def _read(target: Path) -> bytes | None:
-    return target.read_bytes() if target.is_file() else None
+def _digest(file: Path) -> bytes:
+    """A hash of a file, which may be a clip of any size."""
+    from blake3 import blake3
+
+    return blake3().update_mmap(file).digest()
 
 
 @contextmanager

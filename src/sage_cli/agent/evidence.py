@@ -21,11 +21,13 @@ _KNOWN: Final = 0.3  # of the words of question and answer: fewer are a coincide
 def rested_on(spans: Sequence[EvidenceSpan], question: str, answer: str) -> tuple[Evidence, ...]:
     """The spans, merged, with what an answer rests on in place of whole transcripts: what was said with the words of question and answer,
     if that is little. If it is not known, the transcripts stay."""
+    said = sorted({(entry, span.what): None for span in spans for entry in span.said}, key=lambda one: one[0].start)
+    if not said:
+        return merged(spans)
     from sage_cli.speech.passages import known, ranked
 
-    said = sorted({(entry, span.what): None for span in spans for entry in span.said}, key=lambda one: one[0].start)
     texts, words = [entry.text for entry, _ in said], f"{question}\n{answer}"
-    found = ranked(texts, words) if said and known(texts, words) >= _KNOWN else []
+    found = ranked(texts, words) if known(texts, words) >= _KNOWN else []
     if not found or len(found) > min(_MOST, max(_FEW, len(said) // 2)):
         return merged(spans)
     chosen = [said[number] for number in sorted(found)]

@@ -287,14 +287,13 @@ def _on_gpu(system: System) -> list[str]:
 def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     from sage_cli.cli.machine import recommended
 
-    advice = []
-    if setup.model_problem in [error.problem for error in system.broken]:
-        pass  # said of the library
-    elif setup.model is None:
-        problem = setup.model_problem or "no model is installed"
-        advice.append(f"{problem}; recommended for this machine: sage models pull {recommended(system.machine).name}")
-    elif setup.model_problem:
-        advice.append(setup.model_problem)
+    advice, problem = [], setup.model_problem
+    if problem not in [error.problem for error in system.broken]:  # of the library, it is said already
+        if setup.model is None:
+            instead = f"recommended for this machine: sage models pull {recommended(system.machine).name}"
+            advice.append(f"{problem or 'no model is installed'}; {instead}")
+        elif problem:
+            advice.append(problem)
     advice += speeds.problems
     fit = setup.fit
     if fit is None:
