@@ -30,7 +30,9 @@ from sage_cli.agent.events import (
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Finish, Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
+from sage_cli.speech.subtitles import Subtitles
 from sage_cli.video import Video
+from sage_cli.video.captions import Line
 from tests.agent.scripted import Asked, ScriptedModel, Stopped, call, context, general, later, reasoner
 from tests.media import make_video
 
@@ -297,6 +299,15 @@ def test_the_speech_model_is_loaded_once_for_all_questions(video: Video) -> None
     for question in ("Second?", "Third?"):
         assert only(ToolFinished, list(agent.run(question)))[0].ok
     assert len(loaded) == 1
+
+
+def test_a_choice_of_subtitles_is_told_of_the_file_and_once(video: Video) -> None:
+    subtitles = Subtitles("talk.de.srt", "de", False, lambda: [(1.0, 2.0, [Line("Hallo.")])], choice="talk.de.srt is used")
+    second = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:10", timestamp_end="00:20")
+    agent = Agent(ScriptedModel(*2 * [context(None, TRANSCRIBE), reasoner(None, second), reasoner("Hallo.")]), video, subtitles=subtitles)
+    for question in ("First?", "Second?"):  # whoever shows both tells it once, as damage
+        told = [event for event in agent.run(question) if isinstance(event, Notice)]
+        assert [(event.text, event.media) for event in told] == [("transcribe-speech: talk.de.srt is used", True)]
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------------------------

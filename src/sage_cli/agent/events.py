@@ -192,7 +192,7 @@ class Notice:
     """One line of information for the user: a limit that took effect, an assumption that was made.
 
     Attributes:
-        media: it is about the file, not this run; every question about the file has it.
+        media: it is about the file, not this run; every question about the file may have it, once.
         general: it is about neither; every question about any file may have it.
     """
 

@@ -33,7 +33,7 @@ from sage_cli.tools import TOOLS, WEB_TOOLS, TranscribeSpeech
 from sage_cli.tools.base import AnyTool, EvidenceSpan
 from sage_cli.tools.sizes import FrameSize
 from sage_cli.tools.workspace import SpeechModel, Workspace
-from sage_cli.video import Frame, MediaNotice, Sampling, Video
+from sage_cli.video import Frame, Sampling, Video
 from sage_cli.web.base import addresses_in
 
 _WEB_HINT: Final = "--web lets the model search the web and read pages, and shows all that it sends"
@@ -172,7 +172,7 @@ class _Run:
         self._agent, self._question = agent, (question := without_surrogates(question))
         self._watch = Stopwatch(agent.clock, settings.timeout_s)
         self._results = Results()
-        self._told: set[MediaNotice] = set(agent.video.notices if earlier else ())  # a conversation says it once
+        self._told = {notice.text for notice in agent.video.notices} if earlier else set[str]()  # a conversation says it once
         self._workspace = agent.workspace(question, [asked for asked, _ in earlier[-1:]])
         room = agent.model.info.context_size - agent.reply_tokens
         self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
@@ -181,9 +181,11 @@ class _Run:
         self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
 
     def events(self) -> Generator[Event]:
-        for event in self._ended():
-            if isinstance(event, (FramesSampled, Answer, NoAnswer)):
-                yield from self._damage()
+        for event in self._with_damage():
+            if isinstance(event, Notice) and event.media:
+                if event.text in self._told:
+                    continue
+                self._told.add(event.text)
             yield event
 
     def _ended(self) -> Iterator[Event]:
@@ -198,12 +200,13 @@ class _Run:
         except UnusableReplyError as error:
             yield self._no_answer(step, str(error))
 
-    def _damage(self) -> Iterator[Event]:
-        """What of the video cannot be decoded, as far as it was not told: more is found while it is read."""
-        for notice in self._agent.video.notices:
-            if notice not in self._told:
-                self._told.add(notice)
-                yield Notice(self._watch.elapsed, notice.text, media=True)
+    def _with_damage(self) -> Iterator[Event]:
+        """The steps, with what of the video cannot be decoded: more is found while it is read."""
+        for event in self._ended():
+            if isinstance(event, (FramesSampled, Answer, NoAnswer)):
+                for notice in self._agent.video.notices:
+                    yield Notice(self._watch.elapsed, notice.text, media=True)
+            yield event
 
     def _steps(self) -> Iterator[Event]:
         agent, prompts = self._agent, self._prompts

@@ -107,7 +107,7 @@ class ToolRunner:
             try:
                 for item in (steps := Watched(run)):
                     if isinstance(item, ToolNotice):
-                        yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}")
+                        yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}", media=item.media)
                     elif isinstance(item, Request):
                         if not (yield from self._allowed(step, tool, item)):
                             return "the user did not allow this request"

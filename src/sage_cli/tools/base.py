@@ -43,9 +43,14 @@ class ToolProgress:
 
 @dataclass(frozen=True, slots=True)
 class ToolNotice:
-    """Information for the user, e.g. a timestamp that was corrected."""
+    """Information for the user, e.g. a timestamp that was corrected.
+
+    Attributes:
+        media: it is about the file, not this call.
+    """
 
     text: str
+    media: bool = False
 
 
 What: TypeAlias = Literal[
