@@ -49,7 +49,7 @@ def on_terminal(
     environment = {**environment, "TERM": term}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=cwd, start_new_session=True)
     os.close(theirs)
-    screen = pyte.Screen(columns, LINES)
+    screen = pyte.Screen(columns or 80, LINES)
     stream = pyte.ByteStream(screen)
     written, seen, waiting = b"", 0, [*keys]
     try:

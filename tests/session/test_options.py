@@ -48,6 +48,8 @@ def test_option_environment_file_default(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"threads": "99999999999"}, "a whole number from 1 to 512"),
         ({"temperature": "nan"}, "a number from 0 to 2"),
         ({"timeout": "inf"}, "a number from 0 to 1000000000"),
+        ({"seed": -1}, "a whole number from 0 to 4294967294"),
+        ({"vad_threshold": 0.0}, "a number from 0.01 to 0.99"),
         ({"kv_type": "q3"}, "one of f16, q8_0"),
         ({"tools": "maybe"}, "true or false"),
         ({"start": "soon"}, "a time: HH:MM:SS"),

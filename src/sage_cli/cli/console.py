@@ -75,7 +75,8 @@ def say(text: str) -> None:
     """Print a line for the user on stderr; wrapped at words on a terminal."""
     line = f"sage: {' '.join(neutral(text).split())}"
     if sys.stderr.isatty():
-        line = _wrapped(line, max(10, os.get_terminal_size(sys.stderr.fileno()).columns), indent=" " * 6)
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: nobody has told the terminal its size
+        line = _wrapped(line, max(10, columns), indent=" " * 6)
     print(line, file=sys.stderr, flush=True)
 
 

@@ -66,7 +66,7 @@ def expected(one: Option) -> str:
         return "a JSON schema, or a file with one"
     if one.type not in (int, float):
         return "a path" if one.type is Path else "text"
-    low, high = (f"{bound:,.0f}".replace(",", "") if bound is not None else None for bound in (one.at_least, one.at_most))
+    low, high = (f"{bound:.10g}" if bound is not None else None for bound in (one.at_least, one.at_most))
     bounds = f" from {low} to {high}" if low and high else f", at least {low}" if low else ""
     return f"{'a whole number' if one.type is int else 'a number'}{bounds}"
 
