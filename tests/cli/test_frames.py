@@ -27,12 +27,12 @@ from tests.openai_server import Served, serve
 Sage = Callable[..., CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("words", [["ground", "a red circle", "--model", "nano"], ["summary", "--model", "nano"]])
+@pytest.mark.parametrize("words", [["ground", "a red circle"], ["summary"], ["chat"], ["transcribe"]])
 def test_the_download_of_a_link_is_told(sage: Sage, words: list[str]) -> None:
     site = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=CLIPS))
     Thread(target=site.serve_forever, daemon=True).start()
     with site:
-        found = sage(words[0], f"http://127.0.0.1:{site.server_port}/short.mp4", *words[1:])
+        found = sage(words[0], f"http://127.0.0.1:{site.server_port}/short.mp4", *words[1:], "--model", "nano")
         site.shutdown()
     assert found.stderr.startswith("sage: downloading the video behind the link"), found.stderr
     assert ("was not trained to summarize" in found.stderr) == (words[0] == "summary")

@@ -60,17 +60,17 @@ def chat(
 def converse(video: str, options: Options, *, resume: bool = False) -> int:
     """A conversation about a video, until its end."""
     from sage_cli.cli.offer import offer
-    from sage_cli.cli.opening import introduce, tell_plan
+    from sage_cli.cli.opening import introduce, opened, tell_plan
     from sage_cli.session import Session
     from sage_cli.session.conversation import Conversation
 
     console.need_stdout()
     check_forms(options)
     with Session(options, consent=Consent(options.web), offer=offer) as session:
-        conversation = Conversation(session, video, resume=resume)
-        session.check(conversation.video)
+        session.check(opened(session, video))
         introduce(session)
         tell_plan(session)
+        conversation = Conversation(session, video, resume=resume)
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
         return Talk(conversation).run()

@@ -112,10 +112,12 @@ def find_entry(id: int) -> Entry:
 
 def _video(entry: Entry, session: Session) -> Video | str:
     """The video that an entry is about, or why it cannot be had any more."""
+    from sage_cli.cli.opening import opened
+
     if entry.video == STDIN:
         return "the video came from stdin, which is not kept"
     try:
-        video = session.video(entry.video)
+        video = opened(session, entry.video)
     except SageError as error:
         return str(error)
     return video if video.id == entry.media else f"{entry.video} has changed since it was asked about"

@@ -185,7 +185,8 @@ class Worker:
         events: list[Event] = []
         failure = None
         try:
-            self._session.check(self._session.video(name, copy))
+            self._session.pipes.add(name, copy)
+            self._session.check(self._session.video(name))
             for question in self._questions:
                 events += (event for event in conversation.ask(question) if not isinstance(event, Working))
         except (SageError, OSError) as error:

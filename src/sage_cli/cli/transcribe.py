@@ -16,6 +16,7 @@ from sage_cli.cli import console
 from sage_cli.cli.bars import progress
 from sage_cli.cli.batch import Failure, Input, of_folders, report
 from sage_cli.cli.interrupts import interrupts, resumable
+from sage_cli.cli.opening import opened
 from sage_cli.cli.options import argument, check_forms, output_form, takes
 from sage_cli.errors import SageError, UsageError
 from sage_cli.session.options import Options, declared
@@ -159,7 +160,7 @@ def _without_existing(tasks: list[Task]) -> list[Task]:
 def _in_turn(tasks: Sequence[Task], session: Session) -> Iterator[Failure]:
     """Transcribe files one after another; the failure of a single one is an error."""
     if len(tasks) == 1:
-        session.video(tasks[0].source)  # a mistyped path is reported before a missing model
+        opened(session, tasks[0].source)  # a mistyped path is reported before a missing model
     _check_model(session)
     for task in tasks:
         try:
@@ -204,7 +205,8 @@ def _pieces(session: Session, task: Task, say: Callable[[str], None]) -> Generat
     from sage_cli.video import no_speech
 
     options = session.options
-    video = session.video(task.source, task.copy)
+    session.pipes.add(task.source, task.copy)
+    video = opened(session, task.source)
     start, end = session.span(video)
     subtitles = session.converted(video)
     layout = Layout(options.max_line_width, options.max_line_count, options.max_cue_seconds)

@@ -24,9 +24,10 @@ class Pipes:
         self._folder = folder
         self._copies: dict[str, Path] = {}
 
-    def add(self, name: str, copy: Path) -> None:
-        """Use a copy that another process has made."""
-        self._copies[name] = copy
+    def add(self, name: str, copy: Path | None) -> None:
+        """Use the copy that another process has :meth:`copied`, if it had to."""
+        if copy is not None:
+            self._copies[name] = copy
 
     def copied(self, name: str) -> Path | None:
         """The copy of a pipe, for other processes; ``None`` for a file, and for what cannot be read.

@@ -176,19 +176,16 @@ class Session(Models):
         _ = self.settings
         self.tools(video)
 
-    def video(self, path: str | Path, copy: Path | None = None, downloading: Callable[[int, int], None] | None = None) -> Video:
+    def video(self, path: str | Path, downloading: Callable[[int, int], None] | None = None) -> Video:
         """Open a video; again only if it has changed. A pipe is first copied to a temporary file, because it is read more than once.
 
         Args:
-            copy: of the pipe, made by another process.
             downloading: called with bytes and total bytes during the download of a link.
 
         Raises:
             VideoError: it cannot be read.
         """
         key = path = media_argument(path)
-        if copy is not None:
-            self.pipes.add(key, copy)
         video = self._videos.get(key)
         if video is None or video.changed:
             video = self._opened(path, downloading)
