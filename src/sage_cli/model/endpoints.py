@@ -72,21 +72,22 @@ class Endpoints:
 
     def stream(self, prompt: Prompt, *, schema: Mapping[str, Any] | None = None, **options: Any) -> Generator[StreamItem]:
         """As :meth:`RemoteModel.stream`; starts over at the next address if the current one cannot be reached."""
-        spoken = False
+        speaker: RemoteModel | None = None  # whose words cannot be taken back
         for left in reversed(range(len(self._addresses))):
             try:
                 with closing(self._model.stream(prompt, schema=schema, **options)) as items:
                     for item in items:
-                        # The start of this reply came from another server.
-                        yield Delta("") if spoken and isinstance(item, Delta) else item
+                        if isinstance(item, Delta) and item.text:
+                            speaker = speaker or self._model
+                            item = item if speaker is self._model else Delta("")
+                        yield item
                 return
             except UnreachableError as error:
                 if not left:
                     raise
                 logger.warning("%s; going on with another server", error)
-                spoken, left_behind = True, self._model
                 self._addresses.rotate(-1)
-                self._model = self._connect(left)  # the old one stays, to be asked again later, if there is no other
+                self._model, left_behind = self._connect(left), self._model  # which stays, to be asked again later, if there is no other
                 left_behind.close()
 
     def _connect(self, attempts: int) -> RemoteModel:
