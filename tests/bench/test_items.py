@@ -310,6 +310,7 @@ def test_buckets_are_the_papers() -> None:
         ("x.txt", "a,b", "a question set is one of"),
         ("x.csv", "a,b", "contains no questions"),
         ("x.csv", "video,question,answer\nv,Why?,so,that", "line 2 has more fields than the first line"),
+        ("x.jsonl", f'{{"video": "v", "question": "Why?", "options": ["a", "b"], "answer_index": 1{"0" * 400}}}', "is not one of 2 options"),
         ("x.parquet", "PAR0", "cannot be read"),
     ],
 )
@@ -328,6 +329,11 @@ def test_questions_that_are_not_scored_by_their_options_are_told(tmp_path: Path)
     unclear, twice = read_dataset(str(tmp_path / "bad.jsonl")).notices
     assert unclear.startswith("in 2 of 3 questions, the first of them record 2, the right answer is not exactly one of the options")
     assert twice == "in 1 of 3 questions, the first of them record 3, an option is listed twice"
+
+
+def test_a_table_may_begin_with_a_column_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "pandas.csv").write_text(",video,question,answer\n0,v,Why?,so\n1,v,Who?,me\n")
+    assert [item.question for item in read_dataset(str(tmp_path / "pandas.csv")).items] == ["Why?", "Who?"]
 
 
 def test_a_folder_holds_one_question_set(tmp_path: Path) -> None:

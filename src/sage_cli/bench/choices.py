@@ -194,7 +194,7 @@ def _number(value: Any) -> int | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return int(number) if number.is_integer() and not (isinstance(value, str) and not value.strip().isdecimal()) else None
 

@@ -256,18 +256,18 @@ def json_lines(text: str) -> list[Any]:
 
 
 def _spreadsheet(text: str, separator: str) -> list[dict[str, Any]]:
-    """Rows below a line of names; an empty field is not there.
+    """Rows below a line of names; an empty field is not there, nor is one without a name, such as the numbers that pandas puts in front.
 
     Raises:
         ValueError: a row has more fields than there are names, or one of them is beyond csv's limit.
     """
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator, restkey="")
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     found = []
     try:
         for row in rows:
-            if row.get(""):
+            if None in row:  # where csv puts what is beyond the names
                 raise ValueError(f"line {rows.line_num} has more fields than the first line")
-            found.append({name: value for name, value in row.items() if value})
+            found.append({name: value for name, value in row.items() if name and value})
     except csv.Error as error:
         raise ValueError(f"line {rows.line_num}: {error}") from error
     return found
