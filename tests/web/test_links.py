@@ -104,14 +104,20 @@ def test_what_is_a_link(text: str, link: bool) -> None:
     assert not link or host_of(text) == "a.example"
 
 
+@pytest.mark.parametrize("link", ["http://[", "https://:80/v"])
+def test_a_link_without_a_host(link: str) -> None:
+    with pytest.raises(VideoError, match="names no host"):
+        host_of(link)
+
+
 def test_a_link_is_downloaded_once(site: Any, tmp_path: Path, clip_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    path = download(site.url, tmp_path, lambda done, total: seen.append((done, total)))
+    path = download(site.url, tmp_path / "100%(ext)s", lambda done, total: seen.append((done, total)))
     assert path.read_bytes() == clip_path.read_bytes()
     assert Video(path).duration == Video(clip_path).duration
     assert seen[-1][0] == len(site.data)
     asked = len(site.log)
-    assert download(site.url, tmp_path) == path
+    assert download(site.url, path.parent) == path
     assert len(site.log) == asked
 
 

@@ -424,6 +424,7 @@ def test_settings_that_cannot_be(name: str, value: str, monkeypatch: pytest.Monk
         {"provider": "altavista"},
         {"provider": "searxng"},
         {"provider": "searxng", "searxng_url": "localhost"},
+        {"provider": "searxng", "searxng_url": "http://["},
         {"provider": "searxng", "searxng_url": "http://u:s3cret@localhost"},
     ],
 )

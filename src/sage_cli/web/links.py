@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,8 +30,15 @@ _SIDE_FILES: Final = frozenset({".vtt", ".srt", ".ass", _NONE, *_UNFINISHED})
 
 
 def host_of(link: str) -> str:
-    """The host of a link, for people."""
-    return urlsplit(link).hostname or link
+    """The host of a link, for people.
+
+    Raises:
+        VideoError: it has none.
+    """
+    with suppress(ValueError):
+        if host := urlsplit(link).hostname:
+            return host
+    raise VideoError(f"{link} names no host: check the link")
 
 
 def download(link: str, folder: Path, progress: Callable[[int, int], None] | None = None, *, languages: tuple[str, ...] = ()) -> Path:
@@ -83,7 +90,7 @@ def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more:
     together = f"b[height<={_TALLEST}]/b/bv*+ba"
     best = f"bv*[height<={_TALLEST}]+ba/{together}" if shutil.which("ffmpeg") else together
     options = {
-        "outtmpl": {"default": str(folder / f"{name}.%(ext)s")},
+        "outtmpl": {"default": f"{str(folder).replace('%', '%%')}/{name}.%(ext)s"},
         "format": best,
         "noplaylist": True,
         "playlist_items": "1",

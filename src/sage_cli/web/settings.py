@@ -46,10 +46,15 @@ class WebSettings:
     def __post_init__(self) -> None:
         if self.provider not in get_args(ProviderName):
             raise UsageError(f"there is no search provider {self.provider!r}: choose one of {', '.join(get_args(ProviderName))}")
-        if self.provider == "searxng" and not (self.searxng_url or "").startswith(("http://", "https://")):
-            raise UsageError("searxng needs the address of your instance: give --searxng-url https://...")
-        if self.provider == "searxng" and "@" in urlsplit(self.searxng_url or "").netloc:
-            raise UsageError("--searxng-url: a user name or password cannot be used: give the address without it")
+        if self.provider == "searxng":
+            try:
+                address = urlsplit(self.searxng_url or "")
+            except ValueError:
+                address = urlsplit("")
+            if address.scheme not in ("http", "https") or not address.hostname:
+                raise UsageError("searxng needs the address of your instance: give --searxng-url https://...")
+            if "@" in address.netloc:
+                raise UsageError("--searxng-url: a user name or password cannot be used: give the address without it")
 
     @classmethod
     def from_environment(cls, **given: Any) -> WebSettings:
