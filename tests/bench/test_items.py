@@ -310,7 +310,7 @@ def test_buckets_are_the_papers() -> None:
         ("x.txt", "a,b", "a question set is one of"),
         ("x.csv", "a,b", "contains no questions"),
         ("x.csv", "video,question,answer\nv,Why?,so,that", "line 2 has more fields than the first line"),
-        ("x.jsonl", f'{{"video": "v", "question": "Why?", "options": ["a", "b"], "answer_index": 1{"0" * 400}}}', "is not one of 2 options"),
+        ("x.jsonl", f'{{"video": "v", "question": "?", "options": ["a", "b"], "answer_index": 1{"0" * 400}}}', "is not one of 2"),
         ("x.parquet", "PAR0", "cannot be read"),
     ],
 )
