@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sage_cli.errors import UsageError
 from sage_cli.model.base import Frames, Prompt, Text, bounded_frame_size
 from sage_cli.prompts import Prompts
 from sage_cli.tools import Analyze, GroundEvent, Workspace, complete
@@ -172,10 +173,28 @@ def test_clips_and_windows_share_the_pixels_of_the_first_look(slides: Video) -> 
     assert found == [(704, 384), (416, 224)]
 
 
-def test_sizes_in_a_pack_are_the_fewest_and_the_most_pixels(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        *(("[100352, 105369]", sizes) for sizes in ("105369", "[105369]", "[1.5, 2.5]", '"large"')),
+        ("shared = true", "sharde = true"),
+        ("transcript_entry_s = 30.0", 'transcript_entry_s = "long"'),
+        ("clock_names = true", ""),
+        ("[replies]", "[answers]"),
+    ],
+)
+def test_a_pack_holds_known_settings_of_the_right_kinds(tmp_path: Path, right: str, wrong: str) -> None:
     pack = Path(__file__).parents[2] / "src/sage_cli/prompts/packs/general/pack.toml"
-    for wrong in ("105369", "[105369]", "[1.5, 2.5]", '"large"'):
-        text = pack.read_text(encoding="utf-8").replace("[100352, 105369]", wrong)
-        (tmp_path / "pack.toml").write_text(text, encoding="utf-8")
-        with pytest.raises(Exception, match=r"pack\.toml cannot be used"):
-            Prompts(tmp_path)
+    text = pack.read_text(encoding="utf-8")
+    assert right in text
+    (tmp_path / "pack.toml").write_text(text.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"pack\.toml cannot be used") as caught:
+        Prompts(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pack_without_sizes_leaves_them_to_the_model(tmp_path: Path) -> None:
+    pack = Path(__file__).parents[2] / "src/sage_cli/prompts/packs/general/pack.toml"
+    text = pack.read_text(encoding="utf-8").partition('[frames."')[0]
+    (tmp_path / "pack.toml").write_text(f"{text}[frames]\n", encoding="utf-8")
+    assert Prompts(tmp_path).style.of_frames("qwen3-vl").reference is None

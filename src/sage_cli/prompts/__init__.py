@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +22,8 @@ from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import tomlkit
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 from tomlkit.exceptions import TOMLKitError
 
 from sage_cli.assets import NANO
@@ -73,8 +75,10 @@ _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
 
 Order: TypeAlias = tuple[str, ...]
 
+_OWN_KEYS: Final = ConfigDict(extra="forbid")
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, config=_OWN_KEYS)
 class FrameStyle:
     """How the frames of a family of models are sampled and sized.
 
@@ -95,7 +99,7 @@ class FrameStyle:
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_OWN_KEYS)
 class Style:
     """How a family of checkpoints replies and sees. An order is one in which the keys of an object may come.
 
@@ -152,8 +156,8 @@ class Style:
     frames: Mapping[str, FrameStyle]
 
     def of_frames(self, family: str) -> FrameStyle:
-        """Sampling and sizes for a model family; those of Qwen3-VL if the pack has none for it."""
-        return self.frames.get(family) or self.frames["qwen3-vl"]
+        """Sampling and sizes for a model family; those of Qwen3-VL if the pack has none for it, the model's own if it has none at all."""
+        return self.frames.get(family) or self.frames.get("qwen3-vl") or FrameStyle()
 
 
 def pack_for(metadata: Mapping[str, object], name: str) -> str:
@@ -243,26 +247,15 @@ def _given(folder: Path) -> dict[str, str]:
 def _style(text: str, source: str | Path) -> Style:
     try:
         data: dict[str, Any] = tomlkit.parse(text).unwrap()
-        frames = {family: _frame_style(values) for family, values in data["frames"].items()}
-        values = {**data["replies"], **data["tools"], "frames": frames}
-        orders = {name: _tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return Style(**{**values, **orders})
-    except (TOMLKitError, KeyError, TypeError, AttributeError) as error:
+        return Style(**data["replies"], **data["tools"], frames=data["frames"])
+    except (TOMLKitError, KeyError, TypeError, ValidationError) as error:
+        reason: object = error
+        if isinstance(error, ValidationError):
+            wrong = error.errors(include_url=False)[0]
+            reason = f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}"
         known = ", ".join(field.name for field in fields(Style))
-        problem = f"{_STYLE} cannot be used ({error}); its tables replies, tools and frames hold {known}"
+        problem = f"{_STYLE} cannot be used ({reason}); its tables replies, tools and frames hold {known}"
         raise UsageError(f"--prompts {source}: {problem}") from error
-
-
-def _frame_style(values: dict[str, Any]) -> FrameStyle:
-    """Raises TypeError for an unknown key, and for sizes that are not two numbers."""
-    for name in ("reference", "paper", "still"):
-        if name in values and [type(number) for number in values[name]] != [int, int]:
-            raise TypeError(f"{name} is not the fewest and the most pixels of a frame")
-    return FrameStyle(**{name: _tuple(value) for name, value in values.items()})
-
-
-def _tuple(value: object) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
 
 
 def _tools(text: str, source: str | Path) -> dict[str, str]:
