@@ -37,7 +37,7 @@ from sage_cli.agent import Event, as_record
 from sage_cli.agent.events import Answer, NoAnswer, StepFinished, TextDelta, ToolCalled, Working
 from sage_cli.agent.evidence import rested_on
 from sage_cli.prompts import Prompts
-from sage_cli.speech.formats.srt import Srt
+from sage_cli.speech.formats import Srt
 from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Segment
 from sage_cli.timecode import format_clock, parse

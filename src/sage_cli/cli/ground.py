@@ -138,7 +138,7 @@ class _Results:
             console.write(ffmetadata([(*span, self._event) for span in self.spans]))
 
     def _print(self, spans: Sequence[Span]) -> None:
-        from sage_cli.speech.formats.csv import row
+        from sage_cli.speech.formats import csv_row
         from sage_cli.timecode import format_span
 
         for start, end in spans:
@@ -147,5 +147,5 @@ class _Results:
             elif self._form == "csv":
                 if not self.spans:
                     console.write(_CSV_HEAD)
-                console.write(row(f"{start:.3f}", f"{end:.3f}", self._event), end="")
+                console.write(csv_row(f"{start:.3f}", f"{end:.3f}", self._event), end="")
             self.spans.append((start, end))

@@ -225,7 +225,7 @@ def _load(session: Session, video: Video, report: Report) -> None:
 
 def _transcribed(session: Session, video: Video, span: tuple[float | None, float | None], source: str, report: Report) -> str:
     """A transcript as lines, as far as a reply goes: what does not fit is not decoded. Then what limits it, and where to read on."""
-    from sage_cli.speech.formats.base import one_line
+    from sage_cli.speech.formats import one_line
     from sage_cli.speech.segment import Spoken
 
     subtitles = session.converted(video, source)
