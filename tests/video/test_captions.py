@@ -13,6 +13,7 @@ import pytest
 
 from sage_cli.video import Video, source
 from sage_cli.video.captions import Line
+from tests.media import make_video
 
 HEADER = b"[Script Info]\nScriptType: v4.00+\n\n[V4+ Styles]\nFormat: Name\nStyle: Default\n"
 
@@ -85,3 +86,15 @@ def test_subtitles_far_apart_in_the_file(tmp_path: Path, monkeypatch: pytest.Mon
     video = Video(path)
     (track,) = video.text_tracks()
     assert [line.text for *_, lines in video.text_cues(track.index) for line in lines] == ["At 1.", "At 38."]
+
+
+def test_metadata_that_flv_repeats_is_no_text(tmp_path: Path) -> None:
+    make_video(tmp_path / "video.flv")
+    data = (tmp_path / "video.flv").read_bytes()
+    size = 11 + int.from_bytes(data[14:17], "big") + 4  # of the first tag, which is the metadata, after the header of 13 bytes
+    repeated = bytearray(data[13 : 13 + size])
+    repeated[4:7] = (500).to_bytes(3, "big")  # milliseconds
+    (tmp_path / "live.flv").write_bytes(data + repeated)
+    with av.open(tmp_path / "live.flv") as container:
+        assert any(packet.stream.type == "subtitle" and packet.size for packet in container.demux())
+    assert Video(tmp_path / "live.flv").text_tracks() == []

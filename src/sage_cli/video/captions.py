@@ -41,6 +41,7 @@ _TAG: Final = re.compile(
 )
 _VOICE: Final = re.compile(r"<v(?:\.[^<>\s]*)?(?:\s([^<>]*))?>|</v\s*>", re.IGNORECASE)
 _EXAMINED: Final = 16  # packets of an unknown codec
+_FLV_METADATA: Final = b"\x02\x00\x0aonMetaData"  # a live FLV repeats its header, which FFmpeg gives as a packet of text
 _SLACK: Final = 0.1  # seconds by which a cue may begin outside its packet
 _BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENTITY: Final = re.compile(r"&#?\w{1,32};")
@@ -99,14 +100,17 @@ def text_tracks(media: Media) -> list[TextTrack]:
                 bool(stream.disposition & Disposition.forced),
             )
             for stream in file.container.streams.subtitles
-            if (stream.codec_context.name in _TEXT_CODECS if stream.codec_context is not None else _is_ttml(media, stream.index))
+            if _holds_text(media, stream.index, stream.codec_context.name if stream.codec_context is not None else None)
         ]
 
 
-def _is_ttml(media: Media, index: int) -> bool:
-    """Whether a stream for which FFmpeg has no decoder is TTML (in MP4)."""
+def _holds_text(media: Media, index: int, codec: str | None) -> bool:
+    """Whether a stream is of text. One for which FFmpeg has no decoder may be TTML (in MP4), and one of bare text the metadata of FLV."""
+    if codec not in (None, "text"):
+        return codec in _TEXT_CODECS
     with media.open() as file:
-        return any(is_ttml(bytes(packet)) for packet in islice(file.packets(index), _EXAMINED))
+        packets = [bytes(packet) for packet in islice(file.packets(index), _EXAMINED) if packet.size]
+    return any(is_ttml(packet) if codec is None else not packet.startswith(_FLV_METADATA) for packet in packets)
 
 
 def text_cues(media: Media, index: int) -> Iterator[Cue]:
@@ -162,7 +166,7 @@ def _ended(cues: list[Cue], latest: float) -> Iterator[Cue]:
 
 def _cues(packet: Any) -> Iterator[Cue]:
     start = packet_time(packet)
-    if start is not None:
+    if start is not None and not bytes(packet).startswith(_FLV_METADATA):
         end = start + (packet.duration or 0) * time_base(packet)
         yield float(start), float(end), _content(bytes(packet), packet.stream.codec_context.name) if packet.size else []
 
