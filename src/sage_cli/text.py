@@ -1,5 +1,5 @@
 """Decoding of external text: :func:`decode` for what is typed, :func:`decode_prose` for texts whose encoding nobody says, and
-:func:`decode_unicode` for formats that are Unicode by definition. Also: suffixes of media, names, links, Markdown and standard JSON.
+:func:`decode_unicode` for formats that are Unicode by definition. Also: notes, suffixes of media, names, links, Markdown and standard JSON.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import codecs
 import math
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final, Literal
 
@@ -80,6 +81,22 @@ _DIFFERENT: Final = 3
 _ALBANIAN: Final = 8  # letters that are all ë or ç; in Baltic texts, ė for one, others are as frequent
 # Scripts, and the share of their words that may hold Latin letters: it is small where both are letters of one alphabet.
 _SCRIPTS: Final = (("\u0370-\u0e7f", 0.1), ("\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7a3", 0.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line for the user.
+
+    Attributes:
+        text: what is so. Reports show that alone: their readers cannot set options.
+        advice: what the user can do about it; ``""`` for nothing.
+    """
+
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text}; {self.advice}" if self.advice else self.text
 
 
 def decode(data: bytes) -> str:

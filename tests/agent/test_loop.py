@@ -31,6 +31,7 @@ from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Finish, Frames, Prompt, StreamItem, Usage
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.speech.subtitles import Subtitles
+from sage_cli.text import Note
 from sage_cli.video import Video
 from sage_cli.video.captions import Line
 from tests.agent.scripted import Asked, ScriptedModel, Stopped, call, context, general, later, reasoner
@@ -302,12 +303,12 @@ def test_the_speech_model_is_loaded_once_for_all_questions(video: Video) -> None
 
 
 def test_a_choice_of_subtitles_is_told_of_the_file_and_once(video: Video) -> None:
-    subtitles = Subtitles("talk.de.srt", "de", False, lambda: [(1.0, 2.0, [Line("Hallo.")])], choice="talk.de.srt is used")
+    subtitles = Subtitles("talk.de.srt", "de", False, lambda: [(1.0, 2.0, [Line("Hallo.")])], choice=Note("talk.de.srt is used", "set it"))
     second = call("verbal_transcript", video_path="holiday.mp4", timestamp_start="00:10", timestamp_end="00:20")
     agent = Agent(ScriptedModel(*2 * [context(None, TRANSCRIBE), reasoner(None, second), reasoner("Hallo.")]), video, subtitles=subtitles)
     for question in ("First?", "Second?"):  # whoever shows both tells it once, as damage
         told = [event for event in agent.run(question) if isinstance(event, Notice)]
-        assert [(event.text, event.media) for event in told] == [("transcribe-speech: talk.de.srt is used", True)]
+        assert [(event.line, event.media) for event in told] == [("transcribe-speech: talk.de.srt is used; set it", True)]
 
 
 # ---- what goes wrong -----------------------------------------------------------------------------------------------

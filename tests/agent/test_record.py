@@ -24,3 +24,9 @@ def _recorded(events: Iterable[Event]) -> RunRecord:
 def test_the_events_of_an_earlier_run_make_the_same_object(more: Sequence[Event], end: Event) -> None:
     run = _recorded([*RUN[:-1], *more, end])
     assert _recorded(recalled(run)) == {**run, "recalled": True}
+
+
+def test_advice_is_for_the_user_and_not_for_readers_of_a_record() -> None:
+    advised = Notice(71.0, "b.srt is used, not a.srt", "set SAGE_LANGUAGE")
+    assert advised.line == "b.srt is used, not a.srt; set SAGE_LANGUAGE"
+    assert _recorded([*RUN[:-1], advised, ANSWER])["notices"][-1] == advised.text

@@ -357,7 +357,7 @@ def test_which_of_two_languages_is_used_is_told_once(words: list[str], sage: Sag
     words = [str(tmp_path / "short.mp4") if word == "VIDEO" else word for word in words]
     done = sage(*words)
     assert done.returncode == 0
-    assert done.stderr.count("short.de.srt is used; for short.en.srt, set SAGE_LANGUAGE=en") == 1
+    assert done.stderr.count("short.de.srt is used, not short.en.srt; to change that, set SAGE_LANGUAGE=en") == 1
     assert ".srt" not in done.stdout
     environment["SAGE_LANGUAGE"] = "en"
     named = sage(*words)

@@ -60,7 +60,11 @@ def test_quiet_keeps_the_reason_of_a_missing_answer(capsys: pytest.CaptureFixtur
 
 def test_lines_about_one_of_several_videos_begin_with_its_name_and_those_about_all_come_once(capsys: pytest.CaptureFixture[str]) -> None:
     told: set[str] = set()
-    sent, blank, few = Notice(0.0, "sent to a host", general=True), Notice(0.0, "it is blank", media=True), Notice(0.0, "few frames")
+    sent, blank, few = (
+        Notice(0.0, "sent to a host", general=True),
+        Notice(0.0, "it is blank", media=True),
+        Notice(0.0, "few frames", "lower it"),
+    )
     asked = WebRequested(1.0, 1, "web-search", "search", "a.example", "words")
     for label in ("cams/a.mp4", "-"):
         with Notes(Json(), label=label, told=told) as renderer:
@@ -69,11 +73,11 @@ def test_lines_about_one_of_several_videos_begin_with_its_name_and_those_about_a
     about = [
         "analyze: start and end were the same",
         "it is blank",
-        "few frames",
+        "few frames; lower it",
         'web: search a.example for "words"',
         "no answer: none was found in 3 steps",
     ]
-    again = ["few frames", "no answer: none was found in 3 steps"]
+    again = ["few frames; lower it", "no answer: none was found in 3 steps"]
     first, *others = [f"sage: {name}: {text}" for name in ("cams/a.mp4", "stdin") for text in (*about, *again)]
     assert capsys.readouterr().err.splitlines() == [first, "sage: sent to a host", *others]
 

@@ -108,10 +108,9 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
             assert await transcript() == ["From speech.vtt:", "00:00:01  Ann: Seven."]
             assert await transcript(source="speech") == heard
             (folder / "speech.de.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nSieben.\n")
-            choice = (
-                "Notice: speech.vtt is used; for speech.de.srt, set SAGE_LANGUAGE=de (options are for the person who starts 'sage mcp')."
-            )
-            assert (await transcript())[1:] == ["00:00:01  Ann: Seven.", choice]
+            choice = "Notice: speech.vtt is used, not speech.de.srt; to change that, set SAGE_LANGUAGE=de"
+            people = "(options are for the person who starts 'sage mcp')."
+            assert (await transcript())[1:] == ["00:00:01  Ann: Seven.", f"{choice} {people}"]
 
             for quick in (True, False):
                 result = await client.call_tool("find_event", {"video": "short.mp4", "event": "red star", "quick": quick})

@@ -312,9 +312,10 @@ def test_a_prompt_that_the_server_cut_is_told_once(server: Served) -> None:
     server.prompt_tokens = 4095
     with connect(server) as model:
         assert ask(model).advice == ""
-        advice = ask(model, question="Why? " * 6000).advice
-        assert "4095 tokens of a prompt of about 10" in advice
-        assert "OLLAMA_CONTEXT_LENGTH" in advice
+        cut = ask(model, question="Why? " * 6000)
+        assert cut.notice == "the server read only a part of the prompt"
+        assert "4095 tokens of a prompt of about 10" in cut.advice
+        assert "OLLAMA_CONTEXT_LENGTH" in cut.advice
         assert ask(model, question="Why? " * 6000).advice == ""
 
 
@@ -347,7 +348,7 @@ def test_a_model_that_only_thought_is_known_by_the_thoughts_that_are_sent_apart(
     with connect(server) as model:
         reply = ask(model)
     assert reply.text == ""
-    assert "thinking off" in reply.notice
+    assert "thinking off" in reply.advice
     assert "0 tokens" not in reply.notice
 
 

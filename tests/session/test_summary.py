@@ -192,7 +192,7 @@ def test_a_summary_of_prompts_that_were_cut_is_told_and_not_kept(tmp_path: Path)
                 again = complete(summarize(session, session.video(video)))  # the advice was told, but this is no better
             assert made.summary == "A treasure."
             assert len(made.notices) == 1
-            assert "the server says that it read 1100 tokens" in made.notices[0]
+            assert "it says that it read 1100 tokens" in made.notices[0]
             assert again.notices == ("the server read only a part of the prompts",)
             runs.append(len(server.requests))
         server.prompt_tokens = 0

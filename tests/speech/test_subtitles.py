@@ -218,17 +218,17 @@ def test_a_choice_of_languages_is_told(video: Path, tmp_path: Path) -> None:
     def told(language: str = "auto") -> str:
         found = find_subtitles(Video(video), language)
         assert found is not None
-        return found.choice
+        return str(found.choice or "")
 
     for name in ("talk.de.srt", "talk.de.vtt", "talk.de.sdh.srt", "talk.fr.forced.srt"):
         (video.parent / name).write_text(SRT if name.endswith("srt") else "WEBVTT\n\n00:01.000 --> 00:02.000\nHallo\n")
     assert told() == ""
     (video.parent / "talk.en.srt").write_text(SRT)
     (video.parent / "talk.en.vtt").write_text("WEBVTT\n\n00:01.000 --> 00:02.000\nHello\n")
-    assert told() == "talk.de.srt is used; for talk.en.srt, set SAGE_LANGUAGE=en"
+    assert told() == "talk.de.srt is used, not talk.en.srt; to change that, set SAGE_LANGUAGE=en"
     assert told("de") == told("en") == ""
     (video.parent / "talk.ja.srt").write_text(SRT)
-    assert told() == "talk.de.srt is used; for other languages (en, ja), set SAGE_LANGUAGE"
+    assert told() == "talk.de.srt is used, none of another language (en, ja); to change that, set SAGE_LANGUAGE"
 
 
 def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:

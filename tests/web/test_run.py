@@ -167,7 +167,7 @@ def test_a_run_that_would_have_used_the_web_says_so_once(video: Video) -> None:
     )
     model.strict = False
     agent = Agent(model, video, settings=Settings(frames=2))
-    notices = [[event.text for event in only(Notice, list(agent.run("Which film?")))] for _ in range(2)]
+    notices = [[event.line for event in only(Notice, list(agent.run("Which film?")))] for _ in range(2)]
     assert [text.count("--web") for text in notices[0]] == [1, 0]
     assert "the model wanted to ask the web" in notices[0][0]
     assert not any("--web" in text for text in notices[1])
@@ -180,14 +180,14 @@ def test_a_run_without_an_answer_says_that_there_is_a_web(video: Video, online: 
         model = ScriptedModel(context(recommended=look), "I see nothing.", last)
         events = run(model, video, web, max_steps=1)
         assert isinstance(events[-1], NoAnswer)
-        assert sum("--web" in event.text for event in only(Notice, events)) == told
+        assert sum("--web" in event.line for event in only(Notice, events)) == told
         assert not told or isinstance(events[-2], Notice)
 
 
 def test_a_run_with_an_answer_or_without_tools_says_nothing_of_it(video: Video) -> None:
     assert only(Notice, run(ScriptedModel(context("Red.")), video, None)) == []
     agent = Agent(ScriptedModel("nonsense", "nonsense", strict=False), video, tools=(), settings=Settings(frames=2))
-    assert not any("--web" in event.text for event in only(Notice, list(agent.run("Which film?"))))
+    assert not any("--web" in event.line for event in only(Notice, list(agent.run("Which film?"))))
 
 
 SOCKETLESS = """

@@ -167,6 +167,6 @@ class Asker:
                         if finish == "length" and not advice and self.reply_tokens == self.model.info.context_size // 4:
                             item = replace(item, advice="raise --ctx-size")  # see Agent.reply_tokens
                         if item.notice:
-                            yield Notice(self.watch.elapsed, item.notice)
+                            yield Notice(self.watch.elapsed, item.notice, item.advice)
                         yield StepFinished(self.watch.elapsed, step, usage)
         return reply

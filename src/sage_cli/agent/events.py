@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from sage_cli.model.base import ModelInfo, Usage
+from sage_cli.text import Note
 from sage_cli.tools.base import What
 from sage_cli.web.base import Purpose
 
@@ -192,6 +193,7 @@ class Notice:
     """One line of information for the user: a limit that took effect, an assumption that was made.
 
     Attributes:
+        advice: what the user can do about it with options; ``""`` for nothing. Records and reports leave it out.
         media: it is about the file, not this run; every question about the file may have it, once.
         general: it is about neither; every question about any file may have it.
     """
@@ -199,8 +201,14 @@ class Notice:
     type: ClassVar[str] = "notice"
     elapsed: float
     text: str
+    advice: str = ""
     media: bool = False
     general: bool = False
+
+    @property
+    def line(self) -> str:
+        """For the user: the text and the advice."""
+        return str(Note(self.text, self.advice))
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,12 +156,12 @@ class Agent:
             asked=" ".join([question, *earlier]),
         )
 
-    def web_hint(self, occasion: str) -> str | None:
+    def web_hint(self, elapsed: float, occasion: str) -> Notice | None:
         """A hint for a user whom the web could have helped; ``None`` the second time."""
         if self._web_mentioned:
             return None
         self._web_mentioned = True
-        return f"{occasion}; {_WEB_HINT}"
+        return Notice(elapsed, occasion, _WEB_HINT, general=True)
 
 
 class _Run:
@@ -196,7 +196,7 @@ class _Run:
                 step = event.step if isinstance(event, StepStarted) else step
                 yield event
         except OutOfTimeError:
-            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached; raise the timeout to give it more")
+            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached")
         except UnusableReplyError as error:
             yield self._no_answer(step, str(error))
 
@@ -327,8 +327,8 @@ class _Run:
         return NoAnswer(self._watch.elapsed, self._question, reason, step, merged(self._results.evidence), self._usage)
 
     def _suggest_web(self) -> Iterator[Event]:
-        if text := self._agent.web_hint("the video alone gave no answer"):
-            yield Notice(self._watch.elapsed, text, general=True)
+        if hint := self._agent.web_hint(self._watch.elapsed, "the video alone gave no answer"):
+            yield hint
 
     @property
     def _usage(self) -> Usage:

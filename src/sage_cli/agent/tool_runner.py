@@ -44,7 +44,7 @@ class ToolRunner:
         results: Results,
         watch: Stopwatch,
         consent: Callable[[WebRequested], bool] | None,
-        web_hint: Callable[[str], str | None],
+        web_hint: Callable[[float, str], Notice | None],
     ) -> None:
         self._tools = {WIRE_NAMES[tool.name]: tool for tool in tools}
         self._workspace, self._results, self._watch = workspace, results, watch
@@ -98,8 +98,9 @@ class ToolRunner:
 
     def _missing(self, name: str) -> Notice:
         """What to tell of a call that cannot be made."""
-        hint = self._web_hint("the model wanted to ask the web") if name in {WIRE_NAMES[tool] for tool in WEB_TOOLS} else None
-        return Notice(self._watch.elapsed, hint or f"the model called {name!r}, which is not one of its tools", general=bool(hint))
+        elapsed, is_web = self._watch.elapsed, name in {WIRE_NAMES[tool] for tool in WEB_TOOLS}
+        hint = self._web_hint(elapsed, "the model wanted to ask the web") if is_web else None
+        return hint or Notice(elapsed, f"the model called {name!r}, which is not one of its tools")
 
     def _run(self, step: int, tool: AnyTool, arguments: Arguments) -> Steps[Outcome | str]:
         """Run a tool to its outcome, or to its error text."""
@@ -107,7 +108,7 @@ class ToolRunner:
             try:
                 for item in (steps := Watched(run)):
                     if isinstance(item, ToolNotice):
-                        yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}", media=item.media)
+                        yield Notice(self._watch.elapsed, f"{tool.name}: {item.text}", item.advice, media=item.media)
                     elif isinstance(item, Request):
                         if not (yield from self._allowed(step, tool, item)):
                             return "the user did not allow this request"

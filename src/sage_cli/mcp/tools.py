@@ -314,9 +314,9 @@ def _answered(events: Iterator[Event], report: Report) -> Answered:
                 report(summary)
             case WebRequested() as request:
                 report(request.line)
-            case Notice(text=text):
-                notices.append(for_agent(text))
-                report(text)
+            case Notice(line=line):
+                notices.append(for_agent(line))
+                report(line)
             case Answer() | NoAnswer():
                 evidence = [Evidence(**_clocks(one.span.start, one.span.end), how=one.what, said=one.said) for one in event.evidence]
                 return Answered(answer=event.answer, reason=event.reason, evidence=evidence, tools_used=used, notices=notices)

@@ -166,14 +166,13 @@ class Reply:
 
     @property
     def notice(self) -> str:
-        """What the user has to know of it; ``""`` if nothing."""
+        """What the user has to know of it, besides the advice; ``""`` if nothing."""
         if self.finish == "stop":
-            return self.advice
+            return "the server read only a part of the prompt" if self.advice else ""
         if self.finish == "loop":
             return "the model repeated itself and was stopped there: its answer may be wrong or incomplete"
         after = f" after {self.usage.output_tokens} tokens" if self.usage.output_tokens else ""
-        cut = f"the model's reply was cut off{after}: its answer may be wrong or incomplete"
-        return f"{cut}; {self.advice}" if self.advice else cut
+        return f"the model's reply was cut off{after}: its answer may be wrong or incomplete"
 
 
 StreamItem: TypeAlias = Progress | Delta | Reply

@@ -250,7 +250,7 @@ class RemoteModel:
             return ""
         self._told_of_cut = True
         return (
-            f"the server says that it read {usage.prompt_tokens} tokens of a prompt of about {count}: if its context is smaller than "
+            f"it says that it read {usage.prompt_tokens} tokens of a prompt of about {count}: if its context is smaller than "
             f"{self._context}, raise it (Ollama: OLLAMA_CONTEXT_LENGTH or num_ctx), or give it as --ctx-size"
         )
 

@@ -124,7 +124,7 @@ def _look(workspace: Workspace, event: str, part: _Part, notices: list[str]) -> 
         try:
             for step in (steps := Watched(run)):
                 if isinstance(step, ToolNotice) and part.whole:
-                    notices.append(step.text)
+                    notices.append(str(step))
                 yield None
         except NoTimesError:
             raise

@@ -345,7 +345,7 @@ class Session(Models):
         found, reason = self._found_subtitles(video)
         if found is None:
             return f"{reason}: going on without subtitles" if reason else ""
-        return "; ".join(filter(None, [reason, found.choice if choice else ""]))
+        return "; ".join(filter(None, [reason, str(found.choice) if choice and found.choice else ""]))
 
     def _found_subtitles(self, video: Video) -> tuple[Subtitles | None, str]:
         """The subtitles, and what is wrong with some."""

@@ -29,6 +29,7 @@ from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
 from sage_cli.store import cache_dir
 from sage_cli.store.diskcache import DiskCache
+from sage_cli.text import Note
 from sage_cli.timecode import format_clock, format_span
 from sage_cli.tools.base import Watched
 from sage_cli.tools.reply import json_object
@@ -282,14 +283,14 @@ class _Writer:
             if reply.partial and not self._partial:
                 self._partial = True
                 self.complete = False
-                self._notices.append(reply.advice or "the server read only a part of the prompts")  # the model tells its advice once
+                self._notices.append(str(Note("the server read only a part of the prompts", reply.advice)))  # which the model gives once
             try:
                 found = json_object(reply.text, ("summary", "title"))
             except ValueError:  # a served model that keeps to no schema
                 found = {"summary": prose(reply.text)}
             title, summary = (_sense(str(found.get(key) or "")) for key in ("title", "summary"))
             if has_words(summary):
-                notice = "" if reply.finish == "stop" else reply.notice
+                notice = "" if reply.finish == "stop" else str(Note(reply.notice, reply.advice))
                 if notice:
                     self._notices.append(f"{part}: {notice}")
                 if reply.finish == "length":
@@ -327,7 +328,7 @@ class _Writer:
             for step in steps:
                 if isinstance(step, Notice):
                     self.complete = False
-                    self._notices.append(step.text)
+                    self._notices.append(step.line)
                 yield None
         except UnusableReplyError as error:
             raise UsageError(f"{error}; try another schema, or a larger model") from error

@@ -23,7 +23,7 @@ from sage_cli.speech.codes import short
 from sage_cli.speech.lines import joined
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.store.content import FileState, fingerprint
-from sage_cli.text import OTHER_SUBTITLES, SUBTITLES, decode_prose, without_controls
+from sage_cli.text import OTHER_SUBTITLES, SUBTITLES, Note, decode_prose, without_controls
 from sage_cli.timecode import format_clock
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Subtitles:
         read: gives the cues as they are; what has read them once keeps them.
         file: they are in; ``None`` for a track of the video.
         sounds: whether cues that only name sounds, such as ``[Music]``, are cues: viewers need them, and a transcript does not.
-        choice: for people, who asked for no language: that there are others in other languages; ``""`` if there are none.
+        choice: for people, who asked for no language: that there are others in other languages; ``None`` if there are none.
     """
 
     source: str
@@ -69,7 +69,7 @@ class Subtitles:
     read: Callable[[], Sequence[Cue]]
     file: Path | None = None
     sounds: bool = False
-    choice: str = ""
+    choice: Note | None = None
 
     @cached_property
     def cues(self) -> tuple[Segment, ...]:
@@ -120,15 +120,17 @@ def _is_readable(subtitles: Subtitles) -> bool:
     return False
 
 
-def _choice(used: Subtitles, others: Iterable[Subtitles]) -> str:
-    """What to say of subtitles in other languages than the ones used; nothing if there are none. Tracks are not read for it, as the
+def _choice(used: Subtitles, others: Iterable[Subtitles]) -> Note | None:
+    """What to say of subtitles in other languages than the ones used; ``None`` if there are none. Tracks are not read for it, as the
     video is then."""
     foreign = [one for one in others if one.language not in ("", used.language) and (one.file is None or _is_readable(one))]
     by_language = {one.language: one.source for one in reversed(foreign)}
     if len(by_language) == 1:
         ((language, source),) = by_language.items()
-        return f"{used.source} is used; for {source}, set SAGE_LANGUAGE={language}"
-    return f"{used.source} is used; for other languages ({', '.join(sorted(by_language))}), set SAGE_LANGUAGE" if by_language else ""
+        return Note(f"{used.source} is used, not {source}", f"to change that, set SAGE_LANGUAGE={language}")
+    if not by_language:
+        return None
+    return Note(f"{used.source} is used, none of another language ({', '.join(sorted(by_language))})", "to change that, set SAGE_LANGUAGE")
 
 
 def lacking(video: Video, language: str = "") -> str:

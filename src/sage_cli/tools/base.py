@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, Ty
 
 from pydantic import BaseModel, ConfigDict
 
+from sage_cli.text import Note
 from sage_cli.web.base import Request
 
 if TYPE_CHECKING:
@@ -42,14 +43,13 @@ class ToolProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolNotice:
+class ToolNotice(Note):
     """Information for the user, e.g. a timestamp that was corrected.
 
     Attributes:
         media: it is about the file, not this call.
     """
 
-    text: str
     media: bool = False
 
 

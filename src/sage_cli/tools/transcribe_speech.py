@@ -62,7 +62,7 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             workspace.video.check_audio()
             return Outcome({"transcript": _NO_SOUND}, "no audio track", text=workspace.prompts.render("no_sound"))
         if subtitles and subtitles.choice:
-            yield ToolNotice(subtitles.choice, media=True)
+            yield ToolNotice(subtitles.choice.text, subtitles.choice.advice, media=True)
         transcriber = subtitles or workspace.transcriber
         segments: list[Segment] = []
         yield ToolProgress("speech", 0, round(end - start))

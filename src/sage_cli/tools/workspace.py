@@ -350,7 +350,7 @@ class Workspace:
                         reply = replace(item, text=without_thinking(item.said), closing="")
                         self.usage += item.usage
                         if item.notice:
-                            yield ToolNotice(item.notice)
+                            yield ToolNotice(item.notice, item.advice)
         return reply
 
     def _holds(self, times: Sequence[float], build: Build, max_tokens: int) -> Callable[[Size], bool]:

@@ -100,8 +100,8 @@ class Notes:
                 self._recalled = recalled  # what was told then is not told again
             case Notice() | WebRequested() if self._recalled:
                 pass
-            case Notice(text=text) if self._told.adds(event):
-                console.note(text if event.general else f"{self._name}{text}")
+            case Notice(line=line) if self._told.adds(event):
+                console.note(line if event.general else f"{self._name}{line}")
             case WebRequested(line=line):
                 console.note(f"{self._name}web: {line}")
             case NoAnswer(reason=reason):

@@ -102,7 +102,7 @@ class Terminal:
             case ToolFinished():
                 self._tool_finished(event)
             case Notice() if self._told.adds(event):
-                self._print(event.elapsed, "note", "yellow", Text(neutral(event.text)))
+                self._print(event.elapsed, "note", "yellow", Text(neutral(event.line)))
         self._results.show(event)
         if isinstance(event, WebRequested):
             self._stop()  # the user may be asked on this terminal
