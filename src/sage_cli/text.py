@@ -1,5 +1,6 @@
 """Decoding of external text: :func:`decode` for what is typed, :func:`decode_prose` for texts whose encoding nobody says, and
-:func:`decode_unicode` for formats that are Unicode by definition. Also: notes, suffixes of media, names, links, Markdown and standard JSON.
+:func:`decode_unicode` for formats that are Unicode by definition. Also: notes, repetition, suffixes of media, names, links, Markdown and
+standard JSON.
 """
 
 from __future__ import annotations
@@ -312,3 +313,27 @@ def is_key(text: str) -> bool:
 def is_link(text: str) -> bool:
     """Whether text is a web address rather than a file name."""
     return re.match(r"(?i)https?://\S", text) is not None
+
+
+_TIMES: Final = 4  # occurrences of a phrase in a row
+_PHRASE: Final = 160  # characters of the longest phrase that is detected
+
+
+def in_circles(text: str, least: int = 120) -> bool:
+    """Whether the text ends in one phrase that is repeated at least four times, over so many characters or more: lists and poems repeat
+    themselves for a while.
+
+    Examines the last 640 characters, however long the text is.
+    """
+    tail = text[: -_TIMES * _PHRASE - 1 : -1]
+    # Prefix function (Knuth, Morris, Pratt) of the reversed end: a prefix of n characters has the period n - borders[n - 1].
+    borders = [0] * len(tail)
+    matched = 0
+    for at in range(1, len(tail)):
+        while matched and tail[at] != tail[matched]:
+            matched = borders[matched - 1]
+        matched += tail[at] == tail[matched]
+        borders[at] = matched
+        if at + 1 >= max(least, _TIMES * (at + 1 - matched)):
+            return True
+    return False

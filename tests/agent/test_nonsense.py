@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from sage_cli.agent.nonsense import gives_up, has_words, in_circles, is_nonsense, without_repetition
+from sage_cli.agent.nonsense import gives_up, has_words, is_nonsense, without_repetition
 from sage_cli.prompts import PACKS, Prompts
+from sage_cli.text import in_circles
 
 LIST = "\n".join(f"{number}. Frame {number} shows a {colour} car." for number, colour in enumerate(["red", "blue", "green", "white"] * 5))
 MEDIA = json.dumps([f"f1/00:{second:02}.jpg" for second in range(40, 60)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from sage_cli.errors import ModelError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Message, Reply, Text
+from sage_cli.model.received import closers_of
 from sage_cli.model.refusals import UnreachableError, is_lasting
 from sage_cli.model.remote import RemoteModel
 from sage_cli.tools.schema import constant, either, record, text
@@ -340,6 +341,50 @@ def test_a_reply_that_reached_its_limit_says_what_to_do(server: Served, text: st
     assert (reply.finish, reply.advice) == ("length", advice)
     assert reply.notice.startswith("the model's reply was cut off after 3 tokens")
     assert replace(reply, finish="stop", advice="").notice == ""
+
+
+@pytest.mark.parametrize(("begin", "closing"), [('{"colour": "', '"}'), ("", "")])
+def test_a_reply_that_repeats_itself_ends_there(begin: str, closing: str) -> None:
+    class Looping(Served):
+        def pieces(self, body: Mapping[str, Any]) -> Iterator[tuple[str, Reply | None]]:
+            yield begin, None
+            yield from [("It is red, I think. ", None)] * 5000
+
+    with serve(Looping()) as server, connect(server) as model:
+        reply = ask(model, OTHER, wrap=("<json>\n", "\n</json>"))
+    assert (reply.finish, reply.closing) == ("loop", closing and f"{closing}\n</json>")
+    assert reply.said.removeprefix("<json>\n") == begin + "It is red, I think. " * 16
+    assert "repeated itself" in reply.notice
+
+
+def test_thinking_that_repeats_itself_ends_the_reply(server: Served) -> None:
+    chunk = json.dumps({"choices": [{"delta": {"reasoning_content": "Wait, I look again. "}}]})
+    server.stream = f"data: {chunk}\n\n".encode() * 500
+    with connect(server) as model:
+        reply = ask(model)
+    assert (reply.text, reply.finish) == ("", "loop")
+    assert len(server.requests) == 1
+
+
+def test_what_repeats_itself_and_ends_is_whole(server: Served) -> None:
+    server.text = "no, no, " * 39
+    with connect(server) as model:
+        assert ask(model).finish == "stop"
+
+
+@pytest.mark.parametrize(
+    ("text", "closers"),
+    [
+        ('{"a": "b', '"}'),
+        ('{"a": ["}", {"b": "\\"', '"}]}'),
+        ('{"a": "\\', '\\"}'),
+        ("<think>{</think>[1, [2", "]]"),
+        ('```json\n{"a": 1}\n``` as "he', ""),
+        ("It is red.", ""),
+    ],
+)
+def test_what_closes_json_that_was_cut_off(text: str, closers: str) -> None:
+    assert closers_of(text) == closers
 
 
 def test_a_model_that_only_thought_is_known_by_the_thoughts_that_are_sent_apart(server: Served) -> None:

@@ -7,6 +7,8 @@ import re
 from functools import lru_cache
 from typing import Any, Final
 
+from sage_cli.text import in_circles
+
 # The reference's scorer looks for this text in place of an answer.
 COULD_NOT: Final = "Could not produce an answer"
 
@@ -17,9 +19,6 @@ _TRUTH: Final = re.compile(r"\b(?:true|false)\b")
 _FORM: Final = re.compile(r"(?:^[^\n]*\n\s*)?<json>(.*?)</json>", re.DOTALL | re.MULTILINE)  # with the line that introduces it
 _FIELD: Final = re.compile(r'"([^"]*)"')
 _FEWEST: Final = 5  # words; shorter answers may be equal to a sentence of a prompt by chance, and repeat themselves as scores do
-_TIMES: Final = 4  # occurrences of a phrase in a row
-_LENGTH: Final = 120  # characters that they must span: lists and poems repeat themselves for a while
-_PHRASE: Final = 160  # characters of the longest phrase that is detected
 _LONGEST_CYCLE: Final = 100  # sentences
 _CYCLES: Final = 3  # times that sentences are written before the answer is cut to the first time
 
@@ -106,22 +105,3 @@ def without_loops(value: Any) -> Any:
         case dict():
             return {name: without_loops(part) for name, part in value.items()}
     return value
-
-
-def in_circles(text: str) -> bool:
-    """Whether the text ends in one phrase that is repeated at least four times, over 120 characters or more.
-
-    Examines the last 640 characters, however long the text is.
-    """
-    tail = text[: -_TIMES * _PHRASE - 1 : -1]
-    # Prefix function (Knuth, Morris, Pratt) of the reversed end: a prefix of n characters has the period n - borders[n - 1].
-    borders = [0] * len(tail)
-    matched = 0
-    for at in range(1, len(tail)):
-        while matched and tail[at] != tail[matched]:
-            matched = borders[matched - 1]
-        matched += tail[at] == tail[matched]
-        borders[at] = matched
-        if at + 1 >= max(_LENGTH, _TIMES * (at + 1 - matched)):
-            return True
-    return False

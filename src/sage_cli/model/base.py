@@ -149,7 +149,7 @@ class Reply:
         partial: whether the model read only a part of the prompt.
         closing: the end of the text that the model did not mean. A reply under a schema that is stopped by a limit or a loop is closed by
             the shortest way out of the schema, so that it is complete, valid JSON in any case. Only a schema that leaves no way out (a
-            pattern that nothing matches soon) can leave it incomplete.
+            pattern that nothing matches soon), or a server, can leave it incomplete.
     """
 
     text: str

@@ -16,6 +16,8 @@ from sage_cli.text import without_surrogates
 _LONGEST: Final = 200  # characters of a server's message
 # OpenRouter's words of the provider, in JSON; OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth.
 _SAID_IN: Final = ("metadata", "raw", "message", "detail", "error", "msg", "error_description")
+_OPENS: Final = re.compile(r"[{\[]")
+_ENDS: Final = {"{": "}", "[": "]"}
 _DONE: Final = re.compile(rb"data:\s*\[DONE\]")
 _THOUGHT_IN: Final = ("reasoning_content", "reasoning", "thinking")  # DeepSeek, vLLM and llama-server; OpenRouter and Ollama
 
@@ -31,14 +33,14 @@ class Piece:
     Attributes:
         text: that it adds.
         refusal: what the server says in place of a reply.
-        thought: whether it adds to the model's thinking, which is no part of the reply.
+        thought: that it adds to the model's thinking, which is no part of the reply.
         finish: why the reply ended, ``None`` before its end.
         usage: of the whole reply, mostly in the last chunk.
     """
 
     text: str
     refusal: str
-    thought: bool
+    thought: str
     finish: str | None
     usage: Usage | None
 
@@ -114,7 +116,7 @@ def read_chunk(chunk: Any, images: int) -> Piece:
         output_tokens=positive(getattr(counts, "completion_tokens", None)) or 0,
     )
     text, refusal = (_text(getattr(delta, name, None)) for name in ("content", "refusal"))
-    thought = any(getattr(delta, name, None) for name in _THOUGHT_IN)
+    thought = next(filter(None, (_text(getattr(delta, name, None)) for name in _THOUGHT_IN)), "")
     return Piece(text, refusal, thought, getattr(choice, "finish_reason", None), usage if counts else None)
 
 
@@ -146,6 +148,23 @@ def said(body: object) -> str:
 def reason(error: Exception) -> str:
     """The server's or network's message, on one line."""
     return said(getattr(error, "body", None)) or said(str(error.__cause__ or error)) or type(error).__name__
+
+
+def closers_of(text: str) -> str:
+    """What closes the strings, lists and objects that are open at the end of a reply in JSON, after any thinking."""
+    said = text.rpartition("</think>")[2]
+    begun = _OPENS.search(said)
+    ends, quoted, escaped = "", False, False
+    for letter in said[begun.start() :] if begun else "":
+        if quoted:
+            quoted, escaped = letter != '"' or escaped, letter == "\\" and not escaped
+        elif letter == '"':
+            quoted = True
+        elif end := _ENDS.get(letter):
+            ends = end + ends
+        elif letter in "}]" and not (ends := ends[1:]):
+            return ""
+    return ("\\" if escaped else "") + ('"' if quoted else "") + ends
 
 
 def is_json_object(text: str) -> bool:

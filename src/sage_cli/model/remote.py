@@ -25,6 +25,7 @@ from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import (
     DEFAULT_CONTEXT,
     Delta,
+    Finish,
     Frames,
     ModelInfo,
     Progress,
@@ -41,6 +42,7 @@ from sage_cli.model.received import (
     NotAReplyError,
     broken,
     chunks_of,
+    closers_of,
     context_elsewhere,
     context_of,
     distinct,
@@ -53,7 +55,7 @@ from sage_cli.model.received import (
     said,
 )
 from sage_cli.model.refusals import UnreachableError, failure, is_lasting
-from sage_cli.text import is_key, without_surrogates
+from sage_cli.text import in_circles, is_key, without_surrogates
 from sage_cli.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ _BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a C
 _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
+_LOOP: Final = 320  # characters that repeat themselves and end a reply, as 64 tokens do where the model runs here
 _REPLY_TOKENS: Final = 8192  # the reference's; a model that thinks takes most of them for that
 
 # Fewer tokens than any model makes of a prompt: a server that read fewer has cut it.
@@ -184,22 +187,26 @@ class RemoteModel:
         started = time.perf_counter()
         first: float | None = None
         forms = self._dialect.forms(request)
-        thought = False
+        thought = ""
         spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
         for left in reversed(range(_ATTEMPTS)):
-            text, refusal, finish, usage = "", "", None, Usage(images=len(frames))
+            text, refusal, usage = "", "", Usage(images=len(frames))
+            finish: str | None = None
             try:
                 # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
                 read = partial(self._chunks, request, forms)
                 with closing(iterate_in_background(read, _AHEAD, self._idle)) as chunks:
                     for chunk in chunks:
                         piece = read_chunk(chunk, len(frames))
-                        usage, finish, thought = piece.usage or usage, finish or piece.finish, thought or piece.thought
+                        usage, finish, thought = piece.usage or usage, finish or piece.finish, thought + piece.thought
                         if piece.text and first is None:
                             first = time.perf_counter()
                             yield Progress("prefill", count, count)
                         text, refusal = text + piece.text, refusal + piece.refusal
                         yield Delta("" if spoken else piece.text)
+                        if finish is None and in_circles(text if piece.text else thought, _LOOP):
+                            finish = "loop"  # it would go on to its limit; the server sees the connection close
+                            break
                 if finish is None:  # the end of a stream that breaks without a word looks like its end
                     raise EOFError("the reply ended in the middle")
                 break
@@ -222,10 +229,12 @@ class RemoteModel:
         first = first or ended
         usage = replace(usage, prefill_s=first - started, decode_s=ended - first)
         cut = self._is_cut(usage, prompt)
-        advice = self._advice(finish, thought or "</think>" in text, request) or (self._of_cut(usage, count) if cut else "")
-        if schema is not None and wrap[0].strip() and wrap[0].strip() not in text and text.lstrip().startswith("{"):
-            text = f"{wrap[0]}{text}{wrap[1]}"
-        yield Reply(text, "length" if finish == "length" else "stop", usage, advice, cut)
+        advice = self._advice(finish, bool(thought) or "</think>" in text, request) or (self._of_cut(usage, count) if cut else "")
+        kind: Finish = "loop" if finish == "loop" else "length" if finish == "length" else "stop"
+        closers = "" if schema is None or kind == "stop" else closers_of(text)
+        bare = schema is not None and wrap[0].strip() and wrap[0].strip() not in text and text.lstrip().startswith("{")
+        begin, end = wrap if bare else ("", "")
+        yield Reply(f"{begin}{text}{closers}{end}", kind, usage, advice, cut, closers and f"{closers}{end}")
 
     def _advice(self, finish: str | None, thought: bool, request: Request) -> str:
         """What to do about a reply that reached its limit."""
