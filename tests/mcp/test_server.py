@@ -91,6 +91,8 @@ def test_its_tools_answer(connect: Callable[[], Any], folder: Path, tmp_path: Pa
 
             result = await client.call_tool("list_videos", {})
             assert result.structured_content == {"videos": ["long.mp4", "short.mp4", "speech.mp4"], "more": 0}
+            result = await client.call_tool("list_videos", {"containing": "SPEECH"})
+            assert result.structured_content == {"videos": ["speech.mp4"], "more": 0}
             result = await client.call_tool("summary", {"video": "long.mp4", "end": 30})
             assert result.structured_content
             assert result.structured_content["chapters"][-1]["end"] == "00:00:30.000"
@@ -487,6 +489,8 @@ def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Pa
     folders = Folders([folder, other])
     names = folders.media()
     assert names == ["long.mp4", "short.mp4", "speech.mp4", "sub/a.MP4", "new.wav", str(other / "short.mp4")]
+    assert folders.media("/SUB/") == folders.media("a.mp4") == ["sub/a.MP4"]
+    assert folders.media(str(other)) == ["new.wav", str(other / "short.mp4")]
     assert [folders.resolve(name).name for name in names] == [Path(name).name for name in names]
     assert folders.resolve("videos/sub/a.MP4") == folder / "sub" / "a.MP4"
     assert folders.resolve("videos/new.wav") == other / "new.wav"

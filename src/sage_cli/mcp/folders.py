@@ -58,15 +58,18 @@ class Folders:
             raise UsageError(f"{path} is outside the folders that this server may read: {self}")
         raise UsageError(f"no such file: {path} (list_videos shows those that there are)")
 
-    def media(self) -> list[str]:
+    def media(self, containing: str = "") -> list[str]:
         """Names of all videos and recordings in the folders, each as short as :meth:`resolve` takes it.
+
+        Args:
+            containing: a part of their absolute paths, in any letter case.
 
         Left out are hidden files, links that lead out, and names that are no text, which no client could send.
         """
         names: dict[Path, str] = {}
         for folder in self.allowed:
             for path in visible(folder, "**/*"):
-                if path.suffix.lower() not in MEDIA or _SURROGATE.search(str(path)):
+                if path.suffix.lower() not in MEDIA or _SURROGATE.search(str(path)) or folded(containing) not in folded(str(path)):
                     continue
                 file, inside = path.resolve(), path.relative_to(folder)
                 if file not in names and self._holds(file):

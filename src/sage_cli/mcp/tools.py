@@ -98,7 +98,7 @@ class Summarized(BaseModel):
 
 
 class Media(BaseModel):
-    """Paths of videos and recordings, as the other tools take them; ``more`` counts those that are left out."""
+    """Paths of videos and recordings, as the other tools take them. ``more`` counts those that are left out: list a part of them."""
 
     videos: list[str]
     more: int
@@ -126,9 +126,11 @@ class Tools:
     def __init__(self, worker: Worker, folders: Folders) -> None:
         self._worker, self._folders = worker, folders
 
-    async def list_videos(self) -> Media:
-        """List the video and audio files that the other tools can open."""
-        found = await anyio.to_thread.run_sync(self._folders.media)
+    async def list_videos(
+        self, containing: Annotated[str, Field(description="Only paths with this in them, such as a folder or a part of a name.")] = ""
+    ) -> Media:
+        """List the video and audio files that the other tools can open, at most 1000 of them."""
+        found = await anyio.to_thread.run_sync(self._folders.media, containing)
         return Media(videos=found[:_MOST_LISTED], more=max(0, len(found) - _MOST_LISTED))
 
     async def ask(
