@@ -188,6 +188,7 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--deadline", type=_seconds, help="seconds; stages are cut short to meet it")
             command.add_argument("--ablations", default="all", help="names, by comma; all, or an empty text for none")
+            command.add_argument("--parent", type=int, help=argparse.SUPPRESS)
     parsers["all"].add_argument("--until", default="card", choices=("sft", "rl", "export", "card"), help="the last stage to run")
     parsers["rl"].add_argument("--variant", default="main", help="main, or the name of an ablation")
     parsers["export"].add_argument("--type", default="q8_0", choices=("f16", "q8_0"), help="of the language model's matrices")
@@ -219,6 +220,8 @@ def _device() -> str:
 def main() -> None:
     """Parse the command line and run a stage."""
     args = _parser().parse_args()
+    if getattr(args, "parent", None) is not None:
+        entry.end_with(args.parent)
     # Wrong values are told before torch is imported.
     if hasattr(args, "preset"):
         load(args.preset)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Final
 
 from pydantic import ValidationError
 
 from sage_cli.errors import EXIT_INTERRUPTED, SageError, UsageError, machine_trouble
+
+_GLANCE_S: Final = 1.0
 
 
 def run(command: Callable[[], None]) -> None:
@@ -37,6 +43,17 @@ def run(command: Callable[[], None]) -> None:
         _fail("interrupted; the same command goes on from the last checkpoint", EXIT_INTERRUPTED)
     except (OSError, MemoryError) as error:
         _fail(machine_trouble(error), 1)
+
+
+def end_with(parent: int) -> None:
+    """End, as by SIGTERM, when the process of this number, which started this one, is killed: nobody would use the result."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_GLANCE_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def invalid(source: str, error: ValidationError) -> UsageError:

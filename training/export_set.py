@@ -10,6 +10,7 @@ import random
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from sage_cli.signals import end_with_parent
 from training.clips import write_clip
 from training.evaluate import SEED, held_out_questions
 from training.speech import TEST_VOICES
@@ -36,7 +37,7 @@ def export(count: int, folder: Path, *, longest: float = float("inf"), jobs: int
         if not (folder / name).exists():
             missing.append((world, folder / name, voice))
         lines.append(json.dumps({"id": number, **question.record(world, name)}))
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with_parent) as pool:
         for done in pool.map(_write, *zip(*missing, strict=True)) if missing else ():
             print(done, flush=True)
     path = folder / "held-out.jsonl"

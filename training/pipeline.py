@@ -186,7 +186,7 @@ def _start(options: Options, stage: str, limit: float | None, *more: str) -> sub
     """A stage in a process of its own."""
     command = [sys.executable, "-m", "training", stage, "--preset", options.preset, "--out", str(options.folder), *more]
     command += ["--device", options.device, *([] if limit is None else ["--deadline", f"{limit:.0f}"])]
-    return subprocess.Popen(command)
+    return subprocess.Popen([*command, "--parent", str(os.getpid())])
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]]) -> None:

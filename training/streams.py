@@ -7,6 +7,8 @@ import queue as queue_module
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from sage_cli.signals import end_with_parent
+
 T = TypeVar("T")
 _AHEAD = 6  # items that a process makes before they are asked for
 _PATIENCE = 20.0  # seconds without an item after which it is asked whether the process still lives
@@ -58,6 +60,7 @@ class Interleaved(Iterator[T]):
 
 
 def _work(make: Callable[[int], Iterator[T]], numbers: range, queue: Any) -> None:
+    end_with_parent()
     import torch
 
     torch.set_num_threads(1)

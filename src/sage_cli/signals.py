@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -28,6 +29,20 @@ def clean_up_when_ended() -> None:
     for number in ENDING:
         if number is not signal.SIGINT and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+def end_with_parent() -> None:
+    """A worker of ``multiprocessing`` ends when the process that started it is killed: nobody would receive the results."""
+    from multiprocessing import parent_process
+
+    if (parent := parent_process()) is None:
+        return
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end, name="sage-parent", daemon=True).start()
 
 
 def leave_signals_to_main_thread() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,26 @@ def test_errors_of_the_machine_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, said = ends("training.clips", "--out", str(tmp_path / "file"))
     assert (code, said) == (1, f"training: error: {tmp_path / 'file'}: File exists")
+
+
+STAGE = """
+import os, subprocess, sys
+child = "import sys, time; from training.entry import end_with; end_with(int(sys.argv[1])); print('ready', flush=True); time.sleep(600)"
+subprocess.run([sys.executable, "-c", child, str(os.getpid())])
+"""
+STREAM = """
+import itertools, time
+from training.streams import Interleaved
+made = Interleaved(itertools.count, 1, 1)
+print("ready" if next(made) == 0 else "", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("script", [STAGE, pytest.param(STREAM, marks=pytest.mark.skipif(find_spec("torch") is None, reason="no torch"))])
+def test_what_a_killed_process_started_ends_too(script: str) -> None:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        process.communicate(timeout=120)  # its output ends with the last process that holds it

@@ -218,6 +218,16 @@ def test_two_processes_do_not_make_the_same(tmp_path: Path) -> None:
         run_vision(load("smoke"), Options("smoke", tmp_path, "cpu", 0, None, ()), None)
 
 
+def test_a_stage_knows_who_started_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training.pipeline import Options, _start
+
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    process = _start(Options("smoke", tmp_path, "cpu", 0, None, ()), "rl", None, "--variant", "main")
+    assert process.wait(60) == 0
+    assert isinstance(process.args, list)
+    assert process.args[-2:] == ["--parent", str(os.getpid())]
+
+
 def test_processes_end_with_the_one_that_started_them() -> None:
     from training.pipeline import _ended
 

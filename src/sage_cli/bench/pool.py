@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from sage_cli.errors import ExtraError, SageError, UsageError, machine_trouble
-from sage_cli.signals import clean_up_when_ended, ignore_interrupts, interrupts_blocked, signals_held
+from sage_cli.signals import clean_up_when_ended, end_with_parent, ignore_interrupts, interrupts_blocked, signals_held
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -193,7 +193,7 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
     logging.getLogger().addHandler(reports)
     clean_up_when_ended()
     ignore_interrupts()  # the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         work = factory()
     except SageError as error:
@@ -213,14 +213,6 @@ def _serve(connection: Connection, factory: Factory[T, Any]) -> None:
         except SageError as error:
             reports.send(error)
             return
-
-
-def _end_with_parent() -> None:
-    """End when the parent is killed: nobody would receive the results."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 # ---- Ray -----------------------------------------------------------------------------------------------------------
