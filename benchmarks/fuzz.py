@@ -14,7 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from sage_cli.agent.events import Answer, Event, NoAnswer, Notice, StepStarted, 
 from sage_cli.agent.protocol import ContextReply, ReasonerReply
 from sage_cli.model.base import Prompt, Reply, StreamItem
 from sage_cli.model.llama import LlamaModel
-from sage_cli.prompts import PACKS, PLACEHOLDERS, Style
+from sage_cli.prompts import PACKS, PLACEHOLDERS, Prompts, Style
 from sage_cli.speech import Transcriber, Transcript
 from sage_cli.tools import TOOLS
 from sage_cli.tools.reply import WRAP
@@ -154,9 +154,14 @@ def fuzz(turns: int, folder: Path, *, first_seed: int = 0) -> Findings:
                     seed = first_seed
                     while findings.seen[name] < turns / len(WRITERS):
                         settings = Settings(
-                            frames=4, frame_tokens=FRAME_TOKENS, max_steps=MAX_STEPS, reply_tokens=700, temperature=1.0, seed=seed
+                            frames=4,
+                            frame_tokens=FRAME_TOKENS,
+                            max_steps=MAX_STEPS,
+                            reply_tokens=700,
+                            temperature=1.0,
+                            seed=seed,
+                            prompts=Prompts(prompts, pack),
                         )
-                        settings = replace(settings, prompts=str(prompts), pack=pack)
                         agent = Agent(recording, video, settings=settings, transcriber=lambda: transcript)
                         recording.replies.clear()
                         seed += 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.assets import NANO
+from sage_cli.prompts import Prompts
 from sage_cli.tools import TOOLS
 from sage_cli.video import Frame, MediaNotice, Video
 from training.chat import Call, Engine, RolloutModel
@@ -125,7 +126,7 @@ def roll_out(
         frame_tokens=NANO.frame_tokens,
         max_steps=max_turns if tools else 0,
         reply_tokens=reply_tokens,
-        prompts=NANO.name,
+        prompts=Prompts(NANO.name),
     )
     video = WorldVideo(task.world, task.name, task.seed)
     agent = Agent(model, video, tools=LOCAL_TOOLS, settings=settings, transcriber=lambda: Listener(task.world, _CUT))

@@ -29,6 +29,7 @@ from sage_cli.agent.events import (
 )
 from sage_cli.errors import ModelError, VideoError
 from sage_cli.model.base import Finish, Frames, Prompt, StreamItem, Usage
+from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.text import Note
@@ -76,8 +77,9 @@ def analyze(paths: Sequence[str], query: str = "Which colour?") -> dict[str, Any
     return call("perform_reasoning", query=query, media_paths=list(paths))
 
 
-def run(model: ScriptedModel, video: Video, question: str = "Why?", **settings: Any) -> list[Event]:
-    return list(Agent(model, video, transcriber=Listener, settings=Settings(**settings)).run(question))
+def run(model: ScriptedModel, video: Video, question: str = "Why?", *, prompts: str = TRAINED, **settings: Any) -> list[Event]:
+    limits = Settings(prompts=Prompts(prompts), **settings)
+    return list(Agent(model, video, transcriber=Listener, settings=limits).run(question))
 
 
 # ---- single turn ---------------------------------------------------------------------------------------------------
@@ -827,7 +829,7 @@ def test_untrained_models_read_the_arguments_that_a_result_is_for(video: Video) 
 
 def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_video(video: Video) -> None:
     model = ScriptedModel(general("Red."))
-    list(Agent(model, video, span=(5.0, 19.5), settings=Settings(prompts="general", frames=10)).run("Why?"))
+    list(Agent(model, video, span=(5.0, 19.5), settings=Settings(prompts=Prompts("general"), frames=10)).run("Why?"))
     system, message = model.asked[0].texts
     assert '"video_path": "holiday.mp4", "timestamp_start": "00:00:05", "timestamp_end": "00:00:20"' in system
     assert "It has sound. You see 10 frames of it, one every 1.6 s." in message

@@ -14,6 +14,7 @@ from sage_cli.assets import NANO
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import exact
 from sage_cli.model.llama import LlamaModel
+from sage_cli.prompts import Prompts
 from sage_cli.video import Video
 from training.clips import write_clip
 from training.evaluate import times_agree
@@ -57,7 +58,7 @@ def test_order_is_known(model: LlamaModel, tmp_path: Path) -> None:
 
 def answer(model: LlamaModel, path: Path, world: World, question: Question) -> tuple[bool, set[str]]:
     write_clip(world, path, size=96, sound=None)
-    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=NANO.name)
+    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=Prompts(NANO.name))
     events = list(Agent(model, Video(path), settings=settings).run(question.text))
     last = events[-1]
     used = {event.tool for event in events if isinstance(event, ToolCalled)}

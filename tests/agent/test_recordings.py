@@ -11,6 +11,7 @@ import pytest
 from sage_cli.agent import Agent, Event, Settings
 from sage_cli.agent.events import Answer, Evidence, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, ToolCalled, ToolFinished
 from sage_cli.errors import VideoError
+from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import SilentError, Video
 from tests.agent.scripted import RandomModel, ScriptedModel, TestModel, call, context, general, later, reasoner
@@ -42,9 +43,12 @@ def talk(tmp_path_factory: pytest.TempPathFactory) -> Video:
 WHOLE = call("verbal_transcript", video_path="talk.wav", timestamp_start="00:00:00", timestamp_end="00:00:05")
 
 
-def run(model: TestModel, video: Video, listener: Callable[[], Listener] = Listener, **settings: Any) -> list[Event]:
+def run(
+    model: TestModel, video: Video, listener: Callable[[], Listener] = Listener, *, prompts: str = TRAINED, **settings: Any
+) -> list[Event]:
     span = settings.pop("span", None)
-    return list(Agent(model, video, transcriber=listener, span=span, settings=Settings(**settings)).run("When do they meet?"))
+    limits = Settings(prompts=Prompts(prompts), **settings)
+    return list(Agent(model, video, transcriber=listener, span=span, settings=limits).run("When do they meet?"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from sage_cli.model.address import RemoteAddress, api_key
 from sage_cli.model.base import DEFAULT_CONTEXT, Delta, Frames, Message, Progress, Reply, Text
 from sage_cli.model.llama import LlamaModel
 from sage_cli.model.remote import RemoteModel
+from sage_cli.prompts import Prompts
 from sage_cli.session import Session, open_session
 from sage_cli.session.conversation import Conversation
 from sage_cli.session.models import Models
@@ -211,7 +212,7 @@ def test_the_family_is_known_by_the_name(server: Served, name: str, family: str,
 def test_the_prompts_are_those_for_the_model_that_is_served(server: Served, name: str, clip_path: Path) -> None:
     server.models, server.text = ({"id": name},), '{"final_answer": "Red."}'
     with open_session(model=server.url, frames=2, frame_tokens=16, cache_limit=0) as session:
-        assert session.settings.pack == ("sage-mm" if "SAGE" in name else "general")
+        assert session.settings.prompts.digest == Prompts("sage-mm" if "SAGE" in name else "general").digest
         *_, last = session.ask(clip_path, "What is shown?")
     assert isinstance(last, Answer)
 

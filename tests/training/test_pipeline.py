@@ -27,6 +27,7 @@ from sage_cli.agent.events import RunStarted  # noqa: E402
 from sage_cli.assets import NANO  # noqa: E402
 from sage_cli.errors import SageError, UsageError  # noqa: E402
 from sage_cli.model.llama import LlamaModel  # noqa: E402
+from sage_cli.prompts import Prompts  # noqa: E402
 from sage_cli.speech import Transcriber  # noqa: E402
 from sage_cli.store.models import find_model  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
@@ -117,7 +118,7 @@ def test_smoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert files.bundled is not None
     monkeypatch.setattr("training.clips.soundtrack", lambda world, voice: np.zeros(round(world.duration * 16_000), np.float32))
     clip = write_clip(demo_worlds()["short"], tmp_path / "clip.mp4", size=96, sound=None)
-    settings = Settings(frames=4, frame_tokens=files.bundled.frame_tokens, prompts="nano", max_steps=1, reply_tokens=64)
+    settings = Settings(frames=4, frame_tokens=files.bundled.frame_tokens, prompts=Prompts("nano"), max_steps=1, reply_tokens=64)
     with LlamaModel(files.text, files.mmproj, threads=1) as model:
         events = list(Agent(model, Video(clip), settings=settings).run("Which shape appears first?"))
     assert isinstance(events[0], RunStarted)

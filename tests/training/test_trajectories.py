@@ -12,6 +12,7 @@ from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Answer, ToolFinished
 from sage_cli.assets import NANO
 from sage_cli.model.base import Frames, Text
+from sage_cli.prompts import Prompts
 from sage_cli.video import Video
 from tests.agent.scripted import Asked, ScriptedModel
 from training.clips import write_clip
@@ -31,7 +32,7 @@ def test_the_agent_asks_what_was_trained(kind: Kind, seed: int, tmp_path: Path, 
     video = Video(path)
     turns = list(Trajectory(world, question, path.name).turns())
     model = ScriptedModel(*(turn.plain_reply for turn in turns))  # strict: every reply has to satisfy the schema in force
-    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=NANO.name)
+    settings = Settings(frames=NANO.frames, frame_tokens=NANO.frame_tokens, prompts=Prompts(NANO.name))
     events = list(Agent(model, video, settings=settings, transcriber=lambda: Listener(world)).run(question.text))
 
     assert isinstance(events[-1], Answer), events[-1]

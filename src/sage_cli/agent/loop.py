@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -26,7 +26,7 @@ from sage_cli.agent.structured import AnswerSchema
 from sage_cli.agent.tool_runner import ToolRunner
 from sage_cli.errors import ModelError
 from sage_cli.model.base import ChatModel, Prompt, Usage
-from sage_cli.prompts import TRAINED, Prompts
+from sage_cli.prompts import Prompts
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.text import without_surrogates
 from sage_cli.tools import TOOLS, WEB_TOOLS, TranscribeSpeech
@@ -54,8 +54,7 @@ class Settings:
         temperature, seed: of the sampler.
         schema: of the answers; ``None`` for answers in words.
         direct_prompt: without tools, use the paper's prompt for its direct baseline: think in plain text, then answer.
-        prompts: name of a prompt pack, or a folder whose files replace those of ``pack``; see :class:`sage_cli.prompts.Prompts`.
-        pack: the pack of the model's family.
+        prompts: of the model's family, or the user's.
     """
 
     frames: int = 128
@@ -69,8 +68,7 @@ class Settings:
     seed: int = 0
     schema: AnswerSchema | None = None
     direct_prompt: bool = False
-    prompts: str = TRAINED
-    pack: str = TRAINED
+    prompts: Prompts = field(default_factory=Prompts)
 
 
 class Agent:
@@ -86,9 +84,6 @@ class Agent:
         subtitles: the video's own; they serve as its transcript before any speech model.
         consent: asked after the event that announces a web request and before it is sent. ``None``: always allowed.
         clock: seconds from any fixed point; only differences matter.
-
-    Raises:
-        UsageError: the prompts cannot be used.
     """
 
     def __init__(
@@ -109,7 +104,7 @@ class Agent:
         self.settings = settings or Settings()
         self.tools = tuple(tool for tool in tools if video.has_video or not tool.looks) if self.settings.max_steps > 0 else ()
         self.span = Span(*(span or (0.0, video.duration)))
-        self.prompts = Prompts(self.settings.prompts, self.settings.pack)
+        self.prompts = self.settings.prompts
         self.transcriber = cache(transcriber) if transcriber else None
         self.subtitles = subtitles
         self.consent = consent

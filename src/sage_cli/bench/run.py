@@ -25,7 +25,6 @@ from sage_cli.bench.pool import Died, work_here, work_on_ray
 from sage_cli.bench.records import Record
 from sage_cli.errors import UsageError
 from sage_cli.output import open_binary, output_folder, write_text
-from sage_cli.prompts import Prompts
 from sage_cli.speech.subtitles import contents_beside
 from sage_cli.store.content import fingerprint
 from sage_cli.tools import TranscribeSpeech
@@ -83,7 +82,6 @@ class Plan:
                     f"{JUDGE}kv_type": options.kv_type,
                 }
             tools = [tool.name for tool in session.allowed_tools]
-            agent = {key: value for key, value in asdict(session.settings).items() if key not in ("prompts", "pack")}
             return {
                 **known,
                 "model": model,
@@ -94,8 +92,8 @@ class Plan:
                 "tools": tools,
                 "llama-cpp-python": None if session.remote else version("llama-cpp-python"),
                 "decoder": pixel_version(),
-                **agent,
-                "prompts": Prompts(session.settings.prompts, session.settings.pack).digest,
+                **asdict(session.settings),
+                "prompts": session.settings.prompts.digest,
                 "context": options.ctx_size,
                 "kv_type": options.kv_type,
             }

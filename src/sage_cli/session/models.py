@@ -166,7 +166,7 @@ class Models:
 
         given, nano = self.options, self.bundled
         pack = self.pack
-        settings = Settings(
+        return Settings(
             frames=self._frames,
             sampling=given.sampling,
             frame_size=given.frame_size,
@@ -177,11 +177,8 @@ class Models:
             seed=given.seed,
             schema=self.schema,
             direct_prompt=given.direct_prompt,
-            prompts=given.prompts or pack,
-            pack=pack,
+            prompts=Prompts(given.prompts or pack, pack),
         )
-        Prompts(settings.prompts, settings.pack)
-        return settings
 
     @cached_property
     def schema(self) -> AnswerSchema | None:

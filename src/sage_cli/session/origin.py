@@ -32,7 +32,6 @@ def settings(models: Models, video: Video, asked: Mapping[str, Any]) -> dict[str
     Args:
         asked: what the question changes of them; ``None`` changes nothing.
     """
-    from sage_cli.prompts import Prompts
     from sage_cli.speech.subtitles import contents_beside
 
     values = {one.name: getattr(models.given, one.name) for one in behind_answers()}
@@ -42,7 +41,7 @@ def settings(models: Models, video: Video, asked: Mapping[str, Any]) -> dict[str
     if models.given.schema is not None and models.schema:
         found["schema"] = models.schema.schema
     if models.given.prompts is not None:
-        found["prompts_digest"] = Prompts(models.settings.prompts, models.settings.pack).digest
+        found["prompts_digest"] = models.settings.prompts.digest
     if models.options.subtitles and values["tools"] and (beside := contents_beside(video.path, remember=models.caching)):
         found["subtitles_digest"] = hashlib.blake2b(json.dumps(beside).encode(), digest_size=12).hexdigest()
     return {name: _plain(value) for name, value in found.items()}

@@ -23,7 +23,6 @@ from sage_cli.agent.reading import prose
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.errors import ModelError, NoReplyError, UsageError
 from sage_cli.model.base import Frames, Message, Prompt, Reply, Text
-from sage_cli.prompts import Prompts
 from sage_cli.session.chapters import find_chapters
 from sage_cli.speech.merge import entries
 from sage_cli.speech.segment import Segment
@@ -144,11 +143,10 @@ def _identity(session: Session, segments: Sequence[Segment], start: float, end: 
         model = [session.remote.shown, session.served_name]
     else:
         model = [*session.files.fingerprints(remember=session.caching), version("llama-cpp-python")]
-    prompts = Prompts(session.settings.prompts, session.settings.pack).digest
-    settings = replace(session.settings, schema=None, prompts=prompts)
+    settings = {**asdict(session.settings), "schema": None, "prompts": session.settings.prompts.digest}
     shape = session.schema.text if session.schema else ""
     said = [(segment.start, segment.end, segment.text) for segment in segments]
-    return _digest([__version__, pixel_version(), model, asdict(settings), session.options.ctx_size, shape, said, start, end])
+    return _digest([__version__, pixel_version(), model, settings, session.options.ctx_size, shape, said, start, end])
 
 
 class _Kept:
