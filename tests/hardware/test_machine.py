@@ -73,11 +73,11 @@ def test_a_container_grants_a_share_of_the_processors(files: dict[str, str], sha
 def test_the_smallest_limit_of_nested_groups_holds(tmp_path: Path) -> None:
     """As of a systemd unit in a slice, and of a batch job under version 1."""
     current = {"memory.current": "1000", "memory.stat": "inactive_file 300\nactive_file 200"}
-    unit = {f"app.slice/run.service/{name}": text for name, text in {"memory.max": "5000", "cpu.max": "300000 100000", **current}.items()}
+    unit = {f"app.slice/rün.service/{name}": text for name, text in {"memory.max": "5000", "cpu.max": "300000 100000", **current}.items()}
     part = {f"app.slice/{name}": text for name, text in {"memory.max": "max", "cpu.max": "150000 100000", **current}.items()}
     root = write(tmp_path, {**unit, **part})
     own = tmp_path / "own"
-    own.write_text("0::/app.slice/run.service\n")
+    own.write_text("0::/app.slice/rün.service\n", encoding="utf-8")
     assert memory._group_memory(root, own) == 5000 - 1000 + 500
     assert threads._group_share(root, own) == 1.5
     old = {"memory.limit_in_bytes": "4000", "memory.usage_in_bytes": "100", "memory.stat": "inactive_file 0"}

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from sage_cli.hardware import cgroups
+
 Vendor: TypeAlias = Literal["NVIDIA", "AMD", "Apple"]
 
 INDEXES: Final = "https://abetlen.github.io/llama-cpp-python/whl/"
@@ -77,17 +79,17 @@ class Build:
 def this_hardware(root: Path = Path("/")) -> Hardware:
     """The hardware of the machine whose file system starts at ``root``."""
     system, processor = platform.system(), platform.machine().lower()
-    flags = re.search(r"^flags\s*:(.*)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
+    flags = re.search(r"^flags\s*:(.*)$", cgroups.read(root / "proc/cpuinfo"), re.MULTILINE)
     avx2 = flags is None or {"avx2", "fma"} <= set(flags[1].split())
     if system == "Darwin":
         return Hardware(system, processor, "Apple" if processor in _ARM else None)
-    version = re.search(r"\b(\d{3})\.\d+", _text(root / "proc/driver/nvidia/version"))
+    version = re.search(r"\b(\d{3})\.\d+", cgroups.read(root / "proc/driver/nvidia/version"))
     # Under WSL and Windows the driver has other files.
     nvidia = ("dev/nvidiactl", "usr/lib/wsl/lib/libcuda.so.1", "Windows/System32/nvcuda.dll")
     if version or any((root / place).exists() for place in nvidia):
         return Hardware(system, processor, "NVIDIA", int(version[1]) if version else 0, avx2=avx2)
     rocm = (root / "dev/kfd").exists()
-    if rocm or any(_text(path).strip() == _AMD for path in (root / "sys/class/drm").glob("card*/device/vendor")):
+    if rocm or any(cgroups.read(path) == _AMD for path in (root / "sys/class/drm").glob("card*/device/vendor")):
         return Hardware(system, processor, "AMD", rocm=rocm, avx2=avx2)
     return Hardware(system, processor, avx2=avx2)
 
@@ -115,10 +117,3 @@ def _cuda(hardware: Hardware) -> str:
     """The index of the newest CUDA version that the driver supports; a widely supported one if unknown."""
     names = [name for least, name in _CUDA if hardware.driver >= least] or ["cu124"]
     return next(name for name in names if hardware.system != "Windows" or name not in _NOT_ON_WINDOWS)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -10,7 +10,7 @@ ROOT: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
 
 
-def folders(controller: str, root: Path = ROOT, own: Path = OWN) -> list[Path]:
+def folders(controller: str, root: Path, own: Path) -> list[Path]:
     """The folders of the groups that the process is in, from the innermost out; each may limit it. Version 2 first, then version 1.
 
     Args:
@@ -28,10 +28,10 @@ def folders(controller: str, root: Path = ROOT, own: Path = OWN) -> list[Path]:
 
 
 def read(path: Path) -> str:
-    """The text of a control file; empty if there is none."""
+    """The text of a file by which the system tells something; empty if there is none."""
     try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
+        return path.read_text(encoding="utf-8", errors="surrogateescape").strip()
+    except OSError:
         return ""
 
 
