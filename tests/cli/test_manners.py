@@ -230,6 +230,7 @@ def test_without_a_home(environment: dict[str, str]) -> None:
         (["ask", SHORT, "what?", "--json", "--frames", "x"], "usage", 2),
         (["ask", SHORT, "--json"], "usage", 2),
         (["ask", "v.mp4", "what?", "--jsonl"], "video", 4),
+        (["summary", "v.mp4", "--as", "json"], "video", 4),
     ],
 )
 def test_errors_as_json(sage: Sage, words: list[object], code: str, status: int) -> None:

@@ -274,7 +274,7 @@ class _Notice(logging.Handler):
 def json_wanted(words: Sequence[str]) -> str:
     """The form of results that a command line asks for, ``json`` or ``jsonl``, also if it cannot be parsed; ``""`` if it is another."""
     end = words.index("--") if "--" in words else len(words)
-    found = re.findall(r"\0(?:--|-f\0?|--format[\0=])(jsonl?)(?=\0)", "\0".join(["", *words[:end], ""]))
+    found = re.findall(r"\0(?:--|-f\0?|--(?:format|as)[\0=])(jsonl?)(?=\0)", "\0".join(["", *words[:end], ""]))
     return max(found, default="")  # with both, objects have a type
 
 
