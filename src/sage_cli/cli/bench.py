@@ -103,8 +103,8 @@ def _tell(plan: Plan) -> None:
         console.note(f"{len(missing)} of {len(items)} questions are skipped: their videos are missing (see the report)")
     for notice in (*plan.dataset.notices, *filter(None, [plan.notice])):
         console.note(notice)
-    if plan.worker.asks and (model := RemoteAddress.parse(plan.worker.options.model or "")) and not model.loopback:
-        console.note(f"frames and prompts are sent to {model.host}")
+    if plan.worker.asks and (model := RemoteAddress.parse(plan.worker.options.model or "")) and model.outside:
+        console.note(f"frames and prompts are sent to {model.outside}")
     if (judge := plan.worker.judge.address) and not judge.loopback:
         console.note(f"the judge at {judge.host} receives questions, answers and references")
 

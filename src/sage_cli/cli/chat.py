@@ -207,8 +207,6 @@ class Talk:
     def tools(self, rest: str) -> None:
         if rest not in ("on", "off"):
             raise UsageError("/tools takes on or off")
-        if rest == "on" and self.conversation.session.options.direct:
-            raise UsageError("--direct answers from the first look: leave it out for tools")
         self.conversation.tools = rest == "on"
         console.say(f"tools are {rest}")
 

@@ -286,6 +286,7 @@ def _on_gpu(system: System) -> list[str]:
 
 def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     from sage_cli.cli.machine import recommended
+    from sage_cli.hardware.plan import LEAST_CONTEXT
 
     advice, problem = [], setup.model_problem
     if problem not in [error.problem for error in system.broken]:  # of the library, it is said already
@@ -298,7 +299,7 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
     fit = setup.fit
     if fit is None:
         return advice
-    if not fit.fits and fit.context > 4096:
+    if not fit.fits and fit.context > LEAST_CONTEXT:
         advice.append(f"the settings need more memory than is free: lower ctx-size ({fit.context}) or set kv-type q8_0")
     elif not fit.fits:
         smaller = recommended(system.machine).name

@@ -46,8 +46,8 @@ def help(
         tables.facts(topics().items())
         console.write("\n'sage help TOPIC' shows a page, 'sage COMMAND --help' a command's options.")
         return 0
-    if len(topic) == 1 and topic[0] in topics():
-        _show(_page(_pages()[topic[0]]))
+    if len(topic) == 1 and (page := _pages().get(topic[0])):
+        _show(_page(page))
         return 0
     return _command(topic)
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sage_cli.hardware.plan import Machine, MemoryPlan
+    from sage_cli.hardware.plan import Machine, MemoryPlan, Needs
     from sage_cli.store.catalogue import Entry
     from sage_cli.store.install import Installed
 
 
 def entry_fit(entry: Entry, machine: Machine) -> MemoryPlan:
     """The memory plan of a catalogue model on this machine, before its files are known."""
-    from sage_cli.hardware.plan import Needs, plan_memory
+    from sage_cli.hardware.plan import plan_memory
 
-    weights = entry.size if entry.kind == "vision" else _speech_weights(entry.size)
-    return plan_memory(Needs(weights, 0, entry.kv, 36, 1 << 18), machine)
+    return plan_memory(_needs(entry.kind, entry.size, entry.kv), machine)
 
 
 def installed_fit(model: Installed, machine: Machine) -> MemoryPlan:
@@ -27,15 +26,16 @@ def installed_fit(model: Installed, machine: Machine) -> MemoryPlan:
     from sage_cli.hardware.plan import Needs, plan_memory
     from sage_cli.store.models import find_model
 
-    needs = Needs.of(find_model(str(model.path))) if model.kind == "vision" else Needs(_speech_weights(model.size), 0, 0, 36, 1 << 18)
+    needs = Needs.of(find_model(str(model.path))) if model.kind == "vision" else _needs(model.kind, model.size)
     return plan_memory(needs, machine)
 
 
-def _speech_weights(size: int) -> int:
-    """What a plan takes for weights, so that with its overhead the memory is Whisper's: no second model is loaded."""
-    from sage_cli.hardware.plan import OVERHEAD, speech_memory
+def _needs(kind: str, size: int, kv: int = 0) -> Needs:
+    """Of a model by the size of its files, as large ones have them. Whisper's weights are such that all of it, with the plan's overhead, is
+    what it takes: no second model is loaded."""
+    from sage_cli.hardware.plan import OVERHEAD, Needs, speech_memory
 
-    return speech_memory(size) - OVERHEAD
+    return Needs(size if kind == "vision" else speech_memory(size) - OVERHEAD, 0, kv, layers=36, limit=1 << 18)
 
 
 def recommended(machine: Machine) -> Entry:

@@ -49,7 +49,7 @@ class ModelSpeed:
         return self.encode_s * pairs + (self.pair_tokens * pairs + 1800) / self.prefill + 250 / self.decode
 
 
-def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None) -> ModelSpeed:
+def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int) -> ModelSpeed:
     """Load a model, encode frames, and generate a reply.
 
     Raises:
@@ -115,7 +115,7 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int | None = None
         )
 
 
-def measure_speech(model: Path, threads: int | None = None) -> tuple[float, str | None]:
+def measure_speech(model: Path, threads: int | None) -> tuple[float, str | None]:
     """Seconds of sound that Whisper transcribes per second, and the device that it runs on."""
     import numpy as np
 

@@ -334,11 +334,8 @@ def models(session: Session) -> Models:
 
     have = {model.name: model.kind for model in installed()}
     models = [Installed(name=NANO.name, kind="vision", about=NANO.about, installed=True)]
-    models += [
-        Installed(name=entry.name, kind=entry.kind, about=entry.about, installed=entry.name in have) for entry in catalogue().values()
-    ]
-    known = {entry.name for entry in catalogue().values()}
-    models += [Installed(name=name, kind=kind, about="", installed=True) for name, kind in have.items() if name not in known]
+    models += [Installed(name=name, kind=entry.kind, about=entry.about, installed=name in have) for name, entry in catalogue().items()]
+    models += [Installed(name=name, kind=kind, about="", installed=True) for name, kind in have.items() if name not in catalogue()]
     own = [name for name, kind in have.items() if kind == "vision"]
     default = own[0] if len(own) == 1 else None
     return Models(in_use=session.model_name if session.remote else session.options.model or default, models=models)

@@ -74,8 +74,8 @@ class VisionEncoder:
         use_gpu: bool,
         threads: int,
         interruptible: Interruptible,
-        cache: ModelCache | None = None,
-        content: str = "",
+        cache: ModelCache | None,
+        content: str,
     ) -> None:
         self._context: Any = None
         header = read_metadata(path)

@@ -63,7 +63,7 @@ class Styled:
 class Told:
     """Which notices are news: what is to tell about the file is told once, what is about no file once for all that share ``of_all``."""
 
-    def __init__(self, of_all: set[str] | None = None) -> None:
+    def __init__(self, of_all: set[str] | None) -> None:
         self._of_file: set[str] = set()
         self._of_all: set[str] = set() if of_all is None else of_all
 
