@@ -268,6 +268,14 @@ def test_a_run_ends_before_the_model_it_uses() -> None:
     session.close()
 
 
+def test_web_pages_without_a_cache_go_with_the_session() -> None:
+    session = open_session(**NANO, web="on", cache_limit=0)
+    before = session.allowed_tools
+    session.close()
+    assert session.allowed_tools != before  # those keep pages in a folder that is gone, and would make it again
+    session.close()
+
+
 def test_a_cache_limit_of_0_writes_nothing(home: Path) -> None:
     with open_session(**NANO, cache_limit=0) as session:
         assert answer(session.ask(SPOKEN, "Which number is spoken?")).answer == "The number is seven."

@@ -50,7 +50,8 @@ def recommended(machine: Machine) -> Entry:
 
 def rooms(entry_kv: int, machine: Machine) -> list[int]:
     """Bytes available for a model's files: in the fastest memory, then in main memory."""
-    from sage_cli.hardware.plan import OVERHEAD
+    from sage_cli.hardware.plan import LADDER, OVERHEAD
 
-    kv = (entry_kv or 150_000) * 16384 * 34 // 64
-    return [max(0, memory - OVERHEAD - kv) for memory in (machine.gpu, machine.memory) if memory]
+    _, context, kv_type = LADDER[1]  # all frames
+    besides = _needs("vision", 0, entry_kv or 150_000).total(context, kv_type) + OVERHEAD
+    return [max(0, memory - besides) for memory in (machine.gpu, machine.memory) if memory]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -16,8 +15,6 @@ from sage_cli.model.schemas import satisfiable, subschemas
 
 with loading("llguidance"):
     from llguidance import LLMatcher, LLTokenizer
-
-logger = logging.getLogger(__name__)
 
 # json.dumps' default separators: what the models saw in training.
 _FORMAT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}

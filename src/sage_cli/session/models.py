@@ -65,7 +65,7 @@ class Models:
         """Free models and temporary files. Safe to call again; later use loads them again."""
         self._end_loading()
         self._resources.close()
-        for name in ("model", "transcriber", "_scratch", "_frame_times"):
+        for name in ("model", "transcriber", "allowed_tools", "_scratch", "_frame_times"):
             vars(self).pop(name, None)
 
     def interrupt(self) -> None:

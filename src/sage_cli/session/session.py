@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Moment: TypeAlias = float | str | None  # in seconds, or as text; None is by the options
 
-T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
