@@ -141,10 +141,8 @@ def check_system() -> System:
         build, found, machine = llama.build(), tuple(llama.devices()), llama.this_machine()
         backends = tuple(llama.gpu_backends())
     for name in (*PACKAGES, *CONFLICTING):
-        try:
+        with suppress(PackageNotFoundError):
             packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
     folders = {"cache": cache_dir(), "models": models_dir(), "hub cache": Path(HF_HUB_CACHE)}
     return System(
         sage=__version__,

@@ -63,7 +63,7 @@ def opened(session: Session, name: str, label: str = "") -> Video:
 
         @cache
         def tell() -> None:  # once
-            console.note(f"{label}{': '[: 2 * bool(label)]}downloading the video behind the link; it is kept in the cache")
+            console.note(f"{label}{': ' if label else ''}downloading the video behind the link; it is kept in the cache")
 
         return session.video(name, downloading=lambda _done, _total: tell())
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn

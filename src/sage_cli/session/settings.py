@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple
 import tomlkit
 from filelock import FileLock, Timeout
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import Table
 
 from sage_cli.errors import SageError, UsageError
 from sage_cli.output import output_folder, write_text
@@ -131,12 +130,11 @@ def from_environment() -> dict[str, Any]:
     Raises:
         UsageError: a value is invalid.
     """
-    given = {key: os.environ.get(one.variable) for key, one in settable().items()}
     return {
-        key: check(settable()[key], value, f"{settable()[key].variable}={value}", shown=False)
-        for key, value in given.items()
-        if value
-    }  # fmt: skip
+        key: check(one, value, f"{one.variable}={value}", shown=False)
+        for key, one in settable().items()
+        if (value := os.environ.get(one.variable))
+    }
 
 
 def from_file() -> dict[str, Any]:
@@ -148,7 +146,7 @@ def from_file() -> dict[str, Any]:
     found = {}
     for key, value in _read().unwrap().items():
         if key not in settable():
-            kind = "section" if isinstance(value, (dict, Table)) else "setting"
+            kind = "section" if isinstance(value, dict) else "setting"
             raise UsageError(f"{config_path()}: no such {kind}: {key}{_nearest(key, settable())} ('sage config list' shows all)")
         found[key] = check(settable()[key], value, f"{config_path()}: {key}")
     return found
