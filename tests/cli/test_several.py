@@ -153,6 +153,8 @@ def test_a_batch_that_was_broken_off_is_continued_from_the_log(
     assert [run["recalled"] for run in again[1]] == [False, True]
     assert again[1][1] == {**first[0], "recalled": True}
     assert "sage: from the log: 1 of 2 answers" in again[2]
+    other_name = folder / ".." / folder.name / "b.mp4"
+    assert [run["video"] for run in ask(other_name, LAST, "--resume")[1]] == [str(other_name)]
     assert ask(folder, LAST, "--resume")[0] == []
     assert ask(folder, LAST)[0] == ["a.MP4", "b.mp4"]
     for other in (["--end", "8"], ["--max-steps", "3"], ["--no-tools"], ["--seed", "1"]):

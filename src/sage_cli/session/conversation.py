@@ -105,7 +105,7 @@ class Conversation:
         runs = [run for run in found if run["model"]["name"] == session.model_name]
         if found and not runs and session.remote:  # the server is asked only if no run has the name that was given
             runs = [run for run in found if run["model"]["name"] == session.served_name]
-        return {**runs[0], "recalled": True} if runs else None
+        return {**runs[0], "recalled": True, "video": self.video.name} if runs else None
 
     def _log(self, run: RunRecord) -> None:
         """Log a run, if the options say so. A log that cannot be written does not fail the answer."""
