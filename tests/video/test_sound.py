@@ -42,6 +42,22 @@ def test_a_part_is_where_it_is_in_the_whole(suffix: str, codec: str, tmp_path: P
         assert seconds_heard(video.audio(second + 0.2, second + 0.8)) == second
 
 
+@pytest.mark.parametrize("rate", [0, 3000, 12000])
+def test_sound_of_avi_whose_byte_rate_is_wrong(rate: int, tmp_path: Path) -> None:
+    """Of a variable rate it is a mean, and a recording that was broken off has none."""
+    path = make_audio(tmp_path / "captured.avi", steps(20, 48000), codec="libmp3lame")
+    data = bytearray(path.read_bytes())
+    head, form = data.index(b"auds"), data.index(b"strf") + 8
+    data[head + 20 : head + 28] = (1).to_bytes(4, "little") + rate.to_bytes(4, "little")  # bytes in so many seconds
+    data[head + 44 : head + 48] = (1).to_bytes(4, "little")  # in a sample
+    data[form + 8 : form + 14] = rate.to_bytes(4, "little") + (1).to_bytes(2, "little")
+    path.write_bytes(data)
+    video = Video(path)
+    assert video.duration == pytest.approx(20, abs=0.1)
+    for second in (1, 7, 13, 18):
+        assert seconds_heard(video.audio(second + 0.2, second + 0.8)) == second
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".mpg", "mp2"), (".vob", "ac3")])
 def test_what_a_seek_cuts_is_no_damage(suffix: str, codec: str, tmp_path: Path) -> None:
     """MPEG-PS: a seek ends within a frame."""

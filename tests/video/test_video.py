@@ -237,6 +237,17 @@ def test_the_cover_of_a_recording_is_no_picture(tmp_path: Path) -> None:
 # ---- sound ---------------------------------------------------------------------------------------------------------
 
 
+def test_frames_per_second_of_a_recording_without_a_rate(tmp_path: Path) -> None:
+    """Browsers write none, and their times are irregular: FFmpeg takes the tick of the clock for it."""
+    times = np.cumsum([0, *(37, 52, 41, 66, 39) * 12]) / 1000  # 47 ms on average
+    path = make_video(tmp_path / "browser.webm", codec="libvpx", times=list(times), size=(32, 32), container_options={"live": "1"})
+    data = path.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # its default duration, of which nothing is made
+    size = 2 + (data[at + 3] & 0x7F)
+    path.write_bytes(data[:at] + bytes([0xEC, 0x80 | size]) + bytes(size) + data[at + 2 + size :])
+    assert Video(path).fps == pytest.approx(1000 / 47, abs=1)
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -102,6 +102,7 @@ class AudioTrack:
     Attributes:
         language: as the file has it; ``""`` if it names none.
         best: of several streams the one that players choose, and not one in a language that was asked for.
+        frame: seconds in each packet, if times are to be counted by it: those of the file are wrong. 0 if they are right.
     """
 
     index: int
@@ -110,6 +111,7 @@ class AudioTrack:
     channels: int
     language: str = ""
     best: bool = True
+    frame: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True)

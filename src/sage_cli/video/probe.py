@@ -51,6 +51,8 @@ _MOST_FPS: Final = 10_000
 # The smallest share of packets, or of the duration in the header, whose loss is reported.
 _WORTH_SAYING: Final = Fraction(1, 50)
 
+_CLOCK: Final = Fraction(5, 4)  # times the real frame rate; up to that a guessed one is taken for the usual one
+
 _SAME: Final = Fraction(1)  # seconds by which a stream may miss the duration that the header has of it
 _MOSTLY_SOUND, _ROUNDING = Fraction(9, 10), Fraction(1, 1000)  # of the bytes of a file
 
@@ -101,6 +103,11 @@ def _probe(path: Path, stop: Event, remember: bool, spoken: Callable[[str], bool
     assert audio is None or isinstance(audio, AudioTrack)
     with opened(retimings=video.retimings if video else {}) as file:
         seen = survey(file, video.index if video else None, audio.index if audio else None, 1 / video.rate if video else Fraction(0))
+        if video is not None and not file.stream(video.index).average_rate:
+            video = _counted(video, seen)
+        if audio is not None and seen.miscounted:
+            codec = file.stream(audio.index).codec_context
+            audio = replace(audio, frame=Fraction(codec.frame_size, codec.sample_rate))
     origin = min(begin + seen.first[track.index] for track, begin in found.values())
     duration = float(max(seen.end - origin, Fraction(1, 1000)))
     keyframes = seen.keyframes or [Keyframe(origin, 0, exact=False)]
@@ -128,6 +135,14 @@ def _first(opened: Opened, indices: Sequence[int], notices: list[MediaNotice]) -
         elif begun is not None:
             return begun
     return None
+
+
+def _counted(video: VideoTrack, seen: Survey) -> VideoTrack:
+    """The track with its rate by the packets, if the one that FFmpeg guesses is that of its clock. (Browsers write none.)"""
+    packets, length = seen.packets[video.index], seen.lengths[video.index]
+    if video.fps is None or packets < 2 or not 0 < packets * _CLOCK < length * Fraction(video.fps):
+        return video
+    return replace(video, fps=float(packets / length))
 
 
 def _in_language(opened: Opened, best: AudioTrack, candidates: Sequence[int], spoken: Callable[[str], bool]) -> AudioTrack:
@@ -276,7 +291,8 @@ def _wrong(seen: Survey, parts: dict[int, Part], origin: Fraction, *, cut: bool)
         text = f"only the first {length} are read: another recording follows in the file; give the parts one by one"
         yield MediaNotice("file", "unreadable", text)
     elif seen.missing > (sum(seen.packets.values()) + seen.missing) * _WORTH_SAYING or seen.short or cut:
-        claimed = f" of {float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else ""
+        whole = f"{float(seen.claimed - origin):.0f} s" if seen.claimed is not None and seen.claimed > seen.end else length
+        claimed = "" if whole == length else f" of {whole}"
         yield MediaNotice("file", "cut short", f"the file is cut short: {length}{claimed} are there")
     elif seen.blank:
         yield MediaNotice("file", "damaged", f"the file is damaged: {seen.blank:,} bytes of it are blank")

@@ -13,6 +13,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame, format_dtypes
 from av.audio.plane import AudioPlane
+from av.packet import Packet
 from numpy.typing import NDArray
 
 from sage_cli.errors import VideoError
@@ -43,6 +44,8 @@ _SOUND_FIELD = "ambisonic"  # what FFmpeg calls layouts of directions instead of
 _CANCELLED = 0.01
 _AUDIBLE = 1e-6  # power of a sample
 _ENOUGH, _LONG_ENOUGH = 10, 120  # seconds of sound, and of the file, that are listened to
+
+_EXACT = Fraction(1, 1_000_000)  # of times that are counted
 
 _MAX_SILENCE = 1 << 16  # samples in one piece
 
@@ -197,13 +200,24 @@ def _decoded(media: Media, track: AudioTrack, start: Fraction, stop: Event | Non
     """Decoded frames with their times on the video's clock, from some time before ``start`` on, without damaged packets."""
     begin = start - _RUN_UP
     jumps = begin > _NEAR and not (track.codec in _DIFFERENCES or track.codec.endswith("_dpcm"))
-    if jumps and not media.shifts:
+    if jumps and not (media.shifts or track.frame):
         with media.open(stop) as file:
             if _land(file, media, track, begin):
                 yield from _frames(file, media, track, start)
                 return
     with media.open(stop) as file:
-        yield from _frames(file, media, track, start, begin if jumps or media.shifts else None)
+        yield from _frames(file, media, track, start, begin if jumps or media.shifts or track.frame else None)
+
+
+def _counted(packets: Iterator[Packet[Any]], frame: Fraction) -> Iterator[Packet[Any]]:
+    """The packets from the first one on, at times that count them, if each is a frame of that many seconds."""
+    first: Fraction | None = None
+    for number, packet in enumerate(packets):
+        if frame and packet.size:
+            first = (packet_time(packet) or Fraction(0)) if first is None else first
+            packet.time_base = _EXACT
+            packet.pts = packet.dts = round((first + number * frame) / _EXACT)
+        yield packet
 
 
 def _land(file: MediaFile, media: Media, track: AudioTrack, begin: Fraction) -> bool:
@@ -239,7 +253,7 @@ def _frames(
     """
     decoded = damaged = missed = last = 0
     try:
-        for packet in file.packets(track.index):
+        for packet in _counted(file.packets(track.index), track.frame):
             time = packet_time(packet)
             if begin is not None and packet.size and time is not None and time - media.origin < begin:
                 continue

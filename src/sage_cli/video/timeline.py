@@ -54,6 +54,8 @@ _BEGINNINGS: Final = re.compile(
 _MARK: Final = 16  # bytes with which a file begins, and another one of its format by the same program
 _BEHIND: Final = 32 << 20  # bytes after the last packet that are searched for another file
 _SAMPLES: Final = 512  # packets of an index that are examined
+_FRAMES: Final = {"mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3"}  # codecs whose packets in AVI are single frames
+_MISCOUNTED: Final = Fraction(1, 20)  # seconds by which a time is wrong
 
 
 class Keyframe(NamedTuple):
@@ -86,6 +88,8 @@ class Survey:
         keyframes: of the video, in time order.
         places: by stream, where its packets are; of one that was not read to its end, nothing.
         packets, zeros: by stream, the number of packets, and of those that begin with zeros (estimated for an index).
+        lengths: by stream, the seconds that its packets cover.
+        miscounted: whether the times of the sound are not to be used; see :class:`_Bytes`.
         missing: indexed packets beyond the end of the file.
         blank: bytes between packets that are all zeros.
         short: whether the file is shorter than its header says.
@@ -102,6 +106,8 @@ class Survey:
     places: Mapping[int, Places]
     packets: Mapping[int, int]
     zeros: Mapping[int, int]
+    lengths: Mapping[int, Fraction]
+    miscounted: bool
     missing: int
     blank: int
     short: bool
@@ -123,6 +129,35 @@ class _Ticks:
     latest: int  # presentation time of the packet that ends last: in MP4, lengths are those until the next packet in decoding order
 
 
+class _Bytes:
+    """Finds out whether the times of sound are counts of bytes that its frames, which are all of one length, contradict.
+
+    AVI has a byte rate and no times. Where the sound has a variable rate, or the rate in the header is wrong or was never written, these
+    times are wrong by a different amount for each packet, and only the frames can be counted.
+
+    Args:
+        frame: seconds in a frame; 0 if that varies.
+    """
+
+    def __init__(self, base: Fraction, frame: Fraction) -> None:
+        self._frame = frame / base
+        self._slack = _MISCOUNTED / base
+        self._first = self._bytes = self._frames = 0
+        self._counted, self._contradicted = frame > 0, False
+
+    def add(self, time: int, size: int) -> None:
+        """Note a packet, which is one frame."""
+        if self._counted:
+            self._first = self._first if self._frames else time
+            self._counted = time - self._first == self._bytes
+            self._contradicted |= abs(self._bytes - self._frames * self._frame) > self._slack
+            self._bytes, self._frames = self._bytes + size, self._frames + 1
+
+    @property
+    def miscounted(self) -> bool:
+        return self._counted and self._contradicted
+
+
 class _Track:
     """Collects the packets of one stream. It counts in ticks for speed: an hour has hundreds of thousands of packets.
 
@@ -131,6 +166,7 @@ class _Track:
         by_pts: whether seeks use presentation times.
         usual: duration of a packet in seconds, if unknown.
         is_entry: see :mod:`sage_cli.video.entry`; None for sound.
+        frame: see :class:`_Bytes`.
     """
 
     def __init__(
@@ -140,6 +176,7 @@ class _Track:
         by_pts: bool,
         usual: Fraction = Fraction(0),
         is_entry: Callable[[bytes], bool] | None = None,
+        frame: Fraction = Fraction(0),
     ) -> None:
         self.base = base = time_base(stream)
         self.by_pts, self.is_entry = by_pts, is_entry
@@ -153,6 +190,8 @@ class _Track:
         self.runs: list[Run] = []  # the same in seconds, once all are known
         self.keys: list[tuple[int, int, int]] = []  # number, time, timestamp to seek to
         self.places = Places(base)
+        self.bytes = _Bytes(base, frame)
+        self._frame = frame
         self.packets = self.untimed = self.zeros = 0
         self.behind = 0  # where the last packet of an index ends in the file
         self.run = _Ticks(0, 0, 0, 0, 0, 0, 0)
@@ -169,6 +208,7 @@ class _Track:
             self.untimed += 1
             return
         self.places.add(packet.pos, time)
+        self.bytes.add(time, packet.size)
         length = self.length(packet.duration or 0, time)
         self.place(number, place, time if dts is None else dts, time, length, reordered=dts is None)
         if time >= self.run.latest and not packet.is_discard:
@@ -209,6 +249,10 @@ class _Track:
         for run in self.ticks:
             start, begin, after, end = (ticks * self.base for ticks in (run.start, run.begin, run.next, run.end))
             self.runs.append(Run(run.first, run.place, start, begin, after, end))
+        if self.bytes.miscounted:
+            first = self.runs[0]
+            end = first.begin + self.packets * self._frame
+            self.runs = [Run(first.first, first.place, first.start, first.begin, end, end)]
 
 
 def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: Fraction) -> Survey:
@@ -231,7 +275,9 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
     def fresh(index: int) -> _Track:
         stream = file.stream(index)
         if index != video:
-            return _Track(stream, claimed, by_pts)
+            codec = stream.codec_context
+            counts = container.format.name == "avi" and codec.name in _FRAMES and codec.frame_size and codec.sample_rate
+            return _Track(stream, claimed, by_pts, frame=Fraction(codec.frame_size, codec.sample_rate) if counts else Fraction(0))
         return _Track(stream, claimed, by_pts, frame_length, entry_points(stream, closed=index in file.retimings))
 
     tracks = {index: fresh(index) for index in (video, audio) if index is not None}
@@ -266,6 +312,8 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
         places={index: track.places for index, track in tracks.items()},
         packets={index: track.packets for index, track in tracks.items()},
         zeros={index: track.zeros for index, track in tracks.items()},
+        lengths={index: sum((run.end - run.begin for run in track.runs), Fraction(0)) for index, track in tracks.items()},
+        miscounted=audio is not None and tracks[audio].bytes.miscounted,
         missing=missing,
         blank=blank,
         short=_is_short(file),
