@@ -295,6 +295,19 @@ def test_a_server_with_a_key_tells_its_context_and_learns_nothing_of_an_account(
     assert all("mine" not in str(headers) for _, headers in server.gets)
 
 
+def test_requests_of_several_threads_keep_their_own_frames(server: Served) -> None:
+    """One that waits for its turn is not sent the frames of another one."""
+    with _connect(server) as model:
+        first, other = _frames(2), _frames(4)
+        waiting = model.stream([Message("user", (first, Text("What colour?")))], schema=SCHEMA, wrap=WRAP, max_tokens=64)
+        assert isinstance(next(waiting), Progress)
+        _ask(model, frames=Frames(other.frames[2:]))
+        assert any(isinstance(item, Reply) for item in waiting)
+    images = [[part for part in body["messages"][-1]["content"] if part["type"] == "image_url"] for body in server.requests]
+    assert len(images) == 2
+    assert images[0] != images[1]
+
+
 def test_a_schema_is_kept_and_frames_arrive_with_their_times(server: Served) -> None:
     with _connect(server) as model:
         assert model.info.context_size == 8192

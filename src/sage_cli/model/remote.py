@@ -177,12 +177,13 @@ class RemoteModel:
             ModelError: the server cannot be reached, refuses the request, or keeps breaking off.
         """
         frames = [frame for message in prompt for part in message.parts if isinstance(part, Frames) for frame in part.frames]
+        images = self._images
         if frames:  # the next question usually shows the same frames
-            self._images = {frame.key: self._images.get(frame.key) or _jpeg(frame) for frame in frames}
+            self._images = images = {frame.key: images.get(frame.key) or _jpeg(frame) for frame in frames}
         self._interrupted = False
         yield Progress("prefill", 0, 0)
         count = self.count_tokens(prompt)
-        messages = [_message(message.role, message.parts, self._images) for message in prompt]
+        messages = [_message(message.role, message.parts, images) for message in prompt]  # other threads may have other ones by now
         request = Request(self._name, messages, schema, max_tokens, self._context - count, temperature, seed, protocol=bool(wrap[0]))
         started = time.perf_counter()
         first: float | None = None
