@@ -30,7 +30,7 @@ from training.language import BRANCHES, Batch, Packed, collate, forward, pack
 from training.model import keep, new_model, resume, save
 from training.objective import advantages, kl_k3, policy_loss, schedule
 from training.questions import KINDS
-from training.rewards import STEP_REWARDS, brevity_reward, final_reward, overlap_reward
+from training.rewards import STEP_REWARDS, reward_terms
 from training.rollouts import Rollout, Task, roll_out, some_task
 from training.runlog import Clock, Log
 from training.samples import draw
@@ -72,12 +72,11 @@ def score(rollout: Rollout, rewards: Rewards, *, step_rewards: bool, max_turns: 
         if step.tool is not None and step_rewards:
             step = replace(step, reasonable=exact_step(rollout.task, steps, step))
         steps.append(step)
-    terms = {name: sum(give(step, rewards) for step in steps) if step_rewards else 0.0 for name, give in STEP_REWARDS.items()}
     is_right = right(rollout)
-    terms["final"] = final_reward(steps, rollout.answer, is_right, rewards)
-    terms["brevity"] = brevity_reward(len(steps), max_turns + 1, rewards)
     truth = rollout.task.question.evidence if rollout.task.question.kind == "ground" else None
-    terms["overlap"] = overlap_reward(rollout.grounded, truth, rewards)
+    terms = reward_terms(steps, rollout.answer, is_right, rewards, most=max_turns + 1, found=rollout.grounded, truth=truth)
+    if not step_rewards:
+        terms |= dict.fromkeys(STEP_REWARDS, 0.0)
     return Scored(rollout, terms, is_right)
 
 
@@ -328,9 +327,9 @@ def train_rl(settings: RL, folder: Path, name: str, log: Log, *, seed: int, devi
     trainer = Trainer(model.to(device).eval(), folder / "tokenizer.json", settings, seed=seed)
     part = folder / f"{name}.part.pt"
     tasks = held_out_tasks(settings.evaluate)
-    if step := resume(part, trainer.model, [trainer.optimizer]):
-        log.write(run=name, step=step, resumed=True)
-    elif tasks:
+    step = resume(part, trainer.model, [trainer.optimizer])
+    log.begin(step, run=name)
+    if tasks and not step:
         before = time.monotonic()
         log.write(run=name, step=0, held_out=summary(trainer.examine(tasks)))
         clock.shorten(2 * (time.monotonic() - before))  # the same at the end, on a machine that may be busier

@@ -33,7 +33,7 @@ def advantages(returns: Sequence[float], groups: Sequence[int], kind: Advantages
 
 def schedule(done: float, warmup: float) -> float:
     """The learning rate as a share of the highest: warm-up, then a cosine, where ``done`` goes from 0 to 1."""
-    return min(1.0, done / warmup) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return (min(1.0, done / warmup) if warmup else 1.0) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 def policy_loss(now: Tensor, old: Tensor, advantage: Tensor, clip: float, dual_clip: float) -> Tensor:

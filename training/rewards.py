@@ -86,6 +86,30 @@ def final_reward(steps: Sequence[Step], answer: str | None, right: bool, rewards
     return rewards.right * (rewards.examined if examined else 1.0)
 
 
+def reward_terms(
+    steps: Sequence[Step],
+    answer: str | None,
+    right: bool,
+    rewards: Rewards,
+    *,
+    most: int,
+    found: tuple[float, float] | None = None,
+    truth: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """All rewards of a trajectory by term; their sum is its return.
+
+    Args:
+        most: turns that it might have had.
+        found, truth: the span that grounding found, and the true one where that is known.
+    """
+    return {
+        **{name: sum(give(step, rewards) for step in steps) for name, give in STEP_REWARDS.items()},
+        "final": final_reward(steps, answer, right, rewards),
+        "brevity": brevity_reward(len(steps), most, rewards),
+        "overlap": overlap_reward(found, truth, rewards),
+    }
+
+
 def brevity_reward(turns: int, most: int, rewards: Rewards) -> float:
     """For every turn that was not used. The reference has it, at a size that neither paper nor script sets; here it is off."""
     return rewards.per_turn_left * (most - turns)

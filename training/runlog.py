@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,16 @@ class Log:
         folder.mkdir(parents=True, exist_ok=True)
         self._path, self._stage, self._quiet = folder / "log.jsonl", stage, quiet
         self._started = time.monotonic()
+
+    def begin(self, step: int, **run: str) -> None:
+        """Note that a stage begins, or goes on from a step: :func:`read` then leaves out the lines of what is made again.
+
+        Args:
+            step: 0 at the beginning.
+            run: of several of the stage.
+        """
+        if step or any(line["stage"] == self._stage and line.get("run") == run.get("run") for line in _lines(self._path)):
+            self.write(**run, step=step, resumed=True)
 
     def write(self, **values: Any) -> None:
         """Append a line with the seconds since the stage began; floats are rounded to six digits."""
@@ -47,18 +58,26 @@ def read(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's log as if it had never been interrupted.
 
     Where a stage went on from a checkpoint (a line with ``resumed`` and the checkpoint's ``step``), its lines of later steps are left out,
-    since these steps were made again, and its clock goes on.
+    since these steps were made again, and its clock goes on. Where it began anew, all of its lines are.
     """
     lines: list[dict[str, Any]] = []
     before: dict[tuple[str, str | None], float] = {}
-    for text in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        line = json.loads(text)
+    for line in _lines(folder / "log.jsonl"):
         key = line["stage"], line.get("run")
         if line.get("resumed"):
-            lines = [old for old in lines if (old["stage"], old.get("run")) != key or old.get("step", 0) <= line["step"]]
+            lines = [old for old in lines if (old["stage"], old.get("run")) != key or old.get("step", 0) <= line["step"] > 0]
             before[key] = max((old["seconds"] for old in lines if (old["stage"], old.get("run")) == key), default=0.0)
         else:
             lines.append({**line, "seconds": round(line["seconds"] + before.get(key, 0.0), 2)})
+    return lines
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Of a log that there may not be yet, but for a line that was cut short."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").split("\n") if path.exists() else ():
+        with suppress(ValueError):
+            lines.append(json.loads(text))
     return lines
 
 

@@ -157,8 +157,8 @@ def train_sft(
         index = SliceIndex(settings.alike, settings.mixed)
         model = fresh_model(encoder, folder / "vision.pt").to(device)
         trainer = SFTTrainer(model, settings, embed_bank(model, index, seed, workers), bfloat16=bfloat16)
-        if resume(kept, model, trainer.optimizers):
-            log.write(step=step, resumed=True)
+        resume(kept, model, trainer.optimizers)
+        log.begin(step)
         if drilled == 0:
             trainer.hold_heads(STAMPING)
         means: Tensor | None = None

@@ -113,6 +113,7 @@ def train_vision(
     optimizer = torch.optim.AdamW(parameters, lr=settings.rate, weight_decay=0.05, betas=(0.9, 0.98))
     clock = Clock(settings.steps, limit, stop)
     step = 0
+    log.begin(step)
     with closing(Interleaved(SliceStream(settings, seed), STREAMS, workers)) as slices:
         while not clock.over(step):
             step += 1

@@ -394,8 +394,8 @@ def train_whisper(
     others = [p for p in model.parameters() if id(p) not in chosen and p.requires_grad]
     peaks = (settings.matrix_rate, settings.other_rate)
     optimizers = [Muon(matrices, peaks[0]), torch.optim.AdamW(others, lr=peaks[1], weight_decay=0.0, betas=(0.9, 0.98))]
-    if step := resume(part := folder / "whisper.part.pt", model, optimizers):
-        log.write(step=step, resumed=True)
+    step = resume(part := folder / "whisper.part.pt", model, optimizers)
+    log.begin(step)
     batches = Batches(recordings.training, vocabulary, f"{seed}/{step}")
     mean = 0.0
     while not clock.over(step):

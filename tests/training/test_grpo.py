@@ -17,7 +17,7 @@ pytest.importorskip("tokenizers")
 from training.config import RL  # noqa: E402
 from training.grpo import Scored, Trainer, make_parts, make_rows, summary  # noqa: E402
 from training.model import new_model  # noqa: E402
-from training.objective import advantages, kl_k3, policy_loss  # noqa: E402
+from training.objective import advantages, kl_k3, policy_loss, schedule  # noqa: E402
 from training.rollouts import some_task  # noqa: E402
 from training.tokens import VOCABULARY, Encoder, train_tokenizer  # noqa: E402
 
@@ -47,6 +47,11 @@ def test_or_with_the_whole_batch() -> None:
 def test_the_clipped_loss(ratio: float, advantage: float, loss: float) -> None:
     now = torch.tensor([math.log(ratio)])
     assert policy_loss(now, torch.zeros(1), torch.tensor([advantage]), 0.2, 3.0).item() == pytest.approx(loss)
+
+
+def test_the_learning_rate_needs_no_warm_up() -> None:
+    assert [schedule(done, 0.0) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.5, 0.0])
+    assert schedule(0.05, 0.1) == pytest.approx(0.5 * 0.9938, abs=1e-4)
 
 
 def test_k3_is_its_formula_and_never_negative() -> None:

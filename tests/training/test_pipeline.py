@@ -273,6 +273,19 @@ def test_the_log_of_an_interrupted_run_reads_as_that_of_one_run(tmp_path: Path) 
     assert len(found) == 6
 
 
+def test_a_stage_that_begins_anew_is_in_the_log_once(tmp_path: Path) -> None:
+    """One that was ended before its first checkpoint leaves lines of steps that are made again."""
+    for _ in range(2):
+        for name in ("rl", "rl-x"):
+            log = Log(tmp_path, "rl", quiet=True)
+            log.begin(0, run=name)
+            log.write(run=name, step=0, held_out=0.5)
+            log.write(run=name, step=1, loss=1.0)
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"stage": "rl", "ru')
+    assert [(line["run"], line["step"]) for line in read(tmp_path)] == [("rl", 0), ("rl", 1), ("rl-x", 0), ("rl-x", 1)]
+
+
 def test_a_deadline_leaves_the_drills_whole() -> None:
     """What comes after them starts from the model that they make."""
     clock = Clock(100, limit=1e-9, least=4)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ pytest.importorskip("accelerate")
 from safetensors.torch import load_file  # noqa: E402
 
 from sage_cli.agent import Settings  # noqa: E402
-from sage_cli.bench.judges import ModelJudge  # noqa: E402
-from sage_cli.errors import UsageError  # noqa: E402
+from sage_cli.bench.items import Item  # noqa: E402
+from sage_cli.bench.judges import ModelJudge, Verdict  # noqa: E402
+from sage_cli.errors import ModelError, SageError, UsageError  # noqa: E402
 from sage_cli.model.address import RemoteAddress  # noqa: E402
-from sage_cli.model.base import Frames  # noqa: E402
+from sage_cli.model.base import Frames, Reply, Usage  # noqa: E402
 from sage_cli.model.remote import RemoteModel  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
 from tests.agent.scripted import ScriptedModel, call, context, reasoner  # noqa: E402
@@ -34,7 +36,9 @@ from training.clips import write_clip  # noqa: E402
 from training.judges import asker  # noqa: E402
 from training.model import nano_config  # noqa: E402
 from training.questions import some_question  # noqa: E402
+from training.qwen import __main__ as stages  # noqa: E402
 from training.qwen import grpo, record, sft, synthesize  # noqa: E402
+from training.qwen.questions import read_questions  # noqa: E402
 from training.qwen.rows import RowEncoder, row_loss  # noqa: E402
 from training.qwen.settings import RL, SFT, Data, load  # noqa: E402
 from training.runlog import Log  # noqa: E402
@@ -172,6 +176,8 @@ def test_the_preset_is_the_papers() -> None:
     scale = load("qwen3-vl-4b")
     assert (scale.sft.batch, scale.sft.rate, scale.rl.rate, scale.rl.kl, scale.rl.rollouts) == (64, 1e-5, 1e-6, 0.005, 8)
     assert scale.rl.rewards == RL().rewards
+    with pytest.raises(ValueError, match="true spans"):
+        RL.model_validate({"rewards": {"overlap": 0.5}})
 
 
 def test_questions_that_cover_too_little_are_asked_for_again(served: RemoteModel, teacher: Teacher, video: Video, tmp_path: Path) -> None:
@@ -182,10 +188,14 @@ def test_questions_that_cover_too_little_are_asked_for_again(served: RemoteModel
     assert questions[0]["end"] == pytest.approx(video.duration, abs=0.1)
 
 
+def asked_of(video: Video, question: Any) -> Item:
+    return Item(0, "0", question.text, question.answer, str(video.path), video.path)
+
+
 def trajectories_of(served: RemoteModel, video: Video, world_and_question: Any, count: int) -> list[dict[str, Any]]:
     world, question = world_and_question
-    asked = {"question": question.text, "answer": question.answer}
-    return record.trajectories(served, video, asked, count=count, temperature=0.7, settings=settings(), hear=lambda _: Listener(world))
+    asked = asked_of(video, question)
+    return record.trajectories(served, asked, count=count, temperature=0.7, settings=settings(), hear=lambda _: Listener(world))
 
 
 def test_equal_trajectories_are_kept_once_and_train(
@@ -214,11 +224,12 @@ def test_grpo_with_served_policy_and_judges(
     served: RemoteModel, teacher: Teacher, video: Video, world_and_question: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
     world, question = world_and_question
-    asked = {"question": question.text, "answer": question.answer, "video_path": str(video.path), "start": 0.0, "end": 5.0}
+    asked = asked_of(video, question)
     judges = grpo.Judges(ModelJudge(served), asker(served))
     model, encoder = sft.load_model(str(checkpoint))
     weights = model.lm_head.weight.detach().clone()
-    small = RL(steps=1, questions=1, rollouts=2, rate=1e-3, warmup=0.5, early_turns=3, reply_tokens=512, longest=20_000)
+    (checkpoint / "preprocessor_config.json").write_text("{}", encoding="utf-8")  # as Qwen's own folders have one
+    small = RL(steps=1, questions=1, rollouts=2, frames=4, rate=1e-3, warmup=0.0, early_turns=3, reply_tokens=512)
     trainer = grpo.Trainer(model, encoder, small)
     grpo.train(trainer, served, [asked], judges, tmp_path / "rl", Log(tmp_path, "rl", quiet=True), seed=0, hear=lambda _: Listener(world))
     (line,) = read_log(tmp_path)
@@ -227,7 +238,9 @@ def test_grpo_with_served_policy_and_judges(
     assert {"agent", "step", "answer"} <= set(teacher.asked)
     assert line["rows"] == 4
     assert (tmp_path / "rl" / "model.safetensors").exists()
-    assert weights.shape == model.lm_head.weight.shape
+    assert (tmp_path / "rl" / "preprocessor_config.json").read_text(encoding="utf-8") == "{}"
+    assert line["unjudged"] == 0
+    assert not torch.equal(weights, model.lm_head.weight), "the only step trains, too"
 
 
 def run_of(*replies: Any, video: Video, once: bool = False) -> tuple[ScriptedModel, list[dict[str, Any]]]:
@@ -296,6 +309,35 @@ def test_helper_calls_train_only_if_asked_for() -> None:
         sft.calls_of([], SFT())
 
 
+def test_an_answer_without_a_verdict_is_not_wrong(
+    served: RemoteModel, video: Video, world_and_question: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A judge that fails says nothing of an answer: it trains nothing, and where all fail, so does the run."""
+    world, question = world_and_question
+    small = RL(questions=1, rollouts=2, frames=4, early_turns=3, reply_tokens=512)
+    silent = grpo.Judges(lambda item, answer: Verdict(None, "no verdict: the judge is asleep"))
+    found = grpo.roll_out(served, asked_of(video, question), small, silent, turns=3, seed=0, hear=lambda _: Listener(world))
+    assert (found.terms, found.unjudged) == (None, "no verdict: the judge is asleep")
+    assert [{part.get("pairs") for part in item["parts"]} for item in found.calls[0]["prompt"]] == [{None}, {False, None}]
+
+    class Updates:
+        gather = staticmethod(lambda items: items)
+
+    learned: list[Any] = []
+
+    def learn(*given: Any) -> dict[str, float]:
+        learned.append(given)
+        return {}
+
+    trainer: Any = SimpleNamespace(settings=small, updater=Updates, learn=learn)
+    with pytest.raises(ModelError, match="no verdict on any of 2 answers: no verdict: the judge is asleep"):
+        grpo._learn(trainer, {0: found, 1: found})
+    judged = grpo.Trajectory([], {"final": 1.0, "form": 0.05})
+    told = grpo._learn(trainer, {0: judged, 1: found})
+    assert learned == [([judged], [0.0])]
+    assert told == {"return": 1.05, "terms": {"final": 1.0, "form": 0.05}, "unjudged": 1}
+
+
 def test_all_questions_come_before_any_comes_again() -> None:
     questions = [{"question": str(number)} for number in range(5)]
     drawn = [item["question"] for number in range(0, 15, 3) for item in grpo.draw(questions, number, 3, seed=1)]
@@ -311,6 +353,77 @@ def test_a_line_that_was_cut_short_is_dropped(tmp_path: Path) -> None:
     assert record.read(path) == [{"n": 1}]
     record.append(path, [{"n": 2}])
     assert record.read(path) == [{"n": 1}, {"n": 2}]
+
+
+def test_a_file_written_by_hand_is_read_and_kept(tmp_path: Path) -> None:
+    """With the mark of some editors, blank lines, separators that end no line, and no line end at the end."""
+    path = tmp_path / "x.jsonl"
+    path.write_bytes('\ufeff{"n": 1}\r\n\r\n{"n": "a\u2028b"}'.encode())
+    assert record.read(path) == [{"n": 1}, {"n": "a\u2028b"}]
+    record.append(path, [{"n": 3}])
+    assert record.read(path) == [{"n": 1}, {"n": "a\u2028b"}, {"n": 3}]
+    path.write_text('{"n": 1}\n{"n"}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="line 2"):
+        record.read(path)
+    with pytest.raises(UsageError, match="the stage before"):
+        record.read(tmp_path / "none.jsonl")
+
+
+def test_a_set_of_ones_own_is_read_as_sage_bench_reads_it(video: Video, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my clips").mkdir()
+    (tmp_path / "my clips" / "Ünï 日本.mp4").symlink_to(video.path)
+    rows: list[dict[str, Any]] = [
+        {"id": 1, "question": "Which? (A) red (B) blue", "answer": "B", "video_path": "my clips/Ünï 日本.mp4"},
+        {"id": 1, "question": "How many?", "answer": 2, "video": str(video.path)},
+        {"question": "Which?", "options": ["red", "blue"], "answer_index": 0, "video_path": "my clips/Ünï 日本.mp4"},
+        {"question": "How many?", "answer": 2, "video": str(video.path)},
+        {"question": "Gone?", "answer": "yes", "video": "gone.mp4"},
+    ]
+    path = tmp_path / "own.jsonl"
+    path.write_text("\ufeff" + "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows), encoding="utf-8")
+    found = read_questions(path)
+    assert [(item.question.split("\n")[0], item.letter, item.reference) for item in found] == [
+        ("Which? (A) red (B) blue", "B", "blue"),
+        ("How many?", None, "2"),
+        ("Which?", "A", "red"),
+    ]
+    assert "1 of 5 questions are left out: their videos are not here, for example gone.mp4" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no questions"):
+        read_questions(tmp_path / "none.jsonl")
+
+
+def test_what_a_teacher_wrote_wrongly_is_left_out() -> None:
+    good = {"question": "q?", "answer": "a", "ques_type": "open_ended", "start": "00:00", "end": "00:05"}
+    options = {**good, "question": "q? (A) red (B) blue", "ques_type": "mcq"}
+    written: list[Any] = [
+        *({**good, "start": "about the middle"}, {**good, "end": None}, {**good, "end": "00:00"}, "no question", {"question": "q?"}),
+        *({**options, "answer": "green"}, {**options, "answer": "1"}),
+        *(good, {**options, "answer": "(B) blue"}),
+    ]
+    assert [item["answer"] for item in synthesize.read_questions(json.dumps({"questions": written}), 12)] == ["a", "(B) blue"]
+    assert synthesize.read_questions('{"questions": 5}', 12) == []
+
+
+def test_a_bad_video_does_not_keep_the_others_from_their_questions(
+    teacher: Teacher, video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"no video")
+    command = ["training.qwen", "questions", str(bad), str(video.path), "--teacher", teacher.url, "--data", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", command)
+    for asked in (2, 2):  # the second time it has questions
+        with pytest.raises(SageError, match="1 of 2 videos"):
+            stages.main()
+        assert teacher.asked.count("questions") == asked
+    assert {item["video_path"] for item in record.read(tmp_path / "questions.jsonl")} == {str(video.path)}
+    assert "bad.mp4" in capsys.readouterr().err
+
+
+def test_the_judge_has_its_own_key(teacher: Teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, variable in (("SAGE_API_KEY", {}), ("SAGE_JUDGE_KEY", {"variable": "SAGE_JUDGE_KEY"})):
+        monkeypatch.setenv(name, f"key of {name}".replace(" ", "-"))
+        with stages._served(f"{teacher.url},http://127.0.0.1:1/v1", **variable) as model:
+            assert model._client.api_key == f"key-of-{name}"
 
 
 def some_calls(video: Video) -> list[dict[str, Any]]:
@@ -348,7 +461,7 @@ def test_two_processes_share_the_rollouts(
     served: RemoteModel, teacher: Teacher, video: Video, world_and_question: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
     world, question = world_and_question
-    asked = {"question": question.text, "answer": question.answer, "video_path": str(video.path), "start": 0.0, "end": 5.0}
+    asked = asked_of(video, question)
     reloads = tmp_path / "reloads"
     small = RL(
         steps=1,
@@ -396,6 +509,55 @@ def test_an_interrupted_stage_goes_on(video: Video, checkpoint: Path, tmp_path: 
     tune(tmp_path / "parts")
     whole, parts = (read_log(tmp_path / name) for name in ("whole", "parts"))
     assert [(line["step"], line["loss"]) for line in parts] == [(line["step"], pytest.approx(line["loss"])) for line in whole]
+
+
+def test_a_run_is_kept_at_any_moment_and_finished_once(
+    video: Video, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def tune(**more: Any) -> int:
+        tuned = SFT(**{"batch": 1, "rate": 1e-3, "keep_every": 1, **more})
+        log = Log(tmp_path / "out", "sft", quiet=True)
+        return sft.train(*sft.load_model(str(checkpoint)), some_calls(video), tuned, tmp_path / "out", log, seed=0)
+
+    kept: list[Path] = []
+    replace = Path.replace
+
+    def ended(self: Path, target: Path) -> Path:
+        """Ends the second keeping when the old state is out of the way and the new one is not in place."""
+        if self.name == "state.part":
+            kept.append(self)
+            if len(kept) == 2:
+                raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", ended)
+    with pytest.raises(KeyboardInterrupt):
+        tune()
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(UsageError, match="another settings"):
+        tune(rate=1e-4)
+    assert tune(keep_every=5) == 3
+    written = (tmp_path / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = [(line["step"], line.get("resumed", False)) for line in map(json.loads, written)]
+    assert lines == [(1, False), (2, False), (2, True), (3, False)]
+    weights = (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns
+    assert tune() == 0
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mtime_ns == weights
+    assert "is finished" in capsys.readouterr().err
+    assert not [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith("state")]
+
+
+def test_a_reply_that_was_cut_has_no_end(checkpoint: Path, video: Video) -> None:
+    encoder: RowEncoder = sft.load_model(str(checkpoint))[1]
+    (whole, cut) = (encoder.row([], "It is", cut=cut).ids.tolist() for cut in (False, True))
+    assert whole == [*cut, encoder._end]
+    start, end = "<json>\n", "\n</json>"
+    monkey: Any = type("", (), {"stream": staticmethod(lambda *_, **__: iter([Reply(f"{start}{{{end}", "length", Usage())]))})
+    recorder = record.Recorder(monkey, temperature=0.0, seed=0, reply_tokens=5)
+    list(recorder.stream([], schema={"video_context": 1}, wrap=(start, end)))
+    assert [(item["reply"], item["cut"]) for item in recorder.calls] == [(f"{start}{{", True)]
+    with pytest.raises(UsageError, match="nothing to train on"):
+        sft.calls_of([{"video_path": "v", "calls": recorder.calls}], SFT())
 
 
 def test_rows_are_what_sage_asks(checkpoint: Path, served: RemoteModel, video: Video, world_and_question: Any) -> None:

@@ -10,18 +10,22 @@ accelerate launch --config_file training/qwen/deepspeed.yaml -m training.qwen gr
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from sage_cli.agent import Settings
-from sage_cli.errors import UsageError
-from sage_cli.model.address import RemoteAddress
+from sage_cli.bench.items import Item
+from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.model.address import KEY_VARIABLE, RemoteAddress, api_key
 from sage_cli.model.remote import RemoteModel
 from sage_cli.video import Video
 from training import entry
 from training.qwen import record, synthesize
+from training.qwen.questions import read_questions
 from training.qwen.record import Hear
 from training.qwen.settings import Scale, load
 from training.runlog import Log
@@ -29,11 +33,13 @@ from training.runlog import Log
 QUESTIONS, TRAJECTORIES = "questions.jsonl", "trajectories.jsonl"
 
 
-def _served(address: str, **limits: Any) -> RemoteModel:
+def _served(address: str, variable: str = KEY_VARIABLE, **limits: Any) -> RemoteModel:
+    """The model at an address; of several, each process takes one."""
     parsed = RemoteAddress.parse(address)
     if parsed is None:
         raise UsageError(f"{address}: not an address; use http://HOST:PORT/v1, or http://HOST:PORT/v1#NAME")
-    return RemoteModel(parsed, **limits)
+    one = parsed.each[int(os.environ.get("RANK", "0")) % len(parsed.each)]
+    return RemoteModel(one, key=api_key(one, variable), **limits)
 
 
 def _hearing(args: argparse.Namespace) -> Hear | None:
@@ -49,41 +55,54 @@ def _hearing(args: argparse.Namespace) -> Hear | None:
 def _questions(args: argparse.Namespace, scale: Scale) -> None:
     args.data.mkdir(parents=True, exist_ok=True)
     path = args.data / QUESTIONS
-    done = {question["video_path"] for question in record.read(path)} if path.exists() else set()
+    done = {question.get("video_path") for question in record.read(path)} if path.exists() else set()
     hear = _hearing(args)
+    failed = 0
     with _served(args.teacher) as teacher:
-        for video in map(Video, args.videos):
-            if str(video.path) in done:
-                print(f"{video.path}: has questions", file=sys.stderr)
+        for given in map(str, args.videos):
+            if given in done:
+                print(f"{given}: has questions", file=sys.stderr)
                 continue
-            parts = hear(video).parts(0.0, video.duration) if hear and video.has_audio else ()
-            speech = "\n".join(f"{segment.start:.0f}-{segment.end:.0f} s: {segment.text}" for part in parts for segment in part.segments)
-            questions = synthesize.ask_questions(teacher, video, speech, scale.data)
-            record.append(path, [{**question, "video_path": str(video.path), "duration": video.duration} for question in questions])
-            done.add(str(video.path))
-            print(f"{video.path}: {len(questions)} questions, {synthesize.covered(questions, video.duration):.0%} covered", file=sys.stderr)
+            done.add(given)
+            try:
+                found, share = _ask_about(Video(given), teacher, hear, scale)
+            except (VideoError, synthesize.NoQuestionsError) as error:
+                print(f"{error}; it is left out", file=sys.stderr)
+                failed += 1
+                continue
+            record.append(path, found)
+            print(f"{given}: {len(found)} questions, {share:.0%} covered", file=sys.stderr)
+    if failed:
+        raise SageError(f"{failed} of {len(args.videos)} videos have no questions; why is above. The same command tries them again")
+
+
+def _ask_about(video: Video, teacher: RemoteModel, hear: Hear | None, scale: Scale) -> tuple[list[dict[str, Any]], float]:
+    """The questions about a video, and the share of it that their spans cover."""
+    parts = hear(video).parts(0.0, video.duration) if hear and video.has_audio else ()
+    speech = "\n".join(f"{segment.start:.0f}-{segment.end:.0f} s: {segment.text}" for part in parts for segment in part.segments)
+    questions = synthesize.ask_questions(teacher, video, speech, scale.data)
+    rows = [{**question, "video_path": str(video.path), "duration": video.duration} for question in questions]
+    return rows, synthesize.covered(questions, video.duration)
+
+
+def _set(args: argparse.Namespace) -> list[Item]:
+    return read_questions(args.questions or args.data / QUESTIONS, args.videos)
 
 
 def _trajectories(args: argparse.Namespace, scale: Scale) -> None:
     data, path = scale.data, args.data / TRAJECTORIES
     done = {(item["video_path"], item["question"]) for item in record.read(path)} if path.exists() else set()
-    questions = [item for item in record.read(args.data / QUESTIONS) if (item["video_path"], item["question"]) not in done]
+    items = [item for item in _set(args) if (str(item.path), item.question) not in done]
     if done:
         print(f"{len(done)} questions have trajectories", file=sys.stderr)
+    args.data.mkdir(parents=True, exist_ok=True)
     hear = _hearing(args)
     with _served(args.teacher) as teacher:
-        for question in questions:
-            found = record.trajectories(
-                teacher,
-                Video(question["video_path"]),
-                question,
-                count=data.trajectories,
-                temperature=data.temperature,
-                settings=Settings(frames=data.frames),
-                hear=hear,
-            )
+        for item in items:
+            limits = Settings(frames=data.frames)
+            found = record.trajectories(teacher, item, count=data.trajectories, temperature=data.temperature, settings=limits, hear=hear)
             record.append(path, found)
-            print(f"{question['question'][:60]}: {len(found)} different trajectories", file=sys.stderr)
+            print(f"{item.question[:60]}: {len(found)} different trajectories", file=sys.stderr)
 
 
 def _checkpoint(args: argparse.Namespace, scale: Scale) -> str:
@@ -106,16 +125,22 @@ def _sft(args: argparse.Namespace, scale: Scale) -> None:
 
 def _grpo(args: argparse.Namespace, scale: Scale) -> None:
     checkpoint = _checkpoint(args, scale)
-    from sage_cli.bench.judges import ModelJudge
+    from sage_cli.bench import judges as bench
     from training.judges import asker
     from training.qwen.grpo import Judges, Trainer, train
     from training.qwen.sft import load_model
 
-    questions, hear = record.read(args.data / QUESTIONS), _hearing(args)
-    model, encoder = load_model(checkpoint)
-    with _served(args.policy, reply_tokens=0) as policy, _served(args.judge) as judge:
-        judges = Judges(ModelJudge(judge), asker(judge))
-        trainer = Trainer(model, encoder, scale.rl)
+    chosen = bench.JudgeChoice.parse(args.judge)
+    if chosen.kind == "model":
+        raise UsageError("--judge model: serve a judging model and give its address, or use choice or exact")
+    questions, hear = _set(args), _hearing(args)
+    with _served(args.policy, reply_tokens=0) as policy, ExitStack() as stack:
+        if chosen.address is None:
+            judges = Judges(bench.choice if chosen.kind == "choice" else bench.exact)
+        else:
+            judge = stack.enter_context(_served(args.judge, "SAGE_JUDGE_KEY"))
+            judges = Judges(bench.ModelJudge(judge), asker(judge))
+        trainer = Trainer(*load_model(checkpoint), scale.rl)
         train(trainer, policy, questions, judges, args.out, Log(args.out, "rl"), seed=scale.seed, hear=hear)
 
 
@@ -141,10 +166,13 @@ def main() -> None:
         if name != "sft":
             command.add_argument("--speech", type=Path, help="a whisper model; without, nothing is heard")
         if name == "questions":
-            command.add_argument("videos", nargs="+", type=Path)
+            command.add_argument("videos", nargs="+", type=Path, help="video files")
+        elif name != "sft":
+            command.add_argument("--questions", type=Path, help="a question set of your own; by default, the one in --data")
+            command.add_argument("--videos", type=Path, help="folder of its videos; by default, beside it and the current folder")
         if name == "grpo":
             command.add_argument("--policy", required=True, help="address of the server that serves the model in training")
-            command.add_argument("--judge", required=True, help="address of the judging model")
+            command.add_argument("--judge", required=True, help="address of a judging model; or choice or exact, as of sage bench")
     args = parser.parse_args()
     stages[args.stage][0](args, load(args.preset))
 

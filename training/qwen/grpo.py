@@ -8,31 +8,34 @@ from __future__ import annotations
 import copy
 import random
 import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from sage_cli.agent import Settings
 from sage_cli.bench.items import Item
-from sage_cli.bench.judges import Judge
-from sage_cli.errors import UsageError
+from sage_cli.bench.judges import Judge, Verdict
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.base import ChatModel
 from training.judges import step_task, verdict_of
 from training.objective import advantages, kl_k3, policy_loss, schedule
-from training.qwen.record import OWN, Hear, run_agent
+from training.qwen.record import OWN, Hear, one_by_one, run_agent
 from training.qwen.rows import Row, RowEncoder, reply_log_probabilities
 from training.qwen.settings import RL
-from training.qwen.sft import encode, open_video
-from training.qwen.updates import Updater
-from training.rewards import STEP_REWARDS, final_reward, overlap_reward
+from training.qwen.sft import encode, model_name, open_video
+from training.qwen.updates import Updater, fingerprint
+from training.rewards import reward_terms
 from training.runlog import Log
 from training.steps import Step, read_steps
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,22 @@ class Judges:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A rollout: what the model was asked and replied in the paper's two roles, and its rewards by term."""
+    """A rollout.
+
+    Attributes:
+        calls: what the model was asked and replied in the paper's two roles.
+        terms: its rewards; ``None`` where the judge gave no verdict on its answer: nobody knows its return, and it trains nothing.
+        unjudged: why there is no verdict.
+    """
 
     calls: list[dict[str, Any]]
-    terms: dict[str, float]
+    terms: dict[str, float] | None
+    unjudged: str = ""
 
 
 def roll_out(
     policy: ChatModel,
-    question: Mapping[str, Any],
+    item: Item,
     settings: RL,
     judges: Judges,
     *,
@@ -70,27 +80,28 @@ def roll_out(
 
     Args:
         policy: serves the model in training.
-        question: a line of the question set: ``question``, ``answer``, ``video_path``, and ``start`` and ``end`` in seconds.
+        item: the question.
+        turns: most calls of the reasoner.
         hear: see :func:`run_agent`.
     """
-    video = open_video(question["video_path"])
-    limits = Settings(max_steps=turns, reply_tokens=settings.reply_tokens)
+    video = open_video(str(item.path))
+    limits = Settings(frames=settings.frames, max_steps=turns, reply_tokens=settings.reply_tokens)
     calls, events = run_agent(
-        policy, video, question["question"], settings=limits, temperature=settings.temperature, seed=seed, hear=hear, once=True
+        policy, video, item.question, settings=limits, temperature=settings.temperature, seed=seed, hear=hear, once=True
     )
     own = [call for call in calls if call["role"] in OWN]
-    steps, answer, grounded = read_steps([(call["role"], call["reply"]) for call in own], events)
+    steps, answer, _ = read_steps([(call["role"], call["reply"]) for call in own], events)
     judged: list[Step] = []
     for step in steps:
         if step.tool is not None and judges.ask is not None:
-            step = replace(step, reasonable=verdict_of(judges.ask(step_task(question["question"], judged, step))))
+            step = replace(step, reasonable=verdict_of(judges.ask(step_task(item.question, judged, step))))
         judged.append(step)
-    item = Item(0, "0", question["question"], question["answer"], question["video_path"], None)
-    is_right = answer is not None and bool(judges.answer(item, answer).correct)
-    terms = {name: sum(give(step, settings.rewards) for step in judged) for name, give in STEP_REWARDS.items()}
-    terms["final"] = final_reward(judged, answer, is_right, settings.rewards)
-    terms["overlap"] = overlap_reward(grounded, (question["start"], question["end"]), settings.rewards)
-    return Trajectory([{"video_path": question["video_path"], **call} for call in own], terms)
+    # The policy is trained on what it read: a server is sent single images.
+    rows = [{"video_path": str(item.path), **call, "prompt": one_by_one(call["prompt"])} for call in own]
+    verdict = judges.answer(item, answer) if answer is not None else Verdict(False, "no answer")
+    if verdict.correct is None:
+        return Trajectory(rows, None, verdict.reasoning)
+    return Trajectory(rows, reward_terms(judged, answer, verdict.correct, settings.rewards, most=turns + 1))
 
 
 class Trainer:
@@ -107,7 +118,7 @@ class Trainer:
         self.reference = self.updater.alike(reference)
 
     def _rate(self, step: int) -> float:
-        return self.settings.rate * schedule((step + 1) / self.settings.steps, self.settings.warmup)
+        return self.settings.rate * schedule((step + 0.5) / self.settings.steps, self.settings.warmup)
 
     def learn(self, trajectories: Sequence[Trajectory], gained: Sequence[float]) -> dict[str, float]:
         """One update from a step's trajectories.
@@ -145,7 +156,7 @@ class Trainer:
         return {**summed, "gradient": norm, "rows": updater.total(len(rows)), "tokens": total}
 
 
-def draw(questions: Sequence[Mapping[str, Any]], number: int, count: int, seed: int) -> list[Mapping[str, Any]]:
+def draw(questions: Sequence[T], number: int, count: int, seed: int) -> list[T]:
     """``count`` questions from the ``number``-th on, without replacement: all come once, in random order, before any comes again."""
     places = [divmod(at, len(questions)) for at in range(number, number + count)]
     orders = {epoch: random.Random(f"{seed}/{epoch}").sample(range(len(questions)), len(questions)) for epoch, _ in places}
@@ -155,7 +166,7 @@ def draw(questions: Sequence[Mapping[str, Any]], number: int, count: int, seed: 
 def train(
     trainer: Trainer,
     policy: ChatModel,
-    questions: Sequence[Mapping[str, Any]],
+    questions: Sequence[Item],
     judges: Judges,
     out: Path,
     log: Log,
@@ -163,21 +174,28 @@ def train(
     seed: int,
     hear: Hear | None,
 ) -> None:
-    """Train for the steps of the settings; goes on from where an interrupted run was kept.
+    """Train for the steps of the settings; goes on from where an interrupted run was kept, and does nothing where it is finished.
 
     Each process makes and judges its share of a step's rollouts. After every ``reload_every`` steps the policy is saved and the server told
     to load it.
 
     Raises:
-        UsageError: there are no questions.
+        UsageError: there are no questions, or the folder holds another run.
+        ModelError: the judge gave no verdict on any answer of a step.
         subprocess.CalledProcessError: the reload command failed.
     """
     if not questions:
-        raise UsageError("there are no questions; run `python -m training.qwen questions` first")
+        raise UsageError("there are no questions; run 'python -m training.qwen questions' first")
     settings, updater = trainer.settings, trainer.updater
-    if updater.resume(out):
-        if updater.main:
-            log.write(step=updater.steps, resumed=True)
+    data = fingerprint((item.path, item.question, item.reference) for item in questions)
+    same = settings.model_dump(exclude={"keep_every", "reload"})
+    if not updater.begin(out, {"model": model_name(trainer.reference), "seed": seed, "settings": same, "data": data}):
+        return
+    if updater.main and not settings.reload:
+        print(f"no rl.reload: rollouts stay the first policy's unless its server loads {out} by itself", file=sys.stderr)
+    if updater.main:
+        log.begin(updater.steps)
+    if updater.begun:  # the server may be ahead of what was kept
         _publish(updater, out, settings)
     for step in range(updater.steps + 1, settings.steps + 1):
         turns = settings.early_turns if step <= settings.early_steps else settings.max_turns
@@ -189,20 +207,35 @@ def train(
                 pool.submit(roll, chosen[number // settings.rollouts], seed=random.Random(f"{seed}/{step}/{number}").getrandbits(31))
                 for number in mine
             ]
-            trajectories = [future.result() for future in futures]
-        terms = dict(updater.gather([(number, item.terms) for number, item in zip(mine, trajectories, strict=True)]))
-        numbers = sorted(terms)
-        returns = [sum(terms[number].values()) for number in numbers]
-        gained = advantages(returns, [number // settings.rollouts for number in numbers], settings.advantages)
-        told = trainer.learn(trajectories, [gained[number] for number in mine])
+            trajectories = dict(zip(mine, (future.result() for future in futures), strict=True))
+        told = _learn(trainer, trajectories)
         if updater.main:
-            means = {name: sum(terms[number][name] for number in numbers) / len(numbers) for name in terms[0]}
-            log.write(step=step, **{"return": sum(means.values())}, terms=means, **told)
+            log.write(step=step, **told)
         if step % settings.reload_every == 0 or step == settings.steps:
             _publish(updater, out, settings)
         if step % settings.keep_every == 0 and step < settings.steps:
             updater.keep(out)
-    updater.forget(out)
+    updater.finish(out)
+
+
+def _learn(trainer: Trainer, trajectories: Mapping[int, Trajectory]) -> dict[str, Any]:
+    """A step's update, from all that were judged. Returns what the log is told.
+
+    Args:
+        trajectories: this process's share, by number.
+    """
+    settings, updater = trainer.settings, trainer.updater
+    every = updater.gather([(number, item.terms, item.unjudged) for number, item in trajectories.items()])
+    terms = {number: found for number, found, _ in sorted(every, key=lambda item: item[0]) if found is not None}
+    if not terms:
+        raise ModelError(f"the judge gave no verdict on any of {len(every)} answers: {every[0][2]}")
+    groups = [number // settings.rollouts for number in terms]
+    returns = [sum(found.values()) for found in terms.values()]
+    gained = dict(zip(terms, advantages(returns, groups, settings.advantages), strict=True))
+    judged = [number for number in trajectories if number in gained]
+    told = trainer.learn([trajectories[number] for number in judged], [gained[number] for number in judged])
+    means = {name: sum(found[name] for found in terms.values()) / len(terms) for name in next(iter(terms.values()))}
+    return {"return": sum(means.values()), "terms": means, "unjudged": len(every) - len(terms), **told}
 
 
 def _publish(updater: Updater, out: Path, settings: RL) -> None:

@@ -6,7 +6,6 @@ Frames are kept as times of a video and decoded again when a row is made of them
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sage_cli.agent import Agent, Settings
 from sage_cli.agent.events import Event, StepStarted
+from sage_cli.bench.items import Item, json_lines
+from sage_cli.errors import UsageError
 from sage_cli.model.base import ChatModel, Frames, Message, Part, Prompt, Reply, StreamItem, Text
 from sage_cli.tools import TOOLS, TranscribeSpeech
 from sage_cli.video import Video
@@ -35,7 +36,8 @@ class Recorder:
 
     Attributes:
         step: of the agent, set by who runs it.
-        calls: so far. A reply that the agent asked for again is left out: it could not be used.
+        calls: so far. A reply that the agent asked for again is left out: it could not be used. ``cut`` are those that the token limit
+            ended: they have no end of their own.
     """
 
     def __init__(self, model: ChatModel, *, temperature: float, seed: int, reply_tokens: int) -> None:
@@ -55,7 +57,9 @@ class Recorder:
             if isinstance(item, Reply):
                 if role in OWN:
                     self.calls = [call for call in self.calls if (call["role"], call["step"]) != (role, self.step)]
-                self.calls.append({"role": role, "step": self.step, "prompt": describe(prompt), "reply": item.text})
+                cut = item.finish == "length"
+                text = item.text.removesuffix(more.get("wrap", ("", ""))[1]) if cut else item.text  # which the model did not write
+                self.calls.append({"role": role, "step": self.step, "prompt": describe(prompt), "reply": text, "cut": cut})
             yield item
 
 
@@ -85,6 +89,15 @@ def describe(prompt: Prompt) -> list[dict[str, Any]]:
         }
 
     return [{"role": message.role, "parts": [part(given) for given in message.parts]} for message in prompt]
+
+
+def one_by_one(described: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A prompt with every frame in a slice of its own: so a server reads it, which is sent single images."""
+
+    def part(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**given, "pairs": False} if "pairs" in given else given
+
+    return [{**message, "parts": [part(given) for given in message["parts"]]} for message in described]
 
 
 def restore(described: Sequence[Mapping[str, Any]], video: Video) -> Prompt:
@@ -134,8 +147,7 @@ def run_agent(
 
 def trajectories(
     teacher: ChatModel,
-    video: Video,
-    question: Mapping[str, Any],
+    item: Item,
     *,
     count: int,
     temperature: float,
@@ -144,23 +156,49 @@ def trajectories(
 ) -> list[dict[str, Any]]:
     """A teacher's different trajectories for a question, right or wrong: as the paper's data has them."""
     unique: dict[str, dict[str, Any]] = {}
+    video = Video(str(item.path))
     for seed in range(count):
-        calls, _ = run_agent(teacher, video, question["question"], settings=settings, temperature=temperature, seed=1000 * seed, hear=hear)
+        calls, _ = run_agent(teacher, video, item.question, settings=settings, temperature=temperature, seed=1000 * seed, hear=hear)
         key = json.dumps([call["reply"] for call in calls])
-        unique.setdefault(
-            key, {"video_path": str(video.path), "question": question["question"], "answer": question["answer"], "calls": calls}
-        )
+        unique.setdefault(key, {"video_path": str(item.path), "question": item.question, "answer": item.reference, "calls": calls})
     return list(unique.values())
 
 
 def append(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
-    """Append to a JSONL. A line that an interruption cut short is removed first."""
-    if path.exists() and not (before := path.read_bytes()).endswith(b"\n"):
-        os.truncate(path, before.rfind(b"\n") + 1)
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(item) + "\n" for item in items)
+    """Append to a JSONL in one piece: where one of the lines is there, so are the others. A last line that was cut short is removed first,
+    and one without its end is ended."""
+    lines = "".join(json.dumps(item) + "\n" for item in items).encode()
+    with path.open("a+b") as file:
+        if size := file.tell():
+            file.seek(size - 1)
+        if size and file.read(1) != b"\n":
+            last = path.read_bytes().rpartition(b"\n")[2]
+            if _is_json(last):
+                lines = b"\n" + lines
+            else:
+                file.truncate(size - len(last))
+        file.write(lines)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """A JSONL, but for a line that was cut short."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    """What :func:`append` wrote, but for a line that was cut short.
+
+    Raises:
+        UsageError: there is no such file, or it is none of these.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        whole, _, last = text.rpartition("\n")
+        return json_lines(text if _is_json(last.encode()) else whole)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path}: there is no such file; the stage before this one writes it") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: cannot be read ({error})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -46,11 +47,22 @@ class Row:
         return len(self.ids)
 
 
-class RowEncoder:
-    """Makes rows with a model's own tokenizer."""
+# Beside weights and tokenizer: how servers and converters prepare frames and lay out prompts.
+_OTHERS: Final = (
+    *("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json"),
+    *("chat_template.json", "chat_template.jinja", "generation_config.json"),
+)
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._tokenizer = tokenizer
+
+class RowEncoder:
+    """Makes rows with a model's own tokenizer.
+
+    Args:
+        source: folder of the model, or its name on the hub.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+        self._tokenizer, self._source = tokenizer, source
         self.image_pad = self._control(IMAGE_PAD)
         self._visual = torch.tensor([self._control(text) for text in (IMAGE_PAD, *_AROUND)])
         self._end = self._control(END)
@@ -63,15 +75,21 @@ class RowEncoder:
         return int(self._tokenizer.convert_tokens_to_ids(text))
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer into a checkpoint folder."""
+        """Write all of the model that is not its weights into a checkpoint folder."""
+        from transformers.utils.hub import cached_file
+
         self._tokenizer.save_pretrained(folder)
+        for name in _OTHERS:
+            found = cached_file(self._source, name, _raise_exceptions_for_missing_entries=False)
+            if found is not None and Path(found).resolve() != (folder / name).resolve():
+                shutil.copyfile(found, folder / name)
 
     def stand_in(self) -> Row:
         """The shortest row, for a pass whose result does not count."""
         return self._row([self._end] * 2, 1)
 
-    def row(self, prompt: Prompt, reply: str) -> Row:
-        """One row; the reply's end is its last token."""
+    def row(self, prompt: Prompt, reply: str, *, cut: bool = False) -> Row:
+        """One row; the reply's end is its last token, unless it was cut."""
         ids: list[int] = []
         pieces: list[Tensor] = []
         grids: list[list[int]] = []
@@ -84,7 +102,7 @@ class RowEncoder:
                 pair = np.stack([part.frames[0].image, part.frames[-1].image])
                 pieces.append(patches(pair[None])[0])
                 grids.append([1, pair.shape[1] // PATCH, pair.shape[2] // PATCH])
-        answer = [*self._plain(reply), self._end]
+        answer = [*self._plain(reply), *([] if cut else [self._end])]
         pixels = torch.cat(pieces) if pieces else None
         return self._row(ids + answer, len(ids), pixels, torch.tensor(grids) if grids else None)
 

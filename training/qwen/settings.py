@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from training.config import GRPO, Table, read_preset
+from pydantic import field_validator
+
+from training.config import GRPO, Rewards, Table, read_preset
 
 
 class Data(Table):
@@ -55,16 +57,25 @@ class RL(GRPO):
     """GRPO with the policy behind a server.
 
     Attributes:
-        longest: tokens; longer rows are dropped.
+        frames: most that the policy is shown at once.
+        longest: tokens of a prompt and its reply; longer rows are dropped.
         reload: command that makes the rollout server load the checkpoint folder given as its last argument.
         reload_every: steps between reloads.
         keep_every: steps between copies of all that the stage needs to go on after an interruption.
     """
 
-    longest: int = 32_768
+    frames: int = 128
+    longest: int = 32_768 + 2048
     reload: tuple[str, ...] = ()
     reload_every: int = 1
     keep_every: int = 20
+
+    @field_validator("rewards")
+    @classmethod
+    def _judged(cls, rewards: Rewards) -> Rewards:
+        if rewards.overlap:
+            raise ValueError("overlap: only the synthetic world knows true spans")
+        return rewards
 
 
 class Scale(Table):

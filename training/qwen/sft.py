@@ -18,7 +18,7 @@ from sage_cli.video import Video
 from training.qwen.record import OWN, restore
 from training.qwen.rows import Row, RowEncoder, row_loss
 from training.qwen.settings import SFT
-from training.qwen.updates import Updater
+from training.qwen.updates import Updater, fingerprint
 from training.runlog import Log
 
 Call: TypeAlias = Mapping[str, Any]
@@ -31,7 +31,12 @@ def load_model(name: str) -> tuple[Any, RowEncoder]:
 
     model = Qwen3VLForConditionalGeneration.from_pretrained(name, dtype=torch.float32)
     model.model.visual.requires_grad_(False)
-    return model, RowEncoder(AutoTokenizer.from_pretrained(name))
+    return model, RowEncoder(AutoTokenizer.from_pretrained(name), name)
+
+
+def model_name(model: Any) -> str:
+    """Of its folder, or on the hub."""
+    return Path(model.name_or_path).name
 
 
 @lru_cache(maxsize=16)
@@ -42,17 +47,21 @@ def open_video(path: str) -> Video:
 
 def encode(encoder: RowEncoder, call: Call) -> Row:
     """A call of a trajectory as a row."""
-    return encoder.row(restore(call["prompt"], open_video(call["video_path"])), call["reply"])
+    return encoder.row(restore(call["prompt"], open_video(call["video_path"])), call["reply"], cut=call.get("cut", False))
 
 
 def calls_of(recorded: Sequence[Mapping[str, Any]], settings: SFT) -> list[Call]:
-    """The calls of trajectories that train, each with its video: those of the paper's two roles, unless the settings ask for all.
+    """The calls of trajectories that train, each with its video: those of the paper's two roles, unless the settings ask for all, without
+    replies that the token limit ended.
 
     Raises:
         UsageError: there are none.
     """
     calls: list[Call] = [
-        {"video_path": item["video_path"], **call} for item in recorded for call in item["calls"] if settings.helper or call["role"] in OWN
+        {"video_path": item["video_path"], **call}
+        for item in recorded
+        for call in item["calls"]
+        if (settings.helper or call["role"] in OWN) and not call.get("cut")
     ]
     if not calls:
         raise UsageError("there is nothing to train on: the file holds no trajectories; run `python -m training.qwen trajectories` first")
@@ -60,17 +69,25 @@ def calls_of(recorded: Sequence[Mapping[str, Any]], settings: SFT) -> list[Call]
 
 
 def train(model: Any, encoder: RowEncoder, recorded: Sequence[Mapping[str, Any]], settings: SFT, out: Path, log: Log, *, seed: int) -> int:
-    """Train for the epochs of the settings and save a checkpoint folder; goes on from where an interrupted run was kept. Returns the steps.
+    """Train for the epochs of the settings and save a checkpoint folder; goes on from where an interrupted run was kept, and does nothing
+    where it is finished. Returns the steps.
 
     Args:
         recorded: trajectories, of :func:`training.qwen.record.trajectories`.
+
+    Raises:
+        UsageError: there are none, or the folder holds another run.
     """
     calls = calls_of(recorded, settings)
     steps_per_epoch = -(-len(calls) // settings.batch)
     steps = settings.epochs * steps_per_epoch
     updater = Updater(model, encoder, rate=lambda step: settings.rate * (1 - step / steps), weight_decay=0.01, clip=settings.grad_clip)
-    if updater.resume(out) and updater.main:
-        log.write(step=updater.steps, resumed=True)
+    data = fingerprint((call["video_path"], call["reply"]) for call in calls)
+    run = {"model": model_name(model), "seed": seed, "settings": settings.model_dump(exclude={"keep_every"}), "data": data}
+    if not updater.begin(out, run):
+        return updater.steps
+    if updater.main:
+        log.begin(updater.steps)
     for number in range(updater.steps, steps):
         epoch, place = divmod(number, steps_per_epoch)
         order = random.Random(f"{seed}/{epoch}").sample(calls, len(calls))
@@ -81,7 +98,7 @@ def train(model: Any, encoder: RowEncoder, recorded: Sequence[Mapping[str, Any]]
         if updater.steps % settings.keep_every == 0 and updater.steps < steps:
             updater.keep(out)
     updater.export(out)
-    updater.forget(out)
+    updater.finish(out)
     return updater.steps
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sage_cli.errors import ModelError
+from sage_cli.bench.choices import choices
+from sage_cli.errors import ModelError, UsageError
 from sage_cli.model.base import ChatModel, Frames, Message, Prompt, Reply, Text
 from sage_cli.timecode import format_clock, parse
 from sage_cli.tools.reply import json_object
@@ -31,23 +32,21 @@ Speech:
 {speech}
 {complaint}"""
 
-SCHEMA: Final[Schema] = record(
-    questions=array(
-        record(
-            question=text(1500),
-            answer=text(600),
-            ques_type=one_of(["mcq", "open_ended"]),
-            difficulty=one_of(["easy", "medium", "hard", "very_hard"]),
-            modality=one_of(["visual", "verbal", "both"]),
-            rationale=text(1000),
-            needs_web={"type": "boolean"},
-            start=text(12),
-            end=text(12),
-        ),
-        1,
-        20,
-    )
+_QUESTION: Final[Schema] = record(
+    question=text(1500),
+    answer=text(600),
+    ques_type=one_of(["mcq", "open_ended"]),
+    difficulty=one_of(["easy", "medium", "hard", "very_hard"]),
+    modality=one_of(["visual", "verbal", "both"]),
+    rationale=text(1000),
+    needs_web={"type": "boolean"},
+    start=text(12),
+    end=text(12),
 )
+
+
+class NoQuestionsError(ModelError):
+    """A teacher wrote none about a video."""
 
 
 def covered(questions: Sequence[Mapping[str, Any]], duration: float) -> float:
@@ -61,19 +60,22 @@ def covered(questions: Sequence[Mapping[str, Any]], duration: float) -> float:
 
 
 def read_questions(reply: str, duration: float) -> list[dict[str, Any]]:
-    """The questions of a reply with their spans in seconds; those with an unreadable or empty span are left out.
+    """The questions of a reply with their spans in seconds. Those with an unreadable or empty span are left out, and those whose answer is
+    none of their options.
 
     Raises:
         ValueError: there is no JSON object in the reply.
     """
     found = []
-    for given in json_object(reply).get("questions") or []:
+    questions = json_object(reply).get("questions")
+    for given in questions if isinstance(questions, list) else []:
         try:
             start, end = parse(str(given["start"])), min(parse(str(given["end"])), duration)
             kept = {"question": str(given["question"]), "answer": str(given["answer"])}
-        except (KeyError, TypeError, ValueError):
+            asked = choices({**kept, "ques_type": given.get("ques_type")}, False, {})
+        except (KeyError, TypeError, ValueError, AttributeError, UsageError):
             continue
-        if start < end:
+        if start < end and (asked.letter or not asked.options or given.get("ques_type") == "open_ended"):
             rest = {key: given.get(key) for key in ("ques_type", "difficulty", "modality", "rationale", "needs_web")}
             found.append({**kept, **rest, "start": start, "end": end})
     return found
@@ -97,7 +99,8 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
         speech: what is said in the video, with times.
 
     Raises:
-        ModelError: the teacher cannot be reached, or gave no question at all.
+        ModelError: the teacher cannot be reached.
+        NoQuestionsError: it gave no question at all.
     """
     size = teacher.frame_size(video.width, video.height)
     frames = tuple(video.frames(uniform_times(video.duration, settings.frames), size))
@@ -113,7 +116,7 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
         )
         prompt: Prompt = [Message("user", (Frames(frames), Text(task)))]
         try:
-            questions = read_questions(_reply(teacher, prompt), video.duration)
+            questions = read_questions(_reply(teacher, prompt, settings.most), video.duration)
         except ValueError:
             complaint = "They were no JSON object."
             continue
@@ -122,9 +125,10 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
         if not complaint:
             return questions
     if not best:
-        raise ModelError(f"{video.path}: the teacher wrote no questions; use a stronger one, or raise `attempts`")
+        raise NoQuestionsError(f"{video.path}: the teacher wrote no questions; use a stronger one, or raise `attempts`")
     return best
 
 
-def _reply(teacher: ChatModel, prompt: Prompt) -> str:
-    return next(item.text for item in teacher.stream(prompt, schema=SCHEMA, max_tokens=_REPLY_TOKENS) if isinstance(item, Reply))
+def _reply(teacher: ChatModel, prompt: Prompt, most: int) -> str:
+    schema = record(questions=array(_QUESTION, 1, most))
+    return next(item.text for item in teacher.stream(prompt, schema=schema, max_tokens=_REPLY_TOKENS) if isinstance(item, Reply))

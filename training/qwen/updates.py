@@ -7,9 +7,11 @@ step. ZeRO-3 is not supported: it exchanges weights within a forward pass, which
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -20,11 +22,12 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import Tensor
 
+from sage_cli.errors import UsageError
 from training.qwen.rows import RowEncoder, row_loss
 
 T = TypeVar("T")
 _PATIENCE: Final = timedelta(hours=6)  # one process may wait for another's rollouts, or for the server to load the policy
-_STATE, _STEP = "state", "step.json"
+_STATE, _STEP, _RUN = "state", "step.json", "run.json"
 
 
 class Updater:
@@ -40,6 +43,7 @@ class Updater:
     Attributes:
         model: prepared for its processes and devices.
         steps: made so far, in earlier runs too.
+        begun: whether an earlier run began to write into the folder.
     """
 
     def __init__(self, model: Any, encoder: RowEncoder, *, rate: Callable[[int], float], weight_decay: float, clip: float) -> None:
@@ -61,6 +65,7 @@ class Updater:
         optimizer = torch.optim.AdamW(parameters, rate(0), weight_decay=weight_decay)
         self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
         self.steps = 0
+        self.begun = False
 
     @property
     def main(self) -> bool:
@@ -138,31 +143,75 @@ class Updater:
             self._encoder.save(folder)
         self.wait()
 
+    def begin(self, folder: Path, run: Mapping[str, Any]) -> bool:
+        """Begin a run in a folder, or go on from what was kept of it there. Returns whether there is anything left to do.
+
+        Args:
+            run: what its steps depend on.
+
+        Raises:
+            UsageError: the folder holds another run.
+        """
+        path = folder / _RUN
+        wanted = {"run": json.loads(json.dumps(run)), "finished": False}
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else wanted
+        self.begun = path.exists()
+        self.wait()
+        if other := [key for key, value in wanted["run"].items() if found["run"].get(key) != value]:
+            raise UsageError(f"{folder} holds a run with another {' and '.join(other)}; give another --out, or delete that folder")
+        if found["finished"]:
+            if self.main:
+                print(f"{folder} is finished; to train again, give another --out, or delete that folder", file=sys.stderr)
+            return False
+        self._write(path, wanted)
+        kept, new = folder / _STATE, folder / f"{_STATE}.part"
+        if self.main and not kept.exists() and (new / _STEP).exists():  # the run was ended between two renamings
+            new.replace(kept)
+        self.wait()
+        if (kept / _STEP).exists():
+            self._accelerator.load_state(str(kept))
+            self.steps = int(json.loads((kept / _STEP).read_text(encoding="utf-8"))["step"])
+        return True
+
     def keep(self, folder: Path) -> None:
-        """Keep in ``folder/state`` what :meth:`resume` needs."""
-        new, kept = folder / f"{_STATE}.part", folder / _STATE
+        """Keep in ``folder/state`` what :meth:`begin` goes on from."""
+        new, kept, old = (folder / f"{_STATE}{suffix}" for suffix in (".part", "", ".old"))
         if self.main:
             shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         self.wait()
         self._accelerator.save_state(str(new))
         self.wait()
-        if self.main:
-            (new / _STEP).write_text(json.dumps({"step": self.steps}), encoding="utf-8")
-            shutil.rmtree(kept, ignore_errors=True)
+        self._write(new / _STEP, {"step": self.steps})
+        if self.main:  # renamed, not removed: there is a whole one at any moment
+            if kept.exists():
+                kept.replace(old)
             new.replace(kept)
+            shutil.rmtree(old, ignore_errors=True)
         self.wait()
 
-    def resume(self, folder: Path) -> bool:
-        """Go on from what was kept, if anything was."""
-        kept = folder / _STATE
-        if not (kept / _STEP).exists():
-            return False
-        self._accelerator.load_state(str(kept))
-        self.steps = int(json.loads((kept / _STEP).read_text(encoding="utf-8"))["step"])
-        return True
-
-    def forget(self, folder: Path) -> None:
-        """Remove what was kept: the stage is finished."""
+    def finish(self, folder: Path) -> None:
+        """Mark the run as finished, after its last export, and remove what was kept."""
         self.wait()
         if self.main:
-            shutil.rmtree(folder / _STATE, ignore_errors=True)
+            run = json.loads((folder / _RUN).read_text(encoding="utf-8"))
+            self._write(folder / _RUN, {**run, "finished": True})
+            for suffix in ("", ".part", ".old"):
+                shutil.rmtree(folder / f"{_STATE}{suffix}", ignore_errors=True)
+        self.wait()
+
+    def _write(self, path: Path, value: Mapping[str, Any]) -> None:
+        """A small file, in the main process; a reader never sees half of it."""
+        if self.main:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".tmp")
+            new.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+            new.replace(path)
+
+
+def fingerprint(items: Iterable[object]) -> str:
+    """Of data: the same for the same items in the same order."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(f"{item}\n".encode(errors="replace"))
+    return digest.hexdigest()[:16]
