@@ -42,8 +42,7 @@ from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Segment
 from sage_cli.timecode import format_clock, parse
 from sage_cli.tools import TranscribeSpeech, Workspace, complete
-from sage_cli.tools.base import EvidenceSpan
-from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
+from sage_cli.tools.base import EvidenceSpan, WindowArguments
 from tests.media import make_audio, make_video
 
 SPEECH: Final = ("speech", "two facts")
@@ -248,7 +247,7 @@ def search(work: Path, **options: Any) -> str:
             subtitles = session.subtitles(video)
             with Workspace(session.model, video, prompts=Prompts("general"), subtitles=subtitles, asked=row["question"]) as workspace:
                 whole = {"timestamp_start": "00:00:00", "timestamp_end": format_clock(ceil(video.duration))}
-                arguments = TranscribeSpeechArguments(video_path=workspace.video_path, **whole)
+                arguments = WindowArguments(video_path=workspace.video_path, **whole)
                 transcript = complete(TranscribeSpeech().run(arguments, workspace)).result["transcript"]
             words.append(len(transcript.split()))
             if row["right"]:

@@ -13,8 +13,7 @@ from sage_cli.prompts import PACKS, Prompts
 from sage_cli.speech.merge import Entry
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.tools import ToolError, TranscribeSpeech, Workspace, complete
-from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, Watched
-from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
+from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, Watched, WindowArguments
 from sage_cli.video import Video
 from tests.agent.scripted import ScriptedModel, accepts
 
@@ -36,8 +35,8 @@ class Listener:
         yield from (Progress((one,), min(one.end, end)) for one in self.said)
 
 
-def arguments(start: str = "00:05", end: str = "00:15", path: str = "holiday.mp4") -> TranscribeSpeechArguments:
-    return TranscribeSpeechArguments(video_path=path, timestamp_start=start, timestamp_end=end)
+def arguments(start: str = "00:05", end: str = "00:15", path: str = "holiday.mp4") -> WindowArguments:
+    return WindowArguments(video_path=path, timestamp_start=start, timestamp_end=end)
 
 
 def test_gives_the_segments_as_a_string_of_a_dictionary(video: Video) -> None:

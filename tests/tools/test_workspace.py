@@ -10,7 +10,7 @@ import pytest
 
 from sage_cli.prompts import Prompts
 from sage_cli.tools import ToolError, Workspace
-from sage_cli.tools.transcribe_speech import TranscribeSpeechArguments
+from sage_cli.tools.base import WindowArguments
 from sage_cli.tools.workspace import most, thin
 from sage_cli.video import Frame, Video
 from tests.agent.scripted import ScriptedModel
@@ -21,8 +21,8 @@ def frame(time: float) -> Frame:
     return Frame(time, np.zeros((32, 64, 3), np.uint8), f"frame {time}")
 
 
-def window(start: str, end: str, path: str = "holiday.mp4") -> TranscribeSpeechArguments:
-    return TranscribeSpeechArguments(video_path=path, timestamp_start=start, timestamp_end=end)
+def window(start: str, end: str, path: str = "holiday.mp4") -> WindowArguments:
+    return WindowArguments(video_path=path, timestamp_start=start, timestamp_end=end)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_trained_qwen3_sees_as_many_frames_as_there_are_at_every_duration(video:
     ("arguments", "message"),
     [(window("soon", "00:05"), "not a time"), (window("00:01", "00:05", "c3.mp4"), "no video 'c3.mp4'")],
 )
-def test_a_window_that_cannot_be_served_is_a_tool_error(video: Video, arguments: TranscribeSpeechArguments, message: str) -> None:
+def test_a_window_that_cannot_be_served_is_a_tool_error(video: Video, arguments: WindowArguments, message: str) -> None:
     with Workspace(ScriptedModel(), video) as workspace, pytest.raises(ToolError, match=message):
         workspace.window(arguments)
 

@@ -29,6 +29,14 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
+class WindowArguments(Arguments):
+    """Of a tool that examines a time span."""
+
+    video_path: str
+    timestamp_start: str
+    timestamp_end: str
+
+
 class ToolError(Exception):
     """The call cannot be executed. The model is shown the message and may recover."""
 
@@ -97,6 +105,7 @@ class Outcome:
 # A tool that yields a Request sends it when the generator is resumed, and does not when it is closed.
 ToolRun: TypeAlias = Generator[ToolProgress | ToolNotice | Request, None, Outcome]
 A = TypeVar("A", bound=Arguments)
+W = TypeVar("W", bound=WindowArguments)
 Y = TypeVar("Y")
 R = TypeVar("R")
 
@@ -130,6 +139,13 @@ class Tool(ABC, Generic[A]):
     @abstractmethod
     def run(self, arguments: A, workspace: Workspace) -> ToolRun:
         """Execute the call. Raises :class:`ToolError` if that is impossible."""
+
+
+class WindowTool(Tool[W]):
+    """A tool that examines the time span that its arguments name."""
+
+    def span(self, arguments: W, workspace: Workspace) -> tuple[float, float]:
+        return workspace.window(arguments)[:2]
 
 
 AnyTool: TypeAlias = Tool[Any]

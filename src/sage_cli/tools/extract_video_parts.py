@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal
 import numpy as np
 from pydantic import BeforeValidator
 
-from sage_cli.timecode import format_clock
-from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolRun
+from sage_cli.timecode import format_span
+from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, ToolRun, WindowArguments, WindowTool
 from sage_cli.tools.schema import Schema, clock, constant, one_of, record
 from sage_cli.tools.workspace import Workspace
 
@@ -26,14 +26,11 @@ def _kind(value: object) -> object:
     return _KINDS.get(value, value) if isinstance(value, str) else value
 
 
-class ExtractVideoPartsArguments(Arguments):
-    video_path: str
-    timestamp_start: str
-    timestamp_end: str
+class ExtractVideoPartsArguments(WindowArguments):
     extract_type: Annotated[Literal["frames", "subclips"], BeforeValidator(_kind)] = "frames"
 
 
-class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
+class ExtractVideoParts(WindowTool[ExtractVideoPartsArguments]):
     name = "extract-video-parts"
     title = "Took frames"
     looks = True
@@ -48,14 +45,10 @@ class ExtractVideoParts(Tool[ExtractVideoPartsArguments]):
             extract_type=one_of(["frames", "subclips"]),
         )
 
-    def span(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments)[:2]
-
     def run(self, arguments: ExtractVideoPartsArguments, workspace: Workspace) -> ToolRun:
         start, end, notes = workspace.window(arguments)
-        for note in notes:
-            yield ToolNotice(note)
-        where = f"{format_clock(start)}-{format_clock(end)}"
+        yield from map(ToolNotice, notes)
+        where = format_span(start, end)
         evidence: tuple[EvidenceSpan, ...] = ()
         if arguments.extract_type == "subclips":
             names = [workspace.add_clip(start, end)]

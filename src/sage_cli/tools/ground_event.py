@@ -7,7 +7,7 @@ from typing import Final
 
 from sage_cli.model.base import Frames, Message, Prompt, Text
 from sage_cli.timecode import format_clock, repair
-from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolError, ToolNotice, ToolRun
+from sage_cli.tools.base import EvidenceSpan, Outcome, ToolError, ToolNotice, ToolRun, WindowArguments, WindowTool
 from sage_cli.tools.reply import WRAP, json_object
 from sage_cli.tools.schema import NULL, Schema, clock, constant, either, record, text
 from sage_cli.tools.workspace import Workspace
@@ -22,14 +22,11 @@ class NoTimesError(ToolError):
     """The model's reply contains no usable times."""
 
 
-class GroundEventArguments(Arguments):
-    video_path: str
+class GroundEventArguments(WindowArguments):
     event: str
-    timestamp_start: str
-    timestamp_end: str
 
 
-class GroundEvent(Tool[GroundEventArguments]):
+class GroundEvent(WindowTool[GroundEventArguments]):
     name = "ground-event"
     title = "Looked for an event"
     looks = True
@@ -39,13 +36,9 @@ class GroundEvent(Tool[GroundEventArguments]):
         when = clock(workspace.start, workspace.end)
         return record(video_path=constant(workspace.video_path), event=text(_EVENT_LENGTH), timestamp_start=when, timestamp_end=when)
 
-    def span(self, arguments: GroundEventArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments)[:2]
-
     def run(self, arguments: GroundEventArguments, workspace: Workspace) -> ToolRun:
         start, end, notes = workspace.window(arguments)
-        for note in notes:
-            yield ToolNotice(note)
+        yield from map(ToolNotice, notes)
         begin_text, end_text = format_clock(start), format_clock(end)
         question = workspace.prompts.render("visual_temporal_grounding", event=arguments.event, begin=begin_text, end=end_text)
 

@@ -43,14 +43,11 @@ class FrameSizes:
             count: of the frames.
             fits: whether the context holds frames of a size.
         """
-        return self._close(-(-count // 2), fits) if self._style.shared else self.first
+        return self.still(-(-count // 2), fits) if self._style.shared else self.first
 
     def still(self, count: int, fits: Callable[[Size], bool] = lambda size: True) -> Size:
-        """Of frames that are looked at one by one; the arguments are those of :meth:`clip`."""
-        return self._close(count, fits)
-
-    def _close(self, slices: int, fits: Callable[[Size], bool]) -> Size:
-        """As large as the style and the context allow; what does not fit gets smaller, down to the paper's size."""
+        """Of frames that are looked at one by one: as large as the style and the context allow, down to the paper's size; the arguments are
+        those of :meth:`clip`."""
         style = self._style
         if self._tokens or style.still is None:
             return self.first
@@ -60,7 +57,7 @@ class FrameSizes:
         if style.shared:
             # Few large frames cost as much as the many of the first look, which the user limits, and one may always be as large as any.
             budget = max(self.first[0] * self.first[1] * self._frames // 2, most)
-            pixels = max(floor, min(most, budget // max(1, slices)))
+            pixels = max(floor, min(most, budget // max(1, count)))
 
         def size(step: int) -> Size:
             return self._size((least, pixels - (pixels - floor) * step // _STEPS))

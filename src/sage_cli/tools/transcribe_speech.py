@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sage_cli.model.base import Text
 from sage_cli.timecode import format_clock
-from sage_cli.tools.base import Arguments, EvidenceSpan, Outcome, Tool, ToolNotice, ToolProgress, ToolRun, What
+from sage_cli.tools.base import EvidenceSpan, Outcome, ToolNotice, ToolProgress, ToolRun, What, WindowArguments, WindowTool
 from sage_cli.tools.reply import json_object
 from sage_cli.tools.schema import Schema, clock, constant, record, text
 from sage_cli.tools.workspace import Workspace, most, thin
@@ -33,16 +33,10 @@ _PASSAGES: Final = (
 )
 
 
-class TranscribeSpeechArguments(Arguments):
-    video_path: str
-    timestamp_start: str
-    timestamp_end: str
-
-
-class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
+class TranscribeSpeech(WindowTool[WindowArguments]):
     name = "transcribe-speech"
     title = "Listened"
-    arguments = TranscribeSpeechArguments
+    arguments = WindowArguments
 
     def schema(self, workspace: Workspace) -> Schema:
         start = end = clock(workspace.start, workspace.end)
@@ -50,13 +44,9 @@ class TranscribeSpeech(Tool[TranscribeSpeechArguments]):
             start, end = constant(format_clock(workspace.start)), constant(format_clock(math.ceil(workspace.end)))
         return record(video_path=constant(workspace.video_path), timestamp_start=start, timestamp_end=end)
 
-    def span(self, arguments: TranscribeSpeechArguments, workspace: Workspace) -> tuple[float, float]:
-        return workspace.window(arguments)[:2]
-
-    def run(self, arguments: TranscribeSpeechArguments, workspace: Workspace) -> ToolRun:
+    def run(self, arguments: WindowArguments, workspace: Workspace) -> ToolRun:
         start, end, notes = workspace.window(arguments)
-        for note in notes:
-            yield ToolNotice(note)
+        yield from map(ToolNotice, notes)
         subtitles = workspace.subtitles
         if not workspace.video.has_audio and not subtitles:
             workspace.video.check_audio()

@@ -18,7 +18,7 @@ from sage_cli.errors import SageError
 from sage_cli.model.base import ChatModel, Delta, Message, Part, Progress, Prompt, Reply, Text, Usage
 from sage_cli.prompts import Prompts
 from sage_cli.text import from_argument
-from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress
+from sage_cli.tools.base import ToolError, ToolNotice, ToolProgress, WindowArguments
 from sage_cli.tools.reply import without_thinking
 from sage_cli.tools.schema import Schema
 from sage_cli.tools.sizes import FrameSize, FrameSizes, Size, blank_frames
@@ -52,14 +52,6 @@ class SpeechModel(Protocol):
     def is_cached(self, start: float, end: float) -> bool: ...
 
     def parts(self, start: float, end: float) -> Iterator[Heard]: ...
-
-
-class Window(Protocol):
-    """The arguments of a tool that examines a time span."""
-
-    video_path: str
-    timestamp_start: str
-    timestamp_end: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +174,7 @@ class Workspace:
 
     # ---- times -----------------------------------------------------------------------------------------------------
 
-    def window(self, arguments: Window) -> tuple[float, float, list[str]]:
+    def window(self, arguments: WindowArguments) -> tuple[float, float, list[str]]:
         """The time span that a call means: start and end in seconds, and a line for each correction that was necessary.
 
         Raises:
@@ -202,7 +194,7 @@ class Workspace:
             raise ToolError(str(error)) from error
         start, end = first + start, first + end
         inside = max(start, self.start), min(end, self.end)
-        part = f"{timecode.format_clock(self.start)}-{timecode.format_clock(self.end)}"
+        part = timecode.format_span(self.start, self.end)
         if inside[0] >= inside[1]:
             raise ToolError(f"only the part {part} of the video is asked about; choose times inside it")
         # The schema offers whole seconds, which may be slightly outside a part that begins or ends between two.
