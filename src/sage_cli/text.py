@@ -28,20 +28,8 @@ SUBTITLES: Final = (".srt", ".vtt", ".ass", ".ssa", ".ttml")
 
 # And of subtitles that are not read: formats of sites, of discs, of players long gone.
 OTHER_SUBTITLES: Final = (
-    ".json3",
-    ".srv1",
-    ".srv2",
-    ".srv3",
-    ".sbv",
-    ".dfxp",
-    ".sub",
-    ".sup",
-    ".idx",
-    ".smi",
-    ".lrc",
-    ".scc",
-    ".stl",
-    ".mks",
+    *(".json3", ".srv1", ".srv2", ".srv3", ".sbv", ".dfxp"),
+    *(".sub", ".sup", ".idx", ".smi", ".lrc", ".scc", ".stl", ".mks"),
 )
 
 _MARKS: Final = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))

@@ -13,7 +13,7 @@ from sage_cli.errors import ModelError, UsageError
 from sage_cli.speech import Segment, SpeechOptions, Transcriber
 from sage_cli.speech.decoding import Decoded, Decoder
 from sage_cli.speech.windows import Window
-from tests.models.tiny_whisper import TINY, Shape, write_silero, write_whisper
+from tests.models.tiny_whisper import TINY, Shape, write_whisper
 from tests.speech.sounds import RATE, Sound, babble, hush
 
 WORDS = {word for slot in TINY.slot_words for word in slot}
@@ -99,11 +99,6 @@ def test_words(heard: list[Segment]) -> None:
         assert segment.words[0].start == segment.start
         assert segment.words[-1].end == segment.end
         assert all(0 < word.confidence <= 1 for word in segment.words)
-
-
-def test_a_silero_model_decides_what_is_speech(model: Path, tmp_path: Path, talk: Sound) -> None:
-    transcriber = Transcriber(model, threads=1, vad_model=write_silero(tmp_path / "silero.bin", seed=2))
-    assert list(transcriber.stream(talk[: 30 * RATE]))
 
 
 def test_released_models_have_a_silero_that_takes_a_drone_for_no_speech(tmp_path: Path) -> None:
@@ -198,11 +193,6 @@ def test_a_prompt_of_any_length_works(model: Path) -> None:
 def test_what_cannot_work_is_refused_at_once(model: Path, options: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error):
         Transcriber(model, SpeechOptions(**options))  # type: ignore[arg-type]
-
-
-def test_a_vad_model_that_is_not_there_is_an_error(model: Path) -> None:
-    with pytest.raises(ModelError):
-        Transcriber(model, vad_model="nowhere.bin")
 
 
 @pytest.mark.parametrize("library", ["pywhispercpp", "av"])

@@ -72,7 +72,6 @@ class Transcriber:
         model_path: a model in whisper.cpp's format (``ggml-*.bin``).
         options: of speech recognition.
         threads: CPU threads; ``None`` for all cores this process may use, 8 at most.
-        vad_model: a Silero model (``ggml-silero-*.bin``) to use instead of the installed one.
         remember: the fingerprints of the models on disk.
 
     Raises:
@@ -91,7 +90,6 @@ class Transcriber:
         options: SpeechOptions | None = None,
         *,
         threads: int | None = None,
-        vad_model: str | os.PathLike[str] | None = None,
         remember: bool = True,
     ) -> None:
         self.options = options = options or SpeechOptions()
@@ -100,7 +98,7 @@ class Transcriber:
         if not self._whisper.multilingual and (options.translate or options.multilingual or options.language not in ("auto", "en")):
             name = Path(model_path).name
             raise ModelError(f"{name} knows English only: use a multilingual model (without .en in its name) for other languages")
-        self._detect, detector = self._detector(vad_model, remember)
+        self._detect, detector = self._detector(remember)
         self._decoder = Decoder(self._whisper, options, measured=isinstance(self._detect, Silero))
         self._languages = LanguageFinder(self._whisper)
         libraries = version("pywhispercpp"), version("av")  # whisper.cpp, and what decodes the sound
@@ -261,25 +259,24 @@ class Transcriber:
             return "en"
         return None if self.options.language == "auto" else self.options.language
 
-    def _detector(self, vad_model: str | os.PathLike[str] | None, remember: bool) -> tuple[Detector, str]:
+    def _detector(self, remember: bool) -> tuple[Detector, str]:
         """The voice activity detector, and what identifies it."""
         if not self.options.vad:
             return everything, "everything"
-        if vad_model is None and self._whisper.toy:  # trained on synthetic sound, which Silero rightly takes for no speech
+        if self._whisper.toy:  # trained on synthetic sound, which Silero rightly takes for no speech
             return EnergyGate(), "loudness"
-        path = Path(vad_model) if vad_model is not None else bundled_silero()
+        path = bundled_silero()
         return Silero(path, on=self.options.vad_threshold), fingerprint(path, remember=remember)
 
 
 # ---- tokens --------------------------------------------------------------------------------------------------------
 
 
-def _unheard(tokens: Iterable[Token], window: Window) -> float | None:
+def _unheard(tokens: Sequence[Token], window: Window) -> float | None:
     """Where the model stopped, in seconds of the window, if speech follows; else ``None``.
 
     It may stop early, and the last sentence of a full window may continue after the cut: that is decoded again, with what follows.
     """
-    tokens = list(tokens)
     stamps = [(number, token.time) for number, token in enumerate(tokens) if token.time is not None]
     if not stamps:
         return None
@@ -290,11 +287,10 @@ def _unheard(tokens: Iterable[Token], window: Window) -> float | None:
     return last
 
 
-def _until(tokens: Iterable[Token], seconds: float) -> list[Token]:
+def _until(tokens: Sequence[Token], seconds: float) -> list[Token]:
     """The tokens up to the last timestamp at ``seconds``."""
-    tokens = list(tokens)
     last = max((number for number, token in enumerate(tokens) if token.time is not None and token.time <= seconds), default=len(tokens) - 1)
-    return tokens[: last + 1]
+    return list(tokens[: last + 1])
 
 
 def _with_speech(words: list[TimedWord]) -> list[TimedWord]:

@@ -117,16 +117,10 @@ class Window:
         """
         step = FRAME / RATE
         first = int(start / step)
-        active = self._active[first : max(first + 1, -int(-end // step))]
-        if not active.any():
-            return None
-        runs = _runs(active, _PAUSE_IN_WORD)
-        place, best = (start, end), -1.0
-        for low, high in runs:
-            begin, stop = max(start, (first + low - 1) * step), min(end, (first + high) * step)
-            if stop - begin >= best:
-                place, best = (begin, stop), stop - begin
-        return place if place[0] < place[1] else None
+        runs = _runs(self._active[first : max(first + 1, -int(-end // step))])
+        places = [(max(start, (first + low - 1) * step), min(end, (first + high) * step)) for low, high in runs]
+        begin, stop = max(reversed(places), key=lambda place: place[1] - place[0], default=(start, start))
+        return (begin, stop) if begin < stop else None
 
     def limits(self, start: float, end: float, slip: float) -> tuple[float, float]:
         """Between which times a word must end that the model puts between two timestamps, in seconds of the window.
@@ -168,8 +162,7 @@ class Window:
     @cached_property
     def runs(self) -> list[tuple[float, float]]:
         """Start and end of what is said without a pause, in seconds of the window."""
-        runs = _runs(self._active, _PAUSE_IN_WORD) if self._active.any() else []
-        return [(first * FRAME / RATE, last * FRAME / RATE) for first, last in runs]
+        return [(first * FRAME / RATE, last * FRAME / RATE) for first, last in _runs(self._active)]
 
     @property
     def _gaps(self) -> list[tuple[float, float]]:
@@ -343,12 +336,11 @@ def _set_runs(flags: Flags) -> list[tuple[int, int]]:
     return list(zip(edges[::2], edges[1::2], strict=True))
 
 
-def _runs(active: Flags, pause: int) -> list[tuple[int, int]]:
-    """First frame and frame after the last of every run of speech; shorter pauses than ``pause`` frames do not end a run."""
+def _runs(active: Flags) -> list[tuple[int, int]]:
+    """First frame and frame after the last of every run of speech; pauses within words do not end a run."""
     frames = np.flatnonzero(active)
-    breaks = np.flatnonzero(np.diff(frames) > pause)
-    firsts, lasts = [frames[0], *frames[breaks + 1]], [*frames[breaks], frames[-1]]
-    return [(int(first), int(last) + 1) for first, last in zip(firsts, lasts, strict=True)]
+    runs = np.split(frames, np.flatnonzero(np.diff(frames) > _PAUSE_IN_WORD) + 1) if len(frames) else []
+    return [(int(run[0]), int(run[-1]) + 1) for run in runs]
 
 
 def _spans(start: int, chunk: Samples, flags: Flags, kept: Flags, resume: int) -> list[Span]:

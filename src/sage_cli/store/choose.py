@@ -8,7 +8,7 @@ somewhere in its name; ``imatrix`` files are by-products. Whisper repositories h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
@@ -162,9 +162,9 @@ def _pick(
     return min(fitting, key=lambda label: (order.get(label, len(order)), sizes[label]))
 
 
-def _same(wanted: str, labels: Iterable[str]) -> str | None:
+def _same(wanted: str, labels: Collection[str]) -> str | None:
     """``q4_k_m`` is ``Q4_K_M``, and ``Q4_K_XL`` is ``UD-Q4_K_XL`` where there is no other."""
-    names: Sequence[str] = list(labels)
-    plain = wanted.upper().replace("-", "_").removeprefix("UD_")
-    exact = [label for label in names if label == wanted.upper()]
-    return next(iter(exact + [label for label in names if label.removeprefix("UD-") == plain]), None)
+    if (exact := wanted.upper()) in labels:
+        return exact
+    plain = exact.replace("-", "_").removeprefix("UD_")
+    return next((label for label in labels if label.removeprefix("UD-") == plain), None)

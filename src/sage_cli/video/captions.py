@@ -202,11 +202,9 @@ def _documents(packets: Iterator[Packet[Any]]) -> Iterator[Cue]:
         start, end = float(time), float(time + (packet.duration or 0) * time_base(packet))
         first = start if first is None else first
         cues = ttml_cues(bytes(packet).decode("utf-8-sig", "replace"))
-
-        def fits(shift: float, cues: list[tuple[float, float, str]] = cues, start: float = start, end: float = end) -> bool:
-            return all(start - _SLACK <= begin + shift <= end + _SLACK for begin, *_ in cues)
-
-        shift = next((shift for shift in (first, 0.0, start) if fits(shift)), first)
+        shifts = (first, 0.0, start)
+        fitting = (shift for shift in shifts if all(start - _SLACK <= begin + shift <= end + _SLACK for begin, *_ in cues))
+        shift = next(fitting, first)
         yield from ((begin + shift, until + shift, plain_lines(text)) for begin, until, text in cues)
 
 
