@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sage_cli.bench.records import complete, read_records, said
-from sage_cli.bench.report import summarize
+from sage_cli.bench.report import compare, summarize
 from sage_cli.errors import UsageError
+from sage_cli.report.bench import bench_page
 
 CALL = {"arguments": {"query": "x"}, "rationale": None, "args_validity": True, "result": {}}
 STEPS = [
@@ -64,6 +66,16 @@ def test_nothing_is_no_answer(answer: object) -> None:
 def test_durations_that_say_nothing_fall_in_no_bucket(duration: object) -> None:
     report = summarize("x", [BASE | {"duration": duration}, BASE | {"duration": "706"}])
     assert {bucket: share.total for bucket, share in report.by["duration"].items()} == {"600-1200 s": 1}
+
+
+@pytest.mark.parametrize("odd", [7, "?", "1e999", float("nan"), [], [7], [{}], {}, {"a": "b"}], ids=str)
+@pytest.mark.parametrize("name", ["is_correct", "error", "turns", "tool_calls", "tool_call_types", "used_tool_calls", "seconds", "usage"])
+def test_fields_of_other_programs_are_not_counted(name: str, odd: object) -> None:
+    records: list[dict[str, Any]] = [BASE | {name: odd}, BASE]
+    report = summarize("x", records)
+    report = replace(report, comparison=compare(records, records, report))
+    assert "<svg" in bench_page(report) or "<table" in bench_page(report)
+    assert (report.asked, report.accuracy.right, report.tools, report.tokens.get("images", 0)) == (2, report.accuracy.total, {}, 0)
 
 
 def test_what_is_no_results_file(tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from sage_cli.agent.nonsense import gives_up
 from sage_cli.agent.protocol import WIRE_NAMES
@@ -23,6 +26,27 @@ Record: TypeAlias = dict[str, Any]
 
 PAPER_NAMES: Final = {wire: paper for paper, wire in WIRE_NAMES.items()}
 _STEPS: Final = ("iterative_reasoner", "search_llm")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A tool call as reports count it."""
+
+    tool: str
+    ok: bool
+    repeated: bool
+
+
+# The fields that reports compute with.
+_COUNTED: Final[Mapping[str, TypeAdapter[Any]]] = {
+    "is_correct": TypeAdapter(bool | None),
+    "label": TypeAdapter(bool | None),
+    "turns": TypeAdapter(NonNegativeInt),
+    "tool_calls": TypeAdapter(list[Call]),
+    "tool_call_types": TypeAdapter(dict[str, NonNegativeInt]),
+    "seconds": TypeAdapter(FiniteFloat | None),
+    "usage": TypeAdapter(dict[str, NonNegativeInt | FiniteFloat] | None),
+}
 
 
 def read_records(path: Path) -> list[Record]:
@@ -52,21 +76,27 @@ def said(record: Mapping[str, Any]) -> str | None:
 
 def complete(record: Mapping[str, Any]) -> Record:
     """The record with what reports count: ``turns``, ``tool_calls``, ``tool_call_types``, ``used_tool_calls``, ``none_prediction``,
-    ``duration`` and ``seconds``, computed from the trace where they are missing. Unknown fields stay missing.
+    ``duration`` and ``seconds``, computed from the trace where they are missing. Unknown fields stay missing, as do those that other
+    programs use for something else.
     """
     filled = dict(record)
+    for name in _COUNTED.keys() & filled.keys():
+        try:
+            filled[name] = _COUNTED[name].validate_python(filled[name])
+        except ValidationError:
+            del filled[name]
     if "answer" in record:
         filled["none_prediction"] = said(record) is None and not record.get("error")
     filled["duration"] = seconds_of(record.get("duration", record.get("video_duration")))
-    if "seconds" not in record:
+    if "seconds" not in filled:
         filled["seconds"] = seconds_of(record.get("time_taken"))
     steps = _steps(record)
     if steps is not None:
         calls = list(_calls(steps))
         filled.setdefault("turns", 1 + len(steps))
         filled.setdefault("tool_calls", calls)
-        filled.setdefault("tool_call_types", Counter(WIRE_NAMES.get(call["tool"], call["tool"]) for call in calls))
-    if "used_tool_calls" not in record:
+        filled.setdefault("tool_call_types", Counter(WIRE_NAMES.get(call.tool, call.tool) for call in calls))
+    if not isinstance(record.get("used_tool_calls"), bool):
         filled["used_tool_calls"] = bool(filled.get("tool_call_types"))
     return filled
 
@@ -82,8 +112,8 @@ def _steps(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]] | None:
     return None if steps is None else [step for step in steps if isinstance(step, Mapping)]
 
 
-def _calls(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The tool calls of the steps as our records have them. A call is ``{wire name}_#{n}: {arguments, args_validity, ...}``."""
+def _calls(steps: Sequence[Mapping[str, Any]]) -> Iterator[Call]:
+    """The tool calls of the steps. A call is ``{wire name}_#{n}: {arguments, args_validity, ...}``."""
     before = set()
     for step in steps:
         made = step.get("tool_calls") or {}
@@ -92,5 +122,5 @@ def _calls(steps: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
             wire = str(name).partition("_#")[0]
             details = call if isinstance(call, Mapping) else {}
             same = wire, json.dumps(details.get("arguments"), sort_keys=True)
-            yield {"tool": PAPER_NAMES.get(wire, wire), "ok": details.get("args_validity") is not False, "repeated": same in before}
+            yield Call(PAPER_NAMES.get(wire, wire), details.get("args_validity") is not False, same in before)
             before.add(same)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from statistics import fmean, median, quantiles
 from typing import Any, Final, TypeAlias
@@ -181,7 +181,7 @@ class Report:
     tokens: dict[str, int]
     stages: dict[str, float]
     answers: tuple[Answered, ...]
-    comparison: Comparison | None = field(default=None)
+    comparison: Comparison | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready; shares have their value too."""
@@ -209,7 +209,7 @@ def summarize(name: str, records: Sequence[Record], *, settings: Mapping[str, An
         },
         single=Share.of(record["is_correct"] for record in judged if not record.get("used_tool_calls")),
         multi=Share.of(record["is_correct"] for record in judged if record.get("used_tool_calls")),
-        failed=tuple((_id(record), record["error"]) for record in records if record.get("error")),
+        failed=tuple((_id(record), str(record["error"])) for record in records if record.get("error")),
         unanswered=sum(bool(record.get("none_prediction")) for record in records),
         unjudged=len(records) - len(judged),
         agreement=Share.of(record["label"] == record["is_correct"] for record in labelled) if labelled else None,
@@ -218,15 +218,15 @@ def summarize(name: str, records: Sequence[Record], *, settings: Mapping[str, An
         turns=dict(sorted(Counter(turns).items())),
         seconds=Spread.of(seconds),
         seconds_by_question=seconds,
-        tokens={key: sum(usage[key] for usage in usages) for key in _TOKENS} if usages else {},
-        stages={key: sum(usage[key] for usage in usages) for key in _STAGES} if usages else {},
+        tokens={key: sum(usage.get(key, 0) for usage in usages) for key in _TOKENS} if usages else {},
+        stages={key: sum(usage.get(key, 0) for usage in usages) for key in _STAGES} if usages else {},
         answers=tuple(Answered.of(record) for record in records),
     )
 
 
 def compare(first: Sequence[Record], second: Sequence[Record], other: Report) -> Comparison:
     """Pair the questions of two runs: by their words and their video's name, so that two orders or two folders do no harm."""
-    ours, theirs = _by_question([complete(record) for record in first]), _by_question(second)
+    ours, theirs = (_by_question(map(complete, records)) for records in (first, second))
     shared = [(ours[key], theirs[key]) for key in ours if key in theirs]
     partners = {id(one): two for one, two in shared}
 
@@ -270,9 +270,9 @@ def _tools(records: Sequence[Record]) -> dict[str, ToolUse]:
     for record in records:
         if "tool_calls" in record:
             for call in record["tool_calls"]:
-                calls[call["tool"]] += 1
-                failed[call["tool"]] += not call["ok"]
-                repeated[call["tool"]] += call["repeated"]
+                calls[call.tool] += 1
+                failed[call.tool] += not call.ok
+                repeated[call.tool] += call.repeated
         elif types := record.get("tool_call_types"):
             told = False
             for wire, count in types.items():
@@ -280,13 +280,13 @@ def _tools(records: Sequence[Record]) -> dict[str, ToolUse]:
     return {tool: ToolUse(count, failed[tool] if told else None, repeated[tool] if told else None) for tool, count in calls.most_common()}
 
 
-def _by_question(records: Sequence[Record]) -> dict[tuple[str, str, int], Record]:
+def _by_question(records: Iterable[Record]) -> dict[tuple[str, str, int], Record]:
     seen: Counter[tuple[str, str]] = Counter()
     found = {}
     for record in records:
         if record.get("is_correct") is not None:
             video = str(record.get("video_path") or record.get("path") or "")
-            question, name = str(record["question"]).strip(), PurePosixPath(video).stem
+            question, name = str(record.get("question")).strip(), PurePosixPath(video).stem
             found[question, name, seen[question, name]] = record
             seen[question, name] += 1
     return found
