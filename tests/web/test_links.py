@@ -20,7 +20,7 @@ from sage_cli.video import Video
 from sage_cli.web.links import download, host_of
 
 _PAGE = b"""<!DOCTYPE html><html><head><title>A talk</title></head><body><video src="/talk.mp4">
-<track kind="subtitles" srclang="de" src="/talk.de.vtt"></video></body></html>"""
+<track kind="subtitles" srclang="de" src="/talk.de.vtt"><track kind="subtitles" srclang="pt-BR" src="/talk.de.vtt"></video></body></html>"""
 _GERMAN = b"WEBVTT\n\n00:00.000 --> 00:02.000\nGuten Tag.\n"
 
 
@@ -148,10 +148,11 @@ def test_captions_are_fetched_when_their_language_is_asked_for(site: Any, tmp_pa
     assert download(link, tmp_path, languages=("de",)) == path
     assert "Guten Tag." in beside.read_text()
     assert not [line for line in site.log[videos:] if line == "GET 0"]  # the video is not downloaded again
-    for languages, asked in ((("de",), False), (("fr",), True), (("fr",), False), ((), False)):
+    for languages, asked in ((("de",), False), (("fr",), True), (("fr",), False), ((), False), (("pt",), True), (("pt",), False)):
         before = len(site.pages)
         assert download(link, tmp_path, languages=languages) == path
         assert (len(site.pages) > before) is asked
+    assert path.with_suffix(".pt-BR.vtt").exists()
 
 
 def test_a_video_is_used_when_its_captions_cannot_be_fetched(site: Any, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _fetch(link: str, folder: Path, name: str, languages: Sequence[str], **more:
         "socket_timeout": _TIMEOUT_S,
         "writesubtitles": True,
         "writeautomaticsub": True,
-        "subtitleslangs": [*languages] or ["en.*", "-live_chat"],
+        "subtitleslangs": [f"{language}(-.*)?" for language in languages] or ["en.*", "-live_chat"],  # pt-BR is pt, too
         "subtitlesformat": "vtt/srt/best",
         "ignoreerrors": False,
         "quiet": True,
