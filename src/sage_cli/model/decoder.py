@@ -67,7 +67,7 @@ class Decoder:
         self._sharing = sharing
         self._logits_at, self._logits = 0, np.empty(0, np.float32)  # llama.cpp hardly ever moves them, and to make an array is slow
         # Of two lots, one is filled while the other is decoded.
-        self._lots = cycle(([], []))  # type: cycle[list[_EmbeddingBatch]]
+        self._lots: cycle[Filled] = cycle(([], []))
 
     def close(self) -> None:
         """Free the context. Safe to call again."""

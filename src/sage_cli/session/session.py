@@ -99,17 +99,13 @@ class Session(Models):
 
     def close(self) -> None:
         """Stop running work; free models and temporary files. Safe to call again; a later question would load the models anew."""
-        self._stop()
+        self._end_loading()
+        self._turns.stop()  # before the models are freed: runs and transcripts hold native state of them
+        self._agents.clear()
         self._videos.clear()
         self._subtitles.clear()
         self.pipes.clear()
         super().close()
-
-    def _stop(self) -> None:
-        """Runs and transcripts hold native state of the models, so they must end first."""
-        self._end_loading()
-        self._turns.stop()
-        self._agents.clear()
 
     # ---- asking ----------------------------------------------------------------------------------------------------
 
