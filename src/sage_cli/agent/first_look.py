@@ -79,8 +79,8 @@ class FirstLook:
                 watch.check()
         self._frames, self._count = tuple(found.values()), choice.count
         if method == "keyframe" and len(found) < choice.count:
-            text = f"{len(found)} keyframe{'s'[: len(found) > 1]} instead of {choice.count} frames: there are no others near the times to look at"
-            yield Notice(watch.elapsed, text)
+            few = f"{len(found)} keyframe{'s'[: len(found) > 1]} instead of {choice.count} frames"
+            yield Notice(watch.elapsed, f"{few}: there are no others near the times to look at")
         elif method not in ("keyframe", "cached") and self._sampling == "keyframe":
             yield Notice(watch.elapsed, "there is no keyframe in the part asked about: its frames are decoded")
         yield FramesSampled(watch.elapsed, tuple(frame.time for frame in self._frames), method)

@@ -222,10 +222,10 @@ class _Run:
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
         frames = yield from agent.first_look.frames(self._workspace, choice, build, self._watch)
+        prompt = build(frames)
         if direct:
-            yield from self._direct(frames)
+            yield from self._direct(prompt, frames)
             return
-        prompt = prompts.first(frames)
         reply = yield from self._look(prompt, shown=bool(frames))
         if agent.tools and reply.recommended_tools.call:
             yield from self._runner.act(0, reply.recommended_tools)
@@ -248,8 +248,7 @@ class _Run:
             reply = yield from self._asker.ask(ContextReply, 0, again, schema)
         return reply
 
-    def _direct(self, frames: Sequence[Frame]) -> Iterator[Event]:
-        prompt = self._prompts.direct(frames)
+    def _direct(self, prompt: Prompt, frames: Sequence[Frame]) -> Iterator[Event]:
         answer = yield from self._asker.ask_directly(prompt)
         if answer is None:
             yield self._no_answer(0, "the model gave none")
