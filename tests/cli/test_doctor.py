@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,7 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 
 from sage_cli.assets import CLIPS
-from sage_cli.cli.checks import Setup, Speeds, System, advise, check_setup
+from sage_cli.cli.checks import Setup, Speeds, System, advise, check_setup, check_system
 from sage_cli.cli.measure import ModelSpeed
 from sage_cli.errors import LibraryError
 from sage_cli.hardware.builds import Hardware
@@ -73,6 +74,7 @@ def test_no_advice_without_problems() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        ({"cache_size": None}, ["/c belongs to another user"]),
         (
             {"devices": (CPU,), "hidden_gpu": "NVIDIA", "hardware": Hardware("Linux", "aarch64", "NVIDIA")},
             ["cannot use the NVIDIA GPU; compile one that can", "-DGGML_CUDA=on"],
@@ -186,6 +188,21 @@ def test_this_machine_is_measured(sage: Sage, model: TinyModel, environment: dic
     assert text.returncode == 0
     assert record["model"] in text.stdout
     assert "frame pair" not in text.stdout
+
+
+def test_a_cache_that_only_another_user_may_read_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("sage_cli.store.cache.entries", refuse)
+    assert check_system().cache_size is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is no folder in which nobody may make another")
+def test_a_cache_that_cannot_be_written_is_no_end(sage: Sage, environment: dict[str, str]) -> None:
+    environment |= {"SAGE_CACHE_DIR": "/proc", "SAGE_THREADS": "1"}
+    done = sage("doctor", "--json")
+    assert (done.returncode, len(json.loads(done.stdout)["speeds"])) == (0, 1), done.stderr
 
 
 def test_a_broken_model_is_no_end(sage: Sage, model: TinyModel, environment: dict[str, str]) -> None:

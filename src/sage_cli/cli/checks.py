@@ -53,6 +53,7 @@ class System:
         backends: the kinds of GPU that llama.cpp is built for; ``"CUDA"`` and such.
         hidden_gpu: vendor of a GPU that this build of llama.cpp cannot use.
         load: average number of running processes in the last minute; 0 if unknown.
+        cache_size: bytes in the cache; ``None`` if it is another user's.
         disks: folder and free bytes, by what is stored there.
     """
 
@@ -68,7 +69,7 @@ class System:
     hardware: Hardware
     hidden_gpu: str | None
     load: float
-    cache_size: int
+    cache_size: int | None
     cache_limit: int
     disks: dict[str, tuple[str, int]]
 
@@ -135,6 +136,9 @@ def check_system() -> System:
     build, machine = "", Machine(free_memory(), 0, cores(), "CPU")
     found: tuple[Device, ...] = ()
     backends: tuple[str, ...] = ()
+    size: int | None = None
+    with suppress(PermissionError):
+        size = sum(entry.size for entry in entries())
     with suppress(LibraryError):  # llama.cpp's, or another that our modules import with it
         from sage_cli.model import devices as llama
 
@@ -157,7 +161,7 @@ def check_system() -> System:
         hardware=hardware,
         hidden_gpu=hardware.gpu if build and not (any(device.kind == "gpu" for device in found) or can_use(hardware, backends)) else None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
-        cache_size=sum(entry.size for entry in entries()),
+        cache_size=size,
         cache_limit=int(load_options().cache_limit),
         disks={name: (str(folder), _free(folder)) for name, folder in folders.items()},
     )
@@ -208,7 +212,9 @@ def check_setup() -> Setup:
 
 
 def _free(folder: Path) -> int:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    from sage_cli.cli.batch import exists
+
+    existing = next(path for path in (folder, *folder.parents) if exists(str(path)))
     return shutil.disk_usage(existing).free
 
 
@@ -316,6 +322,8 @@ def _on_model(system: System, setup: Setup, speeds: Speeds) -> list[str]:
 
 def _on_machine(system: System, speeds: Speeds) -> list[str]:
     advice = []
+    if system.cache_size is None:
+        advice.append(f"nothing is cached: {system.disks['cache'][0]} belongs to another user; set SAGE_CACHE_DIR")
     for name, (folder, free) in system.disks.items():
         if free < LOW_DISK:
             variable = {"cache": "SAGE_CACHE_DIR", "models": "SAGE_MODELS_DIR"}.get(name, "HF_HOME")

@@ -96,7 +96,8 @@ def _rows(system: System, setup: Setup, speeds: Speeds) -> list[tuple[str, str]]
         rows.append(("speech", f"on {speeds.speech_device}: transcribes at {speeds.speech:.1f} times real time"))
     if speeds.decoding:
         rows.append(("video", f"decodes {speeds.decoding:.0f} frames/s of {speeds.codec} at 1280x720"))
-    rows.append(("cache", f"{size_text(system.cache_size)} of at most {size_text(system.cache_limit)}"))
+    if system.cache_size is not None:
+        rows.append(("cache", f"{size_text(system.cache_size)} of at most {size_text(system.cache_limit)}"))
     return [*rows, *((f"{name} disk", f"{size_text(free)} free ({folder})") for name, (folder, free) in system.disks.items())]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,10 +66,11 @@ def measure_model(files: ModelFiles, fit: MemoryPlan, threads: int) -> ModelSpee
     from sage_cli.video import Frame
 
     with ExitStack() as stack:
-        # On the disk of the real cache, if it is writable.
-        with suppress(OSError):
+        try:  # on the disk of the real cache, if it is writable
             private_folder(cache_dir())
-        folder = stack.enter_context(scratch_folder(cache_dir() if cache_dir().is_dir() else None))
+            folder = stack.enter_context(scratch_folder(cache_dir()))
+        except OSError:
+            folder = stack.enter_context(scratch_folder())
         cache = stack.enter_context(closing(ModelCache(folder, prefixes=0)))
         began = time.perf_counter()
         model = stack.enter_context(
