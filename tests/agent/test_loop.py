@@ -82,6 +82,14 @@ def run(model: ScriptedModel, video: Video, question: str = "Why?", *, prompts: 
     return list(Agent(model, video, transcriber=Listener, settings=limits).run(question))
 
 
+def test_what_a_long_conversation_leaves_out_is_told(video: Video) -> None:
+    for turns, told in (2, False), (40, True):
+        model = ScriptedModel(context("Red."), context_size=12_000)
+        events = [*Agent(model, video, settings=Settings(frames=2)).run("Why?", [("Who?", "She. " * 30)] * turns)]
+        assert any("the conversation is long" in notice.text for notice in only(Notice, events)) == told
+        assert 2 <= model.asked[0].texts[1].count("Question: Who?") < turns + (not told)
+
+
 # ---- single turn ---------------------------------------------------------------------------------------------------
 
 

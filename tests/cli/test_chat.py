@@ -14,14 +14,15 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import pytest
 from prompt_toolkit.history import FileHistory, History
 
 from sage_cli.assets import CLIPS
-from sage_cli.cli import console
-from sage_cli.cli.chat import _prompt
+from sage_cli.cli import chat, console
+from sage_cli.cli.chat import Talk, _prompt
 from sage_cli.cli.evidence import _save_clip, save_evidence
 from sage_cli.cli.marks import edl, ffmetadata
 from sage_cli.cli.player import command
@@ -46,7 +47,10 @@ def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, 
     assert "never asked" not in done.stdout
     assert (tmp_path / "r.html").is_file()
 
-    again = sage("chat", CLIPS / "short.mp4", *NANO, "--continue", input="/frames\n")
+    new = sage("chat", CLIPS / "long.mp4", *NANO[:-1], "--continue", input="/help\n")
+    assert "the log holds no conversation about long.mp4: this is a new one" in new.stderr
+    again = sage("chat", CLIPS / "short.mp4", *NANO[:-1], "--continue", input="/frames\n")
+    assert "holds no conversation" not in again.stderr
     assert again.stdout.splitlines() == [line for line in done.stdout.splitlines() if line.startswith(("first look", "00:"))]
 
     (entry,) = [json.loads(line) for line in sage("log", "search", "last", "shape", "--json").stdout.splitlines()]
@@ -102,13 +106,46 @@ def test_no_command_ends_a_conversation(start: Start, tmp_path: Path, environmen
     [
         ("What?\n", ["--timeout", "0.001"], 5),
         ("What?\n", ["--timeout", "0.001", "--json"], 5),
-        ("/bogus\n/quit\nWhat?\n", [], 2),
+        ("/bogus\n/quit now\nWhat?\n", [], 2),
         ("/bogus\nWhat?\n", ["--timeout", "0.001"], 1),
         ("/tools off\n", [], 0),
     ],
 )
 def test_a_pipe_is_told_by_the_exit_code_what_failed(lines: str, options: list[str], status: int, sage: Sage) -> None:
     assert sage("chat", CLIPS / "short.mp4", *NANO, *options, input=lines).returncode == status
+
+
+def test_a_report_after_the_video_is_gone_has_what_was_said(sage: Sage, start: Start, tmp_path: Path) -> None:
+    video, report = tmp_path / "talk.mp4", tmp_path / "r.html"
+    shutil.copy(CLIPS / "short.mp4", video)
+    sage("chat", video, *NANO, input="Which shape appears last?\n")
+    with start("chat", video, *NANO, "--continue", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("/frames\n")
+        process.stdin.flush()
+        process.stdout.readline()  # it is open
+        video.unlink()
+        _, stderr = process.communicate(f"/frames\n/save {report}\n")
+    assert process.returncode == 0, stderr
+    assert f"saved {report}, some without frames: {video} does not exist; check the path" in stderr
+    assert "A red star appears last." in report.read_text()
+
+
+def test_ctrl_c_between_two_lines_does_not_end_a_conversation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def typed() -> str:
+        if len(waiting) == 2:
+            waiting.pop()
+            raise KeyboardInterrupt
+        return waiting.pop()
+
+    waiting = ["/quit", "/nope", "pressed"]
+    monkeypatch.setattr(chat, "at_terminal", lambda: True)
+    monkeypatch.setattr(Talk, "_lines", lambda _talk: iter(typed, None))
+    monkeypatch.setattr(Talk, "answer", Mock(side_effect=[KeyboardInterrupt, True]))
+    monkeypatch.setattr(console, "say", Mock(side_effect=KeyboardInterrupt))  # pressed again as it says that it stopped
+    assert Talk(Mock()).run() == 0
+    assert not waiting
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -54,6 +54,7 @@ class RunStarted:
         asked: when, in UTC (ISO 8601).
         sage: version of sage.
         settings: the options that answers depend on, as far as they differ from their defaults, and digests of the files that they read.
+        fingerprint: of the video's content.
         recalled: the run is one of the log, not a new one.
     """
 
@@ -68,6 +69,7 @@ class RunStarted:
     asked: str = ""
     sage: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    fingerprint: str = ""
     recalled: bool = False
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final
 
 from sage_cli.agent.asking import Asker, Steps, UnusableReplyError
-from sage_cli.agent.conversation import in_conversation
+from sage_cli.agent.conversation import in_conversation, newest
 from sage_cli.agent.events import Answer, Budget, Event, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, WebRequested
 from sage_cli.agent.evidence import merged, rested_on
 from sage_cli.agent.first_look import FirstLook, choose
@@ -170,7 +170,8 @@ class _Run:
         self._told = {notice.text for notice in agent.video.notices} if earlier else set[str]()  # a conversation says it once
         self._workspace = agent.workspace(question, [asked for asked, _ in earlier[-1:]])
         room = agent.model.info.context_size - agent.reply_tokens
-        self._prompts = PromptBuilder(in_conversation(question, earlier, room), self._workspace, agent.tools, room)
+        self._left_out = (turns := newest(earlier, room)) != [*earlier]
+        self._prompts = PromptBuilder(in_conversation(question, turns), self._workspace, agent.tools, room)
         sampling = agent.reply_tokens, settings.temperature, settings.seed, agent.prompts.style.answer_characters
         self._asker = Asker(agent.model, self._watch, agent.prompts.instructions, *sampling)
         self._runner = ToolRunner(agent.tools, self._workspace, self._results, self._watch, agent.consent, agent.web_hint)
@@ -217,6 +218,9 @@ class _Run:
         if agent.model.info.host:
             sent = "frames and prompts" if choice.times else "prompts"
             yield Notice(self._watch.elapsed, f"{sent} are sent to {agent.model.info.host}", general=True)
+        if self._left_out:
+            text = "the conversation is long: the model is given its newest questions and answers"
+            yield Notice(self._watch.elapsed, text, "raise --ctx-size to give it more", general=True)
         if choice.times and choice.count == 0:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"

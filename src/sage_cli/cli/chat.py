@@ -71,6 +71,8 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         introduce(session)
         tell_plan(session)
         conversation = Conversation(session, video, resume=resume)
+        if resume and not conversation.runs:
+            console.note(f"the log holds no conversation about {conversation.video.label}: this is a new one")
         for question, answer in conversation.earlier:
             console.say(f"earlier: {question} {answer}")
         return Talk(conversation).run()
@@ -96,26 +98,36 @@ class Talk:
         """Until /quit, Ctrl-D or the end of a pipe. Return the exit code: for a person 0; for a pipe that of the lines that failed, 1 if
         they differ."""
         failed: set[int] = set()
-        for line in self._lines():
-            if line in ("/quit", "/exit"):
-                break
+        lines = self._lines()
+        while True:
             try:
-                if not self.answer(line):
-                    failed.add(EXIT_NO_ANSWER)
-            except KeyboardInterrupt:
-                console.say("stopped")
-                failed.add(EXIT_INTERRUPTED)
-            except SageError as error:
-                console.say(f"error: {error}")
-                failed.add(error.exit_code)
-            except BrokenPipeError:  # nobody reads the answers any more
-                raise
-            except (OSError, MemoryError) as error:
-                console.say(f"error: {machine_trouble(error)}")
-                failed.add(SageError.exit_code)
+                for line in lines:
+                    if line.split()[0] in ("/quit", "/exit"):
+                        break
+                    failed |= self._failure(line)
+                break
+            except KeyboardInterrupt:  # too late to stop an answer; between two lines it ends no conversation of a person
+                if not at_terminal():
+                    raise
         if at_terminal() or not failed:
             return 0
         return failed.pop() if len(failed) == 1 else SageError.exit_code
+
+    def _failure(self, line: str) -> set[int]:
+        """Do what a line asks for; return the exit code if that failed."""
+        try:
+            return set() if self.answer(line) else {EXIT_NO_ANSWER}
+        except KeyboardInterrupt:
+            console.say("stopped")
+            return {EXIT_INTERRUPTED}
+        except SageError as error:
+            console.say(f"error: {error}")
+            return {error.exit_code}
+        except BrokenPipeError:  # nobody reads the answers any more
+            raise
+        except (OSError, MemoryError) as error:
+            console.say(f"error: {machine_trouble(error)}")
+            return {SageError.exit_code}
 
     def answer(self, line: str) -> bool:
         """Do what a line asks for; return whether it was done: false for a question without an answer."""
@@ -180,14 +192,15 @@ class Talk:
 
         if not self.conversation.runs:
             raise UsageError("nothing was looked at yet: ask something first")
-        run = self.conversation.runs[-1]
+        run, video = self.conversation.subjects()[-1]
         clocks = [format_clock(time) for time in run["frames"]]
         exact = len(set(clocks)) < len(clocks)  # several in a second
         self._show(f"first look: {' '.join(map(format_clock_ms, run['frames']) if exact else clocks) or 'no frames'}")
         spans = [(one["span"]["start"], one["span"]["end"]) for one in run["evidence"]]
         for one, span in zip(run["evidence"], spans, strict=True):
             self._show(f"{format_span(*span)}  {console.basis(one['what'], one.get('said', ''))}")
-        show_spans(self.conversation.video, spans)
+        if not isinstance(video, str):
+            show_spans(video, spans)
 
     def transcript(self, rest: str) -> None:
         from sage_cli.timecode import format_clock, parse
@@ -218,8 +231,9 @@ class Talk:
             raise UsageError("/save takes a file name, as in /save talk.html")
         if not self.conversation.runs:
             raise UsageError("there is nothing to save yet: ask something first")
-        write_report(user_path(name), [(run, self.conversation.video) for run in self.conversation.runs])
-        console.say(f"saved {name}")
+        write_report(user_path(name), runs := self.conversation.subjects())
+        lacking = "; ".join(dict.fromkeys(video for _, video in runs if isinstance(video, str)))
+        console.say(f"saved {name}{f', some without frames: {lacking}' if lacking else ''}")
 
     def open(self, rest: str) -> None:
         from sage_cli.cli.player import play
@@ -243,26 +257,28 @@ class Talk:
     def _lines(self) -> Iterator[str]:
         """What is typed, or comes through a pipe, without blank lines."""
         if not at_terminal():
-            for text in _texts(sys.stdin.buffer):
-                yield from lines(text)
-            return
+            return (line for text in _texts(sys.stdin.buffer) for line in lines(text))
         read = _plain_line if console.dumb() else partial(_prompt(keep=self.conversation.session.options.log).prompt, "> ")
         console.say(f"ask about {self.conversation.video.label}; /help lists commands, Ctrl-D leaves")
-        while True:
-            try:
-                line = read().strip()
-            except KeyboardInterrupt:
-                continue
-            except EOFError:
-                return
-            if line:
-                yield line
+        return iter(partial(_typed, read), None)  # no generator: that an interrupt would end
 
 
 def _texts(pipe: BinaryIO) -> Iterator[str]:
     """What comes through a pipe, as text: line by line, so that a program can wait for each answer; UTF-16 as a whole."""
     for line in pipe:
         yield decode(line + pipe.read() if is_utf16(line) else line)
+
+
+def _typed(read: Callable[[], str]) -> str | None:
+    """The next line that is not blank; ``None`` after Ctrl-D."""
+    while True:
+        try:
+            if line := read().strip():
+                return line
+        except KeyboardInterrupt:
+            continue
+        except EOFError:
+            return None
 
 
 def _plain_line() -> str:

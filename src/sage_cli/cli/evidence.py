@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sage_cli.cli import console
+from sage_cli.errors import VideoError
 from sage_cli.session.options import Options
 from sage_cli.timecode import format_span, format_stamp
 
@@ -37,11 +38,11 @@ def check_evidence(options: Options, videos: Sequence[str]) -> None:
             folder_named(f"--{name}", folder)
 
 
-def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> None:
+def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video | str]]) -> None:
     """Write what the options ask for.
 
     Args:
-        runs: each with its video.
+        runs: each with its video, or with why there is none any more.
 
     Raises:
         SageError, OSError: it cannot be written.
@@ -54,7 +55,10 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> 
         from sage_cli.report import write_report
 
         write_report(Path(options.report), runs)
-    videos = list(dict.fromkeys(video for _, video in runs))
+    gone = "; ".join(dict.fromkeys(video for _, video in runs if isinstance(video, str)))
+    if gone and options.report:
+        console.note(f"{gone}: the report has no frames of it")
+    videos = list(dict.fromkeys(video for _, video in runs if not isinstance(video, str)))
     if options.stills:
         for video in (video for video in videos if not video.has_video):
             console.note(f"{video.label} has no picture: there are no stills of it")
@@ -67,6 +71,8 @@ def save_evidence(options: Options, runs: Sequence[tuple[RunRecord, Video]]) -> 
         if wanted and not spans:
             console.note(f"{video.label}: no evidence, so no {' or '.join(wanted)} were saved")
         save_spans(options, video, spans, stem)
+    if gone and (options.clips or options.stills):
+        raise VideoError(gone)
 
 
 def save_spans(options: Options, video: Video, spans: Sequence[tuple[float, float]], stem: str = "") -> None:

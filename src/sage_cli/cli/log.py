@@ -117,10 +117,10 @@ def _video(entry: Entry, session: Session) -> Video | str:
     if entry.video == STDIN:
         return "the video came from stdin, which is not kept"
     try:
-        video = opened(session, entry.video)
+        opened(session, entry.video)
     except SageError as error:
         return str(error)
-    return video if video.id == entry.media else f"{entry.video} has changed since it was asked about"
+    return session.as_asked(entry.record, entry.video)
 
 
 def _show(entries: list[Entry], json: bool) -> int:

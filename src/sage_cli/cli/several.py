@@ -63,7 +63,7 @@ class Asking:
             SageError, OSError: it cannot be written.
         """
         if self._options.report or self._options.clips or self._options.stills:
-            save_evidence(self._options, [(run, self._session.video(name)) for run, name in self._runs])
+            save_evidence(self._options, [(run, self._session.as_asked(run, name)) for run, name in self._runs])
 
     # ---- in this process -------------------------------------------------------------------------------------------
 

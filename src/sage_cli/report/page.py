@@ -119,7 +119,7 @@ def report_format(target: str | Path) -> Literal["html", "md"]:
         return "html"
     if suffix in (".md", ".markdown"):
         return "md"
-    raise UsageError(f"--report {target}: reports are .html or .md files")
+    raise UsageError(f"{target}: reports are .html or .md files")
 
 
 def write_report(target: Path, runs: Sequence[tuple[RunRecord, Video | str]]) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sage_cli.agent.events import Notice, RunStarted
 from sage_cli.agent.record import Recorder, RunRecord, recalled
 from sage_cli.errors import SageError
 from sage_cli.session import log
@@ -66,13 +67,20 @@ class Conversation:
 
     @property
     def earlier(self) -> list[tuple[str, str]]:
-        """Questions that were answered, with their answers; none for the bundled nano model, which was not trained on conversations."""
+        """Questions about the video as it is now that were answered, with their answers; none for the bundled nano model, which was not
+        trained on conversations."""
         if not self._linked or self.session.bundled:
             return []
-        return [(str(run["question"]), str(run["answer"])) for run in self.runs if run["answer"] is not None]
+        now = self.video.id
+        runs = [run for run in self.runs if run["answer"] is not None and run["fingerprint"] == now]
+        return [(str(run["question"]), str(run["answer"])) for run in runs]
+
+    def subjects(self) -> list[tuple[RunRecord, Video | str]]:
+        """All runs, each with the video if it still is what the run was about; else with a line that says why it is not."""
+        return [(run, self.session.as_asked(run, self.name)) for run in self.runs]
 
     def ask(self, question: str) -> Generator[Event]:
-        """Answer a question. After the last event the run is recorded, and logged if the options say so. With the option ``resume``, a run
+        """Answer a question. Before the last event the run is recorded, and logged if the options say so. With the option ``resume``, a run
         of the log that asked the same takes its place.
 
         Raises:
@@ -86,11 +94,14 @@ class Conversation:
         recorder = Recorder()
         with closing(self.session.ask(self.name, question, start=start, end=end, earlier=self.earlier, tools=self.tools)) as events:
             for event in events:
-                run = recorder.feed(event)
-                yield event
-                if run:
+                if run := recorder.feed(event):  # before anybody sees the answer: who has seen it may stop here
                     self.runs.append(run)
                     self._log(run)
+                yield event
+                if isinstance(event, RunStarted) and self._linked and self.runs and self.runs[-1]["fingerprint"] != event.fingerprint:
+                    text = f"{self.video.label} has changed: earlier questions and answers are about what it was, and are not used"
+                    recorder.feed(notice := Notice(event.elapsed, text, media=True))
+                    yield notice
 
     def _earlier(self, question: str) -> RunRecord | None:
         """The newest run of the log with the same question, video, part of it, model, options and version of sage."""

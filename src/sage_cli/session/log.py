@@ -151,7 +151,7 @@ def _entries(where: str, *values: object) -> list[Entry]:
         rows = log.execute(f"SELECT id, asked, conversation, media, video, record FROM runs WHERE {where}", values)
         try:
             return [
-                Entry(id, datetime.fromisoformat(asked), conversation, media, video, json.loads(record))
+                Entry(id, datetime.fromisoformat(asked), conversation, media, video, {**json.loads(record), "fingerprint": media})
                 for id, asked, conversation, media, video, record in rows
             ]
         except (ValueError, RecursionError) as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def signed(event: RunStarted, models: Models, video: Video, asked: Mapping[str, Any]) -> RunStarted:
     """The beginning of a run with what it comes from; the rest as for :func:`settings`."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return replace(event, asked=now, sage=__version__, settings=settings(models, video, asked))
+    return replace(event, asked=now, sage=__version__, settings=settings(models, video, asked), fingerprint=video.id)
 
 
 def settings(models: Models, video: Video, asked: Mapping[str, Any]) -> dict[str, Any]:

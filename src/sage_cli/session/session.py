@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-from sage_cli.errors import UsageError, VideoError
+from sage_cli.errors import SageError, UsageError, VideoError
 from sage_cli.session.arguments import earlier_argument, media_argument, question_argument
 from sage_cli.session.models import NO_SPEECH_MODEL, Models, require_network
 from sage_cli.session.options import Options, declared
@@ -24,6 +24,7 @@ from sage_cli.text import is_link, media_name
 if TYPE_CHECKING:
     from sage_cli.agent import Agent, Event
     from sage_cli.agent.events import WebRequested
+    from sage_cli.agent.record import RunRecord
     from sage_cli.speech import Progress, Segment, Transcript
     from sage_cli.speech.subtitles import Subtitles
     from sage_cli.tools.base import AnyTool
@@ -185,6 +186,14 @@ class Session(Models):
         if video is None or video.changed:
             video = self._opened(path, downloading)
         return _keep(self._videos, key, video, _MOST_VIDEOS)
+
+    def as_asked(self, run: RunRecord, name: str) -> Video | str:
+        """The video of that name, if it still is what a run was about; else a line that says why it is not."""
+        try:
+            video = self.video(name)
+        except SageError as error:
+            return str(error)
+        return video if video.id == run["fingerprint"] else f"{media_name(name)} has changed since it was asked about"
 
     def _opened(self, path: str | Path, downloading: Callable[[int, int], None] | None) -> Video:
         from sage_cli.video import DamageCache, Video

@@ -1,0 +1,66 @@
+"""A conversation outlives what it is about, and whoever listens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from sage_cli.agent.events import Answer, Event, Notice
+from sage_cli.assets import CLIPS
+from sage_cli.session import log, open_session
+from sage_cli.session.conversation import Conversation
+from sage_cli.video import Video
+
+
+@pytest.fixture(autouse=True)
+def _own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("SAGE_")]:
+        monkeypatch.delenv(name)
+    for name in "SAGE_CONFIG", "SAGE_MODELS_DIR", "SAGE_CACHE_DIR", "SAGE_LOG_FILE":
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def earlier(conversation: Conversation) -> list[str]:
+    """The questions that a model would be given that, unlike nano, was trained on conversations."""
+    with patch.dict(vars(conversation.session), bundled=None):
+        return [question for question, _ in conversation.earlier]
+
+
+def told(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Notice)]
+
+
+def test_an_answer_that_was_seen_is_recorded() -> None:
+    with open_session(model="nano", threads=1) as session:
+        conversation = Conversation(session, CLIPS / "short.mp4")
+        events = conversation.ask("Which shape appears last?")
+        while not isinstance(next(events), Answer):
+            pass
+        events.close()  # as on Ctrl-C
+    assert len(conversation.runs) == len(log.newest()) == 1
+
+
+def test_answers_about_what_a_file_was_are_told_apart(tmp_path: Path) -> None:
+    path, new = tmp_path / "talk.mp4", tmp_path / "new.mp4"
+    shutil.copy(CLIPS / "short.mp4", path)
+    shutil.copy(CLIPS / "speech.mp4", new)
+    with open_session(model="nano", threads=1) as session:
+        conversation = Conversation(session, path)
+        [*conversation.ask("Which shape appears last?")]
+        assert earlier(conversation) == ["Which shape appears last?"]
+        new.replace(path)
+        assert earlier(conversation) == []
+        changed = "talk.mp4 has changed: earlier questions and answers are about what it was, and are not used"
+        assert changed in told([*conversation.ask("Which number is spoken?")])
+        assert changed not in told([*conversation.ask("Which number is spoken?")])
+        assert earlier(conversation) == ["Which number is spoken?"] * 2
+        for again in conversation, Conversation(session, path, resume=True):
+            (_, before), (_, now), _ = again.subjects()
+            assert before == f"{path} has changed since it was asked about"
+            assert isinstance(now, Video)
+        path.unlink()
+        assert {video for _, video in conversation.subjects()} == {f"{path} does not exist; check the path"}
