@@ -10,12 +10,12 @@ import pytest
 
 from sage_cli.agent import Agent, Event, Settings
 from sage_cli.agent.events import Answer, Evidence, FramesSampled, NoAnswer, Notice, RunStarted, Span, StepStarted, ToolCalled, ToolFinished
-from sage_cli.errors import VideoError
+from sage_cli.errors import ModelError, VideoError
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.video import SilentError, Video
 from tests.agent.scripted import RandomModel, ScriptedModel, TestModel, call, context, general, later, reasoner
-from tests.media import make_audio, tone
+from tests.media import make_audio, make_video, tone
 
 
 class Listener:
@@ -49,6 +49,14 @@ def run(
     span = settings.pop("span", None)
     limits = Settings(prompts=Prompts(prompts), **settings)
     return list(Agent(model, video, transcriber=listener, span=span, settings=limits).run("When do they meet?"))
+
+
+def test_a_question_that_is_too_long_is_told_to_be_so(talk: Video, tmp_path: Path) -> None:
+    for video in talk, Video(make_video(tmp_path / "v.mp4", seconds=1)):
+        model = ScriptedModel(context("Red."), context_size=20_000)
+        with pytest.raises(ModelError, match="do not fit a context of 20000 tokens: shorten it, or raise --ctx-size"):
+            [*Agent(model, video, transcriber=Listener).run("why? " * 4000)]
+        assert not model.asked
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,19 @@ def test_five_questions(environment: dict[str, str], sage: Callable[..., Complet
         assert run["usage"]["prompt_tokens"] - run["usage"]["prompt_reused"] < 50
 
 
+def test_keys_typed_during_a_command_are_not_echoed(environment: dict[str, str]) -> None:
+    talk = Talking(["chat", str(CLIPS / "speech.mp4"), "--model", "nano", "--threads", "1"], environment, 80)
+    talk.until(PROMPT)
+    talk.type(b"/transcript\r")
+    talk.until(b"\x1b[?2004l")  # the line editor has left the terminal
+    talk.type(b"/tools off\r")
+    assert b"/tools off" not in talk.until(b"Welcome to Vienna")
+    talk.until(b"tools are off")
+    talk.until(PROMPT)
+    talk.type(b"\x04")
+    assert talk.end() == 0
+
+
 @pytest.mark.parametrize(
     ("answers", "picture"),
     [

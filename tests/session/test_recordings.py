@@ -71,6 +71,11 @@ def test_without_a_way_to_hear_a_recording_is_refused(talk: Path, monkeypatch: p
             list(session.ask(talk, ASKED))
 
 
+def test_tools_that_a_question_goes_without_are_no_option(talk: Path) -> None:
+    with open_session(model="nano", threads=1) as session, pytest.raises(UsageError, match="transcribed; turn tools on"):
+        [*session.ask(talk, "What is said?", tools=False)]
+
+
 def test_a_recording_in_which_nothing_is_said_says_so(tmp_path: Path) -> None:
     path = make_audio(tmp_path / "silent.wav", np.zeros(16000 * 5, np.float32), rate=16000)
     with open_session(**NANO) as session, pytest.raises(SilentError, match="there is no picture, and nothing is said"):

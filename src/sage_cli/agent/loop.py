@@ -221,6 +221,8 @@ class _Run:
         if self._left_out:
             text = "the conversation is long: the model is given its newest questions and answers"
             yield Notice(self._watch.elapsed, text, "raise --ctx-size to give it more", general=True)
+        if choice.count == 0 and not prompts.fits(build(())):
+            raise prompts.too_long()
         if choice.times and choice.count == 0:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"

@@ -58,7 +58,7 @@ class PromptBuilder:
         """
         request = Message("user", (Text(self.workspace.prompts.render("second_look")),))
         prompt = [*before, Message("assistant", (Text(said),)), request]
-        return prompt if self._fits(prompt) else before
+        return prompt if self.fits(prompt) else before
 
     def direct(self, frames: Sequence[Frame]) -> Prompt:
         """The prompt of the paper's direct baseline: frames and question, answered in plain text after thinking."""
@@ -77,15 +77,14 @@ class PromptBuilder:
         def build(results: Sequence[Result], cut: int | None = None) -> Prompt:
             return self._later(newest, "".join(self._told(result, cut) for result in results), video_context, last)
 
-        count = most(len(kept), lambda number: self._fits(build(kept[-number:])))
+        count = most(len(kept), lambda number: self.fits(build(kept[-number:])))
         if count:
             if count < len(kept):
                 yield Notice(watch.elapsed, f"only the newest {count} of {len(kept)} tool results fit the model's context")
             return build(kept[-count:])
-        length = most(len(newest.output), lambda number: self._fits(build([newest], number)))
+        length = most(len(newest.output), lambda number: self.fits(build([newest], number)))
         if not length:
-            size = self.workspace.model.info.context_size
-            raise ModelError(f"the question does not fit a context of {size} tokens; raise --ctx-size")
+            raise self.too_long()
         yield Notice(watch.elapsed, f"the result of {newest.key} was cut to its first {length} characters to fit the model's context")
         return build([newest], length)
 
@@ -118,7 +117,7 @@ class PromptBuilder:
         text = self.workspace.prompts.render("structured", question=self.question, answer=answer, schema=shape.text)
         request = Message("user", (Text(text),))
         whole = [*before, Message("assistant", (Text(said),)), request]
-        return whole if self._fits(whole) else [request]
+        return whole if self.fits(whole) else [request]
 
     def confirm(self, video_context: str, heard: str) -> Prompt | None:
         """Of the question whether a description or a transcript holds the answer at all; ``None`` if the context does not hold them."""
@@ -130,10 +129,15 @@ class PromptBuilder:
 
     def _alone(self, name: str, **values: str) -> Prompt | None:
         prompt = [Message("user", (Text(self.workspace.prompts.render(name, query=self.question, **values)),))]
-        return prompt if self._fits(prompt) else None
+        return prompt if self.fits(prompt) else None
 
-    def _fits(self, prompt: Prompt) -> bool:
+    def fits(self, prompt: Prompt) -> bool:
         return self.workspace.model.count_tokens(prompt) <= self.room
+
+    def too_long(self) -> ModelError:
+        """What to raise if the question alone does not fit."""
+        size = self.workspace.model.info.context_size
+        return ModelError(f"the question and its instructions do not fit a context of {size} tokens: shorten it, or raise --ctx-size")
 
     @property
     def _video_info(self) -> str:

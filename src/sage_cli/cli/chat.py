@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Final
 
@@ -12,6 +12,7 @@ import typer
 
 from sage_cli.cli import console, tables
 from sage_cli.cli.consent import Consent, at_terminal
+from sage_cli.cli.keys import unseen_keys
 from sage_cli.cli.options import argument, check_forms, takes
 from sage_cli.errors import EXIT_INTERRUPTED, EXIT_NO_ANSWER, SageError, UsageError, machine_trouble
 from sage_cli.session.options import Options
@@ -137,7 +138,9 @@ class Talk:
         command = self.commands.get(name)
         if command is None:
             raise UsageError(f"there is no /{name}: /help lists what there is")
-        command(rest)
+        # Some take long, and what is typed meanwhile is the next line. On a dumb terminal nothing shows it again.
+        with nullcontext() if console.dumb() else unseen_keys():
+            command(rest)
         return True
 
     def _ask(self, question: str) -> bool:

@@ -100,7 +100,7 @@ class Conversation:
                 yield event
                 if isinstance(event, RunStarted) and self._linked and self.runs and self.runs[-1]["fingerprint"] != event.fingerprint:
                     text = f"{self.video.label} has changed: earlier questions and answers are about what it was, and are not used"
-                    recorder.feed(notice := Notice(event.elapsed, text, media=True))
+                    recorder.feed(notice := Notice(event.elapsed, text))
                     yield notice
 
     def _earlier(self, question: str) -> RunRecord | None:

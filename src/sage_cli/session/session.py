@@ -254,8 +254,9 @@ class Session(Models):
         video.check_picture()
         alone = f"{media_name(video.name)} has sound but no picture"
         if not self._in_effect("tools", tools) or TranscribeSpeech.name not in [tool.name for tool in self.allowed_tools]:
-            forbidding = f"--no-tools and --no-tool {TranscribeSpeech.name}"
-            raise UsageError(f"{alone}: what is said has to be transcribed; leave out {forbidding}")
+            forbidden = tools is False and self.options.tools  # by the caller, as /tools off
+            needed = "turn tools on" if forbidden else f"leave out --no-tools and --no-tool {TranscribeSpeech.name}"
+            raise UsageError(f"{alone}: what is said has to be transcribed; {needed}")
         if TranscribeSpeech.name not in [tool.name for tool in self.tools(video)]:
             raise VideoError(f"{alone}, and there is {NO_SPEECH_MODEL}")
 
