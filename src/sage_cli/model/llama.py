@@ -233,15 +233,11 @@ class LlamaModel:
     ) -> Generator[StreamItem, None, None]:
         """As :meth:`ChatModel.stream`; one at a time: once another stream starts or the model is closed, this one raises a ModelError."""
         with closing(self._stream(prompt, schema, wrap, max_tokens, temperature, seed)) as items:
-            number: int | None = None
-            while True:
-                if number is not None and number != self._streams:
-                    raise ModelError("this reply cannot go on: the model was closed, or asked for another reply, before it ended")
-                item = next(items, None)
-                if item is None:
-                    return
+            for item in items:
                 number = self._streams
                 yield item
+                if number != self._streams:
+                    raise ModelError("this reply cannot go on: the model was closed, or asked for another reply, before it ended")
 
     def _stream(
         self, prompt: Prompt, schema: Mapping[str, Any] | None, wrap: tuple[str, str], max_tokens: int, temperature: float, seed: int
