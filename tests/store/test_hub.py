@@ -90,6 +90,10 @@ def test_what_another_program_has_downloaded_is_not_downloaded_again(hub: Hub, f
     requests = len(fake.requests)
     assert fetch(offline).read_bytes() == CONTENT
     assert len(fake.requests) == requests
+    for reference in hub.cache.glob("*/refs/main"):
+        reference.write_bytes(b"\xff")
+    with pytest.raises(NotThereError, match="is not in"):
+        offline.listing(NAME)
 
 
 def test_twenty_connections_break_at_random_bytes(hub: Hub, fake: FakeHub, waits: list[float]) -> None:

@@ -216,7 +216,7 @@ class Hub:
         folder = self._folder(repository)
         try:
             commit = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
             raise NotThereError(f"{repository} is not in {self.cache}, and {_OFF}") from error
         snapshot = folder / "snapshots" / commit
         files = (
