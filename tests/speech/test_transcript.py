@@ -266,12 +266,7 @@ def test_a_folder_that_cannot_be_written_to_keeps_nothing(
     assert list(Transcript(transcriber, sound, "talk", TranscriptCache(tmp_path / "file")).segments(0, 5)) == inside(whole, 0, 5)
 
 
-def test_a_limit_of_nothing_keeps_nothing(tmp_path: Path, transcriber: Transcriber, sound: Counted) -> None:
-    list(Transcript(transcriber, sound, "talk", TranscriptCache(tmp_path / "transcripts", limit=0)).segments(0, 5))
-    assert not (tmp_path / "transcripts").exists()
-
-
-def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, transcriber: Transcriber) -> None:
+def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, transcriber: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "transcripts"
     short = Sound(babble(3))
     for age, name in enumerate("abc"):
@@ -279,7 +274,8 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path, transcriber: Tran
         (path,) = folder.glob(f"{name * 24}-*")
         os.utime(path, (1e9 - age, 1e9 - age))
         size = path.stat().st_size
-    list(Transcript(transcriber, short, "d" * 24, TranscriptCache(folder, limit=2 * size + 10)).segments())
+    monkeypatch.setattr("sage_cli.speech.cache.LIMIT", 2 * size + 10)
+    list(Transcript(transcriber, short, "d" * 24, TranscriptCache(folder)).segments())
     assert sorted(path.name[0] for path in folder.iterdir()) == ["a", "b", "d"]
 
 

@@ -15,17 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from sage_cli.bench.choices import First, choices, counted_from, first
+from sage_cli.bench.choices import First, Row, choices, counted_from, first
 from sage_cli.bench.options import letter as label
 from sage_cli.errors import ExtraError, SageError, UsageError
+from sage_cli.store.catalogue import HUB
 from sage_cli.text import read_unicode, user_path
 from sage_cli.timecode import parse as parse_time
 
-Row: TypeAlias = Mapping[str, Any]
-
-HUB: Final = "hf:"
 RESULTS: Final = "results.jsonl"
 _DURATIONS: Final = ("duration_seconds", "duration", "video_duration")
 BUCKETS: Final = ((0, 60), (60, 180), (180, 300), (300, 600), (600, 1200), (1200, 2400), (2400, None))

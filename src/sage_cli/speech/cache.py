@@ -52,12 +52,10 @@ class TranscriptCache:
 
     Args:
         folder: created when it is first needed; with ``None``, or if it is not writable, nothing is stored.
-        limit: maximum size in bytes; 0 stores nothing.
     """
 
-    def __init__(self, folder: Path | None, limit: int | None = None) -> None:
-        self._limit = LIMIT if limit is None else limit
-        self._folder = folder if self._limit > 0 else None
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
 
     def load(self, stem: str, number: int) -> Chapter | None:
         """A chapter with the windows that are stored; ``None`` if there are none. Damage is reported if it costs windows."""
@@ -110,7 +108,7 @@ class TranscriptCache:
             return None
         try:
             private_folder(self._folder)
-            trim(self._folder, TRANSCRIPTS, self._limit)
+            trim(self._folder, TRANSCRIPTS, LIMIT)
             path = self._folder / f"{name}.jsonl"
             if path.exists() and not path.is_file():
                 raise FileExistsError(errno.EEXIST, "something else is in the place of a transcript", str(path))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sage_cli.errors import ModelError, reading
 from sage_cli.store.models import SPEECH_MAGIC
+from sage_cli.store.quantization import FTYPES, VERSION_FACTOR
 
 MULTILINGUAL_VOCABULARY = 51865
 
@@ -32,8 +33,6 @@ _BLOCKS = dict(
         strict=True,
     )
 )
-_FILE_TYPES = frozenset((0, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14))  # ggml_ftype, which whisper.cpp asserts to be one that it knows
-_QUANTIZATION_VERSION = 1000  # GGML_QNT_VERSION_FACTOR: thousands tell the version
 _LEAST_CONTEXT = 50  # positions of the encoder, a second of sound: windows are not made shorter
 
 
@@ -70,7 +69,7 @@ def check_whisper(path: Path) -> WhisperHeader:
             51864 <= header.vocabulary <= 52000
             and _LEAST_CONTEXT <= header.audio_context <= 1500
             and header.file_type >= 0
-            and header.file_type % _QUANTIZATION_VERSION in _FILE_TYPES
+            and header.file_type % VERSION_FACTOR in FTYPES  # whisper.cpp asserts that it knows it
             and 0 < header.text_context <= 448
             and header.audio_width == header.text_width
             and all(0 < width <= 8192 and 0 < heads <= width and width % heads == 0 for width, heads in _shapes(header))

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
-from tempfile import NamedTemporaryFile
 from typing import Final
 
 from sage_cli.errors import NOTICES
@@ -36,7 +35,7 @@ RECORDS: Final = re.compile(
     r"cache\.db(-journal|-shm|-wal)?|[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val"
 )  # diskcache's, in a folder of its own
 
-_PART: Final = re.compile(r"(.+)\.[a-z0-9_]{8}\.part")
+_PART: Final = re.compile(r"(.+)\.[0-9a-f]{8}\.part")
 _ABANDONED: Final = 3600.0  # seconds without a write after which an unfinished file is nobody's
 
 
@@ -87,15 +86,14 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=".part", delete=False) as file:
-        try:
-            file.write(data)
-            file.close()
-            Path(file.name).replace(path)
-        except BaseException:
-            file.close()
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    part = part_of(path)
+    try:
+        part.touch(0o600, exist_ok=False)
+        part.write_bytes(data)
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def sweep(folder: Path, pattern: re.Pattern[str]) -> int:

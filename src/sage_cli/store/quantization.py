@@ -49,9 +49,9 @@ _GGUF: Final = {
     37: "TQ2_0",
     38: "MXFP4_MOE",
 }
-# whisper.cpp's ggml_ftype, the last number of the header, plus a thousand times the version of the quantization.
-_WHISPER: Final = {number: _GGUF[number] for number in (0, 1, 2, 3, 7, 8, 9)} | {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
-_VERSION: Final = 1000
+# ggml_ftype of whisper.cpp's models: the last number of the header, plus a thousand times the version of the quantization.
+FTYPES: Final = {number: _GGUF[number] for number in (0, 1, 2, 3, 7, 8, 9)} | {10: "Q2_K", 11: "Q3_K", 12: "Q4_K", 13: "Q5_K", 14: "Q6_K"}
+VERSION_FACTOR: Final = 1000
 _DIMENSIONS: Final = struct.Struct("<4s11i")  # of the magic and the header
 
 
@@ -65,7 +65,7 @@ def quantization(path: Path) -> str:
     """
     named = quantization_of(path.stem)
     told = _of_gguf(path) if path.suffix.lower() == ".gguf" else _of_whisper(path)
-    if named and named not in _GGUF.values() and named not in _WHISPER.values():
+    if named and named not in _GGUF.values() and named not in FTYPES.values():
         return named
     return told or named or UNKNOWN
 
@@ -80,4 +80,4 @@ def _of_whisper(path: Path) -> str | None:
         head = file.read(_DIMENSIONS.size)
     if len(head) < _DIMENSIONS.size or not head.startswith(SPEECH_MAGIC):
         raise ModelError(f"{path} is not a Whisper model in whisper.cpp's format, or is cut short: download it again")
-    return _WHISPER.get(_DIMENSIONS.unpack(head)[-1] % _VERSION)
+    return FTYPES.get(_DIMENSIONS.unpack(head)[-1] % VERSION_FACTOR)
