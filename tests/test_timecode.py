@@ -101,6 +101,8 @@ def test_file_names_have_as_many_decimals_as_are_asked_for() -> None:
         ("file:///a.mp4", "file:///a.mp4#t=90.5"),
         ("https://a.example/v", "https://a.example/v?t=90#t=90.5"),
         ("https://a.example/v?id=1", "https://a.example/v?id=1&t=90#t=90.5"),
+        ("https://a.example/v?t=7s&id=1#about", "https://a.example/v?id=1&t=90#t=90.5"),
+        ("https://a.example/v#t=7", "https://a.example/v?t=90#t=90.5"),
     ],
 )
 def test_links_open_at_a_time(link: str, opened: str) -> None:

@@ -118,10 +118,12 @@ def rough(seconds: float) -> str:
 
 
 def link_at(link: str, time: float) -> str:
-    """A link that opens a video at a time (W3C Media Fragments; video sites take ``t`` as well)."""
+    """A link that opens a video at a time (W3C Media Fragments; video sites take ``t`` as well), in place of one that it has."""
     if link.startswith("file:"):
         return f"{link}#t={time:g}"
-    return f"{link}{'&' if '?' in link else '?'}t={int(time)}#t={time:g}"
+    address, _, query = link.partition("#")[0].partition("?")
+    fields = [field for field in query.split("&") if field and not field.startswith("t=")]
+    return f"{address}?{'&'.join([*fields, f't={int(time)}'])}#t={time:g}"
 
 
 def repair(time: str | float, duration: float, *, fix_units: bool = True) -> float:
