@@ -81,6 +81,15 @@ def test_from_questions_to_a_report(sage: Sage, questions: Path, model: TinyMode
     assert judged["settings"] == {**report["settings"], "dataset": "run", "judge": "exact"}
 
 
+def test_a_run_in_the_current_folder_against_direct_answers(start: Start, questions: Path, model: TinyModel, tmp_path: Path) -> None:
+    (run := tmp_path / "run").mkdir()
+    options = ["-m", model.text, *SMALL, "--limit", "1", "--max-steps", "1", "--compare", "direct", "-o", ".", "--json", "-q"]
+    with start("bench", questions, *options, cwd=run) as process:
+        stdout, stderr = process.communicate()
+    assert json.loads(stdout)["comparison"]["overall"]["neither"] == 1, stderr
+    assert len(records(run)) == len(records(tmp_path / "run-direct")) == 1
+
+
 def test_a_run_that_measures_nothing_says_so(sage: Sage, questions: Path, model: TinyModel, tmp_path: Path) -> None:
     refused = (400, "application/json", '{"error": {"message": "the disk is tired"}}')
     with serve(Served(page=refused)) as server:

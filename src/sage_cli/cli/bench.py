@@ -69,7 +69,7 @@ def bench(
     records = _run(plan, folder, options.resume)
     if compare == DIRECT:
         direct = replace(plan, worker=replace(worker, options=replace(worker.options, direct=True)))
-        folder_direct = folder.with_name(f"{folder.name}-{DIRECT}")
+        folder_direct = Path(f"{folder.absolute()}-{DIRECT}")  # of the current folder, too
         other, compare = _run(direct, folder_direct, options.resume), _name(direct)
         _write(_report(direct, other), folder_direct)
     report = _compared(_report(plan, records), records, other, compare)
