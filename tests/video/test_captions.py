@@ -23,8 +23,8 @@ def document(begin: int, end: int, text: str) -> bytes:
     return f'<?xml version="1.0" encoding="utf-8"?><tt xmlns="http://www.w3.org/ns/ttml"><body><div>{cue}</div></body></tt>'.encode()
 
 
-def with_documents(path: Path, packets: Sequence[tuple[int, int, bytes]]) -> Video:
-    """MP4 with packets of TTML, given as start, duration and document."""
+def with_documents(path: Path, packets: Sequence[tuple[int, int, bytes]], mark: bytes = b"stpp") -> Video:
+    """MP4 with packets of TTML, or of another format by its mark, given as start, duration and document."""
     with av.open(str(path), "w") as container:
         picture: Any = container.add_stream("mpeg4", rate=10)
         picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
@@ -43,7 +43,7 @@ def with_documents(path: Path, packets: Sequence[tuple[int, int, bytes]]) -> Vid
             container.mux(packet)
     data = path.read_bytes()
     assert data.count(b"tx3g") == 1
-    path.write_bytes(data.replace(b"tx3g", b"stpp"))
+    path.write_bytes(data.replace(b"tx3g", mark))
     return Video(path)
 
 
@@ -58,6 +58,43 @@ def test_ttml_in_mp4(packets: list[tuple[int, int, bytes]], tmp_path: Path) -> N
     video = with_documents(tmp_path / "a.mp4", packets)
     (track,) = video.text_tracks()
     assert list(video.text_cues(track.index)) == [(1, 2, [Line("One & all.")]), (5, 6, [Line("Two.")])]
+
+
+def box(kind: bytes, data: bytes = b"") -> bytes:
+    return (8 + len(data)).to_bytes(4, "big") + kind + data
+
+
+def test_webvtt_in_mp4(tmp_path: Path) -> None:
+    """A cue is divided where another one begins or ends."""
+    one, two = (box(b"vttc", box(b"sttg", b"line:0") + box(b"payl", text)) for text in (b"<v Ann>One &amp; all.", b"Two."))
+    video = with_documents(
+        tmp_path / "a.mp4", [(0, 1, box(b"vtte")), (1, 1, one), (2, 2, one + two), (4, 1, two), (5, 3, box(b"vtte"))], b"wvtt"
+    )
+    (track,) = video.text_tracks()
+    assert list(video.text_cues(track.index)) == [(1, 4, [Line("One & all.", "Ann")]), (2, 5, [Line("Two.")])]
+
+
+def test_webvtt_in_matroska(tmp_path: Path) -> None:
+    """As mkvmerge writes it."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        sound: Any = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        text: Any = container.add_stream("webvtt")
+        text.time_base, text.codec_context.subtitle_header = Fraction(1, 1000), HEADER
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 80000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 8000, 0
+        packet = av.Packet(b"<v Ann>One &amp; all.")
+        packet.stream, packet.time_base = text, text.time_base
+        packet.pts = packet.dts = packet.duration = 2000
+        container.mux(sound.encode(frame))
+        container.mux(packet)
+    data = path.read_bytes()
+    assert data.count(b"D_WEBVTT/SUBTITLES") == 1
+    path.write_bytes(data.replace(b"D_WEBVTT/SUBTITLES", b"S_TEXT/WEBVTT".ljust(18, b"\0")))
+    video = Video(path)
+    (track,) = video.text_tracks()
+    ((start, end, lines),) = video.text_cues(track.index)
+    assert (start, end, lines[2:]) == (2, 4, [Line("One & all.", "Ann")])  # FFmpeg writes the two lines of a name and of settings before it
 
 
 def test_data_of_an_unknown_kind_is_no_text(tmp_path: Path) -> None:

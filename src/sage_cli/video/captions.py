@@ -22,14 +22,15 @@ from av.stream import Disposition
 
 from sage_cli.errors import VideoError
 from sage_cli.text import decode
+from sage_cli.video import matroska
 from sage_cli.video.media import Media
-from sage_cli.video.source import packet_time, time_base
+from sage_cli.video.source import MediaFile, packet_time, time_base
 from sage_cli.video.ttml import is_ttml, ttml_cues
 
 # Bitmap subtitles (DVD, Blu-ray, DVB) hold no text.
-_TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"})
+_TEXT_CODECS: Final = frozenset({"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text", "ttml", "wvtt"})
 _ASS_CODECS: Final = frozenset({"ass", "ssa"})
-_TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt"})
+_TAGGED_CODECS: Final = frozenset({"subrip", "srt", "webvtt", "wvtt"})
 
 # A cue may have any length, and these expressions take time in proportion to it: no part begins with what the one before repeats, and no
 # search for an end passes another beginning.
@@ -99,18 +100,31 @@ def text_tracks(media: Media) -> list[TextTrack]:
                 bool(stream.disposition & Disposition.default),
                 bool(stream.disposition & Disposition.forced),
             )
-            for stream in file.container.streams.subtitles
-            if _holds_text(media, stream.index, stream.codec_context.name if stream.codec_context is not None else None)
+            for stream in file.container.streams
+            if stream.type in ("subtitle", "data") and _codec(file, stream) in _TEXT_CODECS
         ]
 
 
-def _holds_text(media: Media, index: int, codec: str | None) -> bool:
-    """Whether a stream is of text. One for which FFmpeg has no decoder may be TTML (in MP4), and one of bare text the metadata of FLV."""
-    if codec not in (None, "text"):
-        return codec in _TEXT_CODECS
-    with media.open() as file:
-        packets = [bytes(packet) for packet in islice(file.packets(index), _EXAMINED) if packet.size]
-    return any(is_ttml(packet) if codec is None else not packet.startswith(_FLV_METADATA) for packet in packets)
+def _codec(file: MediaFile, stream: Any) -> str:
+    """FFmpeg's name of the codec, or that of a text format for which it has no decoder; ``""`` for what is no text.
+
+    It does not know WebVTT as mkvmerge writes it, TTML and WebVTT in MP4 (``"ttml"``, ``"wvtt"``), and takes the metadata of FLV for text.
+    """
+    name = "" if stream.codec_context is None else str(stream.codec_context.name)
+    container = file.container.format.name
+    if not name and "matroska" in container and stream.type == "subtitle":
+        number = [other.index for other in file.container.streams.subtitles].index(stream.index)
+        formats = matroska.subtitle_formats(file.source)
+        return "webvtt" if formats[number : number + 1] == ["S_TEXT/WEBVTT"] else ""
+    if name != "text" and (name or "mp4" not in container):
+        return name
+    with file.again() as other:
+        packets = [bytes(packet) for packet in islice(other.packets(stream.index), _EXAMINED) if packet.size]
+    if name:
+        return name if any(not packet.startswith(_FLV_METADATA) for packet in packets) else ""
+    if any(packet[4:8] in (b"vttc", b"vtte") for packet in packets):
+        return "wvtt"
+    return "ttml" if any(is_ttml(packet) for packet in packets) else ""
 
 
 def text_cues(media: Media, index: int) -> Iterator[Cue]:
@@ -123,17 +137,15 @@ def text_cues(media: Media, index: int) -> Iterator[Cue]:
     """
     cues: list[Cue] = []
     with media.open() as file:
-        if index >= len(file.container.streams) or file.stream(index).type != "subtitle":
+        if index >= len(file.container.streams) or not (codec := _codec(file, file.stream(index))):
             raise VideoError(f"{media.name} has no subtitle track {index}")
         try:
             packets = file.packets(index)
-            cues += (
-                _documents(packets) if file.stream(index).codec_context is None else (cue for packet in packets for cue in _cues(packet))
-            )
+            cues += _documents(packets) if codec == "ttml" else (cue for packet in packets for cue in _cues(packet, codec))
         except ValueError as error:
             raise VideoError(f"subtitle track {index} cannot be read") from error
     origin = float(media.origin)
-    for start, end, lines in _ended(cues, media.duration + origin):
+    for start, end, lines in _ended(_joined(cues) if codec == "wvtt" else cues, media.duration + origin):
         yield start - origin, end - origin, lines
 
 
@@ -149,7 +161,7 @@ def written_cues(text: str, format: str, duration: float) -> Iterator[Cue]:
         with av.open(BytesIO(text.encode("utf-8", "replace")), format=format) as container:
             for packet in container.demux():
                 if format != "ass" or (packet.duration or 0) > 0:  # players show no event without a duration; FFmpeg 9 gives none
-                    cues += _cues(packet)
+                    cues += _cues(packet, packet.stream.codec_context.name)
     except av.FFmpegError:
         pass
     yield from _ended(cues, duration)
@@ -164,11 +176,39 @@ def _ended(cues: list[Cue], latest: float) -> Iterator[Cue]:
         yield start, end if end > start else min(following[bisect_right(starts, start)], latest), lines
 
 
-def _cues(packet: Any) -> Iterator[Cue]:
+def _joined(cues: list[Cue]) -> list[Cue]:
+    """Cues of MP4, which are divided where others begin or end."""
+    joined: list[Cue] = []
+    ending: dict[tuple[float, tuple[Line, ...]], int] = {}
+    for start, end, lines in cues:
+        at = ending.pop((start, tuple(lines)), len(joined))
+        if at == len(joined):
+            joined.append((start, end, lines))
+        else:
+            joined[at] = (joined[at][0], end, lines)
+        ending[end, tuple(lines)] = at
+    return joined
+
+
+def _cues(packet: Any, codec: str) -> Iterator[Cue]:
     start = packet_time(packet)
     if start is not None and not bytes(packet).startswith(_FLV_METADATA):
         end = start + (packet.duration or 0) * time_base(packet)
-        yield float(start), float(end), _content(bytes(packet), packet.stream.codec_context.name) if packet.size else []
+        for text in _texts(bytes(packet)) if codec == "wvtt" else [bytes(packet)]:
+            yield float(start), float(end), _content(text, codec) if packet.size else []
+
+
+def _texts(packet: bytes) -> Iterator[bytes]:
+    """Of the cues of WebVTT in MP4, which are shown together."""
+    for kind, content in _boxes(packet):
+        yield from (text for inner, text in _boxes(content) if inner == b"payl") if kind == b"vttc" else ()
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    while len(data) >= 8:
+        size = max(8, int.from_bytes(data[:4], "big"))
+        yield data[4:8], data[8:size]
+        data = data[size:]
 
 
 def _content(packet: bytes, codec: str) -> list[Line]:

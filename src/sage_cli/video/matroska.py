@@ -8,7 +8,7 @@ from typing import Final
 from sage_cli.video.source import Source
 
 _HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
-_TRACKS, _TRACK, _TYPE, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0xE0
+_TRACKS, _TRACK, _TYPE, _CODEC, _VIDEO = 0x1654AE6B, 0xAE, 0x83, 0x86, 0xE0
 _CROPS: Final = (0x54CC, 0x54BB, 0x54DD, 0x54AA)  # left, top, right, bottom
 _MOST: Final = 1000  # elements in one: more are damage
 _ENDLESS: Final = 1 << 63
@@ -16,18 +16,30 @@ _ENDLESS: Final = 1 << 63
 
 def crops(source: Source) -> list[tuple[int, int, int, int]]:
     """For each video track, how many pixels are cut off on the left, at the top, on the right and at the bottom; none of other files."""
+    found = []
+    for fields in _tracks(source, 1):
+        shape = dict(_elements(source, *fields[_VIDEO])) if _VIDEO in fields else {}
+        left, top, right, bottom = (_number(source, shape[name]) if name in shape else 0 for name in _CROPS)
+        found.append((left, top, right, bottom))
+    return found
+
+
+def subtitle_formats(source: Source) -> list[str]:
+    """For each subtitle track, Matroska's name of its format, such as ``"S_TEXT/WEBVTT"``; none of other files."""
+    places = [fields.get(_CODEC, (0, 0)) for fields in _tracks(source, 17)]
+    return [source.peek(begin, end - begin).rstrip(b"\0").decode("ascii", "replace") for begin, end in places]
+
+
+def _tracks(source: Source, wanted: int) -> Iterator[dict[int, tuple[int, int]]]:
+    """The elements of each track of a type."""
     top = dict(_elements(source, 0, source.size, {_SEGMENT}))
     if _HEADER not in top or _SEGMENT not in top:
-        return []
-    found = []
+        return
     for kind, tracks in _elements(source, *top[_SEGMENT], {_CLUSTER}):
         for entry in (place for inner, place in _elements(source, *tracks) if inner == _TRACK) if kind == _TRACKS else ():
             fields = dict(_elements(source, *entry))
-            if _TYPE in fields and _number(source, fields[_TYPE]) == 1:
-                shape = dict(_elements(source, *fields[_VIDEO])) if _VIDEO in fields else {}
-                left, top_, right, bottom = (_number(source, shape[name]) if name in shape else 0 for name in _CROPS)
-                found.append((left, top_, right, bottom))
-    return found
+            if _TYPE in fields and _number(source, fields[_TYPE]) == wanted:
+                yield fields
 
 
 def is_whole(source: Source) -> bool:
