@@ -67,7 +67,7 @@ class KVCache:
         reuse: ``False`` decodes every prompt from its start, in the same cells.
     """
 
-    def __init__(self, context: Any, size: int, *, release: Callable[[], bool] = lambda: False, reuse: bool = True) -> None:
+    def __init__(self, context: Any, size: int, *, release: Callable[[], bool], reuse: bool) -> None:
         self._reuse, self._release = reuse, release
         self._memory = llama.llama_get_memory(context)
         self.size = size
