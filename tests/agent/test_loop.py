@@ -346,7 +346,7 @@ def test_a_speech_model_that_cannot_be_loaded_ends_the_run(video: Video) -> None
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "video_path"),
+        ({}, "video_path: Field required; timestamp_start: Field required; timestamp_end: Field required"),
         ({"video_path": "holiday.mp4", "timestamp_start": "00:00", "timestamp_end": None}, "timestamp_end"),
         ({"video_path": "f1/00:03.jpg", "timestamp_start": "00:00", "timestamp_end": "00:10"}, "no video"),
         ({"video_path": "holiday.mp4", "timestamp_start": "soon", "timestamp_end": "00:10"}, "not a time"),
@@ -361,10 +361,12 @@ def test_invalid_arguments_are_a_result(video: Video, arguments: dict[str, Any],
     assert isinstance(events[-1], Answer)
 
 
-def test_arguments_that_a_tool_does_not_have_are_ignored(video: Video) -> None:
-    recommended = call("perform_reasoning", query="6 times 7?", media_paths=[], language="en")
-    model = ScriptedModel(context(None, recommended), "42.", reasoner("42."), strict=False)
-    assert only(ToolFinished, run(model, video))[0].ok
+def test_arguments_that_a_tool_does_not_have_or_that_are_null_are_ignored(video: Video) -> None:
+    given = {**EXTRACT["tool_calls"][0]["arguments"], "extract_type": None, "language": "en"}
+    model = ScriptedModel(context(None, call("extract_parts_from_timestamp", **given)), reasoner("42."), strict=False)
+    events = run(model, video)
+    assert only(ToolFinished, events)[0].ok
+    assert only(ToolCalled, events)[0].arguments.keys() == given.keys() - {"extract_type", "language"}
 
 
 @pytest.mark.parametrize(
@@ -439,6 +441,9 @@ def test_a_general_model_is_told_which_tools_there_are(video: Video) -> None:
         model = ScriptedModel(context(None, call("fly", height=3)), reasoner("Red."), strict=False)
         run(model, video, prompts=pack)
         assert f"None_#1 output: {told}" in model.asked[1].texts[-1]
+        model = ScriptedModel(context(None, EXTRACT), later(None), later("Red."), strict=False)
+        run(model, video, prompts=pack)
+        assert "None output: No tool calls found" in model.asked[2].texts[-1]
 
 
 def test_an_answer_that_is_a_list_is_text(video: Video) -> None:

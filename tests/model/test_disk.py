@@ -69,6 +69,38 @@ def test_a_second_question_in_another_process_decodes_only_itself(load: Load, fa
     assert same.prompt_tokens - same.prompt_reused == own
 
 
+def test_a_prefix_takes_the_place_of_a_shorter_one(load: Load, family: str, folder: Path) -> None:
+    prompt = ask("What?", clip(16, family=family))
+    good = in_a_process(load, folder, prompt, max_tokens=16)
+    model = load(cache=ModelCache(folder, everything=True))
+    complete(model, ask("What?", clip(14, family=family)), max_tokens=2)
+    warm = complete(model, prompt, max_tokens=16)
+    assert warm.text == good.text
+    assert warm.usage.prompt_tokens - warm.usage.prompt_reused < 20  # the question
+
+
+def test_a_prefix_that_a_sequence_holds_is_not_read(load: Load, family: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frames = clip(8, family=family)
+    model = load(cache=ModelCache(folder, everything=True))
+    complete(model, ask("What?", frames), max_tokens=2)
+    model.persist()
+    (path,) = folder.rglob("*.state")
+    path.write_bytes(b"garbage")
+    assert complete(model, ask("Who?", frames), max_tokens=2).usage.prompt_reused > 0
+    assert not caplog.text
+
+
+def test_room_is_made_for_a_prefix(load: Load, family: str, folder: Path) -> None:
+    prompt = ask("What?", clip(16, family=family))
+    good = in_a_process(load, folder, prompt, max_tokens=8)
+    model = load(cache=ModelCache(folder, everything=True))
+    for number in range(3):
+        complete(model, ask("word " * 25, system=f"Role {number}."), max_tokens=2)
+    warm = complete(model, prompt, max_tokens=8)
+    assert warm.text == good.text
+    assert warm.usage.prompt_reused > 0
+
+
 def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family: str, folder: Path) -> None:
     in_a_process(load, folder, ask("What?", clip(8, family=family)), prefixes=0)
     prompt = ask("What?", clip(4, family=family, first=2), system="Another role.")

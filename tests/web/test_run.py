@@ -103,6 +103,15 @@ def test_a_page_alone_can_be_a_tool_without_a_page_to_open(video: Video, online:
     assert isinstance(list(agent.run("Which colour?"))[-1], Answer)
 
 
+def test_a_page_that_cannot_be_opened_is_a_result(video: Video, online: Web, internet: Internet) -> None:
+    internet.host("films.example", rest=http("", status=404))
+    model = ScriptedModel(context(recommended=SEARCH), reasoner(recommended=OPEN), reasoner("The Third Man."))
+    events = run(model, video, online)
+    assert isinstance(events[-1], Answer)
+    assert [event.ok for event in only(ToolFinished, events)] == [True, False]
+    assert only(ToolFinished, events)[1].result["error"] in model.asked[2].texts[-1]
+
+
 # ---- consent -------------------------------------------------------------------------------------------------------
 
 
@@ -154,10 +163,12 @@ def test_without_consent_the_tools_are_not_listed(video: Video) -> None:
     started = only(RunStarted, run(model, video, None))[0]
     assert not {"web-search", "parse-website"} & set(started.budget.tools)
     assert "web" not in model.asked[0].texts[0]
-    assert model.asked[0].schema is not None
-    assert not accepts(
-        model.asked[0].schema, ScriptedModel(context(recommended=SEARCH), strict=False).reply(model.asked[0]), ("<json>\n", "")
-    )
+    [asked] = model.asked
+    assert asked.schema is not None
+    look = call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])
+    for recommended, may in ((look, True), (SEARCH, False)):
+        reply = ScriptedModel(context(recommended=recommended), strict=False).reply(asked)
+        assert accepts(asked.schema, reply, asked.wrap) == may
 
 
 def test_a_run_that_would_have_used_the_web_says_so_once(video: Video) -> None:

@@ -75,7 +75,7 @@ class ToolRunner:
             arguments = tool.arguments.model_validate(given)
             span = tool.span(arguments, self._workspace)
         except ValidationError as error:
-            outcome = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False))
+            outcome = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         except ToolError as error:
             outcome = str(error)
         where = Span(*span) if span else None

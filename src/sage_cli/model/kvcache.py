@@ -115,7 +115,6 @@ class KVCache:
         """Drop all sequences."""
         llama.llama_memory_clear(self._memory, False)
         self.sequences = [CachedSequence(i) for i in range(MAX_SEQUENCES)]
-        self._tick = 0
 
     def _worth(self, sequence: CachedSequence) -> float:
         """The cost of losing a sequence, weighted by how recently it was used: its cells divided by the calls since then."""
@@ -137,6 +136,6 @@ def _loss(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
 def _shared(sequence: CachedSequence, wanted: Sequence[Item]) -> int:
     """How many leading items of ``wanted`` the sequence holds, up to a batch boundary, and never all of them."""
     pairs = enumerate(zip(sequence.items, wanted, strict=False))
-    same = next((index for index, (held, item) in pairs if held != item), min(len(sequence.items), len(wanted) - 1))
+    same = next((index for index, (held, item) in pairs if held != item), len(wanted) - 1)
     end = end_of_frames(wanted)
     return max((boundary.items for boundary in sequence.boundaries if boundary.items <= same and boundary.serves(end)), default=0)
