@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from benchmarks.chapters import make_world, measure, score, write_world
@@ -17,7 +16,6 @@ from sage_cli.errors import NoReplyError, VideoError
 from sage_cli.model.base import Prompt, Text
 from sage_cli.model.llama import LlamaModel
 from sage_cli.session import open_session
-from sage_cli.session.chapters import change_points
 from sage_cli.session.summary import Stage, Summary, _identity, _titled, summarize
 from sage_cli.tools import complete
 from sage_cli.tools.workspace import Workspace
@@ -32,21 +30,6 @@ NANO_OPTIONS: dict[str, Any] = {"model": "nano", "threads": 1}
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAGE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("SAGE_CONFIG", str(tmp_path / "config.toml"))
-
-
-@pytest.mark.parametrize("lengths", [(40, 70, 30), (100,), (30, 30)])
-def test_change_points_of_blocks(lengths: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(1)
-    rows = np.concatenate([np.tile(rng.random(20), (length, 1)) + rng.normal(0, 0.05, (length, 20)) for length in lengths])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    assert change_points(rows @ rows.T, 5, 20) == list(np.cumsum(lengths)[:-1])
-
-
-def test_noise_has_no_chapters() -> None:
-    rows = np.random.default_rng(2).normal(size=(200, 30))
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    assert change_points(rows @ rows.T, 5, 20) == []
-    assert change_points(np.ones((3, 3)), 5, 20) == []
 
 
 def test_chapters_begin_where_the_scenes_do(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ def find_chapters(
     # What is seen and said within some seconds is alike: it counts as one observation, or every shot would be a chapter.
     kernel = (pictures @ pictures.T + said @ said.T) * min(1.0, unit / _ALIKE_S)
     cuts = []
-    for index in change_points(kernel, max(1, round(_SHORTEST_S / unit)), min(_MOST, count) - 1):
+    for index in change_points(kernel, max(1, round(_SHORTEST_S / unit)), _MOST - 1):
         cuts.append((yield from _placed(video, pictures, words, segments, index, edges)))
     times = [start, *(time for time in sorted(set(cuts)) if start + 1 < time < end - 1), end]
-    return [(first, last) for first, last in pairwise(times) if last > first]
+    return [*pairwise(times)]
 
 
 def change_points(kernel: NDArray[np.floating], shortest: int, most: int) -> list[int]:
@@ -81,13 +81,10 @@ def change_points(kernel: NDArray[np.floating], shortest: int, most: int) -> lis
 
     Args:
         kernel: similarity of every two units, shape ``(n, n)``.
-        shortest: units of a part at least.
+        shortest: units of a part at least; not 0.
         most: change points at most.
     """
     count = len(kernel)
-    most = min(most, count // max(1, shortest) - 1)
-    if most < 1:
-        return []
     sums = np.zeros((count + 1, count + 1))
     sums[1:, 1:] = kernel.cumsum(0).cumsum(1)
     diagonal = np.concatenate([[0.0], np.diagonal(kernel).cumsum()])
