@@ -28,7 +28,7 @@ from sage_cli.agent.events import (
     Working,
 )
 from sage_cli.errors import ModelError, VideoError
-from sage_cli.model.base import Finish, Frames, Prompt, StreamItem, Usage
+from sage_cli.model.base import Finish, Frames, Prompt, Reply, StreamItem, Usage
 from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.speech.subtitles import Subtitles
@@ -403,6 +403,9 @@ def test_a_reply_that_cannot_be_read_is_asked_for_once_more_less_greedily(video:
     assert isinstance(events[-1], Answer)
     assert [(asked.temperature, asked.seed) for asked in model.asked] == [(0.0, 0), (0.7, 1)]
     assert len(only(Notice, events)) == 1
+    model = ScriptedModel("Well, red.", context("Red."), strict=False)
+    run(model, video, temperature=0.9, seed=5)
+    assert [(asked.temperature, asked.seed) for asked in model.asked] == [(0.9, 5), (0.9, 6)]
     events = run(ScriptedModel("{red", "{red", strict=False), video)
     assert isinstance(events[-1], NoAnswer)
     assert "could not be read" in events[-1].reason
@@ -595,6 +598,24 @@ def test_a_reply_that_is_cut_off_is_told(video: Video) -> None:
     assert "--ctx-size" not in only(Notice, events)[-1].text  # the limit is another one
 
 
+class Advising(ScriptedModel):
+    """Knows better what to do."""
+
+    def stream(self, prompt: Prompt, **options: Any) -> Generator[StreamItem]:
+        for item in super().stream(prompt, **options):
+            yield replace(item, advice="turn its thinking off") if isinstance(item, Reply) else item
+
+
+def test_a_reply_that_is_cut_off_for_want_of_context_says_what_to_do(video: Video) -> None:
+    model = ScriptedModel(context(", ".join(map(str, range(300)))), context_size=8000)
+    events = run(model, video, frames=1)
+    assert model.asked[0].max_tokens == 2000
+    assert only(Notice, events) == []
+    for kind, told in ((ScriptedModel, "raise --ctx-size"), (Advising, "turn its thinking off")):
+        events = run(kind(context(", ".join(map(str, range(300)))), context_size=6000), video, frames=1)
+        assert told in only(Notice, events)[0].text
+
+
 def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:
     long = "Yes. " * 300
     script: list[Any] = [context(None, analyze([], "a?"))]
@@ -722,8 +743,11 @@ def test_what_is_cut_off_an_answer_is_told(video: Video) -> None:
     events = run(ScriptedModel(context("It jumps over the wall. " * 5)), video)
     assert only(Answer, events)[0].answer == "It jumps over the wall."
     assert "repeated itself" in only(Notice, events)[-1].text
-    events = run(ScriptedModel(context(("A new sentence. " + "".join(map(str, range(900))))[:2000])), video)
-    assert "cut off at 2000 characters" in only(Notice, events)[-1].text
+    for length, told in ((1998, []), (1999, [2000]), (2000, [2000]), (2001, [])):  # a server may write more: nothing is missing then
+        said = ("A new sentence. " + "".join(map(str, range(900))))[:length]
+        events = run(ScriptedModel(context(said), strict=False), video, reply_tokens=3000)
+        assert only(Answer, events)[0].answer == said
+        assert [event.text for event in only(Notice, events)] == [f"the model's answer was cut off at {limit} characters" for limit in told]
     listed = "1. Red\n2. Blue\n3. Red\n4. Green\n5. Red\n6. Yellow"
     events = run(ScriptedModel(context(listed)), video)
     assert (only(Answer, events)[0].answer, only(Notice, events)) == (listed, [])
@@ -793,8 +817,9 @@ WATCH = call("perform_reasoning", query="Which colour?", media_paths=["holiday.m
 def test_an_untrained_model_is_asked_whether_the_video_holds_its_answer(video: Video) -> None:
     """What was heard and what was seen: a right answer about the pictures is not in a transcript."""
     model = ScriptedModel(general(None, HEARD, "A woman in a blue shirt."), later("Her shirt is blue."), YES)
-    end = run(model, video, "What colour is the shirt?", prompts="general")[-1]
+    end = run(model, video, "What colour is the shirt?", prompts="general", temperature=0.5)[-1]
     assert isinstance(end, Answer)
+    assert [asked.temperature for asked in model.asked] == [0.5, 0.5, 0.0]
     [text] = model.asked[-1].texts
     assert all(part in text for part in ("A woman in a blue shirt.", "Look at that.", "What colour is the shirt?", '"yes"', "JSON"))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from llguidance import LLMatcher
 
 from sage_cli.agent.protocol import (
     WIRE_NAMES,
+    ContextReply,
+    as_reply,
     context_schema,
     reasoner_schema,
     tool_lines,
@@ -158,6 +160,75 @@ def test_what_cannot_be_is_forbidden(video: Video, path: str, value: Any) -> Non
     assert not allows(schema, changed(reply, path, value))
 
 
+@pytest.mark.parametrize(
+    ("stage", "reply", "path", "limit"),
+    [
+        ("first", context("Red."), "video_context", 2000),
+        ("first", context("Red."), "query_intent", 600),
+        ("first", context("Red."), "final_answer", 2000),
+        ("first", context("Red."), "recommended_tools.why_no_tool", 1500),
+        ("first", context(None, TRANSCRIBE), "recommended_tools.tool_calls.0.rationale", 1500),
+        ("first", context(None, TRANSCRIBE), "recommended_tools.why_no_tool", 1500),
+        ("later", reasoner("Red."), "answerable.reasoning", 1500),
+    ],
+)
+def test_texts_have_a_limit(video: Video, stage: str, reply: dict[str, Any], path: str, limit: int) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        schema = context_schema(TOOLS, workspace) if stage == "first" else reasoner_schema(TOOLS, workspace, last=False)
+    assert [allows(schema, changed(reply, path, "x" * length)) for length in (limit, limit + 1)] == [True, False]
+
+
+def test_the_verdict_goes_with_the_answer(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        for last in (False, True):
+            schema = reasoner_schema(TOOLS, workspace, last=last)
+            assert not allows(schema, changed(reasoner("Red."), "answerable.verdict", False))
+            assert not allows(schema, changed(reasoner(None), "answerable.verdict", True))
+            assert not allows(schema, reasoner("Red.", TRANSCRIBE))
+            assert allows(schema, reasoner(None)) == last
+            assert not allows(schema, changed(reasoner(None), "recommended_tools.needed", True))
+        assert allows(reasoner_schema((), workspace, last=False), reasoner(None))
+
+
+def test_the_first_reply_can_be_made_to_be_a_call(video: Video) -> None:
+    with Workspace(ScriptedModel(), video) as workspace:
+        for tools, may_answer in ((TOOLS, False), ((), True)):
+            schema = context_schema(tools, workspace, must_call=True)
+            assert allows(schema, context("Red.")) == may_answer
+            assert allows(schema, context(None, TRANSCRIBE)) != may_answer
+
+
+@pytest.mark.parametrize(
+    ("pack", "names", "orders"),
+    [
+        ("sage-mm", {"rationale", "rationing", "reason_id"}, [("reason", "name", "arguments"), ("name", "arguments", "reason")]),
+        ("general", {"rationale"}, [("reason", "name", "arguments")]),
+    ],
+)
+def test_calls_are_written_as_in_the_training_of_the_model(video: Video, pack: str, names: set[str], orders: list[tuple[str, ...]]) -> None:
+    with Workspace(ScriptedModel(), video, prompts=Prompts(pack)) as workspace:
+        schemas = context_schema(TOOLS[1:], workspace), reasoner_schema(TOOLS[1:], workspace, last=False)
+    (made,) = LOOK["tool_calls"]
+    replies: tuple[Callable[..., dict[str, Any]], ...] = (context, reasoner) if pack == "sage-mm" else (general, later)
+    for schema, reply in zip(schemas, replies, strict=True):
+        for name in ("rationale", "rationing", "reason_id", "reason"):
+            values = {**made, name: "to see"}
+            for order in (("reason", "name", "arguments"), ("name", "arguments", "reason"), ("name", "reason", "arguments")):
+                written = {key if key != "reason" else name: values[key if key != "reason" else name] for key in order}
+                told = reply(None, {**LOOK, "tool_calls": [written]})
+                assert allows(schema, told) == (name in names and order in orders)
+                told["recommended_tools"]["why_no_tool"] = "It is seen."
+                assert allows(schema, told) == (name in names and order in orders and pack == "sage-mm")
+
+
+def test_a_reply_is_handed_back_as_the_model_writes_it() -> None:
+    told = {**context("Caf\u00e9.", seen="\u4e16"), "found": True}
+    assert (
+        as_reply(ContextReply.model_validate(told))
+        == WRAP[0] + json.dumps(context("Caf\u00e9.", seen="\u4e16"), ensure_ascii=False) + WRAP[1]
+    )
+
+
 def test_keys_come_in_the_order_of_the_protocol(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         schema = context_schema(TOOLS, workspace)
@@ -184,6 +255,8 @@ def test_a_general_model_decides_before_it_answers_and_hears_a_short_video_first
     assert allows(schema, general(None, whole))
     assert allows(schema, general("Red."))
     assert allows(schema, general("It is not shown.", found=False))
+    assert not allows(schema, {**general("Red."), "found": None})
+    assert not allows(schema, {**general(None, whole), "found": True})
     assert not allows(schema, context("Red."))
     assert not allows(schema, general(None, TRANSCRIBE))
     analyze = call("perform_reasoning", query="Which?", media_paths=["holiday.mp4"])

@@ -39,7 +39,14 @@ def test_the_answer_is_put_into_shape_by_a_reply_that_continues_the_answer(video
     assert "It is red." in second.texts[-2]
     assert SHAPE.text in second.texts[-1]
     assert (second.schema, second.wrap) == (COLOUR, ("", ""))
-    assert not [event for event in only(TextDelta, events) if event.field == "colour"]
+
+
+def test_values_are_not_told_as_the_text_of_an_answer(video: Video) -> None:
+    """Even where the user's schema has a name of the protocol."""
+    named = AnswerSchema(json.dumps({"type": "object", "properties": {"final_answer": {"type": "string"}}, "required": ["final_answer"]}))
+    events = run(ScriptedModel(context("It is red."), {"final_answer": "red"}), video, schema=named)
+    assert only(Answer, events)[0].value == {"final_answer": "red"}
+    assert "".join(event.text for event in only(TextDelta, events) if event.field == "final_answer") == "It is red."
 
 
 def test_after_tools_the_shape_follows_their_results(video: Video) -> None:

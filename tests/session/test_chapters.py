@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.chapters import World, write_world
-from sage_cli.session.chapters import _Words, change_points, find_chapters
+from sage_cli.session import chapters
+from sage_cli.session.chapters import _pictures, _Words, change_points, find_chapters
 from sage_cli.speech.segment import Segment
 from sage_cli.tools import complete
+from sage_cli.tools.base import Watched
 from sage_cli.video import Video
 from tests.media import make_audio, tone
 
@@ -57,6 +60,8 @@ def test_words_count_by_their_rarity_and_their_time() -> None:
     assert float(words.between(0, 4) @ first) == pytest.approx(common / np.hypot(common, rare))  # "the", at 1.25 s, and "oak", at 3.75 s
     assert not words.between(0, 3).any()
     assert not words.between(40, 60).any()
+    few = _Words([said(0, 10, "..."), said(10, 20, "Whale"), said(40, 50, "Oak")])
+    assert [bool(few.between(at, at + 1).any()) for at in (5, 10, 12, 14.5, 19)] == [False, False, False, True, False]
     assert not _Words([]).between(0, 9).any()
 
 
@@ -78,31 +83,70 @@ def talk(topics: Sequence[str], begins: Sequence[int]) -> list[Segment]:
     ]
 
 
-@pytest.mark.parametrize("units", [1200, 40, 8])
-def test_words_alone_divide_a_recording(recording: Video, units: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a long one, whose stretches are longer."""
-    monkeypatch.setattr("sage_cli.session.chapters._UNITS", units)
+@pytest.mark.parametrize(("units", "shortest"), [(1200, 10), (40, 2), (8, 1)])
+def test_words_alone_divide_a_recording(recording: Video, units: int, shortest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also a long one, whose stretches are longer: memory grows with the square of their number."""
+    monkeypatch.setattr(chapters, "_UNITS", units)
+    asked: list[tuple[int, int]] = []
+
+    def noted(kernel: NDArray[np.floating], shortest: int, most: int) -> list[int]:
+        asked.append((len(kernel), shortest))
+        return change_points(kernel, shortest, most)
+
+    monkeypatch.setattr(chapters, "change_points", noted)
     segments = talk(TOPICS, BEGINS)
     assert complete(find_chapters(recording, segments, 0.0, 400.0)) == [*pairwise(map(float, BEGINS))]
     assert complete(find_chapters(recording, segments, 60.5, 390.0)) == [(60.5, 131.0), (131.0, 270.0), (270.0, 390.0)]
+    assert asked == [(min(units, 200), shortest), (min(units, 164), shortest)]
     for end in (30.0, 0.5):
         assert complete(find_chapters(recording, segments, 0.0, end)) == [(0.0, end)]
         assert complete(find_chapters(recording, [], 0.0, end)) == [(0.0, end)]
 
 
+@pytest.mark.parametrize("begins", [(0, 60, 350, 400), (0, 131, 170, 400)])
+def test_no_chapter_is_empty_where_stretches_are_long(recording: Video, begins: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cuts may find the same sentence to begin with, or the first one."""
+    monkeypatch.setattr(chapters, "_UNITS", 8)
+    found = complete(find_chapters(recording, talk(TOPICS, begins), 0.0, 400.0))
+    assert all(last - first > 1 for first, last in found)
+    assert (found[0][0], found[-1][1]) == (0.0, 400.0)
+
+
 def test_an_aside_is_no_chapter_and_there_are_not_too_many(recording: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     aside = talk((TOPICS[0], TOPICS[2], TOPICS[0], TOPICS[1]), (0, 120, 134, 270, 400))
     assert complete(find_chapters(recording, aside, 0.0, 400.0)) == [(0.0, 270.0), (270.0, 400.0)]
-    monkeypatch.setattr("sage_cli.session.chapters._MOST", 2)
+    monkeypatch.setattr(chapters, "_MOST", 2)
     assert len(complete(find_chapters(recording, talk(TOPICS, BEGINS), 0.0, 400.0))) == 2
 
 
-@pytest.mark.parametrize("sparse", [15.0, 5.0], ids=["keyframes", "frames in between"])
-def test_pictures_alone_divide_a_video(tmp_path: Path, sparse: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A keyframe every ten seconds: that is enough, or not."""
-    monkeypatch.setattr("sage_cli.session.chapters._SPARSE_S", sparse)
-    world = World(300.0, [(0.0, "one"), (91.0, "another"), (200.0, "a third")], [])
-    write_world(world, tmp_path / "world.mp4", 1, pictures=True, words=False)
-    video = Video(tmp_path / "world.mp4")
-    assert complete(find_chapters(video, [], 0.0, 300.0)) == [(0.0, 91.0), (91.0, 200.0), (200.0, 300.0)]
-    assert complete(find_chapters(video, [], 20.0, 290.0)) == [(20.0, 91.0), (91.0, 200.0), (200.0, 290.0)]
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    """Three scenes, of 91, 109 and 100 seconds, with a keyframe at least every ten."""
+    path = tmp_path_factory.mktemp("scenes") / "world.mp4"
+    write_world(World(300.0, [(0.0, "one"), (91.0, "another"), (200.0, "a third")], []), path, 1, pictures=True, words=False)
+    return Video(path)
+
+
+@pytest.mark.parametrize("sparse", [15.0, 1.0], ids=["keyframes", "frames in between"])
+def test_pictures_alone_divide_a_video(scenes: Video, sparse: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chapters, "_SPARSE_S", sparse)
+    assert complete(find_chapters(scenes, [], 0.0, 300.0)) == [(0.0, 91.0), (91.0, 200.0), (200.0, 300.0)]
+    assert complete(find_chapters(scenes, [], 20.0, 290.0)) == [(20.0, 91.0), (91.0, 200.0), (200.0, 290.0)]
+
+
+@pytest.mark.parametrize(("sparse", "read"), [(15.0, 0), (9.0, 75), (1.0, 150)])
+def test_each_stretch_has_the_colours_of_its_scene(scenes: Video, sparse: float, read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keyframes where they are close enough; else frames at a third of the distance that would be."""
+    monkeypatch.setattr(chapters, "_SPARSE_S", sparse)
+    steps = Watched(_pictures(scenes, np.arange(0.0, 301.0, 2.0)))
+    done, total = [*steps][-1]
+    assert (done, total) == (read, read) if read else done < 60 < total
+    rows = steps.result
+    assert rows.shape == (150, 128)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx(1.0)
+    mixed = {45} if read else {*range(45, 51), *range(100, 106)}  # of two scenes, or before the scene's first keyframe
+    known = [row for row in range(150) if row not in mixed]
+    labels = np.array([(row > 45) + (row > 99) for row in known])
+    alike = (rows @ rows.T)[np.ix_(known, known)]
+    same = labels[:, None] == labels
+    assert alike[same].min() > alike[~same].max()

@@ -135,9 +135,9 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     Raises:
         ValueError: the schema uses something llguidance does not support, or nothing satisfies it.
     """
-    numbers = (value for part in subschemas(schema) for key in _NUMBERS if key in part for value in _leaves(part[key]))
-    if (number := next((value for value in numbers if type(value) is int and not _INT64 <= value < -2 * _INT64), None)) is not None:
-        raise ValueError(f"the whole number {number} has more than 64 bits")
+    numbers = ((key, value) for part in subschemas(schema) for key in _NUMBERS if key in part for value in _leaves(part[key]))
+    if (number := next((value for key, value in numbers if _out_of_range(key, value)), None)) is not None:
+        raise ValueError(f"{number} is out of range: whole numbers may be from {_LEAST} to {_MOST}")
     failed, messages = LLMatcher.validate_grammar_with_warnings(LLMatcher.grammar_from_json_schema(_formatted(schema)))
     if failed:
         raise ValueError(" ".join(" ".join(messages).split()))
@@ -145,8 +145,15 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         raise ValueError("nothing satisfies it: it requires itself, without end")
 
 
-_INT64: Final = -(1 << 63)
-_NUMBERS: Final = ("const", "enum", "minimum", "exclusiveMinimum", "multipleOf")  # llguidance rounds or refuses these
+# llguidance rounds or refuses larger ones. Over a range of integers that begins next to -2 ** 63 it ends the process.
+_LEAST: Final = -9 * 10**18
+_MOST: Final = (1 << 64) - 1
+_FLOORS: Final = ("minimum", "exclusiveMinimum")
+_NUMBERS: Final = ("const", "enum", "multipleOf", *_FLOORS)
+
+
+def _out_of_range(key: str, value: Any) -> bool:
+    return (type(value) is int and not _LEAST <= value <= _MOST) or (type(value) is float and key in _FLOORS and value < _LEAST)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
