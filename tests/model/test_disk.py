@@ -6,17 +6,21 @@ import errno
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sage_cli.model.base import Delta, Progress, Prompt, Reply
-from sage_cli.model.disk import PREFIXES_LIMIT, ModelCache
+from sage_cli.model.disk import PREFIXES_LIMIT, ModelCache, StateFiles
+from sage_cli.model.libraries import llama
 from sage_cli.model.llama import LlamaModel
+from sage_cli.model.prefixes import SEQUENCES
 from tests.model.conftest import WRITERS, Load
 from tests.model.prompts import ask, clip, complete
 from tests.models import TinyModel
@@ -103,6 +107,45 @@ def test_room_is_made_for_a_prefix(load: Load, family: str, folder: Path) -> Non
     assert warm.usage.prompt_reused > 0
 
 
+def test_a_prefix_is_written_once_and_its_size_is_known_before(
+    load: Load, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, wants = [], StateFiles.wants
+
+    def noted(self: StateFiles, key: str, size: int, spent_s: float) -> bool:
+        sizes.append(size)
+        return wants(self, key, size, spent_s)
+
+    monkeypatch.setattr(StateFiles, "wants", noted)
+    in_a_process(load, folder, ask("What?", clip(8, family=family)))
+    (path,) = folder.rglob("*.state")
+    before = path.stat()
+    assert 0.9 * before.st_size < sizes[0] <= before.st_size
+    in_a_process(load, folder, ask("Who?", clip(8, family=family)))
+    assert path.stat().st_ino == before.st_ino
+    assert len(sizes) == 2
+
+
+def test_one_prefix_is_written_after_the_other(load: Load, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They share the sequence from which they are written."""
+    save, order = llama.llama_state_seq_save_file, []
+
+    def slow(*arguments: Any) -> int:
+        order.append("begin")
+        saved = save(*arguments)
+        time.sleep(0.1)
+        order.append("end")
+        return int(saved)
+
+    monkeypatch.setattr(llama, "llama_state_seq_save_file", slow)
+    model = load(cache=ModelCache(folder, everything=True))
+    for name in ("one", "other"):
+        complete(model, ask("What?", clip(4, family=family, name=name)), max_tokens=2)
+    model.close()
+    assert order == ["begin", "end"] * 2
+    assert len(list(folder.rglob("*.state"))) == 2
+
+
 def test_frames_met_before_are_not_encoded_in_another_prompt(load: Load, family: str, folder: Path) -> None:
     in_a_process(load, folder, ask("What?", clip(8, family=family)), prefixes=0)
     prompt = ask("What?", clip(4, family=family, first=2), system="Another role.")
@@ -164,6 +207,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.parametrize("family", ["qwen3-vl"], indirect=True)  # a file is one to whoever checks it
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_prefix_is_computed_again(load: Load, family: str, folder: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     prompt = ask("What?", clip(8, family=family))
@@ -274,9 +318,26 @@ def test_a_damaged_index_is_done_without(load: Load, family: str, folder: Path, 
     assert "has damaged entries" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_is_done_without(load: Load, family: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["file", "cache"])
+def test_saving_leaves_no_cells_taken_nor_needs_its_folder(load: Load, family: str, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert complete(load(cache=ModelCache(tmp_path / "file")), ask("What?", clip(2, family=family)), max_tokens=4).text
+    model = load(cache=ModelCache(tmp_path / place, everything=True))
+    assert complete(model, ask("What?", clip(2, family=family)), max_tokens=4).text
+    model.persist()
+    assert len(list(tmp_path.rglob("*.state"))) == (place == "cache")
+    memory = llama.llama_get_memory(model._opened()[0].context)
+    assert [sequence for sequence in range(SEQUENCES) if llama.llama_memory_seq_pos_max(memory, sequence) >= 0] == [0]
+
+
+def test_cells_that_cannot_be_read_beside_other_work_are_written_first(
+    load: Load, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(cache=ModelCache(folder, everything=True))
+    monkeypatch.setattr(model._prefixes, "_concurrent", False)
+    stream = model.stream(ask("What?", clip(8, family=family)), max_tokens=8)
+    written = [len(list(folder.rglob("*.state"))) for item in stream if isinstance(item, Delta)]
+    assert written[0] == 0
+    assert set(written[1:]) == {1}
 
 
 def test_the_stores_keep_to_their_limits(folder: Path) -> None:
