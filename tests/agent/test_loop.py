@@ -613,7 +613,7 @@ def test_a_reply_that_is_cut_off_for_want_of_context_says_what_to_do(video: Vide
     assert only(Notice, events) == []
     for kind, told in ((ScriptedModel, "raise --ctx-size"), (Advising, "turn its thinking off")):
         events = run(kind(context(", ".join(map(str, range(300)))), context_size=6000), video, frames=1)
-        assert told in only(Notice, events)[0].text
+        assert only(Notice, events)[0].advice == told
 
 
 def test_old_results_give_way_where_the_context_is_small(video: Video) -> None:

@@ -73,7 +73,7 @@ def test_every_pack_describes_the_arguments_that_tools_have(pack: str, tmp_path:
     for tool in tools:
         parameters = described[WIRE_NAMES[tool.name]]
         fields = tool.arguments.model_fields
-        assert list(parameters["properties"]) == list(fields)
+        assert parameters["properties"].keys() == fields.keys()
         defaults = {name: told["default"] for name, told in parameters["properties"].items() if "default" in told}
         assert defaults == {name: field.default for name, field in fields.items() if name not in parameters["required"]}
         assert {name for name, field in fields.items() if field.is_required()} <= set(parameters["required"])
