@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from llguidance import LLTokenizer
+from llguidance._tokenizer import TokenizerWrapper
 
 from sage_cli.errors import ModelError
 from sage_cli.model.constrain import Constraint, Mask, check_schema
@@ -27,24 +29,49 @@ def test_a_mask_is_a_set_of_tokens() -> None:
     assert mask.tokens(0).tolist() == []
 
 
+class Long:
+    """A tokenizer with more than bytes: the longest token that fits comes first."""
+
+    tokens = (
+        *(bytes([value]) for value in range(256)),
+        *(b"<eos>", b' ""', b'", "', b'\\"', b"x\\", b"\\\\", b'\\"y"', b"null", b"false", b"true", b'"]'),
+    )
+    bos_token_id = eos_token_id = 256
+    special_token_ids = (256,)
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        left, made = text if isinstance(text, bytes) else text.encode(), []
+        while left:
+            fitting = [number for number, token in enumerate(self.tokens) if left.startswith(token)]
+            made.append(max(fitting, key=lambda number: len(self.tokens[number])))
+            left = left[len(self.tokens[made[-1]]) :]
+        return made
+
+
+LONG = LLTokenizer(TokenizerWrapper(Long()))
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, LONG], ids=["bytes", "long tokens"])
 @pytest.mark.parametrize(
     "texts", [("x", "y"), ('a "quoted" word', "\\"), ("\\\\", '\\"'), ("", ""), ("{[1, 2]}", ',"'), ("\n\t", "caf\u00e9")]
 )
-def test_strings_are_known_from_the_outside(texts: tuple[str, str]) -> None:
+def test_strings_are_known_from_the_outside(texts: tuple[str, str], tokenizer: LLTokenizer) -> None:
     text = json.dumps({"a": texts[0], "b": [texts[1], "z"]}, ensure_ascii=False)
-    constraint, began, escaped = Constraint(BYTES, TWO), None, False
-    for number, byte in enumerate(text.encode()):
-        constraint.accept([byte])
-        if byte == ord('"') and not escaped:
-            began = number if began is None else None
-        escaped = byte == ord("\\") and not escaped
+    constraint, began, escaped = Constraint(tokenizer, TWO), None, False
+    tokens = tokenizer.tokenize_str(text)
+    for number, token in enumerate(tokens):
+        constraint.accept([token])
+        for byte in tokenizer.decode_bytes([token]):
+            if byte == ord('"') and not escaped:
+                began = number if began is None else None
+            escaped = byte == ord("\\") and not escaped
         assert constraint.string == began
         assert constraint.count == number + 1
     assert constraint.complete
     assert constraint.finished
-    whole = Constraint(BYTES, TWO)
-    whole.accept([*text.encode()[:-4]])  # all at once, up to the last string
-    assert whole.string == len(text.encode()) - 5
+    whole = Constraint(tokenizer, TWO)
+    whole.accept(tokenizer.tokenize_str(text[: text.rindex("z")]))  # all at once, up to the last string
+    assert whole.string == whole.count - 1
 
 
 @pytest.mark.parametrize(
@@ -74,9 +101,22 @@ def test_a_reply_that_has_to_end_is_closed_as_soon_as_its_schema_allows(schema: 
     assert bytes(written).decode() == closed
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"), [("boolean", "false"), (["boolean", "null"], "null"), (["integer", "boolean"], "false"), (["string", "null"], '"')]
+)
+def test_the_shortest_value_closes(kind: Any, value: str) -> None:
+    constraint = Constraint(LONG, {"type": kind})
+    assert constraint.closer(constraint.mask()) == LONG.tokenize_str(value)[0]
+    constraint = Constraint(LONG, {"enum": [True, 7]})
+    assert constraint.closer(constraint.mask()) == LONG.tokenize_str("true")[0]
+
+
 def test_there_is_not_always_a_known_way_out() -> None:
     constraint = Constraint(BYTES, {"type": "boolean"})
     assert constraint.closer(constraint.mask()) is None
+    constraint = Constraint(BYTES, {"type": "string", "minLength": 3})
+    constraint.accept([ord('"')])
+    assert constraint.closer(constraint.mask()) is None  # a bracket would be text
 
 
 def test_what_is_forced_is_accepted_with_the_text_around_it() -> None:
