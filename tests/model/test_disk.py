@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,32 @@ def test_a_prefix_is_written_once_and_its_size_is_known_before(
     in_a_process(load, folder, ask("Who?", clip(8, family=family)))
     assert path.stat().st_ino == before.st_ino
     assert len(sizes) == 2
+
+
+def test_a_reply_does_not_wait_for_the_writing_of_its_prefix(
+    load: Load, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, replied, order = llama.llama_state_seq_save_file, Event(), []
+
+    def patient(*arguments: Any) -> int:
+        saved = save(*arguments)
+        replied.wait(5)
+        order.append("written")
+        return int(saved)
+
+    monkeypatch.setattr(llama, "llama_state_seq_save_file", patient)
+    model = load(cache=ModelCache(folder, everything=True))
+    complete(model, ask("What?", clip(4, family=family)), max_tokens=8)
+    order.append("replied")
+    replied.set()
+    model.persist()
+    assert order == ["replied", "written"]
+
+
+def test_cells_that_only_a_saved_prefix_holds_are_freed_for_the_next_prompt(load: Load, family: str, folder: Path) -> None:
+    model = load(cache=ModelCache(folder, everything=True))
+    complete(model, ask("What?", clip(16, family=family)), max_tokens=2)
+    assert complete(model, ask("word " * 80, system="Another role."), max_tokens=2).text
 
 
 def test_one_prefix_is_written_after_the_other(load: Load, family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

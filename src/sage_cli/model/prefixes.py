@@ -113,7 +113,7 @@ class Prefixes:
 
     def _cell_size(self, sequence: CachedSequence) -> int:
         """Bytes per cell on disk."""
-        return int(llama.llama_state_seq_get_size(self._decoder.context, sequence.id)) // max(1, sequence.cells)
+        return int(llama.llama_state_seq_get_size(self._decoder.context, sequence.id)) // sequence.cells
 
     def _key(self, items: Sequence[Item]) -> str:
         """The fingerprint of the video whose frames the items end with, and a digest of the model and the items."""
