@@ -240,6 +240,7 @@ def test_keys_come_in_the_order_of_the_protocol(video: Video) -> None:
 def test_without_tools_there_is_only_an_answer(video: Video) -> None:
     with Workspace(ScriptedModel(), video) as workspace:
         schema = context_schema((), workspace)
+    assert "'anyOf': []" not in str(schema)  # servers may refuse what nothing satisfies
     assert allows(schema, context("Red."))
     assert not allows(schema, context(None))
     assert not allows(schema, context(None, TRANSCRIBE))
