@@ -25,9 +25,10 @@ from safetensors.torch import load_file  # noqa: E402
 from sage_cli.agent import Settings  # noqa: E402
 from sage_cli.bench.items import Item  # noqa: E402
 from sage_cli.bench.judges import ModelJudge, Verdict  # noqa: E402
-from sage_cli.errors import ModelError, SageError, UsageError  # noqa: E402
+from sage_cli.errors import ModelError, SageError, UsageError, VideoError  # noqa: E402
 from sage_cli.model.address import RemoteAddress  # noqa: E402
 from sage_cli.model.base import Frames, Reply, Usage  # noqa: E402
+from sage_cli.model.refusals import UnreachableError  # noqa: E402
 from sage_cli.model.remote import RemoteModel  # noqa: E402
 from sage_cli.video import Video  # noqa: E402
 from tests.agent.scripted import ScriptedModel, call, context, reasoner  # noqa: E402
@@ -302,11 +303,13 @@ def test_without_a_speech_model_there_is_no_tool_for_speech(video: Video) -> Non
 
 
 def test_helper_calls_train_only_if_asked_for() -> None:
-    recorded = [{"video_path": "v", "calls": [{"role": role} for role in ("look", "ground", "reason", "analyze")]}]
+    recorded = [{"video_path": __file__, "calls": [{"role": role} for role in ("look", "ground", "reason", "analyze")]}]
     assert [item["role"] for item in sft.calls_of(recorded, SFT())] == ["look", "reason"]
     assert len(sft.calls_of(recorded, SFT(helper=True))) == 4
     with pytest.raises(UsageError, match="nothing to train on"):
         sft.calls_of([], SFT())
+    with pytest.raises(UsageError, match=r"1 of 2 videos .* for example gone\.mp4"):
+        sft.calls_of([*recorded, {"video_path": "gone.mp4", "calls": []}], SFT())
 
 
 def test_an_answer_without_a_verdict_is_not_wrong(
@@ -330,12 +333,51 @@ def test_an_answer_without_a_verdict_is_not_wrong(
         return {}
 
     trainer: Any = SimpleNamespace(settings=small, updater=Updates, learn=learn)
-    with pytest.raises(ModelError, match="no verdict on any of 2 answers: no verdict: the judge is asleep"):
+    with pytest.raises(ModelError, match="none of 2 rollouts could be judged: no verdict: the judge is asleep"):
         grpo._learn(trainer, {0: found, 1: found})
     judged = grpo.Trajectory([], {"final": 1.0, "form": 0.05})
     told = grpo._learn(trainer, {0: judged, 1: found})
     assert learned == [([judged], [0.0])]
     assert told == {"return": 1.05, "terms": {"final": 1.0, "form": 0.05}, "unjudged": 1}
+
+
+def test_a_question_that_fails_does_not_end_a_run_that_would_meet_it_again(
+    served: RemoteModel,
+    video: Video,
+    world_and_question: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(error: Exception) -> Any:
+        def run(*_: object, **__: object) -> Any:
+            raise error
+
+        return run
+
+    judges = grpo.Judges(ModelJudge(served))
+    asked, small = asked_of(video, world_and_question[1]), RL()
+    for error in (ModelError("the server's content filter stopped the reply"), VideoError("nothing of it can be decoded")):
+        monkeypatch.setattr(grpo, "run_agent", fails(error))
+        assert grpo.roll_out(served, asked, small, judges, turns=3, seed=0, hear=None).unjudged == str(error)
+        monkeypatch.setattr(record, "run_agent", fails(error))
+        with pytest.raises(SageError, match="1 of 1 questions have no trajectories"):
+            make_trajectories(served, asked, tmp_path, monkeypatch)
+        assert str(error) in capsys.readouterr().err
+    gone = UnreachableError("the server is gone")
+    monkeypatch.setattr(grpo, "run_agent", fails(gone))
+    monkeypatch.setattr(record, "run_agent", fails(gone))
+    with pytest.raises(UnreachableError):
+        grpo.roll_out(served, asked, small, judges, turns=3, seed=0, hear=None)
+    with pytest.raises(UnreachableError):
+        make_trajectories(served, asked, tmp_path, monkeypatch)
+
+
+def make_trajectories(served: RemoteModel, item: Item, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record.append(folder / "own.jsonl", [{"question": item.question, "answer": item.reference, "video": item.video}])
+    more = ["--questions", str(folder / "own.jsonl"), "--data", str(folder), "--teacher", served.address.url]
+    monkeypatch.setattr(sys, "argv", ["training.qwen", "trajectories", *more])
+    stages.main()
 
 
 def test_all_questions_come_before_any_comes_again() -> None:
@@ -557,7 +599,7 @@ def test_a_reply_that_was_cut_has_no_end(checkpoint: Path, video: Video) -> None
     list(recorder.stream([], schema={"video_context": 1}, wrap=(start, end)))
     assert [(item["reply"], item["cut"]) for item in recorder.calls] == [(f"{start}{{", True)]
     with pytest.raises(UsageError, match="nothing to train on"):
-        sft.calls_of([{"video_path": "v", "calls": recorder.calls}], SFT())
+        sft.calls_of([{"video_path": __file__, "calls": recorder.calls}], SFT())
 
 
 def test_rows_are_what_sage_asks(checkpoint: Path, served: RemoteModel, video: Video, world_and_question: Any) -> None:

@@ -19,8 +19,9 @@ from typing import Any
 
 from sage_cli.agent import Settings
 from sage_cli.bench.items import Item
-from sage_cli.errors import SageError, UsageError, VideoError
+from sage_cli.errors import ModelError, SageError, UsageError, VideoError
 from sage_cli.model.address import KEY_VARIABLE, RemoteAddress, api_key
+from sage_cli.model.refusals import UnreachableError
 from sage_cli.model.remote import RemoteModel
 from sage_cli.video import Video
 from training import entry
@@ -66,8 +67,10 @@ def _questions(args: argparse.Namespace, scale: Scale) -> None:
             done.add(given)
             try:
                 found, share = _ask_about(Video(given), teacher, hear, scale)
-            except (VideoError, synthesize.NoQuestionsError) as error:
-                print(f"{error}; it is left out", file=sys.stderr)
+            except UnreachableError:
+                raise
+            except (ModelError, VideoError) as error:
+                print(f"{given}: {error}; it is left out", file=sys.stderr)
                 failed += 1
                 continue
             record.append(path, found)
@@ -97,12 +100,24 @@ def _trajectories(args: argparse.Namespace, scale: Scale) -> None:
         print(f"{len(done)} questions have trajectories", file=sys.stderr)
     args.data.mkdir(parents=True, exist_ok=True)
     hear = _hearing(args)
+    failed = 0
     with _served(args.teacher) as teacher:
         for item in items:
             limits = Settings(frames=data.frames)
-            found = record.trajectories(teacher, item, count=data.trajectories, temperature=data.temperature, settings=limits, hear=hear)
+            try:
+                found = record.trajectories(
+                    teacher, item, count=data.trajectories, temperature=data.temperature, settings=limits, hear=hear
+                )
+            except UnreachableError:
+                raise
+            except (ModelError, VideoError) as error:
+                print(f"{item.question[:60]}: {error}; it is left out", file=sys.stderr)
+                failed += 1
+                continue
             record.append(path, found)
             print(f"{item.question[:60]}: {len(found)} different trajectories", file=sys.stderr)
+    if failed:
+        raise SageError(f"{failed} of {len(items)} questions have no trajectories; why is above. The same command tries them again")
 
 
 def _checkpoint(args: argparse.Namespace, scale: Scale) -> str:

@@ -22,8 +22,9 @@ from torch import Tensor
 from sage_cli.agent import Settings
 from sage_cli.bench.items import Item
 from sage_cli.bench.judges import Judge, Verdict
-from sage_cli.errors import ModelError, UsageError
+from sage_cli.errors import ModelError, UsageError, VideoError
 from sage_cli.model.base import ChatModel
+from sage_cli.model.refusals import UnreachableError
 from training.judges import step_task, verdict_of
 from training.objective import advantages, kl_k3, policy_loss, schedule
 from training.qwen.record import OWN, Hear, one_by_one, run_agent
@@ -57,8 +58,9 @@ class Trajectory:
 
     Attributes:
         calls: what the model was asked and replied in the paper's two roles.
-        terms: its rewards; ``None`` where the judge gave no verdict on its answer: nobody knows its return, and it trains nothing.
-        unjudged: why there is no verdict.
+        terms: its rewards; ``None`` where it failed, or the judge gave no verdict on its answer: nobody knows its return, and it trains
+            nothing.
+        unjudged: why there are none.
     """
 
     calls: list[dict[str, Any]]
@@ -82,8 +84,21 @@ def roll_out(
         policy: serves the model in training.
         item: the question.
         turns: most calls of the reasoner.
+
+    Raises:
+        UnreachableError: a server cannot be reached. Of other trouble with a question, which the same step would meet again, the
+            trajectory tells.
         hear: see :func:`run_agent`.
     """
+    try:
+        return _rolled(policy, item, settings, judges, turns, seed, hear)
+    except UnreachableError:
+        raise
+    except (ModelError, VideoError) as error:
+        return Trajectory([], None, str(error))
+
+
+def _rolled(policy: ChatModel, item: Item, settings: RL, judges: Judges, turns: int, seed: int, hear: Hear | None) -> Trajectory:
     video = open_video(str(item.path))
     limits = Settings(frames=settings.frames, max_steps=turns, reply_tokens=settings.reply_tokens)
     calls, events = run_agent(
@@ -181,7 +196,7 @@ def train(
 
     Raises:
         UsageError: there are no questions, or the folder holds another run.
-        ModelError: the judge gave no verdict on any answer of a step.
+        ModelError: none of a step's rollouts could be judged.
         subprocess.CalledProcessError: the reload command failed.
     """
     if not questions:
@@ -228,7 +243,7 @@ def _learn(trainer: Trainer, trajectories: Mapping[int, Trajectory]) -> dict[str
     every = updater.gather([(number, item.terms, item.unjudged) for number, item in trajectories.items()])
     terms = {number: found for number, found, _ in sorted(every, key=lambda item: item[0]) if found is not None}
     if not terms:
-        raise ModelError(f"the judge gave no verdict on any of {len(every)} answers: {every[0][2]}")
+        raise ModelError(f"none of {len(every)} rollouts could be judged: {every[0][2]}")
     groups = [number // settings.rollouts for number in terms]
     returns = [sum(found.values()) for found in terms.values()]
     gained = dict(zip(terms, advantages(returns, groups, settings.advantages), strict=True))

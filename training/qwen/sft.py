@@ -55,8 +55,14 @@ def calls_of(recorded: Sequence[Mapping[str, Any]], settings: SFT) -> list[Call]
     replies that the token limit ended.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are none, or their videos are gone.
     """
+    videos = {str(item["video_path"]) for item in recorded}
+    if gone := sorted(video for video in videos if not Path(video).is_file()):
+        raise UsageError(
+            f"{len(gone)} of {len(videos)} videos of the trajectories are not here, for example {gone[0]}; relative paths are those of the "
+            "folder in which they were recorded"
+        )
     calls: list[Call] = [
         {"video_path": item["video_path"], **call}
         for item in recorded

@@ -45,10 +45,6 @@ _QUESTION: Final[Schema] = record(
 )
 
 
-class NoQuestionsError(ModelError):
-    """A teacher wrote none about a video."""
-
-
 def covered(questions: Sequence[Mapping[str, Any]], duration: float) -> float:
     """Share of a video that the spans of questions cover together."""
     spans = sorted((max(0.0, question["start"]), min(duration, question["end"])) for question in questions)
@@ -99,8 +95,7 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
         speech: what is said in the video, with times.
 
     Raises:
-        ModelError: the teacher cannot be reached.
-        NoQuestionsError: it gave no question at all.
+        ModelError: the teacher cannot be reached, or gave no question at all.
     """
     size = teacher.frame_size(video.width, video.height)
     frames = tuple(video.frames(uniform_times(video.duration, settings.frames), size))
@@ -125,7 +120,7 @@ def ask_questions(teacher: ChatModel, video: Video, speech: str, settings: Data)
         if not complaint:
             return questions
     if not best:
-        raise NoQuestionsError(f"{video.path}: the teacher wrote no questions; use a stronger one, or raise `attempts`")
+        raise ModelError("the teacher wrote no questions; use a stronger one, or raise `attempts`")
     return best
 
 
