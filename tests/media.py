@@ -166,6 +166,18 @@ def _write_sound(output: OutputContainer, track: AudioStream, sound: Sound, rate
     output.mux(track.encode(None))
 
 
+def with_sound_first(path: Path) -> Path:
+    """Change the order of a file's streams, as many programs write them."""
+    plain = path.rename(path.with_stem("picture-first"))
+    with av.open(str(plain)) as source, av.open(str(path), "w") as output:
+        new = {stream.index: output.add_stream_from_template(stream) for stream in (*source.streams.audio, *source.streams.video)}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = new[packet.stream_index]
+                output.mux(packet)
+    return path
+
+
 def with_broken_packets(source: Path, target: Path) -> Path:
     """A copy of a file in which three packets of each stream, in its middle, cannot be decoded."""
     data = bytearray(source.read_bytes())

@@ -19,7 +19,7 @@ from sage_cli.video import Video, uniform_times
 from sage_cli.video.media import Orientation
 from sage_cli.video.mp4 import _crop
 from sage_cli.video.reader import FrameCursor, picture
-from tests.media import Image, corners, display_matrix, make_audio, make_video, numbered, read_number, tone
+from tests.media import Image, corners, display_matrix, make_audio, make_video, numbered, read_number, tone, with_sound_first
 
 SIZE = (64, 48)
 VARIABLE = [0.0]
@@ -28,6 +28,7 @@ for _step in random.Random(0).choices([0.02, 0.04, 0.1, 0.5], k=90):
 
 FILES: dict[str, Callable[[Path], Path]] = {
     "h264.mp4": lambda path: make_video(path, seconds=4, size=SIZE, gop=25, bframes=3, audio="tone"),
+    "sound-first.mkv": lambda path: with_sound_first(make_video(path, seconds=2, size=SIZE, gop=25, bframes=3, audio="tone")),
     "open-gop.mp4": lambda path: make_video(
         path, seconds=4, size=SIZE, gop=25, bframes=3, codec_options={"x264-params": "open-gop=1:scenecut=0"}
     ),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -404,3 +405,19 @@ def test_pictures_too_large_to_decode_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b""))
     with pytest.raises(VideoError, match="12000x12000 pixels; the most that is decoded is 128 million, not 144: scale it down"):
         Video(path)
+
+
+def test_an_animated_webp_is_not_its_first_picture(tmp_path: Path) -> None:
+    _, still = cv2.imencode(".webp", numbered(1, SIZE))
+    place = bytes(6) + (SIZE[0] - 1).to_bytes(3, "little") + (SIZE[1] - 1).to_bytes(3, "little")
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return name + len(data).to_bytes(4, "little") + data
+
+    head = chunk(b"VP8X", bytes([2, 0, 0, 0]) + place[6:]) + chunk(b"ANIM", bytes(6))
+    frame = chunk(b"ANMF", place + (100).to_bytes(3, "little") + bytes(1) + still.tobytes()[12:])
+    (tmp_path / "sticker.webp").write_bytes(chunk(b"RIFF", b"WEBP" + head + 3 * frame))
+    with pytest.raises(VideoError, match=r"animated WebP\); convert it to H\.264"):
+        Video(tmp_path / "sticker.webp")
+    (tmp_path / "photo.webp").write_bytes(still.tobytes())
+    assert Video(tmp_path / "photo.webp").notices == ()

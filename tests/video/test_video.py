@@ -155,6 +155,13 @@ def test_a_missing_duration_is_measured(name: str, options: dict[str, object], t
     assert read_number(last.image) == round(last.time * 25)
 
 
+def test_a_bare_stream_has_the_rate_that_it_names(tmp_path: Path) -> None:
+    video = Video(make_video(tmp_path / "bare.h264", seconds=2, fps=50, size=SIZE, codec_options={"x264-params": "force-cfr=1"}))
+    assert video.fps == 50
+    assert video.duration == pytest.approx(2.0)
+    assert read_number(next(video.frames([1.0])).image) == 50
+
+
 # ---- what it is not ------------------------------------------------------------------------------------------------
 
 

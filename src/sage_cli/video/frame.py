@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-_VERSION: Final = 5  # increases when a change of the code changes which frame is shown at a time, or its pixels
+_VERSION: Final = 6  # increases when a change of the code changes which frame is shown at a time, or its pixels
 
 
 class Frame:

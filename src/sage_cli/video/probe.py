@@ -174,6 +174,8 @@ def _track(file: MediaFile, index: int) -> tuple[VideoTrack | AudioTrack, Fracti
     if stream.codec_context is None:
         return MediaNotice(part, "no decoder", f"the {_NAMES[part]} cannot be decoded (unknown codec)")
     codec = str(stream.codec_context.codec.canonical_name)
+    if file.container.format.name == "webp_pipe" and _is_animated(file.source.peek(0, 32)):  # of which that demuxer shows one picture
+        return MediaNotice(part, "no decoder", "the picture cannot be decoded (animated WebP)")
     if part == "video" and (pixels := stream.codec_context.width * stream.codec_context.height) > _MOST_PIXELS:
         raise VideoError(
             f"{file.source.path} has pictures of {stream.codec_context.width}x{stream.codec_context.height} pixels; "
@@ -203,14 +205,20 @@ def _track(file: MediaFile, index: int) -> tuple[VideoTrack | AudioTrack, Fracti
     width, height = (round(visible[0] * aspect), visible[1]) if aspect >= 1 else (visible[0], round(visible[1] / aspect))
     if orientation.transpose:
         width, height = height, width
-    rate = stream.average_rate
-    if not rate or rate > _MOST_FPS:
-        rate = stream.guessed_rate
+    rate, guessed = stream.average_rate, stream.guessed_rate
+    bare = begun and packet_time(begun[0]) is None  # then the average is FFmpeg's default, and the guess what the stream names
+    if not rate or rate > _MOST_FPS or (bare and guessed and guessed <= _MOST_FPS):
+        rate = guessed
     timing = retiming(file, begun, packets, frame) if begun else None
     if timing is not None:
         timing.apply(begun[0])
         begin = packet_time(begun[0]) or Fraction(0)
     return VideoTrack(index, codec, width, height, orientation, float(rate) if rate else None, _timecode(file, index), timing), begin
+
+
+def _is_animated(head: bytes) -> bool:
+    """Whether a WebP is, by its first bytes."""
+    return head[12:16] == b"VP8X" and bool(head[20] & 2)
 
 
 def _timecode(file: MediaFile, index: int) -> str:

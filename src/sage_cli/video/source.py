@@ -327,13 +327,14 @@ class MediaFile:
         while errors < _MAX_ERRORS:
             try:
                 for packet in self.container.demux(streams):
-                    if 0 < packet.size < _PADDING or (packet.size and (packet.stream_index in raw or not _is_padding(packet))):
+                    index = packet.stream.index  # the empty packets that flush decoders have a stream_index of 0
+                    if 0 < packet.size < _PADDING or (packet.size and (index in raw or not _is_padding(packet))):
                         self.source.found_packet()
-                    if packet.stream_index not in indices or (packet.stream_index in begun and self._is_cut(packet)):
+                    if index not in indices or (index in begun and self._is_cut(packet)):
                         continue
-                    begun.add(packet.stream_index)
-                    if packet.stream_index in self.retimings:
-                        self.retimings[packet.stream_index].apply(packet)
+                    begun.add(index)
+                    if index in self.retimings:
+                        self.retimings[index].apply(packet)
                     if self._shifts and packet.size:
                         self._shift(packet)
                     errors = 0
