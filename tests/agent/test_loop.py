@@ -33,10 +33,12 @@ from sage_cli.prompts import TRAINED, Prompts
 from sage_cli.speech.segment import Progress, Segment
 from sage_cli.speech.subtitles import Subtitles
 from sage_cli.text import Note
+from sage_cli.tools import TOOLS, GroundEvent
+from sage_cli.tools.base import AnyTool
 from sage_cli.video import Video
 from sage_cli.video.captions import Line
 from tests.agent.scripted import Asked, ScriptedModel, Stopped, call, context, general, later, reasoner
-from tests.media import make_video
+from tests.media import make_video, tone
 
 E = TypeVar("E")
 
@@ -871,6 +873,78 @@ def test_untrained_models_read_how_many_frames_they_see_and_an_example_of_this_v
     system, message = model.asked[0].texts
     assert '"video_path": "holiday.mp4", "timestamp_start": "00:00:05", "timestamp_end": "00:00:20"' in system
     assert "It has sound. You see 10 frames of it, one every 1.6 s." in message
+
+
+class Talk(Listener):
+    """A long video in whose samples is said what is given."""
+
+    def __init__(self, *said: str) -> None:
+        self.said = said
+        self.asked: list[tuple[float, float]] = []
+
+    def parts(self, start: float, end: float) -> Iterator[Progress]:
+        said = self.said[len(self.asked)]
+        self.asked.append((start, end))
+        yield Progress((Segment(start + 1, start + 2, said, 1.0),) if said else (), end)
+
+
+@pytest.fixture(scope="module")
+def lecture(tmp_path_factory: pytest.TempPathFactory) -> Video:
+    path = tmp_path_factory.mktemp("lecture") / "holiday.mp4"
+    return Video(make_video(path, times=[0, 1000], size=(64, 48), fps=1, audio=tone(1, rate=8000), audio_rate=8000))
+
+
+def first_texts(model: ScriptedModel) -> list[str]:
+    return [asked.texts[1] for asked in model.asked]
+
+
+def test_an_untrained_model_reads_samples_of_the_speech_in_a_long_video(lecture: Video) -> None:
+    talk = Talk("Good morning.", "", "a" * 300, "So that is it.")
+    model = ScriptedModel(general("Red."), general("Blue."))
+    agent = Agent(model, lecture, transcriber=lambda: talk, settings=Settings(prompts=Prompts("general")))
+    events = list(agent.run("Why?"))
+    list(agent.run("And how?"))
+    assert isinstance(events[0], RunStarted)
+    assert [(event.stage, event.done, event.total) for event in only(Working, events) if event.stage == "speech"] == [
+        ("speech", n, 4) for n in range(1, 5)
+    ]
+    assert talk.asked == [(8.0, 20.0), (308.0, 320.0), (608.0, 620.0), (908.0, 920.0)]
+    for text in first_texts(model):
+        assert f'People speak in it, for example: "Good morning." "{"a" * 159}\u2026" "So that is it." What they talk about' in text
+        assert "verbal_transcript from 00:00:00 to 00:16:41, not by frames" in text
+
+
+def test_a_context_that_has_no_room_for_samples_holds_frames(lecture: Video) -> None:
+    bare = ScriptedModel(general("Red."))
+    list(Agent(bare, lecture, settings=Settings(prompts=Prompts("general"), frames=1)).run("Why?"))
+    context_size = (bare.count_tokens(bare.asked[0].prompt) + 10) * 4 // 3
+    model = ScriptedModel(general("Red."), context_size=context_size)
+    agent = Agent(model, lecture, transcriber=lambda: Talk(*["a" * 300] * 4), settings=Settings(prompts=Prompts("general"), frames=1))
+    list(agent.run("Why?"))
+    assert "People speak" not in first_texts(model)[0]
+    assert model.asked[0].frames
+
+
+@pytest.mark.parametrize(
+    ("pack", "tools", "said"),
+    [
+        ("sage-mm", TOOLS, ("Good morning.",) * 4),  # was trained without
+        ("general", (GroundEvent(),), ("Good morning.",) * 4),  # cannot listen
+        ("general", TOOLS, ("Good morning.", "", "", "")),  # nearly nobody speaks
+        ("general", TOOLS, None),
+    ],
+)
+def test_samples_are_left_out_of_other_first_looks(lecture: Video, pack: str, tools: Sequence[AnyTool], said: Sequence[str] | None) -> None:
+    def load() -> Talk:
+        if said is None:
+            raise ModelError("the speech model is broken")
+        return Talk(*said)
+
+    reply = general("Red.") if pack == "general" else context("Red.")
+    model = ScriptedModel(reply)
+    events = list(Agent(model, lecture, transcriber=load, tools=tools, settings=Settings(prompts=Prompts(pack))).run("Why?"))
+    assert isinstance(events[-1], Answer)
+    assert "People speak" not in first_texts(model)[0]
 
 
 def test_that_something_is_not_said_rests_on_all_that_was_heard(video: Video) -> None:

@@ -13,6 +13,7 @@ import pytest
 from sage_cli.speech import Segment, Sound, Transcriber, Transcript, TranscriptCache
 from sage_cli.speech import cache as cache_module
 from sage_cli.speech import transcript as transcript_module
+from sage_cli.speech.transcript import near_beginnings
 from sage_cli.speech.whisper import Samples
 from tests.models.tiny_whisper import write_whisper
 from tests.speech.sounds import babble, hush
@@ -285,3 +286,21 @@ def test_one_language_for_the_whole_recording(tmp_path: Path, cache: TranscriptC
     (first, *_) = Transcript(transcriber, sound, "talk", cache).segments(105, 110)
     assert first.language == "de"
     assert [path.name.rpartition("-")[2] for path in files(cache)] == ["2.jsonl", "language.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "count", "times"),
+    [
+        (0.0, 145.0, 9, [8.0, 48.0, 88.0]),
+        (0.0, 145.0, 2, [8.0, 88.0]),
+        (0.0, 145.0, 1, [48.0]),
+        (41.0, 130.0, 4, [88.0]),
+        (50.0, 75.0, 4, []),
+    ],
+)
+def test_some_times_cost_a_window_each(
+    transcriber: Transcriber, sound: Counted, cache: TranscriptCache, start: float, end: float, count: int, times: list[float]
+) -> None:
+    assert near_beginnings(start, end, count) == times
+    windows = sum(len(list(Transcript(transcriber, sound, "talk", cache).parts(time, time + 4))) for time in times)
+    assert windows == len(times)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from typing import Final
 
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import FramesSampled, Notice, Working
 from sage_cli.agent.stopwatch import Stopwatch
+from sage_cli.errors import SageError
 from sage_cli.model.base import ChatModel, Prompt
 from sage_cli.tools.sizes import blank_frames
 from sage_cli.tools.workspace import Workspace, most, thin
 from sage_cli.video import Frame, Sampling
+
+_SAMPLES: Final = 4  # of the speech
+_SAMPLE_S: Final = 12.0  # seconds of a sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,26 @@ class FirstLook:
         self._model, self._sampling = model, sampling
         self._frames: tuple[Frame, ...] = ()
         self._count = 0  # number of times that the kept frames were decoded for
+        self._overheard: list[str] | None = None
+
+    def listen(self, workspace: Workspace, watch: Stopwatch) -> Steps[None]:
+        """Take samples of the speech, where a model has to choose between looking and listening: what is said is known to no frame, and
+        models that were not trained for the agent look all the same."""
+        if workspace.speech_unknown and self._overheard is None:
+            from sage_cli.speech.transcript import near_beginnings
+
+            times = near_beginnings(workspace.start, workspace.end, _SAMPLES)
+            with suppress(SageError):  # told when a transcript is needed
+                samples = []
+                for time in times:
+                    said = ""
+                    for part in workspace.transcriber.parts(time, time + _SAMPLE_S):
+                        said += "".join(f" {segment.text.strip()}" for segment in part.segments)
+                        watch.check()
+                    samples.append(said.strip())
+                    yield Working(watch.elapsed, 0, "speech", len(samples), len(times))
+                self._overheard = samples
+        workspace.overheard = self._overheard
 
     def frames(
         self, workspace: Workspace, choice: Choice, build: Callable[[Sequence[Frame]], Prompt], watch: Stopwatch

@@ -7,6 +7,7 @@ the whole would give, and is reused when the whole is transcribed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator
 from typing import Protocol
 
@@ -52,6 +53,14 @@ class Sound:
     def audio_blocks(self, start: float, end: float) -> Iterable[Samples]:
         part = self._samples[round(start * RATE) : round(end * RATE)]
         return (part[at : at + 30 * RATE] for at in range(0, len(part), 30 * RATE))
+
+
+def near_beginnings(start: float, end: float, count: int) -> list[float]:
+    """Up to ``count`` times, spread over ``[start, end)``, at which a chapter has just begun: what is said there costs one window each."""
+    first = math.ceil(start / CHAPTER) if start else 0
+    numbers = range(first, int((end - _SHORTEST) // CHAPTER) + 1)
+    chosen = {numbers[int((n + 0.5) * len(numbers) / count)] for n in range(count)} if numbers else set[int]()
+    return [number * CHAPTER + _AROUND for number in sorted(chosen)]
 
 
 class Transcript:

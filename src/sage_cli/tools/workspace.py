@@ -88,6 +88,7 @@ class Workspace:
         asked: the question that passages of a long transcript are selected for.
 
     Attributes:
+        overheard: samples of what is said in the video, for the prompt of the first look; ``None`` if none were taken.
         searched: the question as a long transcript was searched for it, with its translation; ``""`` if none was.
         usage: sum over the model calls that tools made, also those that failed in the end.
     """
@@ -120,6 +121,7 @@ class Workspace:
         self.allow_addresses(addresses)
         self.subtitles = subtitles
         self.asked, self.searched = asked, ""
+        self.overheard: Sequence[str] | None = None
         self._load_speech = transcriber
         self.usage = Usage()
         self._made = {"f": 0, "c": 0}
@@ -141,8 +143,16 @@ class Workspace:
     def transcript_first(self) -> bool:
         """Whether the first call has to be a transcript: of untrained models, which search frames for what was said, where it costs little,
         and of a recording without a picture, which has nothing else."""
-        untrained = self.prompts.style.whole_transcript_s > 0
-        return self.video.has_audio and (not self.video.has_video or self.transcript_whole or (untrained and self.transcript_exists))
+        return self.video.has_audio and (not self.video.has_video or self.transcript_whole or (self._untrained and self.transcript_exists))
+
+    @property
+    def speech_unknown(self) -> bool:
+        """Whether an untrained model has to choose between looking and listening without a transcript to begin with."""
+        return self._untrained and self._load_speech is not None and self.video.has_audio and not self.transcript_first
+
+    @property
+    def _untrained(self) -> bool:
+        return self.prompts.style.whole_transcript_s > 0
 
     @cached_property
     def transcript_exists(self) -> bool:
