@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
@@ -130,6 +131,17 @@ def test_a_report_after_the_video_is_gone_has_what_was_said(sage: Sage, start: S
     assert process.returncode == 0, stderr
     assert f"saved {report}, some without frames: {video} does not exist; check the path" in stderr
     assert "A red star appears last." in report.read_text()
+
+
+def test_a_log_that_can_be_written_again_is_not_complained_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sage_cli.cli.renderers.follow", lambda _events, _view: True)
+    talk = Talk(Mock(log_problem="the log is full"))
+    vars(talk)["_renderer"] = nullcontext()
+    assert talk.answer("What?")
+    assert talk.answer("What?")
+    assert capsys.readouterr().err.count("the log is full") == 1
 
 
 def test_ctrl_c_between_two_lines_does_not_end_a_conversation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

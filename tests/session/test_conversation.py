@@ -44,6 +44,25 @@ def test_an_answer_that_was_seen_is_recorded() -> None:
     assert len(conversation.runs) == len(log.newest()) == 1
 
 
+def test_answers_about_other_parts_are_not_repeated() -> None:
+    with open_session(model="nano", threads=1) as session:
+        conversation = Conversation(session, CLIPS / "short.mp4")
+        for span in (0.0, 5.0), (6.0, 11.0):
+            conversation.span = span
+            [*conversation.ask("Which shape appears last?")]
+        answers = [str(run["answer"]) for run in conversation.runs]
+        other = "(This was about another part of the video.)"
+        for now, expected in (
+            (None, answers),
+            ((0.0, 5.0), [answers[0], other]),
+            ((5.5, 12.0), [other, answers[1]]),
+            ((4.0, 8.0), [other, other]),
+        ):
+            conversation.span = now
+            with patch.dict(vars(session), bundled=None):
+                assert conversation.earlier == [("Which shape appears last?", answer) for answer in expected]
+
+
 def test_answers_about_what_a_file_was_are_told_apart(tmp_path: Path) -> None:
     path, new = tmp_path / "talk.mp4", tmp_path / "new.mp4"
     shutil.copy(CLIPS / "short.mp4", path)

@@ -150,6 +150,7 @@ class Talk:
             answered = follow(self.conversation.ask(question), view)
         if self.conversation.log_problem:
             console.note(self.conversation.log_problem)
+            self.conversation.log_problem = ""
         return answered
 
     @cached_property

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from sage_cli.video import Video
 
 _SAME_S: Final = 0.001  # to which spans are rounded in records
+# In place of an answer that need not hold in the part asked about now: asked the same of another part, a model repeats what it said. The
+# question stays, for later ones refer to it.
+_ELSEWHERE: Final = "(This was about another part of the video.)"
 
 
 class Conversation:
@@ -67,13 +70,16 @@ class Conversation:
 
     @property
     def earlier(self) -> list[tuple[str, str]]:
-        """Questions about the video as it is now that were answered, with their answers; none for the bundled nano model, which was not
-        trained on conversations."""
+        """Questions about the video as it is now that were answered, with their answers as far as they are about the part that is asked
+        about now; none for the bundled nano model, which was not trained on conversations."""
         if not self._linked or self.session.bundled:
             return []
-        now = self.video.id
-        runs = [run for run in self.runs if run["answer"] is not None and run["fingerprint"] == now]
-        return [(str(run["question"]), str(run["answer"])) for run in runs]
+        video = self.video
+        start, end = self.session.span(video, *(self.span or ()))
+        return [
+            (str(run["question"]), str(run["answer"]) if start - _SAME_S <= span["start"] and span["end"] <= end + _SAME_S else _ELSEWHERE)
+            for run, span in ((run, run["span"]) for run in self.runs if run["answer"] is not None and run["fingerprint"] == video.id)
+        ]
 
     def subjects(self) -> list[tuple[RunRecord, Video | str]]:
         """All runs, each with the video if it still is what the run was about; else with a line that says why it is not."""
