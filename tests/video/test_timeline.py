@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +141,18 @@ def test_a_late_first_time_is_no_loss(suffix: str, tmp_path: Path) -> None:
         options["container_options"] = {"movflags": "frag_keyframe+empty_moov", "avoid_negative_ts": "disabled"}
     video = Video(make_video(tmp_path / f"late{suffix}", seconds=3, size=SIZE, start=9000, audio=tone(3.0), audio_start=9000, **options))
     assert video.duration == pytest.approx(3.0, abs=0.1)
+    assert video.notices == ()
+
+
+def test_fragments_that_begin_late_are_whole(tmp_path: Path) -> None:
+    """Of a live stream, whose times count from its start."""
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path = make_video(tmp_path / "live.mp4", seconds=12, size=SIZE, gop=25, container_options=options)
+    data = path.read_bytes()
+    fragments = [place.start() - 4 for place in re.finditer(rb"moof", data)]
+    path.write_bytes(data[: fragments[0]] + data[fragments[8] :])
+    video = Video(path)
+    assert video.duration == pytest.approx(4.5, abs=0.5)
     assert video.notices == ()
 
 

@@ -269,7 +269,7 @@ def survey(file: MediaFile, video: int | None, audio: int | None, frame_length: 
     claimed = promised = None
     if container.duration and container.duration > 0:
         claimed = promised = Fraction(container.duration + (container.start_time or 0), av.time_base)
-        if by_pts:  # some writers count from the first time, some from zero
+        if by_pts or "mp4" in container.format.name:  # counted from zero, and by some writers of Matroska from the first time
             promised = Fraction(container.duration, av.time_base)
 
     def fresh(index: int) -> _Track:
