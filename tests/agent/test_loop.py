@@ -159,7 +159,9 @@ def test_without_tools_the_first_look_must_answer(video: Video) -> None:
 def test_a_first_look_without_answer_or_call_is_no_answer(video: Video) -> None:
     events = run(ScriptedModel(context(None), context(None), strict=False), video)
     assert isinstance(events[-1], NoAnswer)
-    assert "neither an answer nor a tool call" in only(Notice, events)[0].text
+    assert events[-1].reason == "the model gave none"
+    (notice,) = [event.text for event in only(Notice, events) if not event.general]
+    assert "neither an answer nor a tool call" in notice
     events = run(ScriptedModel(context(None), context("Red."), strict=False), video)
     assert isinstance(events[-1], Answer)
 
@@ -682,6 +684,8 @@ def test_a_loop_is_not_handed_on(video: Video) -> None:
     events = run(model, video)
     assert only(ToolCalled, events)[0].arguments["query"] == "It jumps over the wall."
     assert ROUND.strip() not in "".join(model.asked[-1].texts)
+    meant = ScriptedModel(context(None, asked), "Yes.", reasoner("Red."))  # the model ended it by itself
+    assert only(ToolCalled, run(meant, video))[0].arguments["query"] == ROUND
 
 
 @pytest.mark.parametrize("at", ["", ', "recommended_tools"'])

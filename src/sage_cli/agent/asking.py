@@ -69,14 +69,13 @@ class Asker:
         said = ""
         for last, (temperature, seed) in zip((False, True), attempts(self.temperature, self.seed), strict=True):
             given = yield from self._stream(step, prompt, temperature, seed, schema, WRAP)
-            text = without_thinking(given.said)
             try:
-                reply = read(kind, text)
+                reply = read(kind, given.said)
                 if given.finish == "loop" and (call := reply.recommended_tools.call):
                     call.arguments = without_loops(call.arguments)
             except ValueError:
                 problem = "the model's reply could not be read"
-                said = prose(text) or said
+                said = prose(given.said) or said
                 if not (last and said):
                     yield Notice(self.watch.elapsed, problem)
                     continue

@@ -121,13 +121,13 @@ def _pictures(video: Video, edges: NDArray[np.floating]) -> Generator[tuple[int,
     if len(frames) < span / _SPARSE_S:
         every = max(1, round(_SPARSE_S / 3 / (span / len(times))))
         frames = yield from _read(video, times[::every], "exact")
-    counts = np.zeros(len(found))
+    seen = np.zeros(len(found), bool)
     for time, colours in frames:
         index = min(max(int(np.searchsorted(edges, time, "right")) - 1, 0), len(found) - 1)
         found[index] += colours
-        counts[index] += 1
-    filled = np.maximum.accumulate(np.where(counts > 0, np.arange(len(found)), 0))
-    return _unit(found[filled] / np.maximum(counts[filled], 1)[:, None]).astype(np.float32)
+        seen[index] = True
+    filled = np.maximum.accumulate(np.where(seen, np.arange(len(found)), 0))
+    return _unit(found[filled]).astype(np.float32)
 
 
 def _read(video: Video, times: Sequence[float], sampling: Sampling) -> Generator[tuple[int, int], None, list[tuple[float, Features]]]:
