@@ -152,6 +152,7 @@ LEAST, MOST = -9 * 10**18, (1 << 64) - 1
         ({"properties": {"a": {"anyOf": [{"const": [MOST + 1]}, {"const": 1}]}}}, False),
         ({"type": "integer", "title": "x", "default": MOST + 1}, True),
         ({"const": -1e30}, True),
+        ({"type": "number", "minimum": 0.5}, True),
     ],
 )
 def test_whole_numbers_that_are_too_large_are_refused(schema: dict[str, Any], fits: bool) -> None:

@@ -59,7 +59,7 @@ def in_a_process(
 
 def test_a_second_question_in_another_process_decodes_only_itself(load: Load, family: str, folder: Path) -> None:
     frames = clip(8, family=family)
-    first, second = ask("What is shown?", frames), ask("And who is it?", frames)
+    first, second = ask("What is shown?", frames), ask("And who is it?", clip(8, family=family))
     cold = complete(load(), second, max_tokens=16)
     in_a_process(load, folder, first, max_tokens=4)
     warm = in_a_process(load, folder, second, max_tokens=16)
