@@ -12,7 +12,7 @@ import pytest
 from sage_cli.errors import ModelError
 from sage_cli.model.address import RemoteAddress
 from sage_cli.model.base import Message, Reply, Text
-from sage_cli.model.received import closers_of
+from sage_cli.model.received import closers_of, repeats_itself
 from sage_cli.model.refusals import UnreachableError, is_lasting
 from sage_cli.model.remote import RemoteModel
 from sage_cli.tools.schema import constant, either, record, text
@@ -364,6 +364,26 @@ def test_thinking_that_repeats_itself_ends_the_reply(server: Served) -> None:
         reply = ask(model)
     assert (reply.text, reply.finish) == ("", "loop")
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("item", ['{"seen": false, "note": "no"}', "0", '"the same sentence"', "[1, 2]"])
+def test_a_list_may_have_any_number_of_equal_items(server: Served, item: str) -> None:
+    server.text = f'{{"shots": [{", ".join([item] * 200)}]}}'
+    with connect(server) as model:
+        reply = ask(model, OTHER)
+    assert (reply.text.strip(), reply.finish) == (server.text, "stop")
+
+
+def test_blanks_without_end_are_no_list() -> None:
+    assert repeats_itself('{"shots": [0, ' + "\n " * 200, as_json=True)
+    assert not repeats_itself('{"shots": [0, ' + "\n " * 100, as_json=True)
+
+
+def test_thinking_that_starts_over_with_its_request_is_no_loop(server: Served) -> None:
+    chunk = json.dumps({"choices": [{"delta": {"reasoning_content": "I look at each of the frames, one after the other. " * 2}}]})
+    server.stream = f"data: {chunk}\n\n".encode()
+    with connect(server) as model, pytest.raises(UnreachableError, match="broke off 4 times"):
+        ask(model)
 
 
 def test_what_repeats_itself_and_ends_is_whole(server: Served) -> None:

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from sage_cli.model.base import Usage
-from sage_cli.text import without_surrogates
+from sage_cli.text import in_circles, without_surrogates
 
 _LONGEST: Final = 200  # characters of a server's message
 # OpenRouter's words of the provider, in JSON; OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth.
 _SAID_IN: Final = ("metadata", "raw", "message", "detail", "error", "msg", "error_description")
+_LOOP: Final = 320  # characters that repeat themselves and end a reply, as 64 tokens do where the model runs here
 _OPENS: Final = re.compile(r"[{\[]")
 _ENDS: Final = {"{": "}", "[": "]"}
 _DONE: Final = re.compile(rb"data:\s*\[DONE\]")
@@ -152,19 +153,37 @@ def reason(error: Exception) -> str:
 
 def closers_of(text: str) -> str:
     """What closes the strings, lists and objects that are open at the end of a reply in JSON, after any thinking."""
-    said = text.rpartition("</think>")[2]
-    begun = _OPENS.search(said)
-    ends, quoted, escaped = "", False, False
-    for letter in said[begun.start() :] if begun else "":
-        if quoted:
-            quoted, escaped = letter != '"' or escaped, letter == "\\" and not escaped
+    return _open_at_end(text)[0]
+
+
+def _open_at_end(text: str) -> tuple[str, int | None]:
+    """What closes a reply in JSON, and where the string begins that is open at its end, if one is."""
+    begun = _OPENS.search(text, text.rfind("</think>") + 1)
+    ends, escaped = "", False
+    string: int | None = None
+    for at in range(begun.start(), len(text)) if begun else ():
+        letter = text[at]
+        if string is not None:
+            string, escaped = string if letter != '"' or escaped else None, letter == "\\" and not escaped
         elif letter == '"':
-            quoted = True
+            string = at + 1
         elif end := _ENDS.get(letter):
             ends = end + ends
         elif letter in "}]" and not (ends := ends[1:]):
-            return ""
-    return ("\\" if escaped else "") + ('"' if quoted else "") + ends
+            return "", None
+    return ("\\" if escaped else "") + ('"' if string is not None else "") + ends, string
+
+
+def repeats_itself(text: str, *, as_json: bool) -> bool:
+    """Whether a reply goes in circles, and would up to its limit.
+
+    Args:
+        as_json: it was asked for in JSON. There a string does, or blanks do: items of a list may be equal, however many.
+    """
+    if not in_circles(text, _LOOP):
+        return False
+    closers, string = _open_at_end(text) if as_json else ("", None)
+    return not closers or text[-_LOOP:].isspace() or (string is not None and in_circles(text[string:], _LOOP))
 
 
 def is_json_object(text: str) -> bool:

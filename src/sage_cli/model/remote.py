@@ -51,11 +51,12 @@ from sage_cli.model.received import (
     is_json_object,
     read_chunk,
     reason,
+    repeats_itself,
     reported,
     said,
 )
 from sage_cli.model.refusals import UnreachableError, failure, is_lasting
-from sage_cli.text import in_circles, is_key, without_surrogates
+from sage_cli.text import is_key, without_surrogates
 from sage_cli.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ _BYTES_PER_TOKEN: Final = 3.0  # cautious: English has about 4 in UTF-8, and a C
 _JPEG_QUALITY: Final = 90
 _AHEAD: Final = 256  # chunks
 _ATTEMPTS: Final = 4  # of a request whose connection breaks, beside the client's own retries of 429 and 5xx
-_LOOP: Final = 320  # characters that repeat themselves and end a reply, as 64 tokens do where the model runs here
 _REPLY_TOKENS: Final = 8192  # the reference's; a model that thinks takes most of them for that
 
 # Fewer tokens than any model makes of a prompt: a server that read fewer has cut it.
@@ -188,10 +188,9 @@ class RemoteModel:
         started = time.perf_counter()
         first: float | None = None
         forms = self._dialect.forms(request)
-        thought = ""
         spoken = False  # deltas of a broken attempt cannot be taken back: only the whole reply tells of the next one
         for left in reversed(range(_ATTEMPTS)):
-            text, refusal, usage = "", "", Usage(images=len(frames))
+            text, thought, refusal, usage = "", "", "", Usage(images=len(frames))
             finish: str | None = None
             try:
                 # In a thread, so that the wait for the server can be interrupted; what it is ahead of us is text, and small.
@@ -205,7 +204,8 @@ class RemoteModel:
                             yield Progress("prefill", count, count)
                         text, refusal = text + piece.text, refusal + piece.refusal
                         yield Delta("" if spoken else piece.text)
-                        if finish is None and in_circles(text if piece.text else thought, _LOOP):
+                        newest = text if piece.text else thought
+                        if finish is None and repeats_itself(newest, as_json=schema is not None and newest is text):
                             finish = "loop"  # it would go on to its limit; the server sees the connection close
                             break
                 if finish is None:  # the end of a stream that breaks without a word looks like its end
