@@ -176,7 +176,10 @@ def test_clips_and_windows_share_the_pixels_of_the_first_look(slides: Video) -> 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        *(("[100352, 105369]", sizes) for sizes in ("105369", "[105369]", "[1.5, 2.5]", '"large"')),
+        *(("[100352, 105369]", sizes) for sizes in ("105369", "[105369]", "[1.5, 2.5]", "[0, 64]", '"large"')),
+        *(("fps = 2.0", f"fps = {fps}") for fps in ("0", "nan")),
+        *(('"reasoning", "verdict"]', f'"reasoning", {wrong}]') for wrong in ("1", '"name"')),
+        *(('first_call = [["rationale", "name", "arguments"]]', f"first_call = {orders}") for orders in ("[]", '[["tool"]]')),
         ("shared = true", "sharde = true"),
         ("transcript_entry_s = 30.0", 'transcript_entry_s = "long"'),
         ("clock_names = true", ""),

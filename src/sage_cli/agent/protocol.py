@@ -134,7 +134,7 @@ def reasoner_schema(tools: Sequence[AnyTool], workspace: Workspace, *, last: boo
     return either(*(_ordered(order, values) for order in style.later for values in replies))
 
 
-def _ordered(order: Order, values: Mapping[str, Schema]) -> Schema:
+def _ordered(order: Order[str], values: Mapping[str, Schema]) -> Schema:
     return record(**{key: values[key] for key in order})
 
 
@@ -150,7 +150,7 @@ def _no_call() -> Schema:
     return record(needed=constant(False), why_no_tool=either(text(_REASON), NULL), tool_calls=EMPTY)
 
 
-def _calls(tools: Sequence[AnyTool], workspace: Workspace, orders: Sequence[Order]) -> list[Schema]:
+def _calls(tools: Sequence[AnyTool], workspace: Workspace, orders: Sequence[Order[str]]) -> list[Schema]:
     """The calls that can be made now: one per tool, in each key order, with each name of the rationale."""
     reasons = workspace.prompts.style.rationale
     return [

@@ -19,10 +19,10 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar
 
 import tomlkit
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic.dataclasses import dataclass
 from tomlkit.exceptions import TOMLKitError
 
@@ -73,12 +73,17 @@ _PLACES: Final = ("sage/prompts/sage", "sage/prompts", "prompts/sage", "prompts"
 _DIRECT_PLACES: Final = ("sage/prompts/sampled_frames", "prompts/sampled_frames", "sampled_frames", "../sampled_frames")
 _PLACEHOLDER: Final = re.compile("<<<(.*?)>>>")
 
-Order: TypeAlias = tuple[str, ...]
+K = TypeVar("K", bound=str)
+Order: TypeAlias = tuple[K, ...]
+Orders: TypeAlias = Annotated[tuple[Order[K], ...], Field(min_length=1)]
+Given: TypeAlias = Literal["recommended_tools", "final_answer", "found"]
+Call: TypeAlias = Literal["rationale", "name", "arguments"]
+Sizes: TypeAlias = tuple[PositiveInt, PositiveInt]
 
-_OWN_KEYS: Final = ConfigDict(extra="forbid")
+_CHECKED: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True, slots=True, config=_OWN_KEYS)
+@dataclass(frozen=True, slots=True, config=_CHECKED)
 class FrameStyle:
     """How the frames of a family of models are sampled and sized.
 
@@ -92,14 +97,14 @@ class FrameStyle:
             large as the context allows, and windows and clips have the size of the first look.
     """
 
-    fps: float | None = None
-    reference: tuple[int, int] | None = None
-    paper: tuple[int, int] | None = None
-    still: tuple[int, int] | None = None
+    fps: PositiveFloat | None = None
+    reference: Sizes | None = None
+    paper: Sizes | None = None
+    still: Sizes | None = None
     shared: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=_OWN_KEYS)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_CHECKED)
 class Style:
     """How a family of checkpoints replies and sees. An order is one in which the keys of an object may come.
 
@@ -129,12 +134,12 @@ class Style:
         frames: sampling and sizes by model family.
     """
 
-    first: tuple[Order, ...]
-    later: tuple[Order, ...]
-    answerable: Order
-    first_call: tuple[Order, ...]
-    later_call: tuple[Order, ...]
-    rationale: tuple[str, ...]
+    first: Orders[Literal["video_context", "query_intent"] | Given]
+    later: Orders[Literal["answerable"] | Given]
+    answerable: Order[Literal["verdict", "reasoning"]]
+    first_call: Orders[Call]
+    later_call: Orders[Call]
+    rationale: Annotated[tuple[str, ...], Field(min_length=1)]
     reason_beside_call: bool = False
     transcript_entry_s: float
     clock_names: bool
