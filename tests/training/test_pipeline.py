@@ -166,7 +166,7 @@ def test_a_whisper_is_trained_gone_on_with_and_loaded(tmp_path: Path, monkeypatc
 @pytest.mark.usefixtures("humming")
 def test_the_card_says_what_bench_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the bundled files as a run's: two columns are the same, the better one is laid out as a model folder."""
-    monkeypatch.setattr("training.export_set.ProcessPoolExecutor", lambda jobs: ThreadPoolExecutor(1))  # where the humming is known
+    monkeypatch.setattr("training.export_set.ProcessPoolExecutor", lambda jobs, **_: ThreadPoolExecutor(1))  # where the humming is known
     monkeypatch.setattr("training.evaluate.TEST_VOICES", TEST_VOICES[:1])
     monkeypatch.setattr("training.evaluate.all_sentences", lambda: [text for text in all_sentences() if held_out_sentence(text)][:2])
     for name in ("sft", "rl"):
