@@ -910,7 +910,7 @@ def test_an_untrained_model_reads_samples_of_the_speech_in_a_long_video(lecture:
     list(agent.run("And how?"))
     assert isinstance(events[0], RunStarted)
     assert [(event.stage, event.done, event.total) for event in only(Working, events) if event.stage == "speech"] == [
-        ("speech", n, 4) for n in range(1, 5)
+        ("speech", seconds, 48) for seconds in (12, 24, 36, 48)
     ]
     assert talk.asked == [(8.0, 20.0), (308.0, 320.0), (608.0, 620.0), (908.0, 920.0)]
     for text in first_texts(model):

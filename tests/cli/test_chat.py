@@ -52,6 +52,7 @@ def test_a_conversation_through_a_pipe_is_logged_and_taken_up_again(sage: Sage, 
     assert "the log holds no conversation about long.mp4: this is a new one" in new.stderr
     again = sage("chat", CLIPS / "short.mp4", *NANO[:-1], "--continue", input="/frames\n")
     assert "holds no conversation" not in again.stderr
+    assert "earlier: Which shape appears last? A red star appears last." in " ".join(again.stderr.split())
     assert again.stdout.splitlines() == [line for line in done.stdout.splitlines() if line.startswith(("first look", "00:"))]
 
     (entry,) = [json.loads(line) for line in sage("log", "search", "last", "shape", "--json").stdout.splitlines()]

@@ -286,7 +286,7 @@ def test_no_answer_in_time(sage: Sage, model: TinyModel, clip: Path) -> None:
     done = sage("ask", clip, "what?", "-m", model.text, *SMALL, "--timeout", "0.001")
     assert done.returncode == 5
     assert done.stdout == ""
-    assert done.stderr == "sage: no answer: the time limit of 0.001 s was reached\n"
+    assert done.stderr == "sage: no answer: the time limit of 0.001 s (--timeout) was reached\n"
 
 
 # ---- signals and pipes ---------------------------------------------------------------------------------------------

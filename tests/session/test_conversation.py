@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from sage_cli.agent.events import Answer, Event, Notice
+from sage_cli.agent.events import Answer, Event, Notice, StepFinished
 from sage_cli.assets import CLIPS
 from sage_cli.session import log, open_session
 from sage_cli.session.conversation import Conversation
@@ -42,6 +42,19 @@ def test_an_answer_that_was_seen_is_recorded() -> None:
             pass
         events.close()  # as on Ctrl-C
     assert len(conversation.runs) == len(log.newest()) == 1
+
+
+def test_an_answer_about_a_file_that_was_replaced_meanwhile_is_logged_with_what_it_is_about(tmp_path: Path) -> None:
+    path, new = tmp_path / "talk.mp4", tmp_path / "new.mp4"
+    shutil.copy(CLIPS / "short.mp4", path)
+    shutil.copy(CLIPS / "speech.mp4", new)
+    with open_session(model="nano", threads=1) as session:
+        conversation = Conversation(session, path)
+        conversation.tools = False
+        for event in conversation.ask("Which shape appears last?"):
+            if isinstance(event, StepFinished) and new.exists():
+                new.replace(path)
+    assert log.newest()[0].media == conversation.runs[0]["fingerprint"] != Video(path).id
 
 
 def test_answers_about_other_parts_are_not_repeated() -> None:

@@ -134,10 +134,11 @@ def test_a_log_that_cannot_be_opened_is_not_to_be_deleted() -> None:
     assert "delete" not in str(raised.value)
 
 
-def test_a_log_with_an_entry_that_is_no_json_is_damaged() -> None:
+@pytest.mark.parametrize("record", ["{", "[]", "null"])
+def test_a_log_with_an_entry_that_is_no_run_is_damaged(record: str) -> None:
     _add("question")
     with closing(sqlite3.connect(log_path())) as connection, connection:
-        connection.execute("UPDATE runs SET record = '{'")
+        connection.execute("UPDATE runs SET record = ?", (record,))
     with pytest.raises(SageError, match="is damaged"):
         log.newest()
 

@@ -72,7 +72,7 @@ class FirstLook:
                         said += "".join(f" {segment.text.strip()}" for segment in part.segments)
                         watch.check()
                     samples.append(said.strip())
-                    yield Working(watch.elapsed, 0, "speech", len(samples), len(times))
+                    yield Working(watch.elapsed, 0, "speech", round(len(samples) * _SAMPLE_S), round(len(times) * _SAMPLE_S))
                 self._overheard = samples
         workspace.overheard = self._overheard
 

@@ -192,7 +192,7 @@ class _Run:
                 step = event.step if isinstance(event, StepStarted) else step
                 yield event
         except OutOfTimeError:
-            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s was reached")
+            yield self._no_answer(step, f"the time limit of {self._watch.limit_s:g} s (--timeout) was reached")
         except UnusableReplyError as error:
             yield self._no_answer(step, str(error))
 
@@ -229,11 +229,12 @@ class _Run:
             )
         if any(tool.name == TranscribeSpeech.name for tool in agent.tools):
             yield from agent.first_look.listen(self._workspace, self._watch)
-            heard = choose(self._workspace, build, prompts.room)
-            if heard.count:
-                choice = heard
-            else:
-                self._workspace.overheard = None
+            if self._workspace.overheard:
+                heard = choose(self._workspace, build, prompts.room)
+                if heard.count:
+                    choice = heard
+                else:
+                    self._workspace.overheard = None
         frames = yield from agent.first_look.frames(self._workspace, choice, build, self._watch)
         prompt = build(frames)
         if direct:

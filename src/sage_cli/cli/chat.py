@@ -74,8 +74,9 @@ def converse(video: str, options: Options, *, resume: bool = False) -> int:
         conversation = Conversation(session, video, resume=resume)
         if resume and not conversation.runs:
             console.note(f"the log holds no conversation about {conversation.video.label}: this is a new one")
-        for question, answer in conversation.earlier:
-            console.say(f"earlier: {question} {answer}")
+        for run in conversation.runs:  # also those that the model is not given
+            if run["answer"] is not None and run["fingerprint"] == conversation.video.id:
+                console.say(f"earlier: {run['question']} {run['answer']}")
         return Talk(conversation).run()
 
 

@@ -129,7 +129,7 @@ class Conversation:
         if not self.session.options.log:
             return
         try:
-            log.add(run, media=self.video.id, video=_absolute(self.name), conversation=self.id)
+            log.add(run, media=run["fingerprint"], video=_absolute(self.name), conversation=self.id)
         except SageError as error:
             self.log_problem = str(error)
 

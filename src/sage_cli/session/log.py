@@ -154,7 +154,7 @@ def _entries(where: str, *values: object) -> list[Entry]:
                 Entry(id, datetime.fromisoformat(asked), conversation, media, video, {**json.loads(record), "fingerprint": media})
                 for id, asked, conversation, media, video, record in rows
             ]
-        except (ValueError, RecursionError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise sqlite3.DatabaseError(str(error)) from error
 
 
