@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -155,11 +156,20 @@ def test_a_missing_duration_is_measured(name: str, options: dict[str, object], t
     assert read_number(last.image) == round(last.time * 25)
 
 
-def test_a_bare_stream_has_the_rate_that_it_names(tmp_path: Path) -> None:
-    video = Video(make_video(tmp_path / "bare.h264", seconds=2, fps=50, size=SIZE, codec_options={"x264-params": "force-cfr=1"}))
-    assert video.fps == 50
-    assert video.duration == pytest.approx(2.0)
-    assert read_number(next(video.frames([1.0])).image) == 50
+@pytest.mark.parametrize(
+    ("name", "fps", "options"),
+    [
+        ("bare.h264", 50, {"codec_options": {"x264-params": "force-cfr=1"}}),
+        ("bare.h264", 12, {"codec_options": {"x264-params": "force-cfr=1"}}),  # FFmpeg guesses 24
+        ("bare.m2v", 50, {"codec": "mpeg2video"}),
+        ("bare.m4v", Fraction(30000, 1001), {"codec": "mpeg4"}),  # the codec's rate is that of its clock
+    ],
+)
+def test_a_bare_stream_has_the_rate_that_it_names(tmp_path: Path, name: str, fps: int | Fraction, options: dict[str, Any]) -> None:
+    video = Video(make_video(tmp_path / name, seconds=2, fps=fps, size=SIZE, **options))
+    assert video.fps == float(fps)
+    assert video.duration == pytest.approx(2.0, abs=0.03)
+    assert read_number(next(video.frames([1.0])).image) == int(fps)
 
 
 # ---- what it is not ------------------------------------------------------------------------------------------------

@@ -84,11 +84,10 @@ def roll_out(
         policy: serves the model in training.
         item: the question.
         turns: most calls of the reasoner.
+        hear: see :func:`run_agent`.
 
     Raises:
-        UnreachableError: a server cannot be reached. Of other trouble with a question, which the same step would meet again, the
-            trajectory tells.
-        hear: see :func:`run_agent`.
+        UnreachableError: a server cannot be reached. Other errors are in the trajectory: a resumed run would meet them again.
     """
     try:
         return _rolled(policy, item, settings, judges, turns, seed, hear)

@@ -47,6 +47,7 @@ _MOST_PIXELS: Final = 128_000_000
 # The largest plausible pixel aspect ratio (or its inverse) and frame rate. More comes from damage, or is the rate of a clock.
 _MOST_ASPECT: Final = 10
 _MOST_FPS: Final = 10_000
+_NO_TIMESTAMPS: Final = 0x80  # AVFMT_NOTIMESTAMPS
 
 # The smallest share of packets, or of the duration in the header, whose loss is reported.
 _WORTH_SAYING: Final = Fraction(1, 50)
@@ -206,8 +207,9 @@ def _track(file: MediaFile, index: int) -> tuple[VideoTrack | AudioTrack, Fracti
     if orientation.transpose:
         width, height = height, width
     rate, guessed = stream.average_rate, stream.guessed_rate
-    bare = begun and packet_time(begun[0]) is None  # then the average is FFmpeg's default, and the guess what the stream names
-    if not rate or rate > _MOST_FPS or (bare and guessed and guessed <= _MOST_FPS):
+    if file.container.format.flags & _NO_TIMESTAMPS:  # the average is FFmpeg's default; others may be of fields, or a clock
+        rate = min(filter(None, (guessed, stream.codec_context.framerate)), default=rate)
+    if not rate or rate > _MOST_FPS:
         rate = guessed
     timing = retiming(file, begun, packets, frame) if begun else None
     if timing is not None:
