@@ -311,9 +311,9 @@ def in_circles(text: str, least: int = 120) -> bool:
     """Whether the text ends in one phrase that is repeated at least four times, over so many characters or more: lists and poems repeat
     themselves for a while.
 
-    Examines the last 640 characters, however long the text is.
+    Examines so many characters, or 640, of the end, however long the text is.
     """
-    tail = text[: -_TIMES * _PHRASE - 1 : -1]
+    tail = text[: -max(least, _TIMES * _PHRASE) - 1 : -1]
     # Prefix function (Knuth, Morris, Pratt) of the reversed end: a prefix of n characters has the period n - borders[n - 1].
     borders = [0] * len(tail)
     matched = 0

@@ -353,7 +353,7 @@ def test_a_reply_that_repeats_itself_ends_there(begin: str, closing: str) -> Non
     with serve(Looping()) as server, connect(server) as model:
         reply = ask(model, OTHER, wrap=("<json>\n", "\n</json>"))
     assert (reply.finish, reply.closing) == ("loop", closing and f"{closing}\n</json>")
-    assert reply.said.removeprefix("<json>\n") == begin + "It is red, I think. " * 16
+    assert reply.said.removeprefix("<json>\n") == begin + "It is red, I think. " * 50
     assert "repeated itself" in reply.notice
 
 
@@ -375,19 +375,19 @@ def test_a_list_may_have_any_number_of_equal_items(server: Served, item: str) ->
 
 
 def test_blanks_without_end_are_no_list() -> None:
-    assert repeats_itself('{"shots": [0, ' + "\n " * 200, as_json=True)
-    assert not repeats_itself('{"shots": [0, ' + "\n " * 100, as_json=True)
+    assert repeats_itself('{"shots": [0, ' + "\n " * 500, as_json=True)
+    assert not repeats_itself('{"shots": [0, ' + "\n " * 499, as_json=True)
 
 
 def test_thinking_that_starts_over_with_its_request_is_no_loop(server: Served) -> None:
-    chunk = json.dumps({"choices": [{"delta": {"reasoning_content": "I look at each of the frames, one after the other. " * 2}}]})
+    chunk = json.dumps({"choices": [{"delta": {"reasoning_content": "".join(f"{n}, " for n in range(100))[:250]}}]})
     server.stream = f"data: {chunk}\n\n".encode()
     with connect(server) as model, pytest.raises(UnreachableError, match="broke off 4 times"):
         ask(model)
 
 
 def test_what_repeats_itself_and_ends_is_whole(server: Served) -> None:
-    server.text = "no, no, " * 39
+    server.text = "Around the world, around the world.\n" * 27
     with connect(server) as model:
         assert ask(model).finish == "stop"
 

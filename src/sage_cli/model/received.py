@@ -16,7 +16,7 @@ from sage_cli.text import in_circles, without_surrogates
 _LONGEST: Final = 200  # characters of a server's message
 # OpenRouter's words of the provider, in JSON; OpenAI, FastAPI, Ollama, FastAPI's lists, OAuth.
 _SAID_IN: Final = ("metadata", "raw", "message", "detail", "error", "msg", "error_description")
-_LOOP: Final = 320  # characters that repeat themselves and end a reply, as 64 tokens do where the model runs here
+_LOOP: Final = 1000  # characters that repeat themselves and end a reply: refrains and blocks of code do for a while
 _OPENS: Final = re.compile(r"[{\[]")
 _ENDS: Final = {"{": "}", "[": "]"}
 _DONE: Final = re.compile(rb"data:\s*\[DONE\]")
