@@ -228,7 +228,7 @@ def test_a_choice_of_languages_is_told(video: Path, tmp_path: Path) -> None:
     assert told() == "talk.de.srt is used, not talk.en.srt; to change that, set SAGE_LANGUAGE=en"
     assert told("de") == told("en") == ""
     (video.parent / "talk.ja.srt").write_text(SRT)
-    assert told() == "talk.de.srt is used, none of another language (en, ja); to change that, set SAGE_LANGUAGE"
+    assert told() == "talk.de.srt is used; there are others in en, ja; to choose one, set SAGE_LANGUAGE"
 
 
 def test_broken_events_and_drawings_are_passed_over(video: Path) -> None:

@@ -58,8 +58,8 @@ class FirstLook:
         self._overheard: list[str] | None = None
 
     def listen(self, workspace: Workspace, watch: Stopwatch) -> Steps[None]:
-        """Take samples of the speech, where a model has to choose between looking and listening: what is said is known to no frame, and
-        models that were not trained for the agent look all the same."""
+        """Sample the speech, where a model has to choose between looking and listening: no frame shows what is said, and models that were
+        not trained for the agent look anyway."""
         if workspace.speech_unknown and self._overheard is None:
             from sage_cli.speech.transcript import near_beginnings
 

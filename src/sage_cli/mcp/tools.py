@@ -98,7 +98,7 @@ class Summarized(BaseModel):
 
 
 class Media(BaseModel):
-    """Paths of videos and recordings, as the other tools take them. ``more`` counts those that are left out: list a part of them."""
+    """Paths of videos and recordings, as the other tools take them. ``more`` counts those left out: narrow the list by ``containing``."""
 
     videos: list[str]
     more: int
@@ -127,7 +127,7 @@ class Tools:
         self._worker, self._folders = worker, folders
 
     async def list_videos(
-        self, containing: Annotated[str, Field(description="Only paths with this in them, such as a folder or a part of a name.")] = ""
+        self, containing: Annotated[str, Field(description="Only paths that contain this text, such as a folder or part of a name.")] = ""
     ) -> Media:
         """List the video and audio files that the other tools can open, at most 1000 of them."""
         found = await anyio.to_thread.run_sync(self._folders.media, containing)

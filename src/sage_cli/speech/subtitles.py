@@ -60,7 +60,7 @@ class Subtitles:
         read: gives the cues as they are; what has read them once keeps them.
         file: they are in; ``None`` for a track of the video.
         sounds: whether cues that only name sounds, such as ``[Music]``, are cues: viewers need them, and a transcript does not.
-        choice: for people, who asked for no language: that there are others in other languages; ``None`` if there are none.
+        choice: a note that there are subtitles in other languages, if no language was asked for; ``None`` if there are none.
     """
 
     source: str
@@ -130,7 +130,7 @@ def _choice(used: Subtitles, others: Iterable[Subtitles]) -> Note | None:
         return Note(f"{used.source} is used, not {source}", f"to change that, set SAGE_LANGUAGE={language}")
     if not by_language:
         return None
-    return Note(f"{used.source} is used, none of another language ({', '.join(sorted(by_language))})", "to change that, set SAGE_LANGUAGE")
+    return Note(f"{used.source} is used; there are others in {', '.join(sorted(by_language))}", "to choose one, set SAGE_LANGUAGE")
 
 
 def lacking(video: Video, language: str = "") -> str:
