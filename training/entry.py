@@ -46,7 +46,12 @@ def run(command: Callable[[], None]) -> None:
 
 
 def end_with(parent: int) -> None:
-    """End, as by SIGTERM, when the process of this number, which started this one, is killed: nobody would use the result."""
+    """End, as by SIGTERM, when the process of this number, which started this one, is killed: nobody would use the result.
+
+    Not on Windows: the parent's number stays the same there, and in a virtual environment it is that of a launcher.
+    """
+    if sys.platform == "win32":
+        return
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from training.entry import end_with
 
 ROOT = Path(__file__).parents[2]
 # The module's name, with torch and its kind not installed.
@@ -77,6 +80,13 @@ def test_errors_of_the_machine_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     code, said = ends("training.clips", "--out", str(tmp_path / "file"))
     assert (code, said) == (1, f"training: error: {tmp_path / 'file'}: File exists")
+
+
+def test_no_parent_is_watched_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    before = threading.active_count()
+    end_with(0)
+    assert threading.active_count() == before
 
 
 STAGE = """

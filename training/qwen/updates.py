@@ -158,7 +158,7 @@ class Updater:
         self.begun = path.exists()
         self.wait()
         if other := [key for key, value in wanted["run"].items() if found["run"].get(key) != value]:
-            raise UsageError(f"{folder} holds a run with another {' and '.join(other)}; give another --out, or delete that folder")
+            raise UsageError(f"{folder} holds a run that differs in {' and '.join(other)}; give another --out, or delete that folder")
         if found["finished"]:
             if self.main:
                 print(f"{folder} is finished; to train again, give another --out, or delete that folder", file=sys.stderr)
