@@ -576,7 +576,7 @@ def test_a_run_is_kept_at_any_moment_and_finished_once(
     with pytest.raises(KeyboardInterrupt):
         tune()
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(UsageError, match="another settings"):
+    with pytest.raises(UsageError, match="differs in settings"):
         tune(rate=1e-4)
     assert tune(keep_every=5) == 3
     written = (tmp_path / "out" / "log.jsonl").read_text(encoding="utf-8").splitlines()
