@@ -496,7 +496,7 @@ def test_media_are_listed_by_names_that_can_be_opened(folder: Path, tmp_path: Pa
     assert folders.resolve("videos/new.wav") == other / "new.wav"
     assert folders.resolve("VIDEOS/new.wav") == other / "new.wav"
     for name, told in (
-        (" ", "no file is named"),
+        (" ", "no path is given"),
         ("sub", "is a folder"),
         ("link.mp4", "outside the folders"),
         ("videos/none.mp4", "no such file"),

@@ -421,3 +421,6 @@ def test_an_animated_webp_is_not_its_first_picture(tmp_path: Path) -> None:
         Video(tmp_path / "sticker.webp")
     (tmp_path / "photo.webp").write_bytes(still.tobytes())
     assert Video(tmp_path / "photo.webp").notices == ()
+    (tmp_path / "torn.webp").write_bytes(chunk(b"RIFF", b"WEBPVP8X"))
+    with pytest.raises(VideoError, match="damaged"):
+        Video(tmp_path / "torn.webp")

@@ -42,7 +42,7 @@ class Folders:
             UsageError: it is outside the folders, or does not exist.
         """
         if not path.strip():
-            raise UsageError("no file is named (list_videos shows those that there are)")
+            raise UsageError("no path is given (list_videos shows those that there are)")
         try:
             candidates = self._candidates(path)
             inside = [found for found in candidates if self._holds(found)]

@@ -220,7 +220,7 @@ def _track(file: MediaFile, index: int) -> tuple[VideoTrack | AudioTrack, Fracti
 
 def _is_animated(head: bytes) -> bool:
     """Whether a WebP file, of which these are the first bytes, is animated."""
-    return head[12:16] == b"VP8X" and bool(head[20] & 2)
+    return head[12:16] == b"VP8X" and len(head) > 20 and bool(head[20] & 2)
 
 
 def _timecode(file: MediaFile, index: int) -> str:
