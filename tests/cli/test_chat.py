@@ -130,7 +130,7 @@ def test_a_report_after_the_video_is_gone_has_what_was_said(sage: Sage, start: S
         video.unlink()
         _, stderr = process.communicate(f"/frames\n/save {report}\n")
     assert process.returncode == 0, stderr
-    assert f"saved {report}, some without frames: {video} does not exist; check the path" in stderr
+    assert f"saved {report}; frames are missing: {video} does not exist; check the path" in stderr
     assert "A red star appears last." in report.read_text()
 
 

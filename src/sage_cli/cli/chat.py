@@ -238,7 +238,7 @@ class Talk:
             raise UsageError("there is nothing to save yet: ask something first")
         write_report(user_path(name), runs := self.conversation.subjects())
         lacking = "; ".join(dict.fromkeys(video for _, video in runs if isinstance(video, str)))
-        console.say(f"saved {name}{f', some without frames: {lacking}' if lacking else ''}")
+        console.say(f"saved {name}{f'; frames are missing: {lacking}' if lacking else ''}")
 
     def open(self, rest: str) -> None:
         from sage_cli.cli.player import play
