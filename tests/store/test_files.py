@@ -50,6 +50,12 @@ def test_unfinished_files_count_and_go_when_they_are_abandoned(tmp_path: Path) -
     assert sweep(tmp_path, STATES) == 100
 
 
+def test_unfinished_files_of_earlier_versions_are_known(tmp_path: Path) -> None:
+    path = tmp_path / "1.state.k3_jx9qz.part"
+    path.touch()
+    assert [*unfinished(tmp_path, STATES)] == [path]
+
+
 def test_two_writers_of_one_file_have_a_name_each(tmp_path: Path) -> None:
     """Also in one process, and in containers, where each is process 1."""
     assert part_of(tmp_path / "1.state") != part_of(tmp_path / "1.state")

@@ -35,7 +35,7 @@ RECORDS: Final = re.compile(
     r"cache\.db(-journal|-shm|-wal)?|[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val"
 )  # diskcache's, in a folder of its own
 
-_PART: Final = re.compile(r"(.+)\.[0-9a-f]{8}\.part")
+_PART: Final = re.compile(r"(.+)\.[0-9a-z_]{8}\.part")  # earlier versions used more letters
 _ABANDONED: Final = 3600.0  # seconds without a write after which an unfinished file is nobody's
 
 
