@@ -37,7 +37,7 @@ from sage_cli.tools import TOOLS, GroundEvent
 from sage_cli.tools.base import AnyTool
 from sage_cli.video import Video
 from sage_cli.video.captions import Line
-from tests.agent.scripted import Asked, ScriptedModel, Stopped, call, context, general, later, reasoner
+from tests.agent.scripted import Asked, ScriptedModel, Stopped, accepts, call, context, general, later, reasoner
 from tests.media import make_video, tone
 
 E = TypeVar("E")
@@ -898,57 +898,45 @@ def lecture(tmp_path_factory: pytest.TempPathFactory) -> Video:
     return Video(make_video(path, times=[0, 1000], size=(64, 48), fps=1, audio=tone(1, rate=8000), audio_rate=8000))
 
 
-def first_texts(model: ScriptedModel) -> list[str]:
-    return [asked.texts[1] for asked in model.asked]
+def may_look(model: ScriptedModel) -> list[bool]:
+    """Whether the replies may be calls that look."""
+    return [accepts(asked.schema or {}, f"<json>\n{json.dumps(general(None, GROUND))}\n</json>", asked.wrap) for asked in model.asked]
 
 
-def test_an_untrained_model_reads_samples_of_the_speech_in_a_long_video(lecture: Video) -> None:
-    talk = Talk("Good morning.", "", "a" * 300, "So that is it.")
+def test_an_untrained_model_listens_first_where_people_speak_all_along(lecture: Video) -> None:
+    talk = Talk("Good morning.", "", "And now.", "So that is it.")
     model = ScriptedModel(general("Red."), general("Blue."))
     agent = Agent(model, lecture, transcriber=lambda: talk, settings=Settings(prompts=Prompts("general")))
     events = list(agent.run("Why?"))
     list(agent.run("And how?"))
     assert isinstance(events[0], RunStarted)
-    assert [(event.stage, event.done, event.total) for event in only(Working, events) if event.stage == "speech"] == [
-        ("speech", seconds, 48) for seconds in (12, 24, 36, 48)
-    ]
+    assert [event.done for event in only(Working, events) if event.stage == "speech"] == [0, 12, 24, 36]
     assert talk.asked == [(8.0, 20.0), (308.0, 320.0), (608.0, 620.0), (908.0, 920.0)]
-    for text in first_texts(model):
-        assert f'People speak in it, for example: "Good morning." "{"a" * 159}\u2026" "So that is it." What they talk about' in text
-        assert "verbal_transcript from 00:00:00 to 00:16:41, not by frames" in text
-
-
-def test_a_context_that_has_no_room_for_samples_holds_frames(lecture: Video) -> None:
-    bare = ScriptedModel(general("Red."))
-    list(Agent(bare, lecture, settings=Settings(prompts=Prompts("general"), frames=1)).run("Why?"))
-    context_size = (bare.count_tokens(bare.asked[0].prompt) + 10) * 4 // 3
-    model = ScriptedModel(general("Red."), context_size=context_size)
-    agent = Agent(model, lecture, transcriber=lambda: Talk(*["a" * 300] * 4), settings=Settings(prompts=Prompts("general"), frames=1))
-    list(agent.run("Why?"))
-    assert "People speak" not in first_texts(model)[0]
-    assert model.asked[0].frames
+    assert may_look(model) == [False, False]
 
 
 @pytest.mark.parametrize(
     ("pack", "tools", "said"),
     [
-        ("sage-mm", TOOLS, ("Good morning.",) * 4),  # was trained without
+        ("sage-mm", TOOLS, ("Good morning.",) * 4),  # was trained to choose
         ("general", (GroundEvent(),), ("Good morning.",) * 4),  # cannot listen
-        ("general", TOOLS, ("Good morning.", "", "", "")),  # nearly nobody speaks
+        ("general", TOOLS, ("Good morning.", "", "", "So.")),  # not all along
         ("general", TOOLS, None),
     ],
 )
-def test_samples_are_left_out_of_other_first_looks(lecture: Video, pack: str, tools: Sequence[AnyTool], said: Sequence[str] | None) -> None:
+def test_other_models_and_videos_leave_the_choice(lecture: Video, pack: str, tools: Sequence[AnyTool], said: Sequence[str] | None) -> None:
     def load() -> Talk:
         if said is None:
             raise ModelError("the speech model is broken")
         return Talk(*said)
 
-    reply = general("Red.") if pack == "general" else context("Red.")
-    model = ScriptedModel(reply)
+    reply = general if pack == "general" else context
+    model = ScriptedModel(reply(None, GROUND), "no idea", reasoner("Red.") if pack == "sage-mm" else later("Red."), strict=False)
     events = list(Agent(model, lecture, transcriber=load, tools=tools, settings=Settings(prompts=Prompts(pack))).run("Why?"))
-    assert isinstance(events[-1], Answer)
-    assert "People speak" not in first_texts(model)[0]
+    assert only(ToolCalled, events)[0].tool == "ground-event"
+    schema = model.asked[0].schema
+    assert schema is not None
+    assert accepts(schema, f"<json>\n{json.dumps(reply(None, GROUND))}\n</json>", model.asked[0].wrap)
 
 
 def test_that_something_is_not_said_rests_on_all_that_was_heard(video: Video) -> None:

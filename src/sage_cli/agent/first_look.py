@@ -55,26 +55,24 @@ class FirstLook:
         self._model, self._sampling = model, sampling
         self._frames: tuple[Frame, ...] = ()
         self._count = 0  # number of times that the kept frames were decoded for
-        self._overheard: list[str] | None = None
+        self._spoken: bool | None = None
 
     def listen(self, workspace: Workspace, watch: Stopwatch) -> Steps[None]:
-        """Sample the speech, where a model has to choose between looking and listening: no frame shows what is said, and models that were
-        not trained for the agent look anyway."""
-        if workspace.speech_unknown and self._overheard is None:
+        """Find out from samples whether people speak all along, if that decides what a model has to begin with."""
+        if workspace.speech_unknown and self._spoken is None:
             from sage_cli.speech.transcript import near_beginnings
 
-            times = near_beginnings(workspace.start, workspace.end, _SAMPLES)
+            times, silent = near_beginnings(workspace.start, workspace.end, _SAMPLES), 0
             with suppress(SageError):  # told when a transcript is needed
-                samples = []
-                for time in times:
-                    said = ""
+                for number, time in enumerate(times):
+                    yield Working(watch.elapsed, 0, "speech", round(number * _SAMPLE_S), round(len(times) * _SAMPLE_S))
+                    heard = False
                     for part in workspace.transcriber.parts(time, time + _SAMPLE_S):
-                        said += "".join(f" {segment.text.strip()}" for segment in part.segments)
+                        heard = heard or bool(part.segments)
                         watch.check()
-                    samples.append(said.strip())
-                    yield Working(watch.elapsed, 0, "speech", round(len(samples) * _SAMPLE_S), round(len(times) * _SAMPLE_S))
-                self._overheard = samples
-        workspace.overheard = self._overheard
+                    silent += not heard
+                self._spoken = 2 * silent < len(times)
+        workspace.spoken = bool(self._spoken)
 
     def frames(
         self, workspace: Workspace, choice: Choice, build: Callable[[Sequence[Frame]], Prompt], watch: Stopwatch

@@ -227,19 +227,13 @@ class _Run:
             raise ModelError(
                 f"the question and one frame do not fit a context of {context} tokens; raise --ctx-size or lower --frame-tokens"
             )
-        if any(tool.name == TranscribeSpeech.name for tool in agent.tools):
-            yield from agent.first_look.listen(self._workspace, self._watch)
-            if self._workspace.overheard:
-                heard = choose(self._workspace, build, prompts.room)
-                if heard.count:
-                    choice = heard
-                else:
-                    self._workspace.overheard = None
         frames = yield from agent.first_look.frames(self._workspace, choice, build, self._watch)
         prompt = build(frames)
         if direct:
             yield from self._direct(prompt, frames)
             return
+        if frames and any(tool.name == TranscribeSpeech.name for tool in agent.tools):
+            yield from agent.first_look.listen(self._workspace, self._watch)
         reply = yield from self._look(prompt, shown=bool(frames))
         if agent.tools and reply.recommended_tools.call:
             yield from self._runner.act(0, reply.recommended_tools)

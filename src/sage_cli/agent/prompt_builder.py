@@ -10,20 +10,18 @@ from typing import Final
 
 from sage_cli.agent.asking import Steps
 from sage_cli.agent.events import Notice
-from sage_cli.agent.protocol import WIRE_NAMES, tool_lines
+from sage_cli.agent.protocol import tool_lines
 from sage_cli.agent.results import Result, Results
 from sage_cli.agent.stopwatch import Stopwatch
 from sage_cli.agent.structured import AnswerSchema
 from sage_cli.errors import ModelError
 from sage_cli.model.base import Frames, Message, Prompt, Text
-from sage_cli.text import shortened
 from sage_cli.timecode import format_clock
 from sage_cli.tools import TranscribeSpeech
 from sage_cli.tools.base import AnyTool
 from sage_cli.tools.workspace import Workspace, most
 from sage_cli.video import Frame
 
-_QUOTE: Final = 160  # characters of a sample of speech
 _EXAMPLE_S: Final = 4 * 3600.0  # longest span that a call in an example has transcribed
 
 
@@ -47,7 +45,7 @@ class PromptBuilder:
         """The prompt of the first look: the frames, the question, and facts about the video."""
         prompts = self.workspace.prompts
         system = prompts.render("context_vlm", tools=tool_lines(prompts, self.tools), **self._example)
-        facts = f"{self._facts}{self._overheard} You see {_count(frames)}."
+        facts = f"{self._facts} You see {_count(frames)}."
         message = prompts.render("context_vlm_msg", query=self.question, video_info=self._video_info, facts=facts)
         return [Message("system", (Text(system),)), Message("user", (Frames(tuple(frames)), Text(message)))]
 
@@ -167,19 +165,6 @@ class PromptBuilder:
             lost = any(notice.part == "audio" for notice in self.workspace.video.notices)
             return "It has sound that cannot be listened to." if lost else "It has no sound."
         return "It has sound." if audible else "It has sound that cannot be listened to."
-
-    @property
-    def _overheard(self) -> str:
-        """What samples of the speech show, for models that would look for what is said."""
-        samples = self.workspace.overheard or ()
-        said = [f'"{shortened(sample, _QUOTE)}"' for sample in samples if sample]
-        if 2 * len(said) <= len(samples):
-            return ""
-        example = self._example
-        return (
-            f" People speak in it, for example: {' '.join(said)} What they talk about is answered by {WIRE_NAMES[TranscribeSpeech.name]} "
-            f"from {example['begin']} to {example['end']}, not by frames."
-        )
 
 
 def _count(frames: Sequence[Frame]) -> str:

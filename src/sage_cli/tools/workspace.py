@@ -88,7 +88,7 @@ class Workspace:
         asked: the question that passages of a long transcript are selected for.
 
     Attributes:
-        overheard: samples of what is said in the video, for the prompt of the first look; ``None`` if none were taken.
+        spoken: people speak all along, as far as samples show.
         searched: the question as a long transcript was searched for it, with its translation; ``""`` if none was.
         usage: sum over the model calls that tools made, also those that failed in the end.
     """
@@ -121,7 +121,7 @@ class Workspace:
         self.allow_addresses(addresses)
         self.subtitles = subtitles
         self.asked, self.searched = asked, ""
-        self.overheard: Sequence[str] | None = None
+        self.spoken = False
         self._load_speech = transcriber
         self.usage = Usage()
         self._made = {"f": 0, "c": 0}
@@ -141,13 +141,14 @@ class Workspace:
 
     @property
     def transcript_first(self) -> bool:
-        """Whether the first call has to be a transcript: of untrained models, which search frames for what was said, where it costs little,
-        and of a recording without a picture, which has nothing else."""
-        return self.video.has_audio and (not self.video.has_video or self.transcript_whole or (self._untrained and self.transcript_exists))
+        """Whether the first call has to be a transcript: of untrained models, which search frames for what was said, where it costs little
+        or people speak all along, and of a recording without a picture, which has nothing else."""
+        best = self.transcript_whole or (self._untrained and (self.spoken or self.transcript_exists))
+        return self.video.has_audio and (not self.video.has_video or best)
 
     @property
     def speech_unknown(self) -> bool:
-        """Whether an untrained model has to choose between looking and listening without a transcript to begin with."""
+        """Whether it depends on the speech, which is not known yet, what an untrained model has to begin with."""
         return self._untrained and self._load_speech is not None and self.video.has_audio and not self.transcript_first
 
     @property
