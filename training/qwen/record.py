@@ -18,6 +18,7 @@ from sage_cli.bench.items import Item, json_lines
 from sage_cli.errors import UsageError
 from sage_cli.model.base import ChatModel, Frames, Message, Part, Prompt, Reply, StreamItem, Text
 from sage_cli.tools import TOOLS, TranscribeSpeech
+from sage_cli.tools.reply import is_json
 from sage_cli.video import Video
 
 if TYPE_CHECKING:
@@ -173,19 +174,11 @@ def append(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
             file.seek(size - 1)
         if size and file.read(1) != b"\n":
             last = path.read_bytes().rpartition(b"\n")[2]
-            if _is_json(last):
+            if is_json(last):
                 lines = b"\n" + lines
             else:
                 file.truncate(size - len(last))
         file.write(lines)
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -197,7 +190,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         whole, _, last = text.rpartition("\n")
-        return json_lines(text if _is_json(last.encode()) else whole)
+        return json_lines(text if is_json(last) else whole)
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no such file; the stage before this one writes it") from error
     except ValueError as error:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from typing import Any, Final
 
 from sage_cli.text import in_circles
+from sage_cli.tools.reply import is_json
 
 # The reference's scorer looks for this text in place of an answer.
 COULD_NOT: Final = "Could not produce an answer"
@@ -49,18 +49,10 @@ def has_words(text: str) -> bool:
 @lru_cache(maxsize=8)
 def _told(instructions: str) -> frozenset[str]:
     """The sentences of instructions, and the fields of the forms in them, as words."""
-    forms = [form for form in _FORM.findall(instructions) if not _is_json(form)]  # a form that is valid JSON is an example
+    forms = [form for form in _FORM.findall(instructions) if not is_json(form)]  # a form that is valid JSON is an example
     sentences = _SENTENCE.findall(_FORM.sub("\n", instructions))
     texts = [*sentences, *(field for form in forms for field in _FIELD.findall(form))]
     return frozenset(" ".join(_WORD.findall(text.casefold())) for text in texts)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def without_repetition(answer: str) -> str:

@@ -76,6 +76,15 @@ def structure(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
+def is_json(text: str | bytes) -> bool:
+    """Whether a text is one value of JSON."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
 def json_object(reply: str, keys: Collection[str] = ()) -> dict[str, Any]:
     """The JSON object of a reply: between ``<json>`` tags, in a code fence, or bare; broken JSON is repaired. Of a list, the first item.
 
