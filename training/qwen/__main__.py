@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +65,26 @@ def _questions(args: argparse.Namespace, scale: Scale) -> None:
                 print(f"{given}: has questions", file=sys.stderr)
                 continue
             done.add(given)
-            try:
+            with _left_out(given) as failures:
                 found, share = _ask_about(Video(given), teacher, hear, scale)
-            except UnreachableError:
-                raise
-            except (ModelError, VideoError) as error:
-                print(f"{given}: {error}; it is left out", file=sys.stderr)
-                failed += 1
-                continue
-            record.append(path, found)
-            print(f"{given}: {len(found)} questions, {share:.0%} covered", file=sys.stderr)
+                record.append(path, found)
+                print(f"{given}: {len(found)} questions, {share:.0%} covered", file=sys.stderr)
+            failed += len(failures)
     if failed:
         raise SageError(f"{failed} of {len(args.videos)} videos have no questions; why is above. The same command tries them again")
+
+
+@contextmanager
+def _left_out(name: str) -> Iterator[list[Exception]]:
+    """Tell and collect the failure of one video or question, which must not end the stage; a server that is gone does."""
+    failures: list[Exception] = []
+    try:
+        yield failures
+    except UnreachableError:
+        raise
+    except (ModelError, VideoError) as error:
+        print(f"{name}: {error}; it is left out", file=sys.stderr)
+        failures.append(error)
 
 
 def _ask_about(video: Video, teacher: RemoteModel, hear: Hear | None, scale: Scale) -> tuple[list[dict[str, Any]], float]:
@@ -104,18 +112,13 @@ def _trajectories(args: argparse.Namespace, scale: Scale) -> None:
     with _served(args.teacher) as teacher:
         for item in items:
             limits = Settings(frames=data.frames)
-            try:
+            with _left_out(item.question[:60]) as failures:
                 found = record.trajectories(
                     teacher, item, count=data.trajectories, temperature=data.temperature, settings=limits, hear=hear
                 )
-            except UnreachableError:
-                raise
-            except (ModelError, VideoError) as error:
-                print(f"{item.question[:60]}: {error}; it is left out", file=sys.stderr)
-                failed += 1
-                continue
-            record.append(path, found)
-            print(f"{item.question[:60]}: {len(found)} different trajectories", file=sys.stderr)
+                record.append(path, found)
+                print(f"{item.question[:60]}: {len(found)} different trajectories", file=sys.stderr)
+            failed += len(failures)
     if failed:
         raise SageError(f"{failed} of {len(items)} questions have no trajectories; why is above. The same command tries them again")
 
