@@ -24,6 +24,14 @@ def _own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
+def replaceable(folder: Path) -> tuple[Path, Path]:
+    """A video, and another to put in its place."""
+    path, new = folder / "talk.mp4", folder / "new.mp4"
+    shutil.copy(CLIPS / "short.mp4", path)
+    shutil.copy(CLIPS / "speech.mp4", new)
+    return path, new
+
+
 def earlier(conversation: Conversation) -> list[str]:
     """The questions that a model would be given that, unlike nano, was trained on conversations."""
     with patch.dict(vars(conversation.session), bundled=None):
@@ -45,9 +53,7 @@ def test_an_answer_that_was_seen_is_recorded() -> None:
 
 
 def test_an_answer_about_a_file_that_was_replaced_meanwhile_is_logged_with_what_it_is_about(tmp_path: Path) -> None:
-    path, new = tmp_path / "talk.mp4", tmp_path / "new.mp4"
-    shutil.copy(CLIPS / "short.mp4", path)
-    shutil.copy(CLIPS / "speech.mp4", new)
+    path, new = replaceable(tmp_path)
     with open_session(model="nano", threads=1) as session:
         conversation = Conversation(session, path)
         conversation.tools = False
@@ -77,9 +83,7 @@ def test_answers_about_other_parts_are_not_repeated() -> None:
 
 
 def test_answers_about_what_a_file_was_are_told_apart(tmp_path: Path) -> None:
-    path, new = tmp_path / "talk.mp4", tmp_path / "new.mp4"
-    shutil.copy(CLIPS / "short.mp4", path)
-    shutil.copy(CLIPS / "speech.mp4", new)
+    path, new = replaceable(tmp_path)
     with open_session(model="nano", threads=1) as session:
         conversation = Conversation(session, path)
         [*conversation.ask("Which shape appears last?")]
